@@ -1,0 +1,29 @@
+//! The custom resources of Mainstay, one file a kind.
+//!
+//! The Rust types here are the one source of the API: their doc comments are the descriptions that
+//! `kubectl explain` prints, their attributes are the schema that the API server enforces, and the `crdgen`
+//! binary writes both out as manifests. Whatever a schema or a CEL rule can refuse is refused at admission,
+//! so that a controller never meets it.
+
+mod pod_template;
+mod replica_group;
+mod schema;
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::CustomResourceExt;
+
+pub use pod_template::{PodTemplate, PodTemplateMeta};
+pub use replica_group::{
+    NodePreference, PodReplacement, ReplicaGroup, ReplicaGroupSpec, ReplicaGroupStatus, ScaleDown,
+};
+
+/// The API group of every kind.
+pub const GROUP: &str = "mainstay.dev";
+
+/// The served and stored version of every kind.
+pub const VERSION: &str = "v1alpha1";
+
+/// Every custom resource definition, in the order in which they are to be installed.
+pub fn all() -> Vec<CustomResourceDefinition> {
+    vec![ReplicaGroup::crd()]
+}

@@ -1,0 +1,226 @@
+//! The pod template inside a custom resource.
+//!
+//! In Rust it is kept as the user wrote it, so that no field is lost and none is refused for being newer than
+//! this crate or written in another form (`cpu: 1` is a number). Its schema is the one that the built-in
+//! kinds have, so that the API server finds a mistake at admission and merges lists by the same keys.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::PodSpec;
+use kube::core::Rule;
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use crate::schema;
+
+/// What a new pod looks like.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PodTemplate {
+    /// Labels, annotations and finalizers of a new pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<PodTemplateMeta>,
+    /// The `PodSpec` of a new pod, word for word.
+    #[serde(default)]
+    pub spec: Map<String, Value>,
+}
+
+/// The part of a pod's metadata that a template may give.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PodTemplateMeta {
+    /// Labels of a new pod; the selector of its owner must match them.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Annotations of a new pod.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    /// Finalizers of a new pod.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub finalizers: Vec<String>,
+}
+
+impl JsonSchema for PodTemplate {
+    fn schema_name() -> Cow<'static, str> {
+        "PodTemplate".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let mut metadata = object_meta(schema::labels());
+        metadata["description"] = "Labels, annotations and finalizers of a new pod.".into();
+        metadata["required"] = json!(["labels"]);
+        json_schema!({
+            "type": "object",
+            "required": ["metadata", "spec"],
+            "properties": { "metadata": metadata, "spec": pod_spec() },
+        })
+    }
+}
+
+/// The schema of `PodSpec`, narrowed to what a controller can keep running.
+fn pod_spec() -> Value {
+    // Plain draft 2020-12 leaves definitions and references apart, so that upstream's rules apply by name.
+    let mut generator = SchemaSettings::draft2020_12().into_generator();
+    generator.subschema_for::<PodSpec>();
+    let mut spec = structural("PodSpec", &by_short_name(generator.take_definitions(true)));
+    spec["description"] = "The pod's specification, as `kubectl explain pod.spec` describes it.".into();
+    spec["x-kubernetes-validations"] = json!([
+        Rule::new("!has(self.restartPolicy) || self.restartPolicy == 'Always'")
+            .message(
+                "spec.template.spec.restartPolicy must be Always: remove the field, \
+                 or use a Job for pods that finish",
+            )
+            .field_path(".restartPolicy"),
+        Rule::new("!has(self.activeDeadlineSeconds)")
+            .message(
+                "spec.template.spec.activeDeadlineSeconds must not be set: remove the field, \
+                 or use a Job for pods that finish",
+            )
+            .field_path(".activeDeadlineSeconds"),
+    ]);
+    spec
+}
+
+/// Upstream's definitions, keyed by kind alone: `io.k8s.api.core.v1.PodSpec` is `PodSpec`.
+type Definitions = BTreeMap<String, Value>;
+
+fn by_short_name(definitions: Map<String, Value>) -> Definitions {
+    definitions.into_iter().map(|(name, schema)| (short_name(&name).into(), schema)).collect()
+}
+
+fn short_name(name: &str) -> &str {
+    name.rsplit('.').next().unwrap_or(name)
+}
+
+/// The structural schema of a definition: without references and descriptions (300 KB of them would be more
+/// than `kubectl apply` can record), and with upstream's merge rules, which the generated types do not carry.
+fn structural(kind: &str, definitions: &Definitions) -> Value {
+    match kind {
+        "Quantity" => return quantity(),
+        // Only a volume claim template has metadata here, and the API server takes no more of it than this.
+        "ObjectMeta" => return object_meta(strings()),
+        _ => {}
+    }
+    let mut schema = inlined(&definitions[kind], definitions);
+    if ATOMIC_KINDS.contains(&kind) {
+        schema["x-kubernetes-map-type"] = "atomic".into();
+    }
+    let properties = schema.get_mut("properties").and_then(Value::as_object_mut);
+    for (field, property) in properties.into_iter().flatten() {
+        if property["type"] == "array" {
+            merge_list(kind, field, property);
+        } else if (kind, field.as_str()) == ("PodSpec", "nodeSelector") {
+            property["x-kubernetes-map-type"] = "atomic".into();
+        }
+    }
+    schema
+}
+
+/// A schema with its references replaced by what they refer to.
+fn inlined(schema: &Value, definitions: &Definitions) -> Value {
+    if let Some(reference) = schema["$ref"].as_str() {
+        return structural(short_name(reference), definitions);
+    }
+    let mut schema = schema.clone();
+    let fields = schema.as_object_mut().expect("a schema is an object");
+    fields.remove("description");
+    for (keyword, value) in fields {
+        match keyword.as_str() {
+            "items" | "additionalProperties" => *value = inlined(value, definitions),
+            "properties" => value
+                .as_object_mut()
+                .expect("properties is an object")
+                .values_mut()
+                .for_each(|property| *property = inlined(property, definitions)),
+            _ => {}
+        }
+    }
+    schema
+}
+
+/// Says how a list is merged: by key, as a set, or (what upstream does with all others) as a whole.
+///
+/// The API server wants every key required or defaulted. The two that upstream leaves optional get upstream's
+/// defaults: `TCP`, and the empty name.
+fn merge_list(kind: &str, field: &str, list: &mut Value) {
+    let keys = KEYED_LISTS.iter().find(|(kinds, name, _)| kinds.contains(&kind) && *name == field);
+    if let Some((_, _, keys)) = keys {
+        list["x-kubernetes-list-type"] = "map".into();
+        list["x-kubernetes-list-map-keys"] = json!(keys);
+    } else if (kind, field) == ("ContainerRestartRuleOnExitCodes", "values") {
+        list["x-kubernetes-list-type"] = "set".into();
+    } else {
+        list["x-kubernetes-list-type"] = "atomic".into();
+    }
+    match field {
+        "ports" => list["items"]["properties"]["protocol"]["default"] = "TCP".into(),
+        "imagePullSecrets" => list["items"]["properties"]["name"]["default"] = "".into(),
+        _ => {}
+    }
+}
+
+/// Kinds, field and keys of the lists that are merged by key, as `x-kubernetes-list-map-keys` in upstream's
+/// OpenAPI (Kubernetes 1.36, api/openapi-spec/swagger.json) has them.
+const KEYED_LISTS: &[(&[&str], &str, &[&str])] = &[
+    (POD, "containers", &["name"]),
+    (POD, "ephemeralContainers", &["name"]),
+    (POD, "hostAliases", &["ip"]),
+    (POD, "imagePullSecrets", &["name"]),
+    (POD, "initContainers", &["name"]),
+    (POD, "resourceClaims", &["name"]),
+    (POD, "schedulingGates", &["name"]),
+    (POD, "topologySpreadConstraints", &["topologyKey", "whenUnsatisfiable"]),
+    (POD, "volumes", &["name"]),
+    (CONTAINER, "env", &["name"]),
+    (CONTAINER, "ports", &["containerPort", "protocol"]),
+    (CONTAINER, "volumeDevices", &["devicePath"]),
+    (CONTAINER, "volumeMounts", &["mountPath"]),
+    (&["ResourceRequirements"], "claims", &["name"]),
+];
+const POD: &[&str] = &["PodSpec"];
+const CONTAINER: &[&str] = &["Container", "EphemeralContainer"];
+
+/// Kinds that are replaced as a whole: those with `x-kubernetes-map-type: atomic` in the same file.
+const ATOMIC_KINDS: &[&str] = &[
+    "ConfigMapKeySelector",
+    "FileKeySelector",
+    "LabelSelector",
+    "LocalObjectReference",
+    "NodeSelector",
+    "NodeSelectorTerm",
+    "ObjectFieldSelector",
+    "ResourceFieldSelector",
+    "SecretKeySelector",
+    "TypedLocalObjectReference",
+];
+
+/// The metadata that a template may give.
+fn object_meta(labels: Value) -> Value {
+    json!({
+        "type": "object",
+        "properties": {
+            "labels": labels,
+            "annotations": strings(),
+            "finalizers": { "type": "array", "x-kubernetes-list-type": "set", "items": { "type": "string" } },
+        },
+    })
+}
+
+fn strings() -> Value {
+    json!({ "type": "object", "additionalProperties": { "type": "string" } })
+}
+
+/// A quantity, as a string or as a whole number.
+fn quantity() -> Value {
+    json!({
+        "anyOf": [{ "type": "integer" }, { "type": "string" }],
+        "pattern": QUANTITY,
+        "x-kubernetes-int-or-string": true,
+    })
+}
+
+/// A number, then a suffix or an exponent: the pattern that controller-tools gives its users for `Quantity`.
+const QUANTITY: &str = "^(\\+|-)?(([0-9]+(\\.[0-9]*)?)|(\\.[0-9]+))\
+    (([KMGTPE]i)|[numkMGTPE]|([eE](\\+|-)?(([0-9]+(\\.[0-9]*)?)|(\\.[0-9]+))))?$";
