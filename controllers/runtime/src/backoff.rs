@@ -1,0 +1,136 @@
+//! Exponential delays with jitter, a key at a time.
+//!
+//! kube-runtime's `error_policy` is not told how often a key has failed (kube-rs#1916), so the count is kept
+//! here. A held key may still be observed and its status written; only its writes wait.
+
+use std::{collections::HashMap, hash::Hash, time::Duration};
+
+use parking_lot::Mutex;
+use rand::Rng;
+use tokio::time::Instant;
+
+/// How the delays grow.
+#[derive(Debug, Clone, Copy)]
+pub struct Growth {
+    /// The delay after the first failure.
+    pub first: Duration,
+    /// No delay is longer, jitter included.
+    pub cap: Duration,
+}
+
+impl Default for Growth {
+    /// 100 ms doubling to one minute: client-go's queue goes to 16 minutes, which users report as a stall
+    /// (kubernetes/kubernetes#98656).
+    fn default() -> Self {
+        Self { first: Duration::from_millis(100), cap: Duration::from_secs(60) }
+    }
+}
+
+impl Growth {
+    /// The delay before attempt number `failures + 1`, without jitter.
+    pub fn delay(&self, failures: u32) -> Duration {
+        let doublings = failures.saturating_sub(1).min(31);
+        self.first.saturating_mul(1 << doublings).min(self.cap)
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Held {
+    failures: u32,
+    until: Instant,
+}
+
+/// The failure count of each key and the instant until which its writes wait.
+#[derive(Debug)]
+pub struct Backoff<K> {
+    growth: Growth,
+    held: Mutex<HashMap<K, Held>>,
+}
+
+impl<K: Hash + Eq + Clone> Backoff<K> {
+    /// No key is held at first.
+    pub fn new(growth: Growth) -> Self {
+        Self { growth, held: Mutex::default() }
+    }
+
+    /// Counts a failure and returns how long the key's writes now wait: between 80 % and 100 % of the doubled
+    /// delay, so that keys which failed together do not return together. A server's `Retry-After` may ask for
+    /// more, up to the cap.
+    pub fn fail(&self, key: &K, at_least: Option<Duration>) -> Duration {
+        let mut held = self.held.lock();
+        let failures = held.get(key).map_or(0, |entry| entry.failures).saturating_add(1);
+        let jitter = rand::rng().random_range(0.8..=1.0);
+        let delay = self.growth.delay(failures).mul_f64(jitter).max(at_least.unwrap_or_default());
+        let delay = delay.min(self.growth.cap);
+        held.insert(key.clone(), Held { failures, until: Instant::now() + delay });
+        delay
+    }
+
+    /// How long the key's writes still wait; `None` when they may go.
+    pub fn held(&self, key: &K) -> Option<Duration> {
+        let until = self.held.lock().get(key)?.until;
+        until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
+    }
+
+    /// Lets the key write at once while remembering its failures: something outside changed that may help.
+    /// Returns whether the key was waiting.
+    pub fn release(&self, key: &K) -> bool {
+        let mut held = self.held.lock();
+        let now = Instant::now();
+        match held.get_mut(key) {
+            Some(entry) if entry.until > now => {
+                entry.until = now;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Forgets the key's failures: it succeeded, its spec changed, or it is gone.
+    pub fn forget(&self, key: &K) {
+        self.held.lock().remove(key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_double_and_stop_at_the_cap() {
+        let growth = Growth { first: Duration::from_millis(100), cap: Duration::from_secs(60) };
+        let delays: Vec<_> = [1, 2, 3, 10, 11, u32::MAX].map(|n| growth.delay(n).as_millis()).into();
+        assert_eq!(delays, [100, 200, 400, 51_200, 60_000, 60_000]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_held_key_waits_alone_and_is_released_by_time() {
+        let backoff = Backoff::new(Growth::default());
+        let delay = backoff.fail(&"a", None);
+        assert!(backoff.held(&"a").is_some_and(|left| left <= delay));
+        assert_eq!(backoff.held(&"b"), None);
+        tokio::time::advance(delay).await;
+        assert_eq!(backoff.held(&"a"), None);
+        let second = backoff.fail(&"a", None);
+        assert!(second > delay.mul_f64(1.2), "the count survived the wait: {delay:?} then {second:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn release_lets_go_at_once_but_keeps_the_count() {
+        let backoff = Backoff::new(Growth::default());
+        for _ in 0..5 {
+            backoff.fail(&"a", None);
+        }
+        assert!(backoff.release(&"a"));
+        assert!(!backoff.release(&"a"), "a key that does not wait is not released twice");
+        assert_eq!(backoff.held(&"a"), None);
+        assert!(backoff.fail(&"a", None) > Duration::from_secs(2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn retry_after_is_honoured_up_to_the_cap() {
+        let backoff = Backoff::new(Growth::default());
+        assert_eq!(backoff.fail(&"a", Some(Duration::from_secs(7))), Duration::from_secs(7));
+        assert_eq!(backoff.fail(&"a", Some(Duration::from_secs(700))), Duration::from_secs(60));
+    }
+}

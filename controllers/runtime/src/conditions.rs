@@ -1,0 +1,67 @@
+//! `metav1.Condition` lists that change only when something did.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+/// A condition as a status room decides it, before it is compared with the one that stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// `type`.
+    pub kind: &'static str,
+    /// `True` or `False`.
+    pub status: bool,
+    /// CamelCase, of a fixed set.
+    pub reason: &'static str,
+    /// A sentence that a tired person can act on.
+    pub message: String,
+}
+
+/// Upstream's limit for the message of a condition (`metav1.Condition`, maxLength), in characters.
+pub const MESSAGE_LIMIT: usize = 32_768;
+
+/// The conditions of `verdicts`, in their order. `lastTransitionTime` is kept while the status stands, so that an
+/// unchanged verdict yields an equal condition and nothing is written.
+pub fn merge(
+    verdicts: Vec<Verdict>,
+    standing: &[Condition],
+    generation: Option<i64>,
+    now: Timestamp,
+) -> Vec<Condition> {
+    let merge_one = |verdict: Verdict| {
+        let status = if verdict.status { "True" } else { "False" };
+        let since = standing
+            .iter()
+            .find(|condition| condition.type_ == verdict.kind && condition.status == status)
+            .map_or_else(|| Time(now), |condition| condition.last_transition_time.clone());
+        Condition {
+            type_: verdict.kind.into(),
+            status: status.into(),
+            reason: verdict.reason.into(),
+            message: verdict.message.chars().take(MESSAGE_LIMIT).collect(),
+            observed_generation: generation,
+            last_transition_time: since,
+        }
+    };
+    verdicts.into_iter().map(merge_one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ready(status: bool, reason: &'static str) -> Vec<Verdict> {
+        vec![Verdict { kind: "Ready", status, reason, message: "m".into() }]
+    }
+
+    #[test]
+    fn the_transition_time_moves_only_with_the_status() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let first = merge(ready(false, "ScalingUp"), &[], Some(1), at(100));
+        let same_status = merge(ready(false, "PodsNotReady"), &first, Some(1), at(200));
+        assert_eq!(same_status[0].last_transition_time, Time(at(100)));
+        assert_eq!(same_status[0].reason, "PodsNotReady");
+        let flipped = merge(ready(true, "AllAvailable"), &same_status, Some(1), at(300));
+        assert_eq!(flipped[0].last_transition_time, Time(at(300)));
+        assert_eq!(merge(ready(true, "AllAvailable"), &flipped, Some(1), at(400)), flipped);
+    }
+}

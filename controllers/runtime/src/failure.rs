@@ -1,0 +1,158 @@
+//! How a refused or lost request is named in conditions, events and metric labels.
+
+use std::time::Duration;
+
+use kube::core::Status;
+use thiserror::Error;
+
+/// Why a request did not succeed. [`RequestError::reason`] is its name for conditions, events and labels.
+#[derive(Debug, Error)]
+pub enum RequestError {
+    /// Admission refused the object because a ResourceQuota is used up.
+    #[error("{0}")]
+    QuotaExceeded(String),
+    /// Authorization or an admission plugin refused the request.
+    #[error("{0}")]
+    Forbidden(String),
+    /// The server found the object invalid.
+    #[error("{0}")]
+    Invalid(String),
+    /// The namespace is being deleted: nothing can be created in it, and nobody needs to be told.
+    #[error("{0}")]
+    NamespaceTerminating(String),
+    /// The object is not there.
+    #[error("{0}")]
+    NotFound(String),
+    /// An object of that name exists.
+    #[error("{0}")]
+    AlreadyExists(String),
+    /// The object is not, or no longer, what the precondition named.
+    #[error("{0}")]
+    Conflict(String),
+    /// The server asked to come back later.
+    #[error("{message}")]
+    TooManyRequests {
+        /// The server's words.
+        message: String,
+        /// How long the server asked to wait.
+        retry_after: Option<Duration>,
+    },
+    /// The server answered with an error of its own.
+    #[error("{0}")]
+    Server(String),
+    /// No answer came: the request may or may not have been carried out.
+    #[error("no answer from the API server: {0}")]
+    NoAnswer(String),
+}
+
+impl RequestError {
+    /// The variant's name, fit for a label: never a text from outside.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::QuotaExceeded(_) => "QuotaExceeded",
+            Self::Forbidden(_) => "Forbidden",
+            Self::Invalid(_) => "Invalid",
+            Self::NamespaceTerminating(_) => "NamespaceTerminating",
+            Self::NotFound(_) => "NotFound",
+            Self::AlreadyExists(_) => "AlreadyExists",
+            Self::Conflict(_) => "Conflict",
+            Self::TooManyRequests { .. } => "TooManyRequests",
+            Self::Server(_) => "ServerError",
+            Self::NoAnswer(_) => "NoAnswer",
+        }
+    }
+
+    /// Whether the write may have been carried out although no success was reported.
+    pub fn is_ambiguous(&self) -> bool {
+        matches!(self, Self::NoAnswer(_) | Self::Server(_))
+    }
+
+    /// Whether the same request is refused again until a person or another object changes something.
+    pub fn needs_change(&self) -> bool {
+        matches!(self, Self::QuotaExceeded(_) | Self::Forbidden(_) | Self::Invalid(_))
+    }
+
+    /// How long the server asked to wait.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::TooManyRequests { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+
+    /// The error of a request that was given up after `waited`.
+    pub fn timed_out(waited: Duration) -> Self {
+        Self::NoAnswer(format!("given up after {} s", waited.as_secs()))
+    }
+}
+
+impl From<Status> for RequestError {
+    fn from(status: Status) -> Self {
+        let has_cause = |name: &str| {
+            status.details.iter().flat_map(|details| &details.causes).any(|cause| cause.reason == name)
+        };
+        let retry_after =
+            status.details.as_ref().map(|details| details.retry_after_seconds).filter(|s| *s > 0);
+        let namespace_terminating = has_cause("NamespaceTerminating");
+        let message = status.message;
+        match (status.code, status.reason.as_str()) {
+            _ if namespace_terminating => Self::NamespaceTerminating(message),
+            // The quota plugin has no reason of its own: its text is the only mark (k8s.io/apiserver,
+            // pkg/admission/plugin/resourcequota/controller.go: "exceeded quota: …").
+            (403, _) if message.contains("exceeded quota") => Self::QuotaExceeded(message),
+            (403, _) => Self::Forbidden(message),
+            (404, _) => Self::NotFound(message),
+            (409, "AlreadyExists") => Self::AlreadyExists(message),
+            (409, _) => Self::Conflict(message),
+            (429, _) => Self::TooManyRequests {
+                message,
+                retry_after: retry_after.map(|seconds| Duration::from_secs(seconds.into())),
+            },
+            (400 | 413 | 415 | 422, _) => Self::Invalid(message),
+            _ => Self::Server(message),
+        }
+    }
+}
+
+impl From<kube::Error> for RequestError {
+    fn from(error: kube::Error) -> Self {
+        match error {
+            kube::Error::Api(status) => (*status).into(),
+            other => Self::NoAnswer(other.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(code: u16, reason: &str, message: &str) -> Status {
+        Status::failure(message, reason).with_code(code)
+    }
+
+    #[test]
+    fn refusals_are_told_apart() {
+        let cases = [
+            (status(403, "Forbidden", "pods \"a\" is forbidden: exceeded quota: q"), "QuotaExceeded"),
+            (status(403, "Forbidden", "violates PodSecurity"), "Forbidden"),
+            (status(422, "Invalid", "spec.containers: Required value"), "Invalid"),
+            (status(409, "AlreadyExists", "exists"), "AlreadyExists"),
+            (status(409, "Conflict", "uid differs"), "Conflict"),
+            (status(429, "TooManyRequests", "slow down"), "TooManyRequests"),
+            (status(500, "InternalError", "etcd"), "ServerError"),
+            (status(404, "NotFound", "gone"), "NotFound"),
+        ];
+        for (status, reason) in cases {
+            assert_eq!(RequestError::from(status).reason(), reason);
+        }
+    }
+
+    #[test]
+    fn only_answers_that_say_nothing_of_the_outcome_are_ambiguous() {
+        assert!(RequestError::timed_out(Duration::from_secs(3)).is_ambiguous());
+        assert!(RequestError::from(status(500, "InternalError", "timeout")).is_ambiguous());
+        assert!(!RequestError::from(status(403, "Forbidden", "no")).is_ambiguous());
+        assert!(!RequestError::from(status(429, "TooManyRequests", "later")).is_ambiguous());
+    }
+}

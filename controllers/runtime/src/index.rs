@@ -1,0 +1,320 @@
+//! Slim copies of watched objects, indexed, with the version that they have reached.
+//!
+//! kube-runtime's `Store` is a map by name: finding the pods of one owner means a walk over all pods of the
+//! cluster. An [`Index`] keeps the objects in buckets that their type names (owner, node, …), so that a pass
+//! costs what its own objects cost. It also knows how far it has followed the API server, which the
+//! [write gate](crate::gate) compares with the versions that writes returned.
+
+use std::{collections::HashMap, hash::Hash, pin::pin, sync::Arc};
+
+use futures::{Stream, StreamExt};
+use kube::runtime::watcher;
+use parking_lot::RwLock;
+use tokio::{sync::watch, time::Instant};
+
+/// The name of an object within its kind.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ObjectKey {
+    /// Empty for cluster-scoped kinds.
+    pub namespace: Arc<str>,
+    /// `metadata.name`.
+    pub name: Arc<str>,
+}
+
+impl ObjectKey {
+    /// The key of `name` in `namespace`.
+    pub fn new(namespace: &str, name: &str) -> Self {
+        Self { namespace: namespace.into(), name: name.into() }
+    }
+}
+
+/// What an [`Index`] needs to know of an object.
+pub trait Indexed: Send + Sync + 'static {
+    /// Names a set of objects that passes ask for together.
+    type Bucket: Hash + Eq + Clone + Send + Sync;
+
+    /// Its name within its kind.
+    fn key(&self) -> &ObjectKey;
+    /// `metadata.uid`.
+    fn uid(&self) -> &str;
+    /// `metadata.resourceVersion` where it is a number, as the API server's is (KEP-5504).
+    fn version(&self) -> Option<u64>;
+    /// Whether it has a deletion timestamp.
+    fn terminating(&self) -> bool;
+    /// The buckets that it lies in.
+    fn buckets(&self) -> Vec<Self::Bucket>;
+}
+
+/// One object's change, as a watch reported it.
+#[derive(Debug, Clone, Copy)]
+pub struct Change<'a, T> {
+    /// The object before, if the index knew it.
+    pub old: Option<&'a Arc<T>>,
+    /// The object after, unless it is gone.
+    pub new: Option<&'a Arc<T>>,
+}
+
+struct Inner<T: Indexed> {
+    objects: HashMap<ObjectKey, Arc<T>>,
+    buckets: HashMap<T::Bucket, HashMap<ObjectKey, Arc<T>>>,
+    /// The highest version seen in any object of the kind.
+    version: u64,
+    /// A list under way: what it has brought so far, and when it was asked for.
+    listing: Option<(Instant, HashMap<ObjectKey, Arc<T>>)>,
+    /// When the last completed list was asked for.
+    listed: Option<Instant>,
+}
+
+/// All objects of a kind that a watch has shown, in buckets. Cloning shares the contents.
+pub struct Index<T: Indexed> {
+    inner: Arc<RwLock<Inner<T>>>,
+    synced: watch::Sender<bool>,
+}
+
+impl<T: Indexed> Clone for Index<T> {
+    fn clone(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner), synced: self.synced.clone() }
+    }
+}
+
+impl<T: Indexed> Default for Index<T> {
+    fn default() -> Self {
+        let inner = Inner {
+            objects: HashMap::new(),
+            buckets: HashMap::new(),
+            version: 0,
+            listing: None,
+            listed: None,
+        };
+        Self { inner: Arc::new(RwLock::new(inner)), synced: watch::Sender::new(false) }
+    }
+}
+
+impl<T: Indexed> Inner<T> {
+    fn put(&mut self, object: Arc<T>) -> Option<Arc<T>> {
+        self.version = self.version.max(object.version().unwrap_or_default());
+        let old = self.take(object.key());
+        for bucket in object.buckets() {
+            self.buckets.entry(bucket).or_default().insert(object.key().clone(), Arc::clone(&object));
+        }
+        self.objects.insert(object.key().clone(), object);
+        old
+    }
+
+    fn take(&mut self, key: &ObjectKey) -> Option<Arc<T>> {
+        let old = self.objects.remove(key)?;
+        for bucket in old.buckets() {
+            if let Some(members) = self.buckets.get_mut(&bucket) {
+                members.remove(key);
+                if members.is_empty() {
+                    self.buckets.remove(&bucket);
+                }
+            }
+        }
+        Some(old)
+    }
+}
+
+impl<T: Indexed> Index<T> {
+    /// Takes over a watch event and reports each change that it made. A list replaces the contents as a whole
+    /// when it is complete: until then the index shows what it showed before.
+    pub fn apply(&self, event: watcher::Event<T>, mut changed: impl FnMut(Change<'_, T>)) {
+        match event {
+            watcher::Event::Apply(object) => {
+                let new = Arc::new(object);
+                let old = self.inner.write().put(Arc::clone(&new));
+                changed(Change { old: old.as_ref(), new: Some(&new) });
+            }
+            watcher::Event::Delete(object) => {
+                let old = {
+                    let mut inner = self.inner.write();
+                    inner.version = inner.version.max(object.version().unwrap_or_default());
+                    inner.take(object.key())
+                };
+                let last = Arc::new(object);
+                changed(Change { old: old.as_ref().or(Some(&last)), new: None });
+            }
+            watcher::Event::Init => self.inner.write().listing = Some((Instant::now(), HashMap::new())),
+            watcher::Event::InitApply(object) => {
+                if let Some((_, seen)) = &mut self.inner.write().listing {
+                    seen.insert(object.key().clone(), Arc::new(object));
+                }
+            }
+            watcher::Event::InitDone => self.replace(changed),
+        }
+    }
+
+    fn replace(&self, mut changed: impl FnMut(Change<'_, T>)) {
+        let mut changes = Vec::new();
+        {
+            let mut inner = self.inner.write();
+            let Some((asked, seen)) = inner.listing.take() else { return };
+            let gone: Vec<_> = inner.objects.keys().filter(|key| !seen.contains_key(*key)).cloned().collect();
+            changes.extend(gone.iter().map(|key| (inner.take(key), None)));
+            for new in seen.into_values() {
+                let old = inner.put(Arc::clone(&new));
+                changes.push((old, Some(new)));
+            }
+            inner.listed = Some(asked);
+        }
+        for (old, new) in &changes {
+            changed(Change { old: old.as_ref(), new: new.as_ref() });
+        }
+        self.synced.send_replace(true);
+    }
+
+    /// Follows a watch until it ends, which a kube-runtime watcher never does by itself. Failures of the watch
+    /// are logged; the watcher tries again with its own backoff.
+    pub async fn follow<W, E: std::fmt::Display>(
+        &self,
+        events: impl Stream<Item = Result<watcher::Event<W>, E>>,
+        slim: impl Fn(W) -> T,
+        mut changed: impl FnMut(Change<'_, T>),
+    ) {
+        let mut events = pin!(events);
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(event) => self.apply(map_event(event, &slim), &mut changed),
+                Err(error) => tracing::warn!(%error, "a watch failed and is tried again"),
+            }
+        }
+    }
+
+    /// Waits until the first list is complete.
+    pub async fn synced(&self) {
+        // The sender lives as long as `self`, so waiting cannot fail.
+        let _ = self.synced.subscribe().wait_for(|synced| *synced).await;
+    }
+
+    /// The object of that name.
+    pub fn get(&self, key: &ObjectKey) -> Option<Arc<T>> {
+        self.inner.read().objects.get(key).cloned()
+    }
+
+    /// All objects of a bucket, in no particular order.
+    pub fn bucket(&self, bucket: &T::Bucket) -> Vec<Arc<T>> {
+        self.inner
+            .read()
+            .buckets
+            .get(bucket)
+            .map(|members| members.values().cloned().collect())
+            .unwrap_or_default()
+    }
+
+    /// How many objects a bucket holds.
+    pub fn count(&self, bucket: &T::Bucket) -> usize {
+        self.inner.read().buckets.get(bucket).map_or(0, HashMap::len)
+    }
+
+    /// Whether the index has followed the server up to `version`, or lists anew what was asked for after `since`.
+    pub fn reached(&self, version: u64, since: Instant) -> bool {
+        let inner = self.inner.read();
+        inner.version >= version || inner.listed.is_some_and(|listed| listed > since)
+    }
+}
+
+fn map_event<W, T>(event: watcher::Event<W>, slim: impl Fn(W) -> T) -> watcher::Event<T> {
+    match event {
+        watcher::Event::Apply(object) => watcher::Event::Apply(slim(object)),
+        watcher::Event::Delete(object) => watcher::Event::Delete(slim(object)),
+        watcher::Event::Init => watcher::Event::Init,
+        watcher::Event::InitApply(object) => watcher::Event::InitApply(slim(object)),
+        watcher::Event::InitDone => watcher::Event::InitDone,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use watcher::Event;
+
+    use super::*;
+
+    #[derive(Debug)]
+    struct Thing {
+        key: ObjectKey,
+        version: u64,
+        owner: &'static str,
+    }
+
+    impl Indexed for Thing {
+        type Bucket = &'static str;
+        fn key(&self) -> &ObjectKey {
+            &self.key
+        }
+        fn uid(&self) -> &str {
+            &self.key.name
+        }
+        fn version(&self) -> Option<u64> {
+            Some(self.version)
+        }
+        fn terminating(&self) -> bool {
+            false
+        }
+        fn buckets(&self) -> Vec<&'static str> {
+            vec![self.owner]
+        }
+    }
+
+    fn thing(name: &str, version: u64, owner: &'static str) -> Thing {
+        Thing { key: ObjectKey::new("ns", name), version, owner }
+    }
+
+    fn names(index: &Index<Thing>, bucket: &'static str) -> Vec<String> {
+        let mut names: Vec<_> =
+            index.bucket(&bucket).iter().map(|thing| thing.key.name.to_string()).collect();
+        names.sort();
+        names
+    }
+
+    fn feed(index: &Index<Thing>, events: Vec<Event<Thing>>) -> usize {
+        let mut changes = 0;
+        for event in events {
+            index.apply(event, |_| changes += 1);
+        }
+        changes
+    }
+
+    #[test]
+    fn objects_move_between_buckets() {
+        let index = Index::default();
+        feed(&index, vec![Event::Apply(thing("a", 1, "x")), Event::Apply(thing("b", 2, "x"))]);
+        assert_eq!(names(&index, "x"), ["a", "b"]);
+        feed(&index, vec![Event::Apply(thing("a", 3, "y")), Event::Delete(thing("b", 4, "x"))]);
+        assert_eq!((names(&index, "x"), names(&index, "y")), (vec![], vec!["a".to_owned()]));
+        assert_eq!(index.count(&"y"), 1);
+    }
+
+    #[test]
+    fn a_list_replaces_the_contents_when_complete_and_reports_what_vanished() {
+        let index = Index::default();
+        feed(&index, vec![Event::Apply(thing("old", 1, "x"))]);
+        feed(&index, vec![Event::Init, Event::InitApply(thing("new", 5, "x"))]);
+        assert_eq!(names(&index, "x"), ["old"], "an unfinished list is not shown");
+        let mut changes = Vec::new();
+        index.apply(Event::InitDone, |change| {
+            changes.push((
+                change.old.map(|o| o.key.name.to_string()),
+                change.new.map(|n| n.key.name.to_string()),
+            ));
+        });
+        assert_eq!(names(&index, "x"), ["new"]);
+        assert!(
+            changes.contains(&(Some("old".into()), None)) && changes.contains(&(None, Some("new".into())))
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn progress_follows_versions_and_completed_lists() {
+        let index = Index::default();
+        let start = Instant::now();
+        feed(&index, vec![Event::Apply(thing("a", 7, "x"))]);
+        assert!(index.reached(7, start) && !index.reached(8, start));
+        feed(&index, vec![Event::Delete(thing("a", 9, "x"))]);
+        assert!(index.reached(9, start), "a delete event counts too");
+        tokio::time::advance(std::time::Duration::from_secs(1)).await;
+        feed(&index, vec![Event::Init]);
+        assert!(!index.reached(50, start));
+        feed(&index, vec![Event::InitDone]);
+        assert!(index.reached(50, start), "a list asked for after the write contains the write");
+    }
+}

@@ -1,0 +1,40 @@
+//! What every Mainstay controller needs, and no domain rule.
+//!
+//! Data flows one way through a controller: API server → watch → [`index`] → the controller's `Observed`
+//! value → its `Plan` → writes → API server. This crate holds the parts around the two domain rooms:
+//!
+//! | module | what it promises |
+//! |---|---|
+//! | [`manager`] | one process: flags, logs, client, probes, metrics, leadership, orderly shutdown |
+//! | [`leader`] | at most one writer at a time, judged by locally observed time |
+//! | [`index`] | slim copies of watched objects, indexed, with the version that they have reached |
+//! | [`slim`] | watch types that never decode what no plan reads |
+//! | [`trigger`] | which keys have unserved changes, and since when |
+//! | [`reconcile`] | the loop: bounded concurrency, a timeout and panic isolation a pass, backoff a key |
+//! | [`root`] | the store of the kind that passes are about, and its changes |
+//! | [`gate`] | no key is planned against a store that has not seen the key's own last writes |
+//! | [`backoff`] | exponential delays with jitter, a key at a time |
+//! | [`failure`] | how a refused request is named in conditions, events and metrics |
+//! | [`conditions`] | `metav1.Condition` lists that change only when something did |
+//! | [`events`] | Kubernetes Events with a fixed set of reasons |
+//! | [`metrics`] | Prometheus series under controller-runtime's names |
+
+pub use k8s_openapi;
+pub use kube;
+
+pub mod backoff;
+pub mod client;
+pub mod conditions;
+pub mod events;
+pub mod failure;
+pub mod flags;
+pub mod gate;
+pub mod index;
+pub mod leader;
+pub mod manager;
+pub mod metrics;
+pub mod reconcile;
+pub mod root;
+pub mod serve;
+pub mod slim;
+pub mod trigger;

@@ -1,0 +1,244 @@
+//! One controller process: flags, logs, client, probes, metrics, leadership, orderly shutdown.
+//!
+//! A process starts watching at once and is ready when its stores have synced, leader or not: a standby takes
+//! over warm. On SIGTERM or Ctrl-C it takes no new work, lets its passes end for up to [`GRACE`], gives the Lease
+//! up and exits with 0. When it loses the Lease it stops at once and exits with 1, as client-go's users do:
+//! nothing that it began under the old Lease may go on.
+
+use std::{
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::future::BoxFuture;
+use kube::Client;
+use prometheus::Registry;
+use thiserror::Error;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    client::{self, ConnectError},
+    flags::{Flags, LogFormat},
+    leader::{Elector, Settings, SettingsError},
+    metrics::gauges,
+    serve::{self, Probe, ServeError},
+};
+
+/// How long passes may go on after SIGTERM (controller-runtime's graceful shutdown: 30 s).
+pub const GRACE: Duration = Duration::from_secs(30);
+
+/// What a controller is built with.
+pub struct Manager {
+    /// The connection to the API server.
+    pub client: Client,
+    /// Where series are registered.
+    pub registry: Registry,
+    /// The flags that every controller takes.
+    pub flags: Flags,
+    /// This process, unlike any other.
+    pub identity: String,
+    /// Ends when no new work may be taken.
+    pub shutdown: CancellationToken,
+}
+
+/// What a controller hands to the manager.
+pub struct Controller {
+    /// Ends when every store has been filled once.
+    pub synced: BoxFuture<'static, ()>,
+    /// The loop; polled while this process leads. Ends after [`Manager::shutdown`].
+    pub run: BoxFuture<'static, ()>,
+    /// Brings computed series up to date before a scrape.
+    pub refresh: Arc<dyn Fn() + Send + Sync>,
+    /// Whether the loop makes progress.
+    pub live: Probe,
+}
+
+/// Why a process could not start or go on.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// `--log-level` cannot be read.
+    #[error("--log-level: {0}; write a level such as info, or a filter such as info,mainstay_runtime=debug")]
+    LogLevel(#[from] tracing_subscriber::filter::ParseError),
+    /// There is no usable client.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The flags of leader election contradict each other.
+    #[error(transparent)]
+    Leader(#[from] SettingsError),
+    /// A server could not start.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    /// The process may not listen for signals.
+    #[error("cannot listen for signals: {0}")]
+    Signals(std::io::Error),
+    /// Another process may be writing now.
+    #[error("lost the Lease; stopping at once so that no two processes write")]
+    LeadershipLost,
+    /// The loop ended by itself, which it never should.
+    #[error("the reconcile loop ended by itself")]
+    LoopEnded,
+}
+
+/// Runs the controller `name` until a signal; the exit code is the process's.
+pub async fn run<B>(name: &'static str, flags: Flags, build: B) -> ExitCode
+where
+    B: AsyncFnOnce(&Manager) -> Controller,
+{
+    if let Err(error) = start_logs(&flags) {
+        eprintln!("{name}: {error}");
+        return ExitCode::FAILURE;
+    }
+    match serve(name, flags, build).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start_logs(flags: &Flags) -> Result<(), RunError> {
+    // kube-runtime's own span repeats what ours says; a filter that names it brings it back.
+    let filter = format!("kube_runtime=warn,{}", flags.log_level);
+    let filter = tracing_subscriber::EnvFilter::try_new(filter)?;
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_target(false);
+    match flags.log_format {
+        LogFormat::Text => logs.with_ansi(false).init(),
+        LogFormat::Json => logs.json().init(),
+    }
+    Ok(())
+}
+
+async fn serve<B>(name: &'static str, flags: Flags, build: B) -> Result<(), RunError>
+where
+    B: AsyncFnOnce(&Manager) -> Controller,
+{
+    tracing::info!(controller = name, version = env!("CARGO_PKG_VERSION"), "starting");
+    let registry = process_registry();
+    let client = client::connect(&registry).await?;
+    let shutdown = CancellationToken::new();
+    cancel_on_signal(shutdown.clone())?;
+    let manager = Manager { client, registry, flags, identity: identity(), shutdown };
+    let mut elector = elector(name, &manager)?;
+    let leads =
+        gauges(&manager.registry, "leader_election_master_status", "1 while this process leads.", &["name"]);
+    let leads = leads.with_label_values(&[name]);
+
+    let Controller { synced, run, refresh, live } = build(&manager).await;
+    let ready = Arc::new(AtomicBool::new(false));
+    listen(&manager, refresh, live, Arc::clone(&ready)).await?;
+
+    let shutdown = manager.shutdown.clone();
+    tokio::select! {
+        () = synced => ready.store(true, Ordering::Release),
+        () = shutdown.cancelled() => return Ok(()),
+    }
+    tracing::info!("stores have synced");
+
+    let Some(elector) = &mut elector else {
+        leads.set(1);
+        return until_shutdown(run, &shutdown).await;
+    };
+    tokio::select! {
+        () = elector.acquire() => leads.set(1),
+        () = shutdown.cancelled() => return Ok(()),
+    }
+    // Dropping the loop ends its passes: nothing is written after this select.
+    let ended = tokio::select! {
+        () = elector.keep() => Err(RunError::LeadershipLost),
+        ended = until_shutdown(run, &shutdown) => ended,
+    };
+    leads.set(0);
+    if ended.is_ok()
+        && let Err(error) = elector.release().await
+    {
+        tracing::warn!(%error, "could not give the Lease up; it runs out by itself");
+    }
+    ended
+}
+
+async fn until_shutdown(run: BoxFuture<'static, ()>, shutdown: &CancellationToken) -> Result<(), RunError> {
+    let grace = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(GRACE).await;
+    };
+    tokio::select! {
+        () = run => if shutdown.is_cancelled() { Ok(()) } else { Err(RunError::LoopEnded) },
+        () = grace => {
+            tracing::warn!(seconds = GRACE.as_secs(), "passes are still under way and are ended");
+            Ok(())
+        }
+    }
+}
+
+fn process_registry() -> Registry {
+    let registry = Registry::new();
+    let process = prometheus::process_collector::ProcessCollector::for_self();
+    registry.register(Box::new(process)).expect("the first collector of a new registry");
+    registry
+}
+
+fn cancel_on_signal(shutdown: CancellationToken) -> Result<(), RunError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("asked to stop: finishing what is under way");
+        shutdown.cancel();
+    });
+    Ok(())
+}
+
+/// The pod's name where there is one, and a part that no other process has: two processes of one name must not
+/// take each other for themselves.
+fn identity() -> String {
+    let host = ["POD_NAME", "HOSTNAME"].into_iter().find_map(|name| std::env::var(name).ok());
+    format!("{}_{:08x}", host.as_deref().unwrap_or("mainstay"), rand::random::<u32>())
+}
+
+fn elector(name: &str, manager: &Manager) -> Result<Option<Elector>, RunError> {
+    let Flags { lease_duration, renew_deadline, retry_period, .. } = manager.flags;
+    if !manager.flags.leader_elect {
+        return Ok(None);
+    }
+    let namespace = manager.flags.leader_election_namespace.clone();
+    let namespace = namespace.or_else(|| std::env::var("POD_NAMESPACE").ok());
+    let settings = Settings {
+        namespace: namespace.unwrap_or_else(|| manager.client.default_namespace().to_owned()),
+        name: manager.flags.leader_election_id.clone().unwrap_or_else(|| name.to_owned()),
+        identity: manager.identity.clone(),
+        lease_duration,
+        renew_deadline,
+        retry_period,
+    };
+    Ok(Some(Elector::new(manager.client.clone(), settings)?))
+}
+
+async fn listen(
+    manager: &Manager,
+    refresh: Arc<dyn Fn() + Send + Sync>,
+    live: Probe,
+    ready: Arc<AtomicBool>,
+) -> Result<(), RunError> {
+    if let Some(address) = manager.flags.metrics_bind_address.0 {
+        serve::metrics(address, manager.registry.clone(), refresh).await?;
+    }
+    if let Some(address) = manager.flags.health_probe_bind_address.0 {
+        let ready: Probe = Arc::new(move || {
+            let synced = ready.load(Ordering::Acquire);
+            synced
+                .then_some(())
+                .ok_or_else(|| "the stores have not synced with the API server yet".to_owned())
+        });
+        serve::probes(address, live, ready).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,222 @@
+//! Prometheus series under the names of controller-runtime and its workqueue, so that dashboards which people
+//! have work on Mainstay too (controller-runtime: `pkg/internal/controller/metrics`, `pkg/metrics/workqueue.go`).
+//!
+//! Every series exists from the start with the value 0: `rate()` sees the first increment.
+
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    exponential_buckets,
+};
+
+/// Registers a collector.
+///
+/// # Panics
+/// When a series of that name is registered already: two of them would be a mistake in the program.
+pub fn register<C: prometheus::core::Collector + Clone + 'static>(registry: &Registry, collector: C) -> C {
+    registry.register(Box::new(collector.clone())).expect("each series is registered once");
+    collector
+}
+
+/// A counter with labels.
+///
+/// # Panics
+/// As [`register`], and when the name or a label is no valid one.
+pub fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    register(registry, IntCounterVec::new(Opts::new(name, help), labels).expect("a valid name and labels"))
+}
+
+/// A gauge with labels.
+///
+/// # Panics
+/// As [`counters`].
+pub fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+    register(registry, IntGaugeVec::new(Opts::new(name, help), labels).expect("a valid name and labels"))
+}
+
+/// A histogram with labels.
+///
+/// # Panics
+/// As [`counters`].
+pub fn histograms(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    buckets: Vec<f64>,
+    labels: &[&str],
+) -> HistogramVec {
+    let options = HistogramOpts::new(name, help).buckets(buckets);
+    register(registry, HistogramVec::new(options, labels).expect("a valid name and labels"))
+}
+
+/// How a pass ended, as the label `result` of `controller_runtime_reconcile_total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PassResult {
+    /// Done until something changes.
+    Success,
+    /// Done, and due again at a known time.
+    RequeueAfter,
+    /// Failed; tried again after a backoff.
+    Error,
+}
+
+/// The series of one controller's loop.
+#[derive(Debug, Clone)]
+pub struct LoopMetrics {
+    success: IntCounter,
+    requeue_after: IntCounter,
+    error: IntCounter,
+    pub(crate) errors: IntCounter,
+    pub(crate) terminal_errors: IntCounter,
+    pub(crate) panics: IntCounter,
+    pub(crate) timeouts: IntCounter,
+    pub(crate) time: Histogram,
+    pub(crate) active_workers: IntGauge,
+    pub(crate) depth: IntGauge,
+    pub(crate) adds: IntCounter,
+    pub(crate) queue_time: Histogram,
+    pub(crate) work_time: Histogram,
+    pub(crate) unfinished: prometheus::Gauge,
+    pub(crate) longest_running: prometheus::Gauge,
+    pub(crate) retries: IntCounter,
+    /// Passes whose writes waited because the store had not seen the last ones.
+    pub stale_skips: IntCounter,
+}
+
+impl LoopMetrics {
+    /// Registers the series of `controller` (a kind in lower case, as controller-runtime labels it).
+    ///
+    /// # Panics
+    /// As [`register`]: a process runs one loop.
+    pub fn new(registry: &Registry, controller: &str, concurrency: u16) -> Self {
+        let by_controller = |name: &str, help: &str| {
+            counters(registry, name, help, &["controller"]).with_label_values(&[controller])
+        };
+        let passes = counters(
+            registry,
+            "controller_runtime_reconcile_total",
+            "Passes by result.",
+            &["controller", "result"],
+        );
+        // Registered for its buckets alone; the value is the flag's.
+        gauges(
+            registry,
+            "controller_runtime_max_concurrent_reconciles",
+            "How many objects may be reconciled at the same time.",
+            &["controller"],
+        )
+        .with_label_values(&[controller])
+        .set(concurrency.into());
+        let pass_time = vec![
+            0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0,
+        ];
+        let queue = Queue { registry, controller };
+        Self {
+            success: passes.with_label_values(&[controller, "success"]),
+            requeue_after: passes.with_label_values(&[controller, "requeue_after"]),
+            error: passes.with_label_values(&[controller, "error"]),
+            errors: by_controller("controller_runtime_reconcile_errors_total", "Passes that failed."),
+            terminal_errors: by_controller(
+                "controller_runtime_terminal_reconcile_errors_total",
+                "Passes that failed for a reason that only a person or another object can remove.",
+            ),
+            panics: by_controller("controller_runtime_reconcile_panics_total", "Passes that panicked."),
+            timeouts: by_controller(
+                "controller_runtime_reconcile_timeouts_total",
+                "Passes that took too long.",
+            ),
+            time: histograms(
+                registry,
+                "controller_runtime_reconcile_time_seconds",
+                "How long passes take.",
+                pass_time,
+                &["controller"],
+            )
+            .with_label_values(&[controller]),
+            active_workers: gauges(
+                registry,
+                "controller_runtime_active_workers",
+                "Passes under way.",
+                &["controller"],
+            )
+            .with_label_values(&[controller]),
+            depth: gauges(registry, "workqueue_depth", "Keys with changes not served yet.", QUEUE)
+                .with_label_values(&[controller, controller]),
+            adds: counters(registry, "workqueue_adds_total", "Keys that began to wait.", QUEUE)
+                .with_label_values(&[controller, controller]),
+            queue_time: queue.histogram(
+                "workqueue_queue_duration_seconds",
+                "From a key's first unserved change to the pass that serves it.",
+            ),
+            work_time: queue.histogram("workqueue_work_duration_seconds", "How long passes take."),
+            unfinished: queue
+                .gauge("workqueue_unfinished_work_seconds", "Age of all passes under way, added up."),
+            longest_running: queue
+                .gauge("workqueue_longest_running_processor_seconds", "Age of the oldest pass under way."),
+            retries: counters(
+                registry,
+                "workqueue_retries_total",
+                "Passes scheduled after a failure.",
+                QUEUE,
+            )
+            .with_label_values(&[controller, controller]),
+            stale_skips: by_controller(
+                "stale_sync_skips_total",
+                "Passes whose writes waited until the store had seen the last ones.",
+            ),
+        }
+    }
+
+    pub(crate) fn finished(&self, result: PassResult) {
+        match result {
+            PassResult::Success => self.success.inc(),
+            PassResult::RequeueAfter => self.requeue_after.inc(),
+            PassResult::Error => self.error.inc(),
+        }
+    }
+}
+
+const QUEUE: &[&str] = &["name", "controller"];
+
+struct Queue<'a> {
+    registry: &'a Registry,
+    controller: &'a str,
+}
+
+impl Queue<'_> {
+    fn histogram(&self, name: &str, help: &str) -> Histogram {
+        // client-go's workqueue buckets: 10 ns to 10 s in powers of ten, here from 10 µs.
+        let buckets = exponential_buckets(1e-5, 10.0, 8).expect("a positive start and factor");
+        histograms(self.registry, name, help, buckets, QUEUE)
+            .with_label_values(&[self.controller, self.controller])
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> prometheus::Gauge {
+        let vector =
+            prometheus::GaugeVec::new(Opts::new(name, help), QUEUE).expect("a valid name and labels");
+        register(self.registry, vector).with_label_values(&[self.controller, self.controller])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_series_exist_before_the_first_pass() {
+        let registry = Registry::new();
+        let metrics = LoopMetrics::new(&registry, "replicagroup", 8);
+        metrics.finished(PassResult::Error);
+        let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
+        for line in [
+            "controller_runtime_reconcile_total{controller=\"replicagroup\",result=\"error\"} 1",
+            "controller_runtime_reconcile_total{controller=\"replicagroup\",result=\"success\"} 0",
+            "controller_runtime_reconcile_panics_total{controller=\"replicagroup\"} 0",
+            "controller_runtime_max_concurrent_reconciles{controller=\"replicagroup\"} 8",
+            "workqueue_depth{controller=\"replicagroup\",name=\"replicagroup\"} 0",
+            "workqueue_queue_duration_seconds_count{controller=\"replicagroup\",name=\"replicagroup\"} 0",
+            "stale_sync_skips_total{controller=\"replicagroup\"} 0",
+        ] {
+            assert!(text.contains(line), "{line} is missing from\n{text}");
+        }
+    }
+}

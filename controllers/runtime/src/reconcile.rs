@@ -1,0 +1,243 @@
+//! The loop around kube-runtime's applier, with what it lacks: a timeout and panic isolation a pass, backoff a
+//! key, a pace, queue times, and an orderly end.
+//!
+//! A pass is cheap and complete: it looks at the whole object and everything that belongs to it. Passes over one
+//! key never overlap, and start at least [`PACE`] apart, so that a key with a thousand changes a second costs
+//! what twenty passes cost; the first change after a rest is served at once.
+
+use std::{collections::HashMap, convert::Infallible, fmt::Debug, future::Future, sync::Arc, time::Duration};
+
+use futures::{FutureExt, Stream, StreamExt};
+use kube::{
+    Resource, ResourceExt,
+    runtime::{
+        applier,
+        controller::{Action, Config, ReconcileRequest},
+        reflector::{ObjectRef, Store},
+    },
+};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use tracing::Instrument;
+
+use crate::{
+    backoff::{Backoff, Growth},
+    index::ObjectKey,
+    metrics::{LoopMetrics, PassResult},
+    trigger::Triggers,
+};
+
+/// Passes over one key start at least this far apart.
+pub const PACE: Duration = Duration::from_millis(50);
+
+/// An error of a pass, as far as the loop needs to know it.
+pub trait PassError: std::error::Error + Send + 'static {
+    /// A name of low cardinality, for logs.
+    fn reason(&self) -> &'static str;
+    /// How long the server asked to wait.
+    fn retry_after(&self) -> Option<Duration>;
+    /// Whether only a person or another object can remove the cause.
+    fn is_terminal(&self) -> bool;
+}
+
+/// The domain half of a controller.
+pub trait Reconciler: Send + Sync + 'static {
+    /// The kind that a pass is about.
+    type Object: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static;
+    /// What a pass fails with.
+    type Error: PassError;
+
+    /// One pass over `object`. With `held` its writes must wait that long, because the last ones failed; it may
+    /// still observe and report. Returns when time alone makes another pass worthwhile.
+    fn reconcile(
+        self: Arc<Self>,
+        object: Arc<Self::Object>,
+        held: Option<Duration>,
+    ) -> impl Future<Output = Result<Option<Duration>, Self::Error>> + Send + 'static;
+}
+
+/// What the loop remembers of its keys. All of it may be lost: a restart ends in the same state.
+#[derive(Debug)]
+pub struct Work {
+    /// The keys with unserved changes.
+    pub triggers: Triggers<ObjectKey>,
+    /// The keys whose writes wait.
+    pub backoff: Backoff<ObjectKey>,
+    passes: Mutex<HashMap<ObjectKey, LastPass>>,
+    metrics: LoopMetrics,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum LastPass {
+    Running(Instant),
+    Ended(Instant),
+}
+
+impl Work {
+    /// Makes an empty memory and the stream that [`run`] takes.
+    pub fn new(metrics: LoopMetrics) -> (Arc<Self>, impl Stream<Item = ObjectKey>) {
+        let (triggers, keys) = Triggers::new();
+        let backoff = Backoff::new(Growth::default());
+        (Arc::new(Self { triggers, backoff, passes: Mutex::default(), metrics }), keys)
+    }
+
+    /// Something about `key` has changed.
+    pub fn trigger(&self, key: &ObjectKey) {
+        if self.triggers.trigger(key) {
+            self.metrics.adds.inc();
+        }
+    }
+
+    /// Forgets a key that is gone.
+    pub fn forget(&self, key: &ObjectKey) {
+        self.triggers.forget(key);
+        self.backoff.forget(key);
+        self.passes.lock().remove(key);
+    }
+
+    /// Whether keys have waited for `limit` and none was served in that time: the loop is stuck.
+    pub fn stuck(&self, limit: Duration) -> bool {
+        let served_lately = || {
+            self.passes.lock().values().any(|pass| match pass {
+                LastPass::Running(since) | LastPass::Ended(since) => since.elapsed() < limit,
+            })
+        };
+        self.triggers.longest_wait().is_some_and(|wait| wait > limit) && !served_lately()
+    }
+
+    /// Brings the gauges that are computed from the clock up to date; for the moment of a scrape.
+    pub fn refresh_metrics(&self) {
+        let passes = self.passes.lock();
+        let ages = passes.values().filter_map(|pass| match pass {
+            LastPass::Running(since) => Some(since.elapsed().as_secs_f64()),
+            LastPass::Ended(_) => None,
+        });
+        let (total, oldest) =
+            ages.fold((0.0, 0.0_f64), |(total, oldest), age| (total + age, oldest.max(age)));
+        self.metrics.unfinished.set(total);
+        self.metrics.longest_running.set(oldest);
+        self.metrics.depth.set(i64::try_from(self.triggers.depth()).unwrap_or(i64::MAX));
+    }
+
+    /// How long the key must still rest before its next pass.
+    fn rest(&self, key: &ObjectKey) -> Option<Duration> {
+        match self.passes.lock().get(key) {
+            Some(LastPass::Ended(at)) => PACE.checked_sub(at.elapsed()).filter(|left| !left.is_zero()),
+            _ => None,
+        }
+    }
+
+    fn note(&self, key: &ObjectKey, pass: LastPass) {
+        self.passes.lock().insert(key.clone(), pass);
+    }
+}
+
+/// How [`run`] bounds its passes.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// How many keys are served at the same time.
+    pub concurrency: u16,
+    /// A pass that takes longer is ended.
+    pub timeout: Duration,
+}
+
+/// Runs passes for the keys of the stream until `shutdown`, then lets the passes under way end. Dropping the
+/// future ends them at once.
+pub async fn run<R: Reconciler>(
+    reconciler: Arc<R>,
+    store: Store<R::Object>,
+    work: Arc<Work>,
+    keys: impl Stream<Item = ObjectKey>,
+    bounds: Bounds,
+    shutdown: CancellationToken,
+) where
+    R::Object: Resource<DynamicType = ()>,
+{
+    let queue = keys.take_until(shutdown.cancelled_owned()).map(|key| {
+        let object = ObjectRef::<R::Object>::new(&key.name);
+        let object = if key.namespace.is_empty() { object } else { object.within(&key.namespace) };
+        Ok::<_, Infallible>(ReconcileRequest::from(object))
+    });
+    let reconcile = |object: Arc<R::Object>, _: Arc<()>| {
+        let (reconciler, work) = (Arc::clone(&reconciler), Arc::clone(&work));
+        async move { Ok::<_, Infallible>(pass(reconciler, work, object, bounds.timeout).await) }.boxed()
+    };
+    let never = |_: Arc<R::Object>, error: &Infallible, _: Arc<()>| match *error {};
+    let config = Config::default().concurrency(bounds.concurrency);
+    // A key whose object is gone yields an error here and needs nothing: `Work::forget` has seen it go.
+    applier(reconcile, never, Arc::new(()), store, queue, config)
+        .for_each(|_| futures::future::ready(()))
+        .await;
+}
+
+async fn pass<R: Reconciler>(
+    reconciler: Arc<R>,
+    work: Arc<Work>,
+    object: Arc<R::Object>,
+    limit: Duration,
+) -> Action {
+    let key = ObjectKey::new(object.namespace().as_deref().unwrap_or_default(), &object.name_any());
+    if let Some(rest) = work.rest(&key) {
+        return Action::requeue(rest);
+    }
+    let metrics = &work.metrics;
+    if let Some(waited) = work.triggers.serve(&key) {
+        metrics.queue_time.observe(waited.as_secs_f64());
+    }
+    let held = work.backoff.held(&key);
+    let began = Instant::now();
+    work.note(&key, LastPass::Running(began));
+    metrics.active_workers.inc();
+    // A task of its own turns a panic into an error of this key and lets passes use all cores.
+    let span = tracing::info_span!("pass", namespace = %key.namespace, name = %key.name);
+    let task =
+        AbortOnDropHandle::new(tokio::spawn(reconciler.reconcile(object, held).instrument(span.clone())));
+    let ended = tokio::time::timeout(limit, task).await;
+    metrics.active_workers.dec();
+    let took = began.elapsed().as_secs_f64();
+    metrics.time.observe(took);
+    metrics.work_time.observe(took);
+    work.note(&key, LastPass::Ended(Instant::now()));
+    span.in_scope(|| conclude(&work, &key, held, ended.map_err(|_| limit)))
+}
+
+type Ended<E> = Result<Result<Result<Option<Duration>, E>, tokio::task::JoinError>, Duration>;
+
+fn conclude<E: PassError>(work: &Work, key: &ObjectKey, held: Option<Duration>, ended: Ended<E>) -> Action {
+    let metrics = &work.metrics;
+    let retry_after = match ended {
+        Ok(Ok(Ok(due))) => {
+            if held.is_none() {
+                work.backoff.forget(key);
+            }
+            let due = [due, work.backoff.held(key)].into_iter().flatten().min();
+            metrics.finished(due.map_or(PassResult::Success, |_| PassResult::RequeueAfter));
+            return due.map_or_else(Action::await_change, Action::requeue);
+        }
+        Ok(Ok(Err(error))) => {
+            metrics.errors.inc();
+            if error.is_terminal() {
+                metrics.terminal_errors.inc();
+            }
+            tracing::warn!(reason = error.reason(), %error, "the pass failed");
+            error.retry_after()
+        }
+        Ok(Err(crash)) => {
+            metrics.panics.inc();
+            tracing::error!(%crash, "the pass panicked; only this object is affected");
+            None
+        }
+        Err(limit) => {
+            metrics.timeouts.inc();
+            tracing::error!(seconds = limit.as_secs(), "the pass took too long and was ended");
+            None
+        }
+    };
+    metrics.finished(PassResult::Error);
+    metrics.retries.inc();
+    Action::requeue(work.backoff.fail(key, retry_after))
+}
+
+#[cfg(test)]
+mod tests;

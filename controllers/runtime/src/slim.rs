@@ -1,0 +1,152 @@
+//! Watch types that never decode what no plan reads.
+//!
+//! Half of a typical object is `managedFields`, and most of the rest is spec that a plan does not look at.
+//! A slim type names the fields that it wants, takes its metadata through [`metadata`], and borrows the
+//! identity of the kind that it stands for with [`stands_for!`](crate::stands_for); serde skips everything
+//! else without building it.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
+use serde::{Deserialize, Deserializer};
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct SlimMeta {
+    name: Option<String>,
+    namespace: Option<String>,
+    uid: Option<String>,
+    resource_version: Option<String>,
+    generation: Option<i64>,
+    creation_timestamp: Option<Time>,
+    deletion_timestamp: Option<Time>,
+    #[serde(default)]
+    labels: Option<BTreeMap<String, String>>,
+    #[serde(default)]
+    annotations: Option<BTreeMap<String, String>>,
+    #[serde(default)]
+    owner_references: Option<Vec<OwnerReference>>,
+}
+
+/// Reads an `ObjectMeta` without `managedFields`, finalizers and what else no plan reads.
+///
+/// # Errors
+/// Those of the deserializer.
+pub fn metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
+    let slim = SlimMeta::deserialize(deserializer)?;
+    Ok(ObjectMeta {
+        name: slim.name,
+        namespace: slim.namespace,
+        uid: slim.uid,
+        resource_version: slim.resource_version,
+        generation: slim.generation,
+        creation_timestamp: slim.creation_timestamp,
+        deletion_timestamp: slim.deletion_timestamp,
+        labels: slim.labels,
+        annotations: slim.annotations,
+        owner_references: slim.owner_references,
+        ..ObjectMeta::default()
+    })
+}
+
+/// An object of which only the metadata is read, without `managedFields`.
+///
+/// For list and watch it is asked for as `PartialObjectMetadata`, so the server sends no spec either.
+#[derive(Clone, Deserialize)]
+pub struct MetadataOf<K> {
+    /// The metadata that [`metadata`] keeps.
+    #[serde(deserialize_with = "metadata")]
+    pub metadata: ObjectMeta,
+    #[serde(skip)]
+    kind: std::marker::PhantomData<fn() -> K>,
+}
+
+impl<K> std::fmt::Debug for MetadataOf<K> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("MetadataOf").field(&self.metadata.name).finish()
+    }
+}
+
+impl<K: kube::Resource<DynamicType = ()>> kube::Resource for MetadataOf<K> {
+    type DynamicType = ();
+    type Scope = K::Scope;
+
+    fn kind((): &()) -> std::borrow::Cow<'_, str> {
+        K::kind(&())
+    }
+    fn group((): &()) -> std::borrow::Cow<'_, str> {
+        K::group(&())
+    }
+    fn version((): &()) -> std::borrow::Cow<'_, str> {
+        K::version(&())
+    }
+    fn plural((): &()) -> std::borrow::Cow<'_, str> {
+        K::plural(&())
+    }
+    fn metadata_api() -> bool {
+        true
+    }
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
+/// Gives a slim type, which has a field `metadata: ObjectMeta`, the API identity of the kind it stands for.
+#[macro_export]
+macro_rules! stands_for {
+    ($slim:ty, $kind:ty) => {
+        impl $crate::kube::Resource for $slim {
+            type DynamicType = ();
+            type Scope = <$kind as $crate::kube::Resource>::Scope;
+
+            fn kind((): &()) -> ::std::borrow::Cow<'_, str> {
+                <$kind as $crate::kube::Resource>::kind(&())
+            }
+            fn group((): &()) -> ::std::borrow::Cow<'_, str> {
+                <$kind as $crate::kube::Resource>::group(&())
+            }
+            fn version((): &()) -> ::std::borrow::Cow<'_, str> {
+                <$kind as $crate::kube::Resource>::version(&())
+            }
+            fn plural((): &()) -> ::std::borrow::Cow<'_, str> {
+                <$kind as $crate::kube::Resource>::plural(&())
+            }
+            fn meta(&self) -> &$crate::k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta {
+                &self.metadata
+            }
+            fn meta_mut(
+                &mut self,
+            ) -> &mut $crate::k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta {
+                &mut self.metadata
+            }
+        }
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::Node;
+    use kube::Resource;
+
+    use super::*;
+
+    #[test]
+    fn managed_fields_are_skipped_and_the_rest_is_kept() {
+        let node: MetadataOf<Node> = serde_json::from_value(serde_json::json!({
+            "kind": "PartialObjectMetadata",
+            "metadata": {
+                "name": "n", "resourceVersion": "7", "labels": {"topology.kubernetes.io/zone": "z"},
+                "creationTimestamp": "2026-01-01T00:00:00Z",
+                "managedFields": [{"manager": "m", "fieldsV1": {"f:metadata": {}}}]
+            }
+        }))
+        .unwrap();
+        assert_eq!(node.meta().name.as_deref(), Some("n"));
+        assert_eq!(node.meta().labels.as_ref().map(BTreeMap::len), Some(1));
+        assert_eq!(node.meta().managed_fields, None);
+        assert_eq!(MetadataOf::<Node>::plural(&()), "nodes");
+    }
+}
