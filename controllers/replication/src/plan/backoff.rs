@@ -1,0 +1,164 @@
+//! How long creation pauses when pods fail again and again.
+//!
+//! A pod that the kubelet fails (evicted, rejected at admission, out of disk) is replaced, and its replacement
+//! may fail at once as well; upstream then makes pods as fast as it can (kubernetes/kubernetes#130411). The
+//! pause is read off the failed pods alone, so a restart of the controller neither forgets nor lengthens it,
+//! and whoever deletes the failed pods ends it.
+//!
+//! A *round* is a failure of a pod that was made after the failure before it. Ten pods evicted together are
+//! one round and are replaced at once; one pod that fails ten times is ten rounds. While the pause lasts it
+//! holds every creation of the group, a scale-up's too: they would be made from the template that fails.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{Claim, Phase, Pod, elapsed};
+
+/// The pause after the second round; each further round doubles it, as the kubelet does for containers.
+const FIRST: Duration = Duration::from_secs(10);
+
+/// No pause is longer, as the kubelet's.
+const LONGEST: Duration = Duration::from_secs(5 * 60);
+
+/// Failures longer before the newest one are forgotten. Counting back from the newest failure and not from now
+/// keeps the end of a pause where it is while time passes.
+const MEMORY: Duration = Duration::from_secs(60 * 60);
+
+/// When creation may go on; `None` when it need not wait.
+pub(super) fn until(pods: &[Pod<'_>], now: Timestamp) -> Option<Timestamp> {
+    // A pod that somebody deletes ends as Failed too, which says nothing of its template.
+    let failed =
+        pods.iter().filter(|pod| pod.claim == Claim::Mine && pod.phase == Phase::Failed && !pod.terminating);
+    let mut lives: Vec<Life> = failed.map(|pod| Life::of(pod, now)).collect();
+    let newest = lives.iter().map(|life| life.end).max()?;
+    lives.retain(|life| elapsed(life.end, newest) <= MEMORY);
+    let until = newest.checked_add(delay(rounds(lives))).unwrap_or(Timestamp::MAX);
+    (until > now).then_some(until)
+}
+
+/// From the making of a pod to its failure.
+struct Life {
+    start: Timestamp,
+    end: Timestamp,
+}
+
+impl Life {
+    /// A node whose clock is wrong must not hold creation for as long as its failed pods are there: where the
+    /// failure has no time, or one out of bounds, the API server's time of creation stands in.
+    fn of(pod: &Pod<'_>, now: Timestamp) -> Self {
+        let start = pod.created.min(now);
+        let end = pod.failed_at.filter(|&at| at <= now).unwrap_or(start).max(start);
+        Self { start, end }
+    }
+}
+
+/// The most lives that can be picked without two of them touching. Times are whole seconds, so lives that touch
+/// may well have been lived side by side.
+fn rounds(mut lives: Vec<Life>) -> u32 {
+    lives.sort_unstable_by_key(|life| life.end);
+    let mut rounds = 0;
+    let mut last_end = None;
+    for life in lives {
+        if last_end.is_none_or(|end| life.start > end) {
+            last_end = Some(life.end);
+            rounds += 1;
+        }
+    }
+    rounds
+}
+
+/// The pause after the newest failure.
+fn delay(rounds: u32) -> Duration {
+    match rounds.checked_sub(2) {
+        None => Duration::ZERO,
+        Some(doublings) => FIRST.saturating_mul(2u32.saturating_pow(doublings)).min(LONGEST),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::tests::{NOW, ago, failed, pod},
+        *,
+    };
+
+    /// How many seconds creation waits.
+    fn wait(pods: &[Pod<'_>]) -> Option<u64> {
+        until(pods, NOW).map(|until| elapsed(NOW, until).as_secs())
+    }
+
+    /// So many pods, each made a second after the one before it had failed, the last failing now.
+    fn in_turn(rounds: i64) -> Vec<Pod<'static>> {
+        (0..rounds).map(|round| failed("", 10 * round + 9, 10 * round)).collect()
+    }
+
+    #[test]
+    fn each_round_doubles_the_pause_up_to_five_minutes() {
+        let waits: Vec<_> = (0..10).map(|rounds| wait(&in_turn(rounds))).collect();
+        let seconds = [10, 20, 40, 80, 160, 300, 300, 300].map(Some);
+        assert_eq!(waits[..2], [None, None]);
+        assert_eq!(waits[2..], seconds);
+    }
+
+    #[test]
+    fn pods_that_fail_together_are_one_round() {
+        let evicted: Vec<_> = (0..10).map(|pod| failed("", 100 + pod, pod % 3)).collect();
+        assert_eq!(wait(&evicted), None);
+    }
+
+    #[test]
+    fn pods_that_fail_in_the_second_of_their_creation_are_one_round() {
+        assert_eq!(wait(&[failed("a", 1, 1); 10]), None);
+    }
+
+    #[test]
+    fn one_failing_pod_among_long_lived_ones_is_seen() {
+        let mut pods = in_turn(3);
+        pods.push(failed("evicted", 3000, 5));
+        assert_eq!(wait(&pods), Some(20));
+    }
+
+    #[test]
+    fn the_pause_counts_from_the_newest_failure() {
+        assert_eq!(wait(&[failed("a", 40, 30), failed("b", 20, 7)]), Some(3));
+        assert_eq!(wait(&[failed("a", 40, 30), failed("b", 20, 10)]), None);
+    }
+
+    #[test]
+    fn failures_are_forgotten_after_an_hour() {
+        let with = |old| wait(&[failed("old", 9000, old), failed("b", 20, 15), failed("c", 10, 0)]);
+        assert_eq!(with(3600), Some(20));
+        assert_eq!(with(3601), Some(10));
+    }
+
+    #[test]
+    fn only_failed_pods_of_the_group_count() {
+        let both = |change: fn(&mut Pod<'_>)| {
+            let mut pods = in_turn(2);
+            pods.iter_mut().for_each(change);
+            wait(&pods)
+        };
+        assert_eq!(both(|_| {}), Some(10));
+        assert_eq!(both(|pod| pod.claim = Claim::MineUnmatched), None);
+        assert_eq!(both(|pod| pod.claim = Claim::Foreign), None);
+        assert_eq!(both(|pod| pod.phase = Phase::Succeeded), None);
+        assert_eq!(both(|pod| pod.terminating = true), None);
+    }
+
+    #[test]
+    fn creation_stands_in_for_a_failure_without_a_time_or_with_a_wrong_one() {
+        let known = failed("known", 20, 15);
+        let second = |created, failed_at| Pod { failed_at, ..failed("", created, 0) };
+        assert_eq!(wait(&[known, second(6, None)]), Some(4), "no time");
+        assert_eq!(wait(&[known, second(6, Some(ago(-86_400)))]), Some(4), "a day ahead");
+        assert_eq!(wait(&[known, second(6, Some(ago(86_400)))]), Some(4), "before its creation");
+        assert_eq!(wait(&[known, second(-86_400, None)]), Some(10), "created a day ahead");
+    }
+
+    #[test]
+    fn no_failure_no_pause() {
+        assert_eq!(wait(&[]), None);
+        assert_eq!(wait(&[pod("a")]), None);
+    }
+}

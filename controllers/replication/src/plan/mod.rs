@@ -1,0 +1,116 @@
+//! What one group of pods needs: whom to adopt and release, how many to create, whom to delete and why.
+//!
+//! [`plan`] is pure and total. It knows no client, no clock and no kind of owner, so that the same rules can
+//! drive any owner of equal pods. It promises:
+//!
+//! - A plan creates or deletes, never both, and foreign pods never change it.
+//! - Once a plan is carried out, the next one writes nothing.
+//! - The same pods in any order give the same victims in the same order.
+//!
+//! The rules start from kube-controller-manager's replication controllers; [`Why`] lists the order of victims
+//! and says where it goes past theirs.
+
+mod backoff;
+mod board;
+#[cfg(test)]
+mod properties;
+mod rank;
+#[cfg(test)]
+mod tests;
+mod types;
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+pub use types::{
+    Claim, Counts, Domains, MAX_SPREAD_KEYS, Node, NodePreference, Phase, Plan, Pod, Policy, Replacement,
+    Victim, Wait, Why,
+};
+
+/// Plans one pass over a group. `pods` are all pods the group owns or could adopt; others do no harm.
+///
+/// A group that is being deleted still counts its pods, so that its status stays true, but changes nothing:
+/// its pods go with it or are orphaned with it, as its deleter asked.
+pub fn plan(policy: &Policy, pods: &[Pod<'_>], now: Timestamp) -> Plan {
+    let (mut plan, active) = take_stock(policy, pods, now);
+    if policy.deleting {
+        return plan;
+    }
+    match active.len().checked_sub(policy.replicas) {
+        Some(0) => {}
+        Some(surplus) => plan.delete = rank::victims(policy, pods, &active, surplus, now),
+        None => replace(&mut plan, policy, pods, now),
+    }
+    plan
+}
+
+/// Claims and counts: everything about the pods that is there already. Returns the active ones' indices too.
+fn take_stock(policy: &Policy, pods: &[Pod<'_>], now: Timestamp) -> (Plan, Vec<usize>) {
+    let mut plan = Plan::default();
+    let mut active = Vec::with_capacity(pods.len());
+    for (index, pod) in pods.iter().enumerate().filter(|(_, pod)| !pod.phase.is_terminal()) {
+        match (pod.claim, pod.terminating) {
+            (Claim::Mine, false) => active.push(index),
+            (Claim::Mine, true) => plan.counts.terminating += 1,
+            (Claim::OrphanMatching, false) if !policy.deleting => {
+                plan.adopt.push(index);
+                active.push(index);
+            }
+            (Claim::MineUnmatched, false) if !policy.deleting => plan.release.push(index),
+            (Claim::MineUnmatched | Claim::OrphanMatching | Claim::Foreign, _) => {}
+        }
+    }
+    for pod in active.iter().map(|&index| &pods[index]) {
+        let wait = until_available(pod, policy.min_ready, now);
+        plan.counts.active += 1;
+        plan.counts.fully_labeled += usize::from(pod.fully_labeled);
+        plan.counts.ready += usize::from(wait.is_some());
+        plan.counts.available += usize::from(wait.is_some_and(|wait| wait.is_zero()));
+        plan.recheck_in = sooner(plan.recheck_in, wait.filter(|wait| !wait.is_zero()));
+    }
+    (plan, active)
+}
+
+/// Fills in the creations of a group that has too few pods, or what they wait for.
+fn replace(plan: &mut Plan, policy: &Policy, pods: &[Pod<'_>], now: Timestamp) {
+    let missing = policy.replicas - plan.counts.active;
+    let held = match policy.replacement {
+        Replacement::WhenTerminating => 0,
+        Replacement::WhenTerminated => plan.counts.terminating.min(missing),
+    };
+    if held > 0 {
+        plan.wait = Some(Wait::Terminating(held));
+    }
+    if held == missing {
+        return;
+    }
+    match backoff::until(pods, now) {
+        None => plan.create = missing - held,
+        Some(until) => {
+            plan.wait = Some(Wait::Backoff { until });
+            plan.recheck_in = sooner(plan.recheck_in, Some(elapsed(now, until)));
+        }
+    }
+}
+
+/// How long until `pod` counts as available, given that it stays ready; zero when it is, `None` when it is
+/// not even ready.
+fn until_available(pod: &Pod<'_>, min_ready: Duration, now: Timestamp) -> Option<Duration> {
+    let ready_since = pod.ready_since?;
+    if min_ready.is_zero() {
+        return Some(Duration::ZERO);
+    }
+    // Of the two spans one is zero: a time in the future, from a clock that is ahead, lengthens the wait.
+    Some(min_ready.saturating_add(elapsed(now, ready_since)).saturating_sub(elapsed(ready_since, now)))
+}
+
+/// The time from `start` to `end`; zero when `end` comes first.
+fn elapsed(start: Timestamp, end: Timestamp) -> Duration {
+    Duration::try_from(end.duration_since(start)).unwrap_or_default()
+}
+
+/// The shorter of two waits, either of which may not be.
+fn sooner(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
+    one.into_iter().chain(other).min()
+}

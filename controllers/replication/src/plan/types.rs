@@ -1,0 +1,253 @@
+//! What the planner is given and what it answers.
+
+use std::{collections::BTreeSet, fmt, time::Duration};
+
+use jiff::Timestamp;
+
+/// How many spread keys a group may have; as many as `scaleDown.spread` admits.
+pub const MAX_SPREAD_KEYS: usize = 4;
+
+/// A node's value of each spread key, in the group's order of keys. `None` when the node has no such label, is
+/// not known, or there are fewer keys: nodes without a value form one domain of their own.
+pub type Domains<'a> = [Option<&'a str>; MAX_SPREAD_KEYS];
+
+/// What is wanted of one group.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// How many active pods there should be.
+    pub replicas: usize,
+    /// How long a pod must have been ready to count as available.
+    pub min_ready: Duration,
+    /// When a pod on its way out is replaced.
+    pub replacement: Replacement,
+    /// Which nodes give up pods first on scale-down.
+    pub prefer: NodePreference,
+    /// Names of pods that go first when the group scales down. Naming a pod does not delete it otherwise.
+    pub condemned: BTreeSet<String>,
+    /// The group itself is being deleted.
+    pub deleting: bool,
+}
+
+/// When a pod on its way out is replaced.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Replacement {
+    /// As soon as its deletion was asked for: quick, but more pods than replicas may run meanwhile.
+    #[default]
+    WhenTerminating,
+    /// When it has ended: never more running pods than replicas.
+    WhenTerminated,
+}
+
+/// Which nodes give up pods first on scale-down.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum NodePreference {
+    /// Those with the most of the group's own active pods.
+    #[default]
+    CrowdedNode,
+    /// Those with the fewest pods of any owner, one node after the other, so that nodes become free.
+    EmptiestNode,
+}
+
+/// One pod as the planner sees it. All text is borrowed: a pass over thousands of pods copies none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pod<'a> {
+    /// Its name, unique among the pods of a pass.
+    pub name: &'a str,
+    /// Its UID, unique as well; the last word where nothing else tells two pods apart.
+    pub uid: &'a str,
+    /// How the pod stands to the group.
+    pub claim: Claim,
+    /// Where it runs; `None` before it is scheduled.
+    pub node: Option<Node<'a>>,
+    /// `status.phase`.
+    pub phase: Phase,
+    /// Its deletion has been asked for.
+    pub terminating: bool,
+    /// Since when its Ready condition is true; `None` when it is not.
+    pub ready_since: Option<Timestamp>,
+    /// When the API server made it.
+    pub created: Timestamp,
+    /// When it failed, if its status tells.
+    pub failed_at: Option<Timestamp>,
+    /// `controller.kubernetes.io/pod-deletion-cost`, zero when absent or not a number.
+    pub deletion_cost: i32,
+    /// The most restarts of any of its containers.
+    pub restarts: i32,
+    /// The most restarts of any of its sidecars, i.e. init containers that keep running.
+    pub sidecar_restarts: i32,
+    /// It carries every label of the group's template.
+    pub fully_labeled: bool,
+}
+
+/// Where a pod runs. Pods on the same node should agree on it; where they do not, one pod's word is taken for
+/// all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Node<'a> {
+    /// The node's name.
+    pub name: &'a str,
+    /// The domains it lies in.
+    pub domains: Domains<'a>,
+    /// How many pods of any owner it carries, this group's included. Those that have ended or are on their way
+    /// out should not count, or a scale-down done in parts may take other pods than one done at once.
+    pub pods: usize,
+}
+
+/// How a pod stands to the group: its controller reference and the group's selector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claim {
+    /// The group controls it and selects it.
+    Mine,
+    /// The group controls it but no longer selects it.
+    MineUnmatched,
+    /// Nobody controls it and the group selects it.
+    OrphanMatching,
+    /// Another's, or an orphan the group does not select.
+    Foreign,
+}
+
+/// `status.phase`, in the order in which pods are given up; an empty phase is `Pending`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Not all containers have started.
+    Pending,
+    /// The node was lost from sight.
+    Unknown,
+    /// At least one container runs.
+    Running,
+    /// All containers ended well, for good.
+    Succeeded,
+    /// All containers ended, at least one badly, for good.
+    Failed,
+}
+
+impl Phase {
+    /// The pod will not run again.
+    pub fn is_terminal(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed)
+    }
+}
+
+/// What to do. Pods are named by their index in the planner's input.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// Pods to adopt, before anything else: they count as active and may be among the victims.
+    pub adopt: Vec<usize>,
+    /// Pods to let go: they lose the controller reference and live on.
+    pub release: Vec<usize>,
+    /// How many pods to create now.
+    pub create: usize,
+    /// Pods to delete, in this order. Whoever stops half-way and plans again ends with the same pods deleted.
+    pub delete: Vec<Victim>,
+    /// The pods as they are before the plan is carried out.
+    pub counts: Counts,
+    /// Why fewer pods are created than are missing; `None` when nothing is held back.
+    pub wait: Option<Wait>,
+    /// When to plan again though nothing happens: the next pod becomes available or a pause of creation ends.
+    /// Until then time alone changes neither counts nor creations.
+    pub recheck_in: Option<Duration>,
+}
+
+impl Plan {
+    /// There is nothing to write to any pod.
+    pub fn is_empty(&self) -> bool {
+        self.adopt.is_empty() && self.release.is_empty() && self.create == 0 && self.delete.is_empty()
+    }
+}
+
+/// The pods of a group, those to be adopted included.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Neither ended nor on their way out.
+    pub active: usize,
+    /// Active and ready.
+    pub ready: usize,
+    /// Active and ready for the policy's `min_ready`.
+    pub available: usize,
+    /// On their way out, not ended yet.
+    pub terminating: usize,
+    /// Active and carrying every label of the template.
+    pub fully_labeled: usize,
+}
+
+/// Why creation is held back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// So many replacements wait for pods on their way out to end; the others, if any, are created.
+    Terminating(usize),
+    /// Pods failed one after the other; until then none is created.
+    Backoff {
+        /// When creation goes on.
+        until: Timestamp,
+    },
+}
+
+/// A pod to delete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Victim {
+    /// Its index in the planner's input.
+    pub pod: usize,
+    /// The rule that chose it.
+    pub why: Why,
+}
+
+/// The rule that made a pod a victim, in the order in which the rules apply; the first that tells two pods
+/// apart wins. Named are upstream's rules except where said.
+///
+/// Up to [`Why::DeletionCost`] it is the first rule that tells the victim from the pod that stays longest.
+/// Where those tell nothing it is, for [`Why::Spread`] and [`Why::NodePreference`], the first by which some
+/// equal pod was better placed at the moment the victim was taken, and after that the first that tells the
+/// victim from the most senior of its equals that stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Why {
+    /// No pod was wanted, so all go.
+    ScaledToZero,
+    /// The policy names it (not upstream).
+    Named,
+    /// It has no node yet.
+    Unscheduled,
+    /// It is pending, or unknown, where others run.
+    NotRunning,
+    /// It is not ready.
+    NotReady,
+    /// It is ready, but not for `min_ready` yet (upstream asks for it: kubernetes/kubernetes#22065).
+    NotAvailable,
+    /// Its deletion cost is lower.
+    DeletionCost,
+    /// Its domain holds more of the group's pods (not upstream: kubernetes/kubernetes#124149, #124306).
+    Spread,
+    /// Its node is preferred for giving up pods. Upstream has `CrowdedNode` alone, and a ReplicaSet without an
+    /// owner not even that.
+    NodePreference,
+    /// It is ready for a shorter time, or newer, by powers of two.
+    Younger,
+    /// It, or a sidecar of it, restarted more often.
+    Restarts,
+    /// Nothing tells it from a pod that stays; its UID comes first.
+    Uid,
+}
+
+impl Why {
+    /// The variant's name, fit for a metric label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ScaledToZero => "ScaledToZero",
+            Self::Named => "Named",
+            Self::Unscheduled => "Unscheduled",
+            Self::NotRunning => "NotRunning",
+            Self::NotReady => "NotReady",
+            Self::NotAvailable => "NotAvailable",
+            Self::DeletionCost => "DeletionCost",
+            Self::Spread => "Spread",
+            Self::NodePreference => "NodePreference",
+            Self::Younger => "Younger",
+            Self::Restarts => "Restarts",
+            Self::Uid => "Uid",
+        }
+    }
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
