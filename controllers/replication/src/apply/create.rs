@@ -1,0 +1,126 @@
+//! Creation: many at once, never one twice.
+//!
+//! The number under way starts at one and grows with each success, as upstream's batches of 1, 2, 4 … do, but
+//! without waiting for a batch to end: a template that is refused costs one request, and a good one soon has as
+//! many under way as the writer allows.
+
+use std::time::Duration;
+
+use futures::{StreamExt, stream::FuturesUnordered};
+use http::{Request, header};
+use mainstay_runtime::{failure::RequestError, gate::Expect, index::ObjectKey};
+use serde::Deserialize;
+
+use super::{
+    FIELD_MANAGER, Job, Writer,
+    body::{self, Body},
+    malformed,
+};
+
+/// The server answers with the metadata alone: nothing else of the answer is read.
+const METADATA_ONLY: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
+/// How often one pod is tried before the pass gives up and leaves the rest to the key's backoff.
+const ATTEMPTS: u32 = 4;
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+
+#[derive(Deserialize)]
+struct Created {
+    metadata: CreatedMetadata,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct CreatedMetadata {
+    uid: String,
+    resource_version: Option<String>,
+}
+
+impl Writer {
+    /// Creates up to `count` pods and returns how many, with the first failure. Begins no more after a failure,
+    /// when the group has changed, or when the process is to end.
+    pub(super) async fn create(&self, job: &Job<'_>, count: usize) -> (usize, Option<RequestError>) {
+        let body = match Body::of(job.group) {
+            Ok(body) => body,
+            Err(error) => return (0, Some(RequestError::Invalid(error.to_string()))),
+        };
+        let mut under_way = FuturesUnordered::new();
+        let (mut begun, mut created, mut window) = (0, 0, 1);
+        let mut failure = None;
+        loop {
+            while failure.is_none() && begun < count && under_way.len() < window && self.may_go_on(job) {
+                under_way.push(self.create_one(job, &body));
+                begun += 1;
+            }
+            match under_way.next().await {
+                None => return (created, failure),
+                Some(Ok(())) => {
+                    created += 1;
+                    window = self.max_in_flight.min(window + 1);
+                }
+                Some(Err(error)) => failure = failure.or(Some(error)),
+            }
+        }
+    }
+
+    /// Creates one pod. A lost answer is followed by the same request under the same name, so that a pod which was
+    /// made after all is recognised; only a name that somebody else has is given up for another.
+    async fn create_one(&self, job: &Job<'_>, body: &Body<'_>) -> Result<(), RequestError> {
+        let group = &job.observed.key;
+        let mut pod = self.free_name(job);
+        let (mut may_exist, mut pause) = (false, FIRST_PAUSE);
+        let mut last = RequestError::NoAnswer("not tried".into());
+        for _ in 0..ATTEMPTS {
+            self.gate.intend(group, &pod);
+            match self.post(&pod, body).await {
+                Ok(created) => {
+                    self.note_created(job, &pod, created);
+                    return Ok(());
+                }
+                Err(RequestError::AlreadyExists(text)) => {
+                    if may_exist && self.look_up(job, &pod).await? {
+                        return Ok(());
+                    }
+                    self.gate.answered(group, &pod);
+                    (pod, may_exist, last) = (self.free_name(job), false, RequestError::AlreadyExists(text));
+                }
+                Err(error) if error.is_ambiguous() => {
+                    (may_exist, last) = (true, error);
+                    tokio::time::sleep(pause).await;
+                    pause *= 2;
+                }
+                Err(error) => {
+                    self.gate.answered(group, &pod);
+                    return Err(error);
+                }
+            }
+        }
+        Err(last)
+    }
+
+    async fn post(&self, pod: &ObjectKey, body: &Body<'_>) -> Result<Created, RequestError> {
+        let json = body.named(&pod.name).map_err(|error| RequestError::Invalid(error.to_string()))?;
+        let path = format!("/api/v1/namespaces/{}/pods?fieldManager={FIELD_MANAGER}", pod.namespace);
+        let request = Request::post(path)
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::ACCEPT, METADATA_ONLY)
+            .body(json)
+            .map_err(malformed)?;
+        self.send(request).await
+    }
+
+    fn note_created(&self, job: &Job<'_>, pod: &ObjectKey, created: Created) {
+        let CreatedMetadata { uid, resource_version } = created.metadata;
+        self.gate.wrote(&job.observed.key, Expect::written(pod.clone(), &uid, resource_version.as_deref()));
+        self.gate.answered(&job.observed.key, pod);
+    }
+
+    fn free_name(&self, job: &Job<'_>) -> ObjectKey {
+        let group = &job.observed.key;
+        loop {
+            let pod = ObjectKey::new(&group.namespace, &body::name(&group.name));
+            if self.stores.pods.get(&pod).is_none() {
+                return pod;
+            }
+        }
+    }
+}

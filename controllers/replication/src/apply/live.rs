@@ -1,0 +1,93 @@
+//! Live reads: what the stores say is checked against the server before it is acted on, where acting cannot be
+//! undone or the stores have not proved themselves yet.
+
+use std::collections::BTreeSet;
+
+use kube::{
+    Api, ResourceExt,
+    api::{ListParams, PartialObjectMeta},
+};
+use mainstay_crds::ReplicaGroup;
+use mainstay_runtime::{failure::RequestError, gate::Expect, index::ObjectKey};
+
+use super::{Job, Writer, in_time};
+use crate::plan::Claim;
+
+impl Writer {
+    /// Whether the stores agree with the server on what this pass is about. A read of the group precedes every
+    /// delete and adoption; its pods are compared once a process, before its first write, since a process that
+    /// has just begun to lead may have followed a watch that had fallen behind its predecessor's writes.
+    pub(super) async fn confirm(&self, job: &Job<'_>, irreversible: bool) -> Result<bool, RequestError> {
+        let first = !self.compared.lock().contains(&job.observed.key);
+        if (first || irreversible) && !self.group_is_current(job).await? {
+            return Ok(false);
+        }
+        if first {
+            if !self.pods_are_current(job).await? {
+                return Ok(false);
+            }
+            self.compared.lock().insert(job.observed.key.clone());
+        }
+        Ok(true)
+    }
+
+    async fn group_is_current(&self, job: &Job<'_>) -> Result<bool, RequestError> {
+        let groups: Api<ReplicaGroup> = Api::namespaced(self.client.clone(), &job.observed.key.namespace);
+        let live = match in_time(groups.get_metadata(&job.observed.key.name)).await {
+            Err(RequestError::NotFound(_)) => return Ok(false),
+            live => live?.metadata,
+        };
+        let seen = &job.group.metadata;
+        Ok(live.uid == seen.uid && live.generation == seen.generation && live.deletion_timestamp.is_none())
+    }
+
+    async fn pods_are_current(&self, job: &Job<'_>) -> Result<bool, RequestError> {
+        let seen =
+            job.observed.pods().filter(|(_, claim)| matches!(claim, Claim::Mine | Claim::OrphanMatching));
+        let seen: BTreeSet<_> = seen.map(|(pod, _)| pod.uid.to_string()).collect();
+        let mut live = BTreeSet::new();
+        let mut page = ListParams::default().labels_from(&job.observed.selector).limit(500);
+        loop {
+            let list = in_time(job.pods.list_metadata(&page)).await?;
+            live.extend(
+                list.items.iter().filter(|pod| is_ours_or_free(pod, job)).filter_map(ResourceExt::uid),
+            );
+            page.continue_token = list.metadata.continue_.filter(|token| !token.is_empty());
+            if page.continue_token.is_none() {
+                return Ok(live == seen);
+            }
+        }
+    }
+
+    /// Looks up the creates of this group whose answer was lost.
+    pub(super) async fn settle(&self, job: &Job<'_>) -> Result<(), RequestError> {
+        for pod in self.gate.unanswered(&job.observed.key) {
+            self.look_up(job, &pod).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether a pod of that name exists and is the group's. Either way the create is answered.
+    pub(super) async fn look_up(&self, job: &Job<'_>, pod: &ObjectKey) -> Result<bool, RequestError> {
+        let group = &job.observed.key;
+        let found = match in_time(job.pods.get_metadata(&pod.name)).await {
+            Err(RequestError::NotFound(_)) => None,
+            found => Some(found?).filter(|found| controller(found) == Some(&*job.observed.uid)),
+        };
+        if let Some(found) = &found {
+            let (uid, version) = (found.uid().unwrap_or_default(), found.resource_version());
+            self.gate.wrote(group, Expect::written(pod.clone(), &uid, version.as_deref()));
+        }
+        self.gate.answered(group, pod);
+        Ok(found.is_some())
+    }
+}
+
+fn controller<K>(pod: &PartialObjectMeta<K>) -> Option<&str> {
+    let owners = pod.metadata.owner_references.iter().flatten();
+    owners.into_iter().find(|owner| owner.controller == Some(true)).map(|owner| owner.uid.as_str())
+}
+
+fn is_ours_or_free<K>(pod: &PartialObjectMeta<K>, job: &Job<'_>) -> bool {
+    controller(pod).is_none_or(|uid| uid == &*job.observed.uid)
+}

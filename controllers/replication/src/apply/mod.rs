@@ -1,0 +1,329 @@
+//! Carries out a plan; the only writer of pods.
+//!
+//! Order: claims first, since they decide whose pods the rest is about, then creations or deletions. Every write
+//! is noted in the write gate, every delete names the pod's UID, and nothing irreversible is done before a live
+//! read has confirmed the group that it is done for.
+
+mod body;
+mod create;
+mod live;
+
+use std::{sync::Arc, time::Duration};
+
+use futures::{StreamExt, stream};
+use http::{Request, header};
+use k8s_openapi::api::core::v1;
+use kube::{
+    Api, Client, ResourceExt,
+    api::{Patch, PatchParams},
+    runtime::reflector::{ObjectRef, Store},
+};
+use mainstay_crds::ReplicaGroup;
+use mainstay_runtime::{
+    failure::RequestError,
+    gate::{Expect, Gate},
+    index::ObjectKey,
+};
+use parking_lot::Mutex;
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde_json::json;
+use thiserror::Error;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    metrics::Metrics,
+    observe::{Observed, Stores},
+    plan::{Plan, Why},
+    pod::Pod,
+};
+
+/// The field manager of everything that this controller writes.
+pub const FIELD_MANAGER: &str = "mainstay-replication";
+
+/// A request that is not answered in this time is given up; its outcome is then not known. Twice the server's
+/// own limit for most of its work would hold a pass up for longer than a leader may go unrenewed.
+const REQUEST_LIMIT: Duration = Duration::from_secs(10);
+
+/// A write that failed. The variant names the operation.
+#[derive(Debug, Error)]
+pub enum ApplyError {
+    /// A pod could not be created.
+    #[error("could not create a pod: {0}")]
+    Create(#[source] RequestError),
+    /// A pod could not be deleted.
+    #[error("could not delete pod {pod}: {source}")]
+    Delete {
+        /// The pod's name.
+        pod: Arc<str>,
+        /// What the server said.
+        source: RequestError,
+    },
+    /// An orphan could not be adopted.
+    #[error("could not adopt pod {pod}: {source}")]
+    Adopt {
+        /// The pod's name.
+        pod: Arc<str>,
+        /// What the server said.
+        source: RequestError,
+    },
+    /// A pod that no longer matches could not be released.
+    #[error("could not release pod {pod}: {source}")]
+    Release {
+        /// The pod's name.
+        pod: Arc<str>,
+        /// What the server said.
+        source: RequestError,
+    },
+    /// The live read before the writes failed.
+    #[error("could not read the group or its pods before writing: {0}")]
+    Read(#[source] RequestError),
+}
+
+impl ApplyError {
+    /// What the server said.
+    pub fn request(&self) -> &RequestError {
+        match self {
+            Self::Create(source) | Self::Read(source) => source,
+            Self::Delete { source, .. } | Self::Adopt { source, .. } | Self::Release { source, .. } => source,
+        }
+    }
+
+    /// The operation, as a metric label.
+    pub fn operation(&self) -> &'static str {
+        match self {
+            Self::Create(_) => "create",
+            Self::Delete { .. } => "delete",
+            Self::Adopt { .. } => "adopt",
+            Self::Release { .. } => "release",
+            Self::Read(_) => "read",
+        }
+    }
+}
+
+/// What of a plan was carried out.
+#[derive(Debug, Default)]
+pub struct Applied {
+    /// Pods adopted.
+    pub adopted: usize,
+    /// Pods released.
+    pub released: usize,
+    /// Pods created.
+    pub created: usize,
+    /// Pods deleted, by the rule that chose them.
+    pub deleted: Vec<(Arc<str>, Why)>,
+    /// Whether the stores turned out to lag behind the server, so that nothing more was done.
+    pub stale: bool,
+    /// The failure that ended it.
+    pub error: Option<ApplyError>,
+}
+
+/// Writes pods for groups.
+pub struct Writer {
+    client: Client,
+    stores: Stores,
+    groups: Store<ReplicaGroup>,
+    gate: Arc<Gate<ObjectKey>>,
+    metrics: Metrics,
+    max_in_flight: usize,
+    shutdown: CancellationToken,
+    /// The groups whose pods this process has compared with the server's once.
+    compared: Mutex<std::collections::HashSet<ObjectKey>>,
+}
+
+/// One group at one generation, as a pass works on it.
+struct Job<'a> {
+    group: &'a ReplicaGroup,
+    observed: &'a Observed,
+    pods: Api<v1::Pod>,
+}
+
+impl Writer {
+    /// A writer with at most `max_in_flight` writes of a group under way.
+    pub fn new(
+        client: Client,
+        stores: Stores,
+        groups: Store<ReplicaGroup>,
+        metrics: Metrics,
+        max_in_flight: u16,
+        shutdown: CancellationToken,
+    ) -> Self {
+        let (gate, compared) = (Arc::default(), Mutex::default());
+        Self {
+            client,
+            stores,
+            groups,
+            gate,
+            metrics,
+            max_in_flight: max_in_flight.into(),
+            shutdown,
+            compared,
+        }
+    }
+
+    /// Whether the stores have seen this group's own last writes. Creates whose answer was lost are looked up.
+    ///
+    /// # Errors
+    /// The look-up's.
+    pub async fn may_write(&self, group: &ReplicaGroup, observed: &Observed) -> Result<bool, ApplyError> {
+        if self.gate.is_open(&observed.key, &self.stores.pods) {
+            return Ok(true);
+        }
+        self.settle(&self.job(group, observed)).await.map_err(ApplyError::Read)?;
+        Ok(self.gate.is_open(&observed.key, &self.stores.pods))
+    }
+
+    /// Carries out as much of the plan as succeeds.
+    pub async fn apply(&self, group: &ReplicaGroup, observed: &Observed, plan: &Plan) -> Applied {
+        let job = self.job(group, observed);
+        let mut applied = Applied::default();
+        if let Err(error) = self.carry_out(&job, plan, &mut applied).await {
+            self.metrics.failed(&error);
+            applied.error = Some(error);
+        }
+        self.metrics.applied(&applied);
+        applied
+    }
+
+    /// Forgets a group that is gone.
+    pub fn forget(&self, key: &ObjectKey) {
+        self.gate.forget(key);
+        self.compared.lock().remove(key);
+    }
+
+    fn job<'a>(&self, group: &'a ReplicaGroup, observed: &'a Observed) -> Job<'a> {
+        let pods = Api::namespaced(self.client.clone(), &observed.key.namespace);
+        Job { group, observed, pods }
+    }
+
+    async fn carry_out(&self, job: &Job<'_>, plan: &Plan, applied: &mut Applied) -> Result<(), ApplyError> {
+        let irreversible = !plan.delete.is_empty() || !plan.adopt.is_empty();
+        if !self.confirm(job, irreversible).await.map_err(ApplyError::Read)? {
+            applied.stale = true;
+            return Ok(());
+        }
+        for index in &plan.adopt {
+            applied.adopted += usize::from(self.adopt(job, job.observed.pod(*index)).await?);
+        }
+        for index in &plan.release {
+            applied.released += usize::from(self.release(job, job.observed.pod(*index)).await?);
+        }
+        if plan.create > 0 {
+            let (created, refused) = self.create(job, plan.create).await;
+            applied.created = created;
+            refused.map_or(Ok(()), |error| Err(ApplyError::Create(error)))?;
+        }
+        self.delete(job, plan, applied).await
+    }
+
+    async fn delete(&self, job: &Job<'_>, plan: &Plan, applied: &mut Applied) -> Result<(), ApplyError> {
+        let mut victims = Vec::with_capacity(plan.delete.len());
+        for victim in &plan.delete {
+            victims.push((Arc::clone(job.observed.pod(victim.pod)), victim.why));
+        }
+        let deletes = stream::iter(victims)
+            .map(|(pod, why)| async move { (self.delete_one(job, &pod).await, pod, why) });
+        let mut deletes = deletes.buffer_unordered(self.max_in_flight);
+        let mut failure = None;
+        while let Some((result, pod, why)) = deletes.next().await {
+            let name = Arc::clone(&pod.key.name);
+            match result {
+                Ok(()) => applied.deleted.push((name, why)),
+                Err(source) => failure = Some(ApplyError::Delete { pod: name, source }),
+            }
+        }
+        failure.map_or(Ok(()), Err)
+    }
+
+    async fn delete_one(&self, job: &Job<'_>, pod: &Pod) -> Result<(), RequestError> {
+        let path = format!("/api/v1/namespaces/{}/pods/{}", pod.key.namespace, pod.key.name);
+        let options =
+            json!({"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": &*pod.uid}});
+        let request = Request::delete(path).header(header::CONTENT_TYPE, "application/json");
+        let request = request.body(options.to_string().into_bytes()).map_err(malformed)?;
+        match self.send::<IgnoredAny>(request).await {
+            // Gone, or another pod of the same name: either way the victim is no more.
+            Ok(_) | Err(RequestError::NotFound(_) | RequestError::Conflict(_)) => {
+                self.gate.wrote(&job.observed.key, Expect::Ended(pod.key.clone(), pod.uid.to_string()));
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes the group the pod's controller. Returns `false` when the pod is gone or another was quicker.
+    async fn adopt(&self, job: &Job<'_>, pod: &Pod) -> Result<bool, ApplyError> {
+        let owner = job.group.owner_reference();
+        let patch = json!({"metadata": {"uid": &*pod.uid, "ownerReferences": [owner]}});
+        let failed = |source| ApplyError::Adopt { pod: Arc::clone(&pod.key.name), source };
+        self.patch(job, pod, patch).await.map_err(failed)
+    }
+
+    /// Takes the group's owner reference off a pod that its selector no longer matches.
+    async fn release(&self, job: &Job<'_>, pod: &Pod) -> Result<bool, ApplyError> {
+        let owner = json!({"$patch": "delete", "uid": &*job.observed.uid});
+        let patch = json!({"metadata": {"uid": &*pod.uid, "ownerReferences": [owner]}});
+        let failed = |source| ApplyError::Release { pod: Arc::clone(&pod.key.name), source };
+        self.patch(job, pod, patch).await.map_err(failed)
+    }
+
+    /// Patches a pod's metadata. The UID in the patch makes the server refuse another pod of the same name; and it
+    /// refuses a second controller (both 409 or 422), which means that there is nothing to do here.
+    async fn patch(&self, job: &Job<'_>, pod: &Pod, patch: serde_json::Value) -> Result<bool, RequestError> {
+        let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+        let patch = Patch::Strategic(patch);
+        let answer = in_time(job.pods.patch_metadata(&pod.key.name, &params, &patch)).await;
+        match answer {
+            Ok(written) => {
+                let (uid, version) = (written.uid().unwrap_or_default(), written.resource_version());
+                self.gate
+                    .wrote(&job.observed.key, Expect::written(pod.key.clone(), &uid, version.as_deref()));
+                Ok(true)
+            }
+            Err(RequestError::NotFound(_) | RequestError::Conflict(_) | RequestError::Invalid(_)) => {
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether the group is still as the pass saw it and the process may begin new writes.
+    fn may_go_on(&self, job: &Job<'_>) -> bool {
+        let current = self.groups.get(&ObjectRef::from_obj(job.group));
+        let unchanged = current.is_some_and(|current| {
+            let (new, old) = (&current.metadata, &job.group.metadata);
+            new.uid == old.uid && new.generation == old.generation && new.deletion_timestamp.is_none()
+        });
+        unchanged && !self.shutdown.is_cancelled()
+    }
+
+    async fn send<T: DeserializeOwned>(&self, request: Request<Vec<u8>>) -> Result<T, RequestError> {
+        in_time(self.client.request(request)).await
+    }
+}
+
+async fn in_time<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, RequestError> {
+    let answer = tokio::time::timeout(REQUEST_LIMIT, request).await;
+    answer.map_err(|_| RequestError::timed_out(REQUEST_LIMIT))?.map_err(Into::into)
+}
+
+fn malformed(error: http::Error) -> RequestError {
+    RequestError::Invalid(error.to_string())
+}
+
+/// The reference by which a group owns its pods.
+trait Owner {
+    fn owner_reference(&self) -> serde_json::Value;
+}
+
+impl Owner for ReplicaGroup {
+    fn owner_reference(&self) -> serde_json::Value {
+        json!({
+            "apiVersion": <Self as kube::Resource>::api_version(&()),
+            "kind": <Self as kube::Resource>::kind(&()),
+            "name": self.metadata.name,
+            "uid": self.metadata.uid,
+            "controller": true,
+            "blockOwnerDeletion": true,
+        })
+    }
+}

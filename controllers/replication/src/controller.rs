@@ -1,0 +1,193 @@
+//! The wiring: which watches fill which stores, and which changes make which groups due.
+
+use std::sync::Arc;
+
+use futures::FutureExt;
+use k8s_openapi::api::core::v1;
+use kube::{
+    Api, ResourceExt,
+    core::{Selector, SelectorExt},
+    runtime::{WatchStreamExt, reflector, reflector::Store, watcher},
+};
+use mainstay_crds::ReplicaGroup;
+use mainstay_runtime::{
+    client::watch_config,
+    events::Events,
+    index::{Change, Index, ObjectKey},
+    manager::{Controller, Manager},
+    metrics::LoopMetrics,
+    reconcile::{self, Bounds, Work},
+    root,
+    slim::MetadataOf,
+};
+
+use crate::{
+    apply::{FIELD_MANAGER, Writer},
+    metrics::Metrics,
+    observe::Stores,
+    pod::{Labelled, Pod, WatchedPod},
+    reconcile::Replication,
+};
+
+/// The value of the label `controller` of the loop's series.
+const LOOP: &str = "replicagroup";
+/// A loop that has served nothing for this many pass limits while keys wait is stuck.
+const STUCK: u32 = 3;
+
+/// Starts the watches and returns the loop.
+pub async fn build(manager: &Manager) -> Controller {
+    let flags = &manager.flags;
+    let metrics = LoopMetrics::new(&manager.registry, LOOP, flags.max_concurrent_reconciles);
+    let (work, keys) = Work::new(metrics.clone());
+    let stores = Stores::default();
+    let (groups, group_writer) = reflector::store();
+    let own_metrics = Metrics::new(&manager.registry);
+    let pod_writer = Writer::new(
+        manager.client.clone(),
+        stores.clone(),
+        groups.clone(),
+        own_metrics.clone(),
+        flags.max_in_flight_writes,
+        manager.shutdown.clone(),
+    );
+    let replication = Arc::new(Replication {
+        client: manager.client.clone(),
+        stores: stores.clone(),
+        groups: groups.clone(),
+        writer: pod_writer,
+        events: Events::start(manager.client.clone(), FIELD_MANAGER, &manager.identity),
+        metrics,
+        memory: parking_lot::Mutex::default(),
+    });
+    let watches = Watches {
+        work: Arc::clone(&work),
+        stores: stores.clone(),
+        groups: groups.clone(),
+        replication: Arc::clone(&replication),
+    };
+    watches.start(manager, watch_config(&manager.client).await, group_writer);
+
+    let bounds = Bounds { concurrency: flags.max_concurrent_reconciles, timeout: flags.reconcile_timeout };
+    let (refreshed, alive, limit) = (Arc::clone(&work), Arc::clone(&work), flags.reconcile_timeout * STUCK);
+    let (synced_groups, counted) = (groups.clone(), groups.clone());
+    Controller {
+        synced: async move {
+            // The writer lives in a task that ends with the process, so waiting cannot fail.
+            let _ = synced_groups.wait_until_ready().await;
+            stores.pods.synced().await;
+            stores.nodes.synced().await;
+        }
+        .boxed(),
+        run: reconcile::run(replication, groups, work, keys, bounds, manager.shutdown.clone()).boxed(),
+        refresh: Arc::new(move || {
+            refreshed.refresh_metrics();
+            own_metrics.groups.set(i64::try_from(counted.len()).unwrap_or(i64::MAX));
+        }),
+        live: Arc::new(move || {
+            let stuck = alive.stuck(limit);
+            (!stuck).then_some(()).ok_or_else(|| format!("objects wait, and none was served for {limit:?}"))
+        }),
+    }
+}
+
+/// The watches' side of the controller. Each runs in a task of its own until the process ends.
+#[derive(Clone)]
+struct Watches {
+    work: Arc<Work>,
+    stores: Stores,
+    groups: Store<ReplicaGroup>,
+    replication: Arc<Replication>,
+}
+
+impl Watches {
+    fn start(
+        self,
+        manager: &Manager,
+        config: watcher::Config,
+        groups: reflector::store::Writer<ReplicaGroup>,
+    ) {
+        let client = || manager.client.clone();
+        let events = watcher(Api::all(client()), config.clone()).default_backoff().modify(
+            |group: &mut ReplicaGroup| {
+                group.metadata.managed_fields = None;
+            },
+        );
+        let this = self.clone();
+        tokio::spawn(
+            async move { root::follow(groups, events, |old, new| this.group_changed(old, new)).await },
+        );
+
+        let events = watcher(Api::<WatchedPod>::all(client()), config.clone()).default_backoff();
+        let this = self.clone();
+        tokio::spawn(async move {
+            this.stores.pods.follow(events, Pod::from, |change| this.pod_changed(change)).await;
+        });
+
+        let events = watcher(Api::<MetadataOf<v1::Node>>::all(client()), config.clone()).default_backoff();
+        let this = self.clone();
+        tokio::spawn(async move { this.stores.nodes.follow(events, Into::into, |_| {}).await });
+
+        let events = watcher(Api::<MetadataOf<v1::ResourceQuota>>::all(client()), config).default_backoff();
+        tokio::spawn(async move {
+            let quotas = Index::<Labelled>::default();
+            quotas.follow(events, Into::into, |change| self.quota_changed(change)).await;
+        });
+    }
+
+    fn group_changed(&self, old: Option<&ReplicaGroup>, new: Option<&ReplicaGroup>) {
+        let Some(group) = new.or(old) else { return };
+        let key = key_of(group);
+        let replaced = matches!((old, new), (Some(old), Some(new)) if old.uid() != new.uid());
+        if new.is_none() || replaced {
+            self.work.forget(&key);
+            self.replication.forget(&key);
+        }
+        if let Some(new) = new {
+            if old.is_some_and(|old| old.metadata.generation != new.metadata.generation) {
+                // A changed spec may be a right one: it is tried at once.
+                self.work.backoff.forget(&key);
+            }
+            self.work.trigger(&key);
+        }
+    }
+
+    /// A pod matters to the group that controls it, before or after the change, and an orphan to each group that
+    /// would adopt it.
+    fn pod_changed(&self, change: Change<'_, Pod>) {
+        for pod in [change.old, change.new].into_iter().flatten() {
+            match &pod.controller {
+                Some(controller) => {
+                    if let Some(group) = &controller.group {
+                        self.work.trigger(&ObjectKey {
+                            namespace: Arc::clone(&pod.key.namespace),
+                            name: Arc::clone(group),
+                        });
+                    }
+                }
+                None => self.trigger_all(&pod.key.namespace, |group| selects(group, pod)),
+            }
+        }
+    }
+
+    /// Groups that wait after a refusal try again at once when a quota of their namespace changes.
+    fn quota_changed(&self, change: Change<'_, Labelled>) {
+        let Some(quota) = change.new.or(change.old) else { return };
+        self.trigger_all(&quota.key.namespace, |group| self.work.backoff.release(&key_of(group)));
+    }
+
+    fn trigger_all(&self, namespace: &str, is_due: impl Fn(&ReplicaGroup) -> bool) {
+        for group in self.groups.state() {
+            if group.namespace().as_deref() == Some(namespace) && is_due(&group) {
+                self.work.trigger(&key_of(&group));
+            }
+        }
+    }
+}
+
+fn key_of(group: &ReplicaGroup) -> ObjectKey {
+    ObjectKey::new(group.metadata.namespace.as_deref().unwrap_or_default(), &group.name_any())
+}
+
+fn selects(group: &ReplicaGroup, pod: &Pod) -> bool {
+    Selector::try_from(group.spec.selector.clone()).is_ok_and(|selector| selector.matches(&pod.labels))
+}

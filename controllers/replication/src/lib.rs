@@ -1,0 +1,14 @@
+//! The ReplicaGroup controller: a number of pods of one template, kept running.
+//!
+//! Data flows one way: [`observe`] turns the stores into what [`plan`] needs, `plan` decides without any I/O,
+//! [`apply`] is the only writer of pods, [`status`] turns what was seen into conditions and counters, and
+//! [`reconcile`] is the pass that joins them.
+
+pub mod apply;
+pub mod controller;
+pub mod metrics;
+pub mod observe;
+pub mod plan;
+pub mod pod;
+pub mod reconcile;
+pub mod status;

@@ -1,0 +1,23 @@
+//! The ReplicaGroup controller as a program.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use mainstay_runtime::{flags::Flags, manager};
+
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// Keeps the pods of every ReplicaGroup as its spec wants them.
+#[derive(Debug, Parser)]
+#[command(name = "mainstay-replication", version)]
+struct Arguments {
+    #[command(flatten)]
+    flags: Flags,
+}
+
+#[tokio::main(worker_threads = 2)]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    manager::run("mainstay-replication", arguments.flags, mainstay_replication::controller::build).await
+}

@@ -1,0 +1,352 @@
+//! Pods, nodes and quotas as the stores keep them: what a plan reads, and nothing else.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::core::v1,
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
+};
+use mainstay_runtime::{
+    index::{Indexed, ObjectKey},
+    slim::{self, MetadataOf},
+    stands_for,
+};
+use serde::Deserialize;
+
+use crate::plan::Phase;
+
+/// The annotation by which a user says which pods should go first
+/// (<https://kubernetes.io/docs/concepts/workloads/controllers/replicaset/#pod-deletion-cost>).
+pub const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+
+/// A pod as the watch decodes it.
+#[derive(Debug, Clone, Deserialize)]
+pub struct WatchedPod {
+    #[serde(deserialize_with = "slim::metadata")]
+    metadata: ObjectMeta,
+    #[serde(default)]
+    spec: WatchedSpec,
+    #[serde(default)]
+    status: WatchedStatus,
+}
+
+stands_for!(WatchedPod, v1::Pod);
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct WatchedSpec {
+    node_name: Option<String>,
+    init_containers: Vec<InitContainer>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct InitContainer {
+    name: String,
+    restart_policy: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct WatchedStatus {
+    phase: Option<String>,
+    conditions: Vec<Condition>,
+    container_statuses: Vec<ContainerStatus>,
+    init_container_statuses: Vec<ContainerStatus>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Condition {
+    r#type: String,
+    status: String,
+    last_transition_time: Option<Time>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ContainerStatus {
+    name: String,
+    restart_count: i32,
+    state: ContainerState,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+struct ContainerState {
+    terminated: Option<Terminated>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Terminated {
+    finished_at: Option<Time>,
+}
+
+/// Who controls a pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Controller {
+    /// The controller's UID.
+    pub uid: Arc<str>,
+    /// Its name, when it is a ReplicaGroup.
+    pub group: Option<Arc<str>>,
+}
+
+/// A pod as the store keeps it.
+#[derive(Debug)]
+pub struct Pod {
+    /// Namespace and name.
+    pub key: ObjectKey,
+    /// `metadata.uid`.
+    pub uid: Box<str>,
+    /// `metadata.resourceVersion`, where it is a number.
+    pub version: Option<u64>,
+    /// `metadata.labels`.
+    pub labels: BTreeMap<String, String>,
+    /// The owner reference with `controller: true`.
+    pub controller: Option<Controller>,
+    /// `spec.nodeName`.
+    pub node: Option<Arc<str>>,
+    /// `status.phase`.
+    pub phase: Phase,
+    /// Whether it has a deletion timestamp.
+    pub terminating: bool,
+    /// Since when it is ready.
+    pub ready_since: Option<Timestamp>,
+    /// `metadata.creationTimestamp`.
+    pub created: Timestamp,
+    /// When it failed, as far as its status tells.
+    pub failed_at: Option<Timestamp>,
+    /// Its deletion cost; 0 unless its annotation says otherwise.
+    pub deletion_cost: i32,
+    /// The most restarts of any container.
+    pub restarts: i32,
+    /// The most restarts of any sidecar.
+    pub sidecar_restarts: i32,
+}
+
+/// The sets in which passes ask for pods.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Bucket {
+    /// The pods that the object of this UID controls.
+    ControlledBy(Arc<str>),
+    /// The pods of this namespace that nobody controls.
+    Orphans(Arc<str>),
+    /// The pods that stay on this node: those that have ended or are on their way out keep no node from being freed.
+    On(Arc<str>),
+}
+
+impl Indexed for Pod {
+    type Bucket = Bucket;
+
+    fn key(&self) -> &ObjectKey {
+        &self.key
+    }
+    fn uid(&self) -> &str {
+        &self.uid
+    }
+    fn version(&self) -> Option<u64> {
+        self.version
+    }
+    fn terminating(&self) -> bool {
+        self.terminating
+    }
+    fn buckets(&self) -> Vec<Bucket> {
+        let by_owner = match &self.controller {
+            Some(controller) => Bucket::ControlledBy(Arc::clone(&controller.uid)),
+            None => Bucket::Orphans(Arc::clone(&self.key.namespace)),
+        };
+        let on = self.node.as_ref().filter(|_| !self.phase.is_terminal() && !self.terminating);
+        [Some(by_owner), on.map(|node| Bucket::On(Arc::clone(node)))].into_iter().flatten().collect()
+    }
+}
+
+impl From<WatchedPod> for Pod {
+    fn from(watched: WatchedPod) -> Self {
+        let WatchedPod { metadata, spec, status } = watched;
+        let phase = phase(status.phase.as_deref());
+        let created = metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0);
+        let cost = metadata.annotations.as_ref().and_then(|annotations| annotations.get(DELETION_COST));
+        let (restarts, sidecar_restarts) = restarts(&spec.init_containers, &status);
+        Self {
+            key: ObjectKey::new(
+                metadata.namespace.as_deref().unwrap_or_default(),
+                &metadata.name.unwrap_or_default(),
+            ),
+            uid: metadata.uid.unwrap_or_default().into(),
+            version: metadata.resource_version.and_then(|version| version.parse().ok()),
+            controller: metadata
+                .owner_references
+                .into_iter()
+                .flatten()
+                .find(|owner| owner.controller == Some(true))
+                .map(|owner| Controller {
+                    uid: owner.uid.into(),
+                    group: is_replica_group(&owner.api_version, &owner.kind).then(|| owner.name.into()),
+                }),
+            node: spec.node_name.filter(|node| !node.is_empty()).map(Into::into),
+            phase,
+            terminating: metadata.deletion_timestamp.is_some(),
+            ready_since: ready_since(&status.conditions, created),
+            failed_at: (phase == Phase::Failed).then(|| last_change(&status)).flatten(),
+            created,
+            deletion_cost: cost.and_then(|cost| cost.parse().ok()).unwrap_or_default(),
+            restarts,
+            sidecar_restarts,
+            labels: metadata.labels.unwrap_or_default(),
+        }
+    }
+}
+
+fn is_replica_group(api_version: &str, kind: &str) -> bool {
+    kind == "ReplicaGroup" && api_version.split('/').next() == Some(mainstay_crds::GROUP)
+}
+
+fn phase(text: Option<&str>) -> Phase {
+    match text {
+        Some("Running") => Phase::Running,
+        Some("Succeeded") => Phase::Succeeded,
+        Some("Failed") => Phase::Failed,
+        Some("Unknown") => Phase::Unknown,
+        _ => Phase::Pending,
+    }
+}
+
+fn ready_since(conditions: &[Condition], created: Timestamp) -> Option<Timestamp> {
+    let ready =
+        conditions.iter().find(|condition| condition.r#type == "Ready" && condition.status == "True")?;
+    Some(ready.last_transition_time.as_ref().map_or(created, |time| time.0))
+}
+
+/// The last instant that the status of an ended pod tells: when a container ended or a condition changed. An
+/// evicted pod has no container status.
+fn last_change(status: &WatchedStatus) -> Option<Timestamp> {
+    let conditions = status.conditions.iter().filter_map(|condition| condition.last_transition_time.as_ref());
+    let ends = status.container_statuses.iter().filter_map(|container| container.state.terminated.as_ref());
+    let ends = ends.filter_map(|terminated| terminated.finished_at.as_ref());
+    conditions.chain(ends).map(|time| time.0).max()
+}
+
+/// The most restarts of any container, and of any sidecar: an init container with `restartPolicy: Always`.
+fn restarts(init_containers: &[InitContainer], status: &WatchedStatus) -> (i32, i32) {
+    let is_sidecar = |name: &str| {
+        init_containers
+            .iter()
+            .any(|init| init.name == name && init.restart_policy.as_deref() == Some("Always"))
+    };
+    let of_containers = status.container_statuses.iter().map(|container| container.restart_count).max();
+    let sidecars = status.init_container_statuses.iter().filter(|container| is_sidecar(&container.name));
+    let of_sidecars = sidecars.map(|container| container.restart_count).max();
+    (of_containers.unwrap_or_default(), of_sidecars.unwrap_or_default())
+}
+
+/// An object of which only the labels are read, as the store keeps it: a node, whose labels say what domains it
+/// lies in, or a quota, of which it matters only that it changed.
+#[derive(Debug)]
+pub struct Labelled {
+    /// Namespace and name.
+    pub key: ObjectKey,
+    uid: Box<str>,
+    version: Option<u64>,
+    /// `metadata.labels`.
+    pub labels: BTreeMap<String, String>,
+}
+
+impl<K> From<MetadataOf<K>> for Labelled {
+    fn from(watched: MetadataOf<K>) -> Self {
+        let metadata = watched.metadata;
+        let namespace = metadata.namespace.unwrap_or_default();
+        Self {
+            key: ObjectKey::new(&namespace, &metadata.name.unwrap_or_default()),
+            uid: metadata.uid.unwrap_or_default().into(),
+            version: metadata.resource_version.and_then(|version| version.parse().ok()),
+            labels: metadata.labels.unwrap_or_default(),
+        }
+    }
+}
+
+impl Indexed for Labelled {
+    type Bucket = ();
+
+    fn key(&self) -> &ObjectKey {
+        &self.key
+    }
+    fn uid(&self) -> &str {
+        &self.uid
+    }
+    fn version(&self) -> Option<u64> {
+        self.version
+    }
+    fn terminating(&self) -> bool {
+        false
+    }
+    fn buckets(&self) -> Vec<()> {
+        Vec::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod(object: serde_json::Value) -> Pod {
+        serde_json::from_value::<WatchedPod>(object).unwrap().into()
+    }
+
+    #[test]
+    fn a_running_pod_keeps_what_a_plan_reads() {
+        let pod = pod(json!({
+            "metadata": {
+                "name": "a", "namespace": "ns", "uid": "u", "resourceVersion": "12",
+                "creationTimestamp": "2026-01-01T00:00:00Z",
+                "annotations": {DELETION_COST: "-7"},
+                "ownerReferences": [
+                    {"apiVersion": "v1", "kind": "X", "name": "x", "uid": "x"},
+                    {"apiVersion": "mainstay.dev/v1alpha1", "kind": "ReplicaGroup", "name": "g", "uid": "g-uid",
+                     "controller": true}
+                ],
+                "managedFields": [{"manager": "m"}]
+            },
+            "spec": {"nodeName": "n", "containers": [{"name": "c"}],
+                     "initContainers": [{"name": "s", "restartPolicy": "Always"}, {"name": "once"}]},
+            "status": {
+                "phase": "Running",
+                "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:05Z"}],
+                "containerStatuses": [{"name": "c", "restartCount": 2}, {"name": "d", "restartCount": 1}],
+                "initContainerStatuses": [{"name": "s", "restartCount": 4}, {"name": "once", "restartCount": 9}]
+            }
+        }));
+        let controller = Controller { uid: "g-uid".into(), group: Some("g".into()) };
+        assert_eq!(pod.controller.as_ref(), Some(&controller));
+        assert_eq!(
+            (pod.version, pod.deletion_cost, pod.restarts, pod.sidecar_restarts),
+            (Some(12), -7, 2, 4)
+        );
+        assert_eq!((pod.phase, pod.terminating, pod.failed_at), (Phase::Running, false, None));
+        assert_eq!(pod.ready_since, "2026-01-01T00:00:05Z".parse().ok());
+        assert_eq!(pod.buckets(), [Bucket::ControlledBy("g-uid".into()), Bucket::On("n".into())]);
+    }
+
+    #[test]
+    fn an_evicted_pod_tells_when_it_failed_and_takes_no_room() {
+        let pod = pod(json!({
+            "metadata": {"name": "a", "namespace": "ns", "uid": "u", "creationTimestamp": "2026-01-01T00:00:00Z"},
+            "spec": {"nodeName": "n"},
+            "status": {"phase": "Failed", "reason": "Evicted", "conditions": [
+                {"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-01-01T00:00:01Z"},
+                {"type": "DisruptionTarget", "status": "True", "lastTransitionTime": "2026-01-01T00:01:00Z"}
+            ]}
+        }));
+        assert_eq!(pod.failed_at, "2026-01-01T00:01:00Z".parse().ok());
+        assert_eq!(pod.buckets(), [Bucket::Orphans("ns".into())]);
+    }
+
+    #[test]
+    fn null_and_missing_fields_are_the_defaults() {
+        let pod = pod(json!({"metadata": {"name": "a", "namespace": "ns", "uid": "u", "labels": null}}));
+        assert_eq!((pod.phase, pod.ready_since, pod.node.as_deref()), (Phase::Pending, None, None));
+    }
+}

@@ -1,0 +1,294 @@
+//! One pass over one group: observe, plan, apply, report.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    api::{Patch, PatchParams},
+    runtime::reflector::{ObjectRef, Store},
+};
+use mainstay_crds::{ReplicaGroup, ReplicaGroupStatus};
+use mainstay_runtime::{
+    events::{Events, Kind},
+    failure::RequestError,
+    index::ObjectKey,
+    metrics::LoopMetrics,
+    reconcile::{PassError, Reconciler},
+};
+use parking_lot::Mutex;
+use serde_json::json;
+use thiserror::Error;
+use tokio::time::Instant;
+
+use crate::{
+    apply::{Applied, ApplyError, FIELD_MANAGER, Writer},
+    observe::{Observed, Stores},
+    plan::Plan,
+    status::{self, Failure},
+};
+
+/// How often a group's status follows its counters while its conditions stand.
+const STATUS_PACE: Duration = Duration::from_millis(500);
+/// How often the status is brought up to date while a pass writes many pods.
+const PROGRESS: Duration = Duration::from_secs(1);
+/// When a pass that waits for the store looks again, should no event come first.
+const RECHECK: Duration = Duration::from_secs(1);
+/// When a pass that found the stores behind the server looks again.
+const CATCH_UP: Duration = Duration::from_millis(200);
+
+/// Why a pass failed.
+#[derive(Debug, Error)]
+pub enum PassFailure {
+    /// A write of pods failed.
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    /// The status could not be written.
+    #[error("could not write the status: {0}")]
+    Status(#[source] RequestError),
+}
+
+impl PassFailure {
+    fn request(&self) -> &RequestError {
+        match self {
+            Self::Apply(error) => error.request(),
+            Self::Status(error) => error,
+        }
+    }
+}
+
+impl PassError for PassFailure {
+    fn reason(&self) -> &'static str {
+        self.request().reason()
+    }
+    fn retry_after(&self) -> Option<Duration> {
+        self.request().retry_after()
+    }
+    fn is_terminal(&self) -> bool {
+        self.request().needs_change()
+    }
+}
+
+/// The ReplicaGroup controller's pass, with all that it reads and writes.
+pub struct Replication {
+    /// For the status.
+    pub client: Client,
+    /// What passes read.
+    pub stores: Stores,
+    /// The groups.
+    pub groups: Store<ReplicaGroup>,
+    /// What passes write with.
+    pub writer: Writer,
+    /// Where events go.
+    pub events: Events,
+    /// The loop's series.
+    pub metrics: LoopMetrics,
+    /// What is remembered of each group; a restart may lose it.
+    pub memory: Mutex<HashMap<ObjectKey, Memory>>,
+}
+
+/// What is remembered of a group between passes.
+#[derive(Debug, Default)]
+pub struct Memory {
+    failure: Option<Failure>,
+    /// The status last written, which the store may not show yet, and when.
+    written: Option<(ReplicaGroupStatus, Instant)>,
+}
+
+impl Reconciler for Replication {
+    type Object = ReplicaGroup;
+    type Error = PassFailure;
+
+    async fn reconcile(
+        self: Arc<Self>,
+        group: Arc<ReplicaGroup>,
+        held: Option<Duration>,
+    ) -> Result<Option<Duration>, PassFailure> {
+        let observed = match Observed::gather(&group, &self.stores) {
+            Ok(observed) => observed,
+            Err(error) => {
+                let status = status::unusable(&group, &Failure::from(&error), Timestamp::now());
+                return self.report(&group, status).await;
+            }
+        };
+        let plan = observed.plan(Timestamp::now());
+        let written = if plan.is_empty() {
+            self.remember(&observed.key, None);
+            Ok(None)
+        } else if held.is_some() {
+            Ok(held)
+        } else {
+            self.write(&group, &observed, &plan).await
+        };
+        let reported = self.observe_and_report(&group).await;
+        let due = written?;
+        Ok([due, reported?].into_iter().flatten().min())
+    }
+}
+
+impl Replication {
+    /// Forgets a group that is gone.
+    pub fn forget(&self, key: &ObjectKey) {
+        self.writer.forget(key);
+        self.memory.lock().remove(key);
+    }
+
+    /// Carries the plan out, with the status following on the way. Returns when to look again.
+    async fn write(
+        &self,
+        group: &ReplicaGroup,
+        observed: &Observed,
+        plan: &Plan,
+    ) -> Result<Option<Duration>, PassFailure> {
+        let outcome = match self.writer.may_write(group, observed).await {
+            Ok(true) => {
+                let applied = tokio::select! {
+                    applied = self.writer.apply(group, observed, plan) => applied,
+                    () = self.report_progress(group) => unreachable!("reporting goes on until the writes end"),
+                };
+                self.announce(group, &applied);
+                let due = applied.stale.then_some(CATCH_UP);
+                applied.error.map_or(Ok(due), Err)
+            }
+            Ok(false) => {
+                self.metrics.stale_skips.inc();
+                return Ok(Some(RECHECK));
+            }
+            Err(error) => Err(error),
+        };
+        match outcome {
+            Ok(due) => {
+                if due.is_none() {
+                    self.remember(&observed.key, None);
+                }
+                Ok(due)
+            }
+            // Nothing can be made in a namespace that goes, and the group goes with it.
+            Err(error) if matches!(error.request(), RequestError::NamespaceTerminating(_)) => Ok(None),
+            Err(error) => {
+                self.remember(&observed.key, Some(Failure::from(&error)));
+                Err(error.into())
+            }
+        }
+    }
+
+    async fn report_progress(&self, group: &ReplicaGroup) {
+        loop {
+            tokio::time::sleep(PROGRESS).await;
+            if let Err(error) = self.observe_and_report(group).await {
+                tracing::warn!(%error, "could not report progress");
+            }
+        }
+    }
+
+    /// Reports the group as the stores show it now. Returns when time alone changes the report or the plan.
+    async fn observe_and_report(&self, group: &ReplicaGroup) -> Result<Option<Duration>, PassFailure> {
+        let group =
+            self.groups.get(&ObjectRef::from_obj(group)).filter(|current| current.uid() == group.uid());
+        // A group that is gone has no status to write.
+        let Some(group) = group else { return Ok(None) };
+        let now = Timestamp::now();
+        let Ok(observed) = Observed::gather(&group, &self.stores) else { return Ok(None) };
+        let plan = observed.plan(now);
+        let failure = self.memory.lock().get(&observed.key).and_then(|memory| memory.failure.clone());
+        let status = status::observed(&group, &observed, &plan, failure.as_ref(), now);
+        let due = self.report(&group, status).await?;
+        Ok([due, plan.recheck_in].into_iter().flatten().min())
+    }
+
+    /// Writes the status if it differs from the one that stands. While only counters move it follows at
+    /// [`STATUS_PACE`]; the return value says when the rest is due.
+    async fn report(
+        &self,
+        group: &ReplicaGroup,
+        status: ReplicaGroupStatus,
+    ) -> Result<Option<Duration>, PassFailure> {
+        let key = ObjectKey::new(&group.namespace().unwrap_or_default(), &group.name_any());
+        let standing = group.status.as_ref();
+        if standing == Some(&status) {
+            return Ok(None);
+        }
+        if let Some((last, at)) = &self.memory.lock().entry(key.clone()).or_default().written {
+            let wait = STATUS_PACE.checked_sub(at.elapsed()).filter(|wait| !wait.is_zero());
+            if *last == status && wait.is_some() {
+                // The store has yet to show what was written.
+                return Ok(wait);
+            }
+            if !status::is_urgent(last, &status) && wait.is_some() {
+                return Ok(wait);
+            }
+        }
+        self.write_status(group, &status).await.map_err(PassFailure::Status)?;
+        self.memory.lock().entry(key).or_default().written = Some((status, Instant::now()));
+        Ok(None)
+    }
+
+    async fn write_status(
+        &self,
+        group: &ReplicaGroup,
+        status: &ReplicaGroupStatus,
+    ) -> Result<(), RequestError> {
+        let groups: Api<ReplicaGroup> =
+            Api::namespaced(self.client.clone(), &group.namespace().unwrap_or_default());
+        // The UID keeps the status from being written to a later group of the same name.
+        let patch = json!({
+            "apiVersion": ReplicaGroup::api_version(&()),
+            "kind": ReplicaGroup::kind(&()),
+            "metadata": {"name": group.name_any(), "uid": group.metadata.uid},
+            "status": status,
+        });
+        let params = PatchParams::apply(FIELD_MANAGER).force();
+        match groups
+            .patch_status(&group.name_any(), &params, &Patch::Apply(patch))
+            .await
+            .map_err(RequestError::from)
+        {
+            Ok(_) | Err(RequestError::NotFound(_) | RequestError::Conflict(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn remember(&self, key: &ObjectKey, failure: Option<Failure>) {
+        self.memory.lock().entry(key.clone()).or_default().failure = failure;
+    }
+
+    /// One event a kind of write, however many pods it was about.
+    fn announce(&self, group: &ReplicaGroup, applied: &Applied) {
+        let regarding = || group.object_ref(&());
+        let say = |kind, reason, action: &str, note: String| {
+            self.events.publish(regarding(), kind, reason, action, &note);
+        };
+        if applied.adopted > 0 {
+            say(Kind::Normal, "PodsAdopted", "Adopt", format!("adopted {} pods", applied.adopted));
+        }
+        if applied.released > 0 {
+            say(Kind::Normal, "PodsReleased", "Release", format!("released {} pods", applied.released));
+        }
+        if applied.created > 0 {
+            say(Kind::Normal, "PodsCreated", "Create", format!("created {} pods", applied.created));
+        }
+        if !applied.deleted.is_empty() {
+            say(Kind::Normal, "PodsDeleted", "Delete", deleted_note(applied));
+        }
+        match &applied.error {
+            Some(error @ ApplyError::Create(request))
+                if !matches!(request, RequestError::NamespaceTerminating(_)) =>
+            {
+                say(Kind::Warning, "FailedCreate", "Create", error.to_string());
+            }
+            Some(error @ ApplyError::Delete { .. }) => {
+                say(Kind::Warning, "FailedDelete", "Delete", error.to_string())
+            }
+            _ => {}
+        }
+    }
+}
+
+fn deleted_note(applied: &Applied) -> String {
+    const SHOWN: usize = 10;
+    let shown = applied.deleted.iter().take(SHOWN).map(|(pod, why)| format!("{pod} ({why})"));
+    let names = shown.collect::<Vec<_>>().join(", ");
+    let more = applied.deleted.len().saturating_sub(SHOWN);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("deleted {} pods: {names}{more}", applied.deleted.len())
+}
