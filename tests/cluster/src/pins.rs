@@ -1,0 +1,175 @@
+//! What is built: the Go modules pinned under go/, each with its checksums, and the programs of each.
+//!
+//! One module a project, as a shared go.mod would lift their dependencies beyond what each was released
+//! with. The pins are compiled in, so the command needs no checkout.
+
+use sha2::{Digest, Sha256};
+
+/// A pinned Go module and what is built from it.
+pub(crate) struct Module {
+    /// Folder under go/.
+    pub name: &'static str,
+    /// The pinned versions.
+    pub go_mod: &'static str,
+    /// The checksums of all modules in the build.
+    pub go_sum: &'static str,
+    /// The programs to build.
+    pub programs: &'static [Program],
+}
+
+/// A program to build.
+pub(crate) struct Program {
+    /// File name in the cache's bin folder.
+    pub name: &'static str,
+    /// Its main package.
+    pub package: &'static str,
+    /// Whether the link sets Kubernetes' version, without which a server calls itself v0.0.0.
+    pub versioned: bool,
+}
+
+const fn kubernetes(name: &'static str, package: &'static str) -> Program {
+    Program { name, package, versioned: true }
+}
+
+const fn plain(name: &'static str, package: &'static str) -> Program {
+    Program { name, package, versioned: false }
+}
+
+/// Kubernetes' version; the same as in go/kubernetes/go.mod, which a test holds equal.
+pub const KUBERNETES_VERSION: &str = "v1.36.4";
+/// Oldest Go that builds the pins.
+pub(crate) const GO_VERSION: (u32, u32) = (1, 26);
+/// The sandbox image's name; the tag is that of build/pause in the pinned Kubernetes.
+pub(crate) const PAUSE_IMAGE: &str = "registry.k8s.io/pause:3.10.2";
+/// The image of Kubernetes' test program; the tag is that of test/images/agnhost in the pinned Kubernetes.
+pub const AGNHOST_IMAGE: &str = "registry.k8s.io/e2e-test-images/agnhost:2.63.0";
+
+/// All modules, in build order: the longest first.
+pub(crate) const MODULES: &[Module] = &[
+    Module {
+        name: "kubernetes",
+        go_mod: include_str!("../go/kubernetes/go.mod"),
+        go_sum: include_str!("../go/kubernetes/go.sum"),
+        programs: &[
+            kubernetes("kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver"),
+            kubernetes("kube-controller-manager", "k8s.io/kubernetes/cmd/kube-controller-manager"),
+            kubernetes("kube-scheduler", "k8s.io/kubernetes/cmd/kube-scheduler"),
+            kubernetes("kubelet", "k8s.io/kubernetes/cmd/kubelet"),
+            kubernetes("kube-proxy", "k8s.io/kubernetes/cmd/kube-proxy"),
+            kubernetes("kubectl", "k8s.io/kubernetes/cmd/kubectl"),
+            plain("etcd", "go.etcd.io/etcd/server/v3"),
+            plain("agnhost", "k8s.io/kubernetes/test/images/agnhost"),
+        ],
+    },
+    Module {
+        name: "kwok",
+        go_mod: include_str!("../go/kwok/go.mod"),
+        go_sum: include_str!("../go/kwok/go.sum"),
+        programs: &[plain("kwok", "sigs.k8s.io/kwok/cmd/kwok")],
+    },
+    Module {
+        name: "coredns",
+        go_mod: include_str!("../go/coredns/go.mod"),
+        go_sum: include_str!("../go/coredns/go.sum"),
+        programs: &[plain("coredns", "github.com/coredns/coredns")],
+    },
+    Module {
+        name: "helm",
+        go_mod: include_str!("../go/helm/go.mod"),
+        go_sum: include_str!("../go/helm/go.sum"),
+        programs: &[plain("helm", "helm.sh/helm/v3/cmd/helm")],
+    },
+];
+
+/// Flags of `go build` that every program shares.
+pub(crate) const BUILD_FLAGS: &[&str] = &["-mod=readonly", "-buildvcs=false", "-trimpath"];
+
+/// The `-ldflags` of a program.
+pub(crate) fn link_flags(program: &Program) -> String {
+    let mut flags = "-s -w".to_owned();
+    if program.versioned {
+        let mut numbers = KUBERNETES_VERSION.trim_start_matches('v').split('.');
+        let (major, minor) = (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default());
+        for package in ["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"] {
+            for (variable, value) in [
+                ("gitVersion", KUBERNETES_VERSION),
+                ("gitMajor", major),
+                ("gitMinor", minor),
+                ("gitTreeState", "clean"),
+                ("buildDate", "1970-01-01T00:00:00Z"),
+            ] {
+                flags.push_str(&format!(" -X {package}.{variable}={value}"));
+            }
+        }
+    }
+    flags
+}
+
+/// Names one set of pins, flags and Go version: equal keys mean equal programs.
+pub(crate) fn key(modules: &[Module], go_version: &str) -> String {
+    let mut digest = Sha256::new();
+    // Each part is preceded by its length, so that no two lists of parts read the same.
+    let mut part = |text: &str| {
+        digest.update((text.len() as u64).to_le_bytes());
+        digest.update(text);
+    };
+    part(go_version);
+    part(&BUILD_FLAGS.join(" "));
+    part(PAUSE_IMAGE);
+    part(AGNHOST_IMAGE);
+    for module in modules {
+        part(module.name);
+        part(module.go_mod);
+        part(module.go_sum);
+        for program in module.programs {
+            part(program.name);
+            part(program.package);
+            part(&link_flags(program));
+        }
+    }
+    digest.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn module(go_sum: &'static str) -> [Module; 1] {
+        [Module { name: "m", go_mod: "module m", go_sum, programs: &[] }]
+    }
+
+    #[test]
+    fn a_key_names_exactly_one_set_of_pins() {
+        let key_of = |go_sum, go| key(&module(go_sum), go);
+        assert_eq!(key_of("a", "go1.26.0"), key_of("a", "go1.26.0"));
+        assert_ne!(key_of("a", "go1.26.0"), key_of("b", "go1.26.0"));
+        assert_ne!(key_of("a", "go1.26.0"), key_of("a", "go1.26.1"));
+        assert_ne!(
+            key(&[Module { name: "m", go_mod: "ab", go_sum: "c", programs: &[] }], "go"),
+            key(&[Module { name: "m", go_mod: "a", go_sum: "bc", programs: &[] }], "go"),
+        );
+    }
+
+    #[test]
+    fn every_program_is_a_tool_of_its_module() {
+        for module in MODULES {
+            for program in module.programs {
+                assert!(
+                    module.go_mod.contains(program.package),
+                    "{} is no tool of go/{}",
+                    program.package,
+                    module.name
+                );
+            }
+            assert!(!module.go_sum.is_empty(), "go/{} has no checksums", module.name);
+        }
+    }
+
+    #[test]
+    fn the_version_the_servers_report_is_the_pinned_one() {
+        let pinned = format!("require k8s.io/kubernetes {KUBERNETES_VERSION}");
+        assert!(MODULES[0].go_mod.contains(&pinned), "go/kubernetes/go.mod lacks `{pinned}`");
+        let flags = link_flags(&MODULES[0].programs[0]);
+        assert!(flags.contains("k8s.io/component-base/version.gitMinor=36"), "{flags}");
+    }
+}
