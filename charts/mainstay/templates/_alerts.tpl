@@ -1,0 +1,78 @@
+{{/*
+The alerts every controller has. Takes what "mainstay.controller" takes. Only the leader works, so
+its series alone move; sums and maxima over all replicas are therefore right at every moment.
+docs/operations.md has a paragraph for each alert: keep the two together.
+*/}}
+{{- define "mainstay.prometheusRule" -}}
+{{- if eq (include "mainstay.renderMonitoring" (dict "root" .root "key" "prometheusRule")) "true" }}
+{{- $name := include "mainstay.controllerName" . }}
+{{- $kind := printf "controller=%q" .kind }}
+{{- $program := printf "name=%q" (printf "mainstay-%s" .name) }}
+{{- $own := printf "mainstay_%s" (.name | replace "-" "_") }}
+---
+apiVersion: monitoring.coreos.com/v1
+kind: PrometheusRule
+metadata:
+  name: {{ $name }}
+  namespace: {{ .root.Release.Namespace }}
+  labels:
+    {{- include "mainstay.labels" . | nindent 4 }}
+    {{- with .root.Values.prometheusRule.labels }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+spec:
+  groups:
+    - name: {{ $name }}
+      rules:
+        - alert: MainstayNoLeader
+          expr: |
+            sum(leader_election_master_status{ {{- $program -}} }) < 1
+              or absent(leader_election_master_status{ {{- $program -}} })
+          for: 5m
+          labels:
+            severity: critical
+            mainstay_controller: {{ .name }}
+          annotations:
+            summary: No replica of {{ $name }} has led for 5 minutes, so nothing it is responsible for is repaired.
+        - alert: MainstayReconcileErrors
+          expr: |
+            sum(rate(controller_runtime_reconcile_errors_total{ {{- $kind -}} }[5m]))
+              / sum(rate(controller_runtime_reconcile_total{ {{- $kind -}} }[5m])) > 0.1
+          for: 15m
+          labels:
+            severity: warning
+            mainstay_controller: {{ .name }}
+          annotations:
+            summary: More than one in ten reconciles of {{ $name }} has failed for 15 minutes.
+        - alert: MainstayReconcilePanicsOrTimeouts
+          expr: |
+            sum(increase(controller_runtime_reconcile_panics_total{ {{- $kind -}} }[15m])) > 0
+              or sum(increase(controller_runtime_reconcile_timeouts_total{ {{- $kind -}} }[15m])) > 0
+          labels:
+            severity: warning
+            mainstay_controller: {{ .name }}
+          annotations:
+            summary: A reconcile of {{ $name }} panicked or ran into its timeout in the last 15 minutes.
+        - alert: MainstayQueueSlow
+          expr: |
+            histogram_quantile(0.99, sum by (le) (
+              rate(workqueue_queue_duration_seconds_bucket{ {{- $kind -}} }[10m]))) > 30
+          for: 15m
+          labels:
+            severity: warning
+            mainstay_controller: {{ .name }}
+          annotations:
+            summary: Objects of {{ $name }} have waited more than 30 seconds for their turn for 15 minutes.
+        # A full quota and a wrong template are matters of the object's owner, who reads them in its status.
+        - alert: MainstayWriteFailures
+          expr: |
+            sum by (operation, reason) (
+              rate({{ $own }}_write_failures_total{reason!~"QuotaExceeded|Invalid.*"}[10m])) > 0
+          for: 15m
+          labels:
+            severity: warning
+            mainstay_controller: {{ .name }}
+          annotations:
+            summary: {{ printf "Writes of %s have failed for 15 minutes: {{ $labels.operation }}, {{ $labels.reason }}." $name | quote }}
+{{- end }}
+{{- end -}}
