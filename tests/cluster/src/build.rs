@@ -184,7 +184,7 @@ impl Cache {
 fn single_program_image(name: &str, entrypoint: &str, user: &str, program: PathBuf) -> Image {
     Image {
         name: name.into(),
-        entrypoint: entrypoint.into(),
+        entrypoint: Some(entrypoint.into()),
         user: user.into(),
         env: vec!["PATH=/".into()],
         files: [(entrypoint.into(), program)].into(),

@@ -52,10 +52,10 @@ pub enum Error {
         holder: String,
     },
     /// There is no running cluster.
-    #[error("no cluster is up; start one with `mainstay-cluster up`")]
+    #[error("no cluster is up; start one with `{} up`", own_name())]
     NotUp,
     /// Nothing of this name runs.
-    #[error("{0} does not run; `mainstay-cluster status` lists what does")]
+    #[error("{0} does not run; `{own} status` lists what does", own = own_name())]
     NotRunning(String),
     /// Ctrl-C, SIGTERM or SIGHUP.
     #[error("interrupted")]
@@ -83,6 +83,11 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
     }
     let text = String::from_utf8_lossy(&result.stderr);
     Err(Error::Command { command: command_line(command), output: last_lines(&text, 20) })
+}
+
+/// This command as the person typed it, for sentences that say what to run next.
+pub(crate) fn own_name() -> String {
+    std::env::args().next().unwrap_or_else(|| env!("CARGO_PKG_NAME").into())
 }
 
 /// The command as a person would type it.

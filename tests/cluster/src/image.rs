@@ -19,8 +19,8 @@ use tar::{Builder, EntryType, Header};
 pub struct Image {
     /// Full name with registry host and tag, for example `localhost/mainstay:dev`.
     pub name: String,
-    /// Program to start, as an absolute path in the image.
-    pub entrypoint: String,
+    /// Program to start, as an absolute path in the image; none when whoever runs it names one.
+    pub entrypoint: Option<String>,
     /// `uid:gid`.
     pub user: String,
     /// `KEY=value` pairs.
@@ -102,7 +102,7 @@ impl Image {
             "architecture": architecture(),
             "os": "linux",
             "config": {
-                "Entrypoint": [self.entrypoint],
+                "Entrypoint": self.entrypoint.iter().collect::<Vec<_>>(),
                 "User": self.user,
                 "Env": self.env,
                 "WorkingDir": "/",
@@ -195,7 +195,7 @@ mod tests {
         fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
         Image {
             name: "localhost/x:dev".into(),
-            entrypoint: "/bin/x".into(),
+            entrypoint: Some("/bin/x".into()),
             user: "65532:65532".into(),
             files: [("/bin/x".into(), program)].into(),
             ..Image::default()

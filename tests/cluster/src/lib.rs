@@ -186,16 +186,24 @@ impl Cluster {
 
 /// Asks the cluster that KUBECONFIG names for its version.
 pub fn existing_version() -> Result<String> {
-    if std::env::var_os("KUBECONFIG").is_none() {
+    let Some(named) = std::env::var_os("KUBECONFIG") else {
         return Err(Error::Refused(
             "--existing uses the cluster that KUBECONFIG names, which is not set".into(),
         ));
+    };
+    // kubectl passes over files that do not exist and then asks a server on this machine.
+    if let Some(missing) = std::env::split_paths(&named).find(|path| !path.exists()) {
+        return Err(Error::Refused(format!("KUBECONFIG names {}, which does not exist", missing.display())));
     }
     // A built kubectl, or else the machine's own: nothing is built for a cluster that exists.
     let built = || Some(Cache::locate().ok()?.bin().join("kubectl")).filter(|path| path.exists());
     let kubectl = built().unwrap_or_else(|| "kubectl".into());
-    let text =
-        error::output(Command::new(kubectl).args(["version", "--output=json", "--request-timeout=10s"]))?;
+    let mut ask = Command::new(kubectl);
+    ask.args(["version", "--output=json", "--request-timeout=10s"]);
+    let text = error::output(&mut ask).map_err(|error| {
+        let named = Path::new(&named).display();
+        Error::Refused(format!("the cluster that KUBECONFIG ({named}) names does not answer: {error}"))
+    })?;
     let version: serde_json::Value =
         serde_json::from_str(&text).context(|| "kubectl's answer is no JSON".into())?;
     Ok(version["serverVersion"]["gitVersion"].as_str().unwrap_or("of unknown version").to_owned())

@@ -135,9 +135,9 @@ struct ImageArguments {
     /// Archive to write
     #[arg(long)]
     output: PathBuf,
-    /// Program the image runs
+    /// Program the image runs, if whoever runs it names no other
     #[arg(long)]
-    entrypoint: String,
+    entrypoint: Option<String>,
     /// User it runs as
     #[arg(long, default_value = "65532:65532")]
     user: String,

@@ -23,17 +23,40 @@ pub(crate) struct Program {
     pub name: &'static str,
     /// Its main package.
     pub package: &'static str,
-    /// Whether the link sets Kubernetes' version, without which a server calls itself v0.0.0.
-    pub versioned: bool,
+    /// Variables that the link sets, `package.variable=value`.
+    pub variables: &'static [&'static str],
 }
 
+/// A program of Kubernetes; without its version it calls itself v0.0.0.
 const fn kubernetes(name: &'static str, package: &'static str) -> Program {
-    Program { name, package, versioned: true }
+    Program { name, package, variables: KUBERNETES_VARIABLES }
 }
 
 const fn plain(name: &'static str, package: &'static str) -> Program {
-    Program { name, package, versioned: false }
+    Program { name, package, variables: &[] }
 }
+
+const KUBERNETES_VARIABLES: &[&str] = &[
+    "k8s.io/component-base/version.gitVersion=v1.36.4",
+    "k8s.io/component-base/version.gitMajor=1",
+    "k8s.io/component-base/version.gitMinor=36",
+    "k8s.io/component-base/version.gitTreeState=clean",
+    "k8s.io/component-base/version.buildDate=1970-01-01T00:00:00Z",
+    "k8s.io/client-go/pkg/version.gitVersion=v1.36.4",
+    "k8s.io/client-go/pkg/version.gitMajor=1",
+    "k8s.io/client-go/pkg/version.gitMinor=36",
+    "k8s.io/client-go/pkg/version.gitTreeState=clean",
+    "k8s.io/client-go/pkg/version.buildDate=1970-01-01T00:00:00Z",
+];
+
+/// Helm renders for this Kubernetes when it talks to none; its own default, 1.20, fails charts that need more.
+const HELM_VARIABLES: &[&str] = &[
+    "helm.sh/helm/v3/internal/version.version=v3.21.4",
+    "helm.sh/helm/v3/pkg/lint/rules.k8sVersionMajor=1",
+    "helm.sh/helm/v3/pkg/lint/rules.k8sVersionMinor=36",
+    "helm.sh/helm/v3/pkg/chartutil.k8sVersionMajor=1",
+    "helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor=36",
+];
 
 /// Kubernetes' version; the same as in go/kubernetes/go.mod, which a test holds equal.
 pub const KUBERNETES_VERSION: &str = "v1.36.4";
@@ -77,7 +100,7 @@ pub(crate) const MODULES: &[Module] = &[
         name: "helm",
         go_mod: include_str!("../go/helm/go.mod"),
         go_sum: include_str!("../go/helm/go.sum"),
-        programs: &[plain("helm", "helm.sh/helm/v3/cmd/helm")],
+        programs: &[Program { name: "helm", package: "helm.sh/helm/v3/cmd/helm", variables: HELM_VARIABLES }],
     },
 ];
 
@@ -86,23 +109,8 @@ pub(crate) const BUILD_FLAGS: &[&str] = &["-mod=readonly", "-buildvcs=false", "-
 
 /// The `-ldflags` of a program.
 pub(crate) fn link_flags(program: &Program) -> String {
-    let mut flags = "-s -w".to_owned();
-    if program.versioned {
-        let mut numbers = KUBERNETES_VERSION.trim_start_matches('v').split('.');
-        let (major, minor) = (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default());
-        for package in ["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"] {
-            for (variable, value) in [
-                ("gitVersion", KUBERNETES_VERSION),
-                ("gitMajor", major),
-                ("gitMinor", minor),
-                ("gitTreeState", "clean"),
-                ("buildDate", "1970-01-01T00:00:00Z"),
-            ] {
-                flags.push_str(&format!(" -X {package}.{variable}={value}"));
-            }
-        }
-    }
-    flags
+    let variables = program.variables.iter().map(|variable| format!(" -X {variable}"));
+    std::iter::once("-s -w".to_owned()).chain(variables).collect()
 }
 
 /// Names one set of pins, flags and Go version: equal keys mean equal programs.
@@ -170,6 +178,17 @@ mod tests {
         let pinned = format!("require k8s.io/kubernetes {KUBERNETES_VERSION}");
         assert!(MODULES[0].go_mod.contains(&pinned), "go/kubernetes/go.mod lacks `{pinned}`");
         let flags = link_flags(&MODULES[0].programs[0]);
-        assert!(flags.contains("k8s.io/component-base/version.gitMinor=36"), "{flags}");
+        for variable in ["gitVersion", "gitMinor"] {
+            let value = if variable == "gitMinor" { "36" } else { KUBERNETES_VERSION };
+            for package in ["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"] {
+                assert!(flags.contains(&format!("-X {package}.{variable}={value}")), "{flags}");
+            }
+        }
+        let helm = MODULES.iter().find(|module| module.name == "helm").unwrap();
+        let version = HELM_VARIABLES[0].split_once('=').unwrap().1;
+        assert!(
+            helm.go_mod.contains(&format!("helm.sh/helm/v3 {version}")),
+            "go/helm/go.mod lacks {version}"
+        );
     }
 }

@@ -66,12 +66,10 @@ impl Status {
         let components: Vec<_> =
             expected.iter().map(|name| ComponentStatus::of(name, find(name))).chain(further).collect();
 
-        let ready = r#"jsonpath={range .items[*]}{.status.conditions[?(@.type=="Ready")].status}{"\n"}{end}"#;
         let alive = supervisor.kubectl(&["get", "--raw=/readyz", "--request-timeout=5s"]).is_ok();
-        let nodes =
-            if alive { supervisor.kubectl(&["get", "nodes", "--output", ready])? } else { String::new() };
-        let (nodes, ready_nodes) =
-            (nodes.lines().count(), nodes.lines().filter(|line| *line == "True").count());
+        let nodes = if alive { node_readiness(supervisor)? } else { Vec::new() };
+        let ready_nodes = nodes.iter().filter(|(_, ready)| *ready).count();
+        let nodes = nodes.len();
         let running = components.iter().all(|component| component.state == State::Running);
         Ok(Self {
             healthy: running && alive && nodes == ready_nodes,
@@ -83,6 +81,15 @@ impl Status {
             logs: supervisor.layout.state.join("logs"),
         })
     }
+}
+
+/// Each node's name, and whether its Ready condition is True.
+pub(crate) fn node_readiness(supervisor: &Supervisor) -> Result<Vec<(String, bool)>> {
+    let line = r#"{.metadata.name} {.status.conditions[?(@.type=="Ready")].status}{"\n"}"#;
+    let format = format!("jsonpath={{range .items[*]}}{line}{{end}}");
+    let listed = supervisor.kubectl(&["get", "nodes", "--output", &format])?;
+    let split = |line: &str| line.split_once(' ').map(|(name, ready)| (name.to_owned(), ready == "True"));
+    Ok(listed.lines().filter_map(split).collect())
 }
 
 impl ComponentStatus {

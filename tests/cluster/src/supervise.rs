@@ -25,7 +25,7 @@ use std::{
 };
 
 /// How long a component may take until it is ready.
-const READY_DEADLINE: Duration = Duration::from_secs(90);
+pub(crate) const READY_DEADLINE: Duration = Duration::from_secs(90);
 /// How long a component may take to end on SIGTERM before it is killed.
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
 

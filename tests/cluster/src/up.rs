@@ -5,13 +5,14 @@ use crate::{
     cgroup,
     component::{BASE, MOST_ZONES, PROMETHEUS, kwok_name, zone_name},
     config, credentials, down,
-    error::{Context, Error, Result},
+    error::{Context, Error, Result, own_name},
     layout::{Layout, REAL_NODE},
     lock::Lock,
     nodes,
-    progress::{Progress, check_interrupt, forgive_interrupt},
+    progress::{Progress, check_interrupt, forgive_interrupt, wait_until},
     requirements,
-    supervise::{Record, Supervisor},
+    status::node_readiness,
+    supervise::{READY_DEADLINE, Record, Supervisor},
 };
 use serde::{Deserialize, Serialize};
 use std::{fs, path::PathBuf};
@@ -141,7 +142,7 @@ fn start(supervisor: &Supervisor, settings: &Settings, options: &Options, progre
     settle(supervisor, progress)?;
     check_interrupt()?;
     settings.write(layout)?;
-    progress.say(format_args!("up: `mainstay-cluster exec -- kubectl get nodes`"));
+    progress.say(format_args!("up: `{} exec -- kubectl get nodes`", own_name()));
     Ok(())
 }
 
@@ -161,10 +162,19 @@ const BASE_SERVERS: usize = 3;
 fn settle(supervisor: &Supervisor, progress: &Progress) -> Result<()> {
     // The kubelet makes the node it runs on.
     supervisor.kubectl_wait(&["--for=create", "node", REAL_NODE])?;
-    supervisor.kubectl_wait(&["--for=condition=Ready", "node", "--all"])?;
+    let mut nodes = Vec::new();
+    wait_until(READY_DEADLINE, || {
+        nodes = node_readiness(supervisor)?;
+        Ok(nodes.iter().all(|(_, ready)| *ready))
+    })?;
+    let unready: Vec<_> = nodes.iter().filter(|(_, ready)| !ready).map(|(name, _)| name.as_str()).collect();
+    if !unready.is_empty() {
+        let sentence =
+            format!("nodes did not become ready: {}; `kubectl describe node` says why", unready.join(", "));
+        return Err(Error::Refused(sentence));
+    }
     supervisor.kubectl_wait(&["--for=create", "serviceaccount", "default"])?;
-    let count = supervisor.kubectl(&["get", "nodes", "--output=name"])?.lines().count();
-    progress.say(format_args!("{count} nodes ready"));
+    progress.say(format_args!("{} nodes ready", nodes.len()));
     Ok(())
 }
 
