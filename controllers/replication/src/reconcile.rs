@@ -24,7 +24,7 @@ use tokio::time::Instant;
 use crate::{
     apply::{Applied, ApplyError, FIELD_MANAGER, Writer},
     observe::{Observed, Stores},
-    plan::Plan,
+    plan::{Plan, Why},
     status::{self, Failure},
 };
 
@@ -90,7 +90,8 @@ pub struct Replication {
 /// What is remembered of a group between passes.
 #[derive(Debug, Default)]
 pub struct Memory {
-    failure: Option<Failure>,
+    /// The last failure, and the generation of the spec that it befell.
+    failure: Option<(Option<i64>, Failure)>,
     /// The status last written, which the store may not show yet, and when.
     written: Option<(ReplicaGroupStatus, Instant)>,
 }
@@ -166,7 +167,7 @@ impl Replication {
             // Nothing can be made in a namespace that goes, and the group goes with it.
             Err(error) if matches!(error.request(), RequestError::NamespaceTerminating(_)) => Ok(None),
             Err(error) => {
-                self.remember(&observed.key, Some(Failure::from(&error)));
+                self.remember(&observed.key, Some((group.metadata.generation, Failure::from(&error))));
                 Err(error.into())
             }
         }
@@ -191,6 +192,8 @@ impl Replication {
         let Ok(observed) = Observed::gather(&group, &self.stores) else { return Ok(None) };
         let plan = observed.plan(now);
         let failure = self.memory.lock().get(&observed.key).and_then(|memory| memory.failure.clone());
+        let failure = failure.filter(|(generation, _)| *generation == group.metadata.generation);
+        let failure = failure.map(|(_, failure)| failure);
         let status = status::observed(&group, &observed, &plan, failure.as_ref(), now);
         let due = self.report(&group, status).await?;
         Ok([due, plan.recheck_in].into_iter().flatten().min())
@@ -248,27 +251,29 @@ impl Replication {
         }
     }
 
-    fn remember(&self, key: &ObjectKey, failure: Option<Failure>) {
+    fn remember(&self, key: &ObjectKey, failure: Option<(Option<i64>, Failure)>) {
         self.memory.lock().entry(key.clone()).or_default().failure = failure;
     }
 
     /// One event a kind of write, however many pods it was about.
     fn announce(&self, group: &ReplicaGroup, applied: &Applied) {
+        let Applied { adopted, released, created, deleted, stale, error: _ } = applied;
+        tracing::info!(adopted, released, created, deleted = deleted.len(), stale, "carried out a plan");
         let regarding = || group.object_ref(&());
         let say = |kind, reason, action: &str, note: String| {
             self.events.publish(regarding(), kind, reason, action, &note);
         };
-        if applied.adopted > 0 {
-            say(Kind::Normal, "PodsAdopted", "Adopt", format!("adopted {} pods", applied.adopted));
+        if *adopted > 0 {
+            say(Kind::Normal, "PodsAdopted", "Adopt", format!("adopted {}", pods(*adopted)));
         }
-        if applied.released > 0 {
-            say(Kind::Normal, "PodsReleased", "Release", format!("released {} pods", applied.released));
+        if *released > 0 {
+            say(Kind::Normal, "PodsReleased", "Release", format!("released {}", pods(*released)));
         }
-        if applied.created > 0 {
-            say(Kind::Normal, "PodsCreated", "Create", format!("created {} pods", applied.created));
+        if *created > 0 {
+            say(Kind::Normal, "PodsCreated", "Create", format!("created {}", pods(*created)));
         }
-        if !applied.deleted.is_empty() {
-            say(Kind::Normal, "PodsDeleted", "Delete", deleted_note(applied));
+        if !deleted.is_empty() {
+            say(Kind::Normal, "PodsDeleted", "Delete", deleted_note(deleted));
         }
         match &applied.error {
             Some(error @ ApplyError::Create(request))
@@ -284,11 +289,15 @@ impl Replication {
     }
 }
 
-fn deleted_note(applied: &Applied) -> String {
+fn deleted_note(deleted: &[(Arc<str>, Why)]) -> String {
     const SHOWN: usize = 10;
-    let shown = applied.deleted.iter().take(SHOWN).map(|(pod, why)| format!("{pod} ({why})"));
+    let shown = deleted.iter().take(SHOWN).map(|(pod, why)| format!("{pod} ({why})"));
     let names = shown.collect::<Vec<_>>().join(", ");
-    let more = applied.deleted.len().saturating_sub(SHOWN);
+    let more = deleted.len().saturating_sub(SHOWN);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    format!("deleted {} pods: {names}{more}", applied.deleted.len())
+    format!("deleted {}: {names}{more}", pods(deleted.len()))
+}
+
+fn pods(count: usize) -> String {
+    format!("{count} pod{}", if count == 1 { "" } else { "s" })
 }

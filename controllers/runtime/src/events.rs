@@ -16,7 +16,7 @@ const QUEUE: usize = 256;
 /// The server refuses a longer note (events.k8s.io/v1: less than 1 kB).
 const NOTE_LIMIT: usize = 1000;
 
-/// Publishes events in the background, repeated ones as a series.
+/// Publishes events in the background, repeated warnings as a series.
 #[derive(Debug, Clone)]
 pub struct Events {
     queue: mpsc::Sender<(Event, ObjectReference)>,
@@ -36,9 +36,13 @@ impl Events {
     pub fn start(client: Client, controller: &str, instance: &str) -> Self {
         let (queue, mut events) = mpsc::channel::<(Event, ObjectReference)>(QUEUE);
         let reporter = Reporter { controller: controller.into(), instance: Some(instance.into()) };
-        let recorder = Recorder::new(client, reporter);
+        let series = Recorder::new(client.clone(), reporter.clone());
         tokio::spawn(async move {
             while let Some((event, regarding)) = events.recv().await {
+                // A recorder keeps the first note of a series. That serves warnings, which repeat; what was done
+                // is told anew each time.
+                let single = Recorder::new(client.clone(), reporter.clone());
+                let recorder = if event.type_ == EventType::Warning { &series } else { &single };
                 let published = recorder.publish(&event, &regarding);
                 match tokio::time::timeout(Duration::from_secs(10), published).await {
                     Ok(Ok(())) => {}

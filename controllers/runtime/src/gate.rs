@@ -21,11 +21,29 @@ pub enum Expect {
     Version(u64),
     /// The object under this UID, where versions are no numbers and do not compare.
     Present(ObjectKey, String),
-    /// The object of this name, whose create has not been answered: it may exist or not. Where the store does not
-    /// come to show it, the key's next pass asks the server ([`Gate::unanswered`]).
-    Named(ObjectKey),
+    /// The effect of a write that has not been answered: it may have happened or not. Where the store does not come
+    /// to show it, the key's next pass asks the server ([`Gate::unanswered`]).
+    Unanswered(Intent),
     /// The object of this UID terminating or gone. The answer to a delete carries no version that compares.
     Ended(ObjectKey, String),
+}
+
+/// A write that is about to be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Intent {
+    /// A create under this name.
+    Create(ObjectKey),
+    /// A delete of the object of this UID.
+    Delete(ObjectKey, String),
+}
+
+impl Intent {
+    /// The name of the object.
+    pub fn object(&self) -> &ObjectKey {
+        match self {
+            Self::Create(key) | Self::Delete(key, _) => key,
+        }
+    }
 }
 
 impl Expect {
@@ -43,8 +61,8 @@ impl Expect {
             Self::Present(key, uid) => {
                 store.get(key).is_some_and(|object| object.uid() == uid) || store.reached(u64::MAX, since)
             }
-            Self::Named(key) => store.get(key).is_some(),
-            Self::Ended(key, uid) => {
+            Self::Unanswered(Intent::Create(key)) => store.get(key).is_some(),
+            Self::Ended(key, uid) | Self::Unanswered(Intent::Delete(key, uid)) => {
                 store.get(key).is_none_or(|object| object.uid() != uid || object.terminating())
             }
         }
@@ -81,27 +99,29 @@ impl<K: Hash + Eq + Clone> Gate<K> {
         writes.push((now, expect));
     }
 
-    /// Notes a create before it is sent, so that no crash of the pass and no lost answer makes it forgotten.
-    pub fn intend(&self, key: &K, created: &ObjectKey) {
+    /// Notes a write before it is sent, so that no crash of the pass and no lost answer makes it forgotten.
+    pub fn intend(&self, key: &K, intent: Intent) {
         let mut waiting = self.waiting.lock();
-        waiting.entry(key.clone()).or_default().push((Instant::now(), Expect::Named(created.clone())));
+        waiting.entry(key.clone()).or_default().push((Instant::now(), Expect::Unanswered(intent)));
     }
 
-    /// The outcome of an intended create is known.
-    pub fn answered(&self, key: &K, created: &ObjectKey) {
+    /// The outcome of the intended write of `object` is known.
+    pub fn answered(&self, key: &K, object: &ObjectKey) {
         if let Some(writes) = self.waiting.lock().get_mut(key) {
-            writes.retain(|(_, expect)| !matches!(expect, Expect::Named(name) if name == created));
+            writes.retain(
+                |(_, expect)| !matches!(expect, Expect::Unanswered(intent) if intent.object() == object),
+            );
         }
     }
 
-    /// The creates of `key` whose outcome is not known.
-    pub fn unanswered(&self, key: &K) -> Vec<ObjectKey> {
+    /// The writes of `key` whose outcome is not known.
+    pub fn unanswered(&self, key: &K) -> Vec<Intent> {
         let waiting = self.waiting.lock();
-        let named = waiting.get(key).into_iter().flatten().filter_map(|(_, expect)| match expect {
-            Expect::Named(name) => Some(name.clone()),
+        let intents = waiting.get(key).into_iter().flatten().filter_map(|(_, expect)| match expect {
+            Expect::Unanswered(intent) => Some(intent.clone()),
             _ => None,
         });
-        named.collect()
+        intents.collect()
     }
 
     /// Whether the store has seen every write of `key`.
@@ -174,14 +194,27 @@ mod tests {
     #[test]
     fn a_create_without_answer_holds_until_it_is_seen_or_settled() {
         let (gate, store) = (Gate::default(), Index::default());
-        gate.intend(&"group", &key("a"));
-        gate.intend(&"group", &key("b"));
-        assert_eq!(gate.unanswered(&"group"), [key("a"), key("b")]);
+        gate.intend(&"group", Intent::Create(key("a")));
+        gate.intend(&"group", Intent::Create(key("b")));
         show(&store, "a", "1", Some(1), false);
         assert!(!gate.is_open(&"group", &store), "b may exist");
-        assert_eq!(gate.unanswered(&"group"), [key("b")]);
+        assert_eq!(gate.unanswered(&"group"), [Intent::Create(key("b"))]);
         gate.answered(&"group", &key("b"));
         assert!(gate.is_open(&"group", &store));
+    }
+
+    #[test]
+    fn a_delete_without_answer_holds_until_it_is_seen_or_settled() {
+        let (gate, store) = (Gate::default(), Index::default());
+        show(&store, "a", "1", Some(1), false);
+        show(&store, "b", "2", Some(2), false);
+        gate.intend(&"group", Intent::Delete(key("a"), "1".into()));
+        gate.intend(&"group", Intent::Delete(key("b"), "2".into()));
+        show(&store, "a", "1", Some(3), true);
+        assert!(!gate.is_open(&"group", &store), "b may be terminating");
+        assert_eq!(gate.unanswered(&"group"), [Intent::Delete(key("b"), "2".into())]);
+        gate.answered(&"group", &key("b"));
+        assert!(gate.is_open(&"group", &store), "the server said that b lives");
     }
 
     #[test]

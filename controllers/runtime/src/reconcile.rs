@@ -12,7 +12,7 @@ use kube::{
     Resource, ResourceExt,
     runtime::{
         applier,
-        controller::{Action, Config, ReconcileRequest},
+        controller::{self, Action, Config, ReconcileRequest},
         reflector::{ObjectRef, Store},
     },
 };
@@ -154,21 +154,44 @@ pub async fn run<R: Reconciler>(
 ) where
     R::Object: Resource<DynamicType = ()>,
 {
-    let queue = keys.take_until(shutdown.cancelled_owned()).map(|key| {
-        let object = ObjectRef::<R::Object>::new(&key.name);
-        let object = if key.namespace.is_empty() { object } else { object.within(&key.namespace) };
-        Ok::<_, Infallible>(ReconcileRequest::from(object))
-    });
+    let queue = keys.take_until(shutdown.cancelled_owned());
+    let queue = queue.map(|key| Ok::<_, Infallible>(ReconcileRequest::from(reference::<R::Object>(&key))));
     let reconcile = |object: Arc<R::Object>, _: Arc<()>| {
         let (reconciler, work) = (Arc::clone(&reconciler), Arc::clone(&work));
         async move { Ok::<_, Infallible>(pass(reconciler, work, object, bounds.timeout).await) }.boxed()
     };
     let never = |_: Arc<R::Object>, error: &Infallible, _: Arc<()>| match *error {};
     let config = Config::default().concurrency(bounds.concurrency);
-    // A key whose object is gone yields an error here and needs nothing: `Work::forget` has seen it go.
-    applier(reconcile, never, Arc::new(()), store, queue, config)
-        .for_each(|_| futures::future::ready(()))
-        .await;
+    let outcomes = applier(reconcile, never, Arc::new(()), store.clone(), queue, config);
+    let outcomes = outcomes.for_each(|outcome| {
+        if let Err(controller::Error::ObjectNotFound(object)) = outcome {
+            skip(
+                &work,
+                &store,
+                &ObjectKey::new(object.namespace.as_deref().unwrap_or_default(), &object.name),
+            );
+        }
+        futures::future::ready(())
+    });
+    outcomes.await;
+}
+
+/// A key was due whose object is gone: nothing is to be done, and the key waits no longer. Had it gone on waiting,
+/// a later object of the same name would never be queued.
+fn skip<K>(work: &Work, store: &Store<K>, key: &ObjectKey)
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    work.triggers.serve(key);
+    // An object that has come since then found the key waiting, so its change was not queued.
+    if store.get(&reference(key)).is_some() {
+        work.trigger(key);
+    }
+}
+
+fn reference<K: Resource<DynamicType = ()>>(key: &ObjectKey) -> ObjectRef<K> {
+    let object = ObjectRef::new(&key.name);
+    if key.namespace.is_empty() { object } else { object.within(&key.namespace) }
 }
 
 async fn pass<R: Reconciler>(

@@ -8,7 +8,11 @@ use std::time::Duration;
 
 use futures::{StreamExt, stream::FuturesUnordered};
 use http::{Request, header};
-use mainstay_runtime::{failure::RequestError, gate::Expect, index::ObjectKey};
+use mainstay_runtime::{
+    failure::RequestError,
+    gate::{Expect, Intent},
+    index::ObjectKey,
+};
 use serde::Deserialize;
 
 use super::{
@@ -70,7 +74,7 @@ impl Writer {
         let (mut may_exist, mut pause) = (false, FIRST_PAUSE);
         let mut last = RequestError::NoAnswer("not tried".into());
         for _ in 0..ATTEMPTS {
-            self.gate.intend(group, &pod);
+            self.gate.intend(group, Intent::Create(pod.clone()));
             match self.post(&pod, body).await {
                 Ok(created) => {
                     self.note_created(job, &pod, created);

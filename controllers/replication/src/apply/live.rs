@@ -8,7 +8,11 @@ use kube::{
     api::{ListParams, PartialObjectMeta},
 };
 use mainstay_crds::ReplicaGroup;
-use mainstay_runtime::{failure::RequestError, gate::Expect, index::ObjectKey};
+use mainstay_runtime::{
+    failure::RequestError,
+    gate::{Expect, Intent},
+    index::ObjectKey,
+};
 
 use super::{Job, Writer, in_time};
 use crate::plan::Claim;
@@ -44,14 +48,13 @@ impl Writer {
     async fn pods_are_current(&self, job: &Job<'_>) -> Result<bool, RequestError> {
         let seen =
             job.observed.pods().filter(|(_, claim)| matches!(claim, Claim::Mine | Claim::OrphanMatching));
-        let seen: BTreeSet<_> = seen.map(|(pod, _)| pod.uid.to_string()).collect();
+        let seen: BTreeSet<_> = seen.map(|(pod, _)| (pod.uid.to_string(), pod.terminating)).collect();
         let mut live = BTreeSet::new();
         let mut page = ListParams::default().labels_from(&job.observed.selector).limit(500);
         loop {
             let list = in_time(job.pods.list_metadata(&page)).await?;
-            live.extend(
-                list.items.iter().filter(|pod| is_ours_or_free(pod, job)).filter_map(ResourceExt::uid),
-            );
+            let ours = list.items.iter().filter(|pod| is_ours_or_free(pod, job));
+            live.extend(ours.filter_map(|pod| Some((pod.uid()?, pod.metadata.deletion_timestamp.is_some()))));
             page.continue_token = list.metadata.continue_.filter(|token| !token.is_empty());
             if page.continue_token.is_none() {
                 return Ok(live == seen);
@@ -59,11 +62,33 @@ impl Writer {
         }
     }
 
-    /// Looks up the creates of this group whose answer was lost.
+    /// Looks up what became of the writes of this group whose answer was lost.
     pub(super) async fn settle(&self, job: &Job<'_>) -> Result<(), RequestError> {
-        for pod in self.gate.unanswered(&job.observed.key) {
-            self.look_up(job, &pod).await?;
+        for intent in self.gate.unanswered(&job.observed.key) {
+            match intent {
+                Intent::Create(pod) => {
+                    self.look_up(job, &pod).await?;
+                }
+                Intent::Delete(pod, uid) => self.look_up_victim(job, &pod, uid).await?,
+            }
         }
+        Ok(())
+    }
+
+    /// Whether the delete of a pod took effect. If not, the pod is again one that may be chosen.
+    async fn look_up_victim(&self, job: &Job<'_>, pod: &ObjectKey, uid: String) -> Result<(), RequestError> {
+        let group = &job.observed.key;
+        let lives = match in_time(job.pods.get_metadata(&pod.name)).await {
+            Err(RequestError::NotFound(_)) => false,
+            found => {
+                let found = found?.metadata;
+                found.uid.as_ref() == Some(&uid) && found.deletion_timestamp.is_none()
+            }
+        };
+        if !lives {
+            self.gate.wrote(group, Expect::Ended(pod.clone(), uid));
+        }
+        self.gate.answered(group, pod);
         Ok(())
     }
 

@@ -10,7 +10,7 @@ mod live;
 
 use std::{sync::Arc, time::Duration};
 
-use futures::{StreamExt, stream};
+use futures::{StreamExt, future, stream};
 use http::{Request, header};
 use k8s_openapi::api::core::v1;
 use kube::{
@@ -21,7 +21,7 @@ use kube::{
 use mainstay_crds::ReplicaGroup;
 use mainstay_runtime::{
     failure::RequestError,
-    gate::{Expect, Gate},
+    gate::{Expect, Gate, Intent},
     index::ObjectKey,
 };
 use parking_lot::Mutex;
@@ -201,11 +201,9 @@ impl Writer {
             applied.stale = true;
             return Ok(());
         }
-        for index in &plan.adopt {
-            applied.adopted += usize::from(self.adopt(job, job.observed.pod(*index)).await?);
-        }
-        for index in &plan.release {
-            applied.released += usize::from(self.release(job, job.observed.pod(*index)).await?);
+        if !self.claim(job, plan, applied).await? {
+            applied.stale = true;
+            return Ok(());
         }
         if plan.create > 0 {
             let (created, refused) = self.create(job, plan.create).await;
@@ -215,13 +213,25 @@ impl Writer {
         self.delete(job, plan, applied).await
     }
 
+    /// Adopts and releases. Returns `false` when one of these was not to be had: creations and deletions were counted
+    /// with it, and an orphan that another group was quicker to adopt may even be among the victims.
+    async fn claim(&self, job: &Job<'_>, plan: &Plan, applied: &mut Applied) -> Result<bool, ApplyError> {
+        for index in &plan.adopt {
+            applied.adopted += usize::from(self.adopt(job, job.observed.pod(*index)).await?);
+        }
+        for index in &plan.release {
+            applied.released += usize::from(self.release(job, job.observed.pod(*index)).await?);
+        }
+        Ok(applied.adopted == plan.adopt.len() && applied.released == plan.release.len())
+    }
+
     async fn delete(&self, job: &Job<'_>, plan: &Plan, applied: &mut Applied) -> Result<(), ApplyError> {
         let mut victims = Vec::with_capacity(plan.delete.len());
         for victim in &plan.delete {
             victims.push((Arc::clone(job.observed.pod(victim.pod)), victim.why));
         }
-        let deletes = stream::iter(victims)
-            .map(|(pod, why)| async move { (self.delete_one(job, &pod).await, pod, why) });
+        let victims = stream::iter(victims).take_while(|_| future::ready(self.may_go_on(job)));
+        let deletes = victims.map(|(pod, why)| async move { (self.delete_one(job, &pod).await, pod, why) });
         let mut deletes = deletes.buffer_unordered(self.max_in_flight);
         let mut failure = None;
         while let Some((result, pod, why)) = deletes.next().await {
@@ -234,19 +244,29 @@ impl Writer {
         failure.map_or(Ok(()), Err)
     }
 
+    /// Deletes one pod. Where it is not certain what became of the request, the pod stays noted as unanswered, so that
+    /// no other victim is chosen in its place before the server has told.
     async fn delete_one(&self, job: &Job<'_>, pod: &Pod) -> Result<(), RequestError> {
+        let group = &job.observed.key;
         let path = format!("/api/v1/namespaces/{}/pods/{}", pod.key.namespace, pod.key.name);
         let options =
             json!({"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": &*pod.uid}});
         let request = Request::delete(path).header(header::CONTENT_TYPE, "application/json");
         let request = request.body(options.to_string().into_bytes()).map_err(malformed)?;
+        self.gate.intend(group, Intent::Delete(pod.key.clone(), pod.uid.to_string()));
         match self.send::<IgnoredAny>(request).await {
-            // Gone, or another pod of the same name: either way the victim is no more.
-            Ok(_) | Err(RequestError::NotFound(_) | RequestError::Conflict(_)) => {
-                self.gate.wrote(&job.observed.key, Expect::Ended(pod.key.clone(), pod.uid.to_string()));
+            Ok(_) | Err(RequestError::NotFound(_)) => {
+                self.gate.wrote(group, Expect::Ended(pod.key.clone(), pod.uid.to_string()));
+                self.gate.answered(group, &pod.key);
                 Ok(())
             }
-            Err(error) => Err(error),
+            // Another pod of the name stands there, or somebody else wrote this one at the same moment.
+            Err(error @ RequestError::Conflict(_)) => Err(error),
+            Err(error) if error.is_ambiguous() => Err(error),
+            Err(error) => {
+                self.gate.answered(group, &pod.key);
+                Err(error)
+            }
         }
     }
 

@@ -65,6 +65,7 @@ struct Bench {
     metrics: LoopMetrics,
     shutdown: CancellationToken,
     running: tokio::task::JoinHandle<()>,
+    objects: tokio::sync::mpsc::UnboundedSender<Event<ConfigMap>>,
 }
 
 fn key(name: &str) -> ObjectKey {
@@ -75,9 +76,7 @@ fn start(names: &[&str]) -> Bench {
     let (reader, mut writer) = store();
     writer.apply_watcher_event(&Event::Init);
     for name in names {
-        let metadata =
-            ObjectMeta { name: Some((*name).into()), namespace: Some("ns".into()), ..ObjectMeta::default() };
-        writer.apply_watcher_event(&Event::InitApply(ConfigMap { metadata, ..ConfigMap::default() }));
+        writer.apply_watcher_event(&Event::InitApply(map(name)));
     }
     writer.apply_watcher_event(&Event::InitDone);
     let metrics = LoopMetrics::new(&Registry::new(), "configmap", 2);
@@ -85,12 +84,20 @@ fn start(names: &[&str]) -> Bench {
     let (actor, shutdown) = (Arc::<Actor>::default(), CancellationToken::new());
     let bounds = Bounds { concurrency: 2, timeout: Duration::from_secs(5) };
     let looping = run(Arc::clone(&actor), reader, Arc::clone(&work), keys, bounds, shutdown.clone());
-    // The writer keeps the store open.
-    let running = tokio::spawn(async move {
-        let _writer = writer;
-        looping.await;
+    let running = tokio::spawn(looping);
+    let (objects, mut events) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Some(event) = events.recv().await {
+            writer.apply_watcher_event(&event);
+        }
     });
-    Bench { work, actor, metrics, shutdown, running }
+    Bench { work, actor, metrics, shutdown, running, objects }
+}
+
+fn map(name: &str) -> ConfigMap {
+    let metadata =
+        ObjectMeta { name: Some(name.into()), namespace: Some("ns".into()), ..ObjectMeta::default() };
+    ConfigMap { metadata, ..ConfigMap::default() }
 }
 
 #[tokio::test(start_paused = true)]
@@ -145,4 +152,18 @@ async fn shutdown_ends_the_loop_when_its_passes_have_ended() {
     bench.actor.done.notified().await;
     bench.shutdown.cancel();
     tokio::time::timeout(Duration::from_secs(1), bench.running).await.expect("the loop ends").unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_was_due_while_its_object_was_gone_is_served_when_it_comes_back() {
+    let bench = start(&[]);
+    bench.work.trigger(&key("well"));
+    while bench.work.triggers.depth() > 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    bench.objects.send(Event::Apply(map("well"))).unwrap();
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    bench.work.trigger(&key("well"));
+    bench.actor.done.notified().await;
+    assert!(!bench.work.stuck(Duration::ZERO));
 }
