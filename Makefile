@@ -1,0 +1,76 @@
+# Mainstay's commands. `make demo` and `make test` need a Debian 12 with Rust, Go and root, and set up the rest.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+
+export CARGO_TERM_COLOR ?= never
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+IMAGE := localhost/mainstay:$(VERSION)
+IMAGE_FILE := $(TARGET)/mainstay-image.tar
+CONTROLLERS := mainstay-replication
+CLUSTER := $(TARGET)/debug/mainstay-cluster
+# A cluster that KUBECONFIG names is used as it is: nothing is set up on this machine.
+EXISTING := $(if $(KUBECONFIG),--existing)
+SETUP := $(if $(KUBECONFIG),,packages)
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: cluster-ready image ## Set up a cluster and show the main job on it; leaves it up
+	@CLUSTER=$(CLUSTER) $(CLUSTER) exec $(EXISTING) -- bash tests/demo.sh $(EXISTING) $(IMAGE_FILE)
+
+.PHONY: test
+test: $(SETUP) lint test-unit e2e ## Set up everything and run all tests
+
+.PHONY: packages
+packages: ## Install the Debian packages that the cluster and the build need
+	@tests/packages.sh
+
+.PHONY: lint
+lint: ## Formatting and lints, warnings denied
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --quiet -- -D warnings
+
+.PHONY: test-unit
+test-unit: ## Unit and property tests; needs no cluster
+	cargo test --workspace --exclude mainstay-e2e
+
+.PHONY: e2e
+e2e: cluster-ready image ## Tests on the real cluster, or on the one that KUBECONFIG names
+	cargo test --no-run -p mainstay-e2e
+	$(CLUSTER) exec $(EXISTING) -- env MAINSTAY_IMAGE_FILE=$(abspath $(IMAGE_FILE)) \
+		cargo test --offline -p mainstay-e2e -- --test-threads 4
+
+.PHONY: generate
+generate: ## Write the CRD manifests anew
+	cargo run -q -p mainstay-crds --bin crdgen
+
+.PHONY: image
+image: cluster ## Build the controllers' image without a Docker daemon
+	cargo build --release $(addprefix -p ,$(CONTROLLERS))
+	$(CLUSTER) build-image --name $(IMAGE) --output $(IMAGE_FILE) --with-libs \
+		--entrypoint /bin/$(firstword $(CONTROLLERS)) $(foreach c,$(CONTROLLERS),$(TARGET)/release/$(c)=/bin/$(c))
+
+.PHONY: cluster cluster-ready
+cluster:
+	cargo build -q -p mainstay-cluster
+cluster-ready: $(SETUP) cluster
+	$(CLUSTER) up $(EXISTING) --nodes 6 --zones 3 --prometheus
+
+.PHONY: cluster-up cluster-down cluster-status
+cluster-up: packages cluster ## Start the local cluster
+	$(CLUSTER) up --nodes 6 --zones 3 --prometheus
+cluster-down: cluster ## Stop the local cluster and remove what it left
+	$(CLUSTER) down
+cluster-status: cluster ## Say what of the local cluster runs
+	$(CLUSTER) status
+
+.PHONY: bench-replication
+bench-replication: packages cluster ## Measure ReplicaGroup beside ReplicaSet; writes docs/benchmarks.md
+	cargo build --release -p mainstay-replication -p mainstay-bench
+	$(CLUSTER) up --nodes 30 --zones 3
+	$(CLUSTER) exec -- $(TARGET)/release/mainstay-bench replication

@@ -1,0 +1,238 @@
+#!/bin/bash
+# Shows Mainstay's main job on a running cluster, one sentence, command and answer after the other, and leaves
+# everything there to play with. It can be stopped at any point, and run again.
+#
+#   tests/demo.sh [--existing] IMAGE.tar
+#
+# `make demo` calls it with kubectl and helm on the path, KUBECONFIG set, and CLUSTER, the command of the local
+# cluster. --existing: a cluster somebody else made, where images cannot be loaded and no node is fake.
+# shellcheck disable=SC2016 # what stands in single quotes is meant for others
+set -Eeuo pipefail
+cd "$(dirname "$0")/.."
+
+existing=
+if [ "${1:-}" = --existing ]; then existing=yes && shift; fi
+image=${1:?usage: tests/demo.sh [--existing] IMAGE.tar}
+cluster=${CLUSTER:-target/debug/mainstay-cluster}
+enter="${MAINSTAY_CLUSTER_NAME:+MAINSTAY_CLUSTER_NAME=$MAINSTAY_CLUSTER_NAME }$cluster exec -- "
+[ -z "$existing" ] || enter=
+prometheus=http://10.88.0.1:9090
+zone=topology.kubernetes.io/zone
+bold='' plain=''
+if [ -t 1 ]; then bold=$'\e[1m' plain=$'\e[0m'; fi
+
+say() { printf '%s\n' "$@"; }
+step() { printf '\n%s%s%s\n' "$bold" "$1" "$plain"; }
+
+stopped() {
+  trap - INT TERM HUP ERR
+  printf '\nStopped. What is there works on; run the demo again to see the rest.\n'
+  [ -n "$existing" ] || echo 'To remove the cluster: make cluster-down.'
+  exit 130
+}
+trap stopped INT TERM HUP
+trap 'printf "\nThe demo failed at line %s of tests/demo.sh; its last words are above.\n" "$LINENO" >&2' ERR
+
+die() { # what happened, what to do about it
+  printf '\nThe demo failed: %s\n%s\n' "$1" "${2:-}" >&2
+  exit 1
+}
+
+# Runs a command line as a person would type it, and passes on whether it succeeded. $2: seconds it may take.
+# (--foreground, because Ctrl-C has to reach the command as well.)
+try() {
+  local status=0 seconds=${2:-60}
+  printf '$ %s\n' "$1"
+  timeout --foreground "$seconds" bash -o pipefail -c "$1" || status=$?
+  [ "$status" -ne 124 ] || say "(stopped after $seconds seconds)"
+  return "$status"
+}
+
+# The same for one that has to succeed. $3: what to do when it does not.
+run() { try "$@" || die "the command above did not succeed." "${3:-}"; }
+
+# Runs the command $3... every half second until it succeeds, and leaves its output in `seen`. $1: seconds it has,
+# $2: what is waited for.
+until_true() {
+  local deadline=$((SECONDS + $1)) what=$2
+  shift 2
+  until seen=$("$@" 2>&1); do
+    [ "$SECONDS" -lt "$deadline" ] || die "waited in vain for $what. Seen last:" "$seen"
+    sleep 0.5
+  done
+}
+
+# Installs or upgrades a release. timeout gives helm a process group of its own, so that Ctrl-C cannot leave a
+# release half written, which helm would refuse to touch again; it needs a second or two.
+install() {
+  local words out
+  printf '$ helm upgrade --install %s\n' "$1"
+  read -ra words <<<"$1"
+  out=$(timeout 120 helm upgrade --install "${words[@]}" 2>&1) ||
+    die "Helm refused. $out" "If Mainstay was installed before under another name: helm list --all-namespaces"
+  grep -E '^(STATUS|REVISION):' <<<"$out"
+}
+
+# Makes a namespace, and leaves one alone that is not the demo's.
+namespace() {
+  local label=app.kubernetes.io/part-of=mainstay-demo
+  if [ -z "$(kubectl get namespace "$1" --ignore-not-found -o name)" ]; then
+    printf '{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"%s","labels":{"%s":"%s"}}}' \
+      "$1" "${label%=*}" "${label#*=}" | kubectl create -f - >/dev/null
+  elif [ -z "$(kubectl get namespace -l "$label" --field-selector "metadata.name=$1" -o name)" ]; then
+    die "there is a namespace $1 that is not the demo's." "Delete it if nobody needs it, and run the demo again."
+  fi
+}
+
+# Lines of "pod node" of the group's pods that are ready and stay; fails unless there are $2.
+pods_of() {
+  local pods
+  pods=$(kubectl -n demo get pods -l "app=$1" -o go-template='{{range .items}}
+    {{- $pod := . -}}
+    {{- if not .metadata.deletionTimestamp -}}{{- range .status.conditions -}}
+    {{- if and (eq .type "Ready") (eq .status "True") -}}{{$pod.metadata.name}} {{$pod.spec.nodeName}}{{"\n"}}
+    {{- end -}}{{- end -}}{{- end -}}{{- end -}}')
+  printf '%s\n' "$pods"
+  [ "$(grep -c . <<<"$pods")" -eq "$2" ]
+}
+replaced() { pods_of web 3 && [ -z "$(kubectl -n demo get pod "$1" --ignore-not-found -o name)" ]; }
+
+# Adds a row to `table`: how many of the $1 pods of the group `zones` each zone has.
+zones_row() {
+  until_true 60 "$1 pods of the group zones" pods_of zones "$1"
+  local -A count=()
+  local node name least=$1 most=0
+  for name in "${zones[@]}"; do count[$name]=0; done
+  while read -r _ node; do count[${zone_of[$node]}]=$((count[${zone_of[$node]}] + 1)); done <<<"$seen"
+  table+=$'\n'$(printf '%12s' "$1")
+  for name in "${zones[@]}"; do
+    table+=$(printf '%9s' "${count[$name]}")
+    least=$((count[$name] < least ? count[$name] : least))
+    most=$((count[$name] > most ? count[$name] : most))
+  done
+  [ $((most - least)) -le 1 ] || die "the zones may differ by one pod at most, and do not:" "$table"
+}
+
+for program in kubectl helm curl; do
+  command -v "$program" >/dev/null || die "$program is not on the path." \
+    "\`make demo\` sets up all it needs; for a cluster of your own, install $program."
+done
+[ -n "$existing" ] || [ -f "$image" ] || die "there is no image $image." "Run \`make image\` first."
+kubectl version --request-timeout=10s >/dev/null || die "no cluster answers at KUBECONFIG=${KUBECONFIG:-}."
+
+if [ -n "$existing" ]; then
+  say "This is the cluster that KUBECONFIG names, context $(kubectl config current-context)."
+else
+  say 'Lines with $ are commands. To run one yourself, put this before it:' "  $enter"
+fi
+namespace demo
+namespace demo-quota
+
+step "1. The image is loaded into the node."
+settings=(${MAINSTAY_IMAGE:+" --set image.repository=$MAINSTAY_IMAGE"})
+if [ -n "$existing" ]; then
+  say "Skipped: only the nodes' owner can do that. Push $image where they can pull it and run" \
+    "  MAINSTAY_IMAGE=registry.example.com/mainstay make demo" \
+    "or load it by hand, as in: kind load image-archive $image"
+else
+  run "$cluster load-image $image" 120
+  # The tag is the same for every build; as an annotation, the digest makes new pods when the image is new.
+  digest=$(tar -xOf "$image" index.json | grep -o 'sha256:[0-9a-f]*')
+  settings+=(" --set controllers.replication.podAnnotations.image-digest=$digest")
+fi
+
+step "2. Helm installs the kinds, then the controllers."
+install "mainstay-crds charts/mainstay-crds"
+install "mainstay charts/mainstay --namespace mainstay --create-namespace${settings[*]}"
+run "kubectl -n mainstay rollout status deployment/mainstay-replication --timeout=120s | tail -n 1" 130 \
+  "Look at: ${enter}kubectl -n mainstay describe pods"
+
+step "3. A ReplicaGroup makes three pods, and a Service stands before them."
+run "kubectl -n demo apply -f examples/replicagroup.yaml"
+run "kubectl -n demo wait replicagroup/web --for=condition=Ready --timeout=120s" 130 \
+  "Look at: ${enter}kubectl -n demo describe replicagroup/web"
+run "kubectl -n demo get replicagroups"
+
+step "4. The Service answers; each pod gives its own name."
+if [ -n "$existing" ]; then
+  ask="kubectl get --raw /api/v1/namespaces/demo/services/web:http/proxy/hostname"
+else
+  ask="curl -sS --max-time 3 http://$(kubectl -n demo get service web -o jsonpath='{.spec.clusterIP}')/hostname"
+fi
+ask="for i in {1..12}; do $ask; echo; done | sort"
+until_true 30 "answers of all three pods" bash -o pipefail -c "[ \$($ask -u | wc -l) -eq 3 ]"
+run "$ask | uniq -c"
+
+step "5. A pod is killed, and the group replaces it."
+until_true 30 "three ready pods" pods_of web 3
+victim=${seen%% *}
+run "kubectl -n demo delete pod $victim --wait=false"
+run "kubectl -n demo get pods -l app=web"
+until_true 60 "a pod in place of $victim" replaced "$victim"
+run "kubectl -n demo wait replicagroup/web --for=condition=Ready --timeout=60s"
+run "kubectl -n demo get pods -l app=web"
+
+step "6. When a group becomes smaller, its zones stay balanced."
+declare -A zone_of=()
+while read -r node name; do zone_of[$node]=$name; done < <(
+  kubectl get nodes -l type=kwok -L "$zone" --no-headers | awk '{print $1, $NF}'
+)
+mapfile -t zones < <(printf '%s\n' "${zone_of[@]}" | sort -u)
+if [ "${#zones[@]}" -lt 3 ]; then
+  say "Skipped: it needs nodes in three zones, simulated by kwok and labelled type=kwok, and there are none here."
+else
+  run "kubectl -n demo apply -f examples/replicagroup-zones.yaml"
+  run "kubectl -n demo wait replicagroup/zones --for=condition=Ready --timeout=60s" 70
+  table=$(printf '%12s' pods)$(printf '%9s' "${zones[@]}")
+  zones_row 9
+  run "kubectl -n demo scale replicagroup/zones --replicas=6"
+  zones_row 6
+  run "kubectl -n demo scale replicagroup/zones --replicas=4"
+  zones_row 4
+  say "$table"
+fi
+
+step "7. What cannot work is refused with a reason. Here the template's label no longer fits the selector:"
+typo='{"spec":{"template":{"metadata":{"labels":{"app":"wbe"}}}}}'
+if try "kubectl -n demo patch replicagroup/web --type=merge -p '$typo'"; then
+  die "this change should have been refused."
+fi
+say "" "And a quota leaves room for two of three pods. The group says so, and goes on by itself when there is more:"
+kubectl -n demo-quota delete replicagroup/web resourcequota/limit --ignore-not-found --cascade=foreground \
+  --timeout=60s >/dev/null || die "the namespace demo-quota cannot be emptied of an earlier run."
+run "kubectl -n demo-quota create quota limit --hard=pods=2"
+until_true 30 "the quota to be in force" kubectl -n demo-quota wait resourcequota/limit --timeout=1s \
+  --for='jsonpath={.status.hard.pods}=2'
+run "kubectl -n demo-quota apply -f examples/replicagroup.yaml"
+reason='{.status.conditions[?(@.type=="Ready")].reason}'
+run "kubectl -n demo-quota wait replicagroup/web --for='jsonpath=$reason=QuotaExceeded' --timeout=60s" 70
+run "kubectl -n demo-quota get replicagroup/web -o jsonpath='${reason%reason*}message}{\"\\n\"}'"
+run "kubectl -n demo-quota patch resourcequota/limit -p '{\"spec\":{\"hard\":{\"pods\":\"3\"}}}'"
+run "kubectl -n demo-quota wait replicagroup/web --for=condition=Ready --timeout=60s" 70
+
+step "8. Prometheus reads the controllers' metrics."
+created='sum(mainstay_replication_pods_created_total)'
+scraped() { [ "$(promtool query instant "$prometheus" "$1" | grep -c .)" -ge 1 ]; }
+if [ -n "$existing" ]; then
+  say "Skipped: where your Prometheus is, only you know. The pods are annotated for it; ask it for" "  $created"
+else
+  up='max by (pod) (up{namespace="mainstay"})'
+  until_true 30 "Prometheus to count pods" scraped "$created > 0"
+  run "promtool query instant $prometheus '$up'"
+  run "promtool query instant $prometheus '$created'"
+fi
+
+step "9. Events tell what was done: one a batch, not one a pod."
+run "kubectl -n demo events --for replicagroup/web | tail -n 6"
+
+step "Done. The cluster stays up; try next:"
+say "  ${enter}kubectl -n demo scale replicagroup/web --replicas=5" \
+  "  ${enter}kubectl -n demo get replicagroups --watch" \
+  "  ${enter}kubectl -n demo describe replicagroup/web" \
+  "  ${enter}kubectl explain replicagroup.spec.scaleDown"
+if [ -n "$existing" ]; then
+  say "To remove what the demo made: kubectl delete namespace demo demo-quota. The rest: docs/operations.md, Uninstall."
+else
+  say "  $enter""bash                   # a shell in the cluster's network" \
+    "To see what runs: make cluster-status. To remove the cluster: make cluster-down."
+fi
