@@ -16,7 +16,8 @@ struct Arguments {
     flags: Flags,
 }
 
-#[tokio::main(worker_threads = 2)]
+// One thread serves thousands of pods a second; more would spend their time on waking each other.
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     manager::run("mainstay-replication", arguments.flags, mainstay_replication::controller::build).await

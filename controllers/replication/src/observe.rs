@@ -87,10 +87,14 @@ impl Observed {
         };
         let pods: Vec<_> =
             own.into_iter().chain(orphans).map(claim).filter(|(_, c)| *c != Claim::Foreign).collect();
+        let policy = policy(group);
         let mut nodes = HashMap::new();
-        for node in pods.iter().filter_map(|(pod, _)| pod.node.as_ref()) {
-            if !nodes.contains_key(node) {
-                nodes.insert(Arc::clone(node), Place::of(node, stores));
+        // Where pods run matters only when some of them are too many.
+        if pods.len() > policy.replicas {
+            for node in pods.iter().filter_map(|(pod, _)| pod.node.as_ref()) {
+                if !nodes.contains_key(node) {
+                    nodes.insert(Arc::clone(node), Place::of(node, stores));
+                }
             }
         }
         let template_labels = group.spec.template.metadata.as_ref().map(|metadata| metadata.labels.clone());
@@ -98,7 +102,7 @@ impl Observed {
             key,
             uid,
             selector,
-            policy: policy(group),
+            policy,
             pods,
             nodes,
             spread: group.spec.scale_down.spread.iter().take(MAX_SPREAD_KEYS).cloned().collect(),

@@ -22,7 +22,7 @@ use thiserror::Error;
 use tokio::time::Instant;
 
 use crate::{
-    apply::{Applied, ApplyError, FIELD_MANAGER, Writer},
+    apply::{Applied, ApplyError, FIELD_MANAGER, Writer, in_time},
     observe::{Observed, Stores},
     plan::{Plan, Why},
     status::{self, Failure},
@@ -112,18 +112,19 @@ impl Reconciler for Replication {
                 return self.report(&group, status).await;
             }
         };
-        let plan = observed.plan(Timestamp::now());
-        let written = if plan.is_empty() {
+        let now = Timestamp::now();
+        let plan = observed.plan(now);
+        if plan.is_empty() {
             self.remember(&observed.key, None);
-            Ok(None)
-        } else if held.is_some() {
-            Ok(held)
-        } else {
-            self.write(&group, &observed, &plan).await
-        };
+            return self.report_on(&group, &observed, &plan, now).await;
+        }
+        if held.is_some() {
+            let reported = self.report_on(&group, &observed, &plan, now).await?;
+            return Ok([held, reported].into_iter().flatten().min());
+        }
+        let written = self.write(&group, &observed, &plan).await;
         let reported = self.observe_and_report(&group).await;
-        let due = written?;
-        Ok([due, reported?].into_iter().flatten().min())
+        Ok([written?, reported?].into_iter().flatten().min())
     }
 }
 
@@ -188,14 +189,24 @@ impl Replication {
             self.groups.get(&ObjectRef::from_obj(group)).filter(|current| current.uid() == group.uid());
         // A group that is gone has no status to write.
         let Some(group) = group else { return Ok(None) };
-        let now = Timestamp::now();
         let Ok(observed) = Observed::gather(&group, &self.stores) else { return Ok(None) };
-        let plan = observed.plan(now);
+        let now = Timestamp::now();
+        self.report_on(&group, &observed, &observed.plan(now), now).await
+    }
+
+    /// Reports what was observed. Returns when time alone changes the report or the plan.
+    async fn report_on(
+        &self,
+        group: &ReplicaGroup,
+        observed: &Observed,
+        plan: &Plan,
+        now: Timestamp,
+    ) -> Result<Option<Duration>, PassFailure> {
         let failure = self.memory.lock().get(&observed.key).and_then(|memory| memory.failure.clone());
         let failure = failure.filter(|(generation, _)| *generation == group.metadata.generation);
         let failure = failure.map(|(_, failure)| failure);
-        let status = status::observed(&group, &observed, &plan, failure.as_ref(), now);
-        let due = self.report(&group, status).await?;
+        let status = status::observed(group, observed, plan, failure.as_ref(), now);
+        let due = self.report(group, status).await?;
         Ok([due, plan.recheck_in].into_iter().flatten().min())
     }
 
@@ -241,11 +252,8 @@ impl Replication {
             "status": status,
         });
         let params = PatchParams::apply(FIELD_MANAGER).force();
-        match groups
-            .patch_status(&group.name_any(), &params, &Patch::Apply(patch))
-            .await
-            .map_err(RequestError::from)
-        {
+        let (name, patch) = (group.name_any(), Patch::Apply(patch));
+        match in_time(groups.patch_status(&name, &params, &patch)).await {
             Ok(_) | Err(RequestError::NotFound(_) | RequestError::Conflict(_)) => Ok(()),
             Err(error) => Err(error),
         }

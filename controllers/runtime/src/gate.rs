@@ -14,65 +14,61 @@ use tokio::time::Instant;
 
 use crate::index::{Index, Indexed, ObjectKey};
 
-/// What the store must show before the key is planned again.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Expect {
-    /// The object at this version or a later one, as create and patch answer it.
-    Version(u64),
-    /// The object under this UID, where versions are no numbers and do not compare.
-    Present(ObjectKey, String),
-    /// The effect of a write that has not been answered: it may have happened or not. Where the store does not come
-    /// to show it, the key's next pass asks the server ([`Gate::unanswered`]).
-    Unanswered(Intent),
-    /// The object of this UID terminating or gone. The answer to a delete carries no version that compares.
-    Ended(ObjectKey, String),
-}
-
 /// A write that is about to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Intent {
-    /// A create under this name.
-    Create(ObjectKey),
+    /// A create.
+    Create,
     /// A delete of the object of this UID.
-    Delete(ObjectKey, String),
+    Delete(String),
 }
 
-impl Intent {
-    /// The name of the object.
-    pub fn object(&self) -> &ObjectKey {
-        match self {
-            Self::Create(key) | Self::Delete(key, _) => key,
-        }
-    }
+/// What the store must show of one object.
+#[derive(Debug)]
+enum Expect {
+    /// The effect of a write that has not been answered: it may have happened or not. Where the store does not come
+    /// to show it, the key's next pass asks the server ([`Gate::unanswered`]).
+    Unanswered(Intent),
+    /// The object under this UID: its version is no number and does not compare.
+    Present(String),
+    /// The object of this UID terminating or gone. The answer to a delete carries no version that compares.
+    Ended(String),
 }
 
 impl Expect {
-    /// What a create or patch that answered with `version` makes the gate wait for.
-    pub fn written(key: ObjectKey, uid: &str, version: Option<&str>) -> Self {
-        match version.and_then(|version| version.parse().ok()) {
-            Some(version) => Self::Version(version),
-            None => Self::Present(key, uid.to_owned()),
+    fn met<T: Indexed>(&self, object: &ObjectKey, store: &Index<T>, since: Instant) -> bool {
+        let shown = store.get(object);
+        match self {
+            Self::Unanswered(Intent::Create) => shown.is_some(),
+            Self::Present(uid) => shown.is_some_and(|shown| shown.uid() == uid) || store.listed_after(since),
+            Self::Ended(uid) | Self::Unanswered(Intent::Delete(uid)) => {
+                shown.is_none_or(|shown| shown.uid() != uid || shown.terminating())
+            }
         }
     }
+}
 
-    fn met<T: Indexed>(&self, store: &Index<T>, since: Instant) -> bool {
-        match self {
-            Self::Version(version) => store.reached(*version, since),
-            Self::Present(key, uid) => {
-                store.get(key).is_some_and(|object| object.uid() == uid) || store.reached(u64::MAX, since)
-            }
-            Self::Unanswered(Intent::Create(key)) => store.get(key).is_some(),
-            Self::Ended(key, uid) | Self::Unanswered(Intent::Delete(key, uid)) => {
-                store.get(key).is_none_or(|object| object.uid() != uid || object.terminating())
-            }
-        }
+/// What one key waits for.
+#[derive(Debug, Default)]
+struct Waiting {
+    /// The highest version that a create or patch was answered with, and when: of versions only the highest
+    /// matters, so that a thousand creates wait as one.
+    version: Option<(u64, Instant)>,
+    objects: HashMap<ObjectKey, (Expect, Instant)>,
+}
+
+impl Waiting {
+    fn is_over<T: Indexed>(&mut self, store: &Index<T>) -> bool {
+        self.version = self.version.filter(|(version, since)| !store.reached(*version, *since));
+        self.objects.retain(|object, (expect, since)| !expect.met(object, store, *since));
+        self.version.is_none() && self.objects.is_empty()
     }
 }
 
 /// The writes of each key that the store has not shown yet.
 #[derive(Debug)]
 pub struct Gate<K> {
-    waiting: Mutex<HashMap<K, Vec<(Instant, Expect)>>>,
+    waiting: Mutex<HashMap<K, Waiting>>,
 }
 
 impl<K> Default for Gate<K> {
@@ -82,43 +78,43 @@ impl<K> Default for Gate<K> {
 }
 
 impl<K: Hash + Eq + Clone> Gate<K> {
-    /// Closes the gate of `key` until the store has seen the write, which has just been answered.
-    pub fn wrote(&self, key: &K, expect: Expect) {
-        let mut waiting = self.waiting.lock();
-        let writes = waiting.entry(key.clone()).or_default();
-        let now = Instant::now();
-        // Of versions only the highest matters, so that a thousand creates wait as one entry.
-        if let Expect::Version(new) = expect {
-            for (at, waiting) in writes.iter_mut() {
-                if let Expect::Version(old) = waiting {
-                    (*at, *old) = (now, new.max(*old));
-                    return;
-                }
-            }
-        }
-        writes.push((now, expect));
-    }
-
     /// Notes a write before it is sent, so that no crash of the pass and no lost answer makes it forgotten.
-    pub fn intend(&self, key: &K, intent: Intent) {
-        let mut waiting = self.waiting.lock();
-        waiting.entry(key.clone()).or_default().push((Instant::now(), Expect::Unanswered(intent)));
+    pub fn intend(&self, key: &K, object: &ObjectKey, intent: Intent) {
+        self.expect(key, object, Expect::Unanswered(intent));
     }
 
-    /// The outcome of the intended write of `object` is known.
-    pub fn answered(&self, key: &K, object: &ObjectKey) {
-        if let Some(writes) = self.waiting.lock().get_mut(key) {
-            writes.retain(
-                |(_, expect)| !matches!(expect, Expect::Unanswered(intent) if intent.object() == object),
-            );
+    /// A create or patch of `object` was answered with this UID and version.
+    pub fn stored(&self, key: &K, object: &ObjectKey, uid: &str, version: Option<&str>) {
+        match version.and_then(|version| version.parse::<u64>().ok()) {
+            Some(version) => {
+                let mut waiting = self.waiting.lock();
+                let waiting = waiting.entry(key.clone()).or_default();
+                waiting.objects.remove(object);
+                let highest = waiting.version.map_or(version, |(highest, _)| version.max(highest));
+                waiting.version = Some((highest, Instant::now()));
+            }
+            None => self.expect(key, object, Expect::Present(uid.to_owned())),
+        }
+    }
+
+    /// The object of this UID is being deleted or gone, as the server says.
+    pub fn ended(&self, key: &K, object: &ObjectKey, uid: &str) {
+        self.expect(key, object, Expect::Ended(uid.to_owned()));
+    }
+
+    /// The intended write of `object` is known to have had no effect.
+    pub fn refused(&self, key: &K, object: &ObjectKey) {
+        if let Some(waiting) = self.waiting.lock().get_mut(key) {
+            waiting.objects.remove(object);
         }
     }
 
     /// The writes of `key` whose outcome is not known.
-    pub fn unanswered(&self, key: &K) -> Vec<Intent> {
+    pub fn unanswered(&self, key: &K) -> Vec<(ObjectKey, Intent)> {
         let waiting = self.waiting.lock();
-        let intents = waiting.get(key).into_iter().flatten().filter_map(|(_, expect)| match expect {
-            Expect::Unanswered(intent) => Some(intent.clone()),
+        let objects = waiting.get(key).into_iter().flat_map(|waiting| &waiting.objects);
+        let intents = objects.filter_map(|(object, (expect, _))| match expect {
+            Expect::Unanswered(intent) => Some((object.clone(), intent.clone())),
             _ => None,
         });
         intents.collect()
@@ -127,9 +123,7 @@ impl<K: Hash + Eq + Clone> Gate<K> {
     /// Whether the store has seen every write of `key`.
     pub fn is_open<T: Indexed>(&self, key: &K, store: &Index<T>) -> bool {
         let mut waiting = self.waiting.lock();
-        let Some(writes) = waiting.get_mut(key) else { return true };
-        writes.retain(|(since, expect)| !expect.met(store, *since));
-        let open = writes.is_empty();
+        let open = waiting.get_mut(key).is_none_or(|waiting| waiting.is_over(store));
         if open {
             waiting.remove(key);
         }
@@ -139,6 +133,11 @@ impl<K: Hash + Eq + Clone> Gate<K> {
     /// Forgets a key that is gone.
     pub fn forget(&self, key: &K) {
         self.waiting.lock().remove(key);
+    }
+
+    fn expect(&self, key: &K, object: &ObjectKey, expect: Expect) {
+        let mut waiting = self.waiting.lock();
+        waiting.entry(key.clone()).or_default().objects.insert(object.clone(), (expect, Instant::now()));
     }
 }
 
@@ -181,7 +180,7 @@ mod tests {
     fn a_create_holds_its_own_key_until_the_store_shows_it() {
         let (gate, store) = (Gate::default(), Index::default());
         for version in ["3", "5", "4"] {
-            gate.wrote(&"group", Expect::written(key("a"), "1", Some(version)));
+            gate.stored(&"group", &key("a"), "1", Some(version));
         }
         assert!(!gate.is_open(&"group", &store));
         assert!(gate.is_open(&"other", &store));
@@ -194,12 +193,12 @@ mod tests {
     #[test]
     fn a_create_without_answer_holds_until_it_is_seen_or_settled() {
         let (gate, store) = (Gate::default(), Index::default());
-        gate.intend(&"group", Intent::Create(key("a")));
-        gate.intend(&"group", Intent::Create(key("b")));
+        gate.intend(&"group", &key("a"), Intent::Create);
+        gate.intend(&"group", &key("b"), Intent::Create);
         show(&store, "a", "1", Some(1), false);
         assert!(!gate.is_open(&"group", &store), "b may exist");
-        assert_eq!(gate.unanswered(&"group"), [Intent::Create(key("b"))]);
-        gate.answered(&"group", &key("b"));
+        assert_eq!(gate.unanswered(&"group"), [(key("b"), Intent::Create)]);
+        gate.refused(&"group", &key("b"));
         assert!(gate.is_open(&"group", &store));
     }
 
@@ -208,19 +207,19 @@ mod tests {
         let (gate, store) = (Gate::default(), Index::default());
         show(&store, "a", "1", Some(1), false);
         show(&store, "b", "2", Some(2), false);
-        gate.intend(&"group", Intent::Delete(key("a"), "1".into()));
-        gate.intend(&"group", Intent::Delete(key("b"), "2".into()));
+        gate.intend(&"group", &key("a"), Intent::Delete("1".into()));
+        gate.intend(&"group", &key("b"), Intent::Delete("2".into()));
         show(&store, "a", "1", Some(3), true);
         assert!(!gate.is_open(&"group", &store), "b may be terminating");
-        assert_eq!(gate.unanswered(&"group"), [Intent::Delete(key("b"), "2".into())]);
-        gate.answered(&"group", &key("b"));
+        assert_eq!(gate.unanswered(&"group"), [(key("b"), Intent::Delete("2".into()))]);
+        gate.refused(&"group", &key("b"));
         assert!(gate.is_open(&"group", &store), "the server said that b lives");
     }
 
     #[test]
     fn versions_that_do_not_compare_fall_back_to_uids() {
         let (gate, store) = (Gate::default(), Index::default());
-        gate.wrote(&"group", Expect::written(key("a"), "new", Some("opaque")));
+        gate.stored(&"group", &key("a"), "new", Some("opaque"));
         show(&store, "a", "old", None, false);
         assert!(!gate.is_open(&"group", &store));
         show(&store, "a", "new", None, false);
@@ -232,7 +231,7 @@ mod tests {
         for ended in [("u", true), ("other", false)] {
             let (gate, store) = (Gate::default(), Index::default());
             show(&store, "a", "u", Some(1), false);
-            gate.wrote(&"group", Expect::Ended(key("a"), "u".into()));
+            gate.ended(&"group", &key("a"), "u");
             // Another object's later version says nothing of this one.
             show(&store, "b", "v", Some(100), false);
             assert!(!gate.is_open(&"group", &store));
@@ -240,14 +239,14 @@ mod tests {
             assert!(gate.is_open(&"group", &store));
         }
         let (gate, store) = (Gate::<&str>::default(), Index::<Thing>::default());
-        gate.wrote(&"group", Expect::Ended(key("a"), "u".into()));
+        gate.ended(&"group", &key("a"), "u");
         assert!(gate.is_open(&"group", &store), "it is gone already");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_list_asked_for_after_the_write_opens_the_gate() {
         let (gate, store) = (Gate::default(), Index::<Thing>::default());
-        gate.wrote(&"group", Expect::Version(5));
+        gate.stored(&"group", &key("a"), "1", Some("5"));
         tokio::time::advance(std::time::Duration::from_millis(1)).await;
         store.apply(Event::Init, |_| {});
         store.apply(Event::InitDone, |_| {});

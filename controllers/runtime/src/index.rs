@@ -206,10 +206,14 @@ impl<T: Indexed> Index<T> {
         self.inner.read().buckets.get(bucket).map_or(0, HashMap::len)
     }
 
-    /// Whether the index has followed the server up to `version`, or lists anew what was asked for after `since`.
+    /// Whether the index has followed the server up to `version`, or shows a list that was asked for after `since`.
     pub fn reached(&self, version: u64, since: Instant) -> bool {
-        let inner = self.inner.read();
-        inner.version >= version || inner.listed.is_some_and(|listed| listed > since)
+        self.inner.read().version >= version || self.listed_after(since)
+    }
+
+    /// Whether the index shows a list that was asked for after `since`, and with it all that was written before.
+    pub fn listed_after(&self, since: Instant) -> bool {
+        self.inner.read().listed.is_some_and(|listed| listed > since)
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! A pass is cheap and complete: it looks at the whole object and everything that belongs to it. Passes over one
 //! key never overlap, and start at least [`PACE`] apart, so that a key with a thousand changes a second costs
-//! what twenty passes cost; the first change after a rest is served at once.
+//! what ten passes cost; the first change after a rest is served at once.
 
 use std::{collections::HashMap, convert::Infallible, fmt::Debug, future::Future, sync::Arc, time::Duration};
 
@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// Passes over one key start at least this far apart.
-pub const PACE: Duration = Duration::from_millis(50);
+pub const PACE: Duration = Duration::from_millis(100);
 
 /// An error of a pass, as far as the loop needs to know it.
 pub trait PassError: std::error::Error + Send + 'static {
@@ -212,7 +212,7 @@ async fn pass<R: Reconciler>(
     let began = Instant::now();
     work.note(&key, LastPass::Running(began));
     metrics.active_workers.inc();
-    // A task of its own turns a panic into an error of this key and lets passes use all cores.
+    // A task of its own turns a panic into an error of this key.
     let span = tracing::info_span!("pass", namespace = %key.namespace, name = %key.name);
     let task =
         AbortOnDropHandle::new(tokio::spawn(reconciler.reconcile(object, held).instrument(span.clone())));

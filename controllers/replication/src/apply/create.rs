@@ -8,21 +8,15 @@ use std::time::Duration;
 
 use futures::{StreamExt, stream::FuturesUnordered};
 use http::{Request, header};
-use mainstay_runtime::{
-    failure::RequestError,
-    gate::{Expect, Intent},
-    index::ObjectKey,
-};
+use mainstay_runtime::{failure::RequestError, gate::Intent, index::ObjectKey};
 use serde::Deserialize;
 
 use super::{
-    FIELD_MANAGER, Job, Writer,
+    FIELD_MANAGER, Job, METADATA_ONLY, Writer,
     body::{self, Body},
     malformed,
 };
 
-/// The server answers with the metadata alone: nothing else of the answer is read.
-const METADATA_ONLY: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 /// How often one pod is tried before the pass gives up and leaves the rest to the key's backoff.
 const ATTEMPTS: u32 = 4;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -74,17 +68,17 @@ impl Writer {
         let (mut may_exist, mut pause) = (false, FIRST_PAUSE);
         let mut last = RequestError::NoAnswer("not tried".into());
         for _ in 0..ATTEMPTS {
-            self.gate.intend(group, Intent::Create(pod.clone()));
+            self.gate.intend(group, &pod, Intent::Create);
             match self.post(&pod, body).await {
-                Ok(created) => {
-                    self.note_created(job, &pod, created);
+                Ok(Created { metadata: CreatedMetadata { uid, resource_version } }) => {
+                    self.gate.stored(group, &pod, &uid, resource_version.as_deref());
                     return Ok(());
                 }
                 Err(RequestError::AlreadyExists(text)) => {
                     if may_exist && self.look_up(job, &pod).await? {
                         return Ok(());
                     }
-                    self.gate.answered(group, &pod);
+                    self.gate.refused(group, &pod);
                     (pod, may_exist, last) = (self.free_name(job), false, RequestError::AlreadyExists(text));
                 }
                 Err(error) if error.is_ambiguous() => {
@@ -93,7 +87,7 @@ impl Writer {
                     pause *= 2;
                 }
                 Err(error) => {
-                    self.gate.answered(group, &pod);
+                    self.gate.refused(group, &pod);
                     return Err(error);
                 }
             }
@@ -110,12 +104,6 @@ impl Writer {
             .body(json)
             .map_err(malformed)?;
         self.send(request).await
-    }
-
-    fn note_created(&self, job: &Job<'_>, pod: &ObjectKey, created: Created) {
-        let CreatedMetadata { uid, resource_version } = created.metadata;
-        self.gate.wrote(&job.observed.key, Expect::written(pod.clone(), &uid, resource_version.as_deref()));
-        self.gate.answered(&job.observed.key, pod);
     }
 
     fn free_name(&self, job: &Job<'_>) -> ObjectKey {

@@ -8,11 +8,7 @@ use kube::{
     api::{ListParams, PartialObjectMeta},
 };
 use mainstay_crds::ReplicaGroup;
-use mainstay_runtime::{
-    failure::RequestError,
-    gate::{Expect, Intent},
-    index::ObjectKey,
-};
+use mainstay_runtime::{failure::RequestError, gate::Intent, index::ObjectKey};
 
 use super::{Job, Writer, in_time};
 use crate::plan::Claim;
@@ -64,31 +60,30 @@ impl Writer {
 
     /// Looks up what became of the writes of this group whose answer was lost.
     pub(super) async fn settle(&self, job: &Job<'_>) -> Result<(), RequestError> {
-        for intent in self.gate.unanswered(&job.observed.key) {
+        for (pod, intent) in self.gate.unanswered(&job.observed.key) {
             match intent {
-                Intent::Create(pod) => {
-                    self.look_up(job, &pod).await?;
-                }
-                Intent::Delete(pod, uid) => self.look_up_victim(job, &pod, uid).await?,
+                Intent::Create => drop(self.look_up(job, &pod).await?),
+                Intent::Delete(uid) => self.look_up_victim(job, &pod, &uid).await?,
             }
         }
         Ok(())
     }
 
     /// Whether the delete of a pod took effect. If not, the pod is again one that may be chosen.
-    async fn look_up_victim(&self, job: &Job<'_>, pod: &ObjectKey, uid: String) -> Result<(), RequestError> {
-        let group = &job.observed.key;
+    async fn look_up_victim(&self, job: &Job<'_>, pod: &ObjectKey, uid: &str) -> Result<(), RequestError> {
         let lives = match in_time(job.pods.get_metadata(&pod.name)).await {
             Err(RequestError::NotFound(_)) => false,
             found => {
                 let found = found?.metadata;
-                found.uid.as_ref() == Some(&uid) && found.deletion_timestamp.is_none()
+                found.uid.as_deref() == Some(uid) && found.deletion_timestamp.is_none()
             }
         };
-        if !lives {
-            self.gate.wrote(group, Expect::Ended(pod.clone(), uid));
+        let group = &job.observed.key;
+        if lives {
+            self.gate.refused(group, pod)
+        } else {
+            self.gate.ended(group, pod, uid)
         }
-        self.gate.answered(group, pod);
         Ok(())
     }
 
@@ -99,11 +94,13 @@ impl Writer {
             Err(RequestError::NotFound(_)) => None,
             found => Some(found?).filter(|found| controller(found) == Some(&*job.observed.uid)),
         };
-        if let Some(found) = &found {
-            let (uid, version) = (found.uid().unwrap_or_default(), found.resource_version());
-            self.gate.wrote(group, Expect::written(pod.clone(), &uid, version.as_deref()));
+        match &found {
+            Some(found) => {
+                let (uid, version) = (found.uid().unwrap_or_default(), found.resource_version());
+                self.gate.stored(group, pod, &uid, version.as_deref());
+            }
+            None => self.gate.refused(group, pod),
         }
-        self.gate.answered(group, pod);
         Ok(found.is_some())
     }
 }

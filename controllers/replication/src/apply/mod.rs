@@ -21,7 +21,7 @@ use kube::{
 use mainstay_crds::ReplicaGroup;
 use mainstay_runtime::{
     failure::RequestError,
-    gate::{Expect, Gate, Intent},
+    gate::{Gate, Intent},
     index::ObjectKey,
 };
 use parking_lot::Mutex;
@@ -39,6 +39,9 @@ use crate::{
 
 /// The field manager of everything that this controller writes.
 pub const FIELD_MANAGER: &str = "mainstay-replication";
+
+/// Asks the server to answer with the metadata alone: nothing else of an answer is read.
+const METADATA_ONLY: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 
 /// A request that is not answered in this time is given up; its outcome is then not known. Twice the server's
 /// own limit for most of its work would hold a pass up for longer than a leader may go unrenewed.
@@ -251,23 +254,24 @@ impl Writer {
         let path = format!("/api/v1/namespaces/{}/pods/{}", pod.key.namespace, pod.key.name);
         let options =
             json!({"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": &*pod.uid}});
-        let request = Request::delete(path).header(header::CONTENT_TYPE, "application/json");
-        let request = request.body(options.to_string().into_bytes()).map_err(malformed)?;
-        self.gate.intend(group, Intent::Delete(pod.key.clone(), pod.uid.to_string()));
-        match self.send::<IgnoredAny>(request).await {
+        let request = Request::delete(path)
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::ACCEPT, METADATA_ONLY)
+            .body(options.to_string().into_bytes())
+            .map_err(malformed)?;
+        self.gate.intend(group, &pod.key, Intent::Delete(pod.uid.to_string()));
+        let answer = self.send::<IgnoredAny>(request).await;
+        match &answer {
             Ok(_) | Err(RequestError::NotFound(_)) => {
-                self.gate.wrote(group, Expect::Ended(pod.key.clone(), pod.uid.to_string()));
-                self.gate.answered(group, &pod.key);
-                Ok(())
+                self.gate.ended(group, &pod.key, &pod.uid);
+                return Ok(());
             }
             // Another pod of the name stands there, or somebody else wrote this one at the same moment.
-            Err(error @ RequestError::Conflict(_)) => Err(error),
-            Err(error) if error.is_ambiguous() => Err(error),
-            Err(error) => {
-                self.gate.answered(group, &pod.key);
-                Err(error)
-            }
+            Err(RequestError::Conflict(_)) => {}
+            Err(error) if error.is_ambiguous() => {}
+            Err(_) => self.gate.refused(group, &pod.key),
         }
+        answer.map(drop)
     }
 
     /// Makes the group the pod's controller. Returns `false` when the pod is gone or another was quicker.
@@ -295,8 +299,7 @@ impl Writer {
         match answer {
             Ok(written) => {
                 let (uid, version) = (written.uid().unwrap_or_default(), written.resource_version());
-                self.gate
-                    .wrote(&job.observed.key, Expect::written(pod.key.clone(), &uid, version.as_deref()));
+                self.gate.stored(&job.observed.key, &pod.key, &uid, version.as_deref());
                 Ok(true)
             }
             Err(RequestError::NotFound(_) | RequestError::Conflict(_) | RequestError::Invalid(_)) => {
@@ -321,7 +324,8 @@ impl Writer {
     }
 }
 
-async fn in_time<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, RequestError> {
+/// Gives a request up that is not answered in time.
+pub(crate) async fn in_time<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, RequestError> {
     let answer = tokio::time::timeout(REQUEST_LIMIT, request).await;
     answer.map_err(|_| RequestError::timed_out(REQUEST_LIMIT))?.map_err(Into::into)
 }
