@@ -25,7 +25,7 @@ use crate::{
     apply::{FIELD_MANAGER, Writer},
     metrics::Metrics,
     observe::Stores,
-    pod::{Labelled, Pod, WatchedPod},
+    pod::{LabelPool, Labelled, Pod, WatchedPod},
     reconcile::Replication,
 };
 
@@ -120,7 +120,9 @@ impl Watches {
         let events = watcher(Api::<WatchedPod>::all(client()), config.clone()).default_backoff();
         let this = self.clone();
         tokio::spawn(async move {
-            this.stores.pods.follow(events, Pod::from, |change| this.pod_changed(change)).await;
+            let mut pool = LabelPool::default();
+            let slim = |watched| Pod::slim(watched, &mut pool);
+            this.stores.pods.follow(events, slim, |change| this.pod_changed(change)).await;
         });
 
         let events = watcher(Api::<MetadataOf<v1::Node>>::all(client()), config.clone()).default_backoff();

@@ -17,7 +17,7 @@ use thiserror::Error;
 
 use crate::{
     plan::{self, Claim, Domains, MAX_SPREAD_KEYS, Plan, Policy},
-    pod::{Bucket, Labelled, Pod},
+    pod::{Bucket, Labelled, Labels, Pod},
 };
 
 /// The stores that a pass reads.
@@ -51,10 +51,24 @@ pub struct Observed {
     pub selector: Selector,
     /// What is wanted.
     pub policy: Policy,
-    pods: Vec<(Arc<Pod>, Claim)>,
+    pods: Vec<Member>,
     nodes: HashMap<Arc<str>, Place>,
     spread: Vec<String>,
-    template_labels: BTreeMap<String, String>,
+}
+
+/// A pod that the group controls or may adopt.
+#[derive(Debug)]
+struct Member {
+    pod: Arc<Pod>,
+    claim: Claim,
+    fully_labeled: bool,
+}
+
+/// What a group makes of a set of labels.
+#[derive(Debug, Clone, Copy)]
+struct Judged {
+    selected: bool,
+    fully_labeled: bool,
 }
 
 #[derive(Debug)]
@@ -76,28 +90,22 @@ impl Observed {
         let key = ObjectKey::new(&namespace, &group.name_any());
         let own = stores.pods.bucket(&Bucket::ControlledBy(Arc::clone(&uid)));
         let orphans = stores.pods.bucket(&Bucket::Orphans(Arc::clone(&key.namespace)));
-        let claim = |pod: Arc<Pod>| {
-            let claim = match (pod.controller.is_some(), selector.matches(&pod.labels)) {
-                (true, true) => Claim::Mine,
-                (true, false) => Claim::MineUnmatched,
-                (false, true) => Claim::OrphanMatching,
-                (false, false) => Claim::Foreign,
-            };
-            (pod, claim)
+        let template = group.spec.template.metadata.as_ref().map(|metadata| &metadata.labels);
+        let judge = |labels: &BTreeMap<String, String>| Judged {
+            selected: selector.matches(labels),
+            fully_labeled: template.into_iter().flatten().all(|(key, value)| labels.get(key) == Some(value)),
         };
-        let pods: Vec<_> =
-            own.into_iter().chain(orphans).map(claim).filter(|(_, c)| *c != Claim::Foreign).collect();
+        let pods = members(own.into_iter().chain(orphans), judge);
         let policy = policy(group);
         let mut nodes = HashMap::new();
         // Where pods run matters only when some of them are too many.
         if pods.len() > policy.replicas {
-            for node in pods.iter().filter_map(|(pod, _)| pod.node.as_ref()) {
+            for node in pods.iter().filter_map(|member| member.pod.node.as_ref()) {
                 if !nodes.contains_key(node) {
                     nodes.insert(Arc::clone(node), Place::of(node, stores));
                 }
             }
         }
-        let template_labels = group.spec.template.metadata.as_ref().map(|metadata| metadata.labels.clone());
         Ok(Self {
             key,
             uid,
@@ -106,31 +114,31 @@ impl Observed {
             pods,
             nodes,
             spread: group.spec.scale_down.spread.iter().take(MAX_SPREAD_KEYS).cloned().collect(),
-            template_labels: template_labels.unwrap_or_default(),
         })
     }
 
     /// What the group needs now.
     pub fn plan(&self, now: Timestamp) -> Plan {
-        let pods: Vec<_> = self.pods.iter().map(|(pod, claim)| self.view(pod, *claim)).collect();
+        let pods: Vec<_> = self.pods.iter().map(|member| self.view(member)).collect();
         plan::plan(&self.policy, &pods, now)
     }
 
     /// The pod that a plan names by its index.
     pub fn pod(&self, index: usize) -> &Arc<Pod> {
-        &self.pods[index].0
+        &self.pods[index].pod
     }
 
     /// The pods of the group and the orphans that it selects.
     pub fn pods(&self) -> impl Iterator<Item = (&Arc<Pod>, Claim)> {
-        self.pods.iter().map(|(pod, claim)| (pod, *claim))
+        self.pods.iter().map(|member| (&member.pod, member.claim))
     }
 
-    fn view<'a>(&'a self, pod: &'a Pod, claim: Claim) -> plan::Pod<'a> {
+    fn view<'a>(&'a self, member: &'a Member) -> plan::Pod<'a> {
+        let Member { pod, claim, fully_labeled } = member;
         plan::Pod {
             name: &pod.key.name,
             uid: &pod.uid,
-            claim,
+            claim: *claim,
             node: pod.node.as_deref().map(|name| self.place(name)),
             phase: pod.phase,
             terminating: pod.terminating,
@@ -140,7 +148,7 @@ impl Observed {
             deletion_cost: pod.deletion_cost,
             restarts: pod.restarts,
             sidecar_restarts: pod.sidecar_restarts,
-            fully_labeled: self.template_labels.iter().all(|(key, value)| pod.labels.get(key) == Some(value)),
+            fully_labeled: *fully_labeled,
         }
     }
 
@@ -153,6 +161,30 @@ impl Observed {
         }
         plan::Node { name, domains, pods: place.map_or(0, |place| place.pods) }
     }
+}
+
+/// The pods among `candidates` that the group controls or may adopt.
+fn members(
+    candidates: impl Iterator<Item = Arc<Pod>>,
+    judge: impl Fn(&BTreeMap<String, String>) -> Judged,
+) -> Vec<Member> {
+    // Pods of one template share their labels, so that nearly all are judged by the first one's.
+    let mut last: Option<(Labels, Judged)> = None;
+    let mut judged = |labels: &Labels| match &last {
+        Some((known, judged)) if Arc::ptr_eq(known, labels) => *judged,
+        _ => last.insert((Arc::clone(labels), judge(labels))).1,
+    };
+    let member = |pod: Arc<Pod>| {
+        let Judged { selected, fully_labeled } = judged(&pod.labels);
+        let claim = match (pod.controller.is_some(), selected) {
+            (true, true) => Claim::Mine,
+            (true, false) => Claim::MineUnmatched,
+            (false, true) => Claim::OrphanMatching,
+            (false, false) => return None,
+        };
+        Some(Member { pod, claim, fully_labeled })
+    };
+    candidates.filter_map(member).collect()
 }
 
 impl Place {

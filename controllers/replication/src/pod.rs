@@ -1,6 +1,9 @@
 //! Pods, nodes and quotas as the stores keep them: what a plan reads, and nothing else.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -103,7 +106,7 @@ pub struct Pod {
     /// `metadata.resourceVersion`, where it is a number.
     pub version: Option<u64>,
     /// `metadata.labels`.
-    pub labels: BTreeMap<String, String>,
+    pub labels: Labels,
     /// The owner reference with `controller: true`.
     pub controller: Option<Controller>,
     /// `spec.nodeName`.
@@ -162,8 +165,36 @@ impl Indexed for Pod {
     }
 }
 
-impl From<WatchedPod> for Pod {
-    fn from(watched: WatchedPod) -> Self {
+/// Labels, shared by the objects that have the same.
+pub type Labels = Arc<BTreeMap<String, String>>;
+
+/// Lets pods of one template share their labels: they take room once, and a pass that has judged them for one pod
+/// knows the answer for the others by their address.
+#[derive(Debug, Default)]
+pub struct LabelPool {
+    known: HashSet<Labels>,
+    /// At this size labels that no pod has any more are let go.
+    full: usize,
+}
+
+impl LabelPool {
+    fn share(&mut self, labels: BTreeMap<String, String>) -> Labels {
+        if let Some(known) = self.known.get(&labels) {
+            return Arc::clone(known);
+        }
+        if self.known.len() >= self.full {
+            self.known.retain(|labels| Arc::strong_count(labels) > 1);
+            self.full = (2 * self.known.len()).max(64);
+        }
+        let labels = Arc::new(labels);
+        self.known.insert(Arc::clone(&labels));
+        labels
+    }
+}
+
+impl Pod {
+    /// What the store keeps of a watched pod.
+    pub fn slim(watched: WatchedPod, pool: &mut LabelPool) -> Self {
         let WatchedPod { metadata, spec, status } = watched;
         let phase = phase(status.phase.as_deref());
         let created = metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0);
@@ -194,7 +225,7 @@ impl From<WatchedPod> for Pod {
             deletion_cost: cost.and_then(|cost| cost.parse().ok()).unwrap_or_default(),
             restarts,
             sidecar_restarts,
-            labels: metadata.labels.unwrap_or_default(),
+            labels: pool.share(metadata.labels.unwrap_or_default()),
         }
     }
 }
@@ -293,7 +324,7 @@ mod tests {
     use super::*;
 
     fn pod(object: serde_json::Value) -> Pod {
-        serde_json::from_value::<WatchedPod>(object).unwrap().into()
+        Pod::slim(serde_json::from_value(object).unwrap(), &mut LabelPool::default())
     }
 
     #[test]
@@ -348,5 +379,18 @@ mod tests {
     fn null_and_missing_fields_are_the_defaults() {
         let pod = pod(json!({"metadata": {"name": "a", "namespace": "ns", "uid": "u", "labels": null}}));
         assert_eq!((pod.phase, pod.ready_since, pod.node.as_deref()), (Phase::Pending, None, None));
+    }
+
+    #[test]
+    fn equal_labels_are_shared_and_unused_ones_let_go() {
+        let mut pool = LabelPool::default();
+        let labels = |value: usize| BTreeMap::from([("app".to_owned(), value.to_string())]);
+        let first = pool.share(labels(0));
+        assert!(Arc::ptr_eq(&first, &pool.share(labels(0))));
+        for value in 1..1000 {
+            pool.share(labels(value));
+        }
+        assert!(pool.known.len() <= 64, "{} kept", pool.known.len());
+        assert!(Arc::ptr_eq(&first, &pool.share(labels(0))), "labels in use are kept");
     }
 }

@@ -168,13 +168,13 @@ impl<T: Indexed> Index<T> {
     pub async fn follow<W, E: std::fmt::Display>(
         &self,
         events: impl Stream<Item = Result<watcher::Event<W>, E>>,
-        slim: impl Fn(W) -> T,
+        mut slim: impl FnMut(W) -> T,
         mut changed: impl FnMut(Change<'_, T>),
     ) {
         let mut events = pin!(events);
         while let Some(event) = events.next().await {
             match event {
-                Ok(event) => self.apply(map_event(event, &slim), &mut changed),
+                Ok(event) => self.apply(map_event(event, &mut slim), &mut changed),
                 Err(error) => tracing::warn!(%error, "a watch failed and is tried again"),
             }
         }
@@ -217,7 +217,7 @@ impl<T: Indexed> Index<T> {
     }
 }
 
-fn map_event<W, T>(event: watcher::Event<W>, slim: impl Fn(W) -> T) -> watcher::Event<T> {
+fn map_event<W, T>(event: watcher::Event<W>, mut slim: impl FnMut(W) -> T) -> watcher::Event<T> {
     match event {
         watcher::Event::Apply(object) => watcher::Event::Apply(slim(object)),
         watcher::Event::Delete(object) => watcher::Event::Delete(slim(object)),
