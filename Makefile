@@ -5,6 +5,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 
 export CARGO_TERM_COLOR ?= never
+# Tests are always built for the whole workspace, so that each third-party crate is compiled with one set of features.
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 IMAGE := localhost/mainstay:$(VERSION)
@@ -36,14 +37,14 @@ lint: ## Formatting and lints, warnings denied
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 
 .PHONY: test-unit
-test-unit: ## Unit and property tests; needs no cluster
-	cargo test --workspace --exclude mainstay-e2e
+test-unit: ## Unit, property and fault tests; needs no cluster
+	cargo test --workspace
 
 .PHONY: e2e
 e2e: cluster-ready image ## Tests on the real cluster, or on the one that KUBECONFIG names
-	cargo test --no-run -p mainstay-e2e
+	cargo test --workspace --test e2e --no-run
 	$(CLUSTER) exec $(EXISTING) -- env MAINSTAY_IMAGE_FILE=$(abspath $(IMAGE_FILE)) \
-		cargo test --offline -p mainstay-e2e -- --test-threads 4
+		cargo test --offline --workspace --test e2e -- --test-threads 4
 
 .PHONY: generate
 generate: ## Write the CRD manifests anew
@@ -53,11 +54,11 @@ generate: ## Write the CRD manifests anew
 image: cluster ## Build the controllers' image without a Docker daemon
 	cargo build --release $(addprefix -p ,$(CONTROLLERS))
 	$(CLUSTER) build-image --name $(IMAGE) --output $(IMAGE_FILE) --with-libs \
-		--entrypoint /bin/$(firstword $(CONTROLLERS)) $(foreach c,$(CONTROLLERS),$(TARGET)/release/$(c)=/bin/$(c))
+		$(foreach c,$(CONTROLLERS),$(TARGET)/release/$(c)=/bin/$(c))
 
 .PHONY: cluster cluster-ready
 cluster:
-	cargo build -q -p mainstay-cluster
+	cargo build -q --workspace --bin mainstay-cluster
 cluster-ready: $(SETUP) cluster
 	$(CLUSTER) up $(EXISTING) --nodes 6 --zones 3 --prometheus
 

@@ -99,7 +99,8 @@ impl Observed {
         let policy = policy(group);
         let mut nodes = HashMap::new();
         // Where pods run matters only when some of them are too many.
-        if pods.len() > policy.replicas {
+        let active = pods.iter().filter(|member| !member.pod.terminating && !member.pod.phase.is_terminal());
+        if active.count() > policy.replicas {
             for node in pods.iter().filter_map(|member| member.pod.node.as_ref()) {
                 if !nodes.contains_key(node) {
                     nodes.insert(Arc::clone(node), Place::of(node, stores));

@@ -5,11 +5,18 @@
 //! key never overlap, and start at least [`PACE`] apart, so that a key with a thousand changes a second costs
 //! what ten passes cost; the first change after a rest is served at once.
 
-use std::{collections::HashMap, convert::Infallible, fmt::Debug, future::Future, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    fmt::Debug,
+    future::Future,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use futures::{FutureExt, Stream, StreamExt};
 use kube::{
-    Resource, ResourceExt,
+    Resource,
     runtime::{
         applier,
         controller::{self, Action, Config, ReconcileRequest},
@@ -65,6 +72,8 @@ pub struct Work {
     /// The keys whose writes wait.
     pub backoff: Backoff<ObjectKey>,
     passes: Mutex<HashMap<ObjectKey, LastPass>>,
+    /// Since when the loop runs. Keys wait in a standby for as long as it stands by.
+    running: OnceLock<Instant>,
     metrics: LoopMetrics,
 }
 
@@ -79,7 +88,10 @@ impl Work {
     pub fn new(metrics: LoopMetrics) -> (Arc<Self>, impl Stream<Item = ObjectKey>) {
         let (triggers, keys) = Triggers::new();
         let backoff = Backoff::new(Growth::default());
-        (Arc::new(Self { triggers, backoff, passes: Mutex::default(), metrics }), keys)
+        (
+            Arc::new(Self { triggers, backoff, passes: Mutex::default(), running: OnceLock::new(), metrics }),
+            keys,
+        )
     }
 
     /// Something about `key` has changed.
@@ -96,8 +108,11 @@ impl Work {
         self.passes.lock().remove(key);
     }
 
-    /// Whether keys have waited for `limit` and none was served in that time: the loop is stuck.
+    /// Whether the loop runs, keys have waited for `limit` and none was served in that time: the loop is stuck.
     pub fn stuck(&self, limit: Duration) -> bool {
+        if self.running.get().is_none_or(|since| since.elapsed() < limit) {
+            return false;
+        }
         let served_lately = || {
             self.passes.lock().values().any(|pass| match pass {
                 LastPass::Running(since) | LastPass::Ended(since) => since.elapsed() < limit,
@@ -154,11 +169,15 @@ pub async fn run<R: Reconciler>(
 ) where
     R::Object: Resource<DynamicType = ()>,
 {
+    // A second run in one process would go on with the first one's keys; the first start is what counts.
+    let _ = work.running.set(Instant::now());
     let queue = keys.take_until(shutdown.cancelled_owned());
     let queue = queue.map(|key| Ok::<_, Infallible>(ReconcileRequest::from(reference::<R::Object>(&key))));
     let reconcile = |object: Arc<R::Object>, _: Arc<()>| {
-        let (reconciler, work) = (Arc::clone(&reconciler), Arc::clone(&work));
-        async move { Ok::<_, Infallible>(pass(reconciler, work, object, bounds.timeout).await) }.boxed()
+        let (reconciler, work, store) = (Arc::clone(&reconciler), Arc::clone(&work), store.clone());
+        let object = ObjectRef::from_obj(&*object);
+        async move { Ok::<_, Infallible>(pass(reconciler, work, store, object, bounds.timeout).await) }
+            .boxed()
     };
     let never = |_: Arc<R::Object>, error: &Infallible, _: Arc<()>| match *error {};
     let config = Config::default().concurrency(bounds.concurrency);
@@ -197,10 +216,11 @@ fn reference<K: Resource<DynamicType = ()>>(key: &ObjectKey) -> ObjectRef<K> {
 async fn pass<R: Reconciler>(
     reconciler: Arc<R>,
     work: Arc<Work>,
-    object: Arc<R::Object>,
+    store: Store<R::Object>,
+    object: ObjectRef<R::Object>,
     limit: Duration,
 ) -> Action {
-    let key = ObjectKey::new(object.namespace().as_deref().unwrap_or_default(), &object.name_any());
+    let key = ObjectKey::new(object.namespace.as_deref().unwrap_or_default(), &object.name);
     if let Some(rest) = work.rest(&key) {
         return Action::requeue(rest);
     }
@@ -208,6 +228,8 @@ async fn pass<R: Reconciler>(
     if let Some(waited) = work.triggers.serve(&key) {
         metrics.queue_time.observe(waited.as_secs_f64());
     }
+    // Looked up only now: a change that came before the line above is not queued again, so it must be seen here.
+    let Some(object) = store.get(&object) else { return Action::await_change() };
     let held = work.backoff.held(&key);
     let began = Instant::now();
     work.note(&key, LastPass::Running(began));

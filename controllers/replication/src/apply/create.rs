@@ -88,7 +88,11 @@ impl Writer {
                 }
                 Err(error) => {
                     self.gate.refused(group, &pod);
-                    return Err(error);
+                    return Err(match error {
+                        // Of all that a create names only the namespace can be missing.
+                        RequestError::NotFound(text) => RequestError::NamespaceTerminating(text),
+                        error => error,
+                    });
                 }
             }
         }

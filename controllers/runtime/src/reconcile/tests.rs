@@ -3,7 +3,10 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use k8s_openapi::{api::core::v1::ConfigMap, apimachinery::pkg::apis::meta::v1::ObjectMeta};
-use kube::runtime::{reflector::store, watcher::Event};
+use kube::{
+    ResourceExt,
+    runtime::{reflector::store, watcher::Event},
+};
 use prometheus::Registry;
 use tokio::sync::Notify;
 
@@ -30,6 +33,7 @@ impl PassError for Refused {
 struct Actor {
     served: AtomicUsize,
     held: AtomicUsize,
+    version: AtomicUsize,
     done: Notify,
 }
 
@@ -47,6 +51,8 @@ impl Reconciler for Actor {
             return Ok(held);
         }
         self.served.fetch_add(1, Ordering::SeqCst);
+        let version = map.resource_version().and_then(|version| version.parse().ok());
+        self.version.store(version.unwrap_or_default(), Ordering::SeqCst);
         match map.name_any().as_str() {
             "panics" => panic!("a bug that only this object meets"),
             "hangs" => std::future::pending().await,
@@ -166,4 +172,33 @@ async fn a_key_that_was_due_while_its_object_was_gone_is_served_when_it_comes_ba
     bench.work.trigger(&key("well"));
     bench.actor.done.notified().await;
     assert!(!bench.work.stuck(Duration::ZERO));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_pass_sees_the_last_change_whenever_it_comes() {
+    let bench = start(&["well"]);
+    for version in 1..=2000 {
+        let mut changed = map("well");
+        changed.metadata.resource_version = Some(version.to_string());
+        bench.objects.send(Event::Apply(changed)).unwrap();
+        // The store has it after this; the change comes at every point of a pass and of the queue before it.
+        tokio::task::yield_now().await;
+        bench.work.trigger(&key("well"));
+        if version % 7 == 0 {
+            tokio::time::sleep(Duration::from_millis(version % 150)).await;
+        }
+        if version % 50 == 0 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let seen = bench.actor.version.load(Ordering::SeqCst);
+            assert_eq!(seen as u64, version, "a change was not served");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_standby_is_live_however_long_its_keys_wait() {
+    let (work, _keys) = Work::new(LoopMetrics::new(&Registry::new(), "configmap", 2));
+    work.trigger(&key("well"));
+    tokio::time::advance(Duration::from_secs(3600)).await;
+    assert!(!work.stuck(Duration::from_secs(60)));
 }
