@@ -1,0 +1,63 @@
+//! Speed and cost of Mainstay's controllers beside those of kube-controller-manager, on the cluster that
+//! `mainstay-cluster` runs. Each bench is a subcommand and a module of its own; the other modules are what
+//! all of them need.
+//!
+//! Promises: sides are measured in one run, in turn, on the same API server; every wait has a deadline and
+//! tells what was seen; a bench ends by itself, and puts the cluster back also when it fails or is
+//! interrupted.
+
+mod bed;
+mod controller;
+mod credentials;
+mod document;
+mod error;
+mod meter;
+mod observer;
+mod replication;
+mod statistics;
+
+use clap::{Parser, Subcommand};
+use error::{Error, Result};
+use std::{process::ExitCode, time::Duration};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Measures Mainstay's controllers beside Kubernetes' own. Run it on a quiet machine, in the project's
+/// folder, as `mainstay-cluster exec -- target/release/mainstay-bench BENCH`.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    bench: Bench,
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// ReplicaGroup beside ReplicaSet, and both beside what the API server can take
+    Replication(replication::Options),
+}
+
+#[tokio::main(worker_threads = 2)]
+async fn main() -> ExitCode {
+    let result = match Arguments::parse().bench {
+        Bench::Replication(options) => replication::run(&options).await,
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("mainstay-bench: {error}");
+            ExitCode::from(if matches!(error, Error::Interrupted) { 130 } else { 1 })
+        }
+    }
+}
+
+/// `work`, but no longer than `limit`, and ended by Ctrl-C and SIGTERM.
+async fn bounded<T>(limit: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let listen = |kind| signal(kind).map_err(|source| Error::io("cannot listen for signals", source));
+    let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
+    tokio::select! {
+        result = work => result,
+        _ = interrupt.recv() => Err(Error::Interrupted),
+        _ = terminate.recv() => Err(Error::Interrupted),
+        () = tokio::time::sleep(limit) => Err(Error::OutOfTime(limit)),
+    }
+}
