@@ -1,0 +1,141 @@
+//! The controllers as they are installed: who leads, what they measure, how they die.
+
+use std::{fs, path::PathBuf};
+
+use http::Request;
+use k8s_openapi::api::{coordination::v1::Lease, core::v1::Pod};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{DeleteParams, ListParams},
+};
+
+use crate::{Metrics, command::run, eventually, is_local};
+
+/// Where the chart is installed.
+pub const NAMESPACE: &str = "mainstay";
+
+/// Name of the controller's Deployment, ServiceAccount and Lease.
+pub const NAME: &str = "mainstay-replication";
+
+/// The replication controller.
+#[derive(Clone)]
+pub struct Controller {
+    client: Client,
+}
+
+impl Controller {
+    /// The one that [`crate::install`] installed.
+    pub fn new(client: Client) -> Self {
+        Self { client }
+    }
+
+    /// Its pods.
+    pub fn pods(&self) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), NAMESPACE)
+    }
+
+    /// The Leases of its namespace.
+    pub fn leases(&self) -> Api<Lease> {
+        Api::namespaced(self.client.clone(), NAMESPACE)
+    }
+
+    /// Names of the pods that are not on their way out.
+    ///
+    /// # Panics
+    /// When they cannot be listed.
+    pub async fn pod_names(&self) -> Vec<String> {
+        let selector = ListParams::default().labels("app.kubernetes.io/component=replication");
+        let pods = self.pods().list(&selector).await.expect("pods are listed").items;
+        pods.iter()
+            .filter(|pod| pod.metadata.deletion_timestamp.is_none())
+            .map(ResourceExt::name_any)
+            .collect()
+    }
+
+    /// The pod that holds the Lease, or what stands in the Lease otherwise.
+    ///
+    /// # Errors
+    /// A description of the Lease.
+    pub async fn holder(&self) -> Result<String, String> {
+        let lease = self.leases().get_opt(NAME).await.map_err(|error| error.to_string())?;
+        let holder = lease.and_then(|lease| lease.spec?.holder_identity).unwrap_or_default();
+        let pod = holder.split('_').next().unwrap_or_default();
+        let pods = self.pod_names().await;
+        let lives = pods.iter().any(|name| name == pod);
+        lives.then(|| pod.to_owned()).ok_or(format!("the Lease is held by {holder:?}, the pods are {pods:?}"))
+    }
+
+    /// The pod that leads; waits until one does.
+    pub async fn leader(&self) -> String {
+        eventually("a pod leads", async || self.holder().await).await
+    }
+
+    /// What a pod measures now.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    pub async fn metrics(&self, pod: &str) -> Metrics {
+        Metrics::parse(&self.get(pod, 8080, "metrics").await.expect("/metrics answers"))
+    }
+
+    /// The sum of a series over all pods. Only leaders count, so it moves with whoever leads.
+    pub async fn total(&self, series: &str, labels: &[(&str, &str)]) -> f64 {
+        let mut total = 0.0;
+        for pod in self.pod_names().await {
+            total += self.metrics(&pod).await.sum(series, labels);
+        }
+        total
+    }
+
+    /// What a pod answers on a port, through the API server.
+    ///
+    /// # Errors
+    /// The server's.
+    pub async fn get(&self, pod: &str, port: u16, path: &str) -> kube::Result<String> {
+        let url = format!("/api/v1/namespaces/{NAMESPACE}/pods/{pod}:{port}/proxy/{path}");
+        self.client.request_text(Request::get(url).body(Vec::new()).expect("a valid request")).await
+    }
+
+    /// Finds a pod's process, so that [`Victim::kill`] loses no time.
+    pub fn victim(&self, pod: &str) -> Victim {
+        let process = is_local().then(|| process_of(pod)).flatten();
+        Victim { process, pod: pod.to_owned(), pods: self.pods() }
+    }
+}
+
+/// A pod about to die.
+pub struct Victim {
+    process: Option<String>,
+    pod: String,
+    pods: Api<Pod>,
+}
+
+impl Victim {
+    /// Kills it with no chance to say farewell: by SIGKILL on the local cluster, whose containers are processes
+    /// of this machine, elsewhere by a deletion without grace.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub async fn kill(&self) {
+        match &self.process {
+            Some(process) => drop(run("kill", &["-KILL", process], "").succeeded()),
+            None => {
+                let now = DeleteParams::default().grace_period(0);
+                self.pods.delete(&self.pod, &now).await.expect("the pod is deleted");
+            }
+        }
+    }
+}
+
+/// The ID of the process whose environment says that it is the controller of this pod.
+fn process_of(pod: &str) -> Option<String> {
+    let marks = [format!("POD_NAME={pod}"), format!("POD_NAMESPACE={NAMESPACE}")];
+    let is_controller = |folder: &PathBuf| {
+        let environment = fs::read(folder.join("environ")).unwrap_or_default();
+        let entries: Vec<_> = environment.split(|byte| *byte == 0).collect();
+        marks.iter().all(|mark| entries.contains(&mark.as_bytes()))
+    };
+    let mut folders = fs::read_dir("/proc").ok()?.filter_map(|entry| Some(entry.ok()?.path()));
+    let folder = folders.find(is_controller)?;
+    Some(folder.file_name()?.to_str()?.to_owned())
+}

@@ -1,0 +1,35 @@
+//! What the end-to-end tests share. The tests themselves lie in `tests/e2e`, one file a theme.
+//!
+//! They see what a user sees: they install the charts with Helm, write objects through the API server and read
+//! what the controllers make of them. Nothing is stood in for, except that nodes may be fake (see
+//! [`FakeNodes`]). A test waits on conditions, never for a time, and says at its deadline what it saw last;
+//! deadlines are generous, because no test asserts speed.
+//!
+//! The cluster is the local one of `tests/cluster`, or the one that KUBECONFIG names. On the latter, tests that
+//! need fake nodes or Prometheus say that they are skipped.
+//!
+//! | environment variable | meaning |
+//! |---|---|
+//! | `MAINSTAY_IMAGE_FILE` | the image to load into the local cluster, as `make image` writes it |
+//! | `MAINSTAY_E2E_VALUES` | further values for the chart, say the image's place in a registry |
+
+mod command;
+mod controller;
+mod group;
+mod metrics;
+mod nodes;
+pub mod pods;
+mod record;
+mod scenario;
+mod setup;
+mod wait;
+
+pub use command::{Finished, helm, kubectl, root, run};
+pub use controller::{Controller, NAME, NAMESPACE};
+pub use group::{Draft, Group, condition, group, reason};
+pub use metrics::Metrics;
+pub use nodes::FakeNodes;
+pub use record::Recorder;
+pub use scenario::Scenario;
+pub use setup::{install, is_local, kinds_release, release, values};
+pub use wait::{eventually, within};

@@ -1,0 +1,45 @@
+//! Pod specs that the tests' groups are made of.
+
+use serde_json::{Value, json};
+
+/// The container that does nothing.
+pub const PAUSE: &str = "registry.k8s.io/pause:3.10.2";
+
+/// The test program with many commands, among them a web server.
+pub const AGNHOST: &str = "registry.k8s.io/e2e-test-images/agnhost:2.63.0";
+
+/// A pod that is never scheduled. It is there at once, is gone at once when deleted, and its status is what the
+/// test writes: enough for all that is about the number of pods, on any cluster.
+pub fn gated() -> Value {
+    json!({
+        "schedulingGates": [{"name": "e2e.mainstay.dev/never"}],
+        "containers": [{"name": "none", "image": PAUSE}],
+    })
+}
+
+/// A pod that really runs, and does nothing.
+pub fn pause() -> Value {
+    // The program is the first process of its container, so it is told to stop by force.
+    let mut spec = restricted(json!({"name": "pause", "image": PAUSE}));
+    spec["terminationGracePeriodSeconds"] = 1.into();
+    spec
+}
+
+/// A web server on port 8080 that can also ask others: `/dial`.
+pub fn web() -> Value {
+    restricted(json!({"name": "web", "image": AGNHOST, "args": ["netexec", "--http-port=8080"]}))
+}
+
+/// A pod of one container that passes the Pod Security level "restricted".
+fn restricted(mut container: Value) -> Value {
+    container["securityContext"] =
+        json!({"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}});
+    json!({
+        "securityContext": {
+            "runAsNonRoot": true,
+            "runAsUser": 65532,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [container],
+    })
+}

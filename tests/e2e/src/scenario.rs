@@ -1,0 +1,174 @@
+//! A namespace of a test's own, that goes with the test.
+
+use std::{collections::BTreeMap, thread};
+
+use k8s_openapi::{
+    api::core::v1::{Namespace, Pod, ServiceAccount},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{Patch, PatchParams, PostParams},
+};
+use mainstay_crds::ReplicaGroup;
+use serde_json::{Value, json};
+use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use crate::{
+    Controller, Draft, Group,
+    command::{Finished, kubectl, run},
+    eventually, install,
+};
+
+/// Held by every test: shared, or alone by one that disturbs the controller.
+static CONTROLLER: RwLock<()> = RwLock::const_new(());
+
+#[expect(dead_code, reason = "held for as long as the test runs")]
+enum Hold {
+    Shared(RwLockReadGuard<'static, ()>),
+    Alone(RwLockWriteGuard<'static, ()>),
+}
+
+/// What a test works with. Its namespace is deleted when it is dropped.
+pub struct Scenario {
+    /// The connection to the API server, as admin.
+    pub client: Client,
+    /// Name of the namespace.
+    pub namespace: String,
+    _hold: Hold,
+}
+
+impl Scenario {
+    /// A namespace of this name and some letters, beside other tests.
+    pub async fn start(name: &str) -> Self {
+        Self::new(name, Hold::Shared(CONTROLLER.read().await)).await
+    }
+
+    /// A namespace of this name and some letters, while no other test runs: for those that disturb the
+    /// controller, or that no other may disturb.
+    pub async fn alone(name: &str) -> Self {
+        Self::new(name, Hold::Alone(CONTROLLER.write().await)).await
+    }
+
+    async fn new(name: &str, hold: Hold) -> Self {
+        install();
+        let client = Client::try_default().await.expect("KUBECONFIG names a cluster");
+        let metadata = ObjectMeta { generate_name: Some(format!("e2e-{name}-")), ..ObjectMeta::default() };
+        let namespace = Namespace { metadata, ..Namespace::default() };
+        let namespaces: Api<Namespace> = Api::all(client.clone());
+        let made =
+            namespaces.create(&PostParams::default(), &namespace).await.expect("a namespace is created");
+        let scenario = Self { client, namespace: made.name_any(), _hold: hold };
+        // Before that, every pod is refused.
+        let accounts = scenario.api::<ServiceAccount>();
+        eventually("the namespace has its ServiceAccount", async || {
+            accounts.get("default").await.map_err(|error| error.to_string())
+        })
+        .await;
+        scenario
+    }
+
+    /// Objects of a kind in the namespace.
+    pub fn api<K>(&self) -> Api<K>
+    where
+        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>,
+        K::DynamicType: Default,
+    {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// Pods of the namespace.
+    pub fn pods(&self) -> Api<Pod> {
+        self.api()
+    }
+
+    /// Creates a group.
+    pub async fn create(&self, draft: &Draft) -> Group {
+        Group::create(&self.client, &self.namespace, draft).await
+    }
+
+    /// The group of this name.
+    pub async fn group(&self, name: &str) -> Group {
+        let groups: Api<ReplicaGroup> = Api::namespaced(self.client.clone(), &self.namespace);
+        Group::of(&self.client, &groups.get(name).await.expect("the group is there"))
+    }
+
+    /// The controller.
+    pub fn controller(&self) -> Controller {
+        Controller::new(self.client.clone())
+    }
+
+    /// Runs `kubectl` with the words of `line` in the namespace.
+    pub fn kubectl(&self, line: &str) -> Finished {
+        kubectl(&format!("--namespace={} {line}", self.namespace))
+    }
+
+    /// Gives `object` to `kubectl create` in the namespace, with further words.
+    pub fn kubectl_create(&self, object: &Value, words: &[&str]) -> Finished {
+        let namespace = format!("--namespace={}", self.namespace);
+        run("kubectl", &[&["create", "--filename=-", &namespace], words].concat(), &object.to_string())
+    }
+
+    /// Creates a pod that nobody controls, with the label `app: <app>`.
+    pub async fn orphan(&self, name: &str, app: &str, spec: Value) -> Pod {
+        let labels = BTreeMap::from([("app".to_owned(), app.to_owned())]);
+        let metadata = ObjectMeta { name: Some(name.into()), labels: Some(labels), ..ObjectMeta::default() };
+        let spec = serde_json::from_value(spec).expect("a pod's spec");
+        let pod = Pod { metadata, spec: Some(spec), status: None };
+        self.pods().create(&PostParams::default(), &pod).await.expect("the pod is created")
+    }
+
+    /// Merges `patch` into a pod.
+    pub async fn patch_pod(&self, name: &str, patch: Value) {
+        let patched = self.pods().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await;
+        patched.expect("the pod is patched");
+    }
+
+    /// Writes the status of a pod whose kubelet does not, by a strategic merge.
+    pub async fn patch_pod_status(&self, name: &str, status: Value) {
+        let patch = Patch::Strategic(json!({"status": status}));
+        let patched = self.pods().patch_status(name, &PatchParams::default(), &patch).await;
+        patched.expect("the pod's status is patched");
+    }
+
+    /// Makes a pod whose kubelet does not report ready, or not ready.
+    pub async fn set_ready(&self, pod: &str, ready: bool) {
+        let status = if ready { "True" } else { "False" };
+        let now = k8s_openapi::jiff::Timestamp::now().strftime("%FT%TZ").to_string();
+        // A kubelet sets Ready after ContainersReady, and so does a fake one.
+        let conditions = ["Ready", "ContainersReady"]
+            .map(|kind| json!({"type": kind, "status": status, "lastTransitionTime": now}));
+        self.patch_pod_status(pod, json!({"phase": "Running", "conditions": conditions})).await;
+    }
+
+    /// Fails a pod, as a kubelet that evicts it.
+    pub async fn fail(&self, pod: &str) {
+        let status = json!({"phase": "Failed", "reason": "Evicted", "message": "the node was low on memory"});
+        self.patch_pod_status(pod, status).await;
+    }
+}
+
+impl Scenario {
+    /// Lets pods go that a failed test was still holding. The namespace must be going: nothing is made anew then.
+    fn strip_finalizers(&self) {
+        let pods = self.kubectl("get pods --output=name").stdout.replace('\n', " ");
+        if !pods.is_empty() {
+            self.kubectl(&format!(
+                r#"patch {pods} --type=merge --patch={{"metadata":{{"finalizers":null}}}}"#
+            ));
+        }
+    }
+}
+
+impl Drop for Scenario {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let seen = self.kubectl("get replicagroups,pods,events --output=wide");
+            eprintln!("namespace {} when the test failed:\n{}{}", self.namespace, seen.stdout, seen.stderr);
+        }
+        kubectl(&format!("delete namespace {} --wait=false", self.namespace));
+        if thread::panicking() {
+            self.strip_finalizers();
+        }
+    }
+}

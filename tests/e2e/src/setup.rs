@@ -1,0 +1,79 @@
+//! Installs what is tested, once a run.
+
+use std::{env, fs, path::Path, sync::LazyLock};
+
+use mainstay_cluster::Cluster;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    command::{helm, kubectl, run},
+    controller::{NAME, NAMESPACE},
+};
+
+/// The local cluster, when it is the one that KUBECONFIG names.
+static LOCAL: LazyLock<Option<Cluster>> = LazyLock::new(|| {
+    let cluster = Cluster::open().ok()?;
+    (env::var_os("KUBECONFIG")? == cluster.kubeconfig()).then_some(cluster)
+});
+
+static VALUES: LazyLock<Value> = LazyLock::new(|| {
+    let Some(cluster) = LOCAL.as_ref() else { return json!({}) };
+    let file = env::var("MAINSTAY_IMAGE_FILE")
+        .expect("MAINSTAY_IMAGE_FILE names no image to test: run these tests by `make e2e`");
+    cluster.load_image(Path::new(&file)).unwrap_or_else(|error| panic!("{error}"));
+    let image = fs::read(&file).unwrap_or_else(|error| panic!("cannot read {file}: {error}"));
+    let digest = format!("{:.16x}", Sha256::digest(image));
+    // The tag is the same for every build, so it is this that makes the Deployment run the new one.
+    json!({"controllers": {"replication": {"podAnnotations": {"e2e.mainstay.dev/image": digest}}}})
+});
+
+static INSTALLED: LazyLock<()> = LazyLock::new(|| {
+    kinds_release();
+    let namespace = json!({
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {"name": NAMESPACE, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
+    });
+    run("kubectl", &["apply", "--filename=-"], &namespace.to_string()).succeeded();
+    release(&values());
+});
+
+/// Whether the tests run on the local cluster of `tests/cluster`.
+pub fn is_local() -> bool {
+    LOCAL.is_some()
+}
+
+/// Loads the image and installs both charts, the first time it is called.
+pub fn install() {
+    *INSTALLED
+}
+
+/// The values that the release under test is installed with.
+pub fn values() -> Value {
+    VALUES.clone()
+}
+
+/// Installs or upgrades the chart of the kinds, and waits until the API server serves them.
+pub fn kinds_release() {
+    helm(&["upgrade", "--install", "mainstay-crds", "charts/mainstay-crds"], "").succeeded();
+    kubectl("wait --for=condition=Established crd/replicagroups.mainstay.dev --timeout=60s").succeeded();
+}
+
+/// Installs or upgrades the chart of the controllers, and waits until all of its pods are the new ones.
+pub fn release(values: &Value) {
+    let namespace = format!("--namespace={NAMESPACE}");
+    let mut words = vec![
+        "upgrade",
+        "--install",
+        "mainstay",
+        "charts/mainstay",
+        &namespace,
+        "--values=-",
+        "--reset-values",
+    ];
+    let further = env::var("MAINSTAY_E2E_VALUES").map(|file| format!("--values={file}"));
+    words.extend(further.as_deref());
+    helm(&words, &values.to_string()).succeeded();
+    kubectl(&format!("rollout status deployment/{NAME} --namespace={NAMESPACE} --timeout=120s")).succeeded();
+}

@@ -1,0 +1,139 @@
+//! What the API server refuses, in words that name the field. No controller is asked.
+
+use mainstay_e2e::{Draft, Scenario, group, pods};
+use serde_json::json;
+
+fn valid() -> Draft {
+    group("checked", pods::gated())
+}
+
+/// Each case: what is wrong, the group, and what the sentence must contain.
+fn wrong() -> Vec<(&'static str, Draft, [&'static str; 2])> {
+    vec![
+        (
+            "a selector that the template's labels do not match",
+            valid().with("spec.selector.matchLabels", json!({"app": "other"})),
+            ["spec.selector.matchLabels", "does not match spec.template.metadata.labels"],
+        ),
+        (
+            "an expression that the template's labels do not match",
+            valid().with(
+                "spec.selector.matchExpressions",
+                json!([{"key": "app", "operator": "NotIn", "values": ["checked"]}]),
+            ),
+            ["spec.selector.matchExpressions", "does not match spec.template.metadata.labels"],
+        ),
+        (
+            "an empty selector",
+            valid().with("spec.selector", json!({})),
+            ["spec.selector", "must not be empty"],
+        ),
+        (
+            "a template without labels",
+            valid().with("spec.template.metadata", json!({})),
+            ["spec.template.metadata.labels", "Required"],
+        ),
+        (
+            "pods that are to finish",
+            valid().with("spec.template.spec.restartPolicy", "OnFailure"),
+            ["spec.template.spec.restartPolicy", "must be Always"],
+        ),
+        (
+            "pods with a deadline",
+            valid().with("spec.template.spec.activeDeadlineSeconds", 5),
+            ["spec.template.spec.activeDeadlineSeconds", "must not be set"],
+        ),
+        (
+            "fewer than no pods",
+            valid().with("spec.replicas", -1),
+            ["spec.replicas", "greater than or equal to 0"],
+        ),
+        (
+            "negative seconds",
+            valid().with("spec.minReadySeconds", -1),
+            ["spec.minReadySeconds", "greater than or equal to 0"],
+        ),
+        (
+            "an unknown way of replacing",
+            valid().with("spec.podReplacement", "Never"),
+            ["spec.podReplacement", "\"WhenTerminated\""],
+        ),
+        (
+            "an unknown preference",
+            valid().with("spec.scaleDown.prefer", "NewestNode"),
+            ["spec.scaleDown.prefer", "\"EmptiestNode\""],
+        ),
+        (
+            "more spread keys than four",
+            valid().with("spec.scaleDown.spread", json!(["a", "b", "c", "d", "e"])),
+            ["spec.scaleDown.spread", "at most 4"],
+        ),
+        (
+            "a pod named twice",
+            valid().with("spec.scaleDown.podsToDelete", json!(["a", "a"])),
+            ["spec.scaleDown.podsToDelete", "Duplicate value"],
+        ),
+        ("a mistyped field", valid().with("spec.replica", 3), ["spec.replica", "unknown field"]),
+        (
+            "a mistyped field of a container",
+            valid().with(
+                "spec.template.spec.containers",
+                json!([{"name": "a", "image": "a", "imagePolicy": "Never"}]),
+            ),
+            ["spec.template.spec.containers[0].imagePolicy", "unknown field"],
+        ),
+        (
+            "a container without a name",
+            valid().with("spec.template.spec.containers", json!([{"image": "a"}])),
+            ["spec.template.spec.containers[0].name", "Required"],
+        ),
+        (
+            "a quantity that is none",
+            valid().with(
+                "spec.template.spec.containers",
+                json!([{"name": "a", "image": "a", "resources": {"requests": {"cpu": "much"}}}]),
+            ),
+            ["spec.template.spec.containers[0].resources.requests.cpu", "Invalid value"],
+        ),
+    ]
+}
+
+#[tokio::test]
+async fn wrong_groups_are_refused_with_a_sentence_that_names_the_field() {
+    let scenario = Scenario::start("refused").await;
+    for (what, draft, expected) in wrong() {
+        let said = scenario.kubectl_create(draft.object(), &["--dry-run=server"]).refused();
+        for part in expected {
+            assert!(said.contains(part), "{what}: the refusal does not say {part:?}: {said}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_selector_of_a_group_cannot_be_changed() {
+    let scenario = Scenario::start("selector").await;
+    scenario.create(&valid().replicas(0).with("spec.template.metadata.labels.tier", "back")).await;
+    let patch = r#"{"spec":{"selector":{"matchLabels":{"tier":"back"}}}}"#;
+    let said = scenario.kubectl(&format!("patch rg/checked --type=merge --patch={patch}")).refused();
+    for part in ["spec.selector", "is immutable"] {
+        assert!(said.contains(part), "the refusal does not say {part:?}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn a_template_is_taken_as_it_is_written() {
+    let scenario = Scenario::start("verbatim").await;
+    let container =
+        json!({"name": "a", "image": pods::PAUSE, "resources": {"limits": {"cpu": 1, "memory": "64Mi"}}});
+    let draft = valid().with("spec.template.spec.containers", json!([container]));
+    let said = scenario.kubectl_create(draft.object(), &["--output=name"]).succeeded();
+    assert_eq!(said.trim(), "replicagroup.mainstay.dev/checked");
+    let checked = scenario.group("checked").await;
+    checked.has(1).await;
+    let written =
+        checked.get().await.spec.template.spec["containers"][0]["resources"]["limits"]["cpu"].clone();
+    assert_eq!(written, json!(1));
+    let pod = checked.pods().await.remove(0);
+    let resources = pod.spec.unwrap().containers.remove(0).resources.unwrap();
+    assert_eq!(resources.limits.unwrap()["cpu"].0, "1");
+}

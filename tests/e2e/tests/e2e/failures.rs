@@ -1,0 +1,134 @@
+//! Refused writes: what the group says of them, and how it goes on.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::ResourceQuota;
+use kube::api::{Patch, PatchParams, PostParams};
+use mainstay_crds::ReplicaGroupStatus;
+use mainstay_e2e::{Group, Scenario, condition, eventually, group, pods, within};
+use serde_json::{Value, json};
+
+const QUOTA_REFUSALS: (&str, &[(&str, &str)]) =
+    ("mainstay_replication_write_failures_total", &[("operation", "create"), ("reason", "QuotaExceeded")]);
+
+/// Asserts that the status speaks of a refused create, in the server's words.
+fn assert_refused(status: &ReplicaGroupStatus, reason: &str, words: &str) {
+    for (kind, expected) in [("ReplicaFailure", "FailedCreate"), ("Stalled", reason)] {
+        let condition = condition(status, kind);
+        assert_eq!((condition.status.as_str(), condition.reason.as_str()), ("True", expected), "{kind}");
+        assert!(condition.message.contains(words), "{kind} does not say {words:?}: {}", condition.message);
+    }
+    assert_eq!(condition(status, "Ready").status, "False");
+    assert_eq!(condition(status, "Reconciling").status, "False", "a stalled group waits for somebody");
+}
+
+/// Asserts that nothing is left of a failure.
+fn assert_repaired(status: &ReplicaGroupStatus) {
+    for kind in ["ReplicaFailure", "Stalled"] {
+        let condition = condition(status, kind);
+        assert_eq!((condition.status.as_str(), condition.message.as_str()), ("False", ""), "{kind}");
+    }
+}
+
+async fn assert_failed_create(group: &Group, words: &str) {
+    let said = group.event("FailedCreate").await;
+    assert!(said.contains(words), "the event does not say {words:?}: {said}");
+}
+
+#[tokio::test]
+async fn a_full_quota_is_reported_and_room_in_it_used_at_once() {
+    let scenario = Scenario::start("quota").await;
+    let quotas = scenario.api::<ResourceQuota>();
+    let quota = json!({"metadata": {"name": "few"}, "spec": {"hard": {"pods": "2"}}});
+    quotas.create(&PostParams::default(), &serde_json::from_value(quota).unwrap()).await.unwrap();
+    eventually("the quota is enforced", async || {
+        let status = quotas.get("few").await.unwrap().status.unwrap_or_default();
+        status.hard.filter(|hard| !hard.is_empty()).ok_or("not yet".to_owned())
+    })
+    .await;
+
+    let controller = scenario.controller();
+    let (series, labels) = QUOTA_REFUSALS;
+    let before = controller.total(series, labels).await;
+    let starved = scenario.create(&group("starved", pods::gated()).replicas(5)).await;
+    let status = starved.reason("QuotaExceeded").await;
+    assert_refused(&status, "QuotaExceeded", "exceeded quota: few");
+    assert_failed_create(&starved, "exceeded quota: few").await;
+    assert_eq!(starved.until("uses the quota up", |status| status.replicas == 2).await.replicas, 2);
+
+    // After the eighth refusal in a row the next attempt is more than 10 s away.
+    eventually("many attempts have been refused", async || {
+        let refused = controller.total(series, labels).await - before;
+        (refused >= 8.0).then_some(()).ok_or(format!("{refused} refusals"))
+    })
+    .await;
+    let raised = Patch::Merge(json!({"spec": {"hard": {"pods": "10"}}}));
+    quotas.patch("few", &PatchParams::default(), &raised).await.unwrap();
+    within(Duration::from_secs(8), "the raised quota is used before the next attempt is due", async || {
+        let pods = starved.pods().await.len();
+        (pods == 5).then_some(()).ok_or(format!("{pods} pods"))
+    })
+    .await;
+    assert_repaired(&starved.has(5).await);
+}
+
+#[tokio::test]
+async fn a_limit_range_that_forbids_the_pod_is_reported_until_the_template_is_changed() {
+    let scenario = Scenario::start("limits").await;
+    let limits = json!({
+        "apiVersion": "v1",
+        "kind": "LimitRange",
+        "metadata": {"name": "small"},
+        "spec": {"limits": [{"type": "Container", "max": {"memory": "64Mi"}}]},
+    });
+    scenario.kubectl_create(&limits, &[]).succeeded();
+    let large = json!([{"name": "a", "image": pods::PAUSE, "resources": {"limits": {"memory": "1Gi"}}}]);
+    let draft = group("large", pods::gated()).replicas(2).with("spec.template.spec.containers", large);
+    let large = scenario.create(&draft).await;
+    let status = large.reason("Forbidden").await;
+    assert_refused(&status, "Forbidden", "maximum memory usage per Container is 64Mi");
+    assert_failed_create(&large, "maximum memory usage per Container is 64Mi").await;
+
+    let small = json!([{"name": "a", "image": pods::PAUSE, "resources": {"limits": {"memory": "32Mi"}}}]);
+    large.patch(json!({"spec": {"template": {"spec": {"containers": small}}}})).await;
+    assert_repaired(&large.has(2).await);
+}
+
+#[tokio::test]
+async fn pod_security_that_forbids_the_pod_is_reported_until_it_allows_it() {
+    let scenario = Scenario::start("podsecurity").await;
+    let enforce = |level: &str| {
+        let label = format!("pod-security.kubernetes.io/enforce={level}");
+        scenario.kubectl(&format!("label --overwrite namespace {} {label}", scenario.namespace)).succeeded();
+    };
+    enforce("restricted");
+    let lax = scenario.create(&group("lax", pods::gated()).replicas(2)).await;
+    let status = lax.reason("Forbidden").await;
+    assert_refused(&status, "Forbidden", "violates PodSecurity \"restricted:latest\"");
+    enforce("privileged");
+    assert_repaired(&lax.has(2).await);
+}
+
+#[tokio::test]
+async fn an_invalid_template_is_reported_and_holds_nobody_else_up() {
+    let scenario = Scenario::start("invalid").await;
+    let mounts = |name: &str| -> Value {
+        let mount = json!({"name": name, "mountPath": "/data"});
+        json!([{"name": "a", "image": pods::PAUSE, "volumeMounts": [mount]}])
+    };
+    let draft = group("broken", pods::gated())
+        .replicas(2)
+        .with("spec.template.spec.volumes", json!([{"name": "data", "emptyDir": {}}]))
+        .with("spec.template.spec.containers", mounts("date"));
+    let broken = scenario.create(&draft).await;
+    let status = broken.reason("InvalidTemplate").await;
+    assert_refused(&status, "InvalidTemplate", "spec.containers[0].volumeMounts[0].name");
+    assert_failed_create(&broken, "spec.containers[0].volumeMounts[0].name").await;
+    assert!(broken.pods().await.is_empty());
+
+    scenario.create(&group("healthy", pods::gated()).replicas(3)).await.has(3).await;
+    broken.reason("InvalidTemplate").await;
+
+    broken.patch(json!({"spec": {"template": {"spec": {"containers": mounts("data")}}}})).await;
+    assert_repaired(&broken.has(2).await);
+}
