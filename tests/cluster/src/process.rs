@@ -111,6 +111,7 @@ struct Stat {
     state: char,
     parent: u32,
     cpu: u64,
+    threads: u64,
     started: u64,
 }
 
@@ -127,12 +128,14 @@ impl Stat {
             state: fields.first()?.chars().next()?,
             parent: u32::try_from(number(1)?).ok()?,
             cpu: number(11)? + number(12)?,
+            threads: number(17)?,
             started: number(19)?,
         })
     }
 
+    /// The state is that of the first thread: while others still end, the process holds its ports and files.
     fn dead(&self) -> bool {
-        matches!(self.state, 'Z' | 'X')
+        matches!(self.state, 'Z' | 'X') && self.threads <= 1
     }
 }
 
@@ -149,7 +152,10 @@ mod tests {
     #[test]
     fn stat_survives_hostile_command_names() {
         let text = "42 (a) R 1 (b) S 7 42 42 0 -1 4194560 1 0 0 0 30 12 0 0 20 0 1 0 9001 1 1";
-        assert_eq!(Stat::parse(text), Some(Stat { state: 'S', parent: 7, cpu: 42, started: 9001 }));
+        assert_eq!(
+            Stat::parse(text),
+            Some(Stat { state: 'S', parent: 7, cpu: 42, threads: 1, started: 9001 })
+        );
         assert_eq!(Stat::parse("42 (cut"), None);
     }
 
