@@ -1,0 +1,287 @@
+//! One incarnation of the controller: its stores, which the test feeds, and what its loop would remember.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
+
+use kube::{
+    Client, ResourceExt,
+    runtime::{
+        reflector::{self, ObjectRef, Store},
+        watcher::Event,
+    },
+};
+use mainstay_crds::ReplicaGroup;
+use mainstay_replication::{
+    apply::Writer,
+    metrics::Metrics,
+    observe::Stores,
+    pod::{LabelPool, Pod, WatchedPod},
+    reconcile::{PassFailure, Replication},
+};
+use mainstay_runtime::{
+    backoff::{Backoff, Growth},
+    events::Events,
+    index::ObjectKey,
+    metrics::LoopMetrics,
+    reconcile::PassError,
+};
+use prometheus::Registry;
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    defect::Defect,
+    server::{Change, Kind, Server, name},
+};
+
+/// As many writes of a group under way as make a difference in groups this small.
+pub const MAX_IN_FLIGHT: u16 = 2;
+
+/// Nobody reads them here, so all processes share them: to register them takes longer than a whole pass.
+static METRICS: LazyLock<(Metrics, LoopMetrics)> = LazyLock::new(|| {
+    let registry = Registry::new();
+    (Metrics::new(&registry), LoopMetrics::new(&registry, "replicagroup", 1))
+});
+
+/// The controller in a process that can be stopped at any point by dropping it.
+pub struct Process {
+    /// What makes the passes.
+    pub replication: Arc<Replication>,
+    writer: reflector::store::Writer<ReplicaGroup>,
+    backoff: Backoff<ObjectKey>,
+    /// How many changes of the server's history each watch has passed.
+    taken: BTreeMap<Kind, usize>,
+    triggered: BTreeSet<String>,
+    due: BTreeMap<String, Instant>,
+    defect: Defect,
+}
+
+impl Process {
+    /// A process whose watches have shown nothing yet; its first lists are of an empty namespace.
+    pub fn new(client: Client, defect: Defect) -> Self {
+        let (stores, (metrics, loop_metrics)) = (Stores::default(), METRICS.clone());
+        let (groups, mut writer) = reflector::store();
+        let stop = CancellationToken::new();
+        let pods = Writer::new(client.clone(), stores.clone(), groups.clone(), metrics, MAX_IN_FLIGHT, stop);
+        writer.apply_watcher_event(&Event::Init);
+        writer.apply_watcher_event(&Event::InitDone);
+        let replication = Replication {
+            client: client.clone(),
+            stores,
+            groups,
+            writer: pods,
+            events: Events::start(client, "replication", "test"),
+            metrics: loop_metrics,
+            memory: parking_lot::Mutex::default(),
+        };
+        Self {
+            replication: Arc::new(replication),
+            writer,
+            backoff: Backoff::new(Growth::default()),
+            taken: BTreeMap::from([(Kind::Pod, 0), (Kind::Group, 0)]),
+            triggered: BTreeSet::new(),
+            due: BTreeMap::new(),
+            defect,
+        }
+    }
+
+    /// The group as this process sees it.
+    pub fn group(&self, name: &str) -> Option<Arc<ReplicaGroup>> {
+        self.store().get(&ObjectRef::new(name).within("ns"))
+    }
+
+    fn store(&self) -> &Store<ReplicaGroup> {
+        &self.replication.groups
+    }
+
+    /// How many changes of the kind it has not seen.
+    pub fn behind(&self, server: &Server, kind: Kind) -> usize {
+        server.history[self.taken[&kind]..].iter().filter(|change| change.kind == kind).count()
+    }
+
+    /// Takes the next change of the kind, if there is one.
+    pub fn take_next(&mut self, server: &Server, kind: Kind) {
+        if let Some(at) = self.next_of(server, kind) {
+            self.taken.insert(kind, at + 1);
+            self.take(&server.history[at]);
+        }
+    }
+
+    fn next_of(&self, server: &Server, kind: Kind) -> Option<usize> {
+        let taken = self.taken[&kind];
+        Some(taken + server.history[taken..].iter().position(|change| change.kind == kind)?)
+    }
+
+    /// Takes the next change of any kind, and returns which of the history it is.
+    pub fn take_any(&mut self, server: &Server) -> Option<usize> {
+        let kinds = [Kind::Pod, Kind::Group].into_iter();
+        let (at, kind) = kinds.filter_map(|kind| Some((self.next_of(server, kind)?, kind))).min()?;
+        self.take_next(server, kind);
+        Some(at)
+    }
+
+    /// The objects of the kind as its watch has shown them.
+    pub fn shown<'a>(&self, server: &'a Server, kind: Kind) -> BTreeMap<&'a str, &'a Value> {
+        let mut shown = BTreeMap::new();
+        for change in server.history[..self.taken[&kind]].iter().filter(|change| change.kind == kind) {
+            if change.gone {
+                shown.remove(name(&change.object));
+            } else {
+                shown.insert(name(&change.object), &change.object);
+            }
+        }
+        shown
+    }
+
+    /// Shows it a change, be it a new one or one that it knows.
+    pub fn take(&mut self, change: &Change) {
+        match change.kind {
+            Kind::Pod => {
+                let pod = decode_pod(&change.object);
+                let event = if change.gone { Event::Delete(pod) } else { Event::Apply(pod) };
+                self.replication.stores.pods.apply(event, |_| {});
+            }
+            Kind::Group => self.take_group(decode(&change.object), change.gone),
+        }
+        // Which groups a change concerns is the wiring's matter. To wake too many hides no lost wake-up: a pass
+        // that is only waiting for an event which never comes is still found.
+        self.trigger_all();
+    }
+
+    fn take_group(&mut self, mut group: ReplicaGroup, gone: bool) {
+        if self.defect == Defect::FutureGeneration {
+            group.metadata.generation = group.metadata.generation.map(|generation| generation + 1);
+        }
+        let old = self.store().get(&ObjectRef::from_obj(&group));
+        let event = if gone { Event::Delete(group.clone()) } else { Event::Apply(group.clone()) };
+        self.writer.apply_watcher_event(&event);
+        self.note_group(old.as_deref(), (!gone).then_some(&group));
+    }
+
+    /// What the wiring does when a group changes (`controller::Watches::group_changed`).
+    fn note_group(&mut self, old: Option<&ReplicaGroup>, new: Option<&ReplicaGroup>) {
+        let Some(group) = new.or(old) else { return };
+        let key = key(&group.name_any());
+        let replaced = matches!((old, new), (Some(old), Some(new)) if old.uid() != new.uid());
+        if new.is_none() || replaced {
+            self.replication.forget(&key);
+            self.backoff.forget(&key);
+            self.due.remove(&*key.name);
+        }
+        if matches!((old, new), (Some(old), Some(new)) if old.metadata.generation != new.metadata.generation)
+        {
+            self.backoff.forget(&key);
+        }
+    }
+
+    /// The watch of the kind begins anew with a list, which shows the server as it is now.
+    pub fn begin_list(&mut self, server: &Server, kind: Kind) {
+        self.taken.insert(kind, server.history.len());
+        match kind {
+            Kind::Pod => {
+                let pods = &self.replication.stores.pods;
+                pods.apply(Event::Init, |_| {});
+                server.all(kind).for_each(|pod| pods.apply(Event::InitApply(decode_pod(pod)), |_| {}));
+            }
+            Kind::Group => {
+                self.writer.apply_watcher_event(&Event::Init);
+                for group in server.all(kind) {
+                    self.writer.apply_watcher_event(&Event::InitApply(decode(group)));
+                }
+            }
+        }
+    }
+
+    /// The list that was begun is complete.
+    pub fn end_list(&mut self, kind: Kind) {
+        match kind {
+            Kind::Pod => self.replication.stores.pods.apply(Event::InitDone, |_| {}),
+            Kind::Group => {
+                let by_name = |store: &Store<ReplicaGroup>| -> BTreeMap<String, Arc<ReplicaGroup>> {
+                    store.state().into_iter().map(|group| (group.name_any(), group)).collect()
+                };
+                let mut before = by_name(self.store());
+                self.writer.apply_watcher_event(&Event::InitDone);
+                for (name, new) in by_name(self.store()) {
+                    self.note_group(before.remove(&name).as_deref(), Some(&new));
+                }
+                before.values().for_each(|gone| self.note_group(Some(gone), None));
+            }
+        }
+        self.trigger_all();
+    }
+
+    fn trigger_all(&mut self) {
+        self.triggered.extend(self.store().state().iter().map(|group| group.name_any()));
+    }
+
+    /// A quota of the namespace has changed: what waits after a refusal may try again.
+    pub fn release(&mut self) {
+        for group in self.store().state() {
+            if self.backoff.release(&key(&group.name_any())) {
+                self.triggered.insert(group.name_any());
+            }
+        }
+    }
+
+    /// The next group that needs a pass now.
+    pub fn next_group(&mut self) -> Option<String> {
+        let now = Instant::now();
+        let is_due = |(name, due): (&String, &Instant)| (*due <= now).then(|| name.clone());
+        let name = self.triggered.first().cloned().or_else(|| self.due.iter().find_map(is_due))?;
+        self.triggered.remove(&name);
+        self.due.remove(&name);
+        Some(name)
+    }
+
+    /// When the clock alone brings the next pass.
+    pub fn next_due(&self) -> Option<Instant> {
+        self.due.values().min().copied()
+    }
+
+    /// How long the group's writes still wait.
+    pub fn held(&self, name: &str) -> Option<Duration> {
+        self.backoff.held(&key(name))
+    }
+
+    /// What the loop does when a pass has ended; `None` stands for one that was cut off.
+    pub fn conclude(&mut self, name: &str, held: bool, ended: Option<Result<Option<Duration>, PassFailure>>) {
+        let key = key(name);
+        let due = match ended {
+            Some(Ok(due)) => {
+                if !held {
+                    self.backoff.forget(&key);
+                }
+                [due, self.backoff.held(&key)].into_iter().flatten().min()
+            }
+            Some(Err(error)) => Some(self.backoff.fail(&key, error.retry_after())),
+            None => Some(self.backoff.fail(&key, None)),
+        };
+        if let Some(due) = due {
+            self.due.insert(name.to_owned(), Instant::now() + due);
+        }
+    }
+
+    /// Forgets the group's own writes, as a controller without a write gate would.
+    pub fn forget_writes(&self, name: &str) {
+        self.replication.writer.forget(&key(name));
+    }
+}
+
+fn key(name: &str) -> ObjectKey {
+    ObjectKey::new("ns", name)
+}
+
+fn decode_pod(object: &Value) -> Pod {
+    let pod = WatchedPod::deserialize(object).expect("the server keeps valid pods");
+    Pod::slim(pod, &mut LabelPool::default())
+}
+
+fn decode(object: &Value) -> ReplicaGroup {
+    ReplicaGroup::deserialize(object).expect("a scenario makes valid groups")
+}

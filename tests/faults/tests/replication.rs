@@ -1,0 +1,163 @@
+//! The replication controller under every fault, in every scenario.
+
+use mainstay_faults::{
+    defect::Defect,
+    explore::explore,
+    scenario::{
+        Act, Scenario,
+        When::{Before, Refused, Settled},
+        edit_pod, first_pod, group, orphan, scale,
+    },
+    server::{BAD_IMAGE, Kind, controller, ready, uid},
+};
+use serde_json::json;
+
+async fn holds(scenario: Scenario) {
+    let report = explore(&scenario, Defect::None, &[]).await;
+    println!("{}: {} runs, {} faults a view", scenario.name, report.runs, report.faults);
+    let stories: Vec<_> = report.stories.into_values().collect();
+    assert!(report.broken.is_empty(), "{:?}\n\n{}", report.broken, stories.join("\n\n"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn scale_up() {
+    let steps =
+        vec![(Settled, (|s| group(s, "a", "a", 0, "i")) as fn(&mut _)), (Settled, |s| scale(s, "a", 5))];
+    holds(Scenario { name: "0 to 5", steps, from: 1, exact: true }).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn scale_down() {
+    let steps =
+        vec![(Settled, (|s| group(s, "a", "a", 5, "i")) as fn(&mut _)), (Settled, |s| scale(s, "a", 2))];
+    holds(Scenario { name: "5 to 2", steps, from: 1, exact: true }).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn deletion_from_outside() {
+    let steps: Vec<(_, Act)> = vec![
+        (Settled, |s| group(s, "a", "a", 3, "i")),
+        (Settled, |s| {
+            let pod = first_pod(s, |pod| controller(pod).is_some()).expect("three pods");
+            s.delete(Kind::Pod, &pod);
+        }),
+    ];
+    holds(Scenario { name: "one of 3 deleted", steps, from: 1, exact: true }).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn adoption() {
+    let steps: Vec<(_, Act)> = vec![
+        (Settled, |s| {
+            orphan(s, "o1", "a");
+            orphan(s, "o2", "a");
+            orphan(s, "foreign", "b");
+        }),
+        (Settled, |s| group(s, "a", "a", 3, "i")),
+    ];
+    holds(Scenario { name: "adoption", steps, from: 1, exact: true }).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn adoption_beyond_what_is_wanted() {
+    let steps: Vec<(_, Act)> = vec![
+        (Settled, |s| group(s, "a", "a", 2, "i")),
+        (Settled, |s| {
+            orphan(s, "o1", "a");
+            orphan(s, "o2", "a");
+        }),
+    ];
+    holds(Scenario { name: "too many orphans", steps, from: 1, exact: true }).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn release() {
+    let steps: Vec<(_, Act)> = vec![
+        (Settled, |s| group(s, "a", "a", 3, "i")),
+        (Settled, |s| {
+            edit_pod(s, |pod| controller(pod).is_some(), |pod| pod["metadata"]["labels"]["app"] = "x".into())
+        }),
+    ];
+    holds(Scenario { name: "release", steps, from: 1, exact: true }).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn overlapping_selectors() {
+    let steps: Vec<(_, Act)> = vec![
+        (Settled, |s| {
+            group(s, "a", "a", 2, "i");
+            group(s, "b", "a", 2, "i");
+        }),
+        (Settled, |s| {
+            orphan(s, "o1", "a");
+            orphan(s, "o2", "a");
+        }),
+    ];
+    holds(Scenario { name: "overlap", steps, from: 1, exact: true }).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_template_is_refused_then_fixed() {
+    let steps: Vec<(_, Act)> = vec![
+        (Settled, |s| group(s, "a", "a", 3, BAD_IMAGE)),
+        (Refused(2), |s| {
+            s.edit(Kind::Group, "a", |group| {
+                group["spec"]["template"]["spec"]["containers"][0]["image"] = "good".into()
+            });
+        }),
+    ];
+    holds(Scenario { name: "refused template", steps, from: 0, exact: true }).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_is_deleted_while_its_pods_are_made() {
+    let steps: Vec<(_, Act)> = vec![
+        (Settled, |s| orphan(s, "foreign", "b")),
+        (Settled, |s| group(s, "a", "a", 5, "i")),
+        (Before(4), |s| s.delete(Kind::Group, "a")),
+    ];
+    holds(Scenario { name: "deleted in the middle", steps, from: 1, exact: false }).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quota_refuses_then_is_raised() {
+    let steps: Vec<(_, Act)> = vec![
+        (Settled, |s| {
+            s.quota = Some(2);
+            group(s, "a", "a", 4, "i");
+        }),
+        (Refused(2), |s| s.quota = None),
+    ];
+    holds(Scenario { name: "quota", steps, from: 0, exact: true }).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_spec_changes_while_pods_are_made() {
+    let steps: Vec<(_, Act)> =
+        vec![(Settled, |s| group(s, "a", "a", 5, "i")), (Before(3), |s| scale(s, "a", 3))];
+    holds(Scenario { name: "less while being made", steps, from: 0, exact: false }).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_spec_changes_while_pods_are_deleted() {
+    let steps: Vec<(_, Act)> = vec![
+        (Settled, |s| group(s, "a", "a", 6, "i")),
+        (Settled, |s| scale(s, "a", 1)),
+        (Before(8), |s| scale(s, "a", 6)),
+    ];
+    holds(Scenario { name: "more while being deleted", steps, from: 1, exact: false }).await;
+}
+
+/// The first to go is not the first to go any more by the time that a lost delete is tried again.
+#[tokio::test(start_paused = true)]
+async fn readiness_changes_while_pods_are_deleted() {
+    let steps: Vec<(_, Act)> = vec![
+        (Settled, |s| group(s, "a", "a", 4, "i")),
+        (Settled, |s| scale(s, "a", 3)),
+        (Before(5), |s| {
+            let last = s.all(Kind::Pod).map(uid).max().expect("four pods").to_owned();
+            edit_pod(s, |pod| uid(pod) == last, |pod| pod["status"]["conditions"] = json!([ready("False")]));
+        }),
+    ];
+    holds(Scenario { name: "unready in the middle", steps, from: 1, exact: true }).await;
+}
