@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-use mainstay_e2e::{Recorder, Scenario, eventually, group, pods, reason};
+use mainstay_e2e::{FakeNodes, Recorder, Scenario, eventually, group, pods, reason};
 use serde_json::json;
 
 async fn count(scenario: &Scenario) -> Result<usize, String> {
@@ -32,11 +32,12 @@ async fn a_background_deletion_takes_the_pods_along() {
 #[tokio::test]
 async fn a_foreground_deletion_waits_for_the_pods() {
     let scenario = Scenario::start("foreground").await;
-    let draft = group("last", pods::gated())
+    let Some(nodes) = FakeNodes::make(&scenario, &["zone-a"]).await else { return };
+    let draft = group("last", nodes.pod())
         .replicas(2)
         .with("spec.template.metadata.finalizers", json!(["e2e.mainstay.dev/hold"]));
     let last = scenario.create(&draft).await;
-    last.has(2).await;
+    last.ready().await;
     let record = Recorder::<Pod>::start(scenario.pods()).await;
     scenario.kubectl("delete rg/last --cascade=foreground --wait=false").succeeded();
     eventually("the group says that it goes, while its pods terminate", async || {

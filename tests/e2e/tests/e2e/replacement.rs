@@ -103,10 +103,11 @@ async fn pods_that_fail_one_after_the_other_slow_their_group_down() {
 #[tokio::test]
 async fn when_terminating_replaces_a_pod_that_is_still_going() {
     let scenario = Scenario::start("terminating").await;
+    let Some(nodes) = FakeNodes::make(&scenario, &["zone-a"]).await else { return };
     let draft =
-        group("quick", pods::gated()).replicas(3).with("spec.template.metadata.finalizers", json!([HOLD]));
+        group("quick", nodes.pod()).replicas(3).with("spec.template.metadata.finalizers", json!([HOLD]));
     let quick = scenario.create(&draft).await;
-    quick.has(3).await;
+    quick.ready().await;
     let victim = active(&quick).await.remove(0);
     scenario.kubectl(&format!("delete pod {victim} --wait=false")).succeeded();
     let status =
@@ -123,20 +124,21 @@ async fn when_terminating_replaces_a_pod_that_is_still_going() {
 #[tokio::test]
 async fn when_terminated_never_has_more_pods_than_replicas() {
     let scenario = Scenario::start("terminated").await;
+    let Some(nodes) = FakeNodes::make(&scenario, &["zone-a"]).await else { return };
     let record = Recorder::<Pod>::start(scenario.pods()).await;
-    let draft = group("strict", pods::gated())
+    let draft = group("strict", nodes.pod())
         .replicas(3)
         .with("spec.podReplacement", "WhenTerminated")
         .with("spec.template.metadata.finalizers", json!([HOLD]));
     let strict = scenario.create(&draft).await;
-    strict.has(3).await;
+    strict.ready().await;
     for _ in 0..2 {
         let victim = active(&strict).await.remove(0);
         scenario.kubectl(&format!("delete pod {victim} --wait=false")).succeeded();
         let status = strict.reason("WaitingForTermination").await;
         assert_eq!((status.replicas, status.terminating_replicas), (2, 1));
         let_go(&scenario, &victim).await;
-        strict.has(3).await;
+        strict.ready().await;
     }
     // Fewer and more again, while old pods still terminate.
     strict.scale(1).await;
@@ -146,7 +148,7 @@ async fn when_terminated_never_has_more_pods_than_replicas() {
     for pod in strict.pods().await.iter().filter(|pod| !is_active(pod)) {
         let_go(&scenario, &pod.name_any()).await;
     }
-    strict.has(3).await;
+    strict.ready().await;
     record.catch_up().await;
     assert_eq!(record.most_at_once(), 3);
     for pod in strict.pod_names().await {
