@@ -67,7 +67,11 @@ impl Writer {
         let mut pod = self.free_name(job);
         let (mut may_exist, mut pause) = (false, FIRST_PAUSE);
         let mut last = RequestError::NoAnswer("not tried".into());
-        for _ in 0..ATTEMPTS {
+        for attempt in 0..ATTEMPTS {
+            // What was wanted may have changed while an answer was waited for; the intent stays noted.
+            if attempt > 0 && !self.may_go_on(job) {
+                break;
+            }
             self.gate.intend(group, &pod, Intent::Create);
             match self.post(&pod, body).await {
                 Ok(Created { metadata: CreatedMetadata { uid, resource_version } }) => {
