@@ -97,7 +97,6 @@ impl LoopMetrics {
             "Passes by result.",
             &["controller", "result"],
         );
-        // Registered for its buckets alone; the value is the flag's.
         gauges(
             registry,
             "controller_runtime_max_concurrent_reconciles",
