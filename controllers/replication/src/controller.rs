@@ -138,7 +138,7 @@ impl Watches {
 
     fn group_changed(&self, old: Option<&ReplicaGroup>, new: Option<&ReplicaGroup>) {
         let Some(group) = new.or(old) else { return };
-        let key = key_of(group);
+        let key = ObjectKey::of(group);
         let replaced = matches!((old, new), (Some(old), Some(new)) if old.uid() != new.uid());
         if new.is_none() || replaced {
             self.work.forget(&key);
@@ -174,20 +174,16 @@ impl Watches {
     /// Groups that wait after a refusal try again at once when a quota of their namespace changes.
     fn quota_changed(&self, change: Change<'_, Labelled>) {
         let Some(quota) = change.new.or(change.old) else { return };
-        self.trigger_all(&quota.key.namespace, |group| self.work.backoff.release(&key_of(group)));
+        self.trigger_all(&quota.key.namespace, |group| self.work.backoff.release(&ObjectKey::of(group)));
     }
 
     fn trigger_all(&self, namespace: &str, is_due: impl Fn(&ReplicaGroup) -> bool) {
         for group in self.groups.state() {
             if group.namespace().as_deref() == Some(namespace) && is_due(&group) {
-                self.work.trigger(&key_of(&group));
+                self.work.trigger(&ObjectKey::of(&*group));
             }
         }
     }
-}
-
-fn key_of(group: &ReplicaGroup) -> ObjectKey {
-    ObjectKey::new(group.metadata.namespace.as_deref().unwrap_or_default(), &group.name_any())
 }
 
 fn selects(group: &ReplicaGroup, pod: &Pod) -> bool {

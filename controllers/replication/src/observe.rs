@@ -84,10 +84,10 @@ impl Observed {
     /// # Errors
     /// [`ObserveError`], when the group itself cannot be used.
     pub fn gather(group: &ReplicaGroup, stores: &Stores) -> Result<Self, ObserveError> {
-        let namespace = group.namespace().ok_or(ObserveError::NotStored("namespace"))?;
+        group.namespace().ok_or(ObserveError::NotStored("namespace"))?;
         let uid: Arc<str> = group.uid().ok_or(ObserveError::NotStored("uid"))?.into();
         let selector = Selector::try_from(group.spec.selector.clone()).map_err(ObserveError::Selector)?;
-        let key = ObjectKey::new(&namespace, &group.name_any());
+        let key = ObjectKey::of(group);
         let own = stores.pods.bucket(&Bucket::ControlledBy(Arc::clone(&uid)));
         let orphans = stores.pods.bucket(&Bucket::Orphans(Arc::clone(&key.namespace)));
         let template = group.spec.template.metadata.as_ref().map(|metadata| &metadata.labels);

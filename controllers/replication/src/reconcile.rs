@@ -10,11 +10,12 @@ use kube::{
 };
 use mainstay_crds::{ReplicaGroup, ReplicaGroupStatus};
 use mainstay_runtime::{
+    backoff::Growth,
     events::{Events, Kind},
     failure::RequestError,
     index::ObjectKey,
     metrics::LoopMetrics,
-    reconcile::{PassError, Reconciler},
+    reconcile::{PACE, PassError, Reconciler},
 };
 use parking_lot::Mutex;
 use serde_json::json;
@@ -34,8 +35,13 @@ const STATUS_PACE: Duration = Duration::from_millis(500);
 const PROGRESS: Duration = Duration::from_secs(1);
 /// When a pass that waits for the store looks again, should no event come first.
 const RECHECK: Duration = Duration::from_secs(1);
-/// When a pass that found the stores behind the server looks again.
-const CATCH_UP: Duration = Duration::from_millis(200);
+/// When a pass that found the stores behind the server looks again; each further time in a row twice as late.
+const CATCH_UP: Growth = Growth { first: Duration::from_millis(200), cap: Duration::from_secs(5) };
+/// For how long a group rests after a pass, a pod. A pass looks at all of the group's pods, and thousands of them
+/// that become ready one by one are worth fewer looks than ten.
+const PACE_A_POD: Duration = Duration::from_micros(100);
+/// No group rests for longer.
+const SLOWEST_PACE: Duration = Duration::from_secs(1);
 
 /// Why a pass failed.
 #[derive(Debug, Error)]
@@ -94,6 +100,8 @@ pub struct Memory {
     failure: Option<(Option<i64>, Failure)>,
     /// The status last written, which the store may not show yet, and when.
     written: Option<(ReplicaGroupStatus, Instant)>,
+    /// How often in a row the stores were found behind the server.
+    stale: u32,
 }
 
 impl Reconciler for Replication {
@@ -126,6 +134,11 @@ impl Reconciler for Replication {
         let reported = self.observe_and_report(&group).await;
         Ok([written?, reported?].into_iter().flatten().min())
     }
+
+    fn pace(&self, group: &ReplicaGroup) -> Duration {
+        let pods = u32::try_from(group.spec.replicas).unwrap_or_default();
+        PACE_A_POD.saturating_mul(pods).clamp(PACE, SLOWEST_PACE)
+    }
 }
 
 impl Replication {
@@ -149,7 +162,7 @@ impl Replication {
                     () = self.report_progress(group) => unreachable!("reporting goes on until the writes end"),
                 };
                 self.announce(group, &applied);
-                let due = applied.stale.then_some(CATCH_UP);
+                let due = self.catch_up(&observed.key, applied.stale);
                 applied.error.map_or(Ok(due), Err)
             }
             Ok(false) => {
@@ -172,6 +185,14 @@ impl Replication {
                 Err(error.into())
             }
         }
+    }
+
+    /// When to look again after a pass that did or did not find the stores behind the server.
+    fn catch_up(&self, key: &ObjectKey, stale: bool) -> Option<Duration> {
+        let mut memory = self.memory.lock();
+        let count = &mut memory.entry(key.clone()).or_default().stale;
+        *count = if stale { count.saturating_add(1) } else { 0 };
+        stale.then(|| CATCH_UP.delay(*count))
     }
 
     async fn report_progress(&self, group: &ReplicaGroup) {
@@ -217,7 +238,7 @@ impl Replication {
         group: &ReplicaGroup,
         status: ReplicaGroupStatus,
     ) -> Result<Option<Duration>, PassFailure> {
-        let key = ObjectKey::new(&group.namespace().unwrap_or_default(), &group.name_any());
+        let key = ObjectKey::of(group);
         let standing = group.status.as_ref();
         if standing == Some(&status) {
             return Ok(None);

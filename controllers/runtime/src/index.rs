@@ -8,7 +8,10 @@
 use std::{collections::HashMap, hash::Hash, pin::pin, sync::Arc};
 
 use futures::{Stream, StreamExt};
-use kube::runtime::watcher;
+use kube::{
+    Resource,
+    runtime::{reflector::ObjectRef, watcher},
+};
 use parking_lot::RwLock;
 use tokio::{sync::watch, time::Instant};
 
@@ -25,6 +28,24 @@ impl ObjectKey {
     /// The key of `name` in `namespace`.
     pub fn new(namespace: &str, name: &str) -> Self {
         Self { namespace: namespace.into(), name: name.into() }
+    }
+
+    /// The key of `object`; of one that has not come from the API server some parts may be empty.
+    pub fn of(object: &impl Resource) -> Self {
+        let text = |text: &Option<String>| text.as_deref().unwrap_or_default().into();
+        Self { namespace: text(&object.meta().namespace), name: text(&object.meta().name) }
+    }
+
+    /// The reference by which a kube-runtime store knows the object.
+    pub fn reference<K: Resource<DynamicType = ()>>(&self) -> ObjectRef<K> {
+        let object = ObjectRef::new(&self.name);
+        if self.namespace.is_empty() { object } else { object.within(&self.namespace) }
+    }
+}
+
+impl<K: Resource> From<&ObjectRef<K>> for ObjectKey {
+    fn from(object: &ObjectRef<K>) -> Self {
+        Self::new(object.namespace.as_deref().unwrap_or_default(), &object.name)
     }
 }
 

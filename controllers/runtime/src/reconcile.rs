@@ -2,8 +2,8 @@
 //! key, a pace, queue times, and an orderly end.
 //!
 //! A pass is cheap and complete: it looks at the whole object and everything that belongs to it. Passes over one
-//! key never overlap, and start at least [`PACE`] apart, so that a key with a thousand changes a second costs
-//! what ten passes cost; the first change after a rest is served at once.
+//! key never overlap, and start a pace apart ([`Reconciler::pace`]), so that a key with a thousand changes a
+//! second costs what ten passes cost; the first change after a rest is served at once.
 
 use std::{
     collections::HashMap,
@@ -35,7 +35,7 @@ use crate::{
     trigger::Triggers,
 };
 
-/// Passes over one key start at least this far apart.
+/// Passes over one key are at least this far apart.
 pub const PACE: Duration = Duration::from_millis(100);
 
 /// An error of a pass, as far as the loop needs to know it.
@@ -62,6 +62,11 @@ pub trait Reconciler: Send + Sync + 'static {
         object: Arc<Self::Object>,
         held: Option<Duration>,
     ) -> impl Future<Output = Result<Option<Duration>, Self::Error>> + Send + 'static;
+
+    /// How long the key rests after a pass over `object`: more than [`PACE`] for those over which a pass costs much.
+    fn pace(&self, _object: &Self::Object) -> Duration {
+        PACE
+    }
 }
 
 /// What the loop remembers of its keys. All of it may be lost: a restart ends in the same state.
@@ -80,7 +85,7 @@ pub struct Work {
 #[derive(Debug, Clone, Copy)]
 enum LastPass {
     Running(Instant),
-    Ended(Instant),
+    Ended { at: Instant, pace: Duration },
 }
 
 impl Work {
@@ -115,7 +120,7 @@ impl Work {
         }
         let served_lately = || {
             self.passes.lock().values().any(|pass| match pass {
-                LastPass::Running(since) | LastPass::Ended(since) => since.elapsed() < limit,
+                LastPass::Running(since) | LastPass::Ended { at: since, .. } => since.elapsed() < limit,
             })
         };
         self.triggers.longest_wait().is_some_and(|wait| wait > limit) && !served_lately()
@@ -126,7 +131,7 @@ impl Work {
         let passes = self.passes.lock();
         let ages = passes.values().filter_map(|pass| match pass {
             LastPass::Running(since) => Some(since.elapsed().as_secs_f64()),
-            LastPass::Ended(_) => None,
+            LastPass::Ended { .. } => None,
         });
         let (total, oldest) =
             ages.fold((0.0, 0.0_f64), |(total, oldest), age| (total + age, oldest.max(age)));
@@ -138,7 +143,9 @@ impl Work {
     /// How long the key must still rest before its next pass.
     fn rest(&self, key: &ObjectKey) -> Option<Duration> {
         match self.passes.lock().get(key) {
-            Some(LastPass::Ended(at)) => PACE.checked_sub(at.elapsed()).filter(|left| !left.is_zero()),
+            Some(LastPass::Ended { at, pace }) => {
+                pace.checked_sub(at.elapsed()).filter(|left| !left.is_zero())
+            }
             _ => None,
         }
     }
@@ -172,7 +179,7 @@ pub async fn run<R: Reconciler>(
     // A second run in one process would go on with the first one's keys; the first start is what counts.
     let _ = work.running.set(Instant::now());
     let queue = keys.take_until(shutdown.cancelled_owned());
-    let queue = queue.map(|key| Ok::<_, Infallible>(ReconcileRequest::from(reference::<R::Object>(&key))));
+    let queue = queue.map(|key| Ok::<_, Infallible>(ReconcileRequest::from(key.reference::<R::Object>())));
     let reconcile = |object: Arc<R::Object>, _: Arc<()>| {
         let (reconciler, work, store) = (Arc::clone(&reconciler), Arc::clone(&work), store.clone());
         let object = ObjectRef::from_obj(&*object);
@@ -184,11 +191,7 @@ pub async fn run<R: Reconciler>(
     let outcomes = applier(reconcile, never, Arc::new(()), store.clone(), queue, config);
     let outcomes = outcomes.for_each(|outcome| {
         if let Err(controller::Error::ObjectNotFound(object)) = outcome {
-            skip(
-                &work,
-                &store,
-                &ObjectKey::new(object.namespace.as_deref().unwrap_or_default(), &object.name),
-            );
+            skip(&work, &store, &ObjectKey::from(&*object));
         }
         futures::future::ready(())
     });
@@ -203,14 +206,9 @@ where
 {
     work.triggers.serve(key);
     // An object that has come since then found the key waiting, so its change was not queued.
-    if store.get(&reference(key)).is_some() {
+    if store.get(&key.reference()).is_some() {
         work.trigger(key);
     }
-}
-
-fn reference<K: Resource<DynamicType = ()>>(key: &ObjectKey) -> ObjectRef<K> {
-    let object = ObjectRef::new(&key.name);
-    if key.namespace.is_empty() { object } else { object.within(&key.namespace) }
 }
 
 async fn pass<R: Reconciler>(
@@ -220,7 +218,7 @@ async fn pass<R: Reconciler>(
     object: ObjectRef<R::Object>,
     limit: Duration,
 ) -> Action {
-    let key = ObjectKey::new(object.namespace.as_deref().unwrap_or_default(), &object.name);
+    let key = ObjectKey::from(&object);
     if let Some(rest) = work.rest(&key) {
         return Action::requeue(rest);
     }
@@ -231,7 +229,7 @@ async fn pass<R: Reconciler>(
     // Looked up only now: a change that came before the line above is not queued again, so it must be seen here.
     let Some(object) = store.get(&object) else { return Action::await_change() };
     let held = work.backoff.held(&key);
-    let began = Instant::now();
+    let (began, pace) = (Instant::now(), reconciler.pace(&object));
     work.note(&key, LastPass::Running(began));
     metrics.active_workers.inc();
     // A task of its own turns a panic into an error of this key.
@@ -243,7 +241,7 @@ async fn pass<R: Reconciler>(
     let took = began.elapsed().as_secs_f64();
     metrics.time.observe(took);
     metrics.work_time.observe(took);
-    work.note(&key, LastPass::Ended(Instant::now()));
+    work.note(&key, LastPass::Ended { at: Instant::now(), pace });
     span.in_scope(|| conclude(&work, &key, held, ended.map_err(|_| limit)))
 }
 
