@@ -8,6 +8,7 @@
 mod pod_template;
 mod replica_group;
 mod schema;
+mod update;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
@@ -15,6 +16,9 @@ use kube::CustomResourceExt;
 pub use pod_template::{PodTemplate, PodTemplateMeta};
 pub use replica_group::{
     NodePreference, PodReplacement, ReplicaGroup, ReplicaGroupSpec, ReplicaGroupStatus, ScaleDown,
+};
+pub use update::{
+    FailureAction, FailurePolicy, FailureStatus, HeldRevision, Pause, RolloutStatus, Step, Update, UpdateType,
 };
 
 /// The API group of every kind.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::pod_template::PodTemplate;
 use crate::schema;
+use crate::update::{FailurePolicy, FailureStatus, RolloutStatus, Update};
 
 /// What the group should be.
 #[expect(clippy::duplicated_attributes, reason = "columns of one type are no duplicates")]
@@ -30,6 +31,7 @@ use crate::schema;
         label_selector_path = ".status.selector"
     ),
     printcolumn(name = "Desired", type_ = "integer", json_path = ".spec.replicas"),
+    printcolumn(name = "Updated", type_ = "integer", json_path = ".status.updatedReplicas"),
     printcolumn(name = "Ready", type_ = "integer", json_path = ".status.readyReplicas"),
     printcolumn(name = "Available", type_ = "integer", json_path = ".status.availableReplicas"),
     printcolumn(
@@ -37,7 +39,13 @@ use crate::schema;
         type_ = "string",
         json_path = r#".status.conditions[?(@.type=="Ready")].reason"#
     ),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].message"#,
+        priority = 1
+    )
 )]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = spec_rules()), transform = schema::with_flowing_text)]
@@ -56,7 +64,7 @@ pub struct ReplicaGroupSpec {
     )]
     pub selector: LabelSelector,
 
-    /// The pod to run. A change of it never touches pods that run already; pods made later follow it.
+    /// The pod to run. Each change of it is a revision, which reaches the pods as `update` says.
     pub template: PodTemplate,
 
     /// For how many seconds a new pod must be ready, without a crash of its containers, before it counts as
@@ -66,7 +74,7 @@ pub struct ReplicaGroupSpec {
     pub min_ready_seconds: i32,
 
     /// Holds back the rollout of template changes. Default false. Scaling and the replacement of failed pods
-    /// go on while it is true.
+    /// go on while it is true, in the proportion of revisions that the group had reached.
     #[serde(default)]
     pub paused: bool,
 
@@ -80,14 +88,48 @@ pub struct ReplicaGroupSpec {
     /// serve nobody yet; among the rest, `spread` is kept before `prefer` chooses.
     #[serde(default)]
     pub scale_down: ScaleDown,
+
+    /// How a change of the template reaches the pods.
+    #[serde(default)]
+    pub update: Update,
+
+    /// When a change of the template has failed, and what follows.
+    #[serde(default)]
+    pub failure: FailurePolicy,
+
+    /// A change has failed when for so many seconds no more of its pods have become available than before. Default
+    /// 600. Pauses do not count. It must be longer than `minReadySeconds`.
+    #[serde(default = "ten_minutes")]
+    #[schemars(range(min = 1))]
+    pub progress_deadline_seconds: i32,
+
+    /// How many revisions are kept that no pod and no rollback needs. Default 10.
+    #[serde(default = "ten")]
+    #[schemars(range(min = 0, max = 1000))]
+    pub revision_history_limit: i32,
+
+    /// The name of a ControllerRevision of the group (`kubectl get controllerrevisions`) that the pods follow instead
+    /// of the template, for as long as it is set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub rollback_to: Option<String>,
 }
 
 fn one() -> i32 {
     1
 }
 
-/// The template must have the labels by which the group finds its pods, or it would make pods without end.
-fn spec_rules() -> [Rule; 2] {
+fn ten() -> i32 {
+    10
+}
+
+fn ten_minutes() -> i32 {
+    600
+}
+
+/// The template must have the labels by which the group finds its pods, or it would make pods without end; and a
+/// change must be able to succeed before it has failed.
+fn spec_rules() -> [Rule; 3] {
     let labels = "self.template.metadata.labels";
     [
         Rule::new(format!(
@@ -111,6 +153,12 @@ fn spec_rules() -> [Rule; 2] {
              change the template's labels so that every expression holds",
         )
         .field_path(".selector.matchExpressions"),
+        Rule::new("self.progressDeadlineSeconds > self.minReadySeconds")
+            .message(
+                "spec.progressDeadlineSeconds must be more than spec.minReadySeconds: \
+                 no new pod could become available before the deadline",
+            )
+            .field_path(".progressDeadlineSeconds"),
     ]
 }
 
@@ -207,11 +255,36 @@ pub struct ReplicaGroupStatus {
     #[schemars(range(min = 0))]
     pub fully_labeled_replicas: i32,
 
+    /// Those of `replicas` that are of `updateRevision`.
+    #[schemars(range(min = 0))]
+    pub updated_replicas: i32,
+
+    /// The last revision of which all pods have been available; to this one a failed change goes back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub current_revision: Option<String>,
+
+    /// The revision that the spec asks for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub update_revision: Option<String>,
+
+    /// The revision that has failed, for as long as the spec asks for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failed_revision: Option<String>,
+
+    /// Why it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<FailureStatus>,
+
+    /// The change that is on its way to the pods.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutStatus>,
+
     /// `spec.selector` in its text form, for the scale subresource.
     pub selector: String,
 
-    /// What holds now: `Ready`, `Reconciling`, `Stalled` and `ReplicaFailure`, each with a reason and a
-    /// sentence.
+    /// What holds now, each with a reason and a sentence: `Ready`, `Available`, `Progressing`, `RolledBack`,
+    /// `Reconciling`, `Stalled` and `ReplicaFailure`. The sentence of `Ready` tells what the group is doing and
+    /// what it waits for.
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
 }

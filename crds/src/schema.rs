@@ -99,6 +99,17 @@ fn label_selector_requirement() -> Value {
     })
 }
 
+/// A number of pods, or a percentage of `replicas`.
+pub(crate) fn int_or_percent(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "anyOf": [{ "type": "integer" }, { "type": "string" }],
+        "x-kubernetes-int-or-string": true,
+        "minimum": 0,
+        "maxLength": 10,
+        "pattern": "^[0-9]{1,9}%$",
+    })
+}
+
 /// The keys of node labels in `scaleDown.spread`.
 pub(crate) fn label_keys(_: &mut SchemaGenerator) -> Schema {
     json_schema!({

@@ -22,11 +22,13 @@ use mainstay_runtime::{
 };
 
 use crate::{
+    announce::Announcer,
     apply::{FIELD_MANAGER, Writer},
     metrics::Metrics,
     observe::Stores,
     pod::{LabelPool, Labelled, Pod, WatchedPod},
     reconcile::Replication,
+    revision::{self, Revision, WatchedRevision},
 };
 
 /// The value of the label `controller` of the loop's series.
@@ -55,7 +57,10 @@ pub async fn build(manager: &Manager) -> Controller {
         stores: stores.clone(),
         groups: groups.clone(),
         writer: pod_writer,
-        events: Events::start(manager.client.clone(), FIELD_MANAGER, &manager.identity),
+        announcer: Announcer {
+            events: Events::start(manager.client.clone(), FIELD_MANAGER, &manager.identity),
+            metrics: own_metrics.clone(),
+        },
         metrics,
         memory: parking_lot::Mutex::default(),
     });
@@ -76,6 +81,7 @@ pub async fn build(manager: &Manager) -> Controller {
             let _ = synced_groups.wait_until_ready().await;
             stores.pods.synced().await;
             stores.nodes.synced().await;
+            stores.revisions.synced().await;
         }
         .boxed(),
         run: reconcile::run(replication, groups, work, keys, bounds, manager.shutdown.clone()).boxed(),
@@ -129,6 +135,17 @@ impl Watches {
         let this = self.clone();
         tokio::spawn(async move { this.stores.nodes.follow(events, Into::into, |_| {}).await });
 
+        // Those of the built-in kinds are not ours to read.
+        let revisions = config.clone().labels(revision::LABEL);
+        let events = watcher(Api::<WatchedRevision>::all(client()), revisions).default_backoff();
+        let this = self.clone();
+        tokio::spawn(async move {
+            this.stores
+                .revisions
+                .follow(events, Revision::from, |change| this.revision_changed(&change))
+                .await;
+        });
+
         let events = watcher(Api::<MetadataOf<v1::ResourceQuota>>::all(client()), config).default_backoff();
         tokio::spawn(async move {
             let quotas = Index::<Labelled>::default();
@@ -169,6 +186,12 @@ impl Watches {
                 None => self.trigger_all(&pod.key.namespace, |group| selects(group, pod)),
             }
         }
+    }
+
+    /// A revision that somebody deletes is missed, one that comes may be what `spec.rollbackTo` names.
+    fn revision_changed(&self, change: &Change<'_, Revision>) {
+        let Some(revision) = change.new.or(change.old) else { return };
+        self.trigger_all(&revision.key.namespace, |group| group.uid().as_deref() == Some(&revision.owner));
     }
 
     /// Groups that wait after a refusal try again at once when a quota of their namespace changes.

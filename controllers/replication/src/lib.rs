@@ -4,6 +4,7 @@
 //! [`apply`] is the only writer of pods, [`status`] turns what was seen into conditions and counters, and
 //! [`reconcile`] is the pass that joins them.
 
+pub mod announce;
 pub mod apply;
 pub mod controller;
 pub mod metrics;
@@ -11,4 +12,6 @@ pub mod observe;
 pub mod plan;
 pub mod pod;
 pub mod reconcile;
+pub mod revision;
+pub mod rollout;
 pub mod status;

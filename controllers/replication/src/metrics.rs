@@ -1,9 +1,16 @@
 //! The controller's own series.
 
-use mainstay_runtime::metrics::{counters, gauges};
-use prometheus::{IntCounter, IntCounterVec, IntGauge, Registry};
+use mainstay_runtime::metrics::{counters, gauges, histograms};
+use prometheus::{HistogramVec, IntCounter, IntCounterVec, IntGauge, Registry};
 
-use crate::apply::{Applied, ApplyError};
+use crate::{
+    apply::{Applied, ApplyError},
+    rollout::News,
+};
+
+/// From a second to a day: a change may be one pod, or a canary that lasts overnight.
+const DURATIONS: [f64; 11] =
+    [1.0, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0, 4.0 * 3600.0, 24.0 * 3600.0];
 
 /// What the controller did to pods.
 #[derive(Debug, Clone)]
@@ -13,6 +20,11 @@ pub struct Metrics {
     adopted: IntCounter,
     released: IntCounter,
     failures: IntCounterVec,
+    started: IntCounter,
+    completed: IntCounter,
+    failed: IntCounterVec,
+    rolled_back: IntCounter,
+    duration: HistogramVec,
     /// How many groups there are.
     pub groups: IntGauge,
 }
@@ -29,7 +41,7 @@ impl Metrics {
             deleted: counters(
                 registry,
                 "mainstay_replication_pods_deleted_total",
-                "Pods deleted to scale down, by the rule that chose them.",
+                "Pods deleted, by the rule that chose them.",
                 &["reason"],
             ),
             adopted: counter("mainstay_replication_pods_adopted_total", "Orphans adopted."),
@@ -39,6 +51,25 @@ impl Metrics {
                 "mainstay_replication_write_failures_total",
                 "Failed writes by operation and reason.",
                 &["operation", "reason"],
+            ),
+            started: counter("mainstay_replication_rollouts_started_total", "Changes of a template begun."),
+            completed: counter("mainstay_replication_rollouts_completed_total", "Changes completed."),
+            failed: counters(
+                registry,
+                "mainstay_replication_rollouts_failed_total",
+                "Changes that have failed, by reason.",
+                &["reason"],
+            ),
+            rolled_back: counter(
+                "mainstay_replication_rollouts_rolled_back_total",
+                "Failed changes of which all pods are back at the revision before.",
+            ),
+            duration: histograms(
+                registry,
+                "mainstay_replication_rollout_duration_seconds",
+                "From the beginning of a change to its end, or from its failure to the end of the way back.",
+                DURATIONS.to_vec(),
+                &["outcome"],
             ),
             groups: gauges(registry, "mainstay_replication_groups", "ReplicaGroups.", &[])
                 .with_label_values::<&str>(&[]),
@@ -52,6 +83,25 @@ impl Metrics {
         self.released.inc_by(count(applied.released));
         for (_, why) in &applied.deleted {
             self.deleted.with_label_values(&[why.as_str()]).inc();
+        }
+    }
+
+    pub(crate) fn changed(&self, news: &News) {
+        let took = |outcome, took: std::time::Duration| {
+            self.duration.with_label_values(&[outcome]).observe(took.as_secs_f64());
+        };
+        match news {
+            News::Started => self.started.inc(),
+            News::StepReached { .. } => {}
+            News::Completed { took: time } => {
+                self.completed.inc();
+                took("Completed", *time);
+            }
+            News::Failed { reason, .. } => self.failed.with_label_values(&[reason.as_str()]).inc(),
+            News::RolledBack { took: time } => {
+                self.rolled_back.inc();
+                took("RolledBack", *time);
+            }
         }
     }
 

@@ -11,13 +11,15 @@ use kube::{
     ResourceExt,
     core::{Selector, SelectorExt},
 };
-use mainstay_crds::{NodePreference, PodReplacement, ReplicaGroup};
+use mainstay_crds::{NodePreference, PodReplacement, PodTemplate, ReplicaGroup};
 use mainstay_runtime::index::{Index, ObjectKey};
 use thiserror::Error;
 
 use crate::{
-    plan::{self, Claim, Domains, MAX_SPREAD_KEYS, Plan, Policy},
+    plan::{self, Claim, Domains, MAX_SPREAD_KEYS, Plan, Policy, Tally},
     pod::{Bucket, Labelled, Labels, Pod},
+    revision::{self, Revision},
+    rollout::{self, Decision, Settings, State},
 };
 
 /// The stores that a pass reads.
@@ -27,6 +29,8 @@ pub struct Stores {
     pub pods: Index<Pod>,
     /// All nodes.
     pub nodes: Index<Labelled>,
+    /// The ControllerRevisions of all groups.
+    pub revisions: Index<Revision>,
 }
 
 /// A group that cannot be planned.
@@ -49,11 +53,70 @@ pub struct Observed {
     pub uid: Arc<str>,
     /// The group's selector.
     pub selector: Selector,
-    /// What is wanted.
+    /// What is wanted, apart from the revisions.
     pub policy: Policy,
+    /// What is wanted of changes.
+    pub settings: Settings,
+    /// The revisions of the group.
+    pub revisions: Revisions,
     pods: Vec<Member>,
     nodes: HashMap<Arc<str>, Place>,
     spread: Vec<String>,
+}
+
+/// The templates that a group has and has had.
+#[derive(Debug)]
+pub struct Revisions {
+    /// The revision that the spec asks for.
+    pub wanted: Arc<str>,
+    /// The revision of the spec's template.
+    pub own: Arc<str>,
+    /// `spec.rollbackTo`, where it names no revision of the group.
+    pub unknown: Option<String>,
+    /// Those that are kept.
+    pub kept: Vec<Arc<Revision>>,
+}
+
+impl Revisions {
+    fn of(group: &ReplicaGroup, uid: &Arc<str>, stores: &Stores) -> Self {
+        let kept = stores.revisions.bucket(uid);
+        let own = revision::hash(&group.spec.template);
+        let named = group.spec.rollback_to.as_ref();
+        let found = named.and_then(|name| revision::hash_of(group, name));
+        let found = found.filter(|hash| *hash == own || template(&kept, hash).is_some());
+        Self {
+            unknown: named.filter(|_| found.is_none()).cloned(),
+            wanted: found.unwrap_or_else(|| Arc::clone(&own)),
+            own,
+            kept,
+        }
+    }
+
+    /// The template of a revision, unless it is that of the spec.
+    pub fn template(&self, hash: &str) -> Option<&Arc<PodTemplate>> {
+        template(&self.kept, hash)
+    }
+
+    fn is_known(&self, hash: &str) -> bool {
+        *hash == *self.own || self.template(hash).is_some()
+    }
+}
+
+fn template<'a>(kept: &'a [Arc<Revision>], hash: &str) -> Option<&'a Arc<PodTemplate>> {
+    kept.iter().find(|revision| &*revision.hash == hash)?.template.as_ref()
+}
+
+/// What a group's change and its pods need now.
+#[derive(Debug)]
+pub struct Assessment {
+    /// Which revisions are wanted.
+    pub decision: Decision,
+    /// What that means for the pods.
+    pub plan: Plan,
+    /// Active pods of the revision that the spec asks for.
+    pub updated: usize,
+    /// The pods of the revision that the group is on its way to.
+    pub target: Tally,
 }
 
 /// A pod that the group controls or may adopt.
@@ -109,6 +172,8 @@ impl Observed {
         }
         Ok(Self {
             key,
+            revisions: Revisions::of(group, &uid, stores),
+            settings: Settings::of(group),
             uid,
             selector,
             policy,
@@ -118,10 +183,30 @@ impl Observed {
         })
     }
 
-    /// What the group needs now.
-    pub fn plan(&self, now: Timestamp) -> Plan {
+    /// What the group needs now, given what is remembered of it.
+    pub fn assess(&self, state: &State, now: Timestamp) -> Assessment {
         let pods: Vec<_> = self.pods.iter().map(|member| self.view(member)).collect();
-        plan::plan(&self.policy, &pods, now)
+        let tallies = plan::tally(&pods, self.policy.min_ready, now);
+        let mut state = state.clone();
+        // To a revision whose template is lost nothing leads back.
+        state.current.take_if(|current| !self.revisions.is_known(current));
+        let second = Timestamp::from_second(now.as_second()).unwrap_or(now);
+        let decision = rollout::decide(&self.settings, &self.wanted(&state), &state, &tallies, second);
+        let policy = Policy {
+            strategy: self.settings.strategy,
+            shares: decision.shares.clone(),
+            ..self.policy.clone()
+        };
+        let plan = plan::plan(&policy, &pods, now);
+        let updated = tallies.get(&*decision.wanted).map_or(0, |tally| tally.active);
+        let target = tallies.get(&*decision.target).copied().unwrap_or_default();
+        Assessment { decision, plan, updated, target }
+    }
+
+    /// A group that is told to follow a revision that does not exist stays where it is.
+    fn wanted(&self, state: &State) -> Arc<str> {
+        let current = state.current.as_ref().filter(|_| self.revisions.unknown.is_some());
+        Arc::clone(current.unwrap_or(&self.revisions.wanted))
     }
 
     /// The pod that a plan names by its index.
@@ -136,6 +221,9 @@ impl Observed {
 
     fn view<'a>(&'a self, member: &'a Member) -> plan::Pod<'a> {
         let Member { pod, claim, fully_labeled } = member;
+        let revision = pod.labels.get(revision::LABEL).map(String::as_str);
+        // An orphan without a revision is given this one when it is adopted.
+        let adopted = (*claim == Claim::OrphanMatching).then_some(&*self.revisions.wanted);
         plan::Pod {
             name: &pod.key.name,
             uid: &pod.uid,
@@ -150,6 +238,9 @@ impl Observed {
             restarts: pod.restarts,
             sidecar_restarts: pod.sidecar_restarts,
             fully_labeled: *fully_labeled,
+            revision: revision.or(adopted).unwrap_or_default(),
+            crashes: pod.crashes,
+            trouble: pod.trouble,
         }
     }
 
@@ -212,5 +303,6 @@ fn policy(group: &ReplicaGroup) -> Policy {
         },
         condemned: spec.scale_down.pods_to_delete.iter().cloned().collect(),
         deleting: group.metadata.deletion_timestamp.is_some(),
+        ..Policy::default()
     }
 }

@@ -17,7 +17,7 @@ use mainstay_runtime::{
 };
 use serde::Deserialize;
 
-use crate::plan::Phase;
+use crate::plan::{Cause, Phase, Trouble};
 
 /// The annotation by which a user says which pods should go first
 /// (<https://kubernetes.io/docs/concepts/workloads/controllers/replicaset/#pod-deletion-cost>).
@@ -64,6 +64,7 @@ struct WatchedStatus {
 struct Condition {
     r#type: String,
     status: String,
+    reason: Option<String>,
     last_transition_time: Option<Time>,
 }
 
@@ -78,7 +79,13 @@ struct ContainerStatus {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 struct ContainerState {
+    waiting: Option<Waiting>,
     terminated: Option<Terminated>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct Waiting {
+    reason: Option<String>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -127,6 +134,10 @@ pub struct Pod {
     pub restarts: i32,
     /// The most restarts of any sidecar.
     pub sidecar_restarts: i32,
+    /// The most restarts of any container, those that run at the start included.
+    pub crashes: i32,
+    /// What keeps it from becoming ready.
+    pub trouble: Option<Trouble>,
 }
 
 /// The sets in which passes ask for pods.
@@ -225,6 +236,8 @@ impl Pod {
             deletion_cost: cost.and_then(|cost| cost.parse().ok()).unwrap_or_default(),
             restarts,
             sidecar_restarts,
+            crashes: status.containers().map(|container| container.restart_count).max().unwrap_or_default(),
+            trouble: trouble(&status, created),
             labels: pool.share(metadata.labels.unwrap_or_default()),
         }
     }
@@ -257,6 +270,43 @@ fn last_change(status: &WatchedStatus) -> Option<Timestamp> {
     let ends = status.container_statuses.iter().filter_map(|container| container.state.terminated.as_ref());
     let ends = ends.filter_map(|terminated| terminated.finished_at.as_ref());
     conditions.chain(ends).map(|time| time.0).max()
+}
+
+impl WatchedStatus {
+    fn containers(&self) -> impl Iterator<Item = &ContainerStatus> {
+        self.container_statuses.iter().chain(&self.init_container_statuses)
+    }
+}
+
+/// What keeps a pod from becoming ready, as far as waiting alone does not help. The kubelet gives no time for what a
+/// container waits for; it began to try when the pod was scheduled.
+fn trouble(status: &WatchedStatus, created: Timestamp) -> Option<Trouble> {
+    let scheduled = status.conditions.iter().find(|condition| condition.r#type == "PodScheduled");
+    let since =
+        scheduled.and_then(|condition| condition.last_transition_time.as_ref()).map_or(created, |at| at.0);
+    let refused = scheduled.filter(|condition| condition.status == "False");
+    if refused.is_some_and(|condition| condition.reason.as_deref() == Some("Unschedulable")) {
+        return Some(Trouble { cause: Cause::Unschedulable, since });
+    }
+    let waiting =
+        status.containers().filter_map(|container| container.state.waiting.as_ref()?.reason.as_deref());
+    let cause = waiting.filter_map(cause).next()?;
+    Some(Trouble { cause, since })
+}
+
+/// The kubelet's reasons (pkg/kubelet/images/types.go, pkg/kubelet/kuberuntime/kuberuntime_container.go).
+fn cause(reason: &str) -> Option<Cause> {
+    match reason {
+        "ErrImagePull"
+        | "ImagePullBackOff"
+        | "InvalidImageName"
+        | "ErrImageNeverPull"
+        | "ImageInspectError"
+        | "RegistryUnavailable"
+        | "SignatureValidationFailed" => Some(Cause::Image),
+        "CreateContainerConfigError" | "CreateContainerError" | "PreCreateHookError" => Some(Cause::Config),
+        _ => None,
+    }
 }
 
 /// The most restarts of any container, and of any sidecar: an init container with `restartPolicy: Always`.
@@ -373,6 +423,36 @@ mod tests {
         }));
         assert_eq!(pod.failed_at, "2026-01-01T00:01:00Z".parse().ok());
         assert_eq!(pod.buckets(), [Bucket::Orphans("ns".into())]);
+    }
+
+    #[test]
+    fn trouble_tells_what_and_since_when() {
+        let pod = |status: serde_json::Value| {
+            pod(json!({
+                "metadata": {"name": "a", "namespace": "ns", "uid": "u", "creationTimestamp": "2026-01-01T00:00:00Z"},
+                "status": status
+            }))
+        };
+        let scheduled = |status: &str, reason: &str| {
+            json!([{"type": "PodScheduled", "status": status, "reason": reason,
+                    "lastTransitionTime": "2026-01-01T00:00:03Z"}])
+        };
+        let waiting = |reason: &str| json!([{"name": "c", "restartCount": 7, "state": {"waiting": {"reason": reason}}}]);
+        let since = "2026-01-01T00:00:03Z".parse().unwrap();
+        let unschedulable = pod(json!({"conditions": scheduled("False", "Unschedulable")}));
+        assert_eq!(unschedulable.trouble, Some(Trouble { cause: Cause::Unschedulable, since }));
+        for (reason, cause) in [
+            ("ImagePullBackOff", Some(Cause::Image)),
+            ("CreateContainerConfigError", Some(Cause::Config)),
+            ("ContainerCreating", None),
+            ("CrashLoopBackOff", None),
+        ] {
+            for statuses in ["containerStatuses", "initContainerStatuses"] {
+                let pod = pod(json!({"conditions": scheduled("True", ""), statuses: waiting(reason)}));
+                assert_eq!(pod.trouble, cause.map(|cause| Trouble { cause, since }), "{reason}");
+                assert_eq!(pod.crashes, 7);
+            }
+        }
     }
 
     #[test]

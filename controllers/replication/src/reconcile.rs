@@ -11,7 +11,6 @@ use kube::{
 use mainstay_crds::{ReplicaGroup, ReplicaGroupStatus};
 use mainstay_runtime::{
     backoff::Growth,
-    events::{Events, Kind},
     failure::RequestError,
     index::ObjectKey,
     metrics::LoopMetrics,
@@ -23,9 +22,11 @@ use thiserror::Error;
 use tokio::time::Instant;
 
 use crate::{
-    apply::{Applied, ApplyError, FIELD_MANAGER, Writer, in_time},
-    observe::{Observed, Stores},
-    plan::{Plan, Why},
+    announce::Announcer,
+    apply::{Applied, ApplyError, FIELD_MANAGER, Leave, Writer, in_time},
+    observe::{Assessment, Observed, Stores},
+    plan::Why,
+    rollout::State,
     status::{self, Failure},
 };
 
@@ -40,6 +41,8 @@ const CATCH_UP: Growth = Growth { first: Duration::from_millis(200), cap: Durati
 /// For how long a group rests after a pass, a pod. A pass looks at all of the group's pods, and thousands of them
 /// that become ready one by one are worth fewer looks than ten.
 const PACE_A_POD: Duration = Duration::from_micros(100);
+/// When an eviction that a PodDisruptionBudget refused is tried again.
+const BLOCKED: Duration = Duration::from_secs(5);
 /// No group rests for longer.
 const SLOWEST_PACE: Duration = Duration::from_secs(1);
 
@@ -85,8 +88,8 @@ pub struct Replication {
     pub groups: Store<ReplicaGroup>,
     /// What passes write with.
     pub writer: Writer,
-    /// Where events go.
-    pub events: Events,
+    /// Tells people and Prometheus.
+    pub announcer: Announcer,
     /// The loop's series.
     pub metrics: LoopMetrics,
     /// What is remembered of each group; a restart may lose it.
@@ -102,6 +105,8 @@ pub struct Memory {
     written: Option<(ReplicaGroupStatus, Instant)>,
     /// How often in a row the stores were found behind the server.
     stale: u32,
+    /// What a PodDisruptionBudget said when it refused an eviction, and when.
+    blocked: Option<(String, Instant)>,
 }
 
 impl Reconciler for Replication {
@@ -121,18 +126,21 @@ impl Reconciler for Replication {
             }
         };
         let now = Timestamp::now();
-        let plan = observed.plan(now);
-        if plan.is_empty() {
+        let mut assessed = self.assess(&group, &observed, now);
+        let paused = self.without_blocked(&observed.key, &mut assessed);
+        if held.is_none() {
+            self.keep_revisions(&group, &observed, &assessed).await?;
+        }
+        if assessed.plan.is_empty() {
             self.remember(&observed.key, None);
-            return self.report_on(&group, &observed, &plan, now).await;
         }
-        if held.is_some() {
-            let reported = self.report_on(&group, &observed, &plan, now).await?;
-            return Ok([held, reported].into_iter().flatten().min());
+        if assessed.plan.is_empty() || held.is_some() {
+            let reported = self.report_on(&group, &observed, &assessed, now).await?;
+            return Ok([held, paused, reported].into_iter().flatten().min());
         }
-        let written = self.write(&group, &observed, &plan).await;
+        let written = self.write(&group, &observed, &assessed, now).await;
         let reported = self.observe_and_report(&group).await;
-        Ok([written?, reported?].into_iter().flatten().min())
+        Ok([written?, paused, reported?].into_iter().flatten().min())
     }
 
     fn pace(&self, group: &ReplicaGroup) -> Duration {
@@ -148,27 +156,83 @@ impl Replication {
         self.memory.lock().remove(key);
     }
 
+    fn assess(&self, group: &ReplicaGroup, observed: &Observed, now: Timestamp) -> Assessment {
+        observed.assess(&self.state(group), now)
+    }
+
+    /// What is remembered of the group's revisions: the store may not show yet what was written last.
+    fn state(&self, group: &ReplicaGroup) -> State {
+        let memory = self.memory.lock();
+        let written = memory.get(&ObjectKey::of(group)).and_then(|memory| Some(&memory.written.as_ref()?.0));
+        written.or(group.status.as_ref()).map(|status| State::read(group, status)).unwrap_or_default()
+    }
+
+    /// Takes out of the plan what a PodDisruptionBudget has just refused. Returns when it is tried again.
+    fn without_blocked(&self, key: &ObjectKey, assessed: &mut Assessment) -> Option<Duration> {
+        let mut memory = self.memory.lock();
+        let memory = memory.entry(key.clone()).or_default();
+        let exchanges =
+            |assessed: &Assessment| assessed.plan.delete.iter().any(|victim| victim.why == Why::Outdated);
+        if !exchanges(assessed) {
+            memory.blocked = None;
+            return None;
+        }
+        let since = memory.blocked.as_ref()?.1;
+        let left = BLOCKED.checked_sub(since.elapsed()).filter(|left| !left.is_zero())?;
+        assessed.plan.delete.retain(|victim| victim.why != Why::Outdated);
+        Some(left)
+    }
+
+    /// Keeps the template as a revision, and no more of the old ones than the spec asks for.
+    async fn keep_revisions(
+        &self,
+        group: &ReplicaGroup,
+        observed: &Observed,
+        assessed: &Assessment,
+    ) -> Result<(), PassFailure> {
+        let kept = match self.writer.keep_revision(group, observed).await {
+            Ok(()) => self.writer.prune_revisions(group, observed, &assessed.decision.state).await,
+            failed => failed,
+        };
+        match kept {
+            Err(error) if matches!(error.request(), RequestError::NamespaceTerminating(_)) => Ok(()),
+            Err(error) => {
+                self.remember(&observed.key, Some((group.metadata.generation, Failure::from(&error))));
+                self.observe_and_report(group).await?;
+                Err(error.into())
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
     /// Carries the plan out, with the status following on the way. Returns when to look again.
     async fn write(
         &self,
         group: &ReplicaGroup,
         observed: &Observed,
-        plan: &Plan,
+        assessed: &Assessment,
+        now: Timestamp,
     ) -> Result<Option<Duration>, PassFailure> {
         let outcome = match self.writer.may_write(group, observed).await {
-            Ok(true) => {
+            Ok(Leave::Granted) => {
+                // Decided first, done after: a successor must not decide otherwise than pods were changed for.
+                if !assessed.decision.state.decides_as(&self.state(group)) {
+                    self.report_on(group, observed, assessed, now).await?;
+                }
                 let applied = tokio::select! {
-                    applied = self.writer.apply(group, observed, plan) => applied,
+                    applied = self.writer.apply(group, observed, &assessed.plan) => applied,
                     () = self.report_progress(group) => unreachable!("reporting goes on until the writes end"),
                 };
-                self.announce(group, &applied);
+                self.announcer.applied(group, &applied);
+                let blocked = self.note_blocked(&observed.key, &applied);
                 let due = self.catch_up(&observed.key, applied.stale);
-                applied.error.map_or(Ok(due), Err)
+                applied.error.map_or(Ok([due, blocked].into_iter().flatten().min()), Err)
             }
-            Ok(false) => {
+            Ok(Leave::GateClosed) => {
                 self.metrics.stale_skips.inc();
                 return Ok(Some(RECHECK));
             }
+            Ok(Leave::Behind) => Ok(self.catch_up(&observed.key, true)),
             Err(error) => Err(error),
         };
         match outcome {
@@ -185,6 +249,14 @@ impl Replication {
                 Err(error.into())
             }
         }
+    }
+
+    fn note_blocked(&self, key: &ObjectKey, applied: &Applied) -> Option<Duration> {
+        let blocked = applied.blocked.clone();
+        let due = blocked.is_some().then_some(BLOCKED);
+        self.memory.lock().entry(key.clone()).or_default().blocked =
+            blocked.map(|text| (text, Instant::now()));
+        due
     }
 
     /// When to look again after a pass that did or did not find the stores behind the server.
@@ -212,7 +284,7 @@ impl Replication {
         let Some(group) = group else { return Ok(None) };
         let Ok(observed) = Observed::gather(&group, &self.stores) else { return Ok(None) };
         let now = Timestamp::now();
-        self.report_on(&group, &observed, &observed.plan(now), now).await
+        self.report_on(&group, &observed, &self.assess(&group, &observed, now), now).await
     }
 
     /// Reports what was observed. Returns when time alone changes the report or the plan.
@@ -220,15 +292,30 @@ impl Replication {
         &self,
         group: &ReplicaGroup,
         observed: &Observed,
-        plan: &Plan,
+        assessed: &Assessment,
         now: Timestamp,
     ) -> Result<Option<Duration>, PassFailure> {
-        let failure = self.memory.lock().get(&observed.key).and_then(|memory| memory.failure.clone());
-        let failure = failure.filter(|(generation, _)| *generation == group.metadata.generation);
-        let failure = failure.map(|(_, failure)| failure);
-        let status = status::observed(group, observed, plan, failure.as_ref(), now);
-        let due = self.report(group, status).await?;
-        Ok([due, plan.recheck_in].into_iter().flatten().min())
+        let (failure, blocked) = {
+            let memory = self.memory.lock();
+            let memory = memory.get(&observed.key);
+            let failure = memory.and_then(|memory| memory.failure.clone());
+            let failure = failure.filter(|(generation, _)| *generation == group.metadata.generation);
+            let blocked = memory.and_then(|memory| Some(memory.blocked.as_ref()?.0.clone()));
+            (failure.map(|(_, failure)| failure), blocked)
+        };
+        let seen = status::Seen {
+            group,
+            observed,
+            assessed,
+            failure: failure.as_ref(),
+            blocked: blocked.as_deref(),
+        };
+        let changed = !assessed.decision.state.decides_as(&self.state(group));
+        let due = self.report(group, status::observed(&seen, now)).await?;
+        if changed && assessed.decision.state.decides_as(&self.state(group)) {
+            self.announcer.news(group, &assessed.decision);
+        }
+        Ok([due, assessed.plan.recheck_in, assessed.decision.due].into_iter().flatten().min())
     }
 
     /// Writes the status if it differs from the one that stands. While only counters move it follows at
@@ -243,17 +330,22 @@ impl Replication {
         if standing == Some(&status) {
             return Ok(None);
         }
+        let first = self.memory.lock().get(&key).is_none_or(|memory| memory.written.is_none());
         if let Some((last, at)) = &self.memory.lock().entry(key.clone()).or_default().written {
             let wait = STATUS_PACE.checked_sub(at.elapsed()).filter(|wait| !wait.is_zero());
             if *last == status && wait.is_some() {
                 // The store has yet to show what was written.
                 return Ok(wait);
             }
-            if !status::is_urgent(last, &status) && wait.is_some() {
+            if !status::is_urgent(group, last, &status) && wait.is_some() {
                 return Ok(wait);
             }
         }
-        self.write_status(group, &status).await.map_err(PassFailure::Status)?;
+        match self.write_status(group, &status, first).await {
+            // The store is behind, and with it what was decided.
+            Err(RequestError::Conflict(_)) => return Ok(Some(CATCH_UP.first)),
+            written => written.map_err(PassFailure::Status)?,
+        }
         self.memory.lock().entry(key).or_default().written = Some((status, Instant::now()));
         Ok(None)
     }
@@ -262,20 +354,26 @@ impl Replication {
         &self,
         group: &ReplicaGroup,
         status: &ReplicaGroupStatus,
+        first: bool,
     ) -> Result<(), RequestError> {
         let groups: Api<ReplicaGroup> =
             Api::namespaced(self.client.clone(), &group.namespace().unwrap_or_default());
         // The UID keeps the status from being written to a later group of the same name.
-        let patch = json!({
+        let mut patch = json!({
             "apiVersion": ReplicaGroup::api_version(&()),
             "kind": ReplicaGroup::kind(&()),
             "metadata": {"name": group.name_any(), "uid": group.metadata.uid},
             "status": status,
         });
+        if first {
+            // What a predecessor has remembered must have been seen before it is written over.
+            patch["metadata"]["resourceVersion"] = json!(group.metadata.resource_version);
+        }
         let params = PatchParams::apply(FIELD_MANAGER).force();
         let (name, patch) = (group.name_any(), Patch::Apply(patch));
         match in_time(groups.patch_status(&name, &params, &patch)).await {
-            Ok(_) | Err(RequestError::NotFound(_) | RequestError::Conflict(_)) => Ok(()),
+            Err(RequestError::Conflict(_)) if !first => Ok(()),
+            Ok(_) | Err(RequestError::NotFound(_)) => Ok(()),
             Err(error) => Err(error),
         }
     }
@@ -283,50 +381,4 @@ impl Replication {
     fn remember(&self, key: &ObjectKey, failure: Option<(Option<i64>, Failure)>) {
         self.memory.lock().entry(key.clone()).or_default().failure = failure;
     }
-
-    /// One event a kind of write, however many pods it was about.
-    fn announce(&self, group: &ReplicaGroup, applied: &Applied) {
-        let Applied { adopted, released, created, deleted, stale, error: _ } = applied;
-        tracing::info!(adopted, released, created, deleted = deleted.len(), stale, "carried out a plan");
-        let regarding = || group.object_ref(&());
-        let say = |kind, reason, action: &str, note: String| {
-            self.events.publish(regarding(), kind, reason, action, &note);
-        };
-        if *adopted > 0 {
-            say(Kind::Normal, "PodsAdopted", "Adopt", format!("adopted {}", pods(*adopted)));
-        }
-        if *released > 0 {
-            say(Kind::Normal, "PodsReleased", "Release", format!("released {}", pods(*released)));
-        }
-        if *created > 0 {
-            say(Kind::Normal, "PodsCreated", "Create", format!("created {}", pods(*created)));
-        }
-        if !deleted.is_empty() {
-            say(Kind::Normal, "PodsDeleted", "Delete", deleted_note(deleted));
-        }
-        match &applied.error {
-            Some(error @ ApplyError::Create(request))
-                if !matches!(request, RequestError::NamespaceTerminating(_)) =>
-            {
-                say(Kind::Warning, "FailedCreate", "Create", error.to_string());
-            }
-            Some(error @ ApplyError::Delete { .. }) => {
-                say(Kind::Warning, "FailedDelete", "Delete", error.to_string())
-            }
-            _ => {}
-        }
-    }
-}
-
-fn deleted_note(deleted: &[(Arc<str>, Why)]) -> String {
-    const SHOWN: usize = 10;
-    let shown = deleted.iter().take(SHOWN).map(|(pod, why)| format!("{pod} ({why})"));
-    let names = shown.collect::<Vec<_>>().join(", ");
-    let more = deleted.len().saturating_sub(SHOWN);
-    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    format!("deleted {}: {names}{more}", pods(deleted.len()))
-}
-
-fn pods(count: usize) -> String {
-    format!("{count} pod{}", if count == 1 { "" } else { "s" })
 }

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::ResourceExt;
 use mainstay_crds::{ReplicaGroup, ReplicaGroupStatus};
 use mainstay_runtime::{
     conditions::{Verdict, merge},
@@ -10,9 +11,13 @@ use mainstay_runtime::{
 
 use crate::{
     apply::ApplyError,
-    observe::{ObserveError, Observed},
-    plan::{Counts, Plan, Wait},
+    observe::{Assessment, ObserveError, Observed},
+    plan::{Counts, Wait},
+    revision,
+    rollout::State,
 };
+
+mod change;
 
 /// A failure as conditions show it, for as long as it is not overcome.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +38,7 @@ impl From<&ApplyError> for Failure {
             ApplyError::Create(request) => (create_reason(request), Some("FailedCreate")),
             ApplyError::Delete { .. } => ("DeleteFailed", Some("FailedDelete")),
             ApplyError::Adopt { .. } | ApplyError::Release { .. } => ("AdoptFailed", None),
+            ApplyError::Revision(_) => ("RevisionFailed", None),
             ApplyError::Read(_) => ("ReadFailed", None),
         };
         let advice = match (error, error.request()) {
@@ -56,6 +62,16 @@ impl From<&ObserveError> for Failure {
     }
 }
 
+impl Failure {
+    fn unknown_revision(name: &str) -> Self {
+        let message = format!(
+            "spec.rollbackTo names {name}, which is no revision of this group, so nothing is exchanged: name one of \
+             `kubectl get controllerrevisions`, or remove the field"
+        );
+        Self { reason: "UnknownRevision", replica_failure: None, stalled: true, message }
+    }
+}
+
 fn create_reason(request: &RequestError) -> &'static str {
     match request {
         RequestError::QuotaExceeded(_) => "QuotaExceeded",
@@ -65,40 +81,61 @@ fn create_reason(request: &RequestError) -> &'static str {
     }
 }
 
+/// What a pass saw of a group.
+pub struct Seen<'a> {
+    /// The group.
+    pub group: &'a ReplicaGroup,
+    /// Its pods.
+    pub observed: &'a Observed,
+    /// What they need.
+    pub assessed: &'a Assessment,
+    /// What went wrong last.
+    pub failure: Option<&'a Failure>,
+    /// What a PodDisruptionBudget said when it refused an eviction.
+    pub blocked: Option<&'a str>,
+}
+
 /// The status of a group whose pods were observed.
-pub fn observed(
-    group: &ReplicaGroup,
-    observed: &Observed,
-    plan: &Plan,
-    failure: Option<&Failure>,
-    now: Timestamp,
-) -> ReplicaGroupStatus {
-    let Counts { active, ready, available, terminating, fully_labeled } = plan.counts;
-    let readiness = readiness(group, observed.policy.replicas, plan, failure);
-    ReplicaGroupStatus {
+pub fn observed(seen: &Seen<'_>, now: Timestamp) -> ReplicaGroupStatus {
+    let Seen { group, observed, assessed, .. } = *seen;
+    let Counts { active, ready, available, terminating, fully_labeled } = assessed.plan.counts;
+    let unknown = observed.revisions.unknown.as_ref().map(|name| Failure::unknown_revision(name));
+    let lasting = seen.failure.cloned().or(unknown).or_else(|| change::lasting_failure(seen));
+    let failure = lasting.as_ref();
+    let mut verdicts = verdicts(readiness(seen, failure), failure);
+    verdicts.extend(change::verdicts(seen));
+    let mut status = ReplicaGroupStatus {
         observed_generation: group.metadata.generation.unwrap_or_default(),
         replicas: number(active),
         ready_replicas: number(ready),
         available_replicas: number(available),
         terminating_replicas: number(terminating),
         fully_labeled_replicas: number(fully_labeled),
+        updated_replicas: number(assessed.updated),
+        update_revision: Some(revision::name(&group.name_any(), &assessed.decision.wanted)),
         selector: observed.selector.to_string(),
-        conditions: conditions(group, readiness, failure, now),
-    }
+        conditions: conditions(group, verdicts, now),
+        ..ReplicaGroupStatus::default()
+    };
+    assessed.decision.state.write(group, &mut status);
+    status
 }
 
 /// The status of a group that cannot be planned: its counters stay as they were.
 pub fn unusable(group: &ReplicaGroup, failure: &Failure, now: Timestamp) -> ReplicaGroupStatus {
-    let readiness = (false, failure.reason, failure.message.clone());
+    let verdicts = verdicts((false, failure.reason, failure.message.clone()), Some(failure));
     ReplicaGroupStatus {
         observed_generation: group.metadata.generation.unwrap_or_default(),
-        conditions: conditions(group, readiness, Some(failure), now),
+        conditions: conditions(group, verdicts, now),
         ..group.status.clone().unwrap_or_default()
     }
 }
 
 /// Whether two statuses differ in more than counters and sentences, so that nobody should wait to see the new one.
-pub fn is_urgent(old: &ReplicaGroupStatus, new: &ReplicaGroupStatus) -> bool {
+pub fn is_urgent(group: &ReplicaGroup, old: &ReplicaGroupStatus, new: &ReplicaGroupStatus) -> bool {
+    if !State::read(group, old).decides_as(&State::read(group, new)) {
+        return true;
+    }
     let heads = |status: &ReplicaGroupStatus| -> Vec<(String, String, String)> {
         let head = |condition: &Condition| {
             (condition.type_.clone(), condition.status.clone(), condition.reason.clone())
@@ -112,16 +149,19 @@ fn number(count: usize) -> i32 {
     i32::try_from(count).unwrap_or(i32::MAX)
 }
 
-fn conditions(
-    group: &ReplicaGroup,
+fn conditions(group: &ReplicaGroup, verdicts: Vec<Verdict>, now: Timestamp) -> Vec<Condition> {
+    let standing = group.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    merge(verdicts, standing, group.metadata.generation, now)
+}
+
+fn verdicts(
     (ready, reason, message): (bool, &'static str, String),
     failure: Option<&Failure>,
-    now: Timestamp,
-) -> Vec<Condition> {
+) -> Vec<Verdict> {
     let stalled = failure.filter(|failure| failure.stalled);
     let refused = failure.and_then(|failure| Some((failure.replica_failure?, failure.message.clone())));
     let none = |kind| Verdict { kind, status: false, reason: "None", message: String::new() };
-    let verdicts = vec![
+    vec![
         Verdict { kind: "Ready", status: ready, reason, message: message.clone() },
         Verdict { kind: "Reconciling", status: !ready && stalled.is_none(), reason, message },
         stalled.map_or(none("Stalled"), |failure| Verdict {
@@ -136,20 +176,14 @@ fn conditions(
             reason,
             message,
         }),
-    ];
-    let standing = group.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-    merge(verdicts, standing, group.metadata.generation, now)
+    ]
 }
 
 /// Status, reason and message of `Ready`: the first thing that keeps the group from what is wanted.
-fn readiness(
-    group: &ReplicaGroup,
-    wanted: usize,
-    plan: &Plan,
-    failure: Option<&Failure>,
-) -> (bool, &'static str, String) {
+fn readiness(seen: &Seen<'_>, failure: Option<&Failure>) -> (bool, &'static str, String) {
+    let (plan, wanted) = (&seen.assessed.plan, seen.observed.policy.replicas);
     let Counts { active, ready, available, terminating, .. } = plan.counts;
-    if group.metadata.deletion_timestamp.is_some() {
+    if seen.group.metadata.deletion_timestamp.is_some() {
         return (false, "Deleting", format!("the group is being deleted; {active} pods are left"));
     }
     if let Some(failure) = failure {
@@ -164,13 +198,21 @@ fn readiness(
             );
             return (false, "CreateBackoff", message);
         }
-        Some(Wait::Terminating(waiting)) if plan.create == 0 => {
+        Some(Wait::Terminating(waiting)) if plan.create.is_empty() => {
             let message = format!(
                 "{active} of {wanted} pods exist; {waiting} replacements wait for {terminating} terminating pods to end"
             );
             return (false, "WaitingForTermination", message);
         }
+        Some(Wait::OldPods(waiting)) => {
+            let message =
+                format!("{waiting} pods of other revisions have not ended yet; new ones are made after that");
+            return (false, "WaitingForTermination", message);
+        }
         _ => {}
+    }
+    if let Some(verdict) = change::readiness(seen) {
+        return verdict;
     }
     if active < wanted {
         (false, "ScalingUp", format!("{active} of {wanted} pods exist"))
@@ -182,7 +224,11 @@ fn readiness(
         let message = format!("{available} of {wanted} pods have been ready for spec.minReadySeconds");
         (false, "PodsNotAvailable", message)
     } else {
-        (true, "AllAvailable", format!("{available} of {wanted} pods are available"))
+        (
+            true,
+            "AllAvailable",
+            format!("{available} of {wanted} pods are available{}", change::addition(seen)),
+        )
     }
 }
 

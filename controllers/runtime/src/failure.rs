@@ -37,6 +37,9 @@ pub enum RequestError {
         /// How long the server asked to wait.
         retry_after: Option<Duration>,
     },
+    /// An eviction would leave fewer pods than a PodDisruptionBudget asks for.
+    #[error("{0}")]
+    DisruptionBudget(String),
     /// The server answered with an error of its own.
     #[error("{0}")]
     Server(String),
@@ -57,6 +60,7 @@ impl RequestError {
             Self::AlreadyExists(_) => "AlreadyExists",
             Self::Conflict(_) => "Conflict",
             Self::TooManyRequests { .. } => "TooManyRequests",
+            Self::DisruptionBudget(_) => "DisruptionBudget",
             Self::Server(_) => "ServerError",
             Self::NoAnswer(_) => "NoAnswer",
         }
@@ -104,6 +108,7 @@ impl From<Status> for RequestError {
             (404, _) => Self::NotFound(message),
             (409, "AlreadyExists") => Self::AlreadyExists(message),
             (409, _) => Self::Conflict(message),
+            (429, _) if has_cause("DisruptionBudget") => Self::DisruptionBudget(message),
             (429, _) => Self::TooManyRequests {
                 message,
                 retry_after: retry_after.map(|seconds| Duration::from_secs(seconds.into())),

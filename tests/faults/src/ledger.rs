@@ -4,6 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use http::Method;
 use mainstay_crds::ReplicaGroup;
+use mainstay_replication::{
+    plan::Strategy,
+    revision::{LABEL, hash},
+    rollout::Settings,
+};
 use serde_json::Value;
 
 use crate::{
@@ -35,6 +40,18 @@ pub struct Ledger {
     late: u32,
     /// The generations at which the server refused a group's pods.
     refused: BTreeSet<(String, i64)>,
+}
+
+/// By how many pods a group may be too large or too small while it has pods of another revision than it should.
+fn slack(group: &ReplicaGroup, server: &Server) -> (usize, usize) {
+    let own = server.all(Kind::Pod).filter(|pod| controller(pod) == group.metadata.uid.as_deref());
+    let mut revisions: BTreeSet<_> =
+        own.filter_map(|pod| pod["metadata"]["labels"][LABEL].as_str().map(str::to_owned)).collect();
+    revisions.insert(hash(&group.spec.template).to_string());
+    match Settings::of(group).strategy {
+        Strategy::Rolling { surge, unavailable } if revisions.len() > 1 => (surge, unavailable),
+        _ => (0, 0),
+    }
 }
 
 impl Ledger {
@@ -130,7 +147,9 @@ impl Ledger {
         let known = seen.spec.replicas.max(planned.spec.replicas);
         let wanted = live.map_or(0, |live| live.spec.replicas).max(known);
         let wanted = usize::try_from(wanted).unwrap_or_default();
-        self.require(active <= wanted, || format!("double: {active} active pods of {wanted} wanted"));
+        let (surge, _) = slack(seen, server);
+        let most = wanted + surge;
+        self.require(active <= most, || format!("double: {active} active pods, at most {most}"));
     }
 
     fn check_delete(
@@ -148,7 +167,9 @@ impl Ledger {
         let wanted = live.map_or(0, |live| live.spec.replicas).min(confirmed.unwrap_or_default());
         let wanted = usize::try_from(wanted).unwrap_or_default();
         let active = server.active(seen).count();
-        self.require(active >= wanted, || format!("below: {active} active pods of {wanted} wanted"));
+        let (_, unavailable) = slack(seen, server);
+        let least = wanted.saturating_sub(unavailable);
+        self.require(active >= least, || format!("below: {active} active pods, at least {least}"));
     }
 
     fn check_patch(&mut self, seen: &ReplicaGroup, before: &Value, after: &Value) {

@@ -15,11 +15,13 @@ use kube::{
 };
 use mainstay_crds::ReplicaGroup;
 use mainstay_replication::{
+    announce::Announcer,
     apply::Writer,
     metrics::Metrics,
     observe::Stores,
     pod::{LabelPool, Pod, WatchedPod},
     reconcile::{PassFailure, Replication},
+    revision::{Revision, WatchedRevision},
 };
 use mainstay_runtime::{
     backoff::{Backoff, Growth},
@@ -75,7 +77,10 @@ impl Process {
             stores,
             groups,
             writer: pods,
-            events: Events::start(client, "replication", "test"),
+            announcer: Announcer {
+                events: Events::start(client, "replication", "test"),
+                metrics: METRICS.0.clone(),
+            },
             metrics: loop_metrics,
             memory: parking_lot::Mutex::default(),
         };
@@ -83,7 +88,7 @@ impl Process {
             replication: Arc::new(replication),
             writer,
             backoff: Backoff::new(Growth::default()),
-            taken: BTreeMap::from([(Kind::Pod, 0), (Kind::Group, 0)]),
+            taken: Kind::ALL.map(|kind| (kind, 0)).into(),
             triggered: BTreeSet::new(),
             due: BTreeMap::new(),
             defect,
@@ -119,7 +124,7 @@ impl Process {
 
     /// Takes the next change of any kind, and returns which of the history it is.
     pub fn take_any(&mut self, server: &Server) -> Option<usize> {
-        let kinds = [Kind::Pod, Kind::Group].into_iter();
+        let kinds = Kind::ALL.into_iter();
         let (at, kind) = kinds.filter_map(|kind| Some((self.next_of(server, kind)?, kind))).min()?;
         self.take_next(server, kind);
         Some(at)
@@ -147,6 +152,11 @@ impl Process {
                 self.replication.stores.pods.apply(event, |_| {});
             }
             Kind::Group => self.take_group(decode(&change.object), change.gone),
+            Kind::Revision => {
+                let revision = decode_revision(&change.object);
+                let event = if change.gone { Event::Delete(revision) } else { Event::Apply(revision) };
+                self.replication.stores.revisions.apply(event, |_| {});
+            }
         }
         // Which groups a change concerns is the wiring's matter. To wake too many hides no lost wake-up: a pass
         // that is only waiting for an event which never comes is still found.
@@ -188,6 +198,12 @@ impl Process {
                 pods.apply(Event::Init, |_| {});
                 server.all(kind).for_each(|pod| pods.apply(Event::InitApply(decode_pod(pod)), |_| {}));
             }
+            Kind::Revision => {
+                let revisions = &self.replication.stores.revisions;
+                revisions.apply(Event::Init, |_| {});
+                let all = server.all(kind).map(decode_revision);
+                all.for_each(|revision| revisions.apply(Event::InitApply(revision), |_| {}));
+            }
             Kind::Group => {
                 self.writer.apply_watcher_event(&Event::Init);
                 for group in server.all(kind) {
@@ -201,6 +217,7 @@ impl Process {
     pub fn end_list(&mut self, kind: Kind) {
         match kind {
             Kind::Pod => self.replication.stores.pods.apply(Event::InitDone, |_| {}),
+            Kind::Revision => self.replication.stores.revisions.apply(Event::InitDone, |_| {}),
             Kind::Group => {
                 let by_name = |store: &Store<ReplicaGroup>| -> BTreeMap<String, Arc<ReplicaGroup>> {
                     store.state().into_iter().map(|group| (group.name_any(), group)).collect()
@@ -280,6 +297,10 @@ fn key(name: &str) -> ObjectKey {
 fn decode_pod(object: &Value) -> Pod {
     let pod = WatchedPod::deserialize(object).expect("the server keeps valid pods");
     Pod::slim(pod, &mut LabelPool::default())
+}
+
+fn decode_revision(object: &Value) -> Revision {
+    WatchedRevision::deserialize(object).expect("the controller makes valid revisions").into()
 }
 
 fn decode(object: &Value) -> ReplicaGroup {

@@ -85,7 +85,7 @@ impl Run {
         while run.turn().await {
             run.turns += 1;
             if run.turns > MAX_TURNS {
-                let behind = [Kind::Pod, Kind::Group].map(|kind| run.process.behind(&run.server, kind));
+                let behind = Kind::ALL.map(|kind| run.process.behind(&run.server, kind));
                 run.ledger.broken.push(format!("endless: {MAX_TURNS} turns, watches {behind:?} behind"));
                 return run;
             }
@@ -123,7 +123,7 @@ impl Run {
 
     fn is_behind(&self) -> bool {
         let behind = |kind: &Kind| self.process.behind(&self.server, *kind) > 0;
-        self.listing || [Kind::Pod, Kind::Group].iter().any(behind)
+        self.listing || Kind::ALL.iter().any(behind)
     }
 
     /// Shows the controller the next change, whatever the view. Returns `false` when there is none.
@@ -150,7 +150,7 @@ impl Run {
 
     /// Shows the controller as much as the view lets it see.
     fn deliver(&mut self) {
-        let kinds = [Kind::Pod, Kind::Group];
+        let kinds = Kind::ALL;
         let behind = kinds.map(|kind| self.process.behind(&self.server, kind));
         let view = if self.sheltered > 0 { View::Prompt } else { self.view };
         match view {
@@ -175,13 +175,13 @@ impl Run {
                 self.process.take_any(&self.server);
             }
             View::Relists => {
-                if behind != [0, 0] {
+                if behind != [0; 3] {
                     self.begin_lists();
                     self.finish_lists();
                 }
             }
             View::SlowLists => match self.turns % 4 {
-                0 if behind != [0, 0] => self.begin_lists(),
+                0 if behind != [0; 3] => self.begin_lists(),
                 3 if self.listing => self.finish_lists(),
                 _ => {}
             },
@@ -190,12 +190,12 @@ impl Run {
 
     fn begin_lists(&mut self) {
         self.listing = true;
-        [Kind::Pod, Kind::Group].iter().for_each(|&kind| self.process.begin_list(&self.server, kind));
+        Kind::ALL.iter().for_each(|&kind| self.process.begin_list(&self.server, kind));
     }
 
     fn finish_lists(&mut self) {
         self.listing = false;
-        [Kind::Pod, Kind::Group].iter().for_each(|&kind| self.process.end_list(kind));
+        Kind::ALL.iter().for_each(|&kind| self.process.end_list(kind));
     }
 
     /// One pass over the group, up to its end or a crash.
@@ -244,7 +244,7 @@ impl Run {
     fn successor(&self, behind: usize) -> Process {
         let mut process = Process::new(self.client.clone(), self.defect);
         if behind == 0 {
-            for kind in [Kind::Pod, Kind::Group] {
+            for kind in Kind::ALL {
                 process.begin_list(&self.server, kind);
                 process.end_list(kind);
             }

@@ -21,6 +21,13 @@ pub enum Kind {
     Pod,
     /// `mainstay.dev/v1alpha1` ReplicaGroup.
     Group,
+    /// `apps/v1` ControllerRevision.
+    Revision,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Pod, Self::Group, Self::Revision];
 }
 
 /// What watchers of a kind are told, in this order.
@@ -109,6 +116,7 @@ impl Server {
         match kind {
             Kind::Group => object["metadata"]["generation"] = 1.into(),
             Kind::Pod => object["status"] = json!({"phase": "Pending"}),
+            Kind::Revision => {}
         }
         let taken = self.objects.contains_key(&(kind, name));
         assert!(!taken, "the caller looks for the name first");
@@ -179,6 +187,9 @@ impl Server {
         let name = request.name.as_deref();
         match (&request.method, request.kind, name, request.status) {
             (&Method::GET, kind, Some(name), false) => (self.read(kind, name), Effect::None),
+            (&Method::POST, Kind::Revision, None, false) => {
+                (self.create_revision(&request.body), Effect::None)
+            }
             (&Method::GET, Kind::Pod, None, false) => (self.list(request), Effect::None),
             (&Method::POST, Kind::Pod, None, false) => self.create_pod(request),
             (&Method::DELETE, Kind::Pod, Some(name), false) => self.delete_pod(name, &request.body),
@@ -189,7 +200,18 @@ impl Server {
     }
 
     fn read(&self, kind: Kind, name: &str) -> Reply {
-        self.get(kind, name).map_or_else(|| not_found(name), |object| Reply::ok(200, metadata_of(object)))
+        let shown =
+            |object: &Value| if kind == Kind::Revision { object.clone() } else { metadata_of(object) };
+        self.get(kind, name).map_or_else(|| not_found(name), |object| Reply::ok(200, shown(object)))
+    }
+
+    fn create_revision(&mut self, revision: &Value) -> Reply {
+        let name = name(revision);
+        if self.get(Kind::Revision, name).is_some() {
+            return Reply::failure(409, "AlreadyExists", &format!("\"{name}\" already exists"));
+        }
+        self.create(Kind::Revision, revision.clone());
+        Reply::ok(201, self.get(Kind::Revision, name).expect("it was just made").clone())
     }
 
     fn list(&self, request: &Request) -> Reply {
@@ -233,14 +255,14 @@ impl Server {
         (Reply::ok(200, pod.clone()), Effect::Deleted(pod))
     }
 
-    /// A strategic merge of `metadata.ownerReferences`, whose merge key is the UID.
+    /// A strategic merge of labels, and of `metadata.ownerReferences`, whose merge key is the UID.
     fn patch_owners(&mut self, name: &str, patch: &Value) -> (Reply, Effect) {
         let Some(before) = self.get(Kind::Pod, name).cloned() else { return (not_found(name), Effect::None) };
         let fields = patch["metadata"].as_object().expect("a patch of metadata");
         assert!(
             patch.as_object().is_some_and(|patch| patch.len() == 1)
-                && fields.keys().eq(["ownerReferences", "uid"].iter()),
-            "the model server merges owners alone: {patch}"
+                && fields.keys().all(|field| ["labels", "ownerReferences", "uid"].contains(&&**field)),
+            "the model server merges owners and labels alone: {patch}"
         );
         if fields["uid"] != before["metadata"]["uid"] {
             return (Reply::failure(409, "Conflict", "the UID is another"), Effect::None);
@@ -259,7 +281,12 @@ impl Server {
             let text = "metadata.ownerReferences: Only one reference can have Controller set to true";
             return (Reply::failure(422, "Invalid", text), Effect::None);
         }
-        self.edit(Kind::Pod, name, |pod| pod["metadata"]["ownerReferences"] = owners.into());
+        self.edit(Kind::Pod, name, |pod| {
+            pod["metadata"]["ownerReferences"] = owners.into();
+            for (label, value) in fields.get("labels").and_then(Value::as_object).into_iter().flatten() {
+                pod["metadata"]["labels"][label] = value.clone();
+            }
+        });
         let after = self.get(Kind::Pod, name).expect("it was just changed").clone();
         (Reply::ok(200, metadata_of(&after)), Effect::Patched { before, after })
     }
@@ -269,6 +296,10 @@ impl Server {
         let Some(group) = self.get(Kind::Group, name) else { return (not_found(name), Effect::None) };
         if patch["metadata"]["uid"] != group["metadata"]["uid"] {
             return (Reply::failure(409, "Conflict", "the UID is another"), Effect::None);
+        }
+        let version = &patch["metadata"]["resourceVersion"];
+        if !version.is_null() && *version != group["metadata"]["resourceVersion"] {
+            return (Reply::failure(409, "Conflict", "the object has been modified"), Effect::None);
         }
         self.edit(Kind::Group, name, |group| group["status"] = patch["status"].clone());
         let after = self.get(Kind::Group, name).expect("it was just changed").clone();

@@ -105,18 +105,22 @@ fn encode(reply: Reply) -> Result<Response<Body>, BoxError> {
 fn decode(method: &Method, path: &str, query: &str, body: &[u8]) -> Request {
     let pods = path.strip_prefix("/api/v1/namespaces/ns/pods").map(|rest| (Kind::Pod, rest));
     let groups = || path.strip_prefix("/apis/mainstay.dev/v1alpha1/namespaces/ns/replicagroups");
-    let found = pods.or_else(|| Some((Kind::Group, groups()?)));
+    let revisions = || path.strip_prefix("/apis/apps/v1/namespaces/ns/controllerrevisions");
+    let found =
+        pods.or_else(|| Some((Kind::Group, groups()?))).or_else(|| Some((Kind::Revision, revisions()?)));
     let Some((kind, rest)) = found else { panic!("the model server does not serve {method} {path}") };
     let rest = rest.trim_start_matches('/');
     let (name, status) = rest.strip_suffix("/status").map_or((rest, false), |name| (name, true));
+    let mut body: Value = serde_json::from_slice(body).unwrap_or_default();
+    // With no budget in the way an eviction is a deletion.
+    let (name, method) = match name.strip_suffix("/eviction") {
+        Some(name) => {
+            body = body["deleteOptions"].take();
+            (name, Method::DELETE)
+        }
+        None => (name, method.clone()),
+    };
     let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
     let query = pairs.map(|(key, value)| (key.to_owned(), value.replace("%3D", "="))).collect();
-    Request {
-        method: method.clone(),
-        kind,
-        name: (!name.is_empty()).then(|| name.to_owned()),
-        status,
-        query,
-        body: serde_json::from_slice(body).unwrap_or_default(),
-    }
+    Request { method, kind, name: (!name.is_empty()).then(|| name.to_owned()), status, query, body }
 }

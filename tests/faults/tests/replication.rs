@@ -8,7 +8,7 @@ use mainstay_faults::{
         When::{Before, Refused, Settled},
         edit_pod, first_pod, group, orphan, scale,
     },
-    server::{BAD_IMAGE, Kind, controller, ready, uid},
+    server::{BAD_IMAGE, Kind, Server, controller, ready, uid},
 };
 use serde_json::json;
 
@@ -107,6 +107,29 @@ async fn a_template_is_refused_then_fixed() {
         }),
     ];
     holds(Scenario { name: "refused template", steps, from: 0, exact: true }).await;
+}
+
+fn image(server: &mut Server, image: &str) {
+    server.edit(Kind::Group, "a", |group| {
+        group["spec"]["template"]["spec"]["containers"][0]["image"] = image.into()
+    });
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_template_changes() {
+    let steps: Vec<(_, Act)> = vec![(Settled, |s| group(s, "a", "a", 4, "i")), (Settled, |s| image(s, "j"))];
+    holds(Scenario { name: "template", steps, from: 1, exact: false }).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_template_changes_again_in_the_middle_and_back() {
+    let steps: Vec<(_, Act)> = vec![
+        (Settled, |s| group(s, "a", "a", 3, "i")),
+        (Settled, |s| image(s, "j")),
+        (Before(6), |s| image(s, "k")),
+        (Settled, |s| image(s, "i")),
+    ];
+    holds(Scenario { name: "template, thrice", steps, from: 1, exact: false }).await;
 }
 
 #[tokio::test(start_paused = true)]

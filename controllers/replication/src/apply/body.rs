@@ -2,12 +2,13 @@
 
 use std::{borrow::Cow, collections::BTreeMap};
 
-use mainstay_crds::ReplicaGroup;
+use mainstay_crds::{PodTemplate, ReplicaGroup};
 use rand::seq::IndexedRandom;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::Owner;
+use crate::revision;
 
 /// The letters of generated names: no vowels and no look-alikes, so that they spell and confuse nothing
 /// (k8s.io/apimachinery/pkg/util/rand).
@@ -25,9 +26,9 @@ pub(super) fn name(group: &str) -> String {
     name
 }
 
-/// What all new pods of a group have in common.
+/// What all new pods of a revision of a group have in common.
 pub(super) struct Body<'a> {
-    labels: Cow<'a, BTreeMap<String, String>>,
+    labels: BTreeMap<String, String>,
     annotations: Cow<'a, BTreeMap<String, String>>,
     finalizers: &'a [String],
     owner: serde_json::Value,
@@ -54,15 +55,20 @@ struct NewMetadata<'a> {
 }
 
 impl<'a> Body<'a> {
-    /// The body of the group's template.
+    /// The body of pods of `template`, which is the group's revision of that hash.
     ///
     /// # Errors
     /// serde_json's, which a template that was read from JSON does not cause.
-    pub(super) fn of(group: &'a ReplicaGroup) -> serde_json::Result<Self> {
-        let template = &group.spec.template;
+    pub(super) fn of(
+        group: &ReplicaGroup,
+        template: &'a PodTemplate,
+        hash: &str,
+    ) -> serde_json::Result<Self> {
         let metadata = template.metadata.as_ref();
+        let mut labels = metadata.map(|metadata| metadata.labels.clone()).unwrap_or_default();
+        labels.insert(revision::LABEL.to_owned(), hash.to_owned());
         Ok(Self {
-            labels: metadata.map(|metadata| Cow::Borrowed(&metadata.labels)).unwrap_or_default(),
+            labels,
             annotations: metadata.map(|metadata| Cow::Borrowed(&metadata.annotations)).unwrap_or_default(),
             finalizers: metadata.map_or(&[], |metadata| &metadata.finalizers),
             owner: group.owner_reference(),
@@ -119,9 +125,12 @@ mod tests {
             }
         }))
         .unwrap();
-        let body: Value = serde_json::from_slice(&Body::of(&group).unwrap().named("web-x").unwrap()).unwrap();
+        let body: Value = serde_json::from_slice(
+            &Body::of(&group, &group.spec.template, "0123").unwrap().named("web-x").unwrap(),
+        )
+        .unwrap();
         assert_eq!(body["metadata"]["name"], "web-x");
-        assert_eq!(body["metadata"]["labels"], json!({"app": "web"}));
+        assert_eq!(body["metadata"]["labels"], json!({"app": "web", "mainstay.dev/revision": "0123"}));
         assert_eq!(
             body["metadata"]["ownerReferences"],
             json!([{"apiVersion": "mainstay.dev/v1alpha1", "kind": "ReplicaGroup", "name": "web", "uid": "u",

@@ -11,6 +11,8 @@ use http::{Request, header};
 use mainstay_runtime::{failure::RequestError, gate::Intent, index::ObjectKey};
 use serde::Deserialize;
 
+use crate::plan::Creation;
+
 use super::{
     FIELD_MANAGER, Job, METADATA_ONLY, Writer,
     body::{self, Body},
@@ -34,10 +36,17 @@ struct CreatedMetadata {
 }
 
 impl Writer {
-    /// Creates up to `count` pods and returns how many, with the first failure. Begins no more after a failure,
+    /// Creates up to `count` pods of a revision and returns how many, with the first failure. Begins no more after a failure,
     /// when the group has changed, or when the process is to end.
-    pub(super) async fn create(&self, job: &Job<'_>, count: usize) -> (usize, Option<RequestError>) {
-        let body = match Body::of(job.group) {
+    pub(super) async fn create(&self, job: &Job<'_>, wanted: &Creation) -> (usize, Option<RequestError>) {
+        let (count, revisions) = (wanted.count, &job.observed.revisions);
+        let template = match revisions.template(&wanted.revision) {
+            Some(template) => template,
+            None if wanted.revision == revisions.own => &job.group.spec.template,
+            // It vanished since the decision; the next one knows.
+            None => return (0, None),
+        };
+        let body = match Body::of(job.group, template, &wanted.revision) {
             Ok(body) => body,
             Err(error) => return (0, Some(RequestError::Invalid(error.to_string()))),
         };

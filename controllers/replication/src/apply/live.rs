@@ -14,31 +14,31 @@ use super::{Job, Writer, in_time};
 use crate::plan::Claim;
 
 impl Writer {
-    /// Whether the stores agree with the server on what this pass is about. A read of the group precedes every
-    /// delete and adoption; its pods are compared once a process, before its first write, since a process that
-    /// has just begun to lead may have followed a watch that had fallen behind its predecessor's writes.
-    pub(super) async fn confirm(&self, job: &Job<'_>, irreversible: bool) -> Result<bool, RequestError> {
-        let first = !self.compared.lock().contains(&job.observed.key);
-        if (first || irreversible) && !self.group_is_current(job).await? {
-            return Ok(false);
+    /// Whether the stores agree with the server on the group and its pods. Compared once a process, before its first
+    /// write, since a process that has just begun to lead may have followed watches that had fallen behind its
+    /// predecessor's writes, those of the status included.
+    pub(super) async fn is_caught_up(&self, job: &Job<'_>) -> Result<bool, RequestError> {
+        if self.compared.lock().contains(&job.observed.key) {
+            return Ok(true);
         }
-        if first {
-            if !self.pods_are_current(job).await? {
-                return Ok(false);
-            }
+        let caught_up = self.group_is_current(job, true).await? && self.pods_are_current(job).await?;
+        if caught_up {
             self.compared.lock().insert(job.observed.key.clone());
         }
-        Ok(true)
+        Ok(caught_up)
     }
 
-    async fn group_is_current(&self, job: &Job<'_>) -> Result<bool, RequestError> {
+    /// Whether the group is as the pass saw it: its spec, and with `status` its status too.
+    pub(super) async fn group_is_current(&self, job: &Job<'_>, status: bool) -> Result<bool, RequestError> {
         let groups: Api<ReplicaGroup> = Api::namespaced(self.client.clone(), &job.observed.key.namespace);
         let live = match in_time(groups.get_metadata(&job.observed.key.name)).await {
             Err(RequestError::NotFound(_)) => return Ok(false),
             live => live?.metadata,
         };
         let seen = &job.group.metadata;
-        Ok(live.uid == seen.uid && live.generation == seen.generation && live.deletion_timestamp.is_none())
+        let same = live.uid == seen.uid && live.generation == seen.generation;
+        let same_status = !status || live.resource_version == seen.resource_version;
+        Ok(same && same_status && live.deletion_timestamp.is_none())
     }
 
     async fn pods_are_current(&self, job: &Job<'_>) -> Result<bool, RequestError> {

@@ -1,14 +1,21 @@
 //! Carries out a plan; the only writer of pods.
 //!
-//! Order: claims first, since they decide whose pods the rest is about, then creations or deletions. Every write
+//! Order: claims first, since they decide whose pods the rest is about, then deletions, which make room, then
+//! creations. Every write
 //! is noted in the write gate, every delete names the pod's UID, and nothing irreversible is done before a live
 //! read has confirmed the group that it is done for.
 
 mod body;
 mod create;
 mod live;
+mod revisions;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use futures::{StreamExt, future, stream};
 use http::{Request, header};
@@ -35,6 +42,7 @@ use crate::{
     observe::{Observed, Stores},
     plan::{Plan, Why},
     pod::Pod,
+    revision,
 };
 
 /// The field manager of everything that this controller writes.
@@ -77,6 +85,9 @@ pub enum ApplyError {
         /// What the server said.
         source: RequestError,
     },
+    /// A ControllerRevision could not be made, taken over or removed.
+    #[error("could not keep the template as a ControllerRevision: {0}")]
+    Revision(#[source] RequestError),
     /// The live read before the writes failed.
     #[error("could not read the group or its pods before writing: {0}")]
     Read(#[source] RequestError),
@@ -86,7 +97,7 @@ impl ApplyError {
     /// What the server said.
     pub fn request(&self) -> &RequestError {
         match self {
-            Self::Create(source) | Self::Read(source) => source,
+            Self::Create(source) | Self::Read(source) | Self::Revision(source) => source,
             Self::Delete { source, .. } | Self::Adopt { source, .. } | Self::Release { source, .. } => source,
         }
     }
@@ -98,6 +109,7 @@ impl ApplyError {
             Self::Delete { .. } => "delete",
             Self::Adopt { .. } => "adopt",
             Self::Release { .. } => "release",
+            Self::Revision(_) => "revision",
             Self::Read(_) => "read",
         }
     }
@@ -114,10 +126,23 @@ pub struct Applied {
     pub created: usize,
     /// Pods deleted, by the rule that chose them.
     pub deleted: Vec<(Arc<str>, Why)>,
+    /// What the server said when a PodDisruptionBudget refused an eviction.
+    pub blocked: Option<String>,
     /// Whether the stores turned out to lag behind the server, so that nothing more was done.
     pub stale: bool,
     /// The failure that ended it.
     pub error: Option<ApplyError>,
+}
+
+/// Whether a pass may write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leave {
+    /// It may.
+    Granted,
+    /// The stores have yet to show what the process itself has written.
+    GateClosed,
+    /// The stores lag behind the server.
+    Behind,
 }
 
 /// Writes pods for groups.
@@ -130,7 +155,9 @@ pub struct Writer {
     max_in_flight: usize,
     shutdown: CancellationToken,
     /// The groups whose pods this process has compared with the server's once.
-    compared: Mutex<std::collections::HashSet<ObjectKey>>,
+    compared: Mutex<HashSet<ObjectKey>>,
+    /// The revisions that this process has made, which the store may not show yet.
+    revisions: Mutex<HashMap<ObjectKey, HashSet<Arc<str>>>>,
 }
 
 /// One group at one generation, as a pass works on it.
@@ -150,7 +177,7 @@ impl Writer {
         max_in_flight: u16,
         shutdown: CancellationToken,
     ) -> Self {
-        let (gate, compared) = (Arc::default(), Mutex::default());
+        let (gate, compared, revisions) = (Arc::default(), Mutex::default(), Mutex::default());
         Self {
             client,
             stores,
@@ -160,19 +187,25 @@ impl Writer {
             max_in_flight: max_in_flight.into(),
             shutdown,
             compared,
+            revisions,
         }
     }
 
-    /// Whether the stores have seen this group's own last writes. Creates whose answer was lost are looked up.
+    /// Whether the stores have seen this group's own last writes, and, before the process's first write to it, those
+    /// of others. Creates whose answer was lost are looked up.
     ///
     /// # Errors
     /// The look-up's.
-    pub async fn may_write(&self, group: &ReplicaGroup, observed: &Observed) -> Result<bool, ApplyError> {
-        if self.gate.is_open(&observed.key, &self.stores.pods) {
-            return Ok(true);
+    pub async fn may_write(&self, group: &ReplicaGroup, observed: &Observed) -> Result<Leave, ApplyError> {
+        let job = self.job(group, observed);
+        if !self.gate.is_open(&observed.key, &self.stores.pods) {
+            self.settle(&job).await.map_err(ApplyError::Read)?;
+            if !self.gate.is_open(&observed.key, &self.stores.pods) {
+                return Ok(Leave::GateClosed);
+            }
         }
-        self.settle(&self.job(group, observed)).await.map_err(ApplyError::Read)?;
-        Ok(self.gate.is_open(&observed.key, &self.stores.pods))
+        let caught_up = self.is_caught_up(&job).await.map_err(ApplyError::Read)?;
+        Ok(if caught_up { Leave::Granted } else { Leave::Behind })
     }
 
     /// Carries out as much of the plan as succeeds.
@@ -191,6 +224,7 @@ impl Writer {
     pub fn forget(&self, key: &ObjectKey) {
         self.gate.forget(key);
         self.compared.lock().remove(key);
+        self.revisions.lock().remove(key);
     }
 
     fn job<'a>(&self, group: &'a ReplicaGroup, observed: &'a Observed) -> Job<'a> {
@@ -200,7 +234,7 @@ impl Writer {
 
     async fn carry_out(&self, job: &Job<'_>, plan: &Plan, applied: &mut Applied) -> Result<(), ApplyError> {
         let irreversible = !plan.delete.is_empty() || !plan.adopt.is_empty();
-        if !self.confirm(job, irreversible).await.map_err(ApplyError::Read)? {
+        if irreversible && !self.group_is_current(job, false).await.map_err(ApplyError::Read)? {
             applied.stale = true;
             return Ok(());
         }
@@ -208,12 +242,14 @@ impl Writer {
             applied.stale = true;
             return Ok(());
         }
-        if plan.create > 0 {
-            let (created, refused) = self.create(job, plan.create).await;
-            applied.created = created;
+        // Neither waits for the other to succeed: where a quota refuses new pods, old ones must be able to go.
+        let deleted = self.delete(job, plan, applied).await;
+        for creation in &plan.create {
+            let (created, refused) = self.create(job, creation).await;
+            applied.created += created;
             refused.map_or(Ok(()), |error| Err(ApplyError::Create(error)))?;
         }
-        self.delete(job, plan, applied).await
+        deleted
     }
 
     /// Adopts and releases. Returns `false` when one of these was not to be had: creations and deletions were counted
@@ -233,32 +269,33 @@ impl Writer {
         for victim in &plan.delete {
             victims.push((Arc::clone(job.observed.pod(victim.pod)), victim.why));
         }
-        let victims = stream::iter(victims).take_while(|_| future::ready(self.may_go_on(job)));
-        let deletes = victims.map(|(pod, why)| async move { (self.delete_one(job, &pod).await, pod, why) });
+        // Once a budget has refused one eviction it would refuse the next as well.
+        let blocked = AtomicBool::new(false);
+        let is_open = || !blocked.load(Ordering::Relaxed) && self.may_go_on(job);
+        let victims = stream::iter(victims).take_while(|_| future::ready(is_open()));
+        let deletes =
+            victims.map(|(pod, why)| async move { (self.delete_one(job, &pod, why).await, pod, why) });
         let mut deletes = deletes.buffer_unordered(self.max_in_flight);
         let mut failure = None;
         while let Some((result, pod, why)) = deletes.next().await {
             let name = Arc::clone(&pod.key.name);
             match result {
                 Ok(()) => applied.deleted.push((name, why)),
+                Err(RequestError::DisruptionBudget(text)) => {
+                    blocked.store(true, Ordering::Relaxed);
+                    applied.blocked = Some(text);
+                }
                 Err(source) => failure = Some(ApplyError::Delete { pod: name, source }),
             }
         }
         failure.map_or(Ok(()), Err)
     }
 
-    /// Deletes one pod. Where it is not certain what became of the request, the pod stays noted as unanswered, so that
+    /// Deletes one pod, or evicts it where it only makes way for another revision. Where it is not certain what became of the request, the pod stays noted as unanswered, so that
     /// no other victim is chosen in its place before the server has told.
-    async fn delete_one(&self, job: &Job<'_>, pod: &Pod) -> Result<(), RequestError> {
+    async fn delete_one(&self, job: &Job<'_>, pod: &Pod, why: Why) -> Result<(), RequestError> {
         let group = &job.observed.key;
-        let path = format!("/api/v1/namespaces/{}/pods/{}", pod.key.namespace, pod.key.name);
-        let options =
-            json!({"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": &*pod.uid}});
-        let request = Request::delete(path)
-            .header(header::CONTENT_TYPE, "application/json")
-            .header(header::ACCEPT, METADATA_ONLY)
-            .body(options.to_string().into_bytes())
-            .map_err(malformed)?;
+        let request = if why == Why::Outdated { eviction(pod) } else { deletion(pod) }.map_err(malformed)?;
         self.gate.intend(group, &pod.key, Intent::Delete(pod.uid.to_string()));
         let answer = self.send::<IgnoredAny>(request).await;
         match &answer {
@@ -274,10 +311,13 @@ impl Writer {
         answer.map(drop)
     }
 
-    /// Makes the group the pod's controller. Returns `false` when the pod is gone or another was quicker.
+    /// Makes the group the pod's controller; one without a revision is from then on of the one that is wanted. Returns `false` when the pod is gone or another was quicker.
     async fn adopt(&self, job: &Job<'_>, pod: &Pod) -> Result<bool, ApplyError> {
         let owner = job.group.owner_reference();
-        let patch = json!({"metadata": {"uid": &*pod.uid, "ownerReferences": [owner]}});
+        let mut patch = json!({"metadata": {"uid": &*pod.uid, "ownerReferences": [owner]}});
+        if !pod.labels.contains_key(revision::LABEL) {
+            patch["metadata"]["labels"] = json!({revision::LABEL: &*job.observed.revisions.wanted});
+        }
         let failed = |source| ApplyError::Adopt { pod: Arc::clone(&pod.key.name), source };
         self.patch(job, pod, patch).await.map_err(failed)
     }
@@ -328,6 +368,25 @@ impl Writer {
 pub(crate) async fn in_time<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, RequestError> {
     let answer = tokio::time::timeout(REQUEST_LIMIT, request).await;
     answer.map_err(|_| RequestError::timed_out(REQUEST_LIMIT))?.map_err(Into::into)
+}
+
+fn deletion(pod: &Pod) -> http::Result<Request<Vec<u8>>> {
+    let options = json!({"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": &*pod.uid}});
+    Request::delete(format!("/api/v1/namespaces/{}/pods/{}", pod.key.namespace, pod.key.name))
+        .header(header::CONTENT_TYPE, "application/json")
+        .header(header::ACCEPT, METADATA_ONLY)
+        .body(options.to_string().into_bytes())
+}
+
+fn eviction(pod: &Pod) -> http::Result<Request<Vec<u8>>> {
+    let eviction = json!({
+        "apiVersion": "policy/v1", "kind": "Eviction",
+        "metadata": {"namespace": &*pod.key.namespace, "name": &*pod.key.name},
+        "deleteOptions": {"preconditions": {"uid": &*pod.uid}},
+    });
+    Request::post(format!("/api/v1/namespaces/{}/pods/{}/eviction", pod.key.namespace, pod.key.name))
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(eviction.to_string().into_bytes())
 }
 
 fn malformed(error: http::Error) -> RequestError {

@@ -25,11 +25,16 @@ const LONGEST: Duration = Duration::from_secs(5 * 60);
 /// keeps the end of a pause where it is while time passes.
 const MEMORY: Duration = Duration::from_secs(60 * 60);
 
-/// When creation may go on; `None` when it need not wait.
-pub(super) fn until(pods: &[Pod<'_>], now: Timestamp) -> Option<Timestamp> {
+/// When creation of pods of a revision may go on; `None` when it need not wait. What happened to other revisions
+/// says nothing of this one.
+pub(super) fn until(pods: &[Pod<'_>], revision: &str, now: Timestamp) -> Option<Timestamp> {
     // A pod that somebody deletes ends as Failed too, which says nothing of its template.
-    let failed =
-        pods.iter().filter(|pod| pod.claim == Claim::Mine && pod.phase == Phase::Failed && !pod.terminating);
+    let failed = pods.iter().filter(|pod| {
+        pod.claim == Claim::Mine
+            && pod.phase == Phase::Failed
+            && !pod.terminating
+            && (revision.is_empty() || pod.revision == revision)
+    });
     let mut lives: Vec<Life> = failed.map(|pod| Life::of(pod, now)).collect();
     let newest = lives.iter().map(|life| life.end).max()?;
     lives.retain(|life| elapsed(life.end, newest) <= MEMORY);
@@ -85,7 +90,7 @@ mod tests {
 
     /// How many seconds creation waits.
     fn wait(pods: &[Pod<'_>]) -> Option<u64> {
-        until(pods, NOW).map(|until| elapsed(NOW, until).as_secs())
+        until(pods, "", NOW).map(|until| elapsed(NOW, until).as_secs())
     }
 
     /// So many pods, each made a second after the one before it had failed, the last failing now.

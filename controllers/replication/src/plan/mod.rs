@@ -3,8 +3,10 @@
 //! [`plan`] is pure and total. It knows no client, no clock and no kind of owner, so that the same rules can
 //! drive any owner of equal pods. It promises:
 //!
-//! - A plan creates or deletes, never both, and foreign pods never change it.
-//! - Once a plan is carried out, the next one writes nothing.
+//! - While all pods are of the revision that is wanted, a plan creates or deletes, never both, and once it is carried
+//!   out the next one writes nothing.
+//! - While pods are exchanged, the bounds of [`Strategy`] hold at every instant.
+//! - Foreign pods never change it.
 //! - The same pods in any order give the same victims in the same order.
 //!
 //! The rules start from kube-controller-manager's replication controllers; [`Why`] lists the order of victims
@@ -15,17 +17,20 @@ mod board;
 #[cfg(test)]
 mod properties;
 mod rank;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod types;
+mod update;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 
+pub use tally::{Tallies, Tally, tally};
 pub use types::{
-    Claim, Counts, Domains, MAX_SPREAD_KEYS, Node, NodePreference, Phase, Plan, Pod, Policy, Replacement,
-    Victim, Wait, Why,
+    Cause, Claim, Counts, Creation, Domains, MAX_SPREAD_KEYS, Node, NodePreference, Phase, Plan, Pod, Policy,
+    Replacement, Share, Strategy, Trouble, Victim, Wait, Why,
 };
 
 /// Plans one pass over a group. `pods` are all pods the group owns or could adopt; others do no harm.
@@ -37,12 +42,21 @@ pub fn plan(policy: &Policy, pods: &[Pod<'_>], now: Timestamp) -> Plan {
     if policy.deleting {
         return plan;
     }
-    match active.len().checked_sub(policy.replicas) {
-        Some(0) => {}
-        Some(surplus) => plan.delete = rank::victims(policy, pods, &active, surplus, now),
-        None => replace(&mut plan, policy, pods, now),
+    if update::is_under_way(policy, pods, &active) {
+        update::exchange(&mut plan, policy, pods, &active, now);
+    } else {
+        scale(&mut plan, policy, pods, &active, now);
     }
     plan
+}
+
+/// Fills in the creations or deletions of a group whose pods are all of the revision that is wanted.
+fn scale(plan: &mut Plan, policy: &Policy, pods: &[Pod<'_>], active: &[usize], now: Timestamp) {
+    match active.len().checked_sub(policy.replicas) {
+        Some(0) => {}
+        Some(surplus) => plan.delete = rank::victims(policy, pods, active, &|_| true, surplus, now),
+        None => replace(plan, policy, pods, now),
+    }
 }
 
 /// Claims and counts: everything about the pods that is there already. Returns the active ones' indices too.
@@ -85,13 +99,19 @@ fn replace(plan: &mut Plan, policy: &Policy, pods: &[Pod<'_>], now: Timestamp) {
     if held == missing {
         return;
     }
-    match backoff::until(pods, now) {
-        None => plan.create = missing - held,
+    let revision = policy.shares.first().map(|share| Arc::clone(&share.revision)).unwrap_or_default();
+    match backoff::until(pods, &revision, now) {
+        None => plan.create.push(Creation { revision, count: missing - held }),
         Some(until) => {
             plan.wait = Some(Wait::Backoff { until });
             plan.recheck_in = sooner(plan.recheck_in, Some(elapsed(now, until)));
         }
     }
+}
+
+/// Whether `pod` has been ready for long enough.
+fn is_available(pod: &Pod<'_>, min_ready: Duration, now: Timestamp) -> bool {
+    until_available(pod, min_ready, now).is_some_and(|wait| wait.is_zero())
 }
 
 /// How long until `pod` counts as available, given that it stays ready; zero when it is, `None` when it is

@@ -2,7 +2,7 @@
 
 use std::{cmp::Reverse, collections::BTreeMap, sync::LazyLock};
 
-use proptest::{prelude::*, sample::select};
+use proptest::{prelude::*, sample::select, strategy::Strategy};
 
 use super::{
     tests::{NOW, ago, pod},
@@ -104,6 +104,7 @@ fn any_policy() -> impl Strategy<Value = Policy> {
             prefer,
             condemned,
             deleting,
+            ..Policy::default()
         },
     )
 }
@@ -125,7 +126,7 @@ fn carry_out<'a>(plan: &Plan, pods: &[Pod<'a>]) -> Vec<Pod<'a>> {
     plan.release.iter().for_each(|&index| after[index].claim = Claim::Foreign);
     plan.delete.iter().for_each(|victim| after[victim.pod].terminating = true);
     let new = Pod { phase: Phase::Pending, node: None, ready_since: None, created: NOW, ..pod("new") };
-    after.extend(std::iter::repeat_n(new, plan.create));
+    after.extend(std::iter::repeat_n(new, plan.creations()));
     after
 }
 
@@ -199,9 +200,9 @@ proptest! {
     #[test]
     fn the_number_of_pods_moves_towards_replicas_and_never_past_them(policy in any_policy(), pods in any_pods()) {
         let plan = plan(&policy, &pods, NOW);
-        prop_assert!(plan.create == 0 || plan.delete.is_empty());
+        prop_assert!(plan.create.is_empty() || plan.delete.is_empty());
         let active = plan.counts.active;
-        let after = active.saturating_add(plan.create) - plan.delete.len();
+        let after = active.saturating_add(plan.creations()) - plan.delete.len();
         prop_assert!(after >= active.min(policy.replicas), "{plan:?}");
         prop_assert!(policy.deleting || after <= policy.replicas, "{plan:?}");
         let settled = after == policy.replicas || plan.wait.is_some() || policy.deleting;
@@ -213,7 +214,7 @@ proptest! {
         let policy = Policy { replacement: Replacement::WhenTerminated, ..policy };
         let plan = plan(&policy, &pods, NOW);
         let live = plan.counts.active + plan.counts.terminating;
-        prop_assert!(plan.create == 0 || live.saturating_add(plan.create) <= policy.replicas, "{plan:?}");
+        prop_assert!(plan.create.is_empty() || live.saturating_add(plan.creations()) <= policy.replicas, "{plan:?}");
     }
 
     #[test]
@@ -257,7 +258,7 @@ proptest! {
         prop_assert_eq!(deleted(&one, &pods), deleted(&other, &shuffled));
         prop_assert_eq!(sorted(&pods, &one.adopt), sorted(&shuffled, &other.adopt));
         prop_assert_eq!(sorted(&pods, &one.release), sorted(&shuffled, &other.release));
-        let rest = |plan: Plan| (plan.create, plan.counts, plan.wait, plan.recheck_in);
+        let rest = |plan: Plan| (plan.creations(), plan.counts, plan.wait, plan.recheck_in);
         prop_assert_eq!(rest(one), rest(other));
     }
 
@@ -350,7 +351,7 @@ proptest! {
         let active = pods.iter().filter(|pod| is_active(pod)).count();
         let policy = Policy { replicas: policy.replicas.saturating_add(active), ..policy };
         let before = plan(&policy, &pods, NOW);
-        let what = |plan: &Plan| (plan.adopt.clone(), plan.create, plan.counts, plan.wait);
+        let what = |plan: &Plan| (plan.adopt.clone(), plan.creations(), plan.counts, plan.wait);
         let at = |wait: Duration| NOW.checked_add(wait).map(|then| plan(&policy, &pods, then));
         match before.recheck_in {
             None => prop_assert_eq!(what(&at(Duration::from_secs(86_400)).unwrap()), what(&before)),
@@ -374,7 +375,7 @@ proptest! {
     // But for those it makes the group forget: no time lies just beyond the hour.
     #[test]
     fn one_more_failure_never_shortens_the_pause(pods in pods_with(past_time().boxed()), lived in 0i64..10_000) {
-        let until = |pods: &[Pod<'_>]| backoff::until(pods, NOW);
+        let until = |pods: &[Pod<'_>]| backoff::until(pods, "", NOW);
         let mut more = pods.clone();
         let failed_at = Some(NOW);
         more.push(Pod { phase: Phase::Failed, created: ago(lived), failed_at, ready_since: None, ..pod("more") });

@@ -10,16 +10,18 @@ use jiff::Timestamp;
 
 use super::{Node, Phase, Pod, Policy, Victim, Why, board::Board, elapsed, until_available};
 
-/// The `surplus` of the `active` pods that go, in order; all of them when there are no more.
+/// The `surplus` of the `active` pods that go, in order, all of them `eligible`; all of the active ones when there
+/// are no more. The others count where balance does.
 pub(super) fn victims(
     policy: &Policy,
     pods: &[Pod<'_>],
     active: &[usize],
+    eligible: &dyn Fn(usize) -> bool,
     surplus: usize,
     now: Timestamp,
 ) -> Vec<Victim> {
     let mut ranked: Vec<_> =
-        active.iter().map(|&index| Ranked::new(policy, index, &pods[index], now)).collect();
+        active.iter().map(|&index| Ranked::new(policy, index, &pods[index], !eligible(index), now)).collect();
     ranked.sort_unstable_by(|one, other| one.order().cmp(&other.order()));
     let Some(cut) = ranked.get(surplus).map(|first_to_stay| first_to_stay.class) else {
         return ranked.iter().map(|pod| Victim { pod: pod.index, why: Why::ScaledToZero }).collect();
@@ -61,8 +63,8 @@ pub(super) struct Ranked<'a> {
 }
 
 impl<'a> Ranked<'a> {
-    fn new(policy: &Policy, index: usize, pod: &'a Pod<'a>, now: Timestamp) -> Self {
-        Self { index, pod, class: Class::of(policy, pod, now), seniority: Seniority::of(pod, now) }
+    fn new(policy: &Policy, index: usize, pod: &'a Pod<'a>, stays: bool, now: Timestamp) -> Self {
+        Self { index, pod, class: Class::of(policy, pod, stays, now), seniority: Seniority::of(pod, now) }
     }
 
     /// Where it runs.
@@ -78,6 +80,8 @@ impl<'a> Ranked<'a> {
 /// The rules before placement. The order of the fields is the order of the rules; what is less goes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Class {
+    /// It is not up for choice.
+    stays: bool,
     unnamed: bool,
     scheduled: bool,
     phase: Phase,
@@ -87,9 +91,10 @@ struct Class {
 }
 
 impl Class {
-    fn of(policy: &Policy, pod: &Pod<'_>, now: Timestamp) -> Self {
+    fn of(policy: &Policy, pod: &Pod<'_>, stays: bool, now: Timestamp) -> Self {
         let wait = until_available(pod, policy.min_ready, now);
         Self {
+            stays,
             unnamed: !policy.condemned.contains(pod.name),
             scheduled: pod.node.is_some(),
             phase: pod.phase,
@@ -101,7 +106,7 @@ impl Class {
 
     /// The first rule that tells the two apart.
     fn difference(self, other: Self) -> Option<Why> {
-        let Self { unnamed, scheduled, phase, ready, available, deletion_cost } = self;
+        let Self { stays: _, unnamed, scheduled, phase, ready, available, deletion_cost } = self;
         let rules = [
             (unnamed != other.unnamed, Why::Named),
             (scheduled != other.scheduled, Why::Unscheduled),

@@ -26,7 +26,15 @@ pub(super) fn pod(name: &str) -> Pod<'_> {
         restarts: 0,
         sidecar_restarts: 0,
         fully_labeled: true,
+        revision: "",
+        crashes: 0,
+        trouble: None,
     }
+}
+
+/// The creation of so many pods of a group that knows no revisions.
+fn new(count: usize) -> Vec<Creation> {
+    vec![Creation { revision: "".into(), count }]
 }
 
 /// A node without domains and without other pods.
@@ -66,14 +74,14 @@ fn a_settled_group_needs_nothing() {
 #[test]
 fn an_empty_group_is_filled() {
     let plan = plan(&replicas(3), &[], NOW);
-    assert_eq!(plan, Plan { create: 3, ..Plan::default() });
+    assert_eq!(plan, Plan { create: new(3), ..Plan::default() });
 }
 
 #[test]
 fn a_matching_orphan_is_adopted_and_counts() {
     let orphan = Pod { claim: Claim::OrphanMatching, ..pod("b") };
     let plan = plan(&replicas(2), &[pod("a"), orphan], NOW);
-    assert_eq!((plan.adopt, plan.create, plan.counts.active), (vec![1], 0, 2));
+    assert_eq!((plan.adopt.clone(), plan.creations(), plan.counts.active), (vec![1], 0, 2));
 }
 
 #[test]
@@ -90,14 +98,14 @@ fn orphans_that_end_are_left_alone() {
     let succeeded = Pod { phase: Phase::Succeeded, ..orphan };
     let failed = Pod { phase: Phase::Failed, ..orphan };
     let plan = plan(&replicas(1), &[leaving, succeeded, failed], NOW);
-    assert_eq!(plan, Plan { create: 1, ..Plan::default() });
+    assert_eq!(plan, Plan { create: new(1), ..Plan::default() });
 }
 
 #[test]
 fn a_pod_that_no_longer_matches_is_released_and_replaced() {
     let stray = Pod { claim: Claim::MineUnmatched, ..pod("a") };
     let plan = plan(&replicas(1), &[stray], NOW);
-    assert_eq!((plan.release, plan.create, plan.counts), (vec![0], 1, Counts::default()));
+    assert_eq!((plan.release.clone(), plan.creations(), plan.counts), (vec![0], 1, Counts::default()));
 }
 
 #[test]
@@ -150,7 +158,7 @@ fn counts_tell_the_stages_of_a_pod_apart() {
 #[test]
 fn terminating_pods_are_replaced_at_once_by_default() {
     let plan = plan(&replicas(2), &[pod("a"), Pod { terminating: true, ..pod("b") }], NOW);
-    assert_eq!((plan.create, plan.wait), (1, None));
+    assert_eq!((plan.creations(), plan.wait), (1, None));
 }
 
 #[test]
@@ -160,7 +168,7 @@ fn a_strict_group_replaces_pods_when_they_are_gone() {
     let ended = Pod { phase: Phase::Failed, ..leaving };
     let create = |pods: &[Pod<'_>]| {
         let plan = plan(&policy, pods, NOW);
-        (plan.create, plan.wait)
+        (plan.creations(), plan.wait)
     };
     assert_eq!(create(&[pod("a"), pod("b"), leaving]), (0, Some(Wait::Terminating(1))));
     assert_eq!(create(&[pod("a"), pod("b"), ended]), (1, None));
@@ -173,7 +181,7 @@ fn a_strict_group_replaces_pods_when_they_are_gone() {
 fn backoff_holds_creation_and_says_until_when() {
     let pods = [failed("a", 20, 15), failed("b", 12, 4)];
     let plan = plan(&replicas(3), &pods, NOW);
-    assert_eq!(plan.create, 0);
+    assert_eq!(plan.creations(), 0);
     assert_eq!(plan.wait, Some(Wait::Backoff { until: ago(-6) }));
     assert_eq!(plan.recheck_in, Some(Duration::from_secs(6)));
 }

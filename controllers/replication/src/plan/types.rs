@@ -1,6 +1,6 @@
 //! What the planner is given and what it answers.
 
-use std::{collections::BTreeSet, fmt, time::Duration};
+use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 
@@ -26,6 +26,42 @@ pub struct Policy {
     pub condemned: BTreeSet<String>,
     /// The group itself is being deleted.
     pub deleting: bool,
+    /// How pods of another revision than is wanted are exchanged.
+    pub strategy: Strategy,
+    /// How many pods of which revision are wanted, in sum `replicas`: first the revision that the group is on its way
+    /// to. Empty for a group that knows no revisions.
+    pub shares: Vec<Share>,
+}
+
+/// How many pods of a revision are wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Share {
+    /// The revision.
+    pub revision: Arc<str>,
+    /// How many.
+    pub replicas: usize,
+}
+
+/// How pods are exchanged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Strategy {
+    /// A few at a time.
+    Rolling {
+        /// At most so many active pods beyond `replicas`.
+        surge: usize,
+        /// No pod is taken while more than so many of `replicas` would not be available.
+        unavailable: usize,
+    },
+    /// All old pods end before the first new one is made.
+    Recreate,
+    /// Pods are replaced when somebody else deletes them.
+    OnDelete,
+}
+
+impl Default for Strategy {
+    fn default() -> Self {
+        Self::Rolling { surge: 0, unavailable: 1 }
+    }
 }
 
 /// When a pod on its way out is replaced.
@@ -77,6 +113,39 @@ pub struct Pod<'a> {
     pub sidecar_restarts: i32,
     /// It carries every label of the group's template.
     pub fully_labeled: bool,
+    /// The revision of the template that it was made from; empty when not known.
+    pub revision: &'a str,
+    /// The most restarts of any container, those that run at the start included.
+    pub crashes: i32,
+    /// What keeps it from becoming ready.
+    pub trouble: Option<Trouble>,
+}
+
+impl Pod<'_> {
+    /// It is the group's and has not ended, be it on its way out or not.
+    pub(super) fn lives(&self) -> bool {
+        self.claim == Claim::Mine && !self.phase.is_terminal()
+    }
+}
+
+/// What keeps a pod from becoming ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Trouble {
+    /// What it is.
+    pub cause: Cause,
+    /// Since when, as far as the pod's status tells.
+    pub since: Timestamp,
+}
+
+/// What keeps pods from becoming ready for longer than it takes to start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Cause {
+    /// No node takes it.
+    Unschedulable,
+    /// An image cannot be had.
+    Image,
+    /// A ConfigMap, a Secret or a key of these that a container needs is missing, or a container cannot be made.
+    Config,
 }
 
 /// Where a pod runs. Pods on the same node should agree on it; where they do not, one pod's word is taken for
@@ -134,8 +203,8 @@ pub struct Plan {
     pub adopt: Vec<usize>,
     /// Pods to let go: they lose the controller reference and live on.
     pub release: Vec<usize>,
-    /// How many pods to create now.
-    pub create: usize,
+    /// How many pods to create now, of which revision.
+    pub create: Vec<Creation>,
     /// Pods to delete, in this order. Whoever stops half-way and plans again ends with the same pods deleted.
     pub delete: Vec<Victim>,
     /// The pods as they are before the plan is carried out.
@@ -150,8 +219,22 @@ pub struct Plan {
 impl Plan {
     /// There is nothing to write to any pod.
     pub fn is_empty(&self) -> bool {
-        self.adopt.is_empty() && self.release.is_empty() && self.create == 0 && self.delete.is_empty()
+        self.adopt.is_empty() && self.release.is_empty() && self.create.is_empty() && self.delete.is_empty()
     }
+
+    /// How many pods to create, of whatever revision.
+    pub fn creations(&self) -> usize {
+        self.create.iter().map(|creation| creation.count).fold(0, usize::saturating_add)
+    }
+}
+
+/// Pods to create.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Creation {
+    /// Of this revision; empty for a group that knows none.
+    pub revision: Arc<str>,
+    /// So many.
+    pub count: usize,
 }
 
 /// The pods of a group, those to be adopted included.
@@ -174,6 +257,8 @@ pub struct Counts {
 pub enum Wait {
     /// So many replacements wait for pods on their way out to end; the others, if any, are created.
     Terminating(usize),
+    /// So many pods of other revisions have not ended yet, and none may run beside them.
+    OldPods(usize),
     /// Pods failed one after the other; until then none is created.
     Backoff {
         /// When creation goes on.
@@ -199,6 +284,8 @@ pub struct Victim {
 /// victim from the most senior of its equals that stay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Why {
+    /// Another revision is wanted in its place (not a scale-down).
+    Outdated,
     /// No pod was wanted, so all go.
     ScaledToZero,
     /// The policy names it (not upstream).
@@ -230,6 +317,7 @@ impl Why {
     /// The variant's name, fit for a metric label.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Outdated => "Outdated",
             Self::ScaledToZero => "ScaledToZero",
             Self::Named => "Named",
             Self::Unscheduled => "Unscheduled",

@@ -1,11 +1,15 @@
 //! What a person reads for each thing that can keep a group from what is wanted.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use serde_json::json;
 
 use super::*;
-use crate::observe::Stores;
+use crate::{
+    observe::Stores,
+    plan::{Plan, Share, Tally},
+    rollout::{Decision, Failed, News, Phase, Reason},
+};
 
 fn group(status: Option<ReplicaGroupStatus>) -> ReplicaGroup {
     let group: ReplicaGroup = serde_json::from_value(json!({
@@ -36,8 +40,21 @@ fn status_of(
     failure: Option<&Failure>,
     now: Timestamp,
 ) -> ReplicaGroupStatus {
+    report(group, failure, now, |assessed| assessed.plan = plan.clone())
+}
+
+/// The status of a group of which a pass saw no pods, but what `change` makes of it.
+fn report(
+    group: &ReplicaGroup,
+    failure: Option<&Failure>,
+    now: Timestamp,
+    change: impl FnOnce(&mut Assessment),
+) -> ReplicaGroupStatus {
     let seen = Observed::gather(group, &Stores::default()).unwrap();
-    observed(group, &seen, plan, failure, now)
+    let state = group.status.as_ref().map(|status| State::read(group, status)).unwrap_or_default();
+    let mut assessed = seen.assess(&state, now);
+    change(&mut assessed);
+    observed(&Seen { group, observed: &seen, assessed: &assessed, failure, blocked: None }, now)
 }
 
 fn condition<'a>(status: &'a ReplicaGroupStatus, kind: &str) -> (&'a str, &'a str, &'a str) {
@@ -108,7 +125,7 @@ fn a_refusal_stalls_the_group_in_the_servers_words_and_a_lost_answer_does_not() 
 #[test]
 fn a_settled_group_yields_an_equal_status_forever() {
     let first = status_of(&group(None), &plan(5, 5, 5), None, at(100));
-    let again = status_of(&group(Some(first.clone())), &plan(5, 5, 5), None, at(9_999));
+    let again = status_of(&group(Some(first.clone())), &plan(5, 5, 5), None, at(200));
     assert_eq!(first, again);
 }
 
@@ -117,6 +134,97 @@ fn only_conditions_and_generations_are_urgent() {
     let one = status_of(&group(None), &plan(1, 0, 0), None, at(0));
     let two = status_of(&group(None), &plan(2, 0, 0), None, at(0));
     let ready = status_of(&group(None), &plan(5, 5, 5), None, at(0));
-    assert!(one != two && !is_urgent(&one, &two));
-    assert!(is_urgent(&two, &ready));
+    assert!(one != two && !is_urgent(&group(None), &one, &two));
+    assert!(is_urgent(&group(None), &two, &ready));
+}
+
+/// What is decided of a change from revision `a` to `b`.
+fn decided(phase: Phase, state: State) -> Decision {
+    let state = State { current: Some("a".into()), ..state };
+    let target: Arc<str> = if matches!(phase, Phase::RollingBack) { "a".into() } else { "b".into() };
+    let shares = vec![Share { revision: Arc::clone(&target), replicas: 5 }];
+    Decision { state, wanted: "b".into(), target, shares, phase, due: None, news: Vec::<News>::new() }
+}
+
+#[test]
+fn a_change_says_what_it_does_and_what_it_waits_for() {
+    let failed = Failed { revision: "b".into(), reason: Reason::CrashLoop, message: "it crashed".into() };
+    let pause = |until| Phase::StepPaused { step: 1, of: 2, weight: 20, until };
+    let cases = [
+        (
+            Phase::Rolling,
+            None,
+            "RollingOut",
+            "brought to web-b: 2 of 5 pods are at it and 1 of these available; waiting for 1",
+        ),
+        (
+            Phase::RollingBack,
+            Some(&failed),
+            "RollingBack",
+            "web-b has failed (CrashLoop): it crashed; the pods are brought back to web-a",
+        ),
+        (
+            pause(None),
+            None,
+            "StepPaused",
+            "kubectl annotate replicagroup web --namespace ns --overwrite mainstay.dev/continue=web-b/1",
+        ),
+        (pause(Some(at(0))), None, "StepPaused", "goes on at 1970-01-01T00:00:00Z"),
+        (Phase::Paused, None, "Paused", "spec.paused holds back the change to web-b"),
+        (
+            Phase::Failed,
+            Some(&failed),
+            "CrashLoop",
+            "web-b has failed (CrashLoop): it crashed; correct spec.template",
+        ),
+    ];
+    for (phase, failed, reason, words) in cases {
+        let status = report(&group(None), None, at(0), |assessed| {
+            assessed.plan = plan(5, 4, 4);
+            assessed.decision = decided(phase, State { failed: failed.cloned(), ..State::default() });
+            assessed.target = Tally { active: 2, available: 1, ..Tally::default() };
+        });
+        let (ready, seen, message) = condition(&status, "Ready");
+        assert_eq!((ready, seen), ("False", reason), "{message}");
+        assert!(message.contains(words), "{message}");
+    }
+}
+
+#[test]
+fn a_group_that_went_back_is_ready_and_says_why() {
+    let failed = Failed { revision: "b".into(), reason: Reason::CrashLoop, message: "it crashed".into() };
+    let status = report(&group(None), None, at(0), |assessed| {
+        assessed.plan = plan(5, 5, 5);
+        let decision = decided(Phase::Complete, State { failed: Some(failed), ..State::default() });
+        assessed.decision = Decision { target: "a".into(), ..decision };
+    });
+    let (ready, reason, message) = condition(&status, "Ready");
+    assert_eq!((ready, reason), ("True", "AllAvailable"));
+    assert!(message.contains("at web-a, since web-b has failed (CrashLoop)"), "{message}");
+    assert_eq!(condition(&status, "RolledBack").0, "True");
+    assert_eq!(
+        condition(&status, "Progressing"),
+        ("False", "CrashLoop", "web-b has failed (CrashLoop): it crashed")
+    );
+    assert_eq!(status.failed_revision.as_deref(), Some("web-b"));
+}
+
+#[test]
+fn what_is_remembered_survives_the_status() {
+    let second = at(1_700_000_000);
+    let rollout = crate::rollout::Rollout {
+        revision: "b".into(),
+        started: second,
+        progressed: second,
+        available: 3,
+        step: Some(1),
+        reached: Some(second),
+        held: vec![Share { revision: "a".into(), replicas: 4 }],
+    };
+    let failed = Failed { revision: "c".into(), reason: Reason::ImagePullFailed, message: "m".into() };
+    let state = State { current: Some("a".into()), failed: Some(failed), rollout: Some(rollout) };
+    let mut status = ReplicaGroupStatus::default();
+    state.write(&group(None), &mut status);
+    let read: ReplicaGroupStatus = serde_json::from_value(serde_json::to_value(&status).unwrap()).unwrap();
+    assert_eq!(State::read(&group(None), &read), state);
 }

@@ -1,0 +1,133 @@
+//! ControllerRevisions: made before the first pod of theirs, removed when nobody needs them.
+
+use std::{cmp::Reverse, collections::BTreeSet, sync::Arc};
+
+use k8s_openapi::api::apps::v1::ControllerRevision;
+use kube::{
+    Api, ResourceExt,
+    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
+};
+use mainstay_crds::ReplicaGroup;
+use mainstay_runtime::failure::RequestError;
+use serde_json::json;
+
+use super::{ApplyError, FIELD_MANAGER, Owner, Writer, in_time};
+use crate::{
+    observe::Observed,
+    revision::{self, LABEL, data, template_of},
+    rollout::State,
+};
+
+impl Writer {
+    /// Sees to it that the template of the spec is kept as a revision.
+    ///
+    /// # Errors
+    /// [`ApplyError::Revision`].
+    pub async fn keep_revision(&self, group: &ReplicaGroup, observed: &Observed) -> Result<(), ApplyError> {
+        let hash = &observed.revisions.own;
+        let in_store = observed.revisions.kept.iter().any(|kept| kept.hash == *hash);
+        let made = || self.revisions.lock().get(&observed.key).is_some_and(|made| made.contains(hash));
+        // A group on its way out gets nothing new; the garbage collector would have to wait for it.
+        if in_store || made() || group.metadata.deletion_timestamp.is_some() {
+            return Ok(());
+        }
+        let failed = |source| ApplyError::Revision(source);
+        self.make_revision(group, observed).await.map_err(failed)?;
+        self.revisions.lock().entry(observed.key.clone()).or_default().insert(Arc::clone(hash));
+        Ok(())
+    }
+
+    async fn make_revision(&self, group: &ReplicaGroup, observed: &Observed) -> Result<(), RequestError> {
+        let revisions = self.revision_api(observed);
+        let hash = &observed.revisions.own;
+        let name = revision::name(&observed.key.name, hash);
+        let newest = observed.revisions.kept.iter().map(|kept| kept.number).max().unwrap_or_default();
+        let body = json!({
+            "apiVersion": "apps/v1", "kind": "ControllerRevision",
+            "metadata": {"name": name, "labels": {LABEL: &**hash}, "ownerReferences": [group.owner_reference()]},
+            "data": data(&group.spec.template),
+            "revision": newest + 1,
+        });
+        let body: ControllerRevision =
+            serde_json::from_value(body).map_err(|error| RequestError::Invalid(error.to_string()))?;
+        let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
+        match in_time(revisions.create(&params, &body)).await {
+            Ok(_) => Ok(()),
+            Err(RequestError::AlreadyExists(_)) => self.take_over(group, observed, &revisions, &name).await,
+            // Of all that a create names only the namespace can be missing.
+            Err(RequestError::NotFound(text)) => Err(RequestError::NamespaceTerminating(text)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A revision of that name exists. It is the group's, or was left behind by a group of the same name.
+    async fn take_over(
+        &self,
+        group: &ReplicaGroup,
+        observed: &Observed,
+        revisions: &Api<ControllerRevision>,
+        name: &str,
+    ) -> Result<(), RequestError> {
+        let standing = in_time(revisions.get(name)).await?;
+        let template = standing.data.as_ref().and_then(|data| template_of(&data.0));
+        let owners = standing.owner_references();
+        let owner =
+            owners.iter().find(|owner| owner.controller == Some(true)).map(|owner| owner.uid.as_str());
+        match owner {
+            Some(uid) if uid == &*observed.uid => Ok(()),
+            Some(_) => {
+                Err(RequestError::Conflict(format!("ControllerRevision {name} belongs to another object")))
+            }
+            None if template.as_ref() == Some(&group.spec.template) => {
+                let patch = json!({"metadata": {"uid": standing.uid(), "ownerReferences": [group.owner_reference()]}});
+                let params =
+                    PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+                in_time(revisions.patch_metadata(name, &params, &Patch::Merge(patch))).await.map(drop)
+            }
+            None => Err(RequestError::Conflict(format!("ControllerRevision {name} holds another template"))),
+        }
+    }
+
+    /// Deletes the oldest revisions that no pod and no way back needs, beyond as many as the spec keeps.
+    ///
+    /// # Errors
+    /// [`ApplyError::Revision`].
+    pub async fn prune_revisions(
+        &self,
+        group: &ReplicaGroup,
+        observed: &Observed,
+        state: &State,
+    ) -> Result<(), ApplyError> {
+        let kept = &observed.revisions.kept;
+        let limit = usize::try_from(group.spec.revision_history_limit).unwrap_or_default();
+        // Nothing to sort for nearly every pass.
+        if kept.len() <= limit {
+            return Ok(());
+        }
+        let mut needed: BTreeSet<&str> =
+            observed.pods().filter_map(|(pod, _)| pod.labels.get(LABEL)).map(String::as_str).collect();
+        let failed = state.failed.as_ref().map(|failed| &failed.revision);
+        let named =
+            [Some(&observed.revisions.own), Some(&observed.revisions.wanted), state.current.as_ref(), failed];
+        needed.extend(named.into_iter().flatten().map(|hash| &**hash));
+        let mut old: Vec<_> = kept.iter().filter(|kept| !needed.contains(&*kept.hash)).collect();
+        old.sort_by_key(|kept| Reverse(kept.number));
+        let revisions = self.revision_api(observed);
+        for revision in old.into_iter().skip(limit) {
+            let preconditions = Preconditions { uid: Some(revision.uid.to_string()), resource_version: None };
+            let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+            match in_time(revisions.delete(&revision.key.name, &params)).await {
+                Ok(_) | Err(RequestError::NotFound(_) | RequestError::Conflict(_)) => {}
+                Err(error) => return Err(ApplyError::Revision(error)),
+            }
+            if let Some(made) = self.revisions.lock().get_mut(&observed.key) {
+                made.remove(&revision.hash);
+            }
+        }
+        Ok(())
+    }
+
+    fn revision_api(&self, observed: &Observed) -> Api<ControllerRevision> {
+        Api::namespaced(self.client.clone(), &observed.key.namespace)
+    }
+}

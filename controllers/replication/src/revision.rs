@@ -1,0 +1,171 @@
+//! Revisions: the templates that a group has had, each kept as a ControllerRevision that never changes.
+//!
+//! A revision is known by the hash of its template, which its pods carry as a label, and which ends the name of its
+//! ControllerRevision. The same template is therefore always the same revision, however often it comes back.
+
+use std::sync::Arc;
+
+use k8s_openapi::{api::apps::v1, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use kube::ResourceExt;
+use mainstay_crds::{PodTemplate, ReplicaGroup};
+use mainstay_runtime::{
+    index::{Indexed, ObjectKey},
+    slim, stands_for,
+};
+use serde::Deserialize;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+/// The label by which pods and ControllerRevisions name their revision.
+pub const LABEL: &str = "mainstay.dev/revision";
+
+/// Digits of a hash. A collision among the few revisions of one group would take some hundred thousand of them, and
+/// is found when the ControllerRevision is compared.
+const DIGITS: usize = 10;
+/// The longest name that an object may have.
+const MAX_NAME: usize = 253;
+
+/// The hash of a template: equal for equal templates, in whatever order their fields were written.
+pub fn hash(template: &PodTemplate) -> Arc<str> {
+    // Maps are sorted, in Rust and by serde_json.
+    let text = serde_json::to_vec(template).unwrap_or_default();
+    let mut digits: String = Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect();
+    digits.truncate(DIGITS);
+    digits.into()
+}
+
+/// The name of a group's ControllerRevision.
+pub fn name(group: &str, hash: &str) -> String {
+    let group: String = group.chars().take(MAX_NAME - DIGITS - 1).collect();
+    format!("{group}-{hash}")
+}
+
+/// The hash of the revision that a ControllerRevision of `group` of that name keeps.
+pub fn hash_of(group: &ReplicaGroup, name: &str) -> Option<Arc<str>> {
+    let (_, hash) = name.rsplit_once('-')?;
+    (self::name(&group.name_any(), hash) == name).then(|| hash.into())
+}
+
+/// A ControllerRevision as the watch decodes it.
+#[derive(Debug, Clone, Deserialize)]
+pub struct WatchedRevision {
+    #[serde(deserialize_with = "slim::metadata")]
+    metadata: ObjectMeta,
+    #[serde(default)]
+    data: Value,
+    #[serde(default)]
+    revision: i64,
+}
+
+stands_for!(WatchedRevision, v1::ControllerRevision);
+
+/// A ControllerRevision as the store keeps it.
+#[derive(Debug)]
+pub struct Revision {
+    /// Namespace and name.
+    pub key: ObjectKey,
+    /// `metadata.uid`.
+    pub uid: Box<str>,
+    version: Option<u64>,
+    /// The UID of its group.
+    pub owner: Arc<str>,
+    /// The hash of its template.
+    pub hash: Arc<str>,
+    /// Its place in the group's history, from 1.
+    pub number: i64,
+    /// The template; `None` where it cannot be read.
+    pub template: Option<Arc<PodTemplate>>,
+}
+
+impl From<WatchedRevision> for Revision {
+    fn from(watched: WatchedRevision) -> Self {
+        let key = ObjectKey::of(&watched);
+        let WatchedRevision { metadata, data, revision } = watched;
+        let owner =
+            metadata.owner_references.into_iter().flatten().find(|owner| owner.controller == Some(true));
+        let label = metadata.labels.and_then(|mut labels| labels.remove(LABEL));
+        Self {
+            uid: metadata.uid.unwrap_or_default().into(),
+            version: metadata.resource_version.and_then(|version| version.parse().ok()),
+            owner: owner.map(|owner| owner.uid).unwrap_or_default().into(),
+            hash: label.unwrap_or_default().into(),
+            number: revision,
+            template: template_of(&data).map(Arc::new),
+            key,
+        }
+    }
+}
+
+/// The data of a ControllerRevision with that template, in the form in which the built-in kinds write theirs.
+pub(crate) fn data(template: &PodTemplate) -> Value {
+    serde_json::json!({"spec": {"template": template}})
+}
+
+/// The template in the data of a ControllerRevision.
+pub(crate) fn template_of(data: &Value) -> Option<PodTemplate> {
+    PodTemplate::deserialize(data.get("spec")?.get("template")?).ok()
+}
+
+impl Indexed for Revision {
+    /// The UID of the group.
+    type Bucket = Arc<str>;
+
+    fn key(&self) -> &ObjectKey {
+        &self.key
+    }
+    fn uid(&self) -> &str {
+        &self.uid
+    }
+    fn version(&self) -> Option<u64> {
+        self.version
+    }
+    fn terminating(&self) -> bool {
+        false
+    }
+    fn buckets(&self) -> Vec<Arc<str>> {
+        vec![Arc::clone(&self.owner)]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn template(value: Value) -> PodTemplate {
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn a_template_has_one_hash_and_another_template_another() {
+        let parse = |text: &str| hash(&serde_json::from_str(text).unwrap());
+        let one = parse(
+            r#"{"metadata": {"labels": {"a": "1", "b": "2"}}, "spec": {"x": 1, "y": {"p": 1, "q": 2}}}"#,
+        );
+        let same = parse(
+            r#"{"spec": {"y": {"q": 2, "p": 1}, "x": 1}, "metadata": {"labels": {"b": "2", "a": "1"}}}"#,
+        );
+        let other = parse(
+            r#"{"metadata": {"labels": {"a": "1", "b": "2"}}, "spec": {"x": 2, "y": {"p": 1, "q": 2}}}"#,
+        );
+        assert_eq!((one.len(), one == same, one == other), (DIGITS, true, false));
+    }
+
+    #[test]
+    fn a_template_survives_its_revision() {
+        let template = template(json!({"metadata": {"labels": {"a": "b"}}, "spec": {"newField": [1]}}));
+        assert_eq!(template_of(&data(&template)), Some(template));
+    }
+
+    #[test]
+    fn names_of_other_groups_are_not_taken_for_ones_own() {
+        let group: ReplicaGroup = serde_json::from_value(json!({
+            "apiVersion": "mainstay.dev/v1alpha1", "kind": "ReplicaGroup", "metadata": {"name": "web-a"},
+            "spec": {"selector": {}, "template": {}}
+        }))
+        .unwrap();
+        assert_eq!(hash_of(&group, "web-a-0123").as_deref(), Some("0123"));
+        assert_eq!((hash_of(&group, "web-b-0123"), hash_of(&group, "0123")), (None, None));
+    }
+}

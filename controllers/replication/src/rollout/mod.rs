@@ -1,0 +1,285 @@
+//! How far a change of the template has got, and what is wanted of it now.
+//!
+//! Pure, as the planner: what is remembered comes from the group's status, the pods come as counts, and the clock is
+//! an argument. The answer is how many pods of which revision there should be; the planner brings that about.
+//!
+//! - `wanted` is the revision that the spec asks for, `current` the last one of which all pods were available.
+//! - The group is on its way to `wanted`, or back to `current` once `wanted` has failed, and then stays there for as
+//!   long as the spec asks for what has failed.
+//! - Whatever holds a change back (a partition, a step, a pause, a failure that pauses) is a number of pods that it
+//!   may reach.
+
+mod hold;
+#[cfg(test)]
+mod model;
+mod record;
+mod settings;
+#[cfg(test)]
+mod tests;
+mod types;
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+
+pub use settings::{ABORT, CONTINUE, Pause, Settings, Step};
+pub use types::{Decision, Failed, News, Phase, Reason, Rollout, State};
+
+use crate::plan::{Cause, Share, Strategy, Tallies, Tally};
+
+/// Decides what of a change is wanted now. `now` in whole seconds, as the status keeps times.
+pub fn decide(
+    settings: &Settings,
+    wanted: &Arc<str>,
+    state: &State,
+    tallies: &Tallies<'_>,
+    now: Timestamp,
+) -> Decision {
+    let mut state = state.clone();
+    state.failed.take_if(|failed| failed.revision != *wanted);
+    let aborted = settings.abort.as_ref() == Some(wanted) && state.current.as_ref() != Some(wanted);
+    let mut news = Vec::new();
+    if aborted && state.failed.is_none() && state.current.is_some() {
+        fail(&mut state, &mut news, wanted, Reason::Aborted, "it was aborted by the annotation".to_owned());
+    }
+    loop {
+        let mut change = Change { settings, tallies, now, target: target(settings, wanted, &state) };
+        let (phase, shares, due) = change.follow(&mut state, &mut news);
+        match change.failure(&state, &phase) {
+            Ok(limit) => {
+                let due = due.into_iter().chain(limit).min();
+                return Decision {
+                    state,
+                    wanted: Arc::clone(wanted),
+                    target: change.target,
+                    shares,
+                    phase,
+                    due,
+                    news,
+                };
+            }
+            Err((reason, message)) => fail(&mut state, &mut news, wanted, reason, message),
+        }
+    }
+}
+
+/// The revision that the group is on its way to.
+fn target(settings: &Settings, wanted: &Arc<str>, state: &State) -> Arc<str> {
+    let goes_back = |failed: &Failed| settings.roll_back || failed.reason == Reason::Aborted;
+    let back = state.current.as_ref().filter(|_| state.failed.as_ref().is_some_and(goes_back));
+    Arc::clone(back.unwrap_or(wanted))
+}
+
+fn fail(state: &mut State, news: &mut Vec<News>, revision: &Arc<str>, reason: Reason, message: String) {
+    news.push(News::Failed { reason, message: message.clone() });
+    state.failed = Some(Failed { revision: Arc::clone(revision), reason, message });
+}
+
+/// One look at a change.
+struct Change<'a> {
+    settings: &'a Settings,
+    tallies: &'a Tallies<'a>,
+    now: Timestamp,
+    target: Arc<str>,
+}
+
+type Followed = (Phase, Vec<Share>, Option<Duration>);
+
+impl Change<'_> {
+    fn tally(&self) -> Tally {
+        self.tallies.get(&*self.target).copied().unwrap_or_default()
+    }
+
+    /// Active pods of other revisions.
+    fn others(&self) -> usize {
+        self.tallies.values().map(|tally| tally.active).sum::<usize>() - self.tally().active
+    }
+
+    /// Brings `state` up to date and says what is wanted now, and when time alone changes that.
+    fn follow(&mut self, state: &mut State, news: &mut Vec<News>) -> Followed {
+        let all = |change: &Self| vec![change.share(&change.target, change.settings.replicas)];
+        let proven = state.current.as_ref() == Some(&self.target);
+        let replicas = self.settings.replicas;
+        let alone = self.others() == 0;
+        let done = alone && self.tally().active == replicas && self.tally().available == replicas;
+        if alone && (done || replicas == 0 || proven && state.rollout.is_none()) {
+            self.complete(state, news);
+            return (Phase::Complete, all(self), None);
+        }
+        let standing = state.rollout.take().filter(|rollout| rollout.revision == self.target);
+        let base = state.current.clone().filter(|_| !proven);
+        let (first, back) = (state.current.is_none(), proven && state.failed.is_some());
+        let mut rollout = standing.unwrap_or_else(|| {
+            // Neither the first pods of a new group nor the way back are a change of their own.
+            news.extend((!first && !back).then_some(News::Started));
+            let step = (base.is_some() && !self.settings.steps.is_empty()).then_some(0);
+            Rollout::new(Arc::clone(&self.target), step, self.now)
+        });
+        let (phase, shares, due) = if self.is_held(state, proven) && (base.is_some() || !alone) {
+            self.hold(&mut rollout, base)
+        } else {
+            if !rollout.held.is_empty() {
+                (rollout.held, rollout.progressed) = (Vec::new(), self.now);
+            }
+            self.advance(&mut rollout, base, back, news)
+        };
+        if self.tally().available > rollout.available {
+            (rollout.available, rollout.progressed) = (self.tally().available, self.now);
+        }
+        state.rollout = Some(rollout);
+        (phase, shares, due)
+    }
+
+    fn share(&self, revision: &Arc<str>, replicas: usize) -> Share {
+        Share { revision: Arc::clone(revision), replicas }
+    }
+
+    /// All pods are what is wanted.
+    fn complete(&self, state: &mut State, news: &mut Vec<News>) {
+        let rollout = state.rollout.take();
+        // Without a pod nothing has been proved.
+        if self.settings.replicas == 0 {
+            return;
+        }
+        let first = state.current.is_none();
+        let proven = state.current.replace(Arc::clone(&self.target)).as_ref() == Some(&self.target);
+        if !proven {
+            state.failed = None;
+        }
+        if let Some(rollout) = rollout.filter(|_| !first) {
+            let took = self.since(rollout.started);
+            let back = proven && state.failed.is_some();
+            news.push(if back { News::RolledBack { took } } else { News::Completed { took } });
+        }
+    }
+
+    /// Whether pods of different revisions stay as they are.
+    fn is_held(&self, state: &State, proven: bool) -> bool {
+        self.settings.paused || (state.failed.is_some() && !proven)
+    }
+
+    fn hold(&self, rollout: &mut Rollout, base: Option<Arc<str>>) -> Followed {
+        if rollout.held.is_empty() {
+            rollout.held = hold::standing(self.tallies, &self.target);
+        }
+        let mut shares = hold::proportional(&rollout.held, self.settings.replicas);
+        if shares.is_empty() {
+            let revision = base.unwrap_or_else(|| Arc::clone(&self.target));
+            shares.push(self.share(&revision, self.settings.replicas));
+        }
+        if self.settings.strategy == Strategy::Recreate {
+            // Never two revisions together: the group is kept at the one that it mostly is.
+            let most =
+                shares.iter().max_by_key(|share| share.replicas).map(|share| Arc::clone(&share.revision));
+            shares = most.iter().map(|revision| self.share(revision, self.settings.replicas)).collect();
+        } else if shares[0].revision != self.target {
+            shares.insert(0, self.share(&self.target, 0));
+        }
+        (if self.settings.paused { Phase::Paused } else { Phase::Failed }, shares, None)
+    }
+
+    /// Goes from step to step as far as pods and pauses allow.
+    fn advance(
+        &self,
+        rollout: &mut Rollout,
+        base: Option<Arc<str>>,
+        back: bool,
+        news: &mut Vec<News>,
+    ) -> Followed {
+        if self.settings.strategy == Strategy::OnDelete {
+            return (Phase::WaitingForDeletion, vec![self.share(&self.target, self.settings.replicas)], None);
+        }
+        let Some(base) = base else {
+            let phase = if back { Phase::RollingBack } else { Phase::Rolling };
+            return (phase, vec![self.share(&self.target, self.settings.replicas)], None);
+        };
+        loop {
+            let replicas = self.settings.replicas;
+            let step = rollout.step.and_then(|index| Some((index + 1, *self.settings.steps.get(index)?)));
+            let goal = step.map_or(self.settings.reach, |(_, step)| (replicas * step.weight).div_ceil(100));
+            let mut shares = vec![self.share(&self.target, goal)];
+            shares.extend((goal < replicas).then(|| self.share(&base, replicas - goal)));
+            let tally = self.tally();
+            let reached = tally.active >= goal && tally.available >= goal && self.others() <= replicas - goal;
+            let Some((number, step)) = step else {
+                rollout.step = None;
+                let reached = reached && goal < replicas;
+                if rollout.reached.is_some() && !reached {
+                    rollout.progressed = self.now;
+                }
+                rollout.reached = if reached { rollout.reached.or(Some(self.now)) } else { None };
+                return (if reached { Phase::PartitionReached } else { Phase::Rolling }, shares, None);
+            };
+            if rollout.reached.is_none() && reached {
+                rollout.reached = Some(self.now);
+                news.push(News::StepReached { step: number, weight: step.weight });
+            }
+            let Some(since) = rollout.reached else { return (Phase::Rolling, shares, None) };
+            let left = match step.pause {
+                Pause::None => Some(Duration::ZERO),
+                Pause::For(length) => Some(length.saturating_sub(self.since(since))),
+                Pause::Open => None,
+            };
+            if left != Some(Duration::ZERO) && !self.may_pass(number) {
+                let until = left.and_then(|left| self.now.checked_add(left).ok());
+                let of = self.settings.steps.len();
+                let phase = Phase::StepPaused { step: number, of, weight: step.weight, until };
+                return (phase, shares, left);
+            }
+            (rollout.step, rollout.reached, rollout.progressed) = (Some(number), None, self.now);
+        }
+    }
+
+    /// Whether somebody has told the change to go past this step, counted from 1.
+    fn may_pass(&self, step: usize) -> bool {
+        let resume = self.settings.resume.as_ref().filter(|(revision, _)| *revision == self.target);
+        resume.is_some_and(|(_, last)| last.is_none_or(|last| step <= last))
+    }
+
+    /// Whether the change has failed; if not, when time alone may make it fail.
+    fn failure(&self, state: &State, phase: &Phase) -> Result<Option<Duration>, (Reason, String)> {
+        let Some(rollout) = state.rollout.as_ref() else { return Ok(None) };
+        let proven = state.current.as_ref() == Some(&self.target);
+        let watched = matches!(phase, Phase::Rolling | Phase::StepPaused { .. } | Phase::PartitionReached);
+        if proven || state.failed.is_some() || !watched {
+            return Ok(None);
+        }
+        let (tally, settings) = (self.tally(), self.settings);
+        if tally.restarts > settings.max_restarts {
+            let message = format!("a container of a new pod restarted {} times", tally.restarts);
+            return Err((Reason::CrashLoop, message));
+        }
+        let trouble = tally.trouble.map(|trouble| {
+            (
+                Reason::of(trouble.cause),
+                what(trouble.cause),
+                settings.patience,
+                self.since(trouble.since.max(rollout.started)),
+            )
+        });
+        let stuck = matches!(phase, Phase::Rolling).then(|| {
+            let what = "no further new pod became available";
+            (Reason::ProgressDeadlineExceeded, what, settings.deadline, self.since(rollout.progressed))
+        });
+        let mut due = None;
+        for (reason, what, limit, so_far) in [trouble, stuck].into_iter().flatten() {
+            let Some(left) = limit.checked_sub(so_far).filter(|left| !left.is_zero()) else {
+                return Err((reason, format!("{what} for {} s", so_far.as_secs())));
+            };
+            due = Some(due.map_or(left, |due: Duration| due.min(left)));
+        }
+        Ok(due)
+    }
+
+    fn since(&self, start: Timestamp) -> Duration {
+        Duration::try_from(self.now.duration_since(start)).unwrap_or_default()
+    }
+}
+
+fn what(cause: Cause) -> &'static str {
+    match cause {
+        Cause::Unschedulable => "a new pod could not be scheduled",
+        Cause::Image => "a new pod could not get an image",
+        Cause::Config => "a new pod could not get its configuration",
+    }
+}

@@ -1,0 +1,166 @@
+//! What a group's spec says of its changes, with percentages worked out.
+
+use std::{sync::Arc, time::Duration};
+
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::ResourceExt;
+use mainstay_crds::{FailureAction, ReplicaGroup, Update, UpdateType};
+
+use crate::{plan::Strategy, revision};
+
+/// Past which step of which revision somebody has told the group to go: `<revision>` or `<revision>/<step>`.
+pub const CONTINUE: &str = "mainstay.dev/continue";
+/// The revision that somebody has given up.
+pub const ABORT: &str = "mainstay.dev/abort";
+
+/// What is wanted of a group's changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// How many pods there should be.
+    pub replicas: usize,
+    /// How they are exchanged.
+    pub strategy: Strategy,
+    /// How many of them a change reaches; the others stay as they are.
+    pub reach: usize,
+    /// The stages before that.
+    pub steps: Vec<Step>,
+    /// Nothing is exchanged for now.
+    pub paused: bool,
+    /// Whether a failed change is taken back.
+    pub roll_back: bool,
+    /// More restarts of a container are a failure.
+    pub max_restarts: i32,
+    /// Trouble that lasts longer is a failure.
+    pub patience: Duration,
+    /// No progress for longer is a failure.
+    pub deadline: Duration,
+    /// The revision that may go on, and past which step, counted from 1; past all without one.
+    pub resume: Option<(Arc<str>, Option<usize>)>,
+    /// The revision that is to be taken back.
+    pub abort: Option<Arc<str>>,
+}
+
+/// A stage of a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Step {
+    /// How many pods it reaches, in percent.
+    pub weight: usize,
+    /// How long it lasts.
+    pub pause: Pause,
+}
+
+/// How long a stage lasts once it is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pause {
+    /// No longer.
+    None,
+    /// So long, or until somebody continues.
+    For(Duration),
+    /// Until somebody continues.
+    Open,
+}
+
+impl Settings {
+    /// The settings of `group`.
+    pub fn of(group: &ReplicaGroup) -> Self {
+        let spec = &group.spec;
+        let replicas = usize::try_from(spec.replicas).unwrap_or_default();
+        let own = |name: &str| revision::hash_of(group, name);
+        let note = |key| group.annotations().get(key).map(String::as_str);
+        Self {
+            replicas,
+            strategy: strategy(&spec.update, replicas),
+            reach: replicas - part(&spec.update.partition, replicas),
+            steps: spec.update.steps.iter().map(step).collect(),
+            paused: spec.paused,
+            roll_back: spec.failure.action == FailureAction::Rollback,
+            max_restarts: spec.failure.max_restarts,
+            patience: seconds(spec.failure.unschedulable_seconds),
+            deadline: seconds(spec.progress_deadline_seconds),
+            resume: note(CONTINUE).and_then(|value| {
+                let (name, step) = match value.split_once('/') {
+                    Some((name, step)) => (name, Some(step.parse().ok()?)),
+                    None => (value, None),
+                };
+                Some((own(name)?, step))
+            }),
+            abort: note(ABORT).and_then(own),
+        }
+    }
+}
+
+fn strategy(update: &Update, replicas: usize) -> Strategy {
+    match update.strategy {
+        UpdateType::Rolling => {
+            let surge = amount(&update.max_surge, replicas, usize::div_ceil);
+            let unavailable = amount(&update.max_unavailable, replicas, |of, by| of / by).min(replicas);
+            // As Deployments do: 1 % of 10 pods would be none, and nothing could be exchanged.
+            let unavailable = if surge == 0 { unavailable.max(1) } else { unavailable };
+            Strategy::Rolling { surge, unavailable }
+        }
+        UpdateType::Recreate => Strategy::Recreate,
+        UpdateType::OnDelete => Strategy::OnDelete,
+    }
+}
+
+/// How many pods a partition holds back. One that is less than all lets at least one go.
+fn part(partition: &IntOrString, replicas: usize) -> usize {
+    let part = amount(partition, replicas, usize::div_ceil).min(replicas);
+    match partition {
+        IntOrString::String(text) if part == replicas && percent(text) < 100 => part.saturating_sub(1),
+        _ => part,
+    }
+}
+
+fn amount(of: &IntOrString, replicas: usize, divide: fn(usize, usize) -> usize) -> usize {
+    match of {
+        IntOrString::Int(count) => usize::try_from(*count).unwrap_or_default(),
+        IntOrString::String(text) => divide(replicas.saturating_mul(percent(text)), 100),
+    }
+}
+
+fn percent(text: &str) -> usize {
+    text.trim_end_matches('%').parse().unwrap_or_default()
+}
+
+fn step(step: &mainstay_crds::Step) -> Step {
+    let pause = match step.pause.as_ref().map(|pause| pause.seconds) {
+        None => Pause::None,
+        Some(Some(length)) => Pause::For(seconds(length)),
+        Some(None) => Pause::Open,
+    };
+    Step { weight: usize::try_from(step.weight).unwrap_or_default(), pause }
+}
+
+fn seconds(number: i32) -> Duration {
+    Duration::from_secs(u64::try_from(number).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn update(surge: &str, unavailable: &str) -> Update {
+        let amount = |text: &str| match text.parse() {
+            Ok(count) => IntOrString::Int(count),
+            Err(_) => IntOrString::String(text.into()),
+        };
+        Update { max_surge: amount(surge), max_unavailable: amount(unavailable), ..Update::default() }
+    }
+
+    #[test]
+    fn surge_is_rounded_up_and_unavailable_down_and_one_of_them_is_left() {
+        let rolling = |surge, unavailable| Strategy::Rolling { surge, unavailable };
+        assert_eq!(strategy(&update("25%", "25%"), 10), rolling(3, 2));
+        assert_eq!(strategy(&update("0%", "1%"), 10), rolling(0, 1));
+        assert_eq!(strategy(&update("1", "0"), 10), rolling(1, 0));
+        assert_eq!(strategy(&update("200%", "50"), 3), rolling(6, 3));
+    }
+
+    #[test]
+    fn a_partition_below_all_lets_one_go() {
+        let part = |text: &str, replicas| part(&IntOrString::String(text.into()), replicas);
+        assert_eq!((part("99%", 4), part("100%", 4), part("50%", 5), part("0%", 5)), (3, 4, 3, 0));
+        assert_eq!(super::part(&IntOrString::Int(7), 5), 5);
+    }
+}

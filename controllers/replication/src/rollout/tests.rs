@@ -1,0 +1,243 @@
+//! What a change does at each of its stages.
+
+use super::*;
+use crate::plan::Trouble;
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+fn rev(name: &str) -> Arc<str> {
+    name.into()
+}
+
+fn settings(replicas: usize) -> Settings {
+    Settings {
+        replicas,
+        strategy: Strategy::Rolling { surge: 1, unavailable: 1 },
+        reach: replicas,
+        steps: Vec::new(),
+        paused: false,
+        roll_back: true,
+        max_restarts: 2,
+        patience: Duration::from_secs(60),
+        deadline: Duration::from_secs(600),
+        resume: None,
+        abort: None,
+    }
+}
+
+/// So many active pods of each revision, all of them available.
+fn tallies<'a>(pods: &[(&'a str, usize)]) -> Tallies<'a> {
+    let tally = |active| Tally { active, available: active, ..Tally::default() };
+    pods.iter().map(|&(revision, active)| (revision, tally(active))).collect()
+}
+
+fn at_a() -> State {
+    State { current: Some(rev("a")), ..State::default() }
+}
+
+fn shares(decision: &Decision) -> Vec<(&str, usize)> {
+    decision.shares.iter().map(|share| (&*share.revision, share.replicas)).collect()
+}
+
+#[test]
+fn a_new_group_proves_its_first_revision_without_ado() {
+    let first = decide(&settings(3), &rev("a"), &State::default(), &Tallies::new(), at(0));
+    assert_eq!(
+        (shares(&first), first.phase, first.news.as_slice()),
+        (vec![("a", 3)], Phase::Rolling, &[][..])
+    );
+    let done = decide(&settings(3), &rev("a"), &first.state, &tallies(&[("a", 3)]), at(9));
+    assert_eq!((done.phase, &done.state, done.news.as_slice()), (Phase::Complete, &at_a(), &[][..]));
+}
+
+#[test]
+fn a_change_begins_and_completes() {
+    let begun = decide(&settings(3), &rev("b"), &at_a(), &tallies(&[("a", 3)]), at(10));
+    assert_eq!((shares(&begun), begun.news.as_slice()), (vec![("b", 3)], &[News::Started][..]));
+    let half = decide(&settings(3), &rev("b"), &begun.state, &tallies(&[("a", 2), ("b", 2)]), at(20));
+    assert_eq!((half.phase, half.news.len()), (Phase::Rolling, 0));
+    let done = decide(&settings(3), &rev("b"), &half.state, &tallies(&[("b", 3)]), at(40));
+    assert_eq!(done.state, State { current: Some(rev("b")), ..State::default() });
+    assert_eq!(done.news, [News::Completed { took: Duration::from_secs(30) }]);
+}
+
+#[test]
+fn crashing_pods_are_a_failure_that_leads_back_and_stays_so() {
+    let begun = decide(&settings(3), &rev("b"), &at_a(), &tallies(&[("a", 3)]), at(10));
+    let mut pods = tallies(&[("a", 3)]);
+    pods.insert("b", Tally { active: 1, restarts: 3, ..Tally::default() });
+    let failed = decide(&settings(3), &rev("b"), &begun.state, &pods, at(20));
+    assert_eq!((shares(&failed), failed.phase), (vec![("a", 3)], Phase::RollingBack));
+    assert_eq!(failed.state.failed.as_ref().map(|failed| failed.reason), Some(Reason::CrashLoop));
+    let back = decide(&settings(3), &rev("b"), &failed.state, &tallies(&[("a", 3)]), at(25));
+    assert_eq!(back.news, [News::RolledBack { took: Duration::from_secs(5) }]);
+    let later = decide(&settings(5), &rev("b"), &back.state, &tallies(&[("a", 3)]), at(9999));
+    assert_eq!((shares(&later), later.news.as_slice()), (vec![("a", 5)], &[][..]), "not tried again");
+    let corrected = decide(&settings(3), &rev("c"), &back.state, &tallies(&[("a", 3)]), at(9999));
+    assert_eq!((shares(&corrected), &corrected.state.failed), (vec![("c", 3)], &None));
+}
+
+#[test]
+fn trouble_fails_after_its_patience_and_no_earlier() {
+    let begun = decide(&settings(3), &rev("b"), &at_a(), &tallies(&[("a", 3)]), at(10));
+    for (cause, reason) in [
+        (Cause::Image, Reason::ImagePullFailed),
+        (Cause::Config, Reason::ConfigError),
+        (Cause::Unschedulable, Reason::Unschedulable),
+    ] {
+        let mut pods = tallies(&[("a", 3)]);
+        let trouble = Some(Trouble { cause, since: at(15) });
+        pods.insert("b", Tally { active: 1, trouble, ..Tally::default() });
+        let early = decide(&settings(3), &rev("b"), &begun.state, &pods, at(74));
+        assert_eq!((early.state.failed.is_some(), early.due), (false, Some(Duration::from_secs(1))));
+        let late = decide(&settings(3), &rev("b"), &begun.state, &pods, at(75));
+        assert_eq!(late.state.failed.map(|failed| failed.reason), Some(reason));
+    }
+}
+
+#[test]
+fn the_deadline_counts_from_the_last_progress() {
+    let begun = decide(&settings(3), &rev("b"), &at_a(), &tallies(&[("a", 3)]), at(0));
+    let one = decide(&settings(3), &rev("b"), &begun.state, &tallies(&[("a", 3), ("b", 1)]), at(500));
+    let fewer = decide(&settings(3), &rev("b"), &one.state, &tallies(&[("a", 3)]), at(700));
+    assert_eq!(fewer.due, Some(Duration::from_secs(400)), "500 + 600 - 700");
+    let again = decide(&settings(3), &rev("b"), &fewer.state, &tallies(&[("a", 3), ("b", 1)]), at(1099));
+    assert_eq!(again.state.failed, None);
+    let late = decide(&settings(3), &rev("b"), &again.state, &tallies(&[("a", 3), ("b", 1)]), at(1100));
+    let reason = late.state.failed.map(|failed| failed.reason);
+    assert_eq!(reason, Some(Reason::ProgressDeadlineExceeded), "a pod that comes and goes is no progress");
+}
+
+#[test]
+fn a_failure_may_pause_instead() {
+    let settings = Settings { roll_back: false, ..settings(10) };
+    let begun = decide(&settings, &rev("b"), &at_a(), &tallies(&[("a", 10)]), at(0));
+    let mut pods = tallies(&[("a", 8)]);
+    pods.insert("b", Tally { active: 2, restarts: 3, ..Tally::default() });
+    let failed = decide(&settings, &rev("b"), &begun.state, &pods, at(10));
+    assert_eq!((shares(&failed), failed.phase), (vec![("b", 2), ("a", 8)], Phase::Failed));
+    let scaled = decide(&Settings { replicas: 20, ..settings }, &rev("b"), &failed.state, &pods, at(20));
+    assert_eq!(shares(&scaled), [("b", 4), ("a", 16)]);
+}
+
+#[test]
+fn an_abort_leads_back_whatever_the_policy() {
+    let settings = Settings { roll_back: false, abort: Some(rev("b")), ..settings(3) };
+    let aborted = decide(&settings, &rev("b"), &at_a(), &tallies(&[("a", 2), ("b", 1)]), at(0));
+    assert_eq!((shares(&aborted), aborted.phase), (vec![("a", 3)], Phase::RollingBack));
+    let other = decide(&settings, &rev("c"), &aborted.state, &tallies(&[("a", 3)]), at(0));
+    assert_eq!(shares(&other), [("c", 3)], "what was said of b is not meant for c");
+}
+
+#[test]
+fn a_first_revision_that_fails_has_nowhere_to_go_back_to() {
+    let pods = Tallies::from([("a", Tally { active: 3, restarts: 9, ..Tally::default() })]);
+    let failed = decide(&settings(3), &rev("a"), &State::default(), &pods, at(0));
+    assert_eq!((shares(&failed), failed.news.len()), (vec![("a", 3)], 1));
+    let again = decide(&settings(3), &rev("a"), &failed.state, &pods, at(5));
+    assert_eq!(again.news, []);
+    let well = decide(&settings(3), &rev("a"), &again.state, &tallies(&[("a", 3)]), at(9));
+    assert_eq!(well.state, at_a(), "it came right after all");
+}
+
+#[test]
+fn steps_are_taken_in_turn_and_wait_for_time_or_for_somebody() {
+    let step = |weight, pause| Step { weight, pause };
+    let steps =
+        vec![step(10, Pause::For(Duration::from_secs(30))), step(50, Pause::Open), step(80, Pause::None)];
+    let mut settings = Settings { steps, ..settings(10) };
+    let begun = decide(&settings, &rev("b"), &at_a(), &tallies(&[("a", 10)]), at(0));
+    assert_eq!(shares(&begun), [("b", 1), ("a", 9)]);
+    let one = tallies(&[("a", 9), ("b", 1)]);
+    let reached = decide(&settings, &rev("b"), &begun.state, &one, at(10));
+    assert_eq!(reached.phase, Phase::StepPaused { step: 1, of: 3, weight: 10, until: Some(at(40)) });
+    assert_eq!(reached.due, Some(Duration::from_secs(30)));
+    let second = decide(&settings, &rev("b"), &reached.state, &one, at(40));
+    assert_eq!((shares(&second), second.phase), (vec![("b", 5), ("a", 5)], Phase::Rolling));
+    let five = tallies(&[("a", 5), ("b", 5)]);
+    let open = decide(&settings, &rev("b"), &second.state, &five, at(50));
+    let later = decide(&settings, &rev("b"), &open.state, &five, at(50_000));
+    assert_eq!(
+        later.phase,
+        Phase::StepPaused { step: 2, of: 3, weight: 50, until: None },
+        "no deadline in a pause"
+    );
+    settings.resume = Some((rev("b"), Some(1)));
+    assert_eq!(
+        decide(&settings, &rev("b"), &later.state, &five, at(50_000)).phase,
+        later.phase,
+        "step 1 is past"
+    );
+    settings.resume = Some((rev("c"), None));
+    assert_eq!(
+        decide(&settings, &rev("b"), &later.state, &five, at(50_000)).phase,
+        later.phase,
+        "not of this one"
+    );
+    settings.resume = Some((rev("b"), Some(2)));
+    let third = decide(&settings, &rev("b"), &later.state, &five, at(50_000));
+    assert_eq!(shares(&third), [("b", 8), ("a", 2)]);
+    let all = decide(&settings, &rev("b"), &third.state, &tallies(&[("a", 2), ("b", 8)]), at(50_010));
+    assert_eq!(shares(&all), [("b", 10)], "a step without pause goes on");
+}
+
+#[test]
+fn a_canary_that_crashes_in_its_pause_has_failed() {
+    let settings = Settings { steps: vec![Step { weight: 10, pause: Pause::Open }], ..settings(10) };
+    let begun = decide(&settings, &rev("b"), &at_a(), &tallies(&[("a", 10)]), at(0));
+    let reached = decide(&settings, &rev("b"), &begun.state, &tallies(&[("a", 9), ("b", 1)]), at(10));
+    let mut pods = tallies(&[("a", 9)]);
+    pods.insert("b", Tally { active: 1, available: 1, restarts: 3, trouble: None });
+    let failed = decide(&settings, &rev("b"), &reached.state, &pods, at(20));
+    assert_eq!(shares(&failed), [("a", 10)]);
+}
+
+#[test]
+fn a_partition_stays_and_lowering_it_is_no_lateness() {
+    let part = Settings { reach: 3, ..settings(10) };
+    let begun = decide(&part, &rev("b"), &at_a(), &tallies(&[("a", 10)]), at(0));
+    assert_eq!(shares(&begun), [("b", 3), ("a", 7)]);
+    let pods = tallies(&[("a", 7), ("b", 3)]);
+    let reached = decide(&part, &rev("b"), &begun.state, &pods, at(10));
+    assert_eq!((reached.phase, reached.due), (Phase::PartitionReached, None));
+    let lowered = decide(&settings(10), &rev("b"), &reached.state, &pods, at(90_000));
+    assert_eq!((shares(&lowered), lowered.state.failed.is_none()), (vec![("b", 10)], true));
+    assert_eq!(lowered.due, Some(Duration::from_secs(600)));
+}
+
+#[test]
+fn a_pause_keeps_the_proportion_and_its_time_does_not_count() {
+    let paused = Settings { paused: true, ..settings(10) };
+    let begun = decide(&settings(10), &rev("b"), &at_a(), &tallies(&[("a", 10)]), at(0));
+    let pods = tallies(&[("a", 7), ("b", 3)]);
+    let held = decide(&paused, &rev("b"), &begun.state, &pods, at(10));
+    assert_eq!((shares(&held), held.phase), (vec![("b", 3), ("a", 7)], Phase::Paused));
+    let lost = decide(&paused, &rev("b"), &held.state, &tallies(&[("a", 7), ("b", 2)]), at(20));
+    assert_eq!(shares(&lost), [("b", 3), ("a", 7)], "a lost pod is replaced by one of its revision");
+    let on = decide(&settings(10), &rev("b"), &lost.state, &pods, at(90_000));
+    assert_eq!((shares(&on), on.due), (vec![("b", 10)], Some(Duration::from_secs(600))));
+}
+
+#[test]
+fn a_change_while_paused_touches_nothing() {
+    let paused = Settings { paused: true, ..settings(3) };
+    let held = decide(&paused, &rev("b"), &at_a(), &tallies(&[("a", 3)]), at(0));
+    assert_eq!(shares(&held), [("b", 0), ("a", 3)]);
+}
+
+#[test]
+fn a_template_that_comes_back_leads_back() {
+    let begun = decide(&settings(3), &rev("b"), &at_a(), &tallies(&[("a", 3)]), at(0));
+    let restored = decide(&settings(3), &rev("a"), &begun.state, &tallies(&[("a", 2), ("b", 2)]), at(10));
+    assert_eq!((shares(&restored), restored.phase), (vec![("a", 3)], Phase::Rolling));
+    let done = decide(&settings(3), &rev("a"), &restored.state, &tallies(&[("a", 3)]), at(20));
+    assert_eq!(done.news, [News::Completed { took: Duration::from_secs(10) }]);
+}
+
+#[test]
+fn without_pods_nothing_is_proved() {
+    let empty = decide(&settings(0), &rev("b"), &at_a(), &Tallies::new(), at(0));
+    assert_eq!((empty.phase, empty.state), (Phase::Complete, at_a()));
+}

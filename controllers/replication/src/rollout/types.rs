@@ -1,0 +1,194 @@
+//! What is remembered of a change, and what is decided.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+
+use crate::plan::{Cause, Share};
+
+/// What is remembered of a group's revisions between passes. It lives in the group's status.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct State {
+    /// The last revision of which all pods were available.
+    pub current: Option<Arc<str>>,
+    /// What has failed, for as long as the spec asks for it.
+    pub failed: Option<Failed>,
+    /// The change under way.
+    pub rollout: Option<Rollout>,
+}
+
+/// A failed revision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failed {
+    /// The revision.
+    pub revision: Arc<str>,
+    /// The kind of failure.
+    pub reason: Reason,
+    /// What was seen.
+    pub message: String,
+}
+
+/// A change under way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rollout {
+    /// The revision that the pods are brought to.
+    pub revision: Arc<str>,
+    /// When it began.
+    pub started: Timestamp,
+    /// When it last got on.
+    pub progressed: Timestamp,
+    /// The most pods of the revision that have been available at one time.
+    pub available: usize,
+    /// The index of its step, for as long as there is one to go.
+    pub step: Option<usize>,
+    /// Since when all is done that the step, or the partition, asks for.
+    pub reached: Option<Timestamp>,
+    /// The pods of each revision when it was paused.
+    pub held: Vec<Share>,
+}
+
+impl Rollout {
+    pub(super) fn new(revision: Arc<str>, step: Option<usize>, now: Timestamp) -> Self {
+        Self { revision, started: now, progressed: now, available: 0, step, reached: None, held: Vec::new() }
+    }
+}
+
+/// Why a change has failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// It did not get on for too long.
+    ProgressDeadlineExceeded,
+    /// Its containers crash.
+    CrashLoop,
+    /// An image cannot be had.
+    ImagePullFailed,
+    /// Configuration is missing.
+    ConfigError,
+    /// No node takes its pods.
+    Unschedulable,
+    /// Somebody gave it up.
+    Aborted,
+}
+
+impl Reason {
+    const ALL: [Self; 6] = [
+        Self::ProgressDeadlineExceeded,
+        Self::CrashLoop,
+        Self::ImagePullFailed,
+        Self::ConfigError,
+        Self::Unschedulable,
+        Self::Aborted,
+    ];
+
+    /// The reason for trouble that lasts.
+    pub(super) fn of(cause: Cause) -> Self {
+        match cause {
+            Cause::Unschedulable => Self::Unschedulable,
+            Cause::Image => Self::ImagePullFailed,
+            Cause::Config => Self::ConfigError,
+        }
+    }
+
+    /// The variant's name, as conditions, events and metrics give it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ProgressDeadlineExceeded => "ProgressDeadlineExceeded",
+            Self::CrashLoop => "CrashLoop",
+            Self::ImagePullFailed => "ImagePullFailed",
+            Self::ConfigError => "ConfigError",
+            Self::Unschedulable => "Unschedulable",
+            Self::Aborted => "Aborted",
+        }
+    }
+
+    /// The reason of that name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == name)
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+/// What is wanted of a change now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// What is to be remembered, before anything is done that follows from it.
+    pub state: State,
+    /// The revision that the spec asks for.
+    pub wanted: Arc<str>,
+    /// The revision that the group is on its way to.
+    pub target: Arc<str>,
+    /// How many pods of which revision there should be; first those of `target`, unless it is held back.
+    pub shares: Vec<Share>,
+    /// Where the change stands.
+    pub phase: Phase,
+    /// When time alone changes the decision.
+    pub due: Option<Duration>,
+    /// What has come about since the state was remembered.
+    pub news: Vec<News>,
+}
+
+/// Where a change stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// All pods are of the revision that the group should be at.
+    Complete,
+    /// Pods are being exchanged.
+    Rolling,
+    /// Pods are being brought back to the revision before.
+    RollingBack,
+    /// A step is reached and lasts.
+    StepPaused {
+        /// Which, counted from 1.
+        step: usize,
+        /// Of so many.
+        of: usize,
+        /// Its weight in percent.
+        weight: usize,
+        /// How long it lasts; `None` until somebody continues.
+        until: Option<Timestamp>,
+    },
+    /// As many pods are updated as the partition allows.
+    PartitionReached,
+    /// Pods follow when somebody deletes them.
+    WaitingForDeletion,
+    /// The spec holds the change back.
+    Paused,
+    /// It has failed and stays as it is.
+    Failed,
+}
+
+/// What has come about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum News {
+    /// A change has begun.
+    Started,
+    /// A step is reached.
+    StepReached {
+        /// Which, counted from 1.
+        step: usize,
+        /// Its weight in percent.
+        weight: usize,
+    },
+    /// All pods are updated and available.
+    Completed {
+        /// How long that took.
+        took: Duration,
+    },
+    /// It has failed.
+    Failed {
+        /// The kind of failure.
+        reason: Reason,
+        /// What was seen.
+        message: String,
+    },
+    /// All pods are back at the revision before and available.
+    RolledBack {
+        /// How long that took, from the failure on.
+        took: Duration,
+    },
+}

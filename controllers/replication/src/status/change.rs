@@ -1,0 +1,173 @@
+//! What a change of the template is doing and what it waits for, in words.
+
+use kube::ResourceExt;
+use mainstay_runtime::conditions::Verdict;
+
+use super::{Failure, Seen};
+use crate::{
+    plan::Strategy,
+    revision,
+    rollout::{CONTINUE, Failed, Phase},
+};
+
+impl Seen<'_> {
+    fn name(&self, hash: &str) -> String {
+        revision::name(&self.group.name_any(), hash)
+    }
+
+    fn target(&self) -> String {
+        self.name(&self.assessed.decision.target)
+    }
+
+    fn failed(&self) -> Option<&Failed> {
+        self.assessed.decision.state.failed.as_ref()
+    }
+
+    /// Whether the group has gone back, or is on its way.
+    fn goes_back(&self) -> bool {
+        let decision = &self.assessed.decision;
+        self.failed().is_some_and(|failed| failed.revision != decision.target)
+    }
+
+    fn failure_sentence(&self, failed: &Failed) -> String {
+        format!("{} has failed ({}): {}", self.name(&failed.revision), failed.reason, failed.message)
+    }
+
+    /// How many pods have got there, and what is waited for.
+    fn progress(&self) -> String {
+        let (target, wanted) = (self.assessed.target, self.observed.policy.replicas);
+        let done = format!(
+            "{} of {wanted} pods are at it and {} of these available",
+            target.active, target.available
+        );
+        let starting = target.active - target.available;
+        let others = self.assessed.plan.counts.active.saturating_sub(target.active);
+        if let Some(text) = self.blocked {
+            format!("{done}; a PodDisruptionBudget holds the rest back: {text}")
+        } else if starting > 0 {
+            format!("{done}; waiting for {starting} to become available")
+        } else if others > 0 {
+            format!("{done}; {others} others are left")
+        } else {
+            done
+        }
+    }
+}
+
+/// A failure that lasts until somebody changes the template.
+pub(super) fn lasting_failure(seen: &Seen<'_>) -> Option<Failure> {
+    let failed = seen.failed().filter(|_| !seen.goes_back())?;
+    let message = format!("{}; correct spec.template", seen.failure_sentence(failed));
+    Some(Failure { reason: failed.reason.as_str(), replica_failure: None, stalled: true, message })
+}
+
+/// The part of `Ready` that is about a change; `None` when none is under way that keeps the group from it.
+pub(super) fn readiness(seen: &Seen<'_>) -> Option<(bool, &'static str, String)> {
+    let decision = &seen.assessed.decision;
+    let target = seen.target();
+    let is_first = decision.state.current.is_none();
+    let (reason, message) = match decision.phase {
+        Phase::Complete | Phase::PartitionReached | Phase::WaitingForDeletion | Phase::Failed => return None,
+        Phase::Rolling if is_first => return None,
+        Phase::Rolling => {
+            let reason = if seen.blocked.is_some() { "DisruptionBudget" } else { "RollingOut" };
+            (reason, format!("the pods are brought to {target}: {}", seen.progress()))
+        }
+        Phase::RollingBack => {
+            let failure = seen.failed().map(|failed| seen.failure_sentence(failed)).unwrap_or_default();
+            let reason = if seen.blocked.is_some() { "DisruptionBudget" } else { "RollingBack" };
+            (reason, format!("{failure}; the pods are brought back to {target}: {}", seen.progress()))
+        }
+        Phase::StepPaused { step, of, weight, until } => {
+            let (name, namespace) = (seen.group.name_any(), seen.group.namespace().unwrap_or_default());
+            let next = match until {
+                Some(until) => format!("goes on at {}", until.strftime("%FT%TZ")),
+                None => format!(
+                    "goes on after `kubectl annotate replicagroup {name} --namespace {namespace} --overwrite \
+                     {CONTINUE}={target}/{step}`"
+                ),
+            };
+            (
+                "StepPaused",
+                format!("step {step} of {of} is reached: {weight} % of the pods are at {target}; it {next}"),
+            )
+        }
+        Phase::Paused => {
+            ("Paused", format!("spec.paused holds back the change to {target}: {}", seen.progress()))
+        }
+    };
+    Some((false, reason, message))
+}
+
+/// What `Ready` adds when all pods are available.
+pub(super) fn addition(seen: &Seen<'_>) -> String {
+    let (target, updated) = (seen.target(), seen.assessed.target.active);
+    match (seen.assessed.decision.phase, seen.failed()) {
+        (Phase::PartitionReached, _) => {
+            format!(", {updated} of them at {target}, as spec.update.partition asks")
+        }
+        (Phase::WaitingForDeletion, _) => {
+            format!(", {updated} of them at {target}; the others follow when they are deleted")
+        }
+        (_, Some(failed)) if seen.goes_back() => {
+            format!(
+                " at {target}, since {}; change spec.template to try again",
+                seen.failure_sentence(failed)
+            )
+        }
+        _ => String::new(),
+    }
+}
+
+/// `Available`, `Progressing` and `RolledBack`.
+pub(super) fn verdicts(seen: &Seen<'_>) -> [Verdict; 3] {
+    [available(seen), progressing(seen), rolled_back(seen)]
+}
+
+fn available(seen: &Seen<'_>) -> Verdict {
+    let wanted = seen.observed.policy.replicas;
+    let least = match seen.observed.settings.strategy {
+        Strategy::Rolling { unavailable, .. } => wanted.saturating_sub(unavailable),
+        Strategy::Recreate | Strategy::OnDelete => wanted,
+    };
+    let available = seen.assessed.plan.counts.available;
+    let status = available >= least;
+    let reason = if status { "MinimumPodsAvailable" } else { "MinimumPodsUnavailable" };
+    let message = format!("{available} pods are available; the least is {least}");
+    Verdict { kind: "Available", status, reason, message }
+}
+
+fn progressing(seen: &Seen<'_>) -> Verdict {
+    let target = seen.target();
+    let verdict = |status, reason, message| Verdict { kind: "Progressing", status, reason, message };
+    let phase = seen.assessed.decision.phase;
+    if let Some(failed) = seen.failed().filter(|_| phase != Phase::RollingBack) {
+        return verdict(false, failed.reason.as_str(), seen.failure_sentence(failed));
+    }
+    let (reason, message) = match phase {
+        Phase::Complete => ("RolloutComplete", format!("all pods are at {target}")),
+        Phase::Rolling | Phase::Failed => ("RollingOut", format!("the pods are brought to {target}")),
+        Phase::RollingBack => ("RollingBack", format!("the pods are brought back to {target}")),
+        Phase::StepPaused { step, .. } => {
+            ("StepPaused", format!("step {step} of the change to {target} is reached"))
+        }
+        Phase::PartitionReached => {
+            ("PartitionReached", format!("as many pods are at {target} as the partition allows"))
+        }
+        Phase::WaitingForDeletion => {
+            ("WaitingForDeletion", format!("pods follow to {target} when they are deleted"))
+        }
+        Phase::Paused => ("Paused", format!("spec.paused holds back the change to {target}")),
+    };
+    verdict(true, reason, message)
+}
+
+fn rolled_back(seen: &Seen<'_>) -> Verdict {
+    match seen.failed().filter(|_| seen.goes_back()) {
+        Some(failed) => {
+            let message = format!("{}; back to {}", seen.failure_sentence(failed), seen.target());
+            Verdict { kind: "RolledBack", status: true, reason: failed.reason.as_str(), message }
+        }
+        None => Verdict { kind: "RolledBack", status: false, reason: "None", message: String::new() },
+    }
+}

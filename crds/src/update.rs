@@ -1,0 +1,219 @@
+//! How a change of a `ReplicaGroup`'s template reaches its pods, and what counts as a failed change.
+
+use k8s_openapi::apimachinery::pkg::{apis::meta::v1::Time, util::intstr::IntOrString};
+use kube::core::Rule;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::schema;
+
+/// How a change of the template reaches the pods.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-validations" = update_rules()))]
+pub struct Update {
+    /// `Rolling` (the default): a few pods at a time, within `maxSurge` and `maxUnavailable`. `Recreate`: all old
+    /// pods end before the first new one is made. `OnDelete`: a pod follows the template when somebody deletes it.
+    #[serde(rename = "type")]
+    pub strategy: UpdateType,
+
+    /// How many pods there may be beyond `replicas` during a rolling update: a number, or a percentage of `replicas`,
+    /// rounded up. Default 25%.
+    #[schemars(schema_with = "schema::int_or_percent")]
+    pub max_surge: IntOrString,
+
+    /// How many of `replicas` may be unavailable during a rolling update: a number, or a percentage of `replicas`,
+    /// rounded down; 1 where both this and `maxSurge` come to 0. Default 25%.
+    #[schemars(schema_with = "schema::int_or_percent")]
+    pub max_unavailable: IntOrString,
+
+    /// How many pods stay at the revision before: a number, or a percentage of `replicas`, rounded up, but never all
+    /// of them unless it is 100%. Default 0. Lower it to go on; raise it to go back.
+    #[schemars(schema_with = "schema::int_or_percent")]
+    pub partition: IntOrString,
+
+    /// The stages of a canary, each with more weight than the one before; after the last all pods are updated. They
+    /// apply to changes of a group that has been fully available before. Default none. At most 20.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20), extend("x-kubernetes-list-type" = "atomic"))]
+    pub steps: Vec<Step>,
+}
+
+impl Default for Update {
+    fn default() -> Self {
+        let quarter = || IntOrString::String("25%".into());
+        Self {
+            strategy: UpdateType::default(),
+            max_surge: quarter(),
+            max_unavailable: quarter(),
+            partition: IntOrString::Int(0),
+            steps: Vec::new(),
+        }
+    }
+}
+
+/// How pods are exchanged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum UpdateType {
+    /// A few pods at a time.
+    #[default]
+    Rolling,
+    /// All old pods end before the first new one is made: never both together.
+    Recreate,
+    /// A pod follows the template when somebody deletes it.
+    OnDelete,
+}
+
+/// One stage of a canary.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Step {
+    /// The percentage of `replicas` that is updated at this stage, rounded up.
+    #[schemars(range(min = 1, max = 100))]
+    pub weight: i32,
+
+    /// What is waited for once so many pods are updated and available. Without it the next stage begins at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause: Option<Pause>,
+}
+
+/// How long a stage lasts.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Pause {
+    /// For so many seconds. Without it until somebody continues, with the annotation `mainstay.dev/continue`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub seconds: Option<i32>,
+}
+
+/// When a change has failed, and what follows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct FailurePolicy {
+    /// `Rollback` (the default): the group goes back to the last revision that was fully available, at the pace of the
+    /// update, and stays there until the template changes again. `Pause`: it stays as it is.
+    pub action: FailureAction,
+
+    /// A change has failed when a container of a new pod restarts more often than this. Default 5.
+    #[schemars(range(min = 0))]
+    pub max_restarts: i32,
+
+    /// A change has failed when a new pod cannot be scheduled, or cannot get its image or configuration, for so many
+    /// seconds. Default 300.
+    #[schemars(range(min = 1))]
+    pub unschedulable_seconds: i32,
+}
+
+impl Default for FailurePolicy {
+    fn default() -> Self {
+        Self { action: FailureAction::default(), max_restarts: 5, unschedulable_seconds: 300 }
+    }
+}
+
+/// What follows when a change has failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum FailureAction {
+    /// Back to the last revision that was fully available.
+    #[default]
+    Rollback,
+    /// The group stays as it is.
+    Pause,
+}
+
+/// Why a revision has failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FailureStatus {
+    /// The kind of failure: `ProgressDeadlineExceeded`, `CrashLoop`, `ImagePullFailed`, `ConfigError`,
+    /// `Unschedulable` or `Aborted`.
+    pub reason: String,
+    /// What was seen.
+    pub message: String,
+}
+
+/// A change that is on its way to the pods.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RolloutStatus {
+    /// The revision that the pods are being brought to.
+    pub revision: String,
+
+    /// When it began.
+    pub started_at: Time,
+
+    /// When it last got on: `progressDeadlineSeconds` counts from here.
+    pub progressed_at: Time,
+
+    /// The most pods of the revision that have been available at one time.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub available_replicas: i32,
+
+    /// The stage of `update.steps` that it is at, counted from 1; absent where there are none, or none is left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub step: Option<i32>,
+
+    /// Since when all pods that this stage, or `update.partition`, asks for are updated and available.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reached_at: Option<Time>,
+
+    /// How many pods of each revision there were when the change was paused, in which proportion the group is scaled
+    /// until it goes on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub held: Vec<HeldRevision>,
+}
+
+/// A revision's part of a paused change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HeldRevision {
+    /// The revision.
+    pub revision: String,
+    /// How many pods of it there were.
+    #[schemars(range(min = 0))]
+    pub replicas: i32,
+}
+
+/// Settings that contradict each other, each refused with what to do instead.
+fn update_rules() -> Vec<Rule> {
+    let zero = |field: &str| format!("(type({field}) == int ? {field} == 0 : {field}.matches('^0+%$'))");
+    let at_most_100 =
+        |field: &str| format!("type({field}) == int || {field}.matches('^0*(100|[0-9]{{1,2}})%$')");
+    vec![
+        Rule::new(format!("!({} && {})", zero("self.maxSurge"), zero("self.maxUnavailable")))
+            .message(
+                "spec.update.maxSurge and spec.update.maxUnavailable must not both be 0: \
+                 with neither more nor fewer pods than replicas no pod could be exchanged",
+            )
+            .field_path(".maxUnavailable"),
+        Rule::new(at_most_100("self.maxUnavailable"))
+            .message("spec.update.maxUnavailable must be at most 100%: there are no more pods than all")
+            .field_path(".maxUnavailable"),
+        Rule::new(at_most_100("self.partition"))
+            .message("spec.update.partition must be at most 100%: there are no more pods than all")
+            .field_path(".partition"),
+        Rule::new("!has(self.steps) || self.steps.map(step, step.weight).isSorted()")
+            .message("spec.update.steps are out of order: every step needs more weight than the one before")
+            .field_path(".steps"),
+        Rule::new(
+            "!has(self.steps) || self.steps.all(step, self.steps.exists_one(other, other.weight == step.weight))",
+        )
+        .message("spec.update.steps has two steps of one weight: every step needs more weight than the one before")
+        .field_path(".steps"),
+        Rule::new(format!("self.type == 'Rolling' || (!has(self.steps) && {})", zero("self.partition")))
+            .message(
+                "spec.update.steps and spec.update.partition are for spec.update.type Rolling: \
+                 remove them, or set the type to Rolling",
+            )
+            .field_path(".type"),
+        Rule::new(format!("!has(self.steps) || {}", zero("self.partition")))
+            .message(
+                "spec.update.steps and spec.update.partition must not be set together: \
+                 both say how many pods are updated, so use one of them",
+            )
+            .field_path(".partition"),
+    ]
+}
