@@ -18,7 +18,8 @@ pub use replica_group::{
     NodePreference, PodReplacement, ReplicaGroup, ReplicaGroupSpec, ReplicaGroupStatus, ScaleDown,
 };
 pub use update::{
-    FailureAction, FailurePolicy, FailureStatus, HeldRevision, Pause, RolloutStatus, Step, Update, UpdateType,
+    FailureAction, FailurePolicy, FailureStatus, HeldRevision, InPlace, Pause, RolloutStatus, Step, Update,
+    UpdateType,
 };
 
 /// The API group of every kind.

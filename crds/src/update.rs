@@ -32,6 +32,12 @@ pub struct Update {
     #[schemars(schema_with = "schema::int_or_percent")]
     pub partition: IntOrString,
 
+    /// Whether the pods that run follow a change which is about images of containers alone. `Never` (the default):
+    /// they are replaced. `IfPossible`: their containers are, one pod after the other within `maxUnavailable`; the pod,
+    /// its node and its address stay. It applies to pods that were made while it was set: they have a readiness gate,
+    /// by which they are taken out of service meanwhile.
+    pub in_place: InPlace,
+
     /// The stages of a canary, each with more weight than the one before; after the last all pods are updated. They
     /// apply to changes of a group that has been fully available before. Default none. At most 20.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -47,6 +53,7 @@ impl Default for Update {
             max_surge: quarter(),
             max_unavailable: quarter(),
             partition: IntOrString::Int(0),
+            in_place: InPlace::default(),
             steps: Vec::new(),
         }
     }
@@ -62,6 +69,16 @@ pub enum UpdateType {
     Recreate,
     /// A pod follows the template when somebody deletes it.
     OnDelete,
+}
+
+/// Whether pods that run follow a change of images.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum InPlace {
+    /// They are replaced.
+    #[default]
+    Never,
+    /// Their containers are replaced and the pods stay, where nothing else has changed.
+    IfPossible,
 }
 
 /// One stage of a canary.
@@ -209,6 +226,12 @@ fn update_rules() -> Vec<Rule> {
                  remove them, or set the type to Rolling",
             )
             .field_path(".type"),
+        Rule::new("self.type == 'Rolling' || self.inPlace == 'Never'")
+            .message(
+                "spec.update.inPlace is for spec.update.type Rolling: \
+                 set it to Never, or set the type to Rolling",
+            )
+            .field_path(".inPlace"),
         Rule::new(format!("!has(self.steps) || {}", zero("self.partition")))
             .message(
                 "spec.update.steps and spec.update.partition must not be set together: \

@@ -33,12 +33,22 @@ impl Announcer {
 
     /// One event a kind of write, however many pods it was about.
     pub(crate) fn applied(&self, group: &ReplicaGroup, applied: &Applied) {
-        let Applied { adopted, released, created, deleted, blocked, stale, error: _ } = applied;
-        tracing::info!(adopted, released, created, deleted = deleted.len(), stale, "carried out a plan");
+        let Applied { adopted, released, created, changed, deleted, blocked, stale, waiting: _, error: _ } =
+            applied;
+        tracing::info!(
+            adopted,
+            released,
+            created,
+            changed,
+            deleted = deleted.len(),
+            stale,
+            "carried out a plan"
+        );
         for (count, reason, action, what) in [
             (*adopted, "PodsAdopted", "Adopt", "adopted"),
             (*released, "PodsReleased", "Release", "released"),
             (*created, "PodsCreated", "Create", "created"),
+            (*changed, "PodsChangedInPlace", "Update", "changed the images of"),
         ] {
             if count > 0 {
                 self.say(group, Kind::Normal, reason, action, &format!("{what} {}", pods(count)));

@@ -7,6 +7,7 @@
 pub mod announce;
 pub mod apply;
 pub mod controller;
+mod images;
 pub mod metrics;
 pub mod observe;
 pub mod plan;

@@ -18,6 +18,7 @@ pub struct Metrics {
     created: IntCounter,
     deleted: IntCounterVec,
     adopted: IntCounter,
+    changed: IntCounter,
     released: IntCounter,
     failures: IntCounterVec,
     started: IntCounter,
@@ -43,6 +44,10 @@ impl Metrics {
                 "mainstay_replication_pods_deleted_total",
                 "Pods deleted, by the rule that chose them.",
                 &["reason"],
+            ),
+            changed: counter(
+                "mainstay_replication_pods_changed_in_place_total",
+                "Pods whose images were changed in place.",
             ),
             adopted: counter("mainstay_replication_pods_adopted_total", "Orphans adopted."),
             released: counter("mainstay_replication_pods_released_total", "Pods released."),
@@ -79,6 +84,7 @@ impl Metrics {
     pub(crate) fn applied(&self, applied: &Applied) {
         let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
         self.created.inc_by(count(applied.created));
+        self.changed.inc_by(count(applied.changed));
         self.adopted.inc_by(count(applied.adopted));
         self.released.inc_by(count(applied.released));
         for (_, why) in &applied.deleted {

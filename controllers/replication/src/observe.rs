@@ -11,12 +11,13 @@ use kube::{
     ResourceExt,
     core::{Selector, SelectorExt},
 };
-use mainstay_crds::{NodePreference, PodReplacement, PodTemplate, ReplicaGroup};
+use mainstay_crds::{InPlace, NodePreference, PodReplacement, PodTemplate, ReplicaGroup};
 use mainstay_runtime::index::{Index, ObjectKey};
 use thiserror::Error;
 
 use crate::{
-    plan::{self, Claim, Domains, MAX_SPREAD_KEYS, Plan, Policy, Tally},
+    images,
+    plan::{self, Claim, Domains, MAX_SPREAD_KEYS, Plan, Policy, Strategy, Tallies, Tally},
     pod::{Bucket, Labelled, Labels, Pod},
     revision::{self, Revision},
     rollout::{self, Decision, Settings, State},
@@ -92,13 +93,16 @@ impl Revisions {
         }
     }
 
-    /// The template of a revision, unless it is that of the spec.
-    pub fn template(&self, hash: &str) -> Option<&Arc<PodTemplate>> {
-        template(&self.kept, hash)
+    /// The template of a revision of `group`, whose revisions these are.
+    pub fn template<'a>(&'a self, hash: &str, group: &'a ReplicaGroup) -> Option<&'a PodTemplate> {
+        if *hash == *self.own {
+            return Some(&group.spec.template);
+        }
+        template(&self.kept, hash).map(|template| &**template)
     }
 
     fn is_known(&self, hash: &str) -> bool {
-        *hash == *self.own || self.template(hash).is_some()
+        *hash == *self.own || template(&self.kept, hash).is_some()
     }
 }
 
@@ -183,8 +187,8 @@ impl Observed {
         })
     }
 
-    /// What the group needs now, given what is remembered of it.
-    pub fn assess(&self, state: &State, now: Timestamp) -> Assessment {
+    /// What `group`, which this is about, needs now, given what is remembered of it.
+    pub fn assess(&self, group: &ReplicaGroup, state: &State, now: Timestamp) -> Assessment {
         let pods: Vec<_> = self.pods.iter().map(|member| self.view(member)).collect();
         let tallies = plan::tally(&pods, self.policy.min_ready, now);
         let mut state = state.clone();
@@ -193,7 +197,7 @@ impl Observed {
         let second = Timestamp::from_second(now.as_second()).unwrap_or(now);
         let decision = rollout::decide(&self.settings, &self.wanted(&state), &state, &tallies, second);
         let policy = Policy {
-            strategy: self.settings.strategy,
+            strategy: self.strategy(group, &decision.target, &tallies),
             shares: decision.shares.clone(),
             ..self.policy.clone()
         };
@@ -201,6 +205,27 @@ impl Observed {
         let updated = tallies.get(&*decision.wanted).map_or(0, |tally| tally.active);
         let target = tallies.get(&*decision.target).copied().unwrap_or_default();
         Assessment { decision, plan, updated, target }
+    }
+
+    /// How pods are exchanged for those of `target`. Pods that can follow in place need no other beside them.
+    fn strategy(&self, group: &ReplicaGroup, target: &str, tallies: &Tallies<'_>) -> Strategy {
+        let new = self.revisions.template(target, group);
+        let follows = |hash: &&str| {
+            self.revisions
+                .template(hash, group)
+                .zip(new)
+                .is_some_and(|(old, new)| images::changed(old, new).is_some())
+        };
+        match self.settings.strategy {
+            Strategy::Rolling { unavailable, .. }
+                if group.spec.update.in_place == InPlace::IfPossible
+                    && unavailable > 0
+                    && tallies.keys().filter(|hash| **hash != target).all(follows) =>
+            {
+                Strategy::Rolling { surge: 0, unavailable }
+            }
+            strategy => strategy,
+        }
     }
 
     /// A group that is told to follow a revision that does not exist stays where it is.
@@ -241,6 +266,8 @@ impl Observed {
             revision: revision.or(adopted).unwrap_or_default(),
             crashes: pod.crashes,
             trouble: pod.trouble,
+            gate: pod.in_place.as_ref().map(|in_place| in_place.gate),
+            changing: pod.in_place.as_ref().is_some_and(|in_place| in_place.changing),
         }
     }
 

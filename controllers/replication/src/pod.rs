@@ -15,13 +15,18 @@ use mainstay_runtime::{
     slim::{self, MetadataOf},
     stands_for,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize, de::IgnoredAny};
 
-use crate::plan::{Cause, Phase, Trouble};
+use crate::plan::{Cause, Gate, Phase, Trouble};
 
 /// The annotation by which a user says which pods should go first
 /// (<https://kubernetes.io/docs/concepts/workloads/controllers/replicaset/#pod-deletion-cost>).
 pub const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+
+/// The readiness gate of pods whose images may be changed in place: closed while their containers are replaced.
+pub const READINESS_GATE: &str = "mainstay.dev/in-place-ready";
+/// The annotation of a pod whose images were changed in place: the containers as they were before, as JSON.
+pub const IN_PLACE: &str = "mainstay.dev/in-place-before";
 
 /// A pod as the watch decodes it.
 #[derive(Debug, Clone, Deserialize)]
@@ -41,6 +46,13 @@ stands_for!(WatchedPod, v1::Pod);
 struct WatchedSpec {
     node_name: Option<String>,
     init_containers: Vec<InitContainer>,
+    readiness_gates: Vec<ReadinessGate>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ReadinessGate {
+    condition_type: String,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -73,6 +85,8 @@ struct Condition {
 struct ContainerStatus {
     name: String,
     restart_count: i32,
+    #[serde(rename = "containerID")]
+    container_id: Option<String>,
     state: ContainerState,
 }
 
@@ -80,6 +94,7 @@ struct ContainerStatus {
 #[serde(default)]
 struct ContainerState {
     waiting: Option<Waiting>,
+    running: Option<IgnoredAny>,
     terminated: Option<Terminated>,
 }
 
@@ -138,6 +153,30 @@ pub struct Pod {
     pub crashes: i32,
     /// What keeps it from becoming ready.
     pub trouble: Option<Trouble>,
+    /// For a pod whose images may be changed in place.
+    pub in_place: Option<Box<InPlace>>,
+}
+
+/// A container as it was before it was replaced in place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Before {
+    /// The container's ID.
+    pub id: String,
+    /// How often it had restarted.
+    pub restarts: i32,
+}
+
+/// What is kept of a pod that has the readiness gate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InPlace {
+    /// How its gate stands.
+    pub gate: Gate,
+    /// Whether it is ready all the same, since its node has not seen yet that the gate is closed.
+    pub still_ready: bool,
+    /// Its containers have not all been replaced since their images were changed.
+    pub changing: bool,
+    /// Its containers as they are.
+    pub containers: BTreeMap<String, Before>,
 }
 
 /// The sets in which passes ask for pods.
@@ -211,6 +250,11 @@ impl Pod {
         let created = metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0);
         let cost = metadata.annotations.as_ref().and_then(|annotations| annotations.get(DELETION_COST));
         let (restarts, sidecar_restarts) = restarts(&spec.init_containers, &status);
+        let before = metadata.annotations.as_ref().and_then(|annotations| annotations.get(IN_PLACE));
+        let before: BTreeMap<String, Before> =
+            before.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+        let in_place = in_place(&spec, &status, &before);
+        let closed = in_place.as_ref().is_some_and(|in_place| in_place.gate == Gate::Closed);
         Self {
             key: ObjectKey::new(
                 metadata.namespace.as_deref().unwrap_or_default(),
@@ -230,13 +274,14 @@ impl Pod {
             node: spec.node_name.filter(|node| !node.is_empty()).map(Into::into),
             phase,
             terminating: metadata.deletion_timestamp.is_some(),
-            ready_since: ready_since(&status.conditions, created),
+            ready_since: ready_since(&status.conditions, created).filter(|_| !closed),
             failed_at: (phase == Phase::Failed).then(|| last_change(&status)).flatten(),
             created,
             deletion_cost: cost.and_then(|cost| cost.parse().ok()).unwrap_or_default(),
             restarts,
             sidecar_restarts,
-            crashes: status.containers().map(|container| container.restart_count).max().unwrap_or_default(),
+            crashes: crashes(&status, &before),
+            in_place: in_place.map(Box::new),
             trouble: trouble(&status, created),
             labels: pool.share(metadata.labels.unwrap_or_default()),
         }
@@ -276,6 +321,45 @@ impl WatchedStatus {
     fn containers(&self) -> impl Iterator<Item = &ContainerStatus> {
         self.container_statuses.iter().chain(&self.init_container_statuses)
     }
+}
+
+/// The most restarts of any container; of one that was replaced in place those since then.
+fn crashes(status: &WatchedStatus, before: &BTreeMap<String, Before>) -> i32 {
+    let since = |container: &ContainerStatus| match before.get(&container.name) {
+        // The replacement itself counts as a restart.
+        Some(before) => (container.restart_count - before.restarts - 1).max(0),
+        None => container.restart_count,
+    };
+    status.containers().map(since).max().unwrap_or_default()
+}
+
+fn in_place(
+    spec: &WatchedSpec,
+    status: &WatchedStatus,
+    before: &BTreeMap<String, Before>,
+) -> Option<InPlace> {
+    spec.readiness_gates.iter().find(|gate| gate.condition_type == READINESS_GATE)?;
+    let condition = |kind: &str| status.conditions.iter().find(|condition| condition.r#type == kind);
+    let is_true = |kind: &str| condition(kind).map(|condition| condition.status == "True");
+    let gate = match is_true(READINESS_GATE) {
+        None => Gate::Unset,
+        Some(false) => Gate::Closed,
+        Some(true) => Gate::Open,
+    };
+    let running = status.container_statuses.iter().filter(|container| container.state.running.is_some());
+    let running: BTreeMap<_, _> =
+        running.filter_map(|container| Some((&container.name, container.container_id.as_ref()?))).collect();
+    let is_old = |(name, old): (&String, &Before)| running.get(name).is_none_or(|id| **id == old.id);
+    let containers = status.container_statuses.iter().filter_map(|container| {
+        let id = container.container_id.clone()?;
+        Some((container.name.clone(), Before { id, restarts: container.restart_count }))
+    });
+    Some(InPlace {
+        gate,
+        still_ready: is_true("Ready") == Some(true),
+        changing: before.iter().any(is_old),
+        containers: containers.collect(),
+    })
 }
 
 /// What keeps a pod from becoming ready, as far as waiting alone does not help. The kubelet gives no time for what a
@@ -453,6 +537,33 @@ mod tests {
                 assert_eq!(pod.crashes, 7);
             }
         }
+    }
+
+    #[test]
+    fn a_change_in_place_is_over_when_all_its_containers_are_new_and_is_no_crash() {
+        let pod = |id: &str, state: serde_json::Value, gate: &str| {
+            pod(json!({
+                "metadata": {
+                    "name": "a", "namespace": "ns", "uid": "u",
+                    "annotations": {IN_PLACE: r#"{"c": {"id": "old", "restarts": 2}}"#}
+                },
+                "spec": {"readinessGates": [{"conditionType": READINESS_GATE}]},
+                "status": {
+                    "conditions": [{"type": READINESS_GATE, "status": gate}, {"type": "Ready", "status": "True"}],
+                    "containerStatuses": [{"name": "c", "restartCount": 3, "containerID": id, "state": state}]
+                }
+            }))
+        };
+        let changing = |pod: &Pod| pod.in_place.as_ref().map(|in_place| in_place.changing);
+        let running = json!({"running": {"startedAt": "2026-01-01T00:00:00Z"}});
+        let waiting = json!({"waiting": {"reason": "PodInitializing"}});
+        let done = pod("new", running.clone(), "True");
+        assert_eq!((changing(&done), done.crashes, done.ready_since.is_some()), (Some(false), 0, true));
+        assert_eq!(changing(&pod("old", running.clone(), "False")), Some(true));
+        assert_eq!(changing(&pod("new", waiting, "False")), Some(true));
+        let closed = pod("old", running, "False");
+        assert_eq!(closed.ready_since, None, "no matter what its node has seen");
+        assert!(closed.in_place.is_some_and(|in_place| in_place.still_ready));
     }
 
     #[test]

@@ -157,7 +157,7 @@ impl Replication {
     }
 
     fn assess(&self, group: &ReplicaGroup, observed: &Observed, now: Timestamp) -> Assessment {
-        observed.assess(&self.state(group), now)
+        observed.assess(group, &self.state(group), now)
     }
 
     /// What is remembered of the group's revisions: the store may not show yet what was written last.
@@ -224,7 +224,8 @@ impl Replication {
                     () = self.report_progress(group) => unreachable!("reporting goes on until the writes end"),
                 };
                 self.announcer.applied(group, &applied);
-                let blocked = self.note_blocked(&observed.key, &applied);
+                let blocked =
+                    self.note_blocked(&observed.key, &applied).or(applied.waiting.then_some(RECHECK));
                 let due = self.catch_up(&observed.key, applied.stale);
                 applied.error.map_or(Ok([due, blocked].into_iter().flatten().min()), Err)
             }

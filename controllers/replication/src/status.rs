@@ -36,6 +36,7 @@ impl From<&ApplyError> for Failure {
     fn from(error: &ApplyError) -> Self {
         let (reason, replica_failure) = match error {
             ApplyError::Create(request) => (create_reason(request), Some("FailedCreate")),
+            ApplyError::Gate { .. } => ("GateFailed", None),
             ApplyError::Delete { .. } => ("DeleteFailed", Some("FailedDelete")),
             ApplyError::Adopt { .. } | ApplyError::Release { .. } => ("AdoptFailed", None),
             ApplyError::Revision(_) => ("RevisionFailed", None),

@@ -2,13 +2,13 @@
 
 use std::{borrow::Cow, collections::BTreeMap};
 
-use mainstay_crds::{PodTemplate, ReplicaGroup};
+use mainstay_crds::{InPlace, PodTemplate, ReplicaGroup};
 use rand::seq::IndexedRandom;
 use serde::Serialize;
-use serde_json::value::RawValue;
+use serde_json::{Map, Value, json, value::RawValue};
 
 use super::Owner;
-use crate::revision;
+use crate::{pod::READINESS_GATE, revision};
 
 /// The letters of generated names: no vowels and no look-alikes, so that they spell and confuse nothing
 /// (k8s.io/apimachinery/pkg/util/rand).
@@ -26,12 +26,22 @@ pub(super) fn name(group: &str) -> String {
     name
 }
 
+/// The spec with the readiness gate by which its pods can be taken out of service.
+fn with_gate(spec: &Map<String, Value>) -> Map<String, Value> {
+    let mut spec = spec.clone();
+    let gates = spec.entry("readinessGates").or_insert_with(|| json!([]));
+    if let Value::Array(gates) = gates {
+        gates.push(json!({"conditionType": READINESS_GATE}));
+    }
+    spec
+}
+
 /// What all new pods of a revision of a group have in common.
 pub(super) struct Body<'a> {
     labels: BTreeMap<String, String>,
     annotations: Cow<'a, BTreeMap<String, String>>,
     finalizers: &'a [String],
-    owner: serde_json::Value,
+    owner: Value,
     spec: Box<RawValue>,
 }
 
@@ -51,7 +61,7 @@ struct NewMetadata<'a> {
     labels: &'a BTreeMap<String, String>,
     annotations: &'a BTreeMap<String, String>,
     finalizers: &'a [String],
-    owner_references: [&'a serde_json::Value; 1],
+    owner_references: [&'a Value; 1],
 }
 
 impl<'a> Body<'a> {
@@ -67,12 +77,13 @@ impl<'a> Body<'a> {
         let metadata = template.metadata.as_ref();
         let mut labels = metadata.map(|metadata| metadata.labels.clone()).unwrap_or_default();
         labels.insert(revision::LABEL.to_owned(), hash.to_owned());
+        let gated = (group.spec.update.in_place == InPlace::IfPossible).then(|| with_gate(&template.spec));
         Ok(Self {
             labels,
             annotations: metadata.map(|metadata| Cow::Borrowed(&metadata.annotations)).unwrap_or_default(),
             finalizers: metadata.map_or(&[], |metadata| &metadata.finalizers),
             owner: group.owner_reference(),
-            spec: serde_json::value::to_raw_value(&template.spec)?,
+            spec: serde_json::value::to_raw_value(gated.as_ref().unwrap_or(&template.spec))?,
         })
     }
 
@@ -98,8 +109,6 @@ impl<'a> Body<'a> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
-
     use super::*;
 
     #[test]

@@ -40,12 +40,8 @@ impl Writer {
     /// when the group has changed, or when the process is to end.
     pub(super) async fn create(&self, job: &Job<'_>, wanted: &Creation) -> (usize, Option<RequestError>) {
         let (count, revisions) = (wanted.count, &job.observed.revisions);
-        let template = match revisions.template(&wanted.revision) {
-            Some(template) => template,
-            None if wanted.revision == revisions.own => &job.group.spec.template,
-            // It vanished since the decision; the next one knows.
-            None => return (0, None),
-        };
+        // Should it have vanished since the decision, the next one knows.
+        let Some(template) = revisions.template(&wanted.revision, job.group) else { return (0, None) };
         let body = match Body::of(job.group, template, &wanted.revision) {
             Ok(body) => body,
             Err(error) => return (0, Some(RequestError::Invalid(error.to_string()))),

@@ -7,13 +7,14 @@
 
 mod body;
 mod create;
+mod in_place;
 mod live;
 mod revisions;
 
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     time::Duration,
 };
 
@@ -37,6 +38,7 @@ use serde_json::json;
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
+use self::in_place::InPlace;
 use crate::{
     metrics::Metrics,
     observe::{Observed, Stores},
@@ -64,6 +66,14 @@ pub enum ApplyError {
     /// A pod could not be deleted.
     #[error("could not delete pod {pod}: {source}")]
     Delete {
+        /// The pod's name.
+        pod: Arc<str>,
+        /// What the server said.
+        source: RequestError,
+    },
+    /// A pod could not be taken out of service, or put into it again.
+    #[error("could not set the readiness gate of pod {pod}: {source}")]
+    Gate {
         /// The pod's name.
         pod: Arc<str>,
         /// What the server said.
@@ -98,7 +108,10 @@ impl ApplyError {
     pub fn request(&self) -> &RequestError {
         match self {
             Self::Create(source) | Self::Read(source) | Self::Revision(source) => source,
-            Self::Delete { source, .. } | Self::Adopt { source, .. } | Self::Release { source, .. } => source,
+            Self::Gate { source, .. }
+            | Self::Delete { source, .. }
+            | Self::Adopt { source, .. }
+            | Self::Release { source, .. } => source,
         }
     }
 
@@ -107,6 +120,7 @@ impl ApplyError {
         match self {
             Self::Create(_) => "create",
             Self::Delete { .. } => "delete",
+            Self::Gate { .. } => "gate",
             Self::Adopt { .. } => "adopt",
             Self::Release { .. } => "release",
             Self::Revision(_) => "revision",
@@ -126,6 +140,10 @@ pub struct Applied {
     pub created: usize,
     /// Pods deleted, by the rule that chose them.
     pub deleted: Vec<(Arc<str>, Why)>,
+    /// Pods whose images were changed in place.
+    pub changed: usize,
+    /// Whether a pod that is out of service is waited for.
+    pub waiting: bool,
     /// What the server said when a PodDisruptionBudget refused an eviction.
     pub blocked: Option<String>,
     /// Whether the stores turned out to lag behind the server, so that nothing more was done.
@@ -243,6 +261,7 @@ impl Writer {
             return Ok(());
         }
         // Neither waits for the other to succeed: where a quota refuses new pods, old ones must be able to go.
+        self.open_gates(job, plan).await?;
         let deleted = self.delete(job, plan, applied).await;
         for creation in &plan.create {
             let (created, refused) = self.create(job, creation).await;
@@ -273,14 +292,18 @@ impl Writer {
         let blocked = AtomicBool::new(false);
         let is_open = || !blocked.load(Ordering::Relaxed) && self.may_go_on(job);
         let victims = stream::iter(victims).take_while(|_| future::ready(is_open()));
-        let deletes =
-            victims.map(|(pod, why)| async move { (self.delete_one(job, &pod, why).await, pod, why) });
+        let exchange = AtomicUsize::new(plan.exchange);
+        let exchange = &exchange;
+        let deletes = victims
+            .map(|(pod, why)| async move { (self.remove(job, plan, exchange, &pod, why).await, pod, why) });
         let mut deletes = deletes.buffer_unordered(self.max_in_flight);
         let mut failure = None;
         while let Some((result, pod, why)) = deletes.next().await {
             let name = Arc::clone(&pod.key.name);
             match result {
-                Ok(()) => applied.deleted.push((name, why)),
+                Ok(InPlace::Impossible) => applied.deleted.push((name, why)),
+                Ok(InPlace::UnderWay) => applied.waiting = true,
+                Ok(InPlace::Changed) => applied.changed += 1,
                 Err(RequestError::DisruptionBudget(text)) => {
                     blocked.store(true, Ordering::Relaxed);
                     applied.blocked = Some(text);
@@ -289,6 +312,28 @@ impl Writer {
             }
         }
         failure.map_or(Ok(()), Err)
+    }
+
+    /// Brings a pod to the revision that the group is on its way to, or removes it where that cannot be.
+    async fn remove(
+        &self,
+        job: &Job<'_>,
+        plan: &Plan,
+        exchange: &AtomicUsize,
+        pod: &Pod,
+        why: Why,
+    ) -> Result<InPlace, RequestError> {
+        let take = |left: usize| left.checked_sub(1);
+        if let Some(target) = plan.target.as_deref().filter(|_| why == Why::Outdated)
+            && exchange.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
+        {
+            let step = self.change_in_place(job, pod, target).await?;
+            if step != InPlace::Impossible {
+                return Ok(step);
+            }
+            exchange.fetch_add(1, Ordering::Relaxed);
+        }
+        self.delete_one(job, pod, why).await.map(|()| InPlace::Impossible)
     }
 
     /// Deletes one pod, or evicts it where it only makes way for another revision. Where it is not certain what became of the request, the pod stays noted as unanswered, so that

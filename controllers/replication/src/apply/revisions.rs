@@ -42,9 +42,12 @@ impl Writer {
         let hash = &observed.revisions.own;
         let name = revision::name(&observed.key.name, hash);
         let newest = observed.revisions.kept.iter().map(|kept| kept.number).max().unwrap_or_default();
+        // The template's labels, so that who looks for the pods finds these too.
+        let mut labels = group.spec.template.metadata.clone().unwrap_or_default().labels;
+        labels.insert(LABEL.to_owned(), hash.to_string());
         let body = json!({
             "apiVersion": "apps/v1", "kind": "ControllerRevision",
-            "metadata": {"name": name, "labels": {LABEL: &**hash}, "ownerReferences": [group.owner_reference()]},
+            "metadata": {"name": name, "labels": labels, "ownerReferences": [group.owner_reference()]},
             "data": data(&group.spec.template),
             "revision": newest + 1,
         });

@@ -29,8 +29,8 @@ use jiff::Timestamp;
 
 pub use tally::{Tallies, Tally, tally};
 pub use types::{
-    Cause, Claim, Counts, Creation, Domains, MAX_SPREAD_KEYS, Node, NodePreference, Phase, Plan, Pod, Policy,
-    Replacement, Share, Strategy, Trouble, Victim, Wait, Why,
+    Cause, Claim, Counts, Creation, Domains, Gate, MAX_SPREAD_KEYS, Node, NodePreference, Phase, Plan, Pod,
+    Policy, Replacement, Share, Strategy, Trouble, Victim, Wait, Why,
 };
 
 /// Plans one pass over a group. `pods` are all pods the group owns or could adopt; others do no harm.
@@ -47,6 +47,7 @@ pub fn plan(policy: &Policy, pods: &[Pod<'_>], now: Timestamp) -> Plan {
     } else {
         scale(&mut plan, policy, pods, &active, now);
     }
+    plan.open = update::to_open(&plan, pods, &active);
     plan
 }
 

@@ -8,7 +8,7 @@ use std::{cmp::Reverse, collections::HashSet};
 
 use jiff::Timestamp;
 
-use super::{Node, Phase, Pod, Policy, Victim, Why, board::Board, elapsed, until_available};
+use super::{Gate, Node, Phase, Pod, Policy, Victim, Why, board::Board, elapsed, until_available};
 
 /// The `surplus` of the `active` pods that go, in order, all of them `eligible`; all of the active ones when there
 /// are no more. The others count where balance does.
@@ -82,6 +82,8 @@ impl<'a> Ranked<'a> {
 struct Class {
     /// It is not up for choice.
     stays: bool,
+    /// It serves, or could: it has not been taken out of service to go.
+    serves: bool,
     unnamed: bool,
     scheduled: bool,
     phase: Phase,
@@ -95,6 +97,7 @@ impl Class {
         let wait = until_available(pod, policy.min_ready, now);
         Self {
             stays,
+            serves: pod.gate != Some(Gate::Closed),
             unnamed: !policy.condemned.contains(pod.name),
             scheduled: pod.node.is_some(),
             phase: pod.phase,
@@ -106,7 +109,7 @@ impl Class {
 
     /// The first rule that tells the two apart.
     fn difference(self, other: Self) -> Option<Why> {
-        let Self { stays: _, unnamed, scheduled, phase, ready, available, deletion_cost } = self;
+        let Self { stays: _, serves: _, unnamed, scheduled, phase, ready, available, deletion_cost } = self;
         let rules = [
             (unnamed != other.unnamed, Why::Named),
             (scheduled != other.scheduled, Why::Unscheduled),

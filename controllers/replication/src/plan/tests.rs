@@ -29,6 +29,8 @@ pub(super) fn pod(name: &str) -> Pod<'_> {
         revision: "",
         crashes: 0,
         trouble: None,
+        gate: None,
+        changing: false,
     }
 }
 

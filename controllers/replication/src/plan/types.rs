@@ -119,6 +119,21 @@ pub struct Pod<'a> {
     pub crashes: i32,
     /// What keeps it from becoming ready.
     pub trouble: Option<Trouble>,
+    /// Its readiness gate, where it has one.
+    pub gate: Option<Gate>,
+    /// Its containers are being replaced in place.
+    pub changing: bool,
+}
+
+/// A readiness gate by which a pod is taken out of service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gate {
+    /// Nobody has opened it yet.
+    Unset,
+    /// The pod is out of service.
+    Closed,
+    /// It does not keep the pod from being ready.
+    Open,
 }
 
 impl Pod<'_> {
@@ -207,6 +222,12 @@ pub struct Plan {
     pub create: Vec<Creation>,
     /// Pods to delete, in this order. Whoever stops half-way and plans again ends with the same pods deleted.
     pub delete: Vec<Victim>,
+    /// The revision that the group is on its way to, where pods are exchanged.
+    pub target: Option<Arc<str>>,
+    /// So many of the pods that go may be brought to the revision that the group is on its way to instead, in place.
+    pub exchange: usize,
+    /// Pods whose readiness gate is to be opened.
+    pub open: Vec<usize>,
     /// The pods as they are before the plan is carried out.
     pub counts: Counts,
     /// Why fewer pods are created than are missing; `None` when nothing is held back.
@@ -219,7 +240,19 @@ pub struct Plan {
 impl Plan {
     /// There is nothing to write to any pod.
     pub fn is_empty(&self) -> bool {
-        self.adopt.is_empty() && self.release.is_empty() && self.create.is_empty() && self.delete.is_empty()
+        let Self {
+            adopt,
+            release,
+            create,
+            delete,
+            open,
+            target: _,
+            exchange: _,
+            counts: _,
+            wait: _,
+            recheck_in: _,
+        } = self;
+        adopt.is_empty() && release.is_empty() && create.is_empty() && delete.is_empty() && open.is_empty()
     }
 
     /// How many pods to create, of whatever revision.

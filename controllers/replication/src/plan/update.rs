@@ -5,13 +5,13 @@
 //! Deployment controller's (pkg/controller/deployment/rolling.go, `reconcileOldReplicaSets`), here over the pods
 //! themselves, so that several revisions may be wanted side by side.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use jiff::Timestamp;
 
 use super::{
-    Creation, Plan, Pod, Policy, Replacement, Strategy, Wait, Why, backoff, elapsed, is_available, rank,
-    scale, sooner,
+    Claim, Creation, Gate, Plan, Pod, Policy, Replacement, Strategy, Wait, Why, backoff, elapsed,
+    is_available, rank, scale, sooner,
 };
 
 /// Whether pods of a revision are there that is not the only one wanted, or several are wanted.
@@ -31,11 +31,26 @@ pub(super) fn exchange(plan: &mut Plan, policy: &Policy, pods: &[Pod<'_>], activ
             let floor = policy.replicas.saturating_sub(unavailable);
             let groups = Group::all(policy, pods, active, now);
             create(plan, policy, pods, &groups, surge, now);
+            let target = groups.last().map_or(0, Group::missing);
+            plan.target = policy.shares.first().map(|share| Arc::clone(&share.revision));
+            plan.exchange = target.saturating_sub(plan.creations());
             Cut { policy, pods, now, groups, left: active.to_vec(), floor }.fill(plan, surge);
         }
         Strategy::Recreate => recreate(plan, policy, pods, active, now),
         Strategy::OnDelete => scale(plan, policy, pods, active, now),
     }
+}
+
+/// The pods whose readiness gate is to be opened: new ones, and those of which nothing more is wanted that would need
+/// it closed.
+pub(super) fn to_open(plan: &Plan, pods: &[Pod<'_>], active: &[usize]) -> Vec<usize> {
+    let goes = |index| plan.delete.iter().any(|victim| victim.pod == index);
+    let is_due = |&index: &usize| match pods[index].gate {
+        Some(Gate::Unset) => pods[index].claim == Claim::Mine,
+        Some(Gate::Closed) => !pods[index].changing && !goes(index),
+        Some(Gate::Open) | None => false,
+    };
+    active.iter().copied().filter(is_due).collect()
 }
 
 /// All old pods end before the first new one is made.
@@ -285,6 +300,38 @@ mod tests {
         let (made, gone) = exchanged(&policy(strict, &[("b", 1)]), &all);
         let names: Vec<_> = gone.iter().map(|(name, _)| *name).collect();
         assert_eq!((made, names), (vec![], vec!["B1", "B2", "B3", "a1"]));
+    }
+
+    #[test]
+    fn a_pod_taken_out_of_service_goes_on_to_the_other_revision_and_comes_back() {
+        let in_place = policy(Strategy::Rolling { surge: 0, unavailable: 1 }, &[("b", 3)]);
+        let mut all = pods(&["a1", "a2", "a3"]);
+        let look = |pods: &[Pod<'_>]| {
+            let plan = plan(&in_place, pods, NOW);
+            let gone: Vec<_> = plan.delete.iter().map(|victim| victim.pod).collect();
+            (gone, plan.exchange, plan.creations(), plan.open)
+        };
+        all.iter_mut().for_each(|pod| pod.gate = Some(Gate::Open));
+        assert_eq!(look(&all), (vec![0], 3, 0, vec![]));
+        // Taken out of service: it goes on to be the one, also where another stops being ready.
+        (all[2].gate, all[2].ready_since) = (Some(Gate::Closed), None);
+        assert_eq!(look(&all), (vec![2], 3, 0, vec![]));
+        all[0].ready_since = None;
+        assert_eq!(look(&all).0, [2]);
+        all[0].ready_since = all[1].ready_since;
+        (all[2].revision, all[2].changing) = ("b", true);
+        assert_eq!(look(&all), (vec![], 2, 0, vec![]), "its containers are being replaced");
+        all[2].changing = false;
+        assert_eq!(look(&all).3, [2]);
+    }
+
+    #[test]
+    fn gates_are_opened_for_new_pods_and_when_a_change_is_called_off() {
+        let mut all = pods(&["b1", "b2", "b3"]);
+        all[0].gate = Some(Gate::Unset);
+        all[1].gate = Some(Gate::Closed);
+        all[2].gate = Some(Gate::Open);
+        assert_eq!(plan(&policy(FULL, &[("b", 3)]), &all, NOW).open, [0, 1]);
     }
 
     #[test]

@@ -116,7 +116,7 @@ impl Change<'_> {
             Rollout::new(Arc::clone(&self.target), step, self.now)
         });
         let (phase, shares, due) = if self.is_held(state, proven) && (base.is_some() || !alone) {
-            self.hold(&mut rollout, base)
+            self.hold(&mut rollout, base, state.failed.as_ref())
         } else {
             if !rollout.held.is_empty() {
                 (rollout.held, rollout.progressed) = (Vec::new(), self.now);
@@ -158,7 +158,7 @@ impl Change<'_> {
         self.settings.paused || (state.failed.is_some() && !proven)
     }
 
-    fn hold(&self, rollout: &mut Rollout, base: Option<Arc<str>>) -> Followed {
+    fn hold(&self, rollout: &mut Rollout, base: Option<Arc<str>>, failed: Option<&Failed>) -> Followed {
         if rollout.held.is_empty() {
             rollout.held = hold::standing(self.tallies, &self.target);
         }
@@ -167,13 +167,24 @@ impl Change<'_> {
             let revision = base.unwrap_or_else(|| Arc::clone(&self.target));
             shares.push(self.share(&revision, self.settings.replicas));
         }
+        let failed = failed.filter(|failed| failed.revision != self.target).map(|failed| &failed.revision);
         if self.settings.strategy == Strategy::Recreate {
-            // Never two revisions together: the group is kept at the one that it mostly is.
-            let most =
-                shares.iter().max_by_key(|share| share.replicas).map(|share| Arc::clone(&share.revision));
-            shares = most.iter().map(|revision| self.share(revision, self.settings.replicas)).collect();
+            // Never two revisions together: the group is kept at the one that it mostly is, unless that has failed.
+            let most = shares
+                .iter()
+                .filter(|share| Some(&share.revision) != failed)
+                .max_by_key(|share| share.replicas);
+            let most = most.map_or_else(|| Arc::clone(&self.target), |share| Arc::clone(&share.revision));
+            shares = vec![self.share(&most, self.settings.replicas)];
         } else if shares[0].revision != self.target {
             shares.insert(0, self.share(&self.target, 0));
+        }
+        if let Some(of_failed) = shares.iter_mut().find(|share| Some(&share.revision) == failed) {
+            // Its pods may stay as long as they live, but no new one is made.
+            let left = self.tallies.get(&*of_failed.revision).map_or(0, |tally| tally.active);
+            let over = of_failed.replicas.saturating_sub(left);
+            of_failed.replicas -= over;
+            shares[0].replicas += over;
         }
         (if self.settings.paused { Phase::Paused } else { Phase::Failed }, shares, None)
     }

@@ -64,6 +64,8 @@ impl Member {
             revision: &self.revision,
             crashes: self.crashes,
             trouble: None,
+            gate: None,
+            changing: false,
         }
     }
 }

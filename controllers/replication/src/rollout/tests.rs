@@ -221,6 +221,17 @@ fn a_pause_keeps_the_proportion_and_its_time_does_not_count() {
 }
 
 #[test]
+fn a_way_back_that_is_paused_makes_no_more_pods_of_what_has_failed() {
+    let failed = Failed { revision: rev("b"), reason: Reason::CrashLoop, message: String::new() };
+    let state = State { failed: Some(failed), ..at_a() };
+    let paused = Settings { paused: true, ..settings(10) };
+    let held = decide(&paused, &rev("b"), &state, &tallies(&[("a", 6), ("b", 4)]), at(0));
+    assert_eq!(shares(&held), [("a", 6), ("b", 4)]);
+    let lost = decide(&paused, &rev("b"), &held.state, &tallies(&[("a", 6), ("b", 3)]), at(5));
+    assert_eq!(shares(&lost), [("a", 7), ("b", 3)]);
+}
+
+#[test]
 fn a_change_while_paused_touches_nothing() {
     let paused = Settings { paused: true, ..settings(3) };
     let held = decide(&paused, &rev("b"), &at_a(), &tallies(&[("a", 3)]), at(0));

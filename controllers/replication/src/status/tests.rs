@@ -52,7 +52,7 @@ fn report(
 ) -> ReplicaGroupStatus {
     let seen = Observed::gather(group, &Stores::default()).unwrap();
     let state = group.status.as_ref().map(|status| State::read(group, status)).unwrap_or_default();
-    let mut assessed = seen.assess(&state, now);
+    let mut assessed = seen.assess(group, &state, now);
     change(&mut assessed);
     observed(&Seen { group, observed: &seen, assessed: &assessed, failure, blocked: None }, now)
 }

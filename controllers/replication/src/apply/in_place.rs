@@ -1,0 +1,114 @@
+//! Changes in place: new images in a pod that goes on running.
+//!
+//! The pod is taken out of service first, by a readiness gate that it has for this purpose, and only when its node
+//! shows it as not ready are the images changed. The gate is opened again when the kubelet has replaced the
+//! containers. What was there before is kept in an annotation, so that any process can go on.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use futures::{StreamExt, TryStreamExt, stream};
+use http::{Request, header};
+use jiff::Timestamp;
+use kube::api::PartialObjectMeta;
+use mainstay_runtime::failure::RequestError;
+use serde_json::json;
+
+use super::{ApplyError, FIELD_MANAGER, Job, METADATA_ONLY, Writer, malformed};
+use crate::{
+    images,
+    plan::{Gate, Plan},
+    pod::{IN_PLACE, Pod, READINESS_GATE},
+    revision,
+};
+
+/// What became of a pod that makes way for another revision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum InPlace {
+    /// It cannot follow in place.
+    Impossible,
+    /// A step was taken, or its node is waited for.
+    UnderWay,
+    /// It is of the other revision, and its containers are being replaced.
+    Changed,
+}
+
+impl Writer {
+    /// Opens the readiness gates that the plan names.
+    pub(super) async fn open_gates(&self, job: &Job<'_>, plan: &Plan) -> Result<(), ApplyError> {
+        let pods: Vec<_> = plan.open.iter().map(|&index| Arc::clone(job.observed.pod(index))).collect();
+        let opened = stream::iter(pods).map(|pod| async move {
+            let failed = |source| ApplyError::Gate { pod: Arc::clone(&pod.key.name), source };
+            self.set_gate(job, &pod, true).await.map_err(failed)
+        });
+        opened.buffer_unordered(self.max_in_flight).try_collect().await
+    }
+
+    /// Takes the next step of bringing a pod to `revision` in place, if that can be.
+    pub(super) async fn change_in_place(
+        &self,
+        job: &Job<'_>,
+        pod: &Pod,
+        revision: &str,
+    ) -> Result<InPlace, RequestError> {
+        let template = |hash: &str| job.observed.revisions.template(hash, job.group);
+        let old = pod.labels.get(revision::LABEL).and_then(|hash| template(hash));
+        let changed = old.zip(template(revision)).and_then(|(old, new)| images::changed(old, new));
+        let wanted = job.group.spec.update.in_place == mainstay_crds::InPlace::IfPossible;
+        let Some((changed, state)) = changed.zip(pod.in_place.as_ref()).filter(|_| wanted) else {
+            return Ok(InPlace::Impossible);
+        };
+        if state.gate != Gate::Closed {
+            self.set_gate(job, pod, false).await?;
+            return Ok(InPlace::UnderWay);
+        }
+        if state.still_ready {
+            return Ok(InPlace::UnderWay);
+        }
+        let before: BTreeMap<_, _> = changed
+            .iter()
+            .filter_map(|image| Some((image.container, state.containers.get(image.container)?)))
+            .collect();
+        let images: Vec<_> =
+            changed.iter().map(|image| json!({"name": image.container, "image": image.image})).collect();
+        let note =
+            serde_json::to_string(&before).map_err(|error| RequestError::Invalid(error.to_string()))?;
+        let patch = json!({
+            "metadata": {
+                "uid": &*pod.uid,
+                "labels": {revision::LABEL: revision},
+                "annotations": {IN_PLACE: note},
+            },
+            "spec": {"containers": images},
+        });
+        Ok(if self.patch(job, pod, patch).await? { InPlace::Changed } else { InPlace::UnderWay })
+    }
+
+    /// Opens or closes a pod's readiness gate.
+    async fn set_gate(&self, job: &Job<'_>, pod: &Pod, open: bool) -> Result<(), RequestError> {
+        let (status, reason) = if open { ("True", "InService") } else { ("False", "ChangedInPlace") };
+        let condition = json!({
+            "type": READINESS_GATE,
+            "status": status,
+            "reason": reason,
+            "lastTransitionTime": Timestamp::now().strftime("%FT%TZ").to_string(),
+        });
+        let patch = json!({"metadata": {"uid": &*pod.uid}, "status": {"conditions": [condition]}});
+        let (namespace, name) = (&pod.key.namespace, &pod.key.name);
+        let path = format!("/api/v1/namespaces/{namespace}/pods/{name}/status?fieldManager={FIELD_MANAGER}");
+        let request = Request::patch(path)
+            .header(header::CONTENT_TYPE, "application/strategic-merge-patch+json")
+            .header(header::ACCEPT, METADATA_ONLY)
+            .body(patch.to_string().into_bytes())
+            .map_err(malformed)?;
+        match self.send::<PartialObjectMeta>(request).await {
+            Ok(written) => {
+                let version = written.metadata.resource_version;
+                self.gate.stored(&job.observed.key, &pod.key, &pod.uid, version.as_deref());
+                Ok(())
+            }
+            // It is gone, or another pod has its name: nothing is to be opened or closed.
+            Err(RequestError::NotFound(_) | RequestError::Conflict(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
