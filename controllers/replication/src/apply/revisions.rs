@@ -25,10 +25,16 @@ impl Writer {
     /// [`ApplyError::Revision`].
     pub async fn keep_revision(&self, group: &ReplicaGroup, observed: &Observed) -> Result<(), ApplyError> {
         let hash = &observed.revisions.own;
-        let in_store = observed.revisions.kept.iter().any(|kept| kept.hash == *hash);
+        if observed.revisions.kept.iter().any(|kept| kept.hash == *hash) {
+            // From now on its absence means that somebody has deleted it.
+            if let Some(made) = self.revisions.lock().get_mut(&observed.key) {
+                made.remove(hash);
+            }
+            return Ok(());
+        }
         let made = || self.revisions.lock().get(&observed.key).is_some_and(|made| made.contains(hash));
         // A group on its way out gets nothing new; the garbage collector would have to wait for it.
-        if in_store || made() || group.metadata.deletion_timestamp.is_some() {
+        if made() || group.metadata.deletion_timestamp.is_some() {
             return Ok(());
         }
         let failed = |source| ApplyError::Revision(source);
@@ -122,9 +128,6 @@ impl Writer {
             match in_time(revisions.delete(&revision.key.name, &params)).await {
                 Ok(_) | Err(RequestError::NotFound(_) | RequestError::Conflict(_)) => {}
                 Err(error) => return Err(ApplyError::Revision(error)),
-            }
-            if let Some(made) = self.revisions.lock().get_mut(&observed.key) {
-                made.remove(&revision.hash);
             }
         }
         Ok(())
