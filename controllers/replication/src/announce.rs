@@ -33,8 +33,18 @@ impl Announcer {
 
     /// One event a kind of write, however many pods it was about.
     pub(crate) fn applied(&self, group: &ReplicaGroup, applied: &Applied) {
-        let Applied { adopted, released, created, changed, deleted, blocked, stale, waiting: _, error: _ } =
-            applied;
+        let Applied {
+            adopted,
+            released,
+            created,
+            changed,
+            deleted,
+            blocked,
+            stale,
+            waiting: _,
+            unfinished: _,
+            error: _,
+        } = applied;
         tracing::info!(
             adopted,
             released,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures::FutureExt;
-use k8s_openapi::api::core::v1;
+use k8s_openapi::api::{core::v1, policy::v1::PodDisruptionBudget};
 use kube::{
     Api, ResourceExt,
     core::{Selector, SelectorExt},
@@ -82,6 +82,7 @@ pub async fn build(manager: &Manager) -> Controller {
             stores.pods.synced().await;
             stores.nodes.synced().await;
             stores.revisions.synced().await;
+            stores.budgets.synced().await;
         }
         .boxed(),
         run: reconcile::run(replication, groups, work, keys, bounds, manager.shutdown.clone()).boxed(),
@@ -134,6 +135,11 @@ impl Watches {
         let events = watcher(Api::<MetadataOf<v1::Node>>::all(client()), config.clone()).default_backoff();
         let this = self.clone();
         tokio::spawn(async move { this.stores.nodes.follow(events, Into::into, |_| {}).await });
+
+        let events =
+            watcher(Api::<MetadataOf<PodDisruptionBudget>>::all(client()), config.clone()).default_backoff();
+        let this = self.clone();
+        tokio::spawn(async move { this.stores.budgets.follow(events, Into::into, |_| {}).await });
 
         // Those of the built-in kinds are not ours to read.
         let revisions = config.clone().labels(revision::LABEL);

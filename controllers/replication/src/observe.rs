@@ -30,6 +30,8 @@ pub struct Stores {
     pub pods: Index<Pod>,
     /// All nodes.
     pub nodes: Index<Labelled>,
+    /// All PodDisruptionBudgets.
+    pub budgets: Index<Labelled>,
     /// The ControllerRevisions of all groups.
     pub revisions: Index<Revision>,
 }

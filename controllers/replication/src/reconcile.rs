@@ -227,6 +227,7 @@ impl Replication {
                 let blocked =
                     self.note_blocked(&observed.key, &applied).or(applied.waiting.then_some(RECHECK));
                 let due = self.catch_up(&observed.key, applied.stale);
+                let due = due.or(applied.unfinished.then_some(PACE));
                 applied.error.map_or(Ok([due, blocked].into_iter().flatten().min()), Err)
             }
             Ok(Leave::GateClosed) => {

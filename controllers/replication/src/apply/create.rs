@@ -11,7 +11,7 @@ use http::{Request, header};
 use mainstay_runtime::{failure::RequestError, gate::Intent, index::ObjectKey};
 use serde::Deserialize;
 
-use crate::plan::Creation;
+use crate::plan::{Creation, Plan};
 
 use super::{
     FIELD_MANAGER, Job, METADATA_ONLY, Writer,
@@ -36,9 +36,22 @@ struct CreatedMetadata {
 }
 
 impl Writer {
+    /// Creates the pods that the plan asks for, and returns how many, with the first failure.
+    pub(super) async fn create_all(&self, job: &Job<'_>, plan: &Plan) -> (usize, Option<RequestError>) {
+        let mut all = 0;
+        for wanted in &plan.create {
+            let (created, refused) = self.create(job, wanted).await;
+            all += created;
+            if refused.is_some() {
+                return (all, refused);
+            }
+        }
+        (all, None)
+    }
+
     /// Creates up to `count` pods of a revision and returns how many, with the first failure. Begins no more after a failure,
     /// when the group has changed, or when the process is to end.
-    pub(super) async fn create(&self, job: &Job<'_>, wanted: &Creation) -> (usize, Option<RequestError>) {
+    async fn create(&self, job: &Job<'_>, wanted: &Creation) -> (usize, Option<RequestError>) {
         let (count, revisions) = (wanted.count, &job.observed.revisions);
         // Should it have vanished since the decision, the next one knows.
         let Some(template) = revisions.template(&wanted.revision, job.group) else { return (0, None) };
@@ -50,7 +63,7 @@ impl Writer {
         let (mut begun, mut created, mut window) = (0, 0, 1);
         let mut failure = None;
         loop {
-            while failure.is_none() && begun < count && under_way.len() < window && self.may_go_on(job) {
+            while failure.is_none() && begun < count && under_way.len() < window && self.may_begin(job) {
                 under_way.push(self.create_one(job, &body));
                 begun += 1;
             }

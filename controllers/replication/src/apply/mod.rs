@@ -1,7 +1,6 @@
 //! Carries out a plan; the only writer of pods.
 //!
-//! Order: claims first, since they decide whose pods the rest is about, then deletions, which make room, then
-//! creations. Every write
+//! Order: claims first, since they decide whose pods the rest is about, then deletions and creations. Every write
 //! is noted in the write gate, every delete names the pod's UID, and nothing irreversible is done before a live
 //! read has confirmed the group that it is done for.
 
@@ -9,17 +8,16 @@ mod body;
 mod create;
 mod in_place;
 mod live;
+mod remove;
 mod revisions;
 
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     time::Duration,
 };
 
-use futures::{StreamExt, future, stream};
-use http::{Request, header};
+use http::Request;
 use k8s_openapi::api::core::v1;
 use kube::{
     Api, Client, ResourceExt,
@@ -27,18 +25,14 @@ use kube::{
     runtime::reflector::{ObjectRef, Store},
 };
 use mainstay_crds::ReplicaGroup;
-use mainstay_runtime::{
-    failure::RequestError,
-    gate::{Gate, Intent},
-    index::ObjectKey,
-};
+use mainstay_runtime::{failure::RequestError, gate::Gate, index::ObjectKey};
 use parking_lot::Mutex;
-use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::de::DeserializeOwned;
 use serde_json::json;
 use thiserror::Error;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use self::in_place::InPlace;
 use crate::{
     metrics::Metrics,
     observe::{Observed, Stores},
@@ -52,6 +46,10 @@ pub const FIELD_MANAGER: &str = "mainstay-replication";
 
 /// Asks the server to answer with the metadata alone: nothing else of an answer is read.
 const METADATA_ONLY: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
+
+/// For so long a pass goes on beginning to exchange pods. Then it is planned anew: pods that have become available
+/// meanwhile let others go, and what waits for them should not wait for the rest of a long plan.
+const EXCHANGE: Duration = Duration::from_millis(500);
 
 /// A request that is not answered in this time is given up; its outcome is then not known. Twice the server's
 /// own limit for most of its work would hold a pass up for longer than a leader may go unrenewed.
@@ -146,6 +144,8 @@ pub struct Applied {
     pub waiting: bool,
     /// What the server said when a PodDisruptionBudget refused an eviction.
     pub blocked: Option<String>,
+    /// Whether the time for it was over before all was done.
+    pub unfinished: bool,
     /// Whether the stores turned out to lag behind the server, so that nothing more was done.
     pub stale: bool,
     /// The failure that ended it.
@@ -183,6 +183,8 @@ struct Job<'a> {
     group: &'a ReplicaGroup,
     observed: &'a Observed,
     pods: Api<v1::Pod>,
+    /// Nothing is begun after this.
+    end: Option<Instant>,
 }
 
 impl Writer {
@@ -228,7 +230,8 @@ impl Writer {
 
     /// Carries out as much of the plan as succeeds.
     pub async fn apply(&self, group: &ReplicaGroup, observed: &Observed, plan: &Plan) -> Applied {
-        let job = self.job(group, observed);
+        let mut job = self.job(group, observed);
+        job.end = plan.target.as_ref().map(|_| Instant::now() + EXCHANGE);
         let mut applied = Applied::default();
         if let Err(error) = self.carry_out(&job, plan, &mut applied).await {
             self.metrics.failed(&error);
@@ -247,7 +250,7 @@ impl Writer {
 
     fn job<'a>(&self, group: &'a ReplicaGroup, observed: &'a Observed) -> Job<'a> {
         let pods = Api::namespaced(self.client.clone(), &observed.key.namespace);
-        Job { group, observed, pods }
+        Job { group, observed, pods, end: None }
     }
 
     async fn carry_out(&self, job: &Job<'_>, plan: &Plan, applied: &mut Applied) -> Result<(), ApplyError> {
@@ -260,14 +263,16 @@ impl Writer {
             applied.stale = true;
             return Ok(());
         }
-        // Neither waits for the other to succeed: where a quota refuses new pods, old ones must be able to go.
         self.open_gates(job, plan).await?;
-        let deleted = self.delete(job, plan, applied).await;
-        for creation in &plan.create {
-            let (created, refused) = self.create(job, creation).await;
-            applied.created += created;
-            refused.map_or(Ok(()), |error| Err(ApplyError::Create(error)))?;
-        }
+        // Side by side, and neither needs the other to succeed: where a quota refuses new pods, old ones must go.
+        let mut removed = Applied::default();
+        let (deleted, (created, refused)) =
+            tokio::join!(self.delete(job, plan, &mut removed), self.create_all(job, plan));
+        let Applied { deleted: victims, changed, waiting, blocked, .. } = removed;
+        *applied =
+            Applied { deleted: victims, changed, waiting, blocked, created, ..std::mem::take(applied) };
+        applied.unfinished = job.end.is_some_and(|end| Instant::now() >= end);
+        refused.map_or(Ok(()), |error| Err(ApplyError::Create(error)))?;
         deleted
     }
 
@@ -281,79 +286,6 @@ impl Writer {
             applied.released += usize::from(self.release(job, job.observed.pod(*index)).await?);
         }
         Ok(applied.adopted == plan.adopt.len() && applied.released == plan.release.len())
-    }
-
-    async fn delete(&self, job: &Job<'_>, plan: &Plan, applied: &mut Applied) -> Result<(), ApplyError> {
-        let mut victims = Vec::with_capacity(plan.delete.len());
-        for victim in &plan.delete {
-            victims.push((Arc::clone(job.observed.pod(victim.pod)), victim.why));
-        }
-        // Once a budget has refused one eviction it would refuse the next as well.
-        let blocked = AtomicBool::new(false);
-        let is_open = || !blocked.load(Ordering::Relaxed) && self.may_go_on(job);
-        let victims = stream::iter(victims).take_while(|_| future::ready(is_open()));
-        let exchange = AtomicUsize::new(plan.exchange);
-        let exchange = &exchange;
-        let deletes = victims
-            .map(|(pod, why)| async move { (self.remove(job, plan, exchange, &pod, why).await, pod, why) });
-        let mut deletes = deletes.buffer_unordered(self.max_in_flight);
-        let mut failure = None;
-        while let Some((result, pod, why)) = deletes.next().await {
-            let name = Arc::clone(&pod.key.name);
-            match result {
-                Ok(InPlace::Impossible) => applied.deleted.push((name, why)),
-                Ok(InPlace::UnderWay) => applied.waiting = true,
-                Ok(InPlace::Changed) => applied.changed += 1,
-                Err(RequestError::DisruptionBudget(text)) => {
-                    blocked.store(true, Ordering::Relaxed);
-                    applied.blocked = Some(text);
-                }
-                Err(source) => failure = Some(ApplyError::Delete { pod: name, source }),
-            }
-        }
-        failure.map_or(Ok(()), Err)
-    }
-
-    /// Brings a pod to the revision that the group is on its way to, or removes it where that cannot be.
-    async fn remove(
-        &self,
-        job: &Job<'_>,
-        plan: &Plan,
-        exchange: &AtomicUsize,
-        pod: &Pod,
-        why: Why,
-    ) -> Result<InPlace, RequestError> {
-        let take = |left: usize| left.checked_sub(1);
-        if let Some(target) = plan.target.as_deref().filter(|_| why == Why::Outdated)
-            && exchange.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
-        {
-            let step = self.change_in_place(job, pod, target).await?;
-            if step != InPlace::Impossible {
-                return Ok(step);
-            }
-            exchange.fetch_add(1, Ordering::Relaxed);
-        }
-        self.delete_one(job, pod, why).await.map(|()| InPlace::Impossible)
-    }
-
-    /// Deletes one pod, or evicts it where it only makes way for another revision. Where it is not certain what became of the request, the pod stays noted as unanswered, so that
-    /// no other victim is chosen in its place before the server has told.
-    async fn delete_one(&self, job: &Job<'_>, pod: &Pod, why: Why) -> Result<(), RequestError> {
-        let group = &job.observed.key;
-        let request = if why == Why::Outdated { eviction(pod) } else { deletion(pod) }.map_err(malformed)?;
-        self.gate.intend(group, &pod.key, Intent::Delete(pod.uid.to_string()));
-        let answer = self.send::<IgnoredAny>(request).await;
-        match &answer {
-            Ok(_) | Err(RequestError::NotFound(_)) => {
-                self.gate.ended(group, &pod.key, &pod.uid);
-                return Ok(());
-            }
-            // Another pod of the name stands there, or somebody else wrote this one at the same moment.
-            Err(RequestError::Conflict(_)) => {}
-            Err(error) if error.is_ambiguous() => {}
-            Err(_) => self.gate.refused(group, &pod.key),
-        }
-        answer.map(drop)
     }
 
     /// Makes the group the pod's controller; one without a revision is from then on of the one that is wanted. Returns `false` when the pod is gone or another was quicker.
@@ -394,7 +326,12 @@ impl Writer {
         }
     }
 
-    /// Whether the group is still as the pass saw it and the process may begin new writes.
+    /// Whether the pass may begin new writes.
+    fn may_begin(&self, job: &Job<'_>) -> bool {
+        job.end.is_none_or(|end| Instant::now() < end) && self.may_go_on(job)
+    }
+
+    /// Whether the group is still as the pass saw it and the process goes on.
     fn may_go_on(&self, job: &Job<'_>) -> bool {
         let current = self.groups.get(&ObjectRef::from_obj(job.group));
         let unchanged = current.is_some_and(|current| {
@@ -413,25 +350,6 @@ impl Writer {
 pub(crate) async fn in_time<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, RequestError> {
     let answer = tokio::time::timeout(REQUEST_LIMIT, request).await;
     answer.map_err(|_| RequestError::timed_out(REQUEST_LIMIT))?.map_err(Into::into)
-}
-
-fn deletion(pod: &Pod) -> http::Result<Request<Vec<u8>>> {
-    let options = json!({"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": &*pod.uid}});
-    Request::delete(format!("/api/v1/namespaces/{}/pods/{}", pod.key.namespace, pod.key.name))
-        .header(header::CONTENT_TYPE, "application/json")
-        .header(header::ACCEPT, METADATA_ONLY)
-        .body(options.to_string().into_bytes())
-}
-
-fn eviction(pod: &Pod) -> http::Result<Request<Vec<u8>>> {
-    let eviction = json!({
-        "apiVersion": "policy/v1", "kind": "Eviction",
-        "metadata": {"namespace": &*pod.key.namespace, "name": &*pod.key.name},
-        "deleteOptions": {"preconditions": {"uid": &*pod.uid}},
-    });
-    Request::post(format!("/api/v1/namespaces/{}/pods/{}/eviction", pod.key.namespace, pod.key.name))
-        .header(header::CONTENT_TYPE, "application/json")
-        .body(eviction.to_string().into_bytes())
 }
 
 fn malformed(error: http::Error) -> RequestError {

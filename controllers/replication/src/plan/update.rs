@@ -34,7 +34,8 @@ pub(super) fn exchange(plan: &mut Plan, policy: &Policy, pods: &[Pod<'_>], activ
             let target = groups.last().map_or(0, Group::missing);
             plan.target = policy.shares.first().map(|share| Arc::clone(&share.revision));
             plan.exchange = target.saturating_sub(plan.creations());
-            Cut { policy, pods, now, groups, left: active.to_vec(), floor }.fill(plan, surge);
+            let surplus = active.len().saturating_sub(policy.replicas.saturating_add(surge));
+            Cut { policy, pods, now, groups, left: active.to_vec(), floor, surplus }.fill(plan, surge);
         }
         Strategy::Recreate => recreate(plan, policy, pods, active, now),
         Strategy::OnDelete => scale(plan, policy, pods, active, now),
@@ -160,6 +161,9 @@ struct Cut<'a> {
     left: Vec<usize>,
     /// So many must be left available.
     floor: usize,
+    /// So many more there are than even a surge allows: who is among the first of these goes for a scale-down, of which
+    /// no budget is asked, whatever its revision.
+    surplus: usize,
 }
 
 impl Cut<'_> {
@@ -203,8 +207,10 @@ impl Cut<'_> {
         let is_target = group == self.groups.len() - 1;
         let gone: BTreeSet<_> = victims.iter().map(|victim| victim.pod).collect();
         self.left.retain(|index| !gone.contains(index));
-        plan.delete.extend(victims.into_iter().map(|mut victim| {
-            if !is_target {
+        let scaled = self.surplus.min(victims.len());
+        self.surplus -= scaled;
+        plan.delete.extend(victims.into_iter().enumerate().map(|(place, mut victim)| {
+            if !is_target && place >= scaled {
                 victim.why = Why::Outdated;
             }
             victim
@@ -291,6 +297,13 @@ mod tests {
         assert_eq!(exchanged(&policy, &pods(&["a1", "b1", "b2"])).0, created("a", 1));
         assert_eq!(exchanged(&policy, &pods(&["a1", "a2", "b1"])).0, created("b", 1));
         assert_eq!(exchanged(&policy, &pods(&["a1", "a2", "b1", "b2"])), (vec![], vec![]));
+    }
+
+    #[test]
+    fn what_is_beyond_the_surge_goes_for_a_scale_down_whatever_its_revision() {
+        let (_, gone) = exchanged(&policy(FULL, &[("b", 1)]), &pods(&["a1", "a2", "a3", "b1", "b2"]));
+        let outdated: Vec<_> = gone.iter().map(|(_, why)| *why == Why::Outdated).collect();
+        assert_eq!(outdated, [false, false, true, false], "five, where three may be: {gone:?}");
     }
 
     #[test]

@@ -1,0 +1,132 @@
+//! What is kept of a pod that a watch shows.
+
+use serde_json::json;
+
+use super::*;
+use crate::plan::Cause;
+
+fn pod(object: serde_json::Value) -> Pod {
+    Pod::slim(serde_json::from_value(object).unwrap(), &mut LabelPool::default())
+}
+
+#[test]
+fn a_running_pod_keeps_what_a_plan_reads() {
+    let pod = pod(json!({
+        "metadata": {
+            "name": "a", "namespace": "ns", "uid": "u", "resourceVersion": "12",
+            "creationTimestamp": "2026-01-01T00:00:00Z",
+            "annotations": {DELETION_COST: "-7"},
+            "ownerReferences": [
+                {"apiVersion": "v1", "kind": "X", "name": "x", "uid": "x"},
+                {"apiVersion": "mainstay.dev/v1alpha1", "kind": "ReplicaGroup", "name": "g", "uid": "g-uid",
+                 "controller": true}
+            ],
+            "managedFields": [{"manager": "m"}]
+        },
+        "spec": {"nodeName": "n", "containers": [{"name": "c"}],
+                 "initContainers": [{"name": "s", "restartPolicy": "Always"}, {"name": "once"}]},
+        "status": {
+            "phase": "Running",
+            "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:05Z"}],
+            "containerStatuses": [{"name": "c", "restartCount": 2}, {"name": "d", "restartCount": 1}],
+            "initContainerStatuses": [{"name": "s", "restartCount": 4}, {"name": "once", "restartCount": 9}]
+        }
+    }));
+    let controller = Controller { uid: "g-uid".into(), group: Some("g".into()) };
+    assert_eq!(pod.controller.as_ref(), Some(&controller));
+    assert_eq!((pod.version, pod.deletion_cost, pod.restarts, pod.sidecar_restarts), (Some(12), -7, 2, 4));
+    assert_eq!((pod.phase, pod.terminating, pod.failed_at), (Phase::Running, false, None));
+    assert_eq!(pod.ready_since, "2026-01-01T00:00:05Z".parse().ok());
+    assert_eq!(pod.buckets(), [Bucket::ControlledBy("g-uid".into()), Bucket::On("n".into())]);
+}
+
+#[test]
+fn an_evicted_pod_tells_when_it_failed_and_takes_no_room() {
+    let pod = pod(json!({
+        "metadata": {"name": "a", "namespace": "ns", "uid": "u", "creationTimestamp": "2026-01-01T00:00:00Z"},
+        "spec": {"nodeName": "n"},
+        "status": {"phase": "Failed", "reason": "Evicted", "conditions": [
+            {"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-01-01T00:00:01Z"},
+            {"type": "DisruptionTarget", "status": "True", "lastTransitionTime": "2026-01-01T00:01:00Z"}
+        ]}
+    }));
+    assert_eq!(pod.failed_at, "2026-01-01T00:01:00Z".parse().ok());
+    assert_eq!(pod.buckets(), [Bucket::Orphans("ns".into())]);
+}
+
+#[test]
+fn trouble_tells_what_and_since_when() {
+    let pod = |status: serde_json::Value| {
+        pod(json!({
+            "metadata": {"name": "a", "namespace": "ns", "uid": "u", "creationTimestamp": "2026-01-01T00:00:00Z"},
+            "status": status
+        }))
+    };
+    let scheduled = |status: &str, reason: &str| {
+        json!([{"type": "PodScheduled", "status": status, "reason": reason,
+                "lastTransitionTime": "2026-01-01T00:00:03Z"}])
+    };
+    let waiting =
+        |reason: &str| json!([{"name": "c", "restartCount": 7, "state": {"waiting": {"reason": reason}}}]);
+    let since = "2026-01-01T00:00:03Z".parse().unwrap();
+    let unschedulable = pod(json!({"conditions": scheduled("False", "Unschedulable")}));
+    assert_eq!(unschedulable.trouble, Some(Trouble { cause: Cause::Unschedulable, since }));
+    for (reason, cause) in [
+        ("ImagePullBackOff", Some(Cause::Image)),
+        ("CreateContainerConfigError", Some(Cause::Config)),
+        ("ContainerCreating", None),
+        ("CrashLoopBackOff", None),
+    ] {
+        for statuses in ["containerStatuses", "initContainerStatuses"] {
+            let pod = pod(json!({"conditions": scheduled("True", ""), statuses: waiting(reason)}));
+            assert_eq!(pod.trouble, cause.map(|cause| Trouble { cause, since }), "{reason}");
+            assert_eq!(pod.crashes, 7);
+        }
+    }
+}
+
+#[test]
+fn a_change_in_place_is_over_when_all_its_containers_are_new_and_is_no_crash() {
+    let pod = |id: &str, state: serde_json::Value, gate: &str| {
+        pod(json!({
+            "metadata": {
+                "name": "a", "namespace": "ns", "uid": "u",
+                "annotations": {IN_PLACE: r#"{"c": {"id": "old", "restarts": 2}}"#}
+            },
+            "spec": {"readinessGates": [{"conditionType": READINESS_GATE}]},
+            "status": {
+                "conditions": [{"type": READINESS_GATE, "status": gate}, {"type": "Ready", "status": "True"}],
+                "containerStatuses": [{"name": "c", "restartCount": 3, "containerID": id, "state": state}]
+            }
+        }))
+    };
+    let changing = |pod: &Pod| pod.in_place.as_ref().map(|in_place| in_place.changing);
+    let running = json!({"running": {"startedAt": "2026-01-01T00:00:00Z"}});
+    let waiting = json!({"waiting": {"reason": "PodInitializing"}});
+    let done = pod("new", running.clone(), "True");
+    assert_eq!((changing(&done), done.crashes, done.ready_since.is_some()), (Some(false), 0, true));
+    assert_eq!(changing(&pod("old", running.clone(), "False")), Some(true));
+    assert_eq!(changing(&pod("new", waiting, "False")), Some(true));
+    let closed = pod("old", running, "False");
+    assert_eq!(closed.ready_since, None, "no matter what its node has seen");
+    assert!(closed.in_place.is_some_and(|in_place| in_place.still_ready));
+}
+
+#[test]
+fn null_and_missing_fields_are_the_defaults() {
+    let pod = pod(json!({"metadata": {"name": "a", "namespace": "ns", "uid": "u", "labels": null}}));
+    assert_eq!((pod.phase, pod.ready_since, pod.node.as_deref()), (Phase::Pending, None, None));
+}
+
+#[test]
+fn equal_labels_are_shared_and_unused_ones_let_go() {
+    let mut pool = LabelPool::default();
+    let labels = |value: usize| BTreeMap::from([("app".to_owned(), value.to_string())]);
+    let first = pool.share(labels(0));
+    assert!(Arc::ptr_eq(&first, &pool.share(labels(0))));
+    for value in 1..1000 {
+        pool.share(labels(value));
+    }
+    assert!(pool.known.len() <= 64, "{} kept", pool.known.len());
+    assert!(Arc::ptr_eq(&first, &pool.share(labels(0))), "labels in use are kept");
+}

@@ -1,0 +1,213 @@
+//! A pod as the watch decodes it, and what its status says in few words.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::core::v1,
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
+};
+use mainstay_runtime::{slim, stands_for};
+use serde::{Deserialize, de::IgnoredAny};
+
+use super::{Before, InPlace, READINESS_GATE};
+use crate::plan::{Cause, Gate, Phase, Trouble};
+
+/// A pod as the watch decodes it.
+#[derive(Debug, Clone, Deserialize)]
+pub struct WatchedPod {
+    #[serde(deserialize_with = "slim::metadata")]
+    pub(super) metadata: ObjectMeta,
+    #[serde(default)]
+    pub(super) spec: WatchedSpec,
+    #[serde(default)]
+    pub(super) status: WatchedStatus,
+}
+
+stands_for!(WatchedPod, v1::Pod);
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct WatchedSpec {
+    pub(super) node_name: Option<String>,
+    pub(super) init_containers: Vec<InitContainer>,
+    readiness_gates: Vec<ReadinessGate>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ReadinessGate {
+    condition_type: String,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct InitContainer {
+    name: String,
+    restart_policy: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct WatchedStatus {
+    pub(super) phase: Option<String>,
+    pub(super) conditions: Vec<Condition>,
+    container_statuses: Vec<ContainerStatus>,
+    init_container_statuses: Vec<ContainerStatus>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Condition {
+    r#type: String,
+    status: String,
+    reason: Option<String>,
+    last_transition_time: Option<Time>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct ContainerStatus {
+    name: String,
+    restart_count: i32,
+    #[serde(rename = "containerID")]
+    container_id: Option<String>,
+    state: ContainerState,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct ContainerState {
+    waiting: Option<Waiting>,
+    running: Option<IgnoredAny>,
+    terminated: Option<Terminated>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Waiting {
+    reason: Option<String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Terminated {
+    finished_at: Option<Time>,
+}
+
+pub(super) fn phase(text: Option<&str>) -> Phase {
+    match text {
+        Some("Running") => Phase::Running,
+        Some("Succeeded") => Phase::Succeeded,
+        Some("Failed") => Phase::Failed,
+        Some("Unknown") => Phase::Unknown,
+        _ => Phase::Pending,
+    }
+}
+
+pub(super) fn ready_since(conditions: &[Condition], created: Timestamp) -> Option<Timestamp> {
+    let ready =
+        conditions.iter().find(|condition| condition.r#type == "Ready" && condition.status == "True")?;
+    Some(ready.last_transition_time.as_ref().map_or(created, |time| time.0))
+}
+
+/// The last instant that the status of an ended pod tells: when a container ended or a condition changed. An
+/// evicted pod has no container status.
+pub(super) fn last_change(status: &WatchedStatus) -> Option<Timestamp> {
+    let conditions = status.conditions.iter().filter_map(|condition| condition.last_transition_time.as_ref());
+    let ends = status.container_statuses.iter().filter_map(|container| container.state.terminated.as_ref());
+    let ends = ends.filter_map(|terminated| terminated.finished_at.as_ref());
+    conditions.chain(ends).map(|time| time.0).max()
+}
+
+impl WatchedStatus {
+    fn containers(&self) -> impl Iterator<Item = &ContainerStatus> {
+        self.container_statuses.iter().chain(&self.init_container_statuses)
+    }
+}
+
+/// The most restarts of any container; of one that was replaced in place those since then.
+pub(super) fn crashes(status: &WatchedStatus, before: &BTreeMap<String, Before>) -> i32 {
+    let since = |container: &ContainerStatus| match before.get(&container.name) {
+        // The replacement itself counts as a restart.
+        Some(before) => (container.restart_count - before.restarts - 1).max(0),
+        None => container.restart_count,
+    };
+    status.containers().map(since).max().unwrap_or_default()
+}
+
+pub(super) fn in_place(
+    spec: &WatchedSpec,
+    status: &WatchedStatus,
+    before: &BTreeMap<String, Before>,
+) -> Option<InPlace> {
+    spec.readiness_gates.iter().find(|gate| gate.condition_type == READINESS_GATE)?;
+    let condition = |kind: &str| status.conditions.iter().find(|condition| condition.r#type == kind);
+    let is_true = |kind: &str| condition(kind).map(|condition| condition.status == "True");
+    let gate = match is_true(READINESS_GATE) {
+        None => Gate::Unset,
+        Some(false) => Gate::Closed,
+        Some(true) => Gate::Open,
+    };
+    let running = status.container_statuses.iter().filter(|container| container.state.running.is_some());
+    let running: BTreeMap<_, _> =
+        running.filter_map(|container| Some((&container.name, container.container_id.as_ref()?))).collect();
+    let is_old = |(name, old): (&String, &Before)| running.get(name).is_none_or(|id| **id == old.id);
+    let containers = status.container_statuses.iter().filter_map(|container| {
+        let id = container.container_id.clone()?;
+        Some((container.name.clone(), Before { id, restarts: container.restart_count }))
+    });
+    Some(InPlace {
+        gate,
+        still_ready: is_true("Ready") == Some(true),
+        changing: before.iter().any(is_old),
+        containers: containers.collect(),
+    })
+}
+
+/// What keeps a pod from becoming ready, as far as waiting alone does not help. The kubelet gives no time for what a
+/// container waits for; it began to try when the pod was scheduled.
+pub(super) fn trouble(status: &WatchedStatus, created: Timestamp) -> Option<Trouble> {
+    let scheduled = status.conditions.iter().find(|condition| condition.r#type == "PodScheduled");
+    let since =
+        scheduled.and_then(|condition| condition.last_transition_time.as_ref()).map_or(created, |at| at.0);
+    let refused = scheduled.filter(|condition| condition.status == "False");
+    if refused.is_some_and(|condition| condition.reason.as_deref() == Some("Unschedulable")) {
+        return Some(Trouble { cause: Cause::Unschedulable, since });
+    }
+    let waiting =
+        status.containers().filter_map(|container| container.state.waiting.as_ref()?.reason.as_deref());
+    let cause = waiting.filter_map(cause).next()?;
+    Some(Trouble { cause, since })
+}
+
+/// The kubelet's reasons (pkg/kubelet/images/types.go, pkg/kubelet/kuberuntime/kuberuntime_container.go).
+fn cause(reason: &str) -> Option<Cause> {
+    match reason {
+        "ErrImagePull"
+        | "ImagePullBackOff"
+        | "InvalidImageName"
+        | "ErrImageNeverPull"
+        | "ImageInspectError"
+        | "RegistryUnavailable"
+        | "SignatureValidationFailed" => Some(Cause::Image),
+        "CreateContainerConfigError" | "CreateContainerError" | "PreCreateHookError" => Some(Cause::Config),
+        _ => None,
+    }
+}
+
+/// The most restarts of any container, and of any sidecar: an init container with `restartPolicy: Always`.
+pub(super) fn restarts(init_containers: &[InitContainer], status: &WatchedStatus) -> (i32, i32) {
+    let is_sidecar = |name: &str| {
+        init_containers
+            .iter()
+            .any(|init| init.name == name && init.restart_policy.as_deref() == Some("Always"))
+    };
+    let of_containers = status.container_statuses.iter().map(|container| container.restart_count).max();
+    let sidecars = status.init_container_statuses.iter().filter(|container| is_sidecar(&container.name));
+    let of_sidecars = sidecars.map(|container| container.restart_count).max();
+    (of_containers.unwrap_or_default(), of_sidecars.unwrap_or_default())
+}
+
+pub(super) fn is_replica_group(api_version: &str, kind: &str) -> bool {
+    kind == "ReplicaGroup" && api_version.split('/').next() == Some(mainstay_crds::GROUP)
+}
