@@ -5,7 +5,7 @@ use prometheus::{HistogramVec, IntCounter, IntCounterVec, IntGauge, Registry};
 
 use crate::{
     apply::{Applied, ApplyError},
-    rollout::News,
+    rollout::{News, Reason},
 };
 
 /// From a second to a day: a change may be one pod, or a canary that lasts overnight.
@@ -79,6 +79,16 @@ impl Metrics {
             groups: gauges(registry, "mainstay_replication_groups", "ReplicaGroups.", &[])
                 .with_label_values::<&str>(&[]),
         }
+        .with_zeros()
+    }
+
+    /// Makes the series that have a label exist before anything has happened, so that their first step is seen.
+    fn with_zeros(self) -> Self {
+        Reason::ALL.iter().for_each(|reason| drop(self.failed.with_label_values(&[reason.as_str()])));
+        ["Completed", "RolledBack"]
+            .iter()
+            .for_each(|outcome| drop(self.duration.with_label_values(&[outcome])));
+        self
     }
 
     pub(crate) fn applied(&self, applied: &Applied) {

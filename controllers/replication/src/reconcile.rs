@@ -138,7 +138,7 @@ impl Reconciler for Replication {
             let reported = self.report_on(&group, &observed, &assessed, now).await?;
             return Ok([held, paused, reported].into_iter().flatten().min());
         }
-        let written = self.write(&group, &observed, &assessed, now).await;
+        let written = self.write(&group, &observed, &assessed).await;
         let reported = self.observe_and_report(&group).await;
         Ok([written?, paused, reported?].into_iter().flatten().min())
     }
@@ -162,9 +162,13 @@ impl Replication {
 
     /// What is remembered of the group's revisions: the store may not show yet what was written last.
     fn state(&self, group: &ReplicaGroup) -> State {
+        self.last_status(group).map(|status| State::read(group, &status)).unwrap_or_default()
+    }
+
+    fn last_status(&self, group: &ReplicaGroup) -> Option<ReplicaGroupStatus> {
         let memory = self.memory.lock();
         let written = memory.get(&ObjectKey::of(group)).and_then(|memory| Some(&memory.written.as_ref()?.0));
-        written.or(group.status.as_ref()).map(|status| State::read(group, status)).unwrap_or_default()
+        written.or(group.status.as_ref()).cloned()
     }
 
     /// Takes out of the plan what a PodDisruptionBudget has just refused. Returns when it is tried again.
@@ -211,13 +215,12 @@ impl Replication {
         group: &ReplicaGroup,
         observed: &Observed,
         assessed: &Assessment,
-        now: Timestamp,
     ) -> Result<Option<Duration>, PassFailure> {
         let outcome = match self.writer.may_write(group, observed).await {
             Ok(Leave::Granted) => {
                 // Decided first, done after: a successor must not decide otherwise than pods were changed for.
-                if !assessed.decision.state.decides_as(&self.state(group)) {
-                    self.report_on(group, observed, assessed, now).await?;
+                if !self.keep_decision(group, assessed).await? {
+                    return Ok(self.catch_up(&observed.key, true));
                 }
                 let applied = tokio::select! {
                     applied = self.writer.apply(group, observed, &assessed.plan) => applied,
@@ -251,6 +254,23 @@ impl Replication {
                 Err(error.into())
             }
         }
+    }
+
+    /// Writes what was decided of the group's revisions into its status; what else it says waits until the pods have
+    /// been changed. Returns `false` when the group turned out to be another than the store shows.
+    async fn keep_decision(&self, group: &ReplicaGroup, assessed: &Assessment) -> Result<bool, PassFailure> {
+        let state = &assessed.decision.state;
+        if state.decides_as(&self.state(group)) {
+            return Ok(true);
+        }
+        let mut status = self.last_status(group).unwrap_or_default();
+        state.write(group, &mut status);
+        self.report(group, status).await?;
+        let kept = state.decides_as(&self.state(group));
+        if kept {
+            self.announcer.news(group, &assessed.decision);
+        }
+        Ok(kept)
     }
 
     fn note_blocked(&self, key: &ObjectKey, applied: &Applied) -> Option<Duration> {

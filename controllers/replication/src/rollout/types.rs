@@ -71,7 +71,8 @@ pub enum Reason {
 }
 
 impl Reason {
-    const ALL: [Self; 6] = [
+    /// All of them.
+    pub const ALL: [Self; 6] = [
         Self::ProgressDeadlineExceeded,
         Self::CrashLoop,
         Self::ImagePullFailed,
