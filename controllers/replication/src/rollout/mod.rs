@@ -211,7 +211,7 @@ impl Change<'_> {
             let mut shares = vec![self.share(&self.target, goal)];
             shares.extend((goal < replicas).then(|| self.share(&base, replicas - goal)));
             let tally = self.tally();
-            let reached = tally.active >= goal && tally.available >= goal && self.others() <= replicas - goal;
+            let reached = (tally.active, tally.available, self.others()) == (goal, goal, replicas - goal);
             let Some((number, step)) = step else {
                 rollout.step = None;
                 let reached = reached && goal < replicas;

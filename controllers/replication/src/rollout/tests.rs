@@ -202,6 +202,9 @@ fn a_partition_stays_and_lowering_it_is_no_lateness() {
     let pods = tallies(&[("a", 7), ("b", 3)]);
     let reached = decide(&part, &rev("b"), &begun.state, &pods, at(10));
     assert_eq!((reached.phase, reached.due), (Phase::PartitionReached, None));
+    let raised = Settings { reach: 1, ..settings(10) };
+    let raised = decide(&raised, &rev("b"), &reached.state, &pods, at(90_000));
+    assert_eq!((shares(&raised), raised.phase), (vec![("b", 1), ("a", 9)], Phase::Rolling), "not there yet");
     let lowered = decide(&settings(10), &rev("b"), &reached.state, &pods, at(90_000));
     assert_eq!((shares(&lowered), lowered.state.failed.is_none()), (vec![("b", 10)], true));
     assert_eq!(lowered.due, Some(Duration::from_secs(600)));
