@@ -87,11 +87,26 @@ impl Group {
     }
 
     fn api(&self) -> Api<ReplicaGroup> {
+        self.beside()
+    }
+
+    /// Objects of a kind in the group's namespace.
+    pub(crate) fn beside<K>(&self) -> Api<K>
+    where
+        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>,
+        K::DynamicType: Default,
+    {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
-    fn pod_api(&self) -> Api<Pod> {
-        Api::namespaced(self.client.clone(), &self.namespace)
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its UID.
+    pub fn uid(&self) -> &str {
+        &self.uid
     }
 
     /// The group as it is now.
@@ -121,7 +136,7 @@ impl Group {
     /// # Panics
     /// When they cannot be listed.
     pub async fn pods(&self) -> Vec<Pod> {
-        let pods = self.pod_api().list(&ListParams::default()).await.expect("pods are listed").items;
+        let pods = self.beside::<Pod>().list(&ListParams::default()).await.expect("pods are listed").items;
         let controls = |pod: &Pod| {
             let mut owners = pod.owner_references().iter();
             owners.any(|owner| owner.controller == Some(true) && owner.uid == self.uid)

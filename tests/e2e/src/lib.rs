@@ -12,24 +12,31 @@
 //! |---|---|
 //! | `MAINSTAY_IMAGE_FILE` | the image to load into the local cluster, as `make image` writes it |
 //! | `MAINSTAY_E2E_VALUES` | further values for the chart, say the image's place in a registry |
+//! | `MAINSTAY_E2E_SEED` | the seed of what is random, as a test that failed has printed it |
 
 mod command;
 mod controller;
 mod group;
 mod metrics;
+mod moments;
 mod nodes;
 pub mod pods;
 mod record;
+mod rollout;
 mod scenario;
 mod setup;
+mod traffic;
 mod wait;
 
 pub use command::{Finished, helm, kubectl, root, run};
 pub use controller::{Controller, NAME, NAMESPACE};
 pub use group::{Draft, Group, condition, group, reason};
 pub use metrics::Metrics;
+pub use moments::Moment;
 pub use nodes::FakeNodes;
 pub use record::Recorder;
+pub use rollout::{Counts, Revision, counts, version};
 pub use scenario::Scenario;
 pub use setup::{install, is_local, kinds_release, release, values};
+pub use traffic::{Traffic, dial};
 pub use wait::{eventually, within};

@@ -1,5 +1,6 @@
-//! Pod specs that the tests' groups are made of.
+//! Pod specs that the tests' groups are made of, and what a pod is.
 
+use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
 /// The container that does nothing.
@@ -28,6 +29,33 @@ pub fn pause() -> Value {
 /// A web server on port 8080 that can also ask others: `/dial`.
 pub fn web() -> Value {
     restricted(json!({"name": "web", "image": AGNHOST, "args": ["netexec", "--http-port=8080"]}))
+}
+
+/// A web server as [`web`] that takes requests only when it is ready for them, and answers them until everybody knows
+/// that it goes.
+pub fn graceful_web() -> Value {
+    let mut spec = web();
+    let container = &mut spec["containers"][0];
+    container["readinessProbe"] = json!({"httpGet": {"path": "/hostname", "port": 8080}, "periodSeconds": 1});
+    container["lifecycle"] = json!({"preStop": {"sleep": {"seconds": 5}}});
+    spec
+}
+
+/// A pod whose containers have all ended, and do not start again.
+pub fn has_ended(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Failed" | "Succeeded"))
+}
+
+/// A pod that neither ended nor is on its way out.
+pub fn is_active(pod: &Pod) -> bool {
+    pod.metadata.deletion_timestamp.is_none() && !has_ended(pod)
+}
+
+/// A pod that says that it is ready.
+pub fn is_ready(pod: &Pod) -> bool {
+    let mut conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
 /// A pod of one container that passes the Pod Security level "restricted".

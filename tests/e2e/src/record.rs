@@ -19,7 +19,11 @@ use crate::eventually;
 /// Records from its start until it is dropped, and misses nothing: a watch that breaks fails the test.
 pub struct Recorder<K> {
     api: Api<K>,
+    /// Which objects are recorded.
+    which: ListParams,
     log: Arc<Mutex<Log<K>>>,
+    /// How many entries are objects that existed at the start.
+    listed: usize,
     task: JoinHandle<()>,
 }
 
@@ -38,16 +42,27 @@ where
     /// # Panics
     /// When they cannot be listed.
     pub async fn start(api: Api<K>) -> Self {
-        let list = api.list(&ListParams::default()).await.expect("objects are listed");
+        Self::start_of(api, "").await
+    }
+
+    /// The same for those objects of `api` alone that have the labels of this selector all their life.
+    ///
+    /// # Panics
+    /// When they cannot be listed.
+    pub async fn start_of(api: Api<K>, labels: &str) -> Self {
+        let which = ListParams::default().labels(labels);
+        let list = api.list(&which).await.expect("objects are listed");
         let version = list.metadata.resource_version.expect("a list has a version");
-        let states = list.items.into_iter().map(|object| (object, false)).collect();
+        let states: Vec<_> = list.items.into_iter().map(|object| (object, false)).collect();
+        let listed = states.len();
         let log = Arc::new(Mutex::new(Log { states, failure: None }));
         let (watched, noted) = (api.clone(), Arc::clone(&log));
+        let parameters = WatchParams::default().labels(labels);
         let task = tokio::spawn(async move {
-            let failure = follow(watched, version, &noted).await;
+            let failure = follow(watched, &parameters, version, &noted).await;
             locked(&noted).failure = Some(failure);
         });
-        Self { api, log, task }
+        Self { api, which, log, listed, task }
     }
 
     /// What `read` makes of all states so far, oldest first, with whether each was its object's last.
@@ -60,10 +75,15 @@ where
         read(&log.states)
     }
 
+    /// How many of the states, the first ones, are of objects that existed at the start.
+    pub fn listed(&self) -> usize {
+        self.listed
+    }
+
     /// Waits until the record has caught up with the API server.
     pub async fn catch_up(&self) {
         eventually("the record has caught up with the API server", async || {
-            let list = self.api.list(&ListParams::default()).await.map_err(|error| error.to_string())?;
+            let list = self.api.list(&self.which).await.map_err(|error| error.to_string())?;
             let version = |object: &K| object.resource_version().unwrap_or_default();
             let live: BTreeMap<_, _> =
                 list.items.iter().map(|object| (object.uid(), version(object))).collect();
@@ -114,12 +134,12 @@ impl<K> Drop for Recorder<K> {
     }
 }
 
-async fn follow<K>(api: Api<K>, version: String, log: &Mutex<Log<K>>) -> String
+async fn follow<K>(api: Api<K>, parameters: &WatchParams, version: String, log: &Mutex<Log<K>>) -> String
 where
     K: Clone + DeserializeOwned + Debug,
 {
     let watched = async {
-        let mut events = Box::pin(api.watch(&WatchParams::default(), &version).await?);
+        let mut events = Box::pin(api.watch(parameters, &version).await?);
         while let Some(event) = events.try_next().await? {
             let state = match event {
                 WatchEvent::Added(object) | WatchEvent::Modified(object) => (object, false),

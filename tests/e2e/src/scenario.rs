@@ -10,7 +10,7 @@ use kube::{
     Api, Client, ResourceExt,
     api::{Patch, PatchParams, PostParams},
 };
-use mainstay_crds::ReplicaGroup;
+use mainstay_crds::{ReplicaGroup, ReplicaGroupStatus};
 use serde_json::{Value, json};
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -18,6 +18,8 @@ use crate::{
     Controller, Draft, Group,
     command::{Finished, kubectl, run},
     eventually, install,
+    pods::{is_active, is_ready},
+    version,
 };
 
 /// Held by every test: shared, or alone by one that disturbs the controller.
@@ -133,12 +135,36 @@ impl Scenario {
 
     /// Makes a pod whose kubelet does not report ready, or not ready.
     pub async fn set_ready(&self, pod: &str, ready: bool) {
-        let status = if ready { "True" } else { "False" };
-        let now = k8s_openapi::jiff::Timestamp::now().strftime("%FT%TZ").to_string();
-        // A kubelet sets Ready after ContainersReady, and so does a fake one.
-        let conditions = ["Ready", "ContainersReady"]
-            .map(|kind| json!({"type": kind, "status": status, "lastTransitionTime": now}));
-        self.patch_pod_status(pod, json!({"phase": "Running", "conditions": conditions})).await;
+        self.patch_pod_status(pod, ready_status(ready)).await;
+    }
+
+    /// Makes all pods of this version ready that are not, as kubelets would; does nothing about those that go meanwhile.
+    pub async fn make_ready(&self, group: &Group, of: &str) {
+        for pod in group.pods().await {
+            if version(&pod) == of && is_active(&pod) && !is_ready(&pod) {
+                let patch = Patch::Strategic(json!({"status": ready_status(true)}));
+                let patched =
+                    self.pods().patch_status(&pod.name_any(), &PatchParams::default(), &patch).await;
+                match patched {
+                    Err(kube::Error::Api(status)) if status.code == 404 => {}
+                    patched => drop(patched.expect("the pod's status is patched")),
+                }
+            }
+        }
+    }
+
+    /// Makes pods of this version ready as they come, until the group says that all of its pods are of it.
+    pub async fn drive(&self, group: &Group, to: &str) -> ReplicaGroupStatus {
+        eventually(&format!("{} comes to version {to}", group.name()), async || {
+            self.make_ready(group, to).await;
+            let object = group.get().await;
+            let status = object.status.unwrap_or_default();
+            let answers = Some(status.observed_generation) == object.metadata.generation;
+            let came = answers && status.updated_replicas == status.replicas && status.rollout.is_none();
+            came.then_some(()).ok_or_else(|| format!("{status:?}"))
+        })
+        .await;
+        group.completes(to).await
     }
 
     /// Fails a pod, as a kubelet that evicts it.
@@ -146,6 +172,16 @@ impl Scenario {
         let status = json!({"phase": "Failed", "reason": "Evicted", "message": "the node was low on memory"});
         self.patch_pod_status(pod, status).await;
     }
+}
+
+/// What a kubelet says of a pod that runs.
+fn ready_status(ready: bool) -> Value {
+    let status = if ready { "True" } else { "False" };
+    let now = k8s_openapi::jiff::Timestamp::now().strftime("%FT%TZ").to_string();
+    // A kubelet sets Ready after ContainersReady, and so does a fake one.
+    let conditions = ["Ready", "ContainersReady"]
+        .map(|kind| json!({"type": kind, "status": status, "lastTransitionTime": now}));
+    json!({"phase": "Running", "conditions": conditions})
 }
 
 impl Scenario {

@@ -73,6 +73,68 @@ fn wrong() -> Vec<(&'static str, Draft, [&'static str; 2])> {
             valid().with("spec.scaleDown.podsToDelete", json!(["a", "a"])),
             ["spec.scaleDown.podsToDelete", "Duplicate value"],
         ),
+        (
+            "an update that can exchange no pod",
+            valid().rolling(0, "0%"),
+            ["spec.update.maxUnavailable", "must not both be 0"],
+        ),
+        (
+            "more unavailable than all",
+            valid().rolling(1, "101%"),
+            ["spec.update.maxUnavailable", "at most 100%"],
+        ),
+        ("a surge that is no number", valid().rolling("half", 1), ["spec.update.maxSurge", "Invalid value"]),
+        (
+            "a partition of more than all",
+            valid().with("spec.update.partition", "101%"),
+            ["spec.update.partition", "at most 100%"],
+        ),
+        (
+            "steps that go down",
+            valid().steps(&[(50, None), (20, None)]),
+            ["spec.update.steps", "out of order"],
+        ),
+        (
+            "two steps of one weight",
+            valid().steps(&[(20, None), (20, None)]),
+            ["spec.update.steps", "two steps of one weight"],
+        ),
+        (
+            "a step of more than all",
+            valid().steps(&[(101, None)]),
+            ["spec.update.steps[0].weight", "less than or equal to 100"],
+        ),
+        (
+            "steps beside Recreate",
+            valid().steps(&[(20, None)]).update_type("Recreate"),
+            ["spec.update.type", "are for spec.update.type Rolling"],
+        ),
+        (
+            "steps beside a partition",
+            valid().steps(&[(20, None)]).with("spec.update.partition", 1),
+            ["spec.update.partition", "must not be set together"],
+        ),
+        ("an unknown way of updating", valid().update_type("Blue"), ["spec.update.type", "\"OnDelete\""]),
+        (
+            "a deadline before any pod can be available",
+            valid().with("spec.minReadySeconds", 30).with("spec.progressDeadlineSeconds", 30),
+            ["spec.progressDeadlineSeconds", "must be more than spec.minReadySeconds"],
+        ),
+        (
+            "an unknown way of failing",
+            valid().with("spec.failure.action", "Panic"),
+            ["spec.failure.action", "\"Rollback\""],
+        ),
+        (
+            "a history without end",
+            valid().with("spec.revisionHistoryLimit", 1001),
+            ["spec.revisionHistoryLimit", "less than or equal to 1000"],
+        ),
+        (
+            "a rollback to nothing",
+            valid().with("spec.rollbackTo", ""),
+            ["spec.rollbackTo", "at least 1 char"],
+        ),
         ("a mistyped field", valid().with("spec.replica", 3), ["spec.replica", "unknown field"]),
         (
             "a mistyped field of a container",

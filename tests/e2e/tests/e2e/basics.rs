@@ -2,25 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use http::Request;
 use k8s_openapi::api::{autoscaling::v2::HorizontalPodAutoscaler, core::v1::Pod};
 use kube::{Api, ResourceExt, api::PostParams};
 use mainstay_crds::ReplicaGroup;
-use mainstay_e2e::{Scenario, eventually, group, pods};
-use serde_json::{Value, json};
-
-/// Asks the Service `web` for a host name, from inside a pod, by this address.
-async fn dial(scenario: &Scenario, from: &str, address: &str) -> Result<String, String> {
-    let namespace = &scenario.namespace;
-    let url = format!(
-        "/api/v1/namespaces/{namespace}/pods/{from}:8080/proxy/dial\
-         ?host={address}&port=80&protocol=http&request=hostname&tries=1"
-    );
-    let request = Request::get(url).body(Vec::new()).map_err(|error| error.to_string())?;
-    let text = scenario.client.request_text(request).await.map_err(|error| error.to_string())?;
-    let answer: Value = serde_json::from_str(&text).map_err(|error| format!("{error}: {text}"))?;
-    answer["responses"][0].as_str().map(Into::into).ok_or(text)
-}
+use mainstay_e2e::{Scenario, dial, eventually, group, pods};
+use serde_json::json;
 
 #[tokio::test]
 async fn the_example_serves_through_its_service_and_replaces_a_killed_pod() {
@@ -61,8 +47,8 @@ async fn kubectl_shows_columns_and_knows_the_short_name_and_the_category() {
     scenario.create(&group("shown", pods::pause()).replicas(2)).await.ready().await;
     let table = scenario.kubectl("get rg").succeeded();
     let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
-    assert_eq!(rows[0], ["NAME", "DESIRED", "READY", "AVAILABLE", "REASON", "AGE"]);
-    assert_eq!(rows[1][..5], ["shown", "2", "2", "2", "AllAvailable"]);
+    assert_eq!(rows[0], ["NAME", "DESIRED", "UPDATED", "READY", "AVAILABLE", "REASON", "AGE"]);
+    assert_eq!(rows[1][..6], ["shown", "2", "2", "2", "2", "AllAvailable"]);
     let all = scenario.kubectl("get all").succeeded();
     assert!(all.contains("replicagroup.mainstay.dev/shown"), "kubectl get all shows no group:\n{all}");
     let explained = scenario.kubectl("explain replicagroup.spec.podReplacement").succeeded();

@@ -108,6 +108,11 @@ async fn every_series_of_the_dashboard_the_alerts_and_the_manual_exists() {
     used.has(2).await;
     used.scale(1).await;
     used.has(1).await;
+    scenario.drive(&used, "").await;
+    used.change("2").await;
+    used.settles_at(&[("", 1), ("2", 1)]).await;
+    used.annotate("mainstay.dev/abort", &used.revision("2").await).await;
+    used.rolls_back("", "Aborted").await;
     scenario
         .create(&group("broken", json!({"containers": [{"name": "a"}]})))
         .await

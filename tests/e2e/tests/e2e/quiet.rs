@@ -12,8 +12,8 @@ const WINDOW: Duration = Duration::from_secs(10);
 /// A leader reads and writes its Lease every 2 s (`--retry-period`); in a window one more of each may fall.
 const RENEWALS: f64 = 6.0;
 
-/// The server ends a watch after some minutes. Of the four, all may be begun anew in the same window.
-const WATCHES: f64 = 4.0;
+/// The server ends a watch after some minutes. Of the six, all may be begun anew in the same window.
+const WATCHES: f64 = 6.0;
 
 fn requests(metrics: &Metrics, method: &str) -> f64 {
     metrics.sum("rest_client_requests_total", &[("method", method)])

@@ -5,19 +5,15 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use mainstay_e2e::{
-    FakeNodes, Group, Recorder, Scenario, condition, eventually, group, kubectl, pods, reason, within,
+    FakeNodes, Group, Recorder, Scenario, condition, eventually, group, kubectl,
+    pods::{self, is_active},
+    reason, within,
 };
 use serde_json::json;
 
 /// A finalizer that keeps pods terminating until the test lets them go. They must be on nodes: a pod without one
 /// that terminates is failed by the cluster's pod garbage collector, sooner or later, and has then ended.
 const HOLD: &str = "e2e.mainstay.dev/hold";
-
-/// A pod that neither ended nor is on its way out.
-fn is_active(pod: &Pod) -> bool {
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    pod.metadata.deletion_timestamp.is_none() && !matches!(phase, Some("Failed" | "Succeeded"))
-}
 
 async fn active(group: &Group) -> Vec<String> {
     group.pods().await.iter().filter(|pod| is_active(pod)).map(ResourceExt::name_any).collect()

@@ -1,5 +1,9 @@
 //! Who may do what.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::rbac::v1::ClusterRole;
+use kube::Api;
 use mainstay_e2e::{NAME, NAMESPACE, Scenario, group, kubectl, pods};
 use serde_json::json;
 
@@ -12,7 +16,12 @@ const ALLOWED: &[(&str, &str, &str)] = &[
     ("create", "pods", "--all-namespaces"),
     ("patch", "pods", "--all-namespaces"),
     ("delete", "pods", "--all-namespaces"),
+    ("create", "pods", "--all-namespaces --subresource=eviction"),
+    ("patch", "pods", "--all-namespaces --subresource=status"),
+    ("create", "controllerrevisions.apps", "--all-namespaces"),
+    ("delete", "controllerrevisions.apps", "--all-namespaces"),
     ("watch", "nodes", ""),
+    ("watch", "poddisruptionbudgets.policy", "--all-namespaces"),
     ("watch", "resourcequotas", "--all-namespaces"),
     ("create", "events.events.k8s.io", "--all-namespaces"),
     ("create", "leases.coordination.k8s.io", "--namespace=mainstay"),
@@ -25,8 +34,9 @@ const DENIED: &[(&str, &str, &str)] = &[
     ("list", "secrets", "--namespace=mainstay"),
     ("get", "configmaps", "--all-namespaces"),
     ("create", "pods", "--all-namespaces --subresource=exec"),
-    ("create", "pods", "--all-namespaces --subresource=eviction"),
-    ("patch", "pods", "--all-namespaces --subresource=status"),
+    ("deletecollection", "controllerrevisions.apps", "--all-namespaces"),
+    ("get", "poddisruptionbudgets.policy", "--all-namespaces"),
+    ("patch", "deployments.apps", "--all-namespaces"),
     ("deletecollection", "pods", "--all-namespaces"),
     ("get", "pods", "--all-namespaces --subresource=log"),
     ("patch", "nodes", ""),
@@ -41,6 +51,43 @@ const DENIED: &[(&str, &str, &str)] = &[
     ("create", "leases.coordination.k8s.io", "--namespace=kube-system"),
     ("delete", "leases.coordination.k8s.io/mainstay-replication", "--namespace=mainstay"),
 ];
+
+/// All that the controller's role says: API group, resource, verbs.
+const ROLE: &[(&str, &str, &[&str])] = &[
+    ("mainstay.dev", "replicagroups", &["get", "list", "watch"]),
+    ("mainstay.dev", "replicagroups/status", &["patch"]),
+    ("mainstay.dev", "replicagroups/finalizers", &["update"]),
+    ("", "pods", &["create", "delete", "get", "list", "patch", "watch"]),
+    ("", "pods/eviction", &["create"]),
+    ("", "pods/status", &["patch"]),
+    ("policy", "poddisruptionbudgets", &["list", "watch"]),
+    ("", "nodes", &["list", "watch"]),
+    ("", "resourcequotas", &["list", "watch"]),
+    ("apps", "controllerrevisions", &["create", "delete", "get", "list", "patch", "watch"]),
+    ("events.k8s.io", "events", &["create", "patch"]),
+];
+
+#[tokio::test]
+async fn the_role_of_the_controller_has_these_rules_and_no_other() {
+    let scenario = Scenario::start("role").await;
+    let role = Api::<ClusterRole>::all(scenario.client.clone()).get(NAME).await.unwrap();
+    let mut rules = BTreeMap::new();
+    for rule in role.rules.unwrap_or_default() {
+        let named = [rule.resource_names.is_some(), rule.non_resource_urls.is_some()];
+        assert_eq!(named, [false; 2], "a rule of another kind: {rule:?}");
+        for group in rule.api_groups.iter().flatten() {
+            for resource in rule.resources.iter().flatten() {
+                let verbs: &mut BTreeSet<_> = rules.entry((group.clone(), resource.clone())).or_default();
+                verbs.extend(rule.verbs.clone());
+            }
+        }
+    }
+    let text = |words: &[&str]| words.iter().map(ToString::to_string).collect::<BTreeSet<_>>();
+    let entry = |(group, resource, verbs): &(&str, &str, &[&str])| {
+        (((*group).to_owned(), (*resource).to_owned()), text(verbs))
+    };
+    assert_eq!(rules, ROLE.iter().map(entry).collect::<BTreeMap<_, _>>());
+}
 
 #[tokio::test]
 async fn the_controller_may_do_what_it_does_and_no_more() {

@@ -1,0 +1,211 @@
+//! Changes that fail, and the way back.
+
+use k8s_openapi::api::core::v1::Pod;
+use mainstay_e2e::{
+    Controller, Group, Recorder, Scenario, Traffic, condition, eventually, group, pods, version,
+};
+use serde_json::{Value, json};
+
+/// An image that no registry has: nobody answers at its place.
+const NO_IMAGE: &str = "localhost/e2e/missing:1";
+
+/// What may be seen of failures in the metrics.
+async fn failures(controller: &Controller, reason: &str) -> [f64; 3] {
+    let prefix = "mainstay_replication_rollout";
+    [
+        controller.total(&format!("{prefix}s_failed_total"), &[("reason", reason)]).await,
+        controller.total(&format!("{prefix}s_rolled_back_total"), &[]).await,
+        controller.total(&format!("{prefix}_duration_seconds_count"), &[("outcome", "RolledBack")]).await,
+    ]
+}
+
+/// Changes these fields of the template's only container, and its version.
+async fn change_container(group: &Group, version: &str, fields: Value) {
+    let mut container = group.get().await.spec.template.spec["containers"][0].clone();
+    let fields = fields.as_object().expect("fields are an object").clone();
+    container.as_object_mut().expect("a container is an object").extend(fields);
+    group.change_with(version, json!({"spec": {"containers": [container]}})).await;
+}
+
+/// Asserts that a group tells why it went back, from what and to what.
+async fn assert_explained(group: &Group, failed: &str, current: &str, reason: &str) {
+    let status = group.get().await.status.expect("the group has been reported on");
+    assert_eq!(status.failed_revision.as_deref(), Some(failed), "{status:?}");
+    assert_eq!(status.current_revision.as_deref(), Some(current), "{status:?}");
+    let back = condition(&status, "RolledBack");
+    for part in [failed, current] {
+        assert!(back.message.contains(part), "RolledBack does not say {part:?}: {}", back.message);
+    }
+    let progressing = condition(&status, "Progressing");
+    assert_eq!((progressing.status.as_str(), progressing.reason.as_str()), ("False", reason), "{status:?}");
+    assert_eq!((status.updated_replicas, &status.rollout), (0, &None), "{status:?}");
+    for (event, revision) in [("RolloutFailed", failed), ("RolledBack", current)] {
+        let said = group.event(event).await;
+        assert!(said.contains(revision), "the event {event} does not name {revision}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn a_bad_image_goes_back_by_itself_and_no_client_notices() {
+    let scenario = Scenario::start("badimage").await;
+    let controller = scenario.controller();
+    let draft = group("web", pods::graceful_web())
+        .replicas(3)
+        .rolling(1, 1)
+        .with("spec.failure.unschedulableSeconds", 2)
+        .version("1");
+    let web = scenario.create(&draft).await;
+    web.completes("1").await;
+    let traffic = Traffic::start(&scenario, "web").await;
+    let record = Recorder::<Pod>::start(scenario.pods()).await;
+    let before = failures(&controller, "ImagePullFailed").await;
+
+    change_container(&web, "2", json!({"image": NO_IMAGE})).await;
+    web.rolls_back("1", "ImagePullFailed").await;
+    let (first, second) = (web.revision("1").await, web.revision("2").await);
+    assert_explained(&web, &second, &first, "ImagePullFailed").await;
+    let after = failures(&controller, "ImagePullFailed").await;
+    assert!(after.iter().zip(before).all(|(after, before)| *after > before), "{before:?}, then {after:?}");
+
+    // Whatever else changes, the failed version is not tried again.
+    let tried = pods_of(&record, "2").await;
+    web.patch(json!({"spec": {"minReadySeconds": 1, "revisionHistoryLimit": 5}})).await;
+    web.scale(4).await;
+    web.settles_at(&[("1", 4)]).await;
+    web.scale(3).await;
+    web.settles_at(&[("1", 3)]).await;
+    let victim = web.pod_names().await.pop_first().unwrap();
+    scenario.kubectl(&format!("delete pod {victim} --wait=false")).succeeded();
+    web.until("has three again", |status| (status.replicas, status.available_replicas) == (3, 3)).await;
+    assert_eq!(pods_of(&record, "2").await, tried, "the failed version was tried again");
+    assert_explained(&web, &second, &first, "ImagePullFailed").await;
+    assert!(traffic.unbroken() > 50, "too few requests to say so");
+
+    change_container(&web, "3", json!({"image": pods::AGNHOST})).await;
+    let status = web.completes("3").await;
+    assert_eq!(status.failed_revision, None);
+    assert_eq!(condition(&status, "RolledBack").status, "False");
+    traffic.end().await;
+}
+
+/// How many pods of this version there ever were.
+async fn pods_of(record: &Recorder<Pod>, of: &str) -> usize {
+    record.catch_up().await;
+    let uids = record.read(|states| {
+        let of_version = states.iter().filter(|(pod, _)| version(pod) == of);
+        of_version.filter_map(|(pod, _)| pod.metadata.uid.clone()).collect::<std::collections::BTreeSet<_>>()
+    });
+    uids.len()
+}
+
+#[tokio::test]
+async fn each_cause_of_a_failure_has_its_reason() {
+    let scenario = Scenario::start("causes").await;
+    // The reason, and what of the template's container, or of its pod, is wrong.
+    let from = json!([{"configMapRef": {"name": "absent"}}]);
+    let causes = [
+        ("ConfigError", json!({"envFrom": from}), "configuration"),
+        ("ImagePullFailed", json!({"image": NO_IMAGE, "imagePullPolicy": "Never"}), "image"),
+        ("CrashLoop", json!({"image": pods::AGNHOST, "args": ["no-such-command"]}), "restart"),
+        ("Unschedulable", json!({"resources": {"requests": {"memory": "64Ti"}}}), "scheduled"),
+    ];
+    let name = |reason: &str| reason.to_lowercase();
+    let mut groups = Vec::new();
+    for (reason, ..) in &causes {
+        let draft = group(&name(reason), pods::pause())
+            .replicas(2)
+            .rolling(1, 0)
+            .with("spec.failure.unschedulableSeconds", 2)
+            .with("spec.failure.maxRestarts", 0)
+            // What crashes at once is ready for a moment.
+            .with("spec.minReadySeconds", 3)
+            .version("1");
+        groups.push(scenario.create(&draft).await);
+    }
+    let mut before = Vec::new();
+    for (group, (_, wrong, _)) in groups.iter().zip(&causes) {
+        group.completes("1").await;
+        before.push(group.pod_uids().await);
+        change_container(group, "2", wrong.clone()).await;
+    }
+    for ((group, (reason, _, word)), before) in groups.iter().zip(&causes).zip(before) {
+        let status = group.rolls_back("1", reason).await;
+        assert_explained(group, &group.revision("2").await, &group.revision("1").await, reason).await;
+        let said = &condition(&status, "RolledBack").message;
+        assert!(said.contains(word), "{reason} does not say {word:?}: {said}");
+        let kept = group.pod_uids().await.is_superset(&before);
+        assert!(kept, "{reason}: old pods were exchanged, though no new one was ever available");
+    }
+}
+
+#[tokio::test]
+async fn a_change_that_makes_no_progress_is_rolled_back_at_its_deadline() {
+    let scenario = Scenario::start("deadline").await;
+    let draft = group("late", pods::gated())
+        .replicas(4)
+        .rolling(1, 1)
+        .with("spec.progressDeadlineSeconds", 3)
+        .version("1");
+    let late = scenario.create(&draft).await;
+    late.settles_at(&[("1", 4)]).await;
+    scenario.make_ready(&late, "1").await;
+    late.completes("1").await;
+    let record = Recorder::<Pod>::start(scenario.pods()).await;
+    late.change("2").await;
+    late.settles_at(&[("1", 3), ("2", 2)]).await;
+    let status = eventually("it has gone back", async || {
+        scenario.make_ready(&late, "1").await;
+        let status = late.get().await.status.unwrap_or_default();
+        let back = condition(&status, "RolledBack").status == "True" && status.available_replicas == 4;
+        if back { Ok(status) } else { Err(format!("{status:?}")) }
+    })
+    .await;
+    assert_eq!(condition(&status, "RolledBack").reason, "ProgressDeadlineExceeded");
+    late.rolls_back("1", "ProgressDeadlineExceeded").await;
+    record.stays_within(3..=5).await;
+    assert_explained(&late, &late.revision("2").await, &late.revision("1").await, "ProgressDeadlineExceeded")
+        .await;
+}
+
+#[tokio::test]
+async fn a_failed_change_stays_as_it_is_if_so_wished() {
+    let scenario = Scenario::start("stays").await;
+    let draft = group("stays", pods::gated())
+        .replicas(4)
+        .rolling(1, 1)
+        .with("spec.progressDeadlineSeconds", 2)
+        .with("spec.failure.action", "Pause")
+        .version("1");
+    let stays = scenario.create(&draft).await;
+    stays.settles_at(&[("1", 4)]).await;
+    scenario.make_ready(&stays, "1").await;
+    stays.completes("1").await;
+    stays.change("2").await;
+    let status = stays.progressing("ProgressDeadlineExceeded").await;
+    for (kind, expected) in [("Progressing", "False"), ("RolledBack", "False"), ("Ready", "False")] {
+        assert_eq!(condition(&status, kind).status, expected, "{kind}: {status:?}");
+    }
+    stays.event("RolloutFailed").await;
+    // Nothing moves, however often it is looked at: reports on new generations show that passes were made.
+    for seconds in [0, 1, 0] {
+        stays.patch(json!({"spec": {"minReadySeconds": seconds}})).await;
+        stays.progressing("ProgressDeadlineExceeded").await;
+        stays.settles_at(&[("1", 3), ("2", 2)]).await;
+    }
+    stays.change("3").await;
+    scenario.drive(&stays, "3").await;
+}
+
+#[tokio::test]
+async fn the_first_version_of_a_group_has_nothing_to_go_back_to() {
+    let scenario = Scenario::start("first").await;
+    let draft =
+        group("first", pods::gated()).replicas(2).with("spec.progressDeadlineSeconds", 1).version("1");
+    let first = scenario.create(&draft).await;
+    let status = first.progressing("ProgressDeadlineExceeded").await;
+    assert_eq!(condition(&status, "Progressing").status, "False");
+    assert_eq!((status.current_revision.as_ref(), status.replicas), (None, 2), "{status:?}");
+    assert_eq!(condition(&status, "RolledBack").status, "False");
+    scenario.make_ready(&first, "1").await;
+    first.completes("1").await;
+}
