@@ -70,8 +70,12 @@ cluster-down: cluster ## Stop the local cluster and remove what it left
 cluster-status: cluster ## Say what of the local cluster runs
 	$(CLUSTER) status
 
-.PHONY: bench-replication
+.PHONY: bench-replication bench-rollout
 bench-replication: packages cluster ## Measure ReplicaGroup beside ReplicaSet; writes docs/benchmarks.md
 	cargo build --release -p mainstay-replication -p mainstay-bench
 	$(CLUSTER) up --nodes 30 --zones 3
 	$(CLUSTER) exec -- $(TARGET)/release/mainstay-bench replication
+bench-rollout: packages cluster ## Measure a rollout beside a Deployment's; writes docs/benchmarks.md
+	cargo build --release -p mainstay-replication -p mainstay-bench
+	$(CLUSTER) up --nodes 30 --zones 3
+	$(CLUSTER) exec -- $(TARGET)/release/mainstay-bench rollout

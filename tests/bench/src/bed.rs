@@ -224,9 +224,19 @@ impl Bed {
     async fn make_kind(&mut self) -> Result<()> {
         let kinds: Api<CustomResourceDefinition> = Api::all(self.client.clone());
         let name = ReplicaGroup::crd_name();
-        if kinds.get_opt(name).await.when("read the kind ReplicaGroup")?.is_none() {
-            self.has_made_kind = true;
-            kinds.create(&PostParams::default(), &ReplicaGroup::crd()).await.when("create the kind")?;
+        let ours = ReplicaGroup::crd();
+        match kinds.get_opt(name).await.when("read the kind ReplicaGroup")? {
+            Some(there) if !has_same_schemas(&there, &ours) => {
+                return Err(Error::Refused(format!(
+                    "the cluster has another version of the kind {name}: bring it up to date with \
+                     charts/mainstay-crds, or delete it"
+                )));
+            }
+            Some(_) => {}
+            None => {
+                self.has_made_kind = true;
+                kinds.create(&PostParams::default(), &ours).await.when("create the kind")?;
+            }
         }
         self.until("the kind ReplicaGroup to be served", async || {
             let kind = kinds.get(name).await.when("read the kind ReplicaGroup")?;
@@ -249,6 +259,14 @@ impl Bed {
         })
         .await
     }
+}
+
+/// The server would drop fields that it does not know.
+fn has_same_schemas(a: &CustomResourceDefinition, b: &CustomResourceDefinition) -> bool {
+    let schemas = |kind: &CustomResourceDefinition| {
+        kind.spec.versions.iter().map(|version| version.schema.clone()).collect::<Vec<_>>()
+    };
+    schemas(a) == schemas(b)
 }
 
 fn owned(flags: &[&str]) -> Vec<String> {

@@ -9,7 +9,10 @@ use crate::{
 use futures::StreamExt;
 use http::Request;
 use k8s_openapi::api::coordination::v1::Lease;
-use kube::{Api, Client, Config, runtime::watcher::watch_object};
+use kube::{
+    Api, Client, Config,
+    runtime::{WatchStreamExt, watcher::watch_object},
+};
 use mainstay_cluster::Process;
 use rustix::process::Signal;
 use std::{
@@ -20,6 +23,7 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
+use tokio::{sync::watch, task::JoinSet};
 
 const METRICS: &str = "127.0.0.1:18080";
 const PROBES: &str = "127.0.0.1:18081";
@@ -84,8 +88,14 @@ impl Controller {
 
     /// The renewals of its Lease from now on.
     pub(crate) async fn renewals(&self) -> Result<Renewals> {
-        let changes = watch_object(self.leases.clone(), &self.lease).filter_map(async |lease| lease.ok()?);
-        let mut renewals = Renewals { changes: changes.boxed() };
+        let changes = watch_object(self.leases.clone(), &self.lease).default_backoff();
+        let (sender, seen) = watch::channel(0);
+        let mut watch = JoinSet::new();
+        watch.spawn(changes.for_each(move |lease| {
+            sender.send_modify(|count| *count += u64::from(matches!(lease, Ok(Some(_)))));
+            std::future::ready(())
+        }));
+        let mut renewals = Renewals { seen, _watch: watch };
         // The first is the Lease as it is.
         renewals.next().await?;
         Ok(renewals)
@@ -105,9 +115,11 @@ impl Drop for Controller {
     }
 }
 
-/// A Lease's changes, each of which is one read and one write of its holder.
+/// A Lease's changes, each of which is one read and one write of its holder. The watch ends when this is
+/// dropped.
 pub(crate) struct Renewals {
-    changes: futures::stream::BoxStream<'static, Lease>,
+    seen: watch::Receiver<u64>,
+    _watch: JoinSet<()>,
 }
 
 impl Renewals {
@@ -118,8 +130,15 @@ impl Renewals {
             seen: "none".into(),
             limit: RENEWAL_LIMIT,
         };
-        tokio::time::timeout(RENEWAL_LIMIT, self.changes.next()).await.map_err(|_| late())?;
+        self.seen.mark_unchanged();
+        let changed = tokio::time::timeout(RENEWAL_LIMIT, self.seen.changed()).await;
+        changed.map_err(|_| late())?.map_err(|_| late())?;
         tokio::time::sleep(ANSWER).await;
         Ok(())
+    }
+
+    /// How many there have been; only a difference of two counts means anything.
+    pub(crate) fn count(&self) -> u64 {
+        *self.seen.borrow()
     }
 }

@@ -39,7 +39,8 @@ pub(crate) async fn environment(client: &Client) -> Result<String> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let kilobytes = memory.split_whitespace().nth(1).and_then(|number| number.parse::<f64>().ok());
     let gibibytes = kilobytes.unwrap_or_default() / (1 << 20) as f64;
-    let kernel = kernel.trim();
+    // What follows the version is the distributor's.
+    let kernel = kernel.trim().split('-').next().unwrap_or_default();
     let kubernetes = client.apiserver_version().await.when("read the server's version")?.git_version;
     let (version, commit) = (env!("CARGO_PKG_VERSION"), commit());
     Ok(format!(

@@ -13,13 +13,18 @@ mod document;
 mod error;
 mod meter;
 mod observer;
+mod owner;
 mod replication;
+mod rollout;
+mod run;
+mod served;
+mod side;
 mod statistics;
+mod table;
 
 use clap::{Parser, Subcommand};
-use error::{Error, Result};
-use std::{process::ExitCode, time::Duration};
-use tokio::signal::unix::{SignalKind, signal};
+use error::Error;
+use std::process::ExitCode;
 
 /// Measures Mainstay's controllers beside Kubernetes' own. Run it on a quiet machine, in the project's
 /// folder, as `mainstay-cluster exec -- target/release/mainstay-bench BENCH`.
@@ -34,12 +39,15 @@ struct Arguments {
 enum Bench {
     /// ReplicaGroup beside ReplicaSet, and both beside what the API server can take
     Replication(replication::Options),
+    /// A rollout of a ReplicaGroup beside a rollout of a Deployment
+    Rollout(rollout::Options),
 }
 
 #[tokio::main(worker_threads = 2)]
 async fn main() -> ExitCode {
     let result = match Arguments::parse().bench {
         Bench::Replication(options) => replication::run(&options).await,
+        Bench::Rollout(options) => rollout::run(&options).await,
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -47,17 +55,5 @@ async fn main() -> ExitCode {
             eprintln!("mainstay-bench: {error}");
             ExitCode::from(if matches!(error, Error::Interrupted) { 130 } else { 1 })
         }
-    }
-}
-
-/// `work`, but no longer than `limit`, and ended by Ctrl-C and SIGTERM.
-async fn bounded<T>(limit: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
-    let listen = |kind| signal(kind).map_err(|source| Error::io("cannot listen for signals", source));
-    let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
-    tokio::select! {
-        result = work => result,
-        _ = interrupt.recv() => Err(Error::Interrupted),
-        _ = terminate.recv() => Err(Error::Interrupted),
-        () = tokio::time::sleep(limit) => Err(Error::OutOfTime(limit)),
     }
 }

@@ -60,11 +60,19 @@ fn count_requests(metrics: &str) -> Requests {
     let mut requests = Requests::new();
     for line in metrics.lines().filter(|line| line.starts_with("rest_client_requests_total{")) {
         let Some((labels, value)) = line.rsplit_once(' ') else { continue };
-        let method = labels.split("method=\"").nth(1).and_then(|rest| rest.split('"').next());
-        let (Some(method), Ok(value)) = (method, value.parse::<f64>()) else { continue };
+        let (Some(method), Ok(value)) = (label(labels, "method"), value.parse::<f64>()) else { continue };
         *requests.entry(method.to_owned()).or_default() += value as u64;
     }
     requests
+}
+
+/// The value of a label of a series, which must have no `"` in it.
+pub(crate) fn label<'a>(series: &'a str, name: &str) -> Option<&'a str> {
+    let (_, pairs) = series.split_once('{')?;
+    pairs.split("\",").find_map(|pair| {
+        let value = pair.strip_prefix(name)?.strip_prefix("=\"")?;
+        Some(value.trim_end_matches('}').trim_end_matches('"'))
+    })
 }
 
 /// What was added between two counts.
@@ -72,6 +80,12 @@ pub(crate) fn added(before: &Requests, after: &Requests) -> Requests {
     let earlier = |method| before.get(method).copied().unwrap_or_default();
     let added = after.iter().map(|(method, count)| (method.clone(), count.saturating_sub(earlier(method))));
     added.filter(|(_, count)| *count > 0).collect()
+}
+
+/// Requests that change something, by the names that methods have in client-go's counter.
+pub(crate) fn writes(requests: &Requests) -> u64 {
+    let of = |method: &str| requests.get(method).copied().unwrap_or_default();
+    ["POST", "PUT", "PATCH", "DELETE"].into_iter().map(of).sum()
 }
 
 /// All requests of a count.
@@ -98,5 +112,16 @@ mod tests {
         );
         assert_eq!(added(&before, &after), Requests::from([("POST".into(), 1000)]));
         assert_eq!(total(&after), 1160);
+        assert_eq!(writes(&after), 1000);
+    }
+
+    #[test]
+    fn labels_are_told_apart_by_their_whole_names() {
+        let series = "a_total{code=\"200\",subresource=\"status\",resource=\"pods\",verb=\"\"}";
+        assert_eq!(label(series, "resource"), Some("pods"));
+        assert_eq!(label(series, "subresource"), Some("status"));
+        assert_eq!(label(series, "code"), Some("200"));
+        assert_eq!(label(series, "verb"), Some(""));
+        assert_eq!(label(series, "source"), None);
     }
 }

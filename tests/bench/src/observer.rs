@@ -10,6 +10,7 @@ use kube::{
     runtime::{WatchStreamExt, watcher, watcher::Event},
 };
 use mainstay_runtime::slim::MetadataOf;
+use serde_json::Value;
 use std::{
     collections::{BTreeSet, HashMap},
     fmt,
@@ -30,27 +31,54 @@ pub(crate) struct Seen {
     pub live: usize,
     /// All pods that have ever existed.
     pub made: usize,
-    /// The owner's `status.replicas`.
-    pub replicas: u64,
-    /// The owner's `status.readyReplicas`.
-    pub ready: u64,
+    /// Pods that exist and did so at the last [`Observer::mark`].
+    pub earlier: usize,
+    /// The most pods since the last [`Observer::mark`] that were live at one time.
+    pub most: usize,
+    /// The owner's status.
+    pub status: Value,
     /// Each value that `status.replicas` has had.
     pub values: BTreeSet<u64>,
+    /// The least that `status.availableReplicas` has been since the last [`Observer::mark`].
+    pub least_available: u64,
+    /// How often [`Observer::mark`] was called.
+    era: u32,
+}
+
+impl Seen {
+    /// A counter of the owner's status, which is absent where it is 0.
+    pub(crate) fn count(&self, field: &str) -> u64 {
+        self.status[field].as_u64().unwrap_or_default()
+    }
+
+    /// The owner's conditions: `Ready=True (AllAvailable)`.
+    fn conditions(&self) -> String {
+        let shown = self.status["conditions"].as_array().into_iter().flatten().map(|condition| {
+            let text = |field: &str| condition[field].as_str().unwrap_or_default();
+            format!("{}={} ({})", text("type"), text("status"), text("reason"))
+        });
+        shown.collect::<Vec<_>>().join(", ")
+    }
 }
 
 impl fmt::Display for Seen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { exist, live, made, replicas, ready, .. } = self;
-        write!(
-            f,
-            "{exist} pods exist, {live} of them live, {made} were made; \
-             the owner's status says {replicas} replicas, {ready} ready"
-        )
+        let Self { exist, live, made, earlier, .. } = self;
+        write!(f, "{exist} pods exist, {live} of them live, {made} were made")?;
+        if self.era > 0 {
+            write!(f, ", {earlier} are from before the change")?;
+        }
+        write!(f, "; the owner's status says")?;
+        for field in ["replicas", "updatedReplicas", "readyReplicas", "availableReplicas"] {
+            write!(f, " {} {field},", self.count(field))?;
+        }
+        write!(f, " conditions: {}", self.conditions())
     }
 }
 
 /// Two watches, which end when this is dropped.
 pub(crate) struct Observer {
+    sender: watch::Sender<Seen>,
     seen: watch::Receiver<Seen>,
     _watches: JoinSet<()>,
 }
@@ -71,7 +99,7 @@ impl Observer {
         watches.spawn(follow_pods(pods, format!("{ROUND}={round}"), sender.clone(), started.clone()));
         if let Some(kind) = owner {
             let owners = Api::namespaced_with(client.clone(), namespace, kind);
-            watches.spawn(follow_owner(owners, round.to_owned(), sender, started));
+            watches.spawn(follow_owner(owners, round.to_owned(), sender.clone(), started));
         }
         let count = 1 + usize::from(owner.is_some());
         let limit = Duration::from_secs(30);
@@ -79,7 +107,16 @@ impl Observer {
         let running = tokio::time::timeout(limit, watching.wait_for(|watches| *watches >= count)).await;
         running.map_err(|_| late())?.map_err(|_| late())?;
         seen.mark_unchanged();
-        Ok(Self { seen, _watches: watches })
+        Ok(Self { sender, seen, _watches: watches })
+    }
+
+    /// Tells the pods that exist now from those made later. Nothing may be on its way meanwhile.
+    pub(crate) fn mark(&self) {
+        self.sender.send_modify(|seen| {
+            seen.era += 1;
+            (seen.earlier, seen.most) = (seen.exist, seen.live);
+            seen.least_available = seen.count("availableReplicas");
+        });
     }
 
     /// Waits until what is seen is `wanted`; returns when that was.
@@ -112,6 +149,7 @@ async fn follow_pods(
     let mut events = pin!(events);
     let (mut pods, mut is_listing, mut is_first) = (Pods::default(), true, true);
     while let Some(event) = events.next().await {
+        pods.begin(seen.borrow().era);
         match event {
             Ok(Event::Apply(pod) | Event::InitApply(pod)) => {
                 let live = pod.metadata.deletion_timestamp.is_none();
@@ -126,8 +164,10 @@ async fn follow_pods(
         if is_listing {
             continue;
         }
-        let made = pods.states.len();
-        seen.send_modify(|seen| (seen.exist, seen.live, seen.made) = (pods.exist, pods.live, made));
+        seen.send_modify(|seen| {
+            (seen.exist, seen.live, seen.made) = (pods.exist, pods.live, pods.known.len());
+            (seen.earlier, seen.most) = (pods.earlier, seen.most.max(pods.live));
+        });
         if std::mem::take(&mut is_first) {
             started.send_modify(|watches| *watches += 1);
         }
@@ -144,21 +184,44 @@ enum State {
 /// Every pod that has ever existed, counted as it changes: there is an event for each of thousands.
 #[derive(Debug, Default)]
 struct Pods {
-    states: HashMap<String, State>,
+    known: HashMap<String, Known>,
     exist: usize,
     live: usize,
+    /// Those that exist and were made before this era.
+    earlier: usize,
+    era: u32,
+}
+
+#[derive(Debug)]
+struct Known {
+    state: State,
+    era: u32,
 }
 
 impl Pods {
+    /// Pods seen first from now on are of `era`.
+    fn begin(&mut self, era: u32) {
+        if era > self.era {
+            (self.era, self.earlier) = (era, self.exist);
+        }
+    }
+
     fn set(&mut self, name: String, state: State) {
-        let before = self.states.insert(name, state).unwrap_or(State::Gone);
-        self.exist = self.exist + usize::from(state != State::Gone) - usize::from(before != State::Gone);
+        let known = self.known.entry(name).or_insert(Known { state: State::Gone, era: self.era });
+        let before = std::mem::replace(&mut known.state, state);
+        let (exists, existed) = (usize::from(state != State::Gone), usize::from(before != State::Gone));
+        self.exist = self.exist + exists - existed;
+        if known.era < self.era {
+            self.earlier = self.earlier + exists - existed;
+        }
         self.live = self.live + usize::from(state == State::Live) - usize::from(before == State::Live);
     }
 
-    fn all_gone(self) -> Self {
-        let states = self.states.into_keys().map(|name| (name, State::Gone)).collect();
-        Self { states, exist: 0, live: 0 }
+    fn all_gone(mut self) -> Self {
+        for known in self.known.values_mut() {
+            known.state = State::Gone;
+        }
+        Self { exist: 0, live: 0, earlier: 0, ..self }
     }
 }
 
@@ -176,11 +239,10 @@ async fn follow_owner(
     while let Some(event) = events.next().await {
         let Ok(object) = event else { continue };
         let status = object.map(|object| object.data["status"].clone()).unwrap_or_default();
-        let count = |field: &str| status[field].as_u64().unwrap_or_default();
-        let (replicas, ready) = (count("replicas"), count("readyReplicas"));
         seen.send_modify(|seen| {
-            (seen.replicas, seen.ready) = (replicas, ready);
-            seen.values.insert(replicas);
+            seen.status = status;
+            seen.values.insert(seen.count("replicas"));
+            seen.least_available = seen.least_available.min(seen.count("availableReplicas"));
         });
         if std::mem::take(&mut is_first) {
             started.send_modify(|watches| *watches += 1);
@@ -204,9 +266,45 @@ mod tests {
         ] {
             pods.set(name.into(), state);
         }
-        assert_eq!((pods.exist, pods.live, pods.states.len()), (2, 1, 3));
+        assert_eq!((pods.exist, pods.live, pods.known.len()), (2, 1, 3));
         let mut pods = pods.all_gone();
         pods.set("b".into(), State::Ending);
-        assert_eq!((pods.exist, pods.live, pods.states.len()), (1, 0, 3));
+        assert_eq!((pods.exist, pods.live, pods.known.len()), (1, 0, 3));
+    }
+
+    #[test]
+    fn pods_from_before_a_change_are_told_from_later_ones() {
+        let mut pods = Pods::default();
+        pods.begin(0);
+        for name in ["a", "b", "c"] {
+            pods.set(name.into(), State::Live);
+        }
+        pods.begin(1);
+        pods.set("d".into(), State::Live);
+        pods.set("a".into(), State::Ending);
+        pods.set("b".into(), State::Gone);
+        assert_eq!((pods.exist, pods.live, pods.earlier), (3, 2, 2));
+        // A list after a lost watch.
+        let mut pods = pods.all_gone();
+        for name in ["c", "d", "e"] {
+            pods.set(name.into(), State::Live);
+        }
+        assert_eq!((pods.exist, pods.live, pods.earlier), (3, 3, 1));
+        pods.begin(2);
+        assert_eq!(pods.earlier, 3);
+    }
+
+    #[test]
+    fn what_an_owner_says_is_shown_to_who_waits() {
+        let seen = Seen {
+            status: serde_json::json!({
+                "replicas": 9,
+                "conditions": [{"type": "Ready", "status": "False", "reason": "RollingOut"}],
+            }),
+            ..Seen::default()
+        };
+        let text = seen.to_string();
+        assert!(text.contains("9 replicas, 0 updatedReplicas"), "{text}");
+        assert!(text.ends_with("conditions: Ready=False (RollingOut)"), "{text}");
     }
 }

@@ -4,12 +4,14 @@
 //! the same library, as the same ServiceAccount, and has as many under way at a time as proved fastest on this
 //! machine. As a controller does, it opens its connections within its turn.
 
-use super::{owner, side::Side, template};
+use super::owner_kind;
 use crate::{
     bed::{Bed, NAMESPACE},
     credentials::Account,
     error::{Context, Result},
     observer::Observer,
+    owner::{IMAGE, owner, template},
+    side::Side,
 };
 use futures::{StreamExt, TryStreamExt, stream};
 use http::{Request, header};
@@ -56,11 +58,11 @@ impl Pods {
         count: usize,
         in_flight: usize,
     ) -> Result<Self> {
-        let kind = Side::Bare.kind();
+        let kind = owner_kind(Side::Bare);
         let owners: Api<DynamicObject> = Api::namespaced_with(bed.client.clone(), NAMESPACE, &kind);
         let owner = serde_json::from_value(owner(&kind, round, 0)).expect("an object has a name");
         let owner = owners.create(&PostParams::default(), &owner).await.when("create the owner")?;
-        let mut body = template(round);
+        let mut body = template(round, IMAGE);
         body["apiVersion"] = "v1".into();
         body["kind"] = "Pod".into();
         body["metadata"]["name"] = NAME.into();

@@ -2,12 +2,13 @@
 
 use super::{
     Measured,
-    side::Side,
     turn::{Cost, Row},
 };
 use crate::{
     meter::total,
-    statistics::{Spread, number},
+    side::Side,
+    statistics,
+    table::{self, Line, MIB, Number, answer},
 };
 use std::{collections::BTreeSet, fmt::Write};
 
@@ -17,12 +18,8 @@ const RATE: f64 = 0.9;
 const CPU: f64 = 1.0 / 3.0;
 /// Memory, as a share of kube-controller-manager's.
 const MEMORY: f64 = 0.25;
-const MIB: f64 = (1 << 20) as f64;
 
-/// A line of a table: its name, its decimals, and its number in a row, where it has one.
-type Line = (&'static str, usize, fn(&Row) -> Option<f64>);
-
-const LINES: &[Line] = &[
+const LINES: &[Line<Row>] = &[
     ("all pods exist, s", 2, |row| Some(row.exist)),
     ("pods created a second", 0, |row| Some(rate(row))),
     ("status says all are ready, s", 2, |row| cost(row, |cost| cost.ready)),
@@ -53,8 +50,8 @@ fn cost(row: &Row, number: impl Fn(&Cost) -> f64) -> Option<f64> {
 
 /// The whole section of the document, in Markdown.
 pub(super) fn section(measured: &Measured) -> String {
-    let Measured { environment, command, trials, rows } = measured;
-    let mut text = format!("On {environment}, by `mainstay-cluster exec -- {command}`.\n");
+    let Measured { trials, rows } = measured;
+    let mut text = String::new();
     let best = trials.iter().max_by(|a, b| a.rate.total_cmp(&b.rate));
     if let Some(best) = best {
         let tried: BTreeSet<usize> = trials.iter().map(|trial| trial.in_flight).collect();
@@ -65,59 +62,34 @@ pub(super) fn section(measured: &Measured) -> String {
             "The bare client had {best} requests under way at a time, the fastest of {tried}."
         );
     }
-    let mut sizes: Vec<usize> = rows.iter().map(|row| row.pods).collect();
-    sizes.dedup();
+    let sizes = table::sizes(rows);
     text.push_str(&targets(rows, &sizes));
     for pods in sizes {
-        text.push_str(&table(rows, pods));
+        text.push_str(&table::table(rows, pods, LINES));
     }
-    text
-}
-
-fn table(rows: &[Row], pods: usize) -> String {
-    let of = |side| rows.iter().filter(move |row| row.pods == pods && row.side == side);
-    let sides: Vec<Side> = Side::ALL.into_iter().filter(|side| of(*side).next().is_some()).collect();
-    let mut text = format!("\n### {} pods\n\n| median (range) |", number(pods as f64, 0));
-    for side in &sides {
-        let _ = write!(text, " {} |", side.title());
-    }
-    let _ = write!(text, "\n|---|{}\n| rounds |", "--:|".repeat(sides.len()));
-    for side in &sides {
-        let _ = write!(text, " {} |", of(*side).count());
-    }
-    for (name, decimals, number) in LINES {
-        let _ = write!(text, "\n| {name} |");
-        for side in &sides {
-            let spread = Spread::of(of(*side).filter_map(number));
-            let _ = write!(text, " {} |", spread.map_or("–".into(), |spread| spread.show(*decimals)));
-        }
-    }
-    text.push('\n');
     text
 }
 
 /// What was to be reached, beside what was: each by the medians of the same run.
 fn targets(rows: &[Row], sizes: &[usize]) -> String {
-    let mut text = "\n| to be reached | pods | measured | reached |\n|---|--:|---|---|\n".to_owned();
+    let mut text = table::TARGETS.to_owned();
     for &pods in sizes {
-        let of = |side| rows.iter().filter(move |row| row.pods == pods && row.side == side);
-        let median = |side, number: fn(&Row) -> Option<f64>| {
-            Spread::of(of(side).filter_map(number)).map(|spread| spread.median)
-        };
-        let mut ratio = |name: &str, target: f64, at_least: bool, against, number, unit: &str| {
-            let (Some(ours), Some(theirs)) = (median(Side::Mainstay, number), median(against, number)) else {
-                return;
+        let median = |side, number| table::median(rows, side, pods, number);
+        let mut ratio =
+            |name: &str, target: f64, at_least: bool, against, number: Number<Row>, unit: &str| {
+                let (Some(ours), Some(theirs)) = (median(Side::Mainstay, number), median(against, number))
+                else {
+                    return;
+                };
+                let share = ours / theirs;
+                let is_reached = if at_least { share >= target } else { share <= target };
+                let (pods, share) = (statistics::number(pods as f64, 0), statistics::number(share, 2));
+                let _ = writeln!(
+                    text,
+                    "| {name} | {pods} | {share} ({ours:.2} to {theirs:.2} {unit}) | {} |",
+                    answer(is_reached)
+                );
             };
-            let share = ours / theirs;
-            let is_reached = if at_least { share >= target } else { share <= target };
-            let (pods, share) =
-                (crate::statistics::number(pods as f64, 0), crate::statistics::number(share, 2));
-            let _ = writeln!(
-                text,
-                "| {name} | {pods} | {share} ({ours:.2} to {theirs:.2} {unit}) | {} |",
-                answer(is_reached)
-            );
-        };
         let upstream = Side::AloneLifted;
         ratio(
             "creation rate ≥ 0.9 of the bare client's",
@@ -145,10 +117,11 @@ fn targets(rows: &[Row], sizes: &[usize]) -> String {
         );
         let peak = |row: &Row| cost(row, |cost| cost.peak as f64 / MIB);
         ratio("peak memory ≤ ¼ of upstream's", MEMORY, false, upstream, peak, "MiB");
-        if let Some(most) =
-            of(Side::Mainstay).filter_map(|row| Some(row.controller.as_ref()?.settled.abs())).max()
+        if let Some(most) = table::of(rows, Side::Mainstay, pods)
+            .filter_map(|row| Some(row.controller.as_ref()?.settled.abs()))
+            .max()
         {
-            let (pods, is_reached) = (number(pods as f64, 0), answer(most == 0));
+            let (pods, is_reached) = (statistics::number(pods as f64, 0), answer(most == 0));
             let _ = writeln!(
                 text,
                 "| no request at rest, apart from Lease and watches | {pods} | {most} in the worst round | {is_reached} |"
@@ -156,8 +129,4 @@ fn targets(rows: &[Row], sizes: &[usize]) -> String {
         }
     }
     text
-}
-
-fn answer(is_reached: bool) -> &'static str {
-    if is_reached { "yes" } else { "**no**" }
 }

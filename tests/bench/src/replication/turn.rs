@@ -1,14 +1,14 @@
 //! One side's turn: from no pod to all ready, a while of rest, and back to no pod.
 
-use super::{
-    Bench, owner, raw,
-    side::{Running, Side},
-};
+use super::{Bench, owner_kind, raw};
 use crate::{
     bed::NAMESPACE,
     error::{Context, Result},
     meter::{Meter, Requests, added, total},
     observer::Observer,
+    owner::owner,
+    side::{Running, Side},
+    table,
 };
 use kube::{
     Api,
@@ -79,18 +79,28 @@ impl fmt::Display for Row {
     }
 }
 
+impl table::Row for Row {
+    fn side(&self) -> Side {
+        self.side
+    }
+
+    fn pods(&self) -> usize {
+        self.pods
+    }
+}
+
 impl Bench<'_> {
     /// Runs a side once. `name` is the owner's, and no other turn's.
     pub(super) async fn turn(&self, side: Side, pods: usize, round: u32, name: &str) -> Result<Row> {
-        let running = self.start(side).await?;
+        let running = self.stage.start(side).await?;
         let meters: Vec<&Meter> = running.meter.iter().collect();
-        self.bed.quiet(&meters).await?;
+        self.stage.bed.quiet(&meters).await?;
         let row = match &running.meter {
             Some(meter) => self.controlled(side, pods, round, name, &running, meter).await?,
             None => self.bare(pods, round, name).await?,
         };
         drop(running);
-        self.bed.stop_alone().await?;
+        self.stage.bed.stop_alone().await?;
         Ok(row)
     }
 
@@ -103,7 +113,7 @@ impl Bench<'_> {
         running: &Running,
         meter: &Meter,
     ) -> Result<Row> {
-        let (client, kind, server) = (&self.bed.client, side.kind(), self.bed.api_server()?);
+        let (client, kind, server) = (&self.stage.bed.client, owner_kind(side), self.stage.bed.api_server()?);
         let owners: Api<DynamicObject> = Api::namespaced_with(client.clone(), NAMESPACE, &kind);
         let object = serde_json::from_value(owner(&kind, name, pods)).expect("an object has a name");
         let observer = Observer::start(client, NAMESPACE, name, Some(&kind)).await?;
@@ -115,12 +125,14 @@ impl Bench<'_> {
         let exist = observer.wait("all pods to exist", limit, |seen| seen.live >= pods).await?;
         let server_cpu = server.cpu()? - server_before;
         let all = pods as u64;
-        let ready = observer.wait("the status to say ready", limit, |seen| seen.ready == all).await?;
+        let ready = observer
+            .wait("the status to say ready", limit, |seen| seen.count("readyReplicas") == all)
+            .await?;
         let cpu_up = meter.cpu()? - before;
         let requests_up = added(&sent, &meter.requests().await?);
         let steps = observer.now().values.iter().filter(|value| (1..all).contains(value)).count();
 
-        self.bed.quiet(&[meter]).await?;
+        self.stage.bed.quiet(&[meter]).await?;
         let (settled, lease) = self.rest(running, meter).await?;
         let idle = meter.usage()?.resident_bytes;
 
@@ -174,10 +186,11 @@ impl Bench<'_> {
         let (before, start, mut lease) = (meter.requests().await?, Instant::now(), 0);
         match &mut renewals {
             Some(renewals) => {
+                let first = renewals.count();
                 while start.elapsed() < rest {
                     renewals.next().await?;
-                    lease += 2;
                 }
+                lease = 2 * (renewals.count() - first);
             }
             None => tokio::time::sleep(rest).await,
         }
@@ -186,15 +199,16 @@ impl Bench<'_> {
     }
 
     async fn bare(&self, pods: usize, round: u32, name: &str) -> Result<Row> {
-        let observer = Observer::start(&self.bed.client, NAMESPACE, name, None).await?;
-        let (side, server) = (Side::Bare, self.bed.api_server()?);
-        let group = raw::Pods::prepare(self.bed, &self.account, name, pods, self.in_flight).await?;
+        let observer = Observer::start(&self.stage.bed.client, NAMESPACE, name, None).await?;
+        let (side, server) = (Side::Bare, self.stage.bed.api_server()?);
+        let group =
+            raw::Pods::prepare(self.stage.bed, &self.stage.account, name, pods, self.in_flight).await?;
         let (before, start) = (server.cpu()?, Instant::now());
         group.create().await?;
         let exist = observer.wait("all pods to exist", limit(side, pods), |seen| seen.live >= pods).await?;
         let server_cpu = server.cpu()? - before;
         // The scheduler and the nodes are still at it; the controllers begin their deletes at rest, too.
-        self.bed.quiet(&[]).await?;
+        self.stage.bed.quiet(&[]).await?;
         let deleted = Instant::now();
         group.delete().await?;
         let gone = observer.wait("all pods to be gone", limit(side, pods), |seen| seen.exist == 0).await?;
