@@ -172,7 +172,16 @@ until_true 60 "a pod in place of $victim" replaced "$victim"
 run "kubectl -n demo wait replicagroup/web --for=condition=Ready --timeout=60s"
 run "kubectl -n demo get pods -l app=web"
 
-step "6. When a group becomes smaller, its zones stay balanced."
+step "6. A change that cannot work takes itself back. Here the image does not exist:"
+missing='[{"op":"replace","path":"/spec/template/spec/containers/0/image","value":"localhost/missing:1"},
+  {"op":"add","path":"/spec/failure/unschedulableSeconds","value":5}]'
+run "kubectl -n demo patch replicagroup/web --type=json -p '$missing'"
+run "kubectl -n demo wait replicagroup/web --for=condition=RolledBack --timeout=60s" 70
+run "kubectl -n demo wait replicagroup/web --for=condition=Ready --timeout=60s" 70
+run "kubectl -n demo get replicagroup/web -o jsonpath='{.status.conditions[?(@.type==\"Ready\")].message}{\"\\n\"}'"
+run "$ask | uniq -c"
+
+step "7. When a group becomes smaller, its zones stay balanced."
 declare -A zone_of=()
 while read -r node name; do zone_of[$node]=$name; done < <(
   kubectl get nodes -l type=kwok -L "$zone" --no-headers | awk '{print $1, $NF}'
@@ -192,7 +201,7 @@ else
   say "$table"
 fi
 
-step "7. What cannot work is refused with a reason. Here the template's label no longer fits the selector:"
+step "8. What cannot work is refused with a reason. Here the template's label no longer fits the selector:"
 typo='{"spec":{"template":{"metadata":{"labels":{"app":"wbe"}}}}}'
 if try "kubectl -n demo patch replicagroup/web --type=merge -p '$typo'"; then
   die "this change should have been refused."
@@ -210,7 +219,7 @@ run "kubectl -n demo-quota get replicagroup/web -o jsonpath='${reason%reason*}me
 run "kubectl -n demo-quota patch resourcequota/limit -p '{\"spec\":{\"hard\":{\"pods\":\"3\"}}}'"
 run "kubectl -n demo-quota wait replicagroup/web --for=condition=Ready --timeout=60s" 70
 
-step "8. Prometheus reads the controllers' metrics."
+step "9. Prometheus reads the controllers' metrics."
 created='sum(mainstay_replication_pods_created_total)'
 scraped() { [ "$(promtool query instant "$prometheus" "$1" | grep -c .)" -ge 1 ]; }
 if [ -n "$existing" ]; then
@@ -222,7 +231,7 @@ else
   run "promtool query instant $prometheus '$created'"
 fi
 
-step "9. Events tell what was done: one a batch, not one a pod."
+step "10. Events tell what was done: one a batch, not one a pod."
 run "kubectl -n demo events --for replicagroup/web | tail -n 6"
 
 step "Done. The cluster stays up; try next:"
