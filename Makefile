@@ -35,6 +35,7 @@ packages: ## Install the Debian packages that the cluster and the build need
 lint: ## Formatting and lints, warnings denied
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	cargo clippy --workspace --test e2e --quiet -- -D warnings
 
 .PHONY: test-unit
 test-unit: ## Unit, property and fault tests; needs no cluster
