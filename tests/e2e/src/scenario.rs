@@ -138,7 +138,8 @@ impl Scenario {
         self.patch_pod_status(pod, ready_status(ready)).await;
     }
 
-    /// Makes all pods of this version ready that are not, as kubelets would; does nothing about those that go meanwhile.
+    /// Makes all pods of this version ready that are not, as kubelets would; does nothing about those that go
+    /// meanwhile.
     pub async fn make_ready(&self, group: &Group, of: &str) {
         for pod in group.pods().await {
             if version(&pod) == of && is_active(&pod) && !is_ready(&pod) {

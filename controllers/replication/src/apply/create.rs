@@ -49,8 +49,8 @@ impl Writer {
         (all, None)
     }
 
-    /// Creates up to `count` pods of a revision and returns how many, with the first failure. Begins no more after a failure,
-    /// when the group has changed, or when the process is to end.
+    /// Creates up to `count` pods of a revision and returns how many, with the first failure. Begins no more after a
+    /// failure, when the group has changed, or when the process is to end.
     async fn create(&self, job: &Job<'_>, wanted: &Creation) -> (usize, Option<RequestError>) {
         let (count, revisions) = (wanted.count, &job.observed.revisions);
         // Should it have vanished since the decision, the next one knows.

@@ -288,7 +288,8 @@ impl Writer {
         Ok(applied.adopted == plan.adopt.len() && applied.released == plan.release.len())
     }
 
-    /// Makes the group the pod's controller; one without a revision is from then on of the one that is wanted. Returns `false` when the pod is gone or another was quicker.
+    /// Makes the group the pod's controller; a pod without a revision is from then on of the one that is wanted. Returns
+    /// `false` when the pod is gone or another was quicker.
     async fn adopt(&self, job: &Job<'_>, pod: &Pod) -> Result<bool, ApplyError> {
         let owner = job.group.owner_reference();
         let mut patch = json!({"metadata": {"uid": &*pod.uid, "ownerReferences": [owner]}});

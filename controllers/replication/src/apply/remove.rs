@@ -77,8 +77,9 @@ impl Writer {
         self.delete_one(job, pod, why).await.map(|()| InPlace::Impossible)
     }
 
-    /// Deletes one pod, or evicts it where it only makes way for another revision. Where it is not certain what became of the request, the pod stays noted as unanswered, so that
-    /// no other victim is chosen in its place before the server has told.
+    /// Deletes one pod, or evicts it where it only makes way for another revision. Where it is not certain what became
+    /// of the request, the pod stays noted as unanswered, so that no other victim is chosen in its place before the
+    /// server has told.
     async fn delete_one(&self, job: &Job<'_>, pod: &Pod, why: Why) -> Result<(), RequestError> {
         let group = &job.observed.key;
         // The server looks for budgets at each eviction, and writes the pod once more: all for nothing without one.
