@@ -230,9 +230,11 @@ impl Observed {
         }
     }
 
-    /// A group that is told to follow a revision that does not exist stays where it is.
+    /// A group that is told to follow a revision that does not exist stays where it is, and does not forget what has
+    /// failed.
     fn wanted(&self, state: &State) -> Arc<str> {
-        let current = state.current.as_ref().filter(|_| self.revisions.unknown.is_some());
+        let stays = self.revisions.unknown.is_some() && state.failed.is_none();
+        let current = state.current.as_ref().filter(|_| stays);
         Arc::clone(current.unwrap_or(&self.revisions.wanted))
     }
 
@@ -333,5 +335,32 @@ fn policy(group: &ReplicaGroup) -> Policy {
         condemned: spec.scale_down.pods_to_delete.iter().cloned().collect(),
         deleting: group.metadata.deletion_timestamp.is_some(),
         ..Policy::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::rollout::{Failed, Reason};
+
+    #[test]
+    fn an_unknown_revision_changes_nothing_and_makes_no_failure_forgotten() {
+        let group: ReplicaGroup = serde_json::from_value(json!({
+            "apiVersion": "mainstay.dev/v1alpha1", "kind": "ReplicaGroup",
+            "metadata": {"name": "web", "namespace": "ns", "uid": "u"},
+            "spec": {
+                "selector": {"matchLabels": {"app": "web"}}, "rollbackTo": "web-nope",
+                "template": {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": []}}
+            }
+        }))
+        .unwrap();
+        let observed = Observed::gather(&group, &Stores::default()).unwrap();
+        let own = Arc::clone(&observed.revisions.own);
+        let stands = State { current: Some("old".into()), ..State::default() };
+        assert_eq!(&*observed.wanted(&stands), "old");
+        let failed = Failed { revision: Arc::clone(&own), reason: Reason::CrashLoop, message: String::new() };
+        assert_eq!(observed.wanted(&State { failed: Some(failed), ..stands }), own);
     }
 }
