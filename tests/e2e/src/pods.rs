@@ -9,6 +9,9 @@ pub const PAUSE: &str = "registry.k8s.io/pause:3.10.2";
 /// The test program with many commands, among them a web server.
 pub const AGNHOST: &str = "registry.k8s.io/e2e-test-images/agnhost:2.63.0";
 
+/// An image that no registry has: nobody answers at its place.
+pub const NO_IMAGE: &str = "localhost/e2e/missing:1";
+
 /// A pod that is never scheduled. It is there at once, is gone at once when deleted, and its status is what the
 /// test writes: enough for all that is about the number of pods, on any cluster.
 pub fn gated() -> Value {

@@ -75,6 +75,17 @@ impl Group {
         self.patch(json!({"spec": {"template": template}})).await;
     }
 
+    /// The template's only container, with these fields of it changed.
+    ///
+    /// # Panics
+    /// When they are no object.
+    pub async fn container_with(&self, fields: Value) -> Value {
+        let mut container = self.get().await.spec.template.spec["containers"][0].clone();
+        let fields = fields.as_object().expect("fields are an object").clone();
+        container.as_object_mut().expect("a container is an object").extend(fields);
+        container
+    }
+
     /// Sets an annotation of the group.
     pub async fn annotate(&self, key: &str, value: &str) {
         self.patch(json!({"metadata": {"annotations": {key: value}}})).await;

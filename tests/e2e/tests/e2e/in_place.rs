@@ -5,10 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use mainstay_e2e::{Draft, Group, Recorder, Scenario, condition, eventually, group, pods};
-use serde_json::json;
-
-/// An image that no registry has: nobody answers at its place.
-const NO_IMAGE: &str = "localhost/e2e/missing:1";
+use serde_json::{Value, json};
 
 /// Three real pods whose program is in either of the two images.
 fn draft() -> Draft {
@@ -22,10 +19,9 @@ fn draft() -> Draft {
         .with("spec.failure.unschedulableSeconds", 2)
 }
 
-/// Changes the image and nothing else.
-async fn change_image(web: &Group, image: &str) {
-    let mut container = web.get().await.spec.template.spec["containers"][0].clone();
-    container["image"] = image.into();
+/// Changes these fields of the container and nothing else.
+async fn change(web: &Group, fields: Value) {
+    let container = web.container_with(fields).await;
     web.patch(json!({"spec": {"template": {"spec": {"containers": [container]}}}})).await;
 }
 
@@ -58,7 +54,7 @@ async fn new_images_reach_the_same_pods_within_the_bounds() {
     let before = identities(&web).await;
     let record = Recorder::<Pod>::start(scenario.pods()).await;
 
-    change_image(&web, pods::PAUSE).await;
+    change(&web, json!({"image": pods::PAUSE})).await;
     eventually("all pods run the new image", async || {
         let (now, status) = (running(&web).await, web.get().await.status.unwrap_or_default());
         let done = now == [(true, 1); 3] && status.current_revision == status.update_revision;
@@ -83,7 +79,7 @@ async fn an_image_that_cannot_be_had_is_taken_back_in_the_same_pods() {
     let before = identities(&web).await;
     let record = Recorder::<Pod>::start(scenario.pods()).await;
 
-    change_image(&web, NO_IMAGE).await;
+    change(&web, json!({"image": pods::NO_IMAGE})).await;
     eventually("the group has gone back", async || {
         let status = web.get().await.status.unwrap_or_default();
         let back = status.failed_revision.is_some() && status.rollout.is_none();
@@ -103,10 +99,7 @@ async fn any_other_change_replaces_the_pods() {
     let web = scenario.create(&draft()).await;
     web.ready().await;
     let before = identities(&web).await;
-    let mut container = web.get().await.spec.template.spec["containers"][0].clone();
-    container["args"] = json!(["pause", "--"]);
-    container["image"] = pods::PAUSE.into();
-    web.patch(json!({"spec": {"template": {"spec": {"containers": [container]}}}})).await;
+    change(&web, json!({"args": ["pause", "--"], "image": pods::PAUSE})).await;
     eventually("all pods are others", async || {
         let (now, status) = (identities(&web).await, web.get().await.status.unwrap_or_default());
         let done = now.keys().all(|pod| !before.contains_key(pod))

@@ -6,9 +6,6 @@ use mainstay_e2e::{
 };
 use serde_json::{Value, json};
 
-/// An image that no registry has: nobody answers at its place.
-const NO_IMAGE: &str = "localhost/e2e/missing:1";
-
 /// What may be seen of failures in the metrics.
 async fn failures(controller: &Controller, reason: &str) -> [f64; 3] {
     let prefix = "mainstay_replication_rollout";
@@ -21,9 +18,7 @@ async fn failures(controller: &Controller, reason: &str) -> [f64; 3] {
 
 /// Changes these fields of the template's only container, and its version.
 async fn change_container(group: &Group, version: &str, fields: Value) {
-    let mut container = group.get().await.spec.template.spec["containers"][0].clone();
-    let fields = fields.as_object().expect("fields are an object").clone();
-    container.as_object_mut().expect("a container is an object").extend(fields);
+    let container = group.container_with(fields).await;
     group.change_with(version, json!({"spec": {"containers": [container]}})).await;
 }
 
@@ -60,7 +55,7 @@ async fn a_bad_image_goes_back_by_itself_and_no_client_notices() {
     let record = Recorder::<Pod>::start(scenario.pods()).await;
     let before = failures(&controller, "ImagePullFailed").await;
 
-    change_container(&web, "2", json!({"image": NO_IMAGE})).await;
+    change_container(&web, "2", json!({"image": pods::NO_IMAGE})).await;
     web.rolls_back("1", "ImagePullFailed").await;
     let (first, second) = (web.revision("1").await, web.revision("2").await);
     assert_explained(&web, &second, &first, "ImagePullFailed").await;
@@ -105,7 +100,7 @@ async fn each_cause_of_a_failure_has_its_reason() {
     let from = json!([{"configMapRef": {"name": "absent"}}]);
     let causes = [
         ("ConfigError", json!({"envFrom": from}), "configuration"),
-        ("ImagePullFailed", json!({"image": NO_IMAGE, "imagePullPolicy": "Never"}), "image"),
+        ("ImagePullFailed", json!({"image": pods::NO_IMAGE, "imagePullPolicy": "Never"}), "image"),
         ("CrashLoop", json!({"image": pods::AGNHOST, "args": ["no-such-command"]}), "restart"),
         ("Unschedulable", json!({"resources": {"requests": {"memory": "64Ti"}}}), "scheduled"),
     ];
