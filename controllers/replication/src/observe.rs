@@ -16,7 +16,7 @@ use mainstay_runtime::index::{Index, ObjectKey};
 use thiserror::Error;
 
 use crate::{
-    images,
+    images::{self, Image},
     plan::{self, Claim, Domains, MAX_SPREAD_KEYS, Plan, Policy, Strategy, Tallies, Tally},
     pod::{Bucket, Labelled, Labels, Pod},
     revision::{self, Revision},
@@ -101,6 +101,16 @@ impl Revisions {
             return Some(&group.spec.template);
         }
         template(&self.kept, hash).map(|template| &**template)
+    }
+
+    /// The images that differ between two revisions of `group`; `None` unless they are all that does.
+    pub(crate) fn changed_images<'a>(
+        &'a self,
+        old: &str,
+        new: &str,
+        group: &'a ReplicaGroup,
+    ) -> Option<Vec<Image<'a>>> {
+        images::changed(self.template(old, group)?, self.template(new, group)?)
     }
 
     fn is_known(&self, hash: &str) -> bool {
@@ -211,13 +221,7 @@ impl Observed {
 
     /// How pods are exchanged for those of `target`. Pods that can follow in place need no other beside them.
     fn strategy(&self, group: &ReplicaGroup, target: &str, tallies: &Tallies<'_>) -> Strategy {
-        let new = self.revisions.template(target, group);
-        let follows = |hash: &&str| {
-            self.revisions
-                .template(hash, group)
-                .zip(new)
-                .is_some_and(|(old, new)| images::changed(old, new).is_some())
-        };
+        let follows = |hash: &&str| self.revisions.changed_images(hash, target, group).is_some();
         match self.settings.strategy {
             Strategy::Rolling { unavailable, .. }
                 if group.spec.update.in_place == InPlace::IfPossible

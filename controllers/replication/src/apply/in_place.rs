@@ -15,7 +15,6 @@ use serde_json::json;
 
 use super::{ApplyError, FIELD_MANAGER, Job, METADATA_ONLY, Writer, malformed};
 use crate::{
-    images,
     plan::{Gate, Plan},
     pod::{IN_PLACE, Pod, READINESS_GATE},
     revision,
@@ -50,13 +49,11 @@ impl Writer {
         pod: &Pod,
         revision: &str,
     ) -> Result<InPlace, RequestError> {
-        let template = |hash: &str| job.observed.revisions.template(hash, job.group);
-        let old = pod.labels.get(revision::LABEL).and_then(|hash| template(hash));
-        let changed = old.zip(template(revision)).and_then(|(old, new)| images::changed(old, new));
         let wanted = job.group.spec.update.in_place == mainstay_crds::InPlace::IfPossible;
-        let Some((changed, state)) = changed.zip(pod.in_place.as_ref()).filter(|_| wanted) else {
-            return Ok(InPlace::Impossible);
-        };
+        let Some(state) = pod.in_place.as_ref().filter(|_| wanted) else { return Ok(InPlace::Impossible) };
+        let old = pod.labels.get(revision::LABEL);
+        let changed = old.and_then(|old| job.observed.revisions.changed_images(old, revision, job.group));
+        let Some(changed) = changed else { return Ok(InPlace::Impossible) };
         if state.gate != Gate::Closed {
             self.set_gate(job, pod, false).await?;
             return Ok(InPlace::UnderWay);
