@@ -26,7 +26,7 @@ use crate::{
     apply::{FIELD_MANAGER, Writer},
     metrics::Metrics,
     observe::Stores,
-    pod::{LabelPool, Labelled, Pod, WatchedPod},
+    pod::{self, LabelPool, Labelled, Pod, WatchedPod},
     reconcile::Replication,
     revision::{self, Revision, WatchedRevision},
 };
@@ -181,14 +181,7 @@ impl Watches {
     fn pod_changed(&self, change: Change<'_, Pod>) {
         for pod in [change.old, change.new].into_iter().flatten() {
             match &pod.controller {
-                Some(controller) => {
-                    if let Some(group) = &controller.group {
-                        self.work.trigger(&ObjectKey {
-                            namespace: Arc::clone(&pod.key.namespace),
-                            name: Arc::clone(group),
-                        });
-                    }
-                }
+                Some(controller) => self.trigger_controller(&pod.key, controller),
                 None => self.trigger_all(&pod.key.namespace, |group| selects(group, pod)),
             }
         }
@@ -196,8 +189,18 @@ impl Watches {
 
     /// A revision that somebody deletes is missed, one that comes may be what `spec.rollbackTo` names.
     fn revision_changed(&self, change: &Change<'_, Revision>) {
-        let Some(revision) = change.new.or(change.old) else { return };
-        self.trigger_all(&revision.key.namespace, |group| group.uid().as_deref() == Some(&revision.owner));
+        for revision in [change.old, change.new].into_iter().flatten() {
+            if let Some(controller) = &revision.controller {
+                self.trigger_controller(&revision.key, controller);
+            }
+        }
+    }
+
+    fn trigger_controller(&self, object: &ObjectKey, controller: &pod::Controller) {
+        if let Some(group) = &controller.group {
+            self.work
+                .trigger(&ObjectKey { namespace: Arc::clone(&object.namespace), name: Arc::clone(group) });
+        }
     }
 
     /// Groups that wait after a refusal try again at once when a quota of their namespace changes.

@@ -6,9 +6,11 @@ use std::{
 };
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::Resource;
 use mainstay_runtime::{
     index::{Indexed, ObjectKey},
-    slim::MetadataOf,
+    slim::{self, MetadataOf},
 };
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +38,15 @@ pub struct Controller {
     pub uid: Arc<str>,
     /// Its name, when it is a ReplicaGroup.
     pub group: Option<Arc<str>>,
+}
+
+impl Controller {
+    /// The controller among the owners of an object.
+    pub(crate) fn of(owners: Option<Vec<OwnerReference>>) -> Option<Self> {
+        let owner = owners.into_iter().flatten().find(|owner| owner.controller == Some(true))?;
+        let group = is_replica_group(&owner.api_version, &owner.kind).then(|| owner.name.into());
+        Some(Self { uid: owner.uid.into(), group })
+    }
 }
 
 /// A pod as the store keeps it.
@@ -165,6 +176,7 @@ impl LabelPool {
 impl Pod {
     /// What the store keeps of a watched pod.
     pub fn slim(watched: WatchedPod, pool: &mut LabelPool) -> Self {
+        let key = ObjectKey::of(&watched);
         let WatchedPod { metadata, spec, status } = watched;
         let phase = phase(status.phase.as_deref());
         let created = metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0);
@@ -176,21 +188,10 @@ impl Pod {
         let in_place = in_place(&spec, &status, &before);
         let closed = in_place.as_ref().is_some_and(|in_place| in_place.gate == Gate::Closed);
         Self {
-            key: ObjectKey::new(
-                metadata.namespace.as_deref().unwrap_or_default(),
-                &metadata.name.unwrap_or_default(),
-            ),
+            key,
+            version: slim::version(&metadata),
             uid: metadata.uid.unwrap_or_default().into(),
-            version: metadata.resource_version.and_then(|version| version.parse().ok()),
-            controller: metadata
-                .owner_references
-                .into_iter()
-                .flatten()
-                .find(|owner| owner.controller == Some(true))
-                .map(|owner| Controller {
-                    uid: owner.uid.into(),
-                    group: is_replica_group(&owner.api_version, &owner.kind).then(|| owner.name.into()),
-                }),
+            controller: Controller::of(metadata.owner_references),
             node: spec.node_name.filter(|node| !node.is_empty()).map(Into::into),
             phase,
             terminating: metadata.deletion_timestamp.is_some(),
@@ -220,21 +221,21 @@ pub struct Labelled {
     pub labels: BTreeMap<String, String>,
 }
 
-impl<K> From<MetadataOf<K>> for Labelled {
+impl<K: Resource<DynamicType = ()>> From<MetadataOf<K>> for Labelled {
     fn from(watched: MetadataOf<K>) -> Self {
+        let key = ObjectKey::of(&watched);
         let metadata = watched.metadata;
-        let namespace = metadata.namespace.unwrap_or_default();
         Self {
-            key: ObjectKey::new(&namespace, &metadata.name.unwrap_or_default()),
+            key,
+            version: slim::version(&metadata),
             uid: metadata.uid.unwrap_or_default().into(),
-            version: metadata.resource_version.and_then(|version| version.parse().ok()),
             labels: metadata.labels.unwrap_or_default(),
         }
     }
 }
 
 impl Indexed for Labelled {
-    /// The namespace.
+    /// The namespace; what lies in none is asked for by name alone.
     type Bucket = Arc<str>;
 
     fn key(&self) -> &ObjectKey {
@@ -250,7 +251,8 @@ impl Indexed for Labelled {
         false
     }
     fn buckets(&self) -> Vec<Arc<str>> {
-        vec![Arc::clone(&self.key.namespace)]
+        let namespace = Some(&self.key.namespace).filter(|namespace| !namespace.is_empty());
+        namespace.into_iter().cloned().collect()
     }
 }
 

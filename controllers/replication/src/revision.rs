@@ -16,6 +16,8 @@ use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::pod::Controller;
+
 /// The label by which pods and ControllerRevisions name their revision.
 pub const LABEL: &str = "mainstay.dev/revision";
 
@@ -67,8 +69,8 @@ pub struct Revision {
     /// `metadata.uid`.
     pub uid: Box<str>,
     version: Option<u64>,
-    /// The UID of its group.
-    pub owner: Arc<str>,
+    /// Its group.
+    pub controller: Option<Controller>,
     /// The hash of its template.
     pub hash: Arc<str>,
     /// Its place in the group's history, from 1.
@@ -81,13 +83,12 @@ impl From<WatchedRevision> for Revision {
     fn from(watched: WatchedRevision) -> Self {
         let key = ObjectKey::of(&watched);
         let WatchedRevision { metadata, data, revision } = watched;
-        let owner =
-            metadata.owner_references.into_iter().flatten().find(|owner| owner.controller == Some(true));
+        let version = slim::version(&metadata);
         let label = metadata.labels.and_then(|mut labels| labels.remove(LABEL));
         Self {
             uid: metadata.uid.unwrap_or_default().into(),
-            version: metadata.resource_version.and_then(|version| version.parse().ok()),
-            owner: owner.map(|owner| owner.uid).unwrap_or_default().into(),
+            version,
+            controller: Controller::of(metadata.owner_references),
             hash: label.unwrap_or_default().into(),
             number: revision,
             template: template_of(&data).map(Arc::new),
@@ -123,7 +124,7 @@ impl Indexed for Revision {
         false
     }
     fn buckets(&self) -> Vec<Arc<str>> {
-        vec![Arc::clone(&self.owner)]
+        self.controller.iter().map(|controller| Arc::clone(&controller.uid)).collect()
     }
 }
 

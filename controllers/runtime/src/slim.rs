@@ -49,6 +49,11 @@ pub fn metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta
     })
 }
 
+/// `metadata.resourceVersion`, where it is a number ([`Indexed::version`](crate::index::Indexed::version)).
+pub fn version(metadata: &ObjectMeta) -> Option<u64> {
+    metadata.resource_version.as_ref()?.parse().ok()
+}
+
 /// An object of which only the metadata is read, without `managedFields`.
 ///
 /// For list and watch it is asked for as `PartialObjectMetadata`, so the server sends no spec either.
