@@ -162,13 +162,8 @@ impl Replication {
 
     /// What is remembered of the group's revisions: the store may not show yet what was written last.
     fn state(&self, group: &ReplicaGroup) -> State {
-        self.last_status(group).map(|status| State::read(group, &status)).unwrap_or_default()
-    }
-
-    fn last_status(&self, group: &ReplicaGroup) -> Option<ReplicaGroupStatus> {
         let memory = self.memory.lock();
-        let written = memory.get(&ObjectKey::of(group)).and_then(|memory| Some(&memory.written.as_ref()?.0));
-        written.or(group.status.as_ref()).cloned()
+        last_status(&memory, group).map(|status| State::read(group, status)).unwrap_or_default()
     }
 
     /// Takes out of the plan what a PodDisruptionBudget has just refused. Returns when it is tried again.
@@ -263,7 +258,7 @@ impl Replication {
         if state.decides_as(&self.state(group)) {
             return Ok(true);
         }
-        let mut status = self.last_status(group).unwrap_or_default();
+        let mut status = last_status(&self.memory.lock(), group).cloned().unwrap_or_default();
         state.write(group, &mut status);
         self.report(group, status).await?;
         let kept = state.decides_as(&self.state(group));
@@ -403,4 +398,13 @@ impl Replication {
     fn remember(&self, key: &ObjectKey, failure: Option<(Option<i64>, Failure)>) {
         self.memory.lock().entry(key.clone()).or_default().failure = failure;
     }
+}
+
+/// The group's status as this process wrote it last, or else as the store shows it.
+fn last_status<'a>(
+    memory: &'a HashMap<ObjectKey, Memory>,
+    group: &'a ReplicaGroup,
+) -> Option<&'a ReplicaGroupStatus> {
+    let written = memory.get(&ObjectKey::of(group)).and_then(|memory| Some(&memory.written.as_ref()?.0));
+    written.or(group.status.as_ref())
 }

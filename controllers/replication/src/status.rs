@@ -146,7 +146,8 @@ pub fn is_urgent(group: &ReplicaGroup, old: &ReplicaGroupStatus, new: &ReplicaGr
     old.observed_generation != new.observed_generation || heads(old) != heads(new)
 }
 
-fn number(count: usize) -> i32 {
+/// A count as a status keeps it.
+pub(crate) fn number(count: usize) -> i32 {
     i32::try_from(count).unwrap_or(i32::MAX)
 }
 

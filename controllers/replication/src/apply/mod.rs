@@ -265,12 +265,9 @@ impl Writer {
         }
         self.open_gates(job, plan).await?;
         // Side by side, and neither needs the other to succeed: where a quota refuses new pods, old ones must go.
-        let mut removed = Applied::default();
         let (deleted, (created, refused)) =
-            tokio::join!(self.delete(job, plan, &mut removed), self.create_all(job, plan));
-        let Applied { deleted: victims, changed, waiting, blocked, .. } = removed;
-        *applied =
-            Applied { deleted: victims, changed, waiting, blocked, created, ..std::mem::take(applied) };
+            tokio::join!(self.delete(job, plan, applied), self.create_all(job, plan));
+        applied.created = created;
         applied.unfinished = job.end.is_some_and(|end| Instant::now() >= end);
         refused.map_or(Ok(()), |error| Err(ApplyError::Create(error)))?;
         deleted

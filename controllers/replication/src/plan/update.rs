@@ -174,8 +174,7 @@ impl Cut<'_> {
         let hopeful: usize = staying.map(|group| group.unavailable.len()).sum();
         let mut idle = self.left.len().saturating_sub(self.floor).saturating_sub(hopeful);
         let mut spare = plan.counts.available.saturating_sub(self.floor);
-        let excess: Vec<_> = self.groups.iter().map(Group::excess).collect();
-        let mut still = excess.clone();
+        let mut still: Vec<_> = self.groups.iter().map(Group::excess).collect();
         for (group, still) in still.iter_mut().enumerate() {
             let set = self.groups[group].unavailable.clone();
             let taken = self.take(plan, group, &set, (*still).min(idle));

@@ -8,7 +8,7 @@ use kube::ResourceExt;
 use mainstay_crds::{FailureStatus, HeldRevision, ReplicaGroup, ReplicaGroupStatus, RolloutStatus};
 
 use super::{Failed, Reason, Rollout, State};
-use crate::{plan::Share, revision};
+use crate::{plan::Share, revision, status::number};
 
 impl State {
     /// What `status` keeps of `group`. What it cannot mean is left out.
@@ -84,8 +84,4 @@ fn read_rollout(group: &ReplicaGroup, rollout: &RolloutStatus) -> Option<Rollout
 
 fn count(number: i32) -> usize {
     usize::try_from(number).unwrap_or_default()
-}
-
-fn number(count: usize) -> i32 {
-    i32::try_from(count).unwrap_or(i32::MAX)
 }
