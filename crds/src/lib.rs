@@ -5,14 +5,17 @@
 //! binary writes both out as manifests. Whatever a schema or a CEL rule can refuse is refused at admission,
 //! so that a controller never meets it.
 
+mod lifecycle;
 mod pod_template;
 mod replica_group;
 mod schema;
 mod update;
+mod volume_claims;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
 
+pub use lifecycle::{Lifecycle, PreDelete};
 pub use pod_template::{PodTemplate, PodTemplateMeta};
 pub use replica_group::{
     NodePreference, PodReplacement, ReplicaGroup, ReplicaGroupSpec, ReplicaGroupStatus, ScaleDown,
@@ -20,6 +23,9 @@ pub use replica_group::{
 pub use update::{
     FailureAction, FailurePolicy, FailureStatus, HeldRevision, InPlace, Pause, RolloutStatus, Step, Update,
     UpdateType,
+};
+pub use volume_claims::{
+    ClaimRetention, ClaimReuse, Retention, VolumeClaimMeta, VolumeClaimTemplate, VolumeClaims,
 };
 
 /// The API group of every kind.

@@ -59,12 +59,17 @@ impl JsonSchema for PodTemplate {
     }
 }
 
-/// The schema of `PodSpec`, narrowed to what a controller can keep running.
-fn pod_spec() -> Value {
+/// The structural schema of an upstream type, whose name is `kind`.
+pub(crate) fn upstream<T: JsonSchema>(kind: &str) -> Value {
     // Plain draft 2020-12 leaves definitions and references apart, so that upstream's rules apply by name.
     let mut generator = SchemaSettings::draft2020_12().into_generator();
-    generator.subschema_for::<PodSpec>();
-    let mut spec = structural("PodSpec", &by_short_name(generator.take_definitions(true)));
+    generator.subschema_for::<T>();
+    structural(kind, &by_short_name(generator.take_definitions(true)))
+}
+
+/// The schema of `PodSpec`, narrowed to what a controller can keep running.
+fn pod_spec() -> Value {
+    let mut spec = upstream::<PodSpec>("PodSpec");
     spec["description"] = "The pod's specification, as `kubectl explain pod.spec` describes it.".into();
     spec["x-kubernetes-validations"] = json!([
         Rule::new("!has(self.restartPolicy) || self.restartPolicy == 'Always'")

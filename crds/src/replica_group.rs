@@ -6,12 +6,13 @@ use kube::core::Rule;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::lifecycle::Lifecycle;
 use crate::pod_template::PodTemplate;
 use crate::schema;
 use crate::update::{FailurePolicy, FailureStatus, RolloutStatus, Update};
+use crate::volume_claims::{self, VolumeClaimTemplate, VolumeClaims};
 
 /// What the group should be.
-#[expect(clippy::duplicated_attributes, reason = "columns of one type are no duplicates")]
 #[derive(CustomResource, JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "mainstay.dev",
@@ -23,6 +24,7 @@ use crate::update::{FailurePolicy, FailureStatus, RolloutStatus, Update};
     namespaced,
     status = "ReplicaGroupStatus",
     derive = "PartialEq",
+    validation = name_rule(),
     doc = "ReplicaGroup keeps a number of pods of one template running: it makes what is missing, \
            deletes what is too many, and replaces what has failed.",
     scale(
@@ -103,6 +105,20 @@ pub struct ReplicaGroupSpec {
     #[schemars(range(min = 1))]
     pub progress_deadline_seconds: i32,
 
+    /// Volume claims that each pod has of its own, one a template. At most 8. Their names cannot be changed; what
+    /// else changes is for claims made from then on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "atomic"))]
+    pub volume_claim_templates: Vec<VolumeClaimTemplate>,
+
+    /// Whether new pods take over the claims of pods that are gone, and what becomes of claims that are left.
+    #[serde(default)]
+    pub volume_claims: VolumeClaims,
+
+    /// What is waited for before a pod is deleted.
+    #[serde(default)]
+    pub lifecycle: Lifecycle,
+
     /// How many revisions are kept that no pod and no rollback needs. Default 10.
     #[serde(default = "ten")]
     #[schemars(range(min = 0, max = 1000))]
@@ -129,9 +145,9 @@ fn ten_minutes() -> i32 {
 
 /// The template must have the labels by which the group finds its pods, or it would make pods without end; and a
 /// change must be able to succeed before it has failed.
-fn spec_rules() -> [Rule; 3] {
+fn spec_rules() -> Vec<Rule> {
     let labels = "self.template.metadata.labels";
-    [
+    let mut rules = vec![
         Rule::new(format!(
             "!has(self.selector.matchLabels) || self.selector.matchLabels.all(key, \
              key in {labels} && {labels}[key] == self.selector.matchLabels[key])"
@@ -159,7 +175,17 @@ fn spec_rules() -> [Rule; 3] {
                  no new pod could become available before the deadline",
             )
             .field_path(".progressDeadlineSeconds"),
-    ]
+    ];
+    rules.extend(volume_claims::template_rules());
+    rules
+}
+
+/// The name is a label of the group's claims.
+fn name_rule() -> Rule {
+    Rule::new("!has(self.spec.volumeClaimTemplates) || size(self.metadata.name) <= 63").message(
+        "metadata.name must have at most 63 characters where spec.volumeClaimTemplates is set: \
+         volume claims carry it as a label",
+    )
 }
 
 fn selector_rules() -> [Rule; 2] {

@@ -41,28 +41,60 @@ impl Announcer {
             deleted,
             blocked,
             stale,
+            told,
+            recalled,
+            given_up,
+            claims_created,
+            claims_deleted,
             waiting: _,
             unfinished: _,
             error: _,
         } = applied;
-        tracing::info!(
-            adopted,
-            released,
-            created,
-            changed,
-            deleted = deleted.len(),
-            stale,
-            "carried out a plan"
-        );
+        let writes =
+            adopted + released + created + changed + told + recalled + claims_created + claims_deleted;
+        if writes + deleted.len() + given_up.len() > 0 || *stale {
+            tracing::info!(
+                adopted,
+                released,
+                created,
+                changed,
+                deleted = deleted.len(),
+                told,
+                recalled,
+                given_up = given_up.len(),
+                claims_created,
+                claims_deleted,
+                stale,
+                "carried out a plan"
+            );
+        }
         for (count, reason, action, what) in [
             (*adopted, "PodsAdopted", "Adopt", "adopted"),
             (*released, "PodsReleased", "Release", "released"),
             (*created, "PodsCreated", "Create", "created"),
             (*changed, "PodsChangedInPlace", "Update", "changed the images of"),
+            (*told, "PreDeleteStarted", "Delete", "waiting for the pre-delete hook of"),
+            (*recalled, "PreDeleteRecalled", "Delete", "no longer to be deleted:"),
         ] {
             if count > 0 {
                 self.say(group, Kind::Normal, reason, action, &format!("{what} {}", pods(count)));
             }
+        }
+        for (count, reason, action, what) in [
+            (*claims_created, "ClaimsCreated", "Create", "created"),
+            (*claims_deleted, "ClaimsDeleted", "Delete", "deleted"),
+        ] {
+            if count > 0 {
+                let note = format!("{what} {}", counted(count, "PersistentVolumeClaim"));
+                self.say(group, Kind::Normal, reason, action, &note);
+            }
+        }
+        if !given_up.is_empty() {
+            let note = format!(
+                "deleted all the same, their pre-delete hook was not done in time: {}",
+                listed(given_up)
+            );
+            self.say(group, Kind::Warning, "PreDeleteTimedOut", "Delete", &note);
         }
         if !deleted.is_empty() {
             self.say(group, Kind::Normal, "PodsDeleted", "Delete", &deleted_note(deleted));
@@ -78,6 +110,9 @@ impl Announcer {
             }
             Some(error @ ApplyError::Delete { .. }) => {
                 self.say(group, Kind::Warning, "FailedDelete", "Delete", &error.to_string());
+            }
+            Some(error @ ApplyError::Claim { .. }) => {
+                self.say(group, Kind::Warning, "FailedClaim", "Create", &error.to_string());
             }
             _ => {}
         }
@@ -115,14 +150,23 @@ impl Announcer {
 }
 
 fn deleted_note(deleted: &[(Arc<str>, Why)]) -> String {
+    let names: Vec<_> = deleted.iter().map(|(pod, why)| format!("{pod} ({why})")).collect();
+    format!("deleted {}: {}", pods(deleted.len()), listed(&names))
+}
+
+/// As many names as an event has room for.
+fn listed(names: &[impl AsRef<str>]) -> String {
     const SHOWN: usize = 10;
-    let shown = deleted.iter().take(SHOWN).map(|(pod, why)| format!("{pod} ({why})"));
-    let names = shown.collect::<Vec<_>>().join(", ");
-    let more = deleted.len().saturating_sub(SHOWN);
+    let shown: Vec<_> = names.iter().take(SHOWN).map(AsRef::as_ref).collect();
+    let more = names.len().saturating_sub(SHOWN);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    format!("deleted {}: {names}{more}", pods(deleted.len()))
+    format!("{}{more}", shown.join(", "))
 }
 
 fn pods(count: usize) -> String {
-    format!("{count} pod{}", if count == 1 { "" } else { "s" })
+    counted(count, "pod")
+}
+
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }

@@ -24,6 +24,7 @@ use mainstay_runtime::{
 use crate::{
     announce::Announcer,
     apply::{FIELD_MANAGER, Writer},
+    claim::{self, Claim},
     metrics::Metrics,
     observe::Stores,
     pod::{self, LabelPool, Labelled, Pod, WatchedPod},
@@ -83,6 +84,7 @@ pub async fn build(manager: &Manager) -> Controller {
             stores.nodes.synced().await;
             stores.revisions.synced().await;
             stores.budgets.synced().await;
+            stores.claims.synced().await;
         }
         .boxed(),
         run: reconcile::run(replication, groups, work, keys, bounds, manager.shutdown.clone()).boxed(),
@@ -141,6 +143,14 @@ impl Watches {
         let this = self.clone();
         tokio::spawn(async move { this.stores.budgets.follow(events, Into::into, |_| {}).await });
 
+        let claims = config.clone().labels(claim::SLOT);
+        let events =
+            watcher(Api::<MetadataOf<v1::PersistentVolumeClaim>>::all(client()), claims).default_backoff();
+        let this = self.clone();
+        tokio::spawn(async move {
+            this.stores.claims.follow(events, Claim::from, |change| this.claim_changed(&change)).await;
+        });
+
         // Those of the built-in kinds are not ours to read.
         let revisions = config.clone().labels(revision::LABEL);
         let events = watcher(Api::<WatchedRevision>::all(client()), revisions).default_backoff();
@@ -193,6 +203,14 @@ impl Watches {
             if let Some(controller) = &revision.controller {
                 self.trigger_controller(&revision.key, controller);
             }
+        }
+    }
+
+    /// A claim that comes or goes may be what a new pod waits for.
+    fn claim_changed(&self, change: &Change<'_, Claim>) {
+        for claim in [change.old, change.new].into_iter().flatten() {
+            let (namespace, name) = (Arc::clone(&claim.key.namespace), Arc::clone(&claim.group));
+            self.work.trigger(&ObjectKey { namespace, name });
         }
     }
 

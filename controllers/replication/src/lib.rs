@@ -6,6 +6,8 @@
 
 pub mod announce;
 pub mod apply;
+pub mod chores;
+pub mod claim;
 pub mod controller;
 mod images;
 pub mod metrics;
@@ -15,4 +17,5 @@ pub mod pod;
 pub mod reconcile;
 pub mod revision;
 pub mod rollout;
+mod slots;
 pub mod status;

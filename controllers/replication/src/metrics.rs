@@ -20,6 +20,9 @@ pub struct Metrics {
     adopted: IntCounter,
     changed: IntCounter,
     released: IntCounter,
+    given_up: IntCounter,
+    claims_created: IntCounter,
+    claims_deleted: IntCounter,
     failures: IntCounterVec,
     started: IntCounter,
     completed: IntCounter,
@@ -51,6 +54,18 @@ impl Metrics {
             ),
             adopted: counter("mainstay_replication_pods_adopted_total", "Orphans adopted."),
             released: counter("mainstay_replication_pods_released_total", "Pods released."),
+            given_up: counter(
+                "mainstay_replication_pre_delete_timeouts_total",
+                "Pods whose pre-delete hook was not done in time.",
+            ),
+            claims_created: counter(
+                "mainstay_replication_volume_claims_created_total",
+                "PersistentVolumeClaims created.",
+            ),
+            claims_deleted: counter(
+                "mainstay_replication_volume_claims_deleted_total",
+                "PersistentVolumeClaims deleted.",
+            ),
             failures: counters(
                 registry,
                 "mainstay_replication_write_failures_total",
@@ -97,6 +112,9 @@ impl Metrics {
         self.changed.inc_by(count(applied.changed));
         self.adopted.inc_by(count(applied.adopted));
         self.released.inc_by(count(applied.released));
+        self.given_up.inc_by(count(applied.given_up.len()));
+        self.claims_created.inc_by(count(applied.claims_created));
+        self.claims_deleted.inc_by(count(applied.claims_deleted));
         for (_, why) in &applied.deleted {
             self.deleted.with_label_values(&[why.as_str()]).inc();
         }

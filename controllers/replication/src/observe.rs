@@ -3,7 +3,6 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
-    time::Duration,
 };
 
 use jiff::Timestamp;
@@ -11,17 +10,22 @@ use kube::{
     ResourceExt,
     core::{Selector, SelectorExt},
 };
-use mainstay_crds::{InPlace, NodePreference, PodReplacement, PodTemplate, ReplicaGroup};
+use mainstay_crds::{InPlace, PodTemplate, ReplicaGroup};
 use mainstay_runtime::index::{Index, ObjectKey};
 use thiserror::Error;
 
 use crate::{
+    chores::Chores,
+    claim::{self, ZONE_OF_NODE},
     images::{self, Image},
     plan::{self, Claim, Domains, MAX_SPREAD_KEYS, Plan, Policy, Strategy, Tallies, Tally},
     pod::{Bucket, Labelled, Labels, Pod},
     revision::{self, Revision},
     rollout::{self, Decision, Settings, State},
+    slots::Slots,
 };
+
+mod policy;
 
 /// The stores that a pass reads.
 #[derive(Clone, Default)]
@@ -34,6 +38,8 @@ pub struct Stores {
     pub budgets: Index<Labelled>,
     /// The ControllerRevisions of all groups.
     pub revisions: Index<Revision>,
+    /// The volume claims of all groups.
+    pub claims: Index<claim::Claim>,
 }
 
 /// A group that cannot be planned.
@@ -62,6 +68,9 @@ pub struct Observed {
     pub settings: Settings,
     /// The revisions of the group.
     pub revisions: Revisions,
+    /// What the group and its claims need besides the pods.
+    pub chores: Chores,
+    pub(crate) slots: Slots,
     pods: Vec<Member>,
     nodes: HashMap<Arc<str>, Place>,
     spread: Vec<String>,
@@ -175,7 +184,9 @@ impl Observed {
             fully_labeled: template.into_iter().flatten().all(|(key, value)| labels.get(key) == Some(value)),
         };
         let pods = members(own.into_iter().chain(orphans), judge);
-        let policy = policy(group);
+        let mut policy = policy::of(group);
+        let slots = slots(group, &key, &pods, stores);
+        policy.volumes = claim::are_wanted(group).then(|| policy::volumes(group, &slots));
         let mut nodes = HashMap::new();
         // Where pods run matters only when some of them are too many.
         let active = pods.iter().filter(|member| !member.pod.terminating && !member.pod.phase.is_terminal());
@@ -187,6 +198,8 @@ impl Observed {
             }
         }
         Ok(Self {
+            chores: chores(group, &uid, &pods, &slots, stores),
+            slots,
             key,
             revisions: Revisions::of(group, &uid, stores),
             settings: Settings::of(group),
@@ -207,7 +220,11 @@ impl Observed {
         // To a revision whose template is lost nothing leads back.
         state.current.take_if(|current| !self.revisions.is_known(current));
         let second = Timestamp::from_second(now.as_second()).unwrap_or(now);
-        let decision = rollout::decide(&self.settings, &self.wanted(&state), &state, &tallies, second);
+        let mut decision = rollout::decide(&self.settings, &self.wanted(&state), &state, &tallies, second);
+        if self.policy.ending.is_some() {
+            // Pods that go with their group are no change that fails or succeeds.
+            (decision.state, decision.news) = (state, Vec::new());
+        }
         let policy = Policy {
             strategy: self.strategy(group, &decision.target, &tallies),
             shares: decision.shares.clone(),
@@ -275,6 +292,7 @@ impl Observed {
             crashes: pod.crashes,
             trouble: pod.trouble,
             gate: pod.in_place.as_ref().map(|in_place| in_place.gate),
+            hook: pod.hook.as_ref().map(|hook| plan::Hook { held: hook.held, since: hook.since }),
             changing: pod.in_place.as_ref().is_some_and(|in_place| in_place.changing),
         }
     }
@@ -323,23 +341,29 @@ impl Place {
     }
 }
 
-fn policy(group: &ReplicaGroup) -> Policy {
-    let spec = &group.spec;
-    Policy {
-        replicas: usize::try_from(spec.replicas).unwrap_or_default(),
-        min_ready: Duration::from_secs(u64::try_from(spec.min_ready_seconds).unwrap_or_default()),
-        replacement: match spec.pod_replacement {
-            PodReplacement::WhenTerminating => plan::Replacement::WhenTerminating,
-            PodReplacement::WhenTerminated => plan::Replacement::WhenTerminated,
-        },
-        prefer: match spec.scale_down.prefer {
-            NodePreference::CrowdedNode => plan::NodePreference::CrowdedNode,
-            NodePreference::EmptiestNode => plan::NodePreference::EmptiestNode,
-        },
-        condemned: spec.scale_down.pods_to_delete.iter().cloned().collect(),
-        deleting: group.metadata.deletion_timestamp.is_some(),
-        ..Policy::default()
+fn own(pods: &[Member]) -> impl Iterator<Item = &Arc<Pod>> + Clone {
+    let own = pods.iter().filter(|member| matches!(member.claim, Claim::Mine | Claim::MineUnmatched));
+    own.map(|member| &member.pod)
+}
+
+fn slots(group: &ReplicaGroup, key: &ObjectKey, pods: &[Member], stores: &Stores) -> Slots {
+    if !claim::are_wanted(group) {
+        return Slots::default();
     }
+    let holds = |slot: &Arc<str>| Bucket::Holding(Arc::clone(&key.namespace), Arc::clone(slot));
+    let is_held = |slot: &Arc<str>| stores.pods.count(&holds(slot)) > 0;
+    let is_complete = |claims: &[_]| claim::are_complete(claims, group);
+    let holders = own(pods).filter(|pod| !pod.phase.is_terminal());
+    let holders = holders.filter_map(|pod| Some((pod.slot.as_ref()?, !pod.terminating)));
+    Slots::of(stores.claims.bucket(key), holders, is_held, is_complete)
+}
+
+fn chores(group: &ReplicaGroup, uid: &str, pods: &[Member], slots: &Slots, stores: &Stores) -> Chores {
+    let zone_of = |pod: &Pod| {
+        let node = stores.nodes.get(&ObjectKey::new("", pod.node.as_ref()?))?;
+        Some(node.labels.get(ZONE_OF_NODE).map(String::as_str).unwrap_or_default().into())
+    };
+    Chores::of(group, uid, own(pods), zone_of, slots)
 }
 
 #[cfg(test)]

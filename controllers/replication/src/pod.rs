@@ -6,7 +6,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::Resource;
 use mainstay_runtime::{
     index::{Indexed, ObjectKey},
@@ -18,7 +18,10 @@ pub use self::watched::WatchedPod;
 use self::watched::{
     crashes, in_place, is_replica_group, last_change, phase, ready_since, restarts, trouble,
 };
-use crate::plan::{Gate, Phase, Trouble};
+use crate::{
+    claim,
+    plan::{Gate, Phase, Trouble},
+};
 
 mod watched;
 
@@ -30,6 +33,11 @@ pub const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 pub const READINESS_GATE: &str = "mainstay.dev/in-place-ready";
 /// The annotation of a pod whose images were changed in place: the containers as they were before, as JSON.
 pub const IN_PLACE: &str = "mainstay.dev/in-place-before";
+
+/// The annotation by which the owner of a pod's hook is told that the pod is to go: since when.
+pub const PRE_DELETE: &str = "mainstay.dev/pre-delete";
+/// The annotation that names the finalizer of a pod's hook.
+pub const PRE_DELETE_FINALIZER: &str = "mainstay.dev/pre-delete-finalizer";
 
 /// Who controls a pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,6 +94,33 @@ pub struct Pod {
     pub trouble: Option<Trouble>,
     /// For a pod whose images may be changed in place.
     pub in_place: Option<Box<InPlace>>,
+    /// The hook that is waited for before it is deleted.
+    pub hook: Option<Box<Hook>>,
+    /// The set of volume claims that it holds.
+    pub slot: Option<Arc<str>>,
+}
+
+/// The hook of a pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hook {
+    /// The finalizer that stands for it.
+    pub finalizer: String,
+    /// Whether the pod still has the finalizer.
+    pub held: bool,
+    /// Since when its owner knows that the pod is to go.
+    pub since: Option<Timestamp>,
+}
+
+impl Hook {
+    fn of(metadata: &ObjectMeta) -> Option<Self> {
+        let annotation = |name| metadata.annotations.as_ref().and_then(|annotations| annotations.get(name));
+        let finalizer = annotation(PRE_DELETE_FINALIZER)?.clone();
+        let deleted = metadata.deletion_timestamp.as_ref().map(|time| time.0);
+        // A time that somebody has made unreadable must not hold the pod for ever.
+        let told = annotation(PRE_DELETE).map(|since| since.parse().unwrap_or(Timestamp::UNIX_EPOCH));
+        let held = metadata.finalizers.iter().flatten().any(|name| *name == finalizer);
+        Some(Self { finalizer, held, since: told.or(deleted) })
+    }
 }
 
 /// A container as it was before it was replaced in place.
@@ -117,6 +152,9 @@ pub enum Bucket {
     ControlledBy(Arc<str>),
     /// The pods of this namespace that nobody controls.
     Orphans(Arc<str>),
+    /// The pods of this namespace, the first, that hold this set of volume claims, whoever controls them. One that has
+    /// ended does not: its node has let go of its volumes, and it may be kept for a long time to be looked at.
+    Holding(Arc<str>, Arc<str>),
     /// The pods that stay on this node: those that have ended or are on their way out keep no node from being freed.
     On(Arc<str>),
 }
@@ -142,7 +180,10 @@ impl Indexed for Pod {
             None => Bucket::Orphans(Arc::clone(&self.key.namespace)),
         };
         let on = self.node.as_ref().filter(|_| !self.phase.is_terminal() && !self.terminating);
-        [Some(by_owner), on.map(|node| Bucket::On(Arc::clone(node)))].into_iter().flatten().collect()
+        let on = on.map(|node| Bucket::On(Arc::clone(node)));
+        let slot = self.slot.as_ref().filter(|_| !self.phase.is_terminal());
+        let slot = slot.map(|slot| Bucket::Holding(Arc::clone(&self.key.namespace), Arc::clone(slot)));
+        [Some(by_owner), on, slot].into_iter().flatten().collect()
     }
 }
 
@@ -177,7 +218,7 @@ impl Pod {
     /// What the store keeps of a watched pod.
     pub fn slim(watched: WatchedPod, pool: &mut LabelPool) -> Self {
         let key = ObjectKey::of(&watched);
-        let WatchedPod { metadata, spec, status } = watched;
+        let WatchedPod { mut metadata, spec, status } = watched;
         let phase = phase(status.phase.as_deref());
         let created = metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0);
         let cost = metadata.annotations.as_ref().and_then(|annotations| annotations.get(DELETION_COST));
@@ -186,6 +227,10 @@ impl Pod {
         let before: BTreeMap<String, Before> =
             before.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
         let in_place = in_place(&spec, &status, &before);
+        let hook = Hook::of(&metadata);
+        let mut labels = metadata.labels.take().unwrap_or_default();
+        // Apart from this one pods of a template share their labels.
+        let slot = labels.remove(claim::SLOT);
         let closed = in_place.as_ref().is_some_and(|in_place| in_place.gate == Gate::Closed);
         Self {
             key,
@@ -204,7 +249,9 @@ impl Pod {
             crashes: crashes(&status, &before),
             in_place: in_place.map(Box::new),
             trouble: trouble(&status, created),
-            labels: pool.share(metadata.labels.unwrap_or_default()),
+            labels: pool.share(labels),
+            hook: hook.map(Box::new),
+            slot: slot.map(Into::into),
         }
     }
 }

@@ -4,8 +4,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use kube::{
-    Api, Client, Resource, ResourceExt,
-    api::{Patch, PatchParams},
+    Client, ResourceExt,
     runtime::reflector::{ObjectRef, Store},
 };
 use mainstay_crds::{ReplicaGroup, ReplicaGroupStatus};
@@ -17,21 +16,21 @@ use mainstay_runtime::{
     reconcile::{PACE, PassError, Reconciler},
 };
 use parking_lot::Mutex;
-use serde_json::json;
 use thiserror::Error;
 use tokio::time::Instant;
 
+use self::report::last_status;
 use crate::{
     announce::Announcer,
-    apply::{Applied, ApplyError, FIELD_MANAGER, Leave, Writer, in_time},
-    observe::{Assessment, Observed, Stores},
+    apply::{Applied, ApplyError, Leave, Writer},
+    observe::{Assessment, ObserveError, Observed, Stores},
     plan::Why,
     rollout::State,
     status::{self, Failure},
 };
 
-/// How often a group's status follows its counters while its conditions stand.
-const STATUS_PACE: Duration = Duration::from_millis(500);
+mod report;
+
 /// How often the status is brought up to date while a pass writes many pods.
 const PROGRESS: Duration = Duration::from_secs(1);
 /// When a pass that waits for the store looks again, should no event come first.
@@ -118,7 +117,7 @@ impl Reconciler for Replication {
         group: Arc<ReplicaGroup>,
         held: Option<Duration>,
     ) -> Result<Option<Duration>, PassFailure> {
-        let observed = match Observed::gather(&group, &self.stores) {
+        let observed = match self.observe(&group) {
             Ok(observed) => observed,
             Err(error) => {
                 let status = status::unusable(&group, &Failure::from(&error), Timestamp::now());
@@ -131,10 +130,11 @@ impl Reconciler for Replication {
         if held.is_none() {
             self.keep_revisions(&group, &observed, &assessed).await?;
         }
-        if assessed.plan.is_empty() {
+        let idle = assessed.plan.is_empty() && observed.chores.is_empty();
+        if idle {
             self.remember(&observed.key, None);
         }
-        if assessed.plan.is_empty() || held.is_some() {
+        if idle || held.is_some() {
             let reported = self.report_on(&group, &observed, &assessed, now).await?;
             return Ok([held, paused, reported].into_iter().flatten().min());
         }
@@ -154,6 +154,13 @@ impl Replication {
     pub fn forget(&self, key: &ObjectKey) {
         self.writer.forget(key);
         self.memory.lock().remove(key);
+    }
+
+    fn observe(&self, group: &ReplicaGroup) -> Result<Observed, ObserveError> {
+        let mut observed = Observed::gather(group, &self.stores)?;
+        let memory = self.memory.lock();
+        observed.settings.blocked = memory.get(&observed.key).is_some_and(|memory| memory.blocked.is_some());
+        Ok(observed)
     }
 
     fn assess(&self, group: &ReplicaGroup, observed: &Observed, now: Timestamp) -> Assessment {
@@ -299,7 +306,7 @@ impl Replication {
             self.groups.get(&ObjectRef::from_obj(group)).filter(|current| current.uid() == group.uid());
         // A group that is gone has no status to write.
         let Some(group) = group else { return Ok(None) };
-        let Ok(observed) = Observed::gather(&group, &self.stores) else { return Ok(None) };
+        let Ok(observed) = self.observe(&group) else { return Ok(None) };
         let now = Timestamp::now();
         self.report_on(&group, &observed, &self.assess(&group, &observed, now), now).await
     }
@@ -335,76 +342,7 @@ impl Replication {
         Ok([due, assessed.plan.recheck_in, assessed.decision.due].into_iter().flatten().min())
     }
 
-    /// Writes the status if it differs from the one that stands. While only counters move it follows at
-    /// [`STATUS_PACE`]; the return value says when the rest is due.
-    async fn report(
-        &self,
-        group: &ReplicaGroup,
-        status: ReplicaGroupStatus,
-    ) -> Result<Option<Duration>, PassFailure> {
-        let key = ObjectKey::of(group);
-        let standing = group.status.as_ref();
-        if standing == Some(&status) {
-            return Ok(None);
-        }
-        let first = self.memory.lock().get(&key).is_none_or(|memory| memory.written.is_none());
-        if let Some((last, at)) = &self.memory.lock().entry(key.clone()).or_default().written {
-            let wait = STATUS_PACE.checked_sub(at.elapsed()).filter(|wait| !wait.is_zero());
-            if *last == status && wait.is_some() {
-                // The store has yet to show what was written.
-                return Ok(wait);
-            }
-            if !status::is_urgent(group, last, &status) && wait.is_some() {
-                return Ok(wait);
-            }
-        }
-        match self.write_status(group, &status, first).await {
-            // The store is behind, and with it what was decided.
-            Err(RequestError::Conflict(_)) => return Ok(Some(CATCH_UP.first)),
-            written => written.map_err(PassFailure::Status)?,
-        }
-        self.memory.lock().entry(key).or_default().written = Some((status, Instant::now()));
-        Ok(None)
-    }
-
-    async fn write_status(
-        &self,
-        group: &ReplicaGroup,
-        status: &ReplicaGroupStatus,
-        first: bool,
-    ) -> Result<(), RequestError> {
-        let groups: Api<ReplicaGroup> =
-            Api::namespaced(self.client.clone(), &group.namespace().unwrap_or_default());
-        // The UID keeps the status from being written to a later group of the same name.
-        let mut patch = json!({
-            "apiVersion": ReplicaGroup::api_version(&()),
-            "kind": ReplicaGroup::kind(&()),
-            "metadata": {"name": group.name_any(), "uid": group.metadata.uid},
-            "status": status,
-        });
-        if first {
-            // What a predecessor has remembered must have been seen before it is written over.
-            patch["metadata"]["resourceVersion"] = json!(group.metadata.resource_version);
-        }
-        let params = PatchParams::apply(FIELD_MANAGER).force();
-        let (name, patch) = (group.name_any(), Patch::Apply(patch));
-        match in_time(groups.patch_status(&name, &params, &patch)).await {
-            Err(RequestError::Conflict(_)) if !first => Ok(()),
-            Ok(_) | Err(RequestError::NotFound(_)) => Ok(()),
-            Err(error) => Err(error),
-        }
-    }
-
     fn remember(&self, key: &ObjectKey, failure: Option<(Option<i64>, Failure)>) {
         self.memory.lock().entry(key.clone()).or_default().failure = failure;
     }
-}
-
-/// The group's status as this process wrote it last, or else as the store shows it.
-fn last_status<'a>(
-    memory: &'a HashMap<ObjectKey, Memory>,
-    group: &'a ReplicaGroup,
-) -> Option<&'a ReplicaGroupStatus> {
-    let written = memory.get(&ObjectKey::of(group)).and_then(|memory| Some(&memory.written.as_ref()?.0));
-    written.or(group.status.as_ref())
 }

@@ -12,7 +12,7 @@ use mainstay_runtime::{
 use crate::{
     apply::ApplyError,
     observe::{Assessment, ObserveError, Observed},
-    plan::{Counts, Wait},
+    plan::{Counts, Plan, Wait},
     revision,
     rollout::State,
 };
@@ -37,12 +37,22 @@ impl From<&ApplyError> for Failure {
         let (reason, replica_failure) = match error {
             ApplyError::Create(request) => (create_reason(request), Some("FailedCreate")),
             ApplyError::Gate { .. } => ("GateFailed", None),
+            ApplyError::Hook { .. } => ("HookFailed", None),
+            ApplyError::Finalizer(_) => ("FinalizerFailed", None),
+            ApplyError::Claim { .. } => ("ClaimFailed", Some("FailedCreate")),
             ApplyError::Delete { .. } => ("DeleteFailed", Some("FailedDelete")),
             ApplyError::Adopt { .. } | ApplyError::Release { .. } => ("AdoptFailed", None),
             ApplyError::Revision(_) => ("RevisionFailed", None),
             ApplyError::Read(_) => ("ReadFailed", None),
         };
         let advice = match (error, error.request()) {
+            (ApplyError::Claim { .. }, RequestError::QuotaExceeded(_)) => {
+                "; raise the ResourceQuota or lower spec.replicas: it goes on by itself"
+            }
+            (ApplyError::Claim { .. }, RequestError::Invalid(_)) => "; correct spec.volumeClaimTemplates",
+            (ApplyError::Claim { .. }, RequestError::Conflict(_)) => {
+                "; rename or remove the claim that is in the way"
+            }
             (ApplyError::Create(_), RequestError::QuotaExceeded(_)) => {
                 "; raise the ResourceQuota or lower spec.replicas: creation goes on by itself"
             }
@@ -186,7 +196,8 @@ fn readiness(seen: &Seen<'_>, failure: Option<&Failure>) -> (bool, &'static str,
     let (plan, wanted) = (&seen.assessed.plan, seen.observed.policy.replicas);
     let Counts { active, ready, available, terminating, .. } = plan.counts;
     if seen.group.metadata.deletion_timestamp.is_some() {
-        return (false, "Deleting", format!("the group is being deleted; {active} pods are left"));
+        let hooks = hook_sentence(plan).map(|sentence| format!("; {sentence}")).unwrap_or_default();
+        return (false, "Deleting", format!("the group is being deleted; {active} pods are left{hooks}"));
     }
     if let Some(failure) = failure {
         return (false, failure.reason, failure.message.clone());
@@ -202,9 +213,17 @@ fn readiness(seen: &Seen<'_>, failure: Option<&Failure>) -> (bool, &'static str,
         }
         Some(Wait::Terminating(waiting)) if plan.create.is_empty() => {
             let message = format!(
-                "{active} of {wanted} pods exist; {waiting} replacements wait for {terminating} terminating pods to end"
+                "{active} of {wanted} pods exist; {} for {terminating} terminating pods to end",
+                replacements_wait(waiting)
             );
             return (false, "WaitingForTermination", message);
+        }
+        Some(Wait::Volumes(waiting)) if plan.create.is_empty() => {
+            let message = format!(
+                "{active} of {wanted} pods exist; {} for the volume claims of pods that have not ended yet",
+                replacements_wait(waiting)
+            );
+            return (false, "WaitingForVolumes", message);
         }
         Some(Wait::OldPods(waiting)) => {
             let message =
@@ -218,6 +237,8 @@ fn readiness(seen: &Seen<'_>, failure: Option<&Failure>) -> (bool, &'static str,
     }
     if active < wanted {
         (false, "ScalingUp", format!("{active} of {wanted} pods exist"))
+    } else if let Some(hooks) = hook_sentence(plan).filter(|_| active > wanted) {
+        (false, "WaitingForPreDelete", format!("{active} pods exist, {wanted} are wanted; {hooks}"))
     } else if active > wanted {
         (false, "ScalingDown", format!("{active} pods exist, {wanted} are wanted"))
     } else if ready < wanted {
@@ -232,6 +253,22 @@ fn readiness(seen: &Seen<'_>, failure: Option<&Failure>) -> (bool, &'static str,
             format!("{available} of {wanted} pods are available{}", change::addition(seen)),
         )
     }
+}
+
+fn replacements_wait(count: usize) -> String {
+    if count == 1 { "1 replacement waits".to_owned() } else { format!("{count} replacements wait") }
+}
+
+/// Which hooks are waited for, and for how long.
+fn hook_sentence(plan: &Plan) -> Option<String> {
+    let (count, until) = plan.hooks?;
+    let until = until.strftime("%FT%TZ");
+    Some(match count {
+        1 => format!("the pre-delete hook of 1 pod is waited for, until {until} at the latest"),
+        _ => format!(
+            "the pre-delete hooks of {count} pods are waited for, the first until {until} at the latest"
+        ),
+    })
 }
 
 #[cfg(test)]

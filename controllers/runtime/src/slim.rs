@@ -26,9 +26,11 @@ struct SlimMeta {
     annotations: Option<BTreeMap<String, String>>,
     #[serde(default)]
     owner_references: Option<Vec<OwnerReference>>,
+    #[serde(default)]
+    finalizers: Option<Vec<String>>,
 }
 
-/// Reads an `ObjectMeta` without `managedFields`, finalizers and what else no plan reads.
+/// Reads an `ObjectMeta` without `managedFields` and what else no plan reads.
 ///
 /// # Errors
 /// Those of the deserializer.
@@ -45,6 +47,7 @@ pub fn metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta
         labels: slim.labels,
         annotations: slim.annotations,
         owner_references: slim.owner_references,
+        finalizers: slim.finalizers,
         ..ObjectMeta::default()
     })
 }

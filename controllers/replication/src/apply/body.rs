@@ -2,13 +2,18 @@
 
 use std::{borrow::Cow, collections::BTreeMap};
 
+use kube::ResourceExt;
 use mainstay_crds::{InPlace, PodTemplate, ReplicaGroup};
 use rand::seq::IndexedRandom;
 use serde::Serialize;
 use serde_json::{Map, Value, json, value::RawValue};
 
 use super::Owner;
-use crate::{pod::READINESS_GATE, revision};
+use crate::{
+    claim::{self, SLOT},
+    pod::{PRE_DELETE_FINALIZER, READINESS_GATE},
+    revision,
+};
 
 /// The letters of generated names: no vowels and no look-alikes, so that they spell and confuse nothing
 /// (k8s.io/apimachinery/pkg/util/rand).
@@ -21,9 +26,14 @@ const SUFFIX: usize = 5;
 pub(super) fn name(group: &str) -> String {
     let mut name: String = group.chars().take(MAX_NAME - SUFFIX - 1).collect();
     name.push('-');
-    let mut random = rand::rng();
-    name.extend((0..SUFFIX).filter_map(|_| LETTERS.choose(&mut random)).map(|letter| char::from(*letter)));
+    name.push_str(&suffix());
     name
+}
+
+/// Letters by which one of many is told from the others.
+pub(super) fn suffix() -> String {
+    let mut random = rand::rng();
+    (0..SUFFIX).filter_map(|_| LETTERS.choose(&mut random)).map(|letter| char::from(*letter)).collect()
 }
 
 /// The spec with the readiness gate by which its pods can be taken out of service.
@@ -36,13 +46,30 @@ fn with_gate(spec: &Map<String, Value>) -> Map<String, Value> {
     spec
 }
 
+/// The spec with the volumes of a slot, before which volumes of the same names give way, as in a StatefulSet.
+fn with_claims(spec: &Map<String, Value>, group: &ReplicaGroup, slot: &str) -> Map<String, Value> {
+    let (mut spec, templates) = (spec.clone(), &group.spec.volume_claim_templates);
+    let volumes = spec.entry("volumes").or_insert_with(|| json!([]));
+    if let Value::Array(volumes) = volumes {
+        volumes.retain(|volume| templates.iter().all(|template| volume["name"] != *template.metadata.name));
+        volumes.extend(templates.iter().map(|template| {
+            let claim = claim::name(template, &group.name_any(), slot);
+            json!({"name": template.metadata.name, "persistentVolumeClaim": {"claimName": claim}})
+        }));
+    }
+    spec
+}
+
 /// What all new pods of a revision of a group have in common.
 pub(super) struct Body<'a> {
+    group: &'a ReplicaGroup,
     labels: BTreeMap<String, String>,
-    annotations: Cow<'a, BTreeMap<String, String>>,
-    finalizers: &'a [String],
+    annotations: BTreeMap<String, String>,
+    finalizers: Vec<&'a str>,
     owner: Value,
-    spec: Box<RawValue>,
+    spec: Cow<'a, Map<String, Value>>,
+    /// `spec`, written out.
+    text: Box<RawValue>,
 }
 
 #[derive(Serialize)]
@@ -60,7 +87,7 @@ struct NewMetadata<'a> {
     name: &'a str,
     labels: &'a BTreeMap<String, String>,
     annotations: &'a BTreeMap<String, String>,
-    finalizers: &'a [String],
+    finalizers: &'a [&'a str],
     owner_references: [&'a Value; 1],
 }
 
@@ -70,39 +97,48 @@ impl<'a> Body<'a> {
     /// # Errors
     /// serde_json's, which a template that was read from JSON does not cause.
     pub(super) fn of(
-        group: &ReplicaGroup,
+        group: &'a ReplicaGroup,
         template: &'a PodTemplate,
         hash: &str,
     ) -> serde_json::Result<Self> {
         let metadata = template.metadata.as_ref();
         let mut labels = metadata.map(|metadata| metadata.labels.clone()).unwrap_or_default();
         labels.insert(revision::LABEL.to_owned(), hash.to_owned());
-        let gated = (group.spec.update.in_place == InPlace::IfPossible).then(|| with_gate(&template.spec));
-        Ok(Self {
-            labels,
-            annotations: metadata.map(|metadata| Cow::Borrowed(&metadata.annotations)).unwrap_or_default(),
-            finalizers: metadata.map_or(&[], |metadata| &metadata.finalizers),
-            owner: group.owner_reference(),
-            spec: serde_json::value::to_raw_value(gated.as_ref().unwrap_or(&template.spec))?,
-        })
+        let mut annotations = metadata.map(|metadata| metadata.annotations.clone()).unwrap_or_default();
+        let finalizers = metadata.into_iter().flat_map(|metadata| &metadata.finalizers);
+        let mut finalizers: Vec<_> = finalizers.map(String::as_str).collect();
+        if let Some(hook) = &group.spec.lifecycle.pre_delete {
+            annotations.insert(PRE_DELETE_FINALIZER.to_owned(), hook.finalizer.clone());
+            finalizers.retain(|finalizer| *finalizer != hook.finalizer);
+            finalizers.push(&hook.finalizer);
+        }
+        let gated = group.spec.update.in_place == InPlace::IfPossible;
+        let spec = if gated { Cow::Owned(with_gate(&template.spec)) } else { Cow::Borrowed(&template.spec) };
+        let text = serde_json::value::to_raw_value(&*spec)?;
+        Ok(Self { group, labels, annotations, finalizers, owner: group.owner_reference(), spec, text })
     }
 
-    /// The whole pod under `name`.
+    /// The whole pod under `name`, with the volume claims of a slot.
     ///
     /// # Errors
     /// As [`Body::of`].
-    pub(super) fn named(&self, name: &str) -> serde_json::Result<Vec<u8>> {
+    pub(super) fn named(&self, name: &str, slot: Option<&str>) -> serde_json::Result<Vec<u8>> {
+        let (mut labels, mut text) = (Cow::Borrowed(&self.labels), Cow::Borrowed(&self.text));
+        if let Some(slot) = slot {
+            labels.to_mut().insert(SLOT.to_owned(), slot.to_owned());
+            text = Cow::Owned(serde_json::value::to_raw_value(&with_claims(&self.spec, self.group, slot))?);
+        }
         serde_json::to_vec(&NewPod {
             api_version: "v1",
             kind: "Pod",
             metadata: NewMetadata {
                 name,
-                labels: &self.labels,
+                labels: &labels,
                 annotations: &self.annotations,
-                finalizers: self.finalizers,
+                finalizers: &self.finalizers,
                 owner_references: [&self.owner],
             },
-            spec: &self.spec,
+            spec: &text,
         })
     }
 }
@@ -135,7 +171,7 @@ mod tests {
         }))
         .unwrap();
         let body: Value = serde_json::from_slice(
-            &Body::of(&group, &group.spec.template, "0123").unwrap().named("web-x").unwrap(),
+            &Body::of(&group, &group.spec.template, "0123").unwrap().named("web-x", None).unwrap(),
         )
         .unwrap();
         assert_eq!(body["metadata"]["name"], "web-x");
@@ -149,5 +185,31 @@ mod tests {
             body["spec"],
             json!({"containers": [{"name": "c", "resources": {"requests": {"cpu": 1}}}], "newField": [1]})
         );
+    }
+
+    #[test]
+    fn a_pod_with_claims_and_a_hook_carries_both() {
+        let group: ReplicaGroup = serde_json::from_value(json!({
+            "apiVersion": "mainstay.dev/v1alpha1", "kind": "ReplicaGroup",
+            "metadata": {"name": "db", "namespace": "ns", "uid": "u"},
+            "spec": {
+                "selector": {"matchLabels": {"app": "db"}},
+                "template": {
+                    "metadata": {"labels": {"app": "db"}, "finalizers": ["example.com/other"]},
+                    "spec": {"containers": [], "volumes": [{"name": "tmp", "emptyDir": {}},
+                                                           {"name": "data", "emptyDir": {}}]}
+                },
+                "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": {}}],
+                "lifecycle": {"preDelete": {"finalizer": "example.com/drain"}}
+            }
+        }))
+        .unwrap();
+        let body = Body::of(&group, &group.spec.template, "0123").unwrap();
+        let pod: Value = serde_json::from_slice(&body.named("db-x", Some("bcdfg")).unwrap()).unwrap();
+        assert_eq!(pod["metadata"]["labels"]["mainstay.dev/slot"], "bcdfg");
+        assert_eq!(pod["metadata"]["finalizers"], json!(["example.com/other", "example.com/drain"]));
+        assert_eq!(pod["metadata"]["annotations"], json!({PRE_DELETE_FINALIZER: "example.com/drain"}));
+        let claim = json!({"name": "data", "persistentVolumeClaim": {"claimName": "data-db-bcdfg"}});
+        assert_eq!(pod["spec"]["volumes"], json!([{"name": "tmp", "emptyDir": {}}, claim]));
     }
 }

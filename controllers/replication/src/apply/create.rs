@@ -4,67 +4,96 @@
 //! without waiting for a batch to end: a template that is refused costs one request, and a good one soon has as
 //! many under way as the writer allows.
 
-use std::time::Duration;
+use std::{
+    slice::Iter,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use futures::{StreamExt, stream::FuturesUnordered};
 use http::{Request, header};
 use mainstay_runtime::{failure::RequestError, gate::Intent, index::ObjectKey};
+use parking_lot::Mutex;
 use serde::Deserialize;
 
-use crate::plan::{Creation, Plan};
-
 use super::{
-    FIELD_MANAGER, Job, METADATA_ONLY, Writer,
+    ApplyError, FIELD_MANAGER, Job, METADATA_ONLY, Writer,
     body::{self, Body},
     malformed,
 };
+use crate::{claim, plan::Plan};
 
 /// How often one pod is tried before the pass gives up and leaves the rest to the key's backoff.
 const ATTEMPTS: u32 = 4;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
 #[derive(Deserialize)]
-struct Created {
-    metadata: CreatedMetadata,
+pub(super) struct Created {
+    pub(super) metadata: CreatedMetadata,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct CreatedMetadata {
-    uid: String,
-    resource_version: Option<String>,
+pub(super) struct CreatedMetadata {
+    pub(super) uid: String,
+    pub(super) resource_version: Option<String>,
+}
+
+/// What came of creations.
+#[derive(Default)]
+pub(super) struct Made {
+    pub(super) pods: usize,
+    pub(super) claims: usize,
+    pub(super) failure: Option<ApplyError>,
+}
+
+/// What new pods have in common, and what each gets of its own.
+struct Making<'a> {
+    body: Body<'a>,
+    /// Free slots that are left to be taken over.
+    slots: &'a Mutex<Iter<'a, Arc<str>>>,
+    /// How many claims were made.
+    claims: &'a AtomicUsize,
 }
 
 impl Writer {
-    /// Creates the pods that the plan asks for, and returns how many, with the first failure.
-    pub(super) async fn create_all(&self, job: &Job<'_>, plan: &Plan) -> (usize, Option<RequestError>) {
-        let mut all = 0;
+    /// Creates the pods that the plan asks for, of which the first take over these slots.
+    pub(super) async fn create_all(&self, job: &Job<'_>, plan: &Plan, slots: &[Arc<str>]) -> Made {
+        let (slots, claims) = (Mutex::new(slots.iter()), AtomicUsize::new(0));
+        let mut made = Made::default();
         for wanted in &plan.create {
-            let (created, refused) = self.create(job, wanted).await;
-            all += created;
-            if refused.is_some() {
-                return (all, refused);
+            let revisions = &job.observed.revisions;
+            // Should it have vanished since the decision, the next one knows.
+            let Some(template) = revisions.template(&wanted.revision, job.group) else { break };
+            match Body::of(job.group, template, &wanted.revision) {
+                Ok(body) => {
+                    let making = Making { body, slots: &slots, claims: &claims };
+                    let (pods, failure) = self.create(job, &making, wanted.count).await;
+                    (made.pods, made.failure) = (made.pods + pods, failure);
+                }
+                Err(error) => {
+                    made.failure = Some(ApplyError::Create(RequestError::Invalid(error.to_string())));
+                }
+            }
+            if made.failure.is_some() {
+                break;
             }
         }
-        (all, None)
+        Made { claims: claims.into_inner(), ..made }
     }
 
     /// Creates up to `count` pods of a revision and returns how many, with the first failure. Begins no more after a
     /// failure, when the group has changed, or when the process is to end.
-    async fn create(&self, job: &Job<'_>, wanted: &Creation) -> (usize, Option<RequestError>) {
-        let (count, revisions) = (wanted.count, &job.observed.revisions);
-        // Should it have vanished since the decision, the next one knows.
-        let Some(template) = revisions.template(&wanted.revision, job.group) else { return (0, None) };
-        let body = match Body::of(job.group, template, &wanted.revision) {
-            Ok(body) => body,
-            Err(error) => return (0, Some(RequestError::Invalid(error.to_string()))),
-        };
+    async fn create(&self, job: &Job<'_>, making: &Making<'_>, count: usize) -> (usize, Option<ApplyError>) {
         let mut under_way = FuturesUnordered::new();
         let (mut begun, mut created, mut window) = (0, 0, 1);
         let mut failure = None;
         loop {
             while failure.is_none() && begun < count && under_way.len() < window && self.may_begin(job) {
-                under_way.push(self.create_one(job, &body));
+                under_way.push(self.create_with_claims(job, making));
                 begun += 1;
             }
             match under_way.next().await {
@@ -78,9 +107,26 @@ impl Writer {
         }
     }
 
+    /// Creates one pod after the claims that it mounts. Should the pod be refused, its slot is free for the next.
+    async fn create_with_claims(&self, job: &Job<'_>, making: &Making<'_>) -> Result<(), ApplyError> {
+        let mut slot = None;
+        if claim::are_wanted(job.group) {
+            let free = making.slots.lock().next().cloned();
+            let taken = free.unwrap_or_else(|| self.free_slot(job));
+            making.claims.fetch_add(self.keep_claims(job, &taken).await?, Ordering::Relaxed);
+            slot = Some(taken);
+        }
+        self.create_one(job, &making.body, slot.as_deref()).await.map_err(ApplyError::Create)
+    }
+
     /// Creates one pod. A lost answer is followed by the same request under the same name, so that a pod which was
     /// made after all is recognised; only a name that somebody else has is given up for another.
-    async fn create_one(&self, job: &Job<'_>, body: &Body<'_>) -> Result<(), RequestError> {
+    async fn create_one(
+        &self,
+        job: &Job<'_>,
+        body: &Body<'_>,
+        slot: Option<&str>,
+    ) -> Result<(), RequestError> {
         let group = &job.observed.key;
         let mut pod = self.free_name(job);
         let (mut may_exist, mut pause) = (false, FIRST_PAUSE);
@@ -91,7 +137,7 @@ impl Writer {
                 break;
             }
             self.gate.intend(group, &pod, Intent::Create);
-            match self.post(&pod, body).await {
+            match self.post(&pod, body, slot).await {
                 Ok(Created { metadata: CreatedMetadata { uid, resource_version } }) => {
                     self.gate.stored(group, &pod, &uid, resource_version.as_deref());
                     return Ok(());
@@ -121,8 +167,13 @@ impl Writer {
         Err(last)
     }
 
-    async fn post(&self, pod: &ObjectKey, body: &Body<'_>) -> Result<Created, RequestError> {
-        let json = body.named(&pod.name).map_err(|error| RequestError::Invalid(error.to_string()))?;
+    async fn post(
+        &self,
+        pod: &ObjectKey,
+        body: &Body<'_>,
+        slot: Option<&str>,
+    ) -> Result<Created, RequestError> {
+        let json = body.named(&pod.name, slot).map_err(|error| RequestError::Invalid(error.to_string()))?;
         let path = format!("/api/v1/namespaces/{}/pods?fieldManager={FIELD_MANAGER}", pod.namespace);
         let request = Request::post(path)
             .header(header::CONTENT_TYPE, "application/json")

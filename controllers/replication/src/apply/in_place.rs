@@ -13,23 +13,12 @@ use kube::api::PartialObjectMeta;
 use mainstay_runtime::failure::RequestError;
 use serde_json::json;
 
-use super::{ApplyError, FIELD_MANAGER, Job, METADATA_ONLY, Writer, malformed};
+use super::{ApplyError, FIELD_MANAGER, Job, METADATA_ONLY, Writer, malformed, remove::Removal};
 use crate::{
     plan::{Gate, Plan},
     pod::{IN_PLACE, Pod, READINESS_GATE},
     revision,
 };
-
-/// What became of a pod that makes way for another revision.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum InPlace {
-    /// It cannot follow in place.
-    Impossible,
-    /// A step was taken, or its node is waited for.
-    UnderWay,
-    /// It is of the other revision, and its containers are being replaced.
-    Changed,
-}
 
 impl Writer {
     /// Opens the readiness gates that the plan names.
@@ -42,24 +31,24 @@ impl Writer {
         opened.buffer_unordered(self.max_in_flight).try_collect().await
     }
 
-    /// Takes the next step of bringing a pod to `revision` in place, if that can be.
+    /// Takes the next step of bringing a pod to `revision` in place; `None` where that cannot be.
     pub(super) async fn change_in_place(
         &self,
         job: &Job<'_>,
         pod: &Pod,
         revision: &str,
-    ) -> Result<InPlace, RequestError> {
+    ) -> Result<Option<Removal>, RequestError> {
         let wanted = job.group.spec.update.in_place == mainstay_crds::InPlace::IfPossible;
-        let Some(state) = pod.in_place.as_ref().filter(|_| wanted) else { return Ok(InPlace::Impossible) };
+        let Some(state) = pod.in_place.as_ref().filter(|_| wanted) else { return Ok(None) };
         let old = pod.labels.get(revision::LABEL);
         let changed = old.and_then(|old| job.observed.revisions.changed_images(old, revision, job.group));
-        let Some(changed) = changed else { return Ok(InPlace::Impossible) };
+        let Some(changed) = changed else { return Ok(None) };
         if state.gate != Gate::Closed {
             self.set_gate(job, pod, false).await?;
-            return Ok(InPlace::UnderWay);
+            return Ok(Some(Removal::Waiting));
         }
         if state.still_ready {
-            return Ok(InPlace::UnderWay);
+            return Ok(Some(Removal::Waiting));
         }
         let before: BTreeMap<_, _> = changed
             .iter()
@@ -77,7 +66,8 @@ impl Writer {
             },
             "spec": {"containers": images},
         });
-        Ok(if self.patch(job, pod, patch).await? { InPlace::Changed } else { InPlace::UnderWay })
+        let changed = self.patch(job, pod, patch).await?;
+        Ok(Some(if changed { Removal::Changed } else { Removal::Waiting }))
     }
 
     /// Opens or closes a pod's readiness gate.

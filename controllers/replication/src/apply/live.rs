@@ -10,7 +10,7 @@ use kube::{
 use mainstay_crds::ReplicaGroup;
 use mainstay_runtime::{failure::RequestError, gate::Intent, index::ObjectKey};
 
-use super::{Job, Writer, in_time};
+use super::{Job, Writer, in_time, is_going};
 use crate::plan::Claim;
 
 impl Writer {
@@ -21,7 +21,9 @@ impl Writer {
         if self.compared.lock().contains(&job.observed.key) {
             return Ok(true);
         }
-        let caught_up = self.group_is_current(job, true).await? && self.pods_are_current(job).await?;
+        let caught_up = self.group_is_current(job, true).await?
+            && self.pods_are_current(job).await?
+            && self.claims_are_current(job).await?;
         if caught_up {
             self.compared.lock().insert(job.observed.key.clone());
         }
@@ -38,7 +40,7 @@ impl Writer {
         let seen = &job.group.metadata;
         let same = live.uid == seen.uid && live.generation == seen.generation;
         let same_status = !status || live.resource_version == seen.resource_version;
-        Ok(same && same_status && live.deletion_timestamp.is_none())
+        Ok(same && same_status && is_going(&live) == is_going(seen))
     }
 
     async fn pods_are_current(&self, job: &Job<'_>) -> Result<bool, RequestError> {
@@ -66,7 +68,7 @@ impl Writer {
                 Intent::Delete(uid) => self.look_up_victim(job, &pod, &uid).await?,
             }
         }
-        Ok(())
+        self.settle_claims(job).await
     }
 
     /// Whether the delete of a pod took effect. If not, the pod is again one that may be chosen.

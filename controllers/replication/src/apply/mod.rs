@@ -5,7 +5,10 @@
 //! read has confirmed the group that it is done for.
 
 mod body;
+mod claims;
 mod create;
+mod error;
+mod hook;
 mod in_place;
 mod live;
 mod remove;
@@ -18,7 +21,7 @@ use std::{
 };
 
 use http::Request;
-use k8s_openapi::api::core::v1;
+use k8s_openapi::{api::core::v1, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{
     Api, Client, ResourceExt,
     api::{Patch, PatchParams},
@@ -29,10 +32,10 @@ use mainstay_runtime::{failure::RequestError, gate::Gate, index::ObjectKey};
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 use serde_json::json;
-use thiserror::Error;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+pub use self::error::ApplyError;
 use crate::{
     metrics::Metrics,
     observe::{Observed, Stores},
@@ -55,78 +58,6 @@ const EXCHANGE: Duration = Duration::from_millis(500);
 /// own limit for most of its work would hold a pass up for longer than a leader may go unrenewed.
 const REQUEST_LIMIT: Duration = Duration::from_secs(10);
 
-/// A write that failed. The variant names the operation.
-#[derive(Debug, Error)]
-pub enum ApplyError {
-    /// A pod could not be created.
-    #[error("could not create a pod: {0}")]
-    Create(#[source] RequestError),
-    /// A pod could not be deleted.
-    #[error("could not delete pod {pod}: {source}")]
-    Delete {
-        /// The pod's name.
-        pod: Arc<str>,
-        /// What the server said.
-        source: RequestError,
-    },
-    /// A pod could not be taken out of service, or put into it again.
-    #[error("could not set the readiness gate of pod {pod}: {source}")]
-    Gate {
-        /// The pod's name.
-        pod: Arc<str>,
-        /// What the server said.
-        source: RequestError,
-    },
-    /// An orphan could not be adopted.
-    #[error("could not adopt pod {pod}: {source}")]
-    Adopt {
-        /// The pod's name.
-        pod: Arc<str>,
-        /// What the server said.
-        source: RequestError,
-    },
-    /// A pod that no longer matches could not be released.
-    #[error("could not release pod {pod}: {source}")]
-    Release {
-        /// The pod's name.
-        pod: Arc<str>,
-        /// What the server said.
-        source: RequestError,
-    },
-    /// A ControllerRevision could not be made, taken over or removed.
-    #[error("could not keep the template as a ControllerRevision: {0}")]
-    Revision(#[source] RequestError),
-    /// The live read before the writes failed.
-    #[error("could not read the group or its pods before writing: {0}")]
-    Read(#[source] RequestError),
-}
-
-impl ApplyError {
-    /// What the server said.
-    pub fn request(&self) -> &RequestError {
-        match self {
-            Self::Create(source) | Self::Read(source) | Self::Revision(source) => source,
-            Self::Gate { source, .. }
-            | Self::Delete { source, .. }
-            | Self::Adopt { source, .. }
-            | Self::Release { source, .. } => source,
-        }
-    }
-
-    /// The operation, as a metric label.
-    pub fn operation(&self) -> &'static str {
-        match self {
-            Self::Create(_) => "create",
-            Self::Delete { .. } => "delete",
-            Self::Gate { .. } => "gate",
-            Self::Adopt { .. } => "adopt",
-            Self::Release { .. } => "release",
-            Self::Revision(_) => "revision",
-            Self::Read(_) => "read",
-        }
-    }
-}
-
 /// What of a plan was carried out.
 #[derive(Debug, Default)]
 pub struct Applied {
@@ -140,6 +71,16 @@ pub struct Applied {
     pub deleted: Vec<(Arc<str>, Why)>,
     /// Pods whose images were changed in place.
     pub changed: usize,
+    /// Pods whose hook's owner was told that they are to go.
+    pub told: usize,
+    /// Pods that need not go after all, as their hook's owner was told.
+    pub recalled: usize,
+    /// Pods whose hook has taken too long.
+    pub given_up: Vec<Arc<str>>,
+    /// Volume claims made.
+    pub claims_created: usize,
+    /// Volume claims deleted.
+    pub claims_deleted: usize,
     /// Whether a pod that is out of service is waited for.
     pub waiting: bool,
     /// What the server said when a PodDisruptionBudget refused an eviction.
@@ -169,6 +110,8 @@ pub struct Writer {
     stores: Stores,
     groups: Store<ReplicaGroup>,
     gate: Arc<Gate<ObjectKey>>,
+    /// As `gate`, of volume claims.
+    claim_gate: Gate<ObjectKey>,
     metrics: Metrics,
     max_in_flight: usize,
     shutdown: CancellationToken,
@@ -197,17 +140,17 @@ impl Writer {
         max_in_flight: u16,
         shutdown: CancellationToken,
     ) -> Self {
-        let (gate, compared, revisions) = (Arc::default(), Mutex::default(), Mutex::default());
         Self {
             client,
             stores,
             groups,
-            gate,
+            gate: Arc::default(),
+            claim_gate: Gate::default(),
             metrics,
             max_in_flight: max_in_flight.into(),
             shutdown,
-            compared,
-            revisions,
+            compared: Mutex::default(),
+            revisions: Mutex::default(),
         }
     }
 
@@ -218,9 +161,9 @@ impl Writer {
     /// The look-up's.
     pub async fn may_write(&self, group: &ReplicaGroup, observed: &Observed) -> Result<Leave, ApplyError> {
         let job = self.job(group, observed);
-        if !self.gate.is_open(&observed.key, &self.stores.pods) {
+        if !self.gates_are_open(&observed.key) {
             self.settle(&job).await.map_err(ApplyError::Read)?;
-            if !self.gate.is_open(&observed.key, &self.stores.pods) {
+            if !self.gates_are_open(&observed.key) {
                 return Ok(Leave::GateClosed);
             }
         }
@@ -241,9 +184,14 @@ impl Writer {
         applied
     }
 
+    fn gates_are_open(&self, key: &ObjectKey) -> bool {
+        self.gate.is_open(key, &self.stores.pods) && self.claim_gate.is_open(key, &self.stores.claims)
+    }
+
     /// Forgets a group that is gone.
     pub fn forget(&self, key: &ObjectKey) {
         self.gate.forget(key);
+        self.claim_gate.forget(key);
         self.compared.lock().remove(key);
         self.revisions.lock().remove(key);
     }
@@ -254,7 +202,11 @@ impl Writer {
     }
 
     async fn carry_out(&self, job: &Job<'_>, plan: &Plan, applied: &mut Applied) -> Result<(), ApplyError> {
-        let irreversible = !plan.delete.is_empty() || !plan.adopt.is_empty();
+        let chores = &job.observed.chores;
+        let irreversible = !plan.delete.is_empty()
+            || !plan.adopt.is_empty()
+            || plan.discard > 0
+            || chores.finalizer == Some(false);
         if irreversible && !self.group_is_current(job, false).await.map_err(ApplyError::Read)? {
             applied.stale = true;
             return Ok(());
@@ -263,14 +215,23 @@ impl Writer {
             applied.stale = true;
             return Ok(());
         }
+        if let Some(wanted) = chores.finalizer {
+            self.set_finalizer(job, wanted).await.map_err(ApplyError::Finalizer)?;
+        }
         self.open_gates(job, plan).await?;
+        self.follow_hooks(job, plan, applied).await?;
+        let reuse = job.observed.policy.volumes.is_some_and(|volumes| volumes.reuse);
+        let slots = job.observed.slots.choose(if reuse { plan.creations() } else { 0 });
         // Side by side, and neither needs the other to succeed: where a quota refuses new pods, old ones must go.
-        let (deleted, (created, refused)) =
-            tokio::join!(self.delete(job, plan, applied), self.create_all(job, plan));
-        applied.created = created;
+        let (deleted, created) =
+            tokio::join!(self.delete(job, plan, applied), self.create_all(job, plan, &slots));
+        applied.created = created.pods;
+        applied.claims_created = created.claims;
         applied.unfinished = job.end.is_some_and(|end| Instant::now() >= end);
-        refused.map_or(Ok(()), |error| Err(ApplyError::Create(error)))?;
-        deleted
+        created.failure.map_or(Ok(()), Err)?;
+        deleted?;
+        self.discard_claims(job, plan.discard, &slots, applied).await?;
+        self.mend_claims(job).await
     }
 
     /// Adopts and releases. Returns `false` when one of these was not to be had: creations and deletions were counted
@@ -334,7 +295,7 @@ impl Writer {
         let current = self.groups.get(&ObjectRef::from_obj(job.group));
         let unchanged = current.is_some_and(|current| {
             let (new, old) = (&current.metadata, &job.group.metadata);
-            new.uid == old.uid && new.generation == old.generation && new.deletion_timestamp.is_none()
+            new.uid == old.uid && new.generation == old.generation && is_going(new) == is_going(old)
         });
         unchanged && !self.shutdown.is_cancelled()
     }
@@ -342,6 +303,11 @@ impl Writer {
     async fn send<T: DeserializeOwned>(&self, request: Request<Vec<u8>>) -> Result<T, RequestError> {
         in_time(self.client.request(request)).await
     }
+}
+
+/// Whether the deletion of an object has begun.
+fn is_going(metadata: &ObjectMeta) -> bool {
+    metadata.deletion_timestamp.is_some()
 }
 
 /// Gives a request up that is not answered in time.

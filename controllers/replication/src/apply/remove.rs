@@ -11,11 +11,26 @@ use mainstay_runtime::{failure::RequestError, gate::Intent};
 use serde::de::IgnoredAny;
 use serde_json::json;
 
-use super::{Applied, ApplyError, Job, METADATA_ONLY, Writer, in_place::InPlace, malformed};
+use super::{Applied, ApplyError, Job, METADATA_ONLY, Writer, malformed};
 use crate::{
     plan::{Plan, Why},
     pod::Pod,
 };
+
+/// What became of a pod that was to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Removal {
+    /// It is deleted.
+    Deleted,
+    /// It is of another revision now, and its containers are being replaced.
+    Changed,
+    /// It is being taken out of service.
+    Waiting,
+    /// The owner of its hook was told.
+    Told,
+    /// Its hook is not done.
+    Held,
+}
 
 impl Writer {
     /// Removes the pods that the plan names, or brings them to the revision that the group is on its way to.
@@ -42,9 +57,11 @@ impl Writer {
         while let Some((result, pod, why)) = deletes.next().await {
             let name = Arc::clone(&pod.key.name);
             match result {
-                Ok(InPlace::Impossible) => applied.deleted.push((name, why)),
-                Ok(InPlace::UnderWay) => applied.waiting = true,
-                Ok(InPlace::Changed) => applied.changed += 1,
+                Ok(Removal::Deleted) => applied.deleted.push((name, why)),
+                Ok(Removal::Changed) => applied.changed += 1,
+                Ok(Removal::Waiting) => applied.waiting = true,
+                Ok(Removal::Told) => applied.told += 1,
+                Ok(Removal::Held) => {}
                 Err(RequestError::DisruptionBudget(text)) => {
                     blocked.store(true, Ordering::Relaxed);
                     applied.blocked = Some(text);
@@ -63,18 +80,21 @@ impl Writer {
         exchange: &AtomicUsize,
         pod: &Pod,
         why: Why,
-    ) -> Result<InPlace, RequestError> {
+    ) -> Result<Removal, RequestError> {
         let take = |left: usize| left.checked_sub(1);
         if let Some(target) = plan.target.as_deref().filter(|_| why == Why::Outdated)
             && exchange.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
         {
-            let step = self.change_in_place(job, pod, target).await?;
-            if step != InPlace::Impossible {
+            if let Some(step) = self.change_in_place(job, pod, target).await? {
                 return Ok(step);
             }
             exchange.fetch_add(1, Ordering::Relaxed);
         }
-        self.delete_one(job, pod, why).await.map(|()| InPlace::Impossible)
+        match pod.hook.as_ref().filter(|hook| hook.held) {
+            Some(hook) if hook.since.is_some() => Ok(Removal::Held),
+            Some(_) => self.tell(job, pod).await.map(|()| Removal::Told),
+            None => self.delete_one(job, pod, why).await.map(|()| Removal::Deleted),
+        }
     }
 
     /// Deletes one pod, or evicts it where it only makes way for another revision. Where it is not certain what became

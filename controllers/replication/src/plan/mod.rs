@@ -14,6 +14,7 @@
 
 mod backoff;
 mod board;
+mod hook;
 #[cfg(test)]
 mod properties;
 mod rank;
@@ -22,6 +23,8 @@ mod tally;
 mod tests;
 mod types;
 mod update;
+mod volumes;
+mod why;
 
 use std::{sync::Arc, time::Duration};
 
@@ -29,25 +32,30 @@ use jiff::Timestamp;
 
 pub use tally::{Tallies, Tally, tally};
 pub use types::{
-    Cause, Claim, Counts, Creation, Domains, Gate, MAX_SPREAD_KEYS, Node, NodePreference, Phase, Plan, Pod,
-    Policy, Replacement, Share, Strategy, Trouble, Victim, Wait, Why,
+    Cause, Claim, Counts, Creation, Domains, Ending, Gate, Hook, MAX_SPREAD_KEYS, Node, NodePreference,
+    Phase, Plan, Pod, Policy, Replacement, Share, Strategy, Trouble, Victim, Volumes, Wait,
 };
+pub use why::Why;
 
 /// Plans one pass over a group. `pods` are all pods the group owns or could adopt; others do no harm.
 ///
-/// A group that is being deleted still counts its pods, so that its status stays true, but changes nothing:
-/// its pods go with it or are orphaned with it, as its deleter asked.
+/// A group that is being deleted still counts its pods, so that its status stays true, but makes none.
 pub fn plan(policy: &Policy, pods: &[Pod<'_>], now: Timestamp) -> Plan {
     let (mut plan, active) = take_stock(policy, pods, now);
-    if policy.deleting {
-        return plan;
+    let exchanges = policy.ending.is_none() && update::is_under_way(policy, pods, &active);
+    match policy.ending {
+        Some(Ending::HandsOff) => return plan,
+        Some(Ending::PodsFirst) => {
+            plan.delete = rank::victims(policy, pods, &active, &|_| true, active.len(), now);
+        }
+        None if exchanges => update::exchange(&mut plan, policy, pods, &active, now),
+        None => scale(&mut plan, policy, pods, &active, now),
     }
-    if update::is_under_way(policy, pods, &active) {
-        update::exchange(&mut plan, policy, pods, &active, now);
-    } else {
-        scale(&mut plan, policy, pods, &active, now);
+    if policy.ending.is_none() {
+        volumes::fit(&mut plan, policy, exchanges);
+        plan.open = update::to_open(&plan, pods, &active);
     }
-    plan.open = update::to_open(&plan, pods, &active);
+    hook::follow(&mut plan, policy, pods, exchanges, now);
     plan
 }
 
@@ -68,11 +76,11 @@ fn take_stock(policy: &Policy, pods: &[Pod<'_>], now: Timestamp) -> (Plan, Vec<u
         match (pod.claim, pod.terminating) {
             (Claim::Mine, false) => active.push(index),
             (Claim::Mine, true) => plan.counts.terminating += 1,
-            (Claim::OrphanMatching, false) if !policy.deleting => {
+            (Claim::OrphanMatching, false) if policy.ending.is_none() => {
                 plan.adopt.push(index);
                 active.push(index);
             }
-            (Claim::MineUnmatched, false) if !policy.deleting => plan.release.push(index),
+            (Claim::MineUnmatched, false) if policy.ending.is_none() => plan.release.push(index),
             (Claim::MineUnmatched | Claim::OrphanMatching | Claim::Foreign, _) => {}
         }
     }
@@ -118,7 +126,7 @@ fn is_available(pod: &Pod<'_>, min_ready: Duration, now: Timestamp) -> bool {
 /// How long until `pod` counts as available, given that it stays ready; zero when it is, `None` when it is
 /// not even ready.
 fn until_available(pod: &Pod<'_>, min_ready: Duration, now: Timestamp) -> Option<Duration> {
-    let ready_since = pod.ready_since?;
+    let ready_since = pod.ready_since.filter(|_| !pod.is_drained())?;
     if min_ready.is_zero() {
         return Some(Duration::ZERO);
     }

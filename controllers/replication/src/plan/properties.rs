@@ -103,7 +103,7 @@ fn any_policy() -> impl Strategy<Value = Policy> {
             replacement,
             prefer,
             condemned,
-            deleting,
+            ending: deleting.then_some(Ending::HandsOff),
             ..Policy::default()
         },
     )
@@ -204,8 +204,8 @@ proptest! {
         let active = plan.counts.active;
         let after = active.saturating_add(plan.creations()) - plan.delete.len();
         prop_assert!(after >= active.min(policy.replicas), "{plan:?}");
-        prop_assert!(policy.deleting || after <= policy.replicas, "{plan:?}");
-        let settled = after == policy.replicas || plan.wait.is_some() || policy.deleting;
+        prop_assert!(policy.ending.is_some() || after <= policy.replicas, "{plan:?}");
+        let settled = after == policy.replicas || plan.wait.is_some() || policy.ending.is_some();
         prop_assert!(settled, "pods are missing and nothing says why: {plan:?}");
     }
 
@@ -275,7 +275,7 @@ proptest! {
 
     #[test]
     fn counts_add_up(policy in any_policy(), pods in any_pods()) {
-        let policy = Policy { deleting: false, ..policy };
+        let policy = Policy { ending: None, ..policy };
         let plan = plan(&policy, &pods, NOW);
         let Counts { active, ready, available, fully_labeled, .. } = plan.counts;
         prop_assert_eq!(active, pods.iter().filter(|pod| is_active(pod)).count());
@@ -299,7 +299,7 @@ proptest! {
 
     #[test]
     fn victims_are_those_of_the_definition(policy in any_policy(), pods in any_pods()) {
-        let policy = Policy { deleting: false, ..policy };
+        let policy = Policy { ending: None, ..policy };
         let mut found = uids(&pods, plan(&policy, &pods, NOW).delete.iter().map(|victim| victim.pod));
         let mut expected = victims_by_definition(&policy, &pods);
         found.sort_unstable();
@@ -309,7 +309,7 @@ proptest! {
 
     #[test]
     fn equal_pods_go_in_the_order_of_the_definition((replicas, pods) in equal_pods(), policy in any_policy()) {
-        let policy = Policy { replicas, deleting: false, condemned: [].into(), ..policy };
+        let policy = Policy { replicas, ending: None, condemned: [].into(), ..policy };
         prop_assume!(replicas > 0);
         let found = uids(&pods, plan(&policy, &pods, NOW).delete.iter().map(|victim| victim.pod));
         prop_assert_eq!(found, victims_by_definition(&policy, &pods));

@@ -82,13 +82,16 @@ impl<'a> Ranked<'a> {
 struct Class {
     /// It is not up for choice.
     stays: bool,
-    /// It serves, or could: it has not been taken out of service to go.
+    /// It serves, or could: it has not been taken out of service, nor is its hook done.
     serves: bool,
     unnamed: bool,
     scheduled: bool,
     phase: Phase,
     ready: bool,
     available: bool,
+    /// Its hook's owner has not been told that it is to go. Only a pod that serves less takes the place of one of which
+    /// it has.
+    untold: bool,
     deletion_cost: i32,
 }
 
@@ -97,19 +100,30 @@ impl Class {
         let wait = until_available(pod, policy.min_ready, now);
         Self {
             stays,
-            serves: pod.gate != Some(Gate::Closed),
+            serves: pod.gate != Some(Gate::Closed) && !pod.is_drained(),
             unnamed: !policy.condemned.contains(pod.name),
             scheduled: pod.node.is_some(),
             phase: pod.phase,
             ready: wait.is_some(),
             available: wait.is_some_and(|wait| wait.is_zero()),
+            untold: pod.hook.is_none_or(|hook| hook.since.is_none()),
             deletion_cost: pod.deletion_cost,
         }
     }
 
     /// The first rule that tells the two apart.
     fn difference(self, other: Self) -> Option<Why> {
-        let Self { stays: _, serves: _, unnamed, scheduled, phase, ready, available, deletion_cost } = self;
+        let Self {
+            stays: _,
+            serves: _,
+            unnamed,
+            scheduled,
+            phase,
+            ready,
+            available,
+            untold: _,
+            deletion_cost,
+        } = self;
         let rules = [
             (unnamed != other.unnamed, Why::Named),
             (scheduled != other.scheduled, Why::Unscheduled),

@@ -1,8 +1,10 @@
 //! What the planner is given and what it answers.
 
-use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
+
+use super::Why;
 
 /// How many spread keys a group may have; as many as `scaleDown.spread` admits.
 pub const MAX_SPREAD_KEYS: usize = 4;
@@ -25,12 +27,38 @@ pub struct Policy {
     /// Names of pods that go first when the group scales down. Naming a pod does not delete it otherwise.
     pub condemned: BTreeSet<String>,
     /// The group itself is being deleted.
-    pub deleting: bool,
+    pub ending: Option<Ending>,
     /// How pods of another revision than is wanted are exchanged.
     pub strategy: Strategy,
     /// How many pods of which revision are wanted, in sum `replicas`: first the revision that the group is on its way
     /// to. Empty for a group that knows no revisions.
     pub shares: Vec<Share>,
+    /// The sets of volume claims that pods of the group have, where they have any.
+    pub volumes: Option<Volumes>,
+    /// For how long the hook of a pod that is to go is waited for.
+    pub hook_timeout: Duration,
+}
+
+/// What becomes of the pods of a group that is being deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// They are somebody else's concern: they go with the group or are orphaned with it, as its deleter asked.
+    HandsOff,
+    /// They are deleted first, since their hooks are to be waited for.
+    PodsFirst,
+}
+
+/// Sets of volume claims: each pod holds one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Volumes {
+    /// How many there are.
+    pub total: usize,
+    /// How many of them no pod holds.
+    pub free: usize,
+    /// New pods take free ones over, and wait for one rather than have more made than there should be pods.
+    pub reuse: bool,
+    /// Free ones that no pod will need are deleted.
+    pub discard: bool,
 }
 
 /// How many pods of a revision are wanted.
@@ -123,6 +151,17 @@ pub struct Pod<'a> {
     pub gate: Option<Gate>,
     /// Its containers are being replaced in place.
     pub changing: bool,
+    /// The hook that is waited for before it is deleted, where it has one to wait for or has been waited for.
+    pub hook: Option<Hook>,
+}
+
+/// How the hook stands that is waited for before a pod is deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hook {
+    /// It is not done.
+    pub held: bool,
+    /// Since when its owner has been told that the pod is to go.
+    pub since: Option<Timestamp>,
 }
 
 /// A readiness gate by which a pod is taken out of service.
@@ -140,6 +179,11 @@ impl Pod<'_> {
     /// It is the group's and has not ended, be it on its way out or not.
     pub(super) fn lives(&self) -> bool {
         self.claim == Claim::Mine && !self.phase.is_terminal()
+    }
+
+    /// Its hook is done: it serves nobody any more, whatever its readiness says.
+    pub(super) fn is_drained(&self) -> bool {
+        self.hook.is_some_and(|hook| hook.since.is_some() && !hook.held)
     }
 }
 
@@ -228,6 +272,14 @@ pub struct Plan {
     pub exchange: usize,
     /// Pods whose readiness gate is to be opened.
     pub open: Vec<usize>,
+    /// Pods that were to go and need not any more, as their hooks' owners are to be told.
+    pub recall: Vec<usize>,
+    /// Pods whose hook has taken too long, so that it is not waited for any longer.
+    pub give_up: Vec<usize>,
+    /// How many hooks are waited for, and until when the first.
+    pub hooks: Option<(usize, Timestamp)>,
+    /// How many free sets of volume claims to delete.
+    pub discard: usize,
     /// The pods as they are before the plan is carried out.
     pub counts: Counts,
     /// Why fewer pods are created than are missing; `None` when nothing is held back.
@@ -246,13 +298,20 @@ impl Plan {
             create,
             delete,
             open,
+            recall,
+            give_up,
+            discard,
             target: _,
             exchange: _,
+            hooks: _,
             counts: _,
             wait: _,
             recheck_in: _,
         } = self;
-        adopt.is_empty() && release.is_empty() && create.is_empty() && delete.is_empty() && open.is_empty()
+        [adopt, release, open, recall, give_up].iter().all(|pods| pods.is_empty())
+            && create.is_empty()
+            && delete.is_empty()
+            && *discard == 0
     }
 
     /// How many pods to create, of whatever revision.
@@ -290,6 +349,8 @@ pub struct Counts {
 pub enum Wait {
     /// So many replacements wait for pods on their way out to end; the others, if any, are created.
     Terminating(usize),
+    /// So many pods wait for the volume claims of pods on their way out.
+    Volumes(usize),
     /// So many pods of other revisions have not ended yet, and none may run beside them.
     OldPods(usize),
     /// Pods failed one after the other; until then none is created.
@@ -306,69 +367,4 @@ pub struct Victim {
     pub pod: usize,
     /// The rule that chose it.
     pub why: Why,
-}
-
-/// The rule that made a pod a victim, in the order in which the rules apply; the first that tells two pods
-/// apart wins. Named are upstream's rules except where said.
-///
-/// Up to [`Why::DeletionCost`] it is the first rule that tells the victim from the pod that stays longest.
-/// Where those tell nothing it is, for [`Why::Spread`] and [`Why::NodePreference`], the first by which some
-/// equal pod was better placed at the moment the victim was taken, and after that the first that tells the
-/// victim from the most senior of its equals that stay.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Why {
-    /// Another revision is wanted in its place (not a scale-down).
-    Outdated,
-    /// No pod was wanted, so all go.
-    ScaledToZero,
-    /// The policy names it (not upstream).
-    Named,
-    /// It has no node yet.
-    Unscheduled,
-    /// It is pending, or unknown, where others run.
-    NotRunning,
-    /// It is not ready.
-    NotReady,
-    /// It is ready, but not for `min_ready` yet (upstream asks for it: kubernetes/kubernetes#22065).
-    NotAvailable,
-    /// Its deletion cost is lower.
-    DeletionCost,
-    /// Its domain holds more of the group's pods (not upstream: kubernetes/kubernetes#124149, #124306).
-    Spread,
-    /// Its node is preferred for giving up pods. Upstream has `CrowdedNode` alone, and a ReplicaSet without an
-    /// owner not even that.
-    NodePreference,
-    /// It is ready for a shorter time, or newer, by powers of two.
-    Younger,
-    /// It, or a sidecar of it, restarted more often.
-    Restarts,
-    /// Nothing tells it from a pod that stays; its UID comes first.
-    Uid,
-}
-
-impl Why {
-    /// The variant's name, fit for a metric label.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Outdated => "Outdated",
-            Self::ScaledToZero => "ScaledToZero",
-            Self::Named => "Named",
-            Self::Unscheduled => "Unscheduled",
-            Self::NotRunning => "NotRunning",
-            Self::NotReady => "NotReady",
-            Self::NotAvailable => "NotAvailable",
-            Self::DeletionCost => "DeletionCost",
-            Self::Spread => "Spread",
-            Self::NodePreference => "NodePreference",
-            Self::Younger => "Younger",
-            Self::Restarts => "Restarts",
-            Self::Uid => "Uid",
-        }
-    }
-}
-
-impl fmt::Display for Why {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.as_str())
-    }
 }

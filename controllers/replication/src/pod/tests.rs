@@ -130,3 +130,33 @@ fn equal_labels_are_shared_and_unused_ones_let_go() {
     assert!(pool.known.len() <= 64, "{} kept", pool.known.len());
     assert!(Arc::ptr_eq(&first, &pool.share(labels(0))), "labels in use are kept");
 }
+
+#[test]
+fn a_hook_stands_until_its_finalizer_is_gone_and_counts_from_when_its_owner_knows() {
+    let hook = |finalizers: &[&str], told: Option<&str>, deleted: Option<&str>| {
+        let mut object = json!({"metadata": {
+            "name": "a", "namespace": "ns", "finalizers": finalizers, "deletionTimestamp": deleted,
+            "annotations": {PRE_DELETE_FINALIZER: "example.com/x"}
+        }});
+        if let Some(told) = told {
+            object["metadata"]["annotations"][PRE_DELETE] = json!(told);
+        }
+        let hook = pod(object).hook.unwrap();
+        (hook.held, hook.since.map(|since| since.to_string()))
+    };
+    let (told, deleted) = ("2026-01-01T00:00:00Z", "2026-01-01T00:00:30Z");
+    assert_eq!(hook(&["other", "example.com/x"], None, None), (true, None));
+    assert_eq!(hook(&["example.com/x"], None, Some(deleted)), (true, Some(deleted.to_owned())));
+    assert_eq!(hook(&["other"], Some(told), Some(deleted)), (false, Some(told.to_owned())));
+    assert_eq!(hook(&[], Some("nonsense"), None), (false, Some("1970-01-01T00:00:00Z".to_owned())));
+    assert!(pod(json!({"metadata": {"name": "a", "finalizers": ["other"]}})).hook.is_none());
+}
+
+#[test]
+fn the_slot_is_no_label_that_tells_pods_of_one_template_apart() {
+    let pod = pod(json!({"metadata": {
+        "name": "a", "namespace": "ns", "labels": {"app": "x", "mainstay.dev/slot": "bcdfg"}
+    }}));
+    assert_eq!((pod.slot.as_deref(), pod.labels.len()), (Some("bcdfg"), 1));
+    assert!(pod.buckets().contains(&Bucket::Holding("ns".into(), "bcdfg".into())));
+}

@@ -212,6 +212,9 @@ impl Change<'_> {
             shares.extend((goal < replicas).then(|| self.share(&base, replicas - goal)));
             let tally = self.tally();
             let reached = (tally.active, tally.available, self.others()) == (goal, goal, replicas - goal);
+            if self.waits_for_old_pods(goal) && self.since(rollout.progressed) >= self.settings.deadline / 2 {
+                rollout.progressed = self.now;
+            }
             let Some((number, step)) = step else {
                 rollout.step = None;
                 let reached = reached && goal < replicas;
@@ -239,6 +242,19 @@ impl Change<'_> {
             }
             (rollout.step, rollout.reached, rollout.progressed) = (Some(number), None, self.now);
         }
+    }
+
+    /// Whether all new pods that may be made are, and are available, and a budget or hooks hold the old ones. That says
+    /// nothing against the revision, so its deadline is put off.
+    fn waits_for_old_pods(&self, goal: usize) -> bool {
+        let surge = match self.settings.strategy {
+            Strategy::Rolling { surge, .. } => surge,
+            Strategy::Recreate | Strategy::OnDelete => 0,
+        };
+        let (new, others) = (self.tally(), self.others());
+        let full = new.active >= goal || new.active + others >= self.settings.replicas + surge;
+        let held = self.settings.blocked || self.tallies.values().any(|tally| tally.held > 0);
+        held && others > 0 && new.active == new.available && full
     }
 
     /// Whether somebody has told the change to go past this step, counted from 1.

@@ -3,16 +3,22 @@
 
 use std::sync::Arc;
 
-use proptest::{prelude::*, sample::select, strategy::Strategy};
+use proptest::prelude::*;
 
 use super::*;
-use crate::plan::{self, Claim, Node, Phase as PodPhase, Plan, Policy, Strategy as Exchange, Why};
+use crate::plan::{
+    self, Claim, Hook, Node, Phase as PodPhase, Plan, Policy, Strategy as Exchange, Volumes, Why,
+};
+
+mod generate;
 
 /// One look of the controller and one of the cluster are so far apart.
 const TICK: i64 = 5;
 /// So long a run is disturbed, and so long after that it may take.
 const DISTURBED: usize = 60;
 const LIMIT: usize = 900;
+/// For so long a hook is waited for.
+const TIMEOUT: i64 = 60;
 
 /// What becomes of the pods of a revision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +39,20 @@ enum Event {
     Lose(usize),
     Unready(usize),
     Pause(bool),
+    Partition(usize),
+    Continue,
     Nothing,
+}
+
+/// How pods leave.
+#[derive(Debug, Clone, Copy)]
+struct Leaving {
+    /// They have a hook, which is done so many ticks after its owner was told.
+    hook: Option<i64>,
+    /// They terminate for so many ticks.
+    grace: i64,
+    /// They have volume claims: whether these are reused, and whether they are discarded.
+    volumes: Option<(bool, bool)>,
 }
 
 #[derive(Debug, Clone)]
@@ -43,9 +62,19 @@ struct Member {
     created: i64,
     ready: Option<i64>,
     crashes: i32,
+    /// Its hook is not done.
+    held: bool,
+    /// Since when its hook's owner knows that it is to go.
+    told: Option<i64>,
+    /// When it has ended, once it is deleted.
+    ends: Option<i64>,
 }
 
 impl Member {
+    fn serves(&self) -> bool {
+        self.ends.is_none() && self.ready.is_some() && (self.held || self.told.is_none())
+    }
+
     fn view(&self) -> plan::Pod<'_> {
         plan::Pod {
             name: &self.name,
@@ -53,7 +82,7 @@ impl Member {
             claim: Claim::Mine,
             node: Some(Node { name: "n", domains: plan::Domains::default(), pods: 0 }),
             phase: PodPhase::Running,
-            terminating: false,
+            terminating: self.ends.is_some(),
             ready_since: self.ready.map(at),
             created: at(self.created),
             failed_at: None,
@@ -66,6 +95,7 @@ impl Member {
             trouble: None,
             gate: None,
             changing: false,
+            hook: Some(Hook { held: self.held, since: self.told.map(at) }),
         }
     }
 }
@@ -79,6 +109,9 @@ struct World {
     settings: Settings,
     wanted: usize,
     qualities: Vec<Quality>,
+    leaving: Leaving,
+    /// How many sets of volume claims there are.
+    slots: usize,
     /// How many pods have been created since the last event.
     created: usize,
     broken: Vec<String>,
@@ -93,9 +126,20 @@ fn at(second: i64) -> Timestamp {
 }
 
 impl World {
-    fn new(settings: Settings, qualities: Vec<Quality>) -> Self {
-        let (pods, state, broken) = (Vec::new(), State::default(), Vec::new());
-        Self { now: 1000, made: 0, pods, state, settings, wanted: 0, qualities, created: 0, broken }
+    fn new(settings: Settings, qualities: Vec<Quality>, leaving: Leaving) -> Self {
+        Self {
+            now: 1000,
+            made: 0,
+            pods: Vec::new(),
+            state: State::default(),
+            settings,
+            wanted: 0,
+            qualities,
+            leaving,
+            slots: 0,
+            created: 0,
+            broken: Vec::new(),
+        }
     }
 
     fn happen(&mut self, event: Event) {
@@ -110,7 +154,11 @@ impl World {
                 (self.pods[pod].ready, self.pods[pod].created) = (None, self.now);
             }
             Event::Pause(paused) => self.settings.paused = paused,
-            Event::Lose(_) | Event::Unready(_) | Event::Nothing => return,
+            Event::Partition(kept) if self.settings.steps.is_empty() => {
+                self.settings.reach = self.settings.replicas.saturating_sub(kept);
+            }
+            Event::Continue => self.settings.resume = Some((revision(self.wanted), None)),
+            Event::Lose(_) | Event::Unready(_) | Event::Partition(_) | Event::Nothing => return,
         }
         self.created = 0;
     }
@@ -118,7 +166,13 @@ impl World {
     /// Time passes, and the pods do what those of their revision do.
     fn pass(&mut self) {
         self.now += TICK;
-        for pod in &mut self.pods {
+        self.pods.retain(|pod| pod.ends.is_none_or(|ends| ends > self.now));
+        for pod in self.pods.iter_mut().filter(|pod| pod.ends.is_none()) {
+            let done = pod
+                .told
+                .zip(self.leaving.hook)
+                .is_some_and(|(told, ticks)| self.now - told >= ticks.saturating_mul(TICK));
+            pod.held &= !done;
             let index: usize = pod.revision[1..].parse().unwrap();
             match self.qualities[index] {
                 Quality::Good(ticks) if pod.ready.is_none() && self.now - pod.created >= ticks * TICK => {
@@ -145,6 +199,13 @@ impl World {
                 replicas: self.settings.replicas,
                 strategy: self.settings.strategy,
                 shares: decision.shares.clone(),
+                volumes: self.leaving.volumes.map(|(reuse, discard)| Volumes {
+                    total: self.slots,
+                    free: self.slots - self.pods.len(),
+                    reuse,
+                    discard,
+                }),
+                hook_timeout: Duration::from_secs(TIMEOUT as u64),
                 ..Policy::default()
             };
             (decision, plan::plan(&policy, &pods, at(self.now)))
@@ -163,19 +224,34 @@ impl World {
     }
 
     fn carry_out(&mut self, plan: &Plan, stop: usize) {
-        let before = (self.available(), self.pods.len());
+        let before = (self.available(), self.active());
         let mut left = stop;
+        for &index in plan.recall.iter().take(left) {
+            (self.pods[index].told, self.pods[index].held) = (None, self.leaving.hook.is_some());
+        }
+        for &index in plan.give_up.iter().take(left) {
+            self.pods[index].held = false;
+        }
         let victims: Vec<_> = plan.delete.iter().take(left).map(|victim| (victim.pod, victim.why)).collect();
         left -= victims.len();
-        let gone: Vec<_> = victims.iter().map(|(pod, _)| self.pods[*pod].name.clone()).collect();
-        self.pods.retain(|pod| !gone.contains(&pod.name));
+        for &(index, _) in &victims {
+            let pod = &mut self.pods[index];
+            match (pod.held, pod.told) {
+                (true, None) => pod.told = Some(self.now),
+                (true, Some(_)) => {}
+                (false, _) => pod.ends = Some(self.now + self.leaving.grace * TICK),
+            }
+        }
+        self.pods.retain(|pod| pod.ends.is_none_or(|ends| ends > self.now));
         self.check_deletions(before, &victims);
+        // From here on the plan's indices say nothing any more.
         for creation in &plan.create {
             for _ in 0..creation.count.min(left) {
                 self.make(Arc::clone(&creation.revision));
             }
             left = left.saturating_sub(creation.count);
         }
+        self.slots -= if left > 0 { plan.discard } else { 0 };
         self.check_size(before.1);
     }
 
@@ -191,11 +267,37 @@ impl World {
         }
         (self.made, self.created) = (self.made + 1, self.created + 1);
         let name = format!("{:08x}", (self.made as u32).wrapping_mul(2_654_435_761));
-        self.pods.push(Member { name, revision, created: self.now, ready: None, crashes: 0 });
+        let reuse = self.leaving.volumes.is_some_and(|(reuse, _)| reuse);
+        if !reuse || self.slots == self.pods.len() {
+            self.slots += 1;
+            self.check_slots(reuse);
+        }
+        let held = self.leaving.hook.is_some();
+        let (created, ready, told, ends) = (self.now, None, None, None);
+        self.pods.push(Member { name, revision, created, ready, crashes: 0, held, told, ends });
+    }
+
+    /// Claims are made for no more pods than there should be, and pods that leave give theirs to those that come.
+    fn check_slots(&mut self, reuse: bool) {
+        let most = self.settings.replicas + self.surge();
+        if reuse && self.slots > most {
+            self.broken.push(format!("{} sets of claims, at most {most}", self.slots));
+        }
+    }
+
+    fn active(&self) -> usize {
+        self.pods.iter().filter(|pod| pod.ends.is_none()).count()
     }
 
     fn available(&self) -> usize {
-        self.pods.iter().filter(|pod| pod.ready.is_some()).count()
+        self.pods.iter().filter(|pod| pod.serves()).count()
+    }
+
+    fn surge(&self) -> usize {
+        match self.settings.strategy {
+            Exchange::Rolling { surge, .. } => surge,
+            Exchange::Recreate | Exchange::OnDelete => 0,
+        }
     }
 
     /// Nothing is taken below the bound, and where it is below already nothing available is taken.
@@ -209,13 +311,9 @@ impl World {
     }
 
     fn check_size(&mut self, before: usize) {
-        let surge = match self.settings.strategy {
-            Exchange::Rolling { surge, .. } => surge,
-            Exchange::Recreate | Exchange::OnDelete => 0,
-        };
-        let most = self.settings.replicas + surge;
-        if self.pods.len() > most.max(before) {
-            self.broken.push(format!("{} pods, at most {most}", self.pods.len()));
+        let most = self.settings.replicas + self.surge();
+        if self.active() > most.max(before) {
+            self.broken.push(format!("{} pods, at most {most}", self.active()));
         }
     }
 
@@ -227,71 +325,25 @@ impl World {
     }
 }
 
-fn settings() -> impl Strategy<Value = Settings> {
-    let strategy = prop_oneof![
-        6 => (0usize..5, 0usize..5).prop_map(|(surge, unavailable)| Exchange::Rolling {
-            surge,
-            unavailable: if surge == 0 { unavailable.max(1) } else { unavailable },
-        }),
-        1 => Just(Exchange::Recreate),
-    ];
-    let steps = prop_oneof![
-        3 => Just(Vec::new()),
-        1 => select(vec![vec![(20, Pause::None), (50, Pause::For(Duration::from_secs(30)))], vec![(1, Pause::None)]]),
-    ];
-    (0usize..12, strategy, steps).prop_map(|(replicas, strategy, steps)| Settings {
-        replicas,
-        strategy,
-        reach: replicas,
-        steps: if strategy == Exchange::Recreate { Vec::new() } else { steps }
-            .into_iter()
-            .map(|(weight, pause)| Step { weight, pause })
-            .collect(),
-        paused: false,
-        roll_back: true,
-        max_restarts: 3,
-        patience: Duration::from_secs(60),
-        deadline: Duration::from_secs(300),
-        resume: None,
-        abort: None,
-    })
-}
-
-fn events() -> impl Strategy<Value = Vec<(Event, usize)>> {
-    let event = prop_oneof![
-        20 => Just(Event::Nothing),
-        2 => (0usize..14).prop_map(Event::Scale),
-        3 => (0usize..4).prop_map(Event::Template),
-        3 => (0usize..20).prop_map(Event::Lose),
-        2 => (0usize..20).prop_map(Event::Unready),
-        1 => any::<bool>().prop_map(Event::Pause),
-    ];
-    // Most looks are carried out whole.
-    let stop = prop_oneof![4 => Just(usize::MAX), 1 => 0usize..4];
-    prop::collection::vec((event, stop), DISTURBED)
-}
-
-fn qualities() -> impl Strategy<Value = Vec<Quality>> {
-    let quality = prop_oneof![4 => (0i64..4).prop_map(Quality::Good), 1 => Just(Quality::Crashes), 1 => Just(Quality::Hangs)];
-    // The first one is good: a group that never ran has nothing to keep.
-    prop::collection::vec(quality, 3).prop_map(|mut all| {
-        all.insert(0, Quality::Good(1));
-        all
-    })
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1500, ..ProptestConfig::default() })]
 
     #[test]
-    fn changes_keep_their_bounds_and_end(settings in settings(), qualities in qualities(), events in events()) {
-        let mut world = World::new(settings, qualities);
+    fn changes_keep_their_bounds_and_end(
+        settings in generate::settings(),
+        qualities in generate::qualities(),
+        leaving in generate::leaving(),
+        events in generate::events(),
+    ) {
+        let mut world = World::new(settings, qualities, leaving);
         for (event, stop) in events {
             world.happen(event);
             world.control(stop);
             world.pass();
         }
         world.happen(Event::Pause(false));
+        world.happen(Event::Partition(0));
+        world.happen(Event::Continue);
         let mut quiet = 0;
         let mut ticks = 0;
         let mut last = None;

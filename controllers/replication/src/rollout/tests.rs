@@ -18,6 +18,7 @@ fn settings(replicas: usize) -> Settings {
         reach: replicas,
         steps: Vec::new(),
         paused: false,
+        blocked: false,
         roll_back: true,
         max_restarts: 2,
         patience: Duration::from_secs(60),
@@ -189,7 +190,7 @@ fn a_canary_that_crashes_in_its_pause_has_failed() {
     let begun = decide(&settings, &rev("b"), &at_a(), &tallies(&[("a", 10)]), at(0));
     let reached = decide(&settings, &rev("b"), &begun.state, &tallies(&[("a", 9), ("b", 1)]), at(10));
     let mut pods = tallies(&[("a", 9)]);
-    pods.insert("b", Tally { active: 1, available: 1, restarts: 3, trouble: None });
+    pods.insert("b", Tally { active: 1, available: 1, restarts: 3, ..Tally::default() });
     let failed = decide(&settings, &rev("b"), &reached.state, &pods, at(20));
     assert_eq!(shares(&failed), [("a", 10)]);
 }
@@ -254,4 +255,23 @@ fn a_template_that_comes_back_leads_back() {
 fn without_pods_nothing_is_proved() {
     let empty = decide(&settings(0), &rev("b"), &at_a(), &Tallies::new(), at(0));
     assert_eq!((empty.phase, empty.state), (Phase::Complete, at_a()));
+}
+
+#[test]
+fn old_pods_that_may_not_go_yet_are_no_failure_of_the_new_ones() {
+    // Four pods, surge 1: the new one is there, and a budget or a hook holds the old ones.
+    let mut pods = tallies(&[("a", 4), ("b", 1)]);
+    pods.entry("a").and_modify(|tally| tally.held = 1);
+    let mut state = decide(&settings(4), &rev("b"), &at_a(), &tallies(&[("a", 4)]), at(0)).state;
+    for second in [10, 500, 1090, 1690] {
+        let held = decide(&settings(4), &rev("b"), &state, &pods, at(second));
+        assert_eq!((held.phase, &held.state.failed), (Phase::Rolling, &None), "{second}");
+        state = held.state;
+    }
+    // A new pod that is made when they have gone has at least half of the time.
+    let mut starting = tallies(&[("a", 3), ("b", 1)]);
+    starting.insert("b", Tally { active: 2, available: 1, ..Tally::default() });
+    assert_eq!(decide(&settings(4), &rev("b"), &state, &starting, at(1980)).state.failed, None);
+    let failed = decide(&settings(4), &rev("b"), &state, &starting, at(2300)).state.failed;
+    assert_eq!(failed.map(|failed| failed.reason), Some(Reason::ProgressDeadlineExceeded));
 }

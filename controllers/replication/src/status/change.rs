@@ -3,7 +3,7 @@
 use kube::ResourceExt;
 use mainstay_runtime::conditions::Verdict;
 
-use super::{Failure, Seen};
+use super::{Failure, Seen, hook_sentence};
 use crate::{
     plan::Strategy,
     revision,
@@ -33,6 +33,15 @@ impl Seen<'_> {
         format!("{} has failed ({}): {}", self.name(&failed.revision), failed.reason, failed.message)
     }
 
+    /// What holds an exchange back, or else the exchange itself.
+    fn reason(&self, exchange: &'static str) -> &'static str {
+        match (self.blocked, self.assessed.plan.hooks) {
+            (Some(_), _) => "DisruptionBudget",
+            (None, Some(_)) => "WaitingForPreDelete",
+            (None, None) => exchange,
+        }
+    }
+
     /// How many pods have got there, and what is waited for.
     fn progress(&self) -> String {
         let (target, wanted) = (self.assessed.target, self.observed.policy.replicas);
@@ -44,6 +53,8 @@ impl Seen<'_> {
         let others = self.assessed.plan.counts.active.saturating_sub(target.active);
         if let Some(text) = self.blocked {
             format!("{done}; a PodDisruptionBudget holds the rest back: {text}")
+        } else if let Some(hooks) = hook_sentence(&self.assessed.plan) {
+            format!("{done}; {hooks}")
         } else if starting > 0 {
             format!("{done}; waiting for {starting} to become available")
         } else if others > 0 {
@@ -70,13 +81,14 @@ pub(super) fn readiness(seen: &Seen<'_>) -> Option<(bool, &'static str, String)>
         Phase::Complete | Phase::PartitionReached | Phase::WaitingForDeletion | Phase::Failed => return None,
         Phase::Rolling if is_first => return None,
         Phase::Rolling => {
-            let reason = if seen.blocked.is_some() { "DisruptionBudget" } else { "RollingOut" };
-            (reason, format!("the pods are brought to {target}: {}", seen.progress()))
+            (seen.reason("RollingOut"), format!("the pods are brought to {target}: {}", seen.progress()))
         }
         Phase::RollingBack => {
             let failure = seen.failed().map(|failed| seen.failure_sentence(failed)).unwrap_or_default();
-            let reason = if seen.blocked.is_some() { "DisruptionBudget" } else { "RollingBack" };
-            (reason, format!("{failure}; the pods are brought back to {target}: {}", seen.progress()))
+            (
+                seen.reason("RollingBack"),
+                format!("{failure}; the pods are brought back to {target}: {}", seen.progress()),
+            )
         }
         Phase::StepPaused { step, of, weight, until } => {
             let (name, namespace) = (seen.group.name_any(), seen.group.namespace().unwrap_or_default());

@@ -1,0 +1,247 @@
+//! Volume claims: made before the pod that mounts them, deleted when no pod will.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use http::{Request, header};
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use kube::{
+    Api, ResourceExt,
+    api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions},
+};
+use mainstay_crds::{Retention, VolumeClaimTemplate};
+use mainstay_runtime::{
+    failure::RequestError,
+    gate::Intent,
+    index::{Indexed, ObjectKey},
+};
+use serde_json::json;
+
+use super::{
+    Applied, ApplyError, FIELD_MANAGER, Job, METADATA_ONLY, Owner, Writer, body,
+    create::{Created, CreatedMetadata},
+    in_time, malformed,
+};
+use crate::{
+    chores::Mend,
+    claim::{self, Claim, GROUP, SLOT, ZONE},
+    pod::Bucket,
+};
+
+impl Writer {
+    /// Sees to it that every claim of a slot exists, and returns how many were made.
+    pub(super) async fn keep_claims(&self, job: &Job<'_>, slot: &str) -> Result<usize, ApplyError> {
+        let mut made = 0;
+        for template in &job.group.spec.volume_claim_templates {
+            let name = claim::name(template, &job.observed.key.name, slot);
+            let known = job.observed.slots.claims_of(slot).iter().any(|claim| *claim.key.name == *name);
+            if !known {
+                let key = ObjectKey::new(&job.observed.key.namespace, &name);
+                self.create_claim(job, template, slot, &key).await.map_err(failed("create", &key))?;
+                made += 1;
+            }
+        }
+        Ok(made)
+    }
+
+    /// Brings the owners and zones of claims up to date.
+    pub(super) async fn mend_claims(&self, job: &Job<'_>) -> Result<(), ApplyError> {
+        for mend in &job.observed.chores.claims {
+            self.mend_claim(job, mend).await.map_err(failed("change", &mend.claim.key))?;
+        }
+        Ok(())
+    }
+
+    /// Deletes the claims of so many free slots, but none of those that new pods were to get.
+    pub(super) async fn discard_claims(
+        &self,
+        job: &Job<'_>,
+        count: usize,
+        kept: &[Arc<str>],
+        applied: &mut Applied,
+    ) -> Result<(), ApplyError> {
+        for claim in job.observed.slots.discard(count, kept) {
+            self.delete_claim(job, &claim).await.map_err(failed("delete", &claim.key))?;
+            applied.claims_deleted += 1;
+        }
+        Ok(())
+    }
+
+    /// A slot that nobody has.
+    pub(super) fn free_slot(&self, job: &Job<'_>) -> Arc<str> {
+        let namespace = &job.observed.key.namespace;
+        loop {
+            let slot: Arc<str> = body::suffix().into();
+            let holders = Bucket::Holding(Arc::clone(namespace), Arc::clone(&slot));
+            if self.stores.pods.count(&holders) == 0 && job.observed.slots.claims_of(&slot).is_empty() {
+                return slot;
+            }
+        }
+    }
+
+    async fn create_claim(
+        &self,
+        job: &Job<'_>,
+        template: &VolumeClaimTemplate,
+        slot: &str,
+        key: &ObjectKey,
+    ) -> Result<(), RequestError> {
+        let group = &job.observed.key;
+        let mut labels = template.metadata.labels.clone();
+        labels.insert(SLOT.to_owned(), slot.to_owned());
+        labels.insert(GROUP.to_owned(), group.name.to_string());
+        let owned = job.group.spec.volume_claims.retention.when_deleted == Retention::Delete;
+        let owners: Vec<_> = owned.then(|| job.group.owner_reference()).into_iter().collect();
+        let claim = json!({
+            "apiVersion": "v1", "kind": "PersistentVolumeClaim",
+            "metadata": {
+                "name": &*key.name, "labels": labels, "annotations": template.metadata.annotations,
+                "ownerReferences": owners,
+            },
+            "spec": template.spec,
+        });
+        let path = format!(
+            "/api/v1/namespaces/{}/persistentvolumeclaims?fieldManager={FIELD_MANAGER}",
+            group.namespace
+        );
+        let request = Request::post(path)
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::ACCEPT, METADATA_ONLY)
+            .body(claim.to_string().into_bytes())
+            .map_err(malformed)?;
+        self.claim_gate.intend(group, key, Intent::Create);
+        match self.send::<Created>(request).await {
+            Ok(Created { metadata: CreatedMetadata { uid, resource_version } }) => {
+                self.claim_gate.stored(group, key, &uid, resource_version.as_deref());
+                Ok(())
+            }
+            Err(RequestError::AlreadyExists(_)) => self.take_over_claim(job, slot, key).await,
+            Err(error) => {
+                if !error.is_ambiguous() {
+                    self.claim_gate.refused(group, key);
+                }
+                Err(match error {
+                    RequestError::NotFound(text) => RequestError::NamespaceTerminating(text),
+                    error => error,
+                })
+            }
+        }
+    }
+
+    /// A claim of that name exists: the slot's, which the store does not show yet, or a stranger's.
+    async fn take_over_claim(&self, job: &Job<'_>, slot: &str, key: &ObjectKey) -> Result<(), RequestError> {
+        let group = &job.observed.key;
+        let standing = match in_time(self.claims(job).get_metadata(&key.name)).await {
+            Ok(standing) => standing,
+            Err(error) => {
+                self.claim_gate.refused(group, key);
+                return Err(error);
+            }
+        };
+        let is = |label, value: &str| standing.labels().get(label).is_some_and(|labelled| labelled == value);
+        if is(SLOT, slot) && is(GROUP, &group.name) && standing.metadata.deletion_timestamp.is_none() {
+            let (uid, version) = (standing.uid().unwrap_or_default(), standing.resource_version());
+            self.claim_gate.stored(group, key, &uid, version.as_deref());
+            return Ok(());
+        }
+        self.claim_gate.refused(group, key);
+        Err(RequestError::Conflict(format!("{} exists and is not this pod's, or is being deleted", key.name)))
+    }
+
+    async fn mend_claim(&self, job: &Job<'_>, mend: &Mend) -> Result<(), RequestError> {
+        let claim = &mend.claim;
+        let owner = match (mend.owned, &claim.owner) {
+            (true, None) => vec![job.group.owner_reference()],
+            (false, Some(uid)) => vec![json!({"$patch": "delete", "uid": &**uid})],
+            _ => Vec::new(),
+        };
+        let mut patch = json!({"metadata": {"uid": &*claim.uid, "ownerReferences": owner}});
+        if let Some(zone) = &mend.zone {
+            patch["metadata"]["annotations"] = json!({ZONE: &**zone});
+        }
+        let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+        let (claims, patch) = (self.claims(job), Patch::Strategic(patch));
+        match in_time(claims.patch_metadata(&claim.key.name, &params, &patch)).await {
+            Ok(written) => {
+                let version = written.resource_version();
+                self.claim_gate.stored(&job.observed.key, &claim.key, &claim.uid, version.as_deref());
+                Ok(())
+            }
+            Err(RequestError::NotFound(_) | RequestError::Conflict(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn delete_claim(&self, job: &Job<'_>, claim: &Claim) -> Result<(), RequestError> {
+        let group = &job.observed.key;
+        let preconditions = Preconditions { uid: Some(claim.uid.to_string()), resource_version: None };
+        let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+        self.claim_gate.intend(group, &claim.key, Intent::Delete(claim.uid.to_string()));
+        match in_time(self.claims(job).delete(&claim.key.name, &params)).await {
+            Ok(_) | Err(RequestError::NotFound(_)) => {
+                self.claim_gate.ended(group, &claim.key, &claim.uid);
+                Ok(())
+            }
+            // Another claim of the name stands there, or somebody else wrote this one: it is looked up before the next
+            // write.
+            Err(RequestError::Conflict(_)) => Ok(()),
+            Err(error) => {
+                if !error.is_ambiguous() {
+                    self.claim_gate.refused(group, &claim.key);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Looks up what became of the writes of this group's claims whose answer was lost.
+    pub(super) async fn settle_claims(&self, job: &Job<'_>) -> Result<(), RequestError> {
+        let group = &job.observed.key;
+        for (key, intent) in self.claim_gate.unanswered(group) {
+            let found = match in_time(self.claims(job).get_metadata(&key.name)).await {
+                Err(RequestError::NotFound(_)) => None,
+                found => Some(found?.metadata),
+            };
+            match (intent, found) {
+                (Intent::Create, Some(found)) => {
+                    let version = found.resource_version.as_deref();
+                    self.claim_gate.stored(group, &key, found.uid.as_deref().unwrap_or_default(), version);
+                }
+                (Intent::Delete(uid), found) => {
+                    let lives = found.is_some_and(|found| {
+                        found.uid.as_deref() == Some(&*uid) && found.deletion_timestamp.is_none()
+                    });
+                    if lives {
+                        self.claim_gate.refused(group, &key)
+                    } else {
+                        self.claim_gate.ended(group, &key, &uid)
+                    }
+                }
+                (Intent::Create, None) => self.claim_gate.refused(group, &key),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the store agrees with the server on the group's claims.
+    pub(super) async fn claims_are_current(&self, job: &Job<'_>) -> Result<bool, RequestError> {
+        if !claim::are_wanted(job.group) {
+            return Ok(true);
+        }
+        let seen = job.observed.slots.claims().map(|claim| (claim.uid().to_owned(), claim.terminating()));
+        let seen: BTreeSet<_> = seen.collect();
+        let of_group = ListParams::default().labels(&format!("{SLOT},{GROUP}={}", job.observed.key.name));
+        let live = in_time(self.claims(job).list_metadata(&of_group)).await?.items.into_iter();
+        let live =
+            live.filter_map(|claim| Some((claim.metadata.uid?, claim.metadata.deletion_timestamp.is_some())));
+        Ok(live.collect::<BTreeSet<_>>() == seen)
+    }
+
+    fn claims(&self, job: &Job<'_>) -> Api<PersistentVolumeClaim> {
+        Api::namespaced(self.client.clone(), &job.observed.key.namespace)
+    }
+}
+
+fn failed(action: &'static str, claim: &ObjectKey) -> impl FnOnce(RequestError) -> ApplyError {
+    let claim = Arc::clone(&claim.name);
+    move |source| ApplyError::Claim { action, claim, source }
+}

@@ -1,0 +1,106 @@
+//! Writes that failed.
+
+use std::sync::Arc;
+
+use mainstay_runtime::failure::RequestError;
+use thiserror::Error;
+
+/// A write that failed. The variant names the operation.
+#[derive(Debug, Error)]
+pub enum ApplyError {
+    /// A pod could not be created.
+    #[error("could not create a pod: {0}")]
+    Create(#[source] RequestError),
+    /// A pod could not be deleted.
+    #[error("could not delete pod {pod}: {source}")]
+    Delete {
+        /// The pod's name.
+        pod: Arc<str>,
+        /// What the server said.
+        source: RequestError,
+    },
+    /// A pod could not be taken out of service, or put into it again.
+    #[error("could not set the readiness gate of pod {pod}: {source}")]
+    Gate {
+        /// The pod's name.
+        pod: Arc<str>,
+        /// What the server said.
+        source: RequestError,
+    },
+    /// The hook of a pod could not be called or given up.
+    #[error("could not tell the pre-delete hook of pod {pod}: {source}")]
+    Hook {
+        /// The pod's name.
+        pod: Arc<str>,
+        /// What the server said.
+        source: RequestError,
+    },
+    /// The group's own finalizer could not be set or removed.
+    #[error("could not set the finalizer of the group: {0}")]
+    Finalizer(#[source] RequestError),
+    /// A volume claim could not be made, changed or deleted.
+    #[error("could not {action} PersistentVolumeClaim {claim}: {source}")]
+    Claim {
+        /// What was to be done.
+        action: &'static str,
+        /// The claim's name.
+        claim: Arc<str>,
+        /// What the server said.
+        source: RequestError,
+    },
+    /// An orphan could not be adopted.
+    #[error("could not adopt pod {pod}: {source}")]
+    Adopt {
+        /// The pod's name.
+        pod: Arc<str>,
+        /// What the server said.
+        source: RequestError,
+    },
+    /// A pod that no longer matches could not be released.
+    #[error("could not release pod {pod}: {source}")]
+    Release {
+        /// The pod's name.
+        pod: Arc<str>,
+        /// What the server said.
+        source: RequestError,
+    },
+    /// A ControllerRevision could not be made, taken over or removed.
+    #[error("could not keep the template as a ControllerRevision: {0}")]
+    Revision(#[source] RequestError),
+    /// The live read before the writes failed.
+    #[error("could not read the group or its pods before writing: {0}")]
+    Read(#[source] RequestError),
+}
+
+impl ApplyError {
+    /// What the server said.
+    pub fn request(&self) -> &RequestError {
+        match self {
+            Self::Create(source) | Self::Read(source) | Self::Revision(source) | Self::Finalizer(source) => {
+                source
+            }
+            Self::Gate { source, .. }
+            | Self::Hook { source, .. }
+            | Self::Claim { source, .. }
+            | Self::Delete { source, .. }
+            | Self::Adopt { source, .. }
+            | Self::Release { source, .. } => source,
+        }
+    }
+
+    /// The operation, as a metric label.
+    pub fn operation(&self) -> &'static str {
+        match self {
+            Self::Create(_) => "create",
+            Self::Delete { .. } => "delete",
+            Self::Gate { .. } => "gate",
+            Self::Hook { .. } => "hook",
+            Self::Claim { .. } => "claim",
+            Self::Finalizer(_) => "finalizer",
+            Self::Adopt { .. } => "adopt",
+            Self::Release { .. } => "release",
+            Self::Revision(_) => "revision",
+            Self::Read(_) => "read",
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Hooks: their owners are told which pods are to go, and are not waited for without end.
+
+use std::sync::Arc;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use jiff::Timestamp;
+use kube::{
+    Api, Resource,
+    api::{Patch, PatchParams},
+};
+use mainstay_crds::ReplicaGroup;
+use mainstay_runtime::failure::RequestError;
+use serde_json::json;
+
+use super::{Applied, ApplyError, FIELD_MANAGER, Job, Writer, in_time};
+use crate::{
+    chores,
+    plan::Plan,
+    pod::{Hook, PRE_DELETE, Pod},
+};
+
+impl Writer {
+    /// Tells the owners of hooks of pods that need not go after all, and gives up those that have taken too long.
+    pub(super) async fn follow_hooks(
+        &self,
+        job: &Job<'_>,
+        plan: &Plan,
+        applied: &mut Applied,
+    ) -> Result<(), ApplyError> {
+        applied.recalled = self.patch_hooks(job, &plan.recall, recalled).await?.len();
+        applied.given_up = self.patch_hooks(job, &plan.give_up, given_up).await?;
+        Ok(())
+    }
+
+    /// Tells the owner of a pod's hook that the pod is to go.
+    pub(super) async fn tell(&self, job: &Job<'_>, pod: &Pod) -> Result<(), RequestError> {
+        let since = Timestamp::now().strftime("%FT%TZ").to_string();
+        self.patch(job, pod, json!({"metadata": {"uid": &*pod.uid, "annotations": {PRE_DELETE: since}}}))
+            .await
+            .map(drop)
+    }
+
+    /// Patches pods that have a hook, and returns the names of those that were there to be patched.
+    async fn patch_hooks(
+        &self,
+        job: &Job<'_>,
+        pods: &[usize],
+        body: fn(&Pod, &Hook) -> serde_json::Value,
+    ) -> Result<Vec<Arc<str>>, ApplyError> {
+        let pods: Vec<_> = pods.iter().map(|&index| Arc::clone(job.observed.pod(index))).collect();
+        let patches = stream::iter(pods).map(|pod| async move {
+            let Some(hook) = &pod.hook else { return Ok(None) };
+            let name = Arc::clone(&pod.key.name);
+            match self.patch(job, &pod, body(&pod, hook)).await {
+                Ok(done) => Ok(done.then_some(name)),
+                Err(source) => Err(ApplyError::Hook { pod: name, source }),
+            }
+        });
+        let patched = patches.buffer_unordered(self.max_in_flight);
+        patched.try_filter_map(|name| async { Ok(name) }).try_collect().await
+    }
+
+    /// Sets or removes the finalizer by which the deletion of the group waits for hooks. It is the only field of the
+    /// group besides its status that is ever written, and applied alone, so that it overwrites nobody's.
+    pub(super) async fn set_finalizer(&self, job: &Job<'_>, wanted: bool) -> Result<(), RequestError> {
+        let groups: Api<ReplicaGroup> = Api::namespaced(self.client.clone(), &job.observed.key.namespace);
+        let finalizers = if wanted { vec![chores::FINALIZER] } else { Vec::new() };
+        // The UID keeps the server from making a group where there is none any more.
+        let patch = json!({
+            "apiVersion": ReplicaGroup::api_version(&()),
+            "kind": ReplicaGroup::kind(&()),
+            "metadata": {"uid": &*job.observed.uid, "finalizers": finalizers},
+        });
+        let params = PatchParams::apply(FIELD_MANAGER).force();
+        match in_time(groups.patch_metadata(&job.observed.key.name, &params, &Patch::Apply(patch))).await {
+            Ok(_) | Err(RequestError::NotFound(_) | RequestError::Conflict(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// The pod stays, and has its hook for the next time.
+fn recalled(pod: &Pod, hook: &Hook) -> serde_json::Value {
+    json!({"metadata": {
+        "uid": &*pod.uid,
+        "annotations": {PRE_DELETE: null},
+        "finalizers": [hook.finalizer],
+    }})
+}
+
+fn given_up(pod: &Pod, hook: &Hook) -> serde_json::Value {
+    json!({"metadata": {"uid": &*pod.uid, "$deleteFromPrimitiveList/finalizers": [hook.finalizer]}})
+}

@@ -1,0 +1,144 @@
+//! What a group and its volume claims need besides the pods themselves.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use kube::ResourceExt;
+use mainstay_crds::{ReplicaGroup, Retention};
+
+use crate::{claim::Claim, plan::Ending, pod::Pod, slots::Slots};
+
+/// The finalizer of a group whose pods have hooks: its deletion waits for them.
+pub const FINALIZER: &str = "mainstay.dev/pre-delete";
+/// The finalizer by which the garbage collector is told to let the pods live on.
+const ORPHAN: &str = "orphan";
+
+/// Small writes that are due.
+#[derive(Debug, Default)]
+pub struct Chores {
+    /// The group's finalizer is to be set, or removed.
+    pub finalizer: Option<bool>,
+    /// Claims that are not as they should be.
+    pub claims: Vec<Mend>,
+}
+
+/// What is to be changed of a claim.
+#[derive(Debug)]
+pub struct Mend {
+    /// The claim.
+    pub claim: Arc<Claim>,
+    /// Whether the group is to own it, so that it is deleted with the group.
+    pub owned: bool,
+    /// The zone that it is used in.
+    pub zone: Option<Arc<str>>,
+}
+
+impl Chores {
+    /// What is due for `group`, given its own pods and in which zone those that hold a slot run.
+    pub(crate) fn of<'a>(
+        group: &ReplicaGroup,
+        uid: &str,
+        mut pods: impl Iterator<Item = &'a Arc<Pod>> + Clone,
+        zone_of: impl Fn(&Pod) -> Option<Arc<str>>,
+        slots: &Slots,
+    ) -> Self {
+        let live = pods.clone().filter(|pod| !pod.phase.is_terminal());
+        let zones = live.filter_map(|pod| Some((pod.slot.as_ref()?, zone_of(pod)?))).collect();
+        let held = pods.any(|pod| pod.hook.as_ref().is_some_and(|hook| hook.held));
+        let has = has_finalizer(group, FINALIZER);
+        let going = group.metadata.deletion_timestamp.is_some();
+        let waits = held && !(going && has_finalizer(group, ORPHAN));
+        let wants = waits || !going && group.spec.lifecycle.pre_delete.is_some();
+        let finalizer = (has != wants && (has || !going)).then_some(wants);
+        // The garbage collector has begun to follow the owners that there are.
+        let claims = if going { Vec::new() } else { mends(group, uid, &zones, slots) };
+        Self { finalizer, claims }
+    }
+
+    /// Nothing is due.
+    pub fn is_empty(&self) -> bool {
+        self.finalizer.is_none() && self.claims.is_empty()
+    }
+}
+
+/// What becomes of the pods of a group that is being deleted.
+pub(crate) fn ending(group: &ReplicaGroup) -> Option<Ending> {
+    group.metadata.deletion_timestamp.as_ref()?;
+    let first = has_finalizer(group, FINALIZER) && !has_finalizer(group, ORPHAN);
+    Some(if first { Ending::PodsFirst } else { Ending::HandsOff })
+}
+
+fn has_finalizer(group: &ReplicaGroup, name: &str) -> bool {
+    group.finalizers().iter().any(|finalizer| finalizer == name)
+}
+
+fn mends(group: &ReplicaGroup, uid: &str, zones: &BTreeMap<&Arc<str>, Arc<str>>, slots: &Slots) -> Vec<Mend> {
+    let owned = group.spec.volume_claims.retention.when_deleted == Retention::Delete;
+    let mend = |claim: &Arc<Claim>| {
+        let zone = zones.get(&claim.slot).filter(|zone| claim.zone.as_ref() != Some(*zone));
+        // One that another object controls is left to it.
+        let is_mine = claim.owner.as_deref() == Some(uid);
+        let is_wrong = if owned { claim.owner.is_none() } else { is_mine };
+        let due = !claim.terminating && (is_wrong || zone.is_some());
+        let owned = if is_wrong { owned } else { is_mine };
+        due.then(|| Mend { claim: Arc::clone(claim), owned, zone: zone.cloned() })
+    };
+    slots.claims().filter_map(mend).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::pod::{LabelPool, PRE_DELETE_FINALIZER};
+
+    fn group(metadata: Value, hook: bool) -> ReplicaGroup {
+        let lifecycle = if hook { json!({"preDelete": {"finalizer": "example.com/x"}}) } else { json!({}) };
+        let mut object = json!({
+            "apiVersion": "mainstay.dev/v1alpha1", "kind": "ReplicaGroup", "metadata": metadata,
+            "spec": {"selector": {}, "template": {}, "lifecycle": lifecycle}
+        });
+        object["metadata"]["name"] = json!("web");
+        serde_json::from_value(object).unwrap()
+    }
+
+    fn hooked() -> Arc<Pod> {
+        let pod = json!({"metadata": {
+            "name": "p", "namespace": "ns", "finalizers": ["example.com/x"],
+            "annotations": {PRE_DELETE_FINALIZER: "example.com/x"},
+        }});
+        Arc::new(Pod::slim(serde_json::from_value(pod).unwrap(), &mut LabelPool::default()))
+    }
+
+    fn finalizer(group: &ReplicaGroup, pods: &[Arc<Pod>]) -> Option<bool> {
+        Chores::of(group, "u", pods.iter(), |_| None, &Slots::default()).finalizer
+    }
+
+    const GOING: &str = "2026-01-01T00:00:00Z";
+
+    #[test]
+    fn the_group_waits_for_hooks_from_before_its_first_pod_to_its_last() {
+        assert_eq!(finalizer(&group(json!({}), false), &[]), None);
+        assert_eq!(finalizer(&group(json!({}), true), &[]), Some(true));
+        let ours = json!({"finalizers": [FINALIZER]});
+        assert_eq!(finalizer(&group(ours.clone(), true), &[]), None);
+        // The hook is taken out of the spec: pods that still have it are waited for.
+        assert_eq!(finalizer(&group(ours.clone(), false), &[hooked()]), None);
+        assert_eq!(finalizer(&group(ours, false), &[]), Some(false));
+    }
+
+    #[test]
+    fn a_group_on_its_way_out_is_held_by_hooks_alone() {
+        let going = |finalizers: Value| json!({"finalizers": finalizers, "deletionTimestamp": GOING});
+        let held = group(going(json!([FINALIZER])), true);
+        assert_eq!((finalizer(&held, &[hooked()]), ending(&held)), (None, Some(Ending::PodsFirst)));
+        assert_eq!(finalizer(&held, &[]), Some(false));
+        let orphaning = group(going(json!([FINALIZER, ORPHAN])), true);
+        assert_eq!(
+            (finalizer(&orphaning, &[hooked()]), ending(&orphaning)),
+            (Some(false), Some(Ending::HandsOff))
+        );
+        // A finalizer cannot be set any more.
+        assert_eq!(finalizer(&group(going(json!([ORPHAN])), true), &[hooked()]), None);
+    }
+}

@@ -1,0 +1,107 @@
+//! Volume claims as the store keeps them.
+//!
+//! The claims of one pod are known by a slot, a few letters that end their names, and which they and the pod carry as a
+//! label. A pod that takes claims over takes their slot.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use kube::ResourceExt;
+use mainstay_crds::{ReplicaGroup, VolumeClaimTemplate};
+use mainstay_runtime::{
+    index::{Indexed, ObjectKey},
+    slim::{self, MetadataOf},
+};
+
+use crate::pod::Controller;
+
+/// The label of pods and claims that names their slot.
+pub const SLOT: &str = "mainstay.dev/slot";
+/// The label of claims that names their group.
+pub const GROUP: &str = "mainstay.dev/group";
+/// The annotation of claims that have been used: the zone of the node that they were last used on, which outlives the
+/// node; empty where it has none.
+pub const ZONE: &str = "mainstay.dev/zone";
+/// The label of nodes that names their zone.
+pub const ZONE_OF_NODE: &str = "topology.kubernetes.io/zone";
+
+/// The name of a group's claim of one template.
+pub fn name(template: &VolumeClaimTemplate, group: &str, slot: &str) -> String {
+    format!("{}-{group}-{slot}", template.metadata.name)
+}
+
+/// Whether `claim` is of that template of a group.
+fn is_of(claim: &Claim, template: &VolumeClaimTemplate, group: &str) -> bool {
+    *claim.key.name == *name(template, group, &claim.slot)
+}
+
+/// Whether one slot's claims are there for each template of `group`.
+pub(crate) fn are_complete(claims: &[Arc<Claim>], group: &ReplicaGroup) -> bool {
+    let (templates, name) = (&group.spec.volume_claim_templates, group.name_any());
+    templates.iter().all(|template| claims.iter().any(|claim| is_of(claim, template, &name)))
+}
+
+/// Whether the pods of `group` have claims.
+pub fn are_wanted(group: &ReplicaGroup) -> bool {
+    !group.spec.volume_claim_templates.is_empty()
+}
+
+/// A claim as the store keeps it.
+#[derive(Debug)]
+pub struct Claim {
+    /// Namespace and name.
+    pub key: ObjectKey,
+    /// `metadata.uid`.
+    pub uid: Box<str>,
+    version: Option<u64>,
+    /// The name of its group.
+    pub group: Arc<str>,
+    /// Its slot.
+    pub slot: Arc<str>,
+    /// The UID of the object that controls it.
+    pub owner: Option<Arc<str>>,
+    /// The zone that it was last used in; `None` before its first use.
+    pub zone: Option<Arc<str>>,
+    /// Whether it has a deletion timestamp.
+    pub terminating: bool,
+}
+
+impl From<MetadataOf<PersistentVolumeClaim>> for Claim {
+    fn from(watched: MetadataOf<PersistentVolumeClaim>) -> Self {
+        let key = ObjectKey::of(&watched);
+        let metadata = watched.metadata;
+        let label = |name| metadata.labels.as_ref().and_then(|labels| labels.get(name));
+        let zone = metadata.annotations.as_ref().and_then(|annotations| annotations.get(ZONE));
+        Self {
+            version: slim::version(&metadata),
+            group: label(GROUP).map(String::as_str).unwrap_or_default().into(),
+            slot: label(SLOT).map(String::as_str).unwrap_or_default().into(),
+            zone: zone.map(|zone| zone.as_str().into()),
+            terminating: metadata.deletion_timestamp.is_some(),
+            owner: Controller::of(metadata.owner_references).map(|controller| controller.uid),
+            uid: metadata.uid.unwrap_or_default().into(),
+            key,
+        }
+    }
+}
+
+impl Indexed for Claim {
+    /// Namespace and name of the group.
+    type Bucket = ObjectKey;
+
+    fn key(&self) -> &ObjectKey {
+        &self.key
+    }
+    fn uid(&self) -> &str {
+        &self.uid
+    }
+    fn version(&self) -> Option<u64> {
+        self.version
+    }
+    fn terminating(&self) -> bool {
+        self.terminating
+    }
+    fn buckets(&self) -> Vec<ObjectKey> {
+        vec![ObjectKey { namespace: Arc::clone(&self.key.namespace), name: Arc::clone(&self.group) }]
+    }
+}

@@ -1,0 +1,40 @@
+//! What a group's spec asks for, in the planner's words.
+
+use std::time::Duration;
+
+use mainstay_crds::{ClaimReuse, NodePreference, PodReplacement, ReplicaGroup, Retention};
+
+use crate::{
+    chores,
+    plan::{self, Policy},
+    slots::Slots,
+};
+
+/// What is wanted of a group, apart from its revisions and its volume claims.
+pub(super) fn of(group: &ReplicaGroup) -> Policy {
+    let spec = &group.spec;
+    Policy {
+        replicas: usize::try_from(spec.replicas).unwrap_or_default(),
+        min_ready: Duration::from_secs(u64::try_from(spec.min_ready_seconds).unwrap_or_default()),
+        replacement: match spec.pod_replacement {
+            PodReplacement::WhenTerminating => plan::Replacement::WhenTerminating,
+            PodReplacement::WhenTerminated => plan::Replacement::WhenTerminated,
+        },
+        prefer: match spec.scale_down.prefer {
+            NodePreference::CrowdedNode => plan::NodePreference::CrowdedNode,
+            NodePreference::EmptiestNode => plan::NodePreference::EmptiestNode,
+        },
+        condemned: spec.scale_down.pods_to_delete.iter().cloned().collect(),
+        ending: chores::ending(group),
+        hook_timeout: group.spec.lifecycle.pre_delete.as_ref().map_or(Duration::ZERO, |hook| {
+            Duration::from_secs(u64::try_from(hook.timeout_seconds).unwrap_or_default())
+        }),
+        ..Policy::default()
+    }
+}
+
+/// The group's slots, and what becomes of free ones.
+pub(super) fn volumes(group: &ReplicaGroup, slots: &Slots) -> plan::Volumes {
+    let claims = &group.spec.volume_claims;
+    slots.volumes(claims.reuse == ClaimReuse::Always, claims.retention.when_scaled == Retention::Delete)
+}

@@ -1,0 +1,121 @@
+//! Hooks that are waited for before a pod is deleted.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+
+use super::{Claim, Hook, Plan, Pod, Policy, elapsed, sooner};
+
+/// Fills in which hooks are waited for, which have taken too long, and which pods need not go after all.
+pub(super) fn follow(plan: &mut Plan, policy: &Policy, pods: &[Pod<'_>], exchanges: bool, now: Timestamp) {
+    if pods.iter().all(|pod| pod.hook.is_none()) {
+        return;
+    }
+    let victims: BTreeSet<_> = plan.delete.iter().map(|victim| victim.pod).collect();
+    let excess = if exchanges { in_excess(policy, pods) } else { BTreeSet::new() };
+    for (index, pod) in pods.iter().enumerate() {
+        let (Some(Hook { held, since: Some(since) }), Claim::Mine | Claim::MineUnmatched) =
+            (pod.hook, pod.claim)
+        else {
+            continue;
+        };
+        // Which pods of a revision may go just now changes with every pod that becomes ready or unready. Their hooks'
+        // owners are not told to and fro: what is asked stands for as long as some pods of the revision have to go.
+        let may_go = pod.terminating || victims.contains(&index);
+        if !may_go && !excess.contains(pod.revision) && pod.claim == Claim::Mine && !pod.phase.is_terminal() {
+            plan.recall.push(index);
+        } else if held {
+            let until = since.saturating_add(policy.hook_timeout).unwrap_or(Timestamp::MAX);
+            if until <= now {
+                // To give a hook up is to take the pod out of service.
+                plan.give_up.extend(may_go.then_some(index));
+                continue;
+            }
+            let (count, first) = plan.hooks.unwrap_or((0, until));
+            plan.hooks = Some((count + 1, first.min(until)));
+            plan.recheck_in = sooner(plan.recheck_in, Some(elapsed(now, until)));
+        }
+    }
+}
+
+/// The revisions of which there are more active pods than are wanted.
+fn in_excess<'a>(policy: &Policy, pods: &[Pod<'a>]) -> BTreeSet<&'a str> {
+    let mut active = BTreeMap::new();
+    for pod in pods.iter().filter(|pod| pod.lives() && !pod.terminating) {
+        *active.entry(pod.revision).or_insert(0) += 1;
+    }
+    let wanted = |revision: &str| {
+        policy.shares.iter().find(|share| &*share.revision == revision).map_or(0, |share| share.replicas)
+    };
+    active
+        .into_iter()
+        .filter(|(revision, count)| *count > wanted(revision))
+        .map(|(revision, _)| revision)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{
+        super::tests::{NOW, ago, pod, replicas},
+        *,
+    };
+    use crate::plan::{Ending, Phase, Share, plan};
+
+    const TIMEOUT: Duration = Duration::from_secs(60);
+
+    fn policy(wanted: usize) -> Policy {
+        Policy { hook_timeout: TIMEOUT, ..replicas(wanted) }
+    }
+
+    fn hooked(name: &str, held: bool, since: Option<i64>) -> Pod<'_> {
+        Pod { hook: Some(Hook { held, since: since.map(ago) }), ..pod(name) }
+    }
+
+    #[test]
+    fn who_was_told_to_go_stays_the_victim_and_is_waited_for() {
+        let pods = [pod("a"), hooked("b", true, Some(10)), hooked("c", true, None)];
+        let plan = plan(&policy(2), &pods, NOW);
+        assert_eq!(plan.delete.iter().map(|victim| victim.pod).collect::<Vec<_>>(), [1]);
+        assert_eq!((plan.hooks, plan.recheck_in), (Some((1, ago(-50))), Some(Duration::from_secs(50))));
+        assert!(plan.recall.is_empty() && plan.give_up.is_empty());
+    }
+
+    #[test]
+    fn a_hook_that_takes_too_long_is_given_up() {
+        let pods = [pod("a"), hooked("b", true, Some(60))];
+        assert_eq!(plan(&policy(1), &pods, NOW).give_up, [1]);
+        // One that somebody else has deleted, and whose containers have ended.
+        let ended = Pod { terminating: true, phase: Phase::Failed, ..pods[1] };
+        assert_eq!(plan(&policy(1), &[pod("a"), ended], NOW).give_up, [1]);
+    }
+
+    #[test]
+    fn who_need_not_go_is_told_so_whether_the_hook_is_done_or_not() {
+        let pods = [hooked("a", true, Some(90)), hooked("b", false, Some(10)), hooked("c", true, None)];
+        let plan = plan(&policy(3), &pods, NOW);
+        assert_eq!((plan.recall, plan.give_up.len(), plan.hooks), (vec![0, 1], 0, None));
+    }
+
+    #[test]
+    fn while_pods_are_exchanged_the_old_ones_are_not_told_to_and_fro() {
+        let share = |revision: &str, replicas| Share { revision: revision.into(), replicas };
+        let policy = Policy { shares: vec![share("new", 2)], ..policy(2) };
+        // Neither may go now: the other one and the new one are not ready.
+        let old = Pod { revision: "old", ..hooked("a", true, Some(10)) };
+        let pods = [old, Pod { revision: "new", ready_since: None, ..pod("b") }];
+        let plan = plan(&policy, &pods, NOW);
+        assert_eq!((plan.delete.len(), plan.recall.len()), (0, 0));
+        let back = Policy { shares: vec![share("old", 2)], ..policy };
+        assert_eq!(super::super::plan(&back, &pods, NOW).recall, [0]);
+    }
+
+    #[test]
+    fn a_group_on_its_way_out_lets_its_pods_go_first() {
+        let policy = Policy { ending: Some(Ending::PodsFirst), ..policy(2) };
+        let plan = plan(&policy, &[hooked("a", true, Some(10)), pod("b")], NOW);
+        assert_eq!((plan.delete.len(), plan.creations(), plan.hooks.is_some()), (2, 0, true));
+    }
+}

@@ -1,0 +1,144 @@
+//! The volume claims of a `ReplicaGroup`'s pods.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::PersistentVolumeClaimSpec;
+use kube::core::Rule;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use crate::{pod_template::upstream, schema};
+
+/// A PersistentVolumeClaim that each pod of the group has of its own.
+///
+/// In Rust it is kept as the user wrote it, for the reasons given at [`PodTemplate`](crate::PodTemplate).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct VolumeClaimTemplate {
+    /// The name of the volume, and what a claim is labelled with.
+    pub metadata: VolumeClaimMeta,
+    /// The `PersistentVolumeClaimSpec` of a new claim, word for word.
+    pub spec: Map<String, Value>,
+}
+
+/// The part of a claim's metadata that a template may give.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct VolumeClaimMeta {
+    /// The name of the pod's volume; names of claims begin with it.
+    pub name: String,
+    /// Labels of a new claim.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Annotations of a new claim.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+impl JsonSchema for VolumeClaimTemplate {
+    fn schema_name() -> Cow<'static, str> {
+        "VolumeClaimTemplate".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let mut spec = upstream::<PersistentVolumeClaimSpec>("PersistentVolumeClaimSpec");
+        spec["description"] =
+            "The claim's specification, as `kubectl explain persistentvolumeclaim.spec` describes it.".into();
+        json_schema!({
+            "type": "object",
+            "required": ["metadata", "spec"],
+            "properties": { "metadata": claim_meta(), "spec": spec },
+        })
+    }
+}
+
+fn claim_meta() -> Value {
+    json!({
+        "description": "The name of the volume, and labels and annotations of a new claim.",
+        "type": "object",
+        "required": ["name"],
+        "properties": {
+            "name": {
+                "description": "The name of the pod's volume, which its containers mount; a volume of that name in \
+                                the template of the pod gives way. Names of claims begin with it.",
+                "type": "string",
+                "minLength": 1,
+                "maxLength": 63,
+                "pattern": "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
+            },
+            "labels": schema::labels(),
+            "annotations": { "type": "object", "additionalProperties": { "type": "string" } },
+        },
+    })
+}
+
+/// What becomes of claims that no pod uses any more.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct VolumeClaims {
+    /// Whether a new pod takes over claims that a pod of the group has left behind. `Always` (the default): where
+    /// there are some, those of the zone that has fewest pods first; it waits for the claims of pods that terminate
+    /// rather than having more of them made than `replicas` and `update.maxSurge` call for. `Never`: it gets new ones.
+    pub reuse: ClaimReuse,
+
+    /// Whether claims that no pod needs are kept.
+    pub retention: ClaimRetention,
+}
+
+/// Whether a new pod takes over the claims of one that is gone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ClaimReuse {
+    /// It takes over what is free.
+    #[default]
+    Always,
+    /// It gets claims of its own.
+    Never,
+}
+
+/// Whether claims that no pod needs are kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ClaimRetention {
+    /// When the group has become smaller, and with `reuse: Never` whenever a pod is gone. `Retain` (the default): for
+    /// the pods to come, or for a person. `Delete`: claims beyond what `replicas` needs go once their pods are gone.
+    pub when_scaled: Retention,
+
+    /// When the group is deleted. `Retain` (the default): a later group of the same name takes them over. `Delete`:
+    /// they go with the group.
+    pub when_deleted: Retention,
+}
+
+/// Whether something is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Retention {
+    /// It is kept.
+    #[default]
+    Retain,
+    /// It is deleted.
+    Delete,
+}
+
+/// Each template needs a name of its own; and pods that have a claim of one name would never get another.
+pub(crate) fn template_rules() -> [Rule; 2] {
+    [
+        Rule::new(
+            "!has(self.volumeClaimTemplates) || self.volumeClaimTemplates.all(claim, \
+             self.volumeClaimTemplates.exists_one(other, other.metadata.name == claim.metadata.name))",
+        )
+        .message("spec.volumeClaimTemplates has two templates of one name: give each a name of its own")
+        .field_path(".volumeClaimTemplates"),
+        Rule::new(
+            "has(self.volumeClaimTemplates) == has(oldSelf.volumeClaimTemplates) && \
+             (!has(self.volumeClaimTemplates) || \
+              size(self.volumeClaimTemplates) == size(oldSelf.volumeClaimTemplates) && \
+              self.volumeClaimTemplates.all(claim, \
+              oldSelf.volumeClaimTemplates.exists(old, old.metadata.name == claim.metadata.name)))",
+        )
+        .message(
+            "spec.volumeClaimTemplates must keep its names: pods that run would not get another volume, so create a \
+             new ReplicaGroup instead",
+        )
+        .field_path(".volumeClaimTemplates"),
+    ]
+}
