@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use mainstay_replication::claim::SLOT;
 use serde_json::Value;
 
 use crate::{
@@ -89,13 +90,15 @@ fn verdicts(scenario: &Scenario, clean: &Run, undisturbed: &Run, run: &Run) -> V
     broken
 }
 
-/// What a user sees in the end: every pod without its name, and every group with its status.
+/// What a user sees in the end: every pod without its name, every group with its status, and how many claims.
 fn outcome(server: &Server) -> Vec<String> {
     let owners: BTreeMap<_, _> = server.all(Kind::Group).map(|group| (uid(group), name(group))).collect();
     let pods = server.all(Kind::Pod).map(|pod| {
         let owner = controller(pod).map(|uid| owners.get(uid).copied().unwrap_or("another"));
-        let (labels, phase) = (&pod["metadata"]["labels"], &pod["status"]["phase"]);
-        format!("pod of {owner:?} {labels} {phase} terminating={}", is_terminating(pod))
+        let (mut labels, phase) = (pod["metadata"]["labels"].clone(), &pod["status"]["phase"]);
+        // Names of slots are drawn by lot.
+        let slot = labels.as_object_mut().and_then(|labels| labels.remove(SLOT)).is_some();
+        format!("pod of {owner:?} {labels} {phase} slot={slot} terminating={}", is_terminating(pod))
     });
     let groups = server.all(Kind::Group).map(|group| {
         let status = group["status"].as_object().into_iter().flatten();
@@ -105,6 +108,7 @@ fn outcome(server: &Server) -> Vec<String> {
         format!("group {} {counters:?} {heads:?}", name(group))
     });
     let mut outcome: Vec<_> = pods.chain(groups).collect();
+    outcome.push(format!("{} claims", server.all(Kind::Claim).count()));
     outcome.sort();
     outcome
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use http::Method;
 use mainstay_crds::ReplicaGroup;
 use mainstay_replication::{
+    claim::SLOT,
     plan::Strategy,
     revision::{LABEL, hash},
     rollout::Settings,
@@ -13,7 +14,7 @@ use serde_json::Value;
 
 use crate::{
     process::MAX_IN_FLIGHT,
-    server::{Effect, Kind, Server, controller, is_terminating, name, selects},
+    server::{Effect, Kind, Server, controller, finalizers, is_terminating, name, selects},
     wire::Request,
 };
 
@@ -120,6 +121,7 @@ impl Ledger {
                 self.check_delete(seen, live.as_ref(), pod, server);
             }
             Effect::Patched { before, after } => self.check_patch(seen, before, after),
+            Effect::Claimed(_) => self.check_claims(seen, live.as_ref(), server),
             Effect::Status(after) => self.check_status(seen, live.as_ref(), &after["status"]),
         }
     }
@@ -142,6 +144,10 @@ impl Ledger {
     ) {
         let own = controller(pod) == seen.metadata.uid.as_deref();
         self.require(own, || format!("{} was made for another owner", name(pod)));
+        let slot = &pod["metadata"]["labels"][SLOT];
+        let sharing = server.all(Kind::Pod).filter(|other| other["metadata"]["labels"][SLOT] == *slot);
+        let sharing = if slot.is_null() { 1 } else { sharing.count() };
+        self.require(sharing == 1, || format!("claims: {sharing} pods have those of slot {slot}"));
         let active = server.active(seen).count();
         // An old plan has been found out by the number of its late writes.
         let known = seen.spec.replicas.max(planned.spec.replicas);
@@ -150,6 +156,14 @@ impl Ledger {
         let (surge, _) = slack(seen, server);
         let most = wanted + surge;
         self.require(active <= most, || format!("double: {active} active pods, at most {most}"));
+    }
+
+    /// There are no more claims than pods wanted: each replacement takes over those of the pod that it replaces.
+    fn check_claims(&mut self, seen: &ReplicaGroup, live: Option<&ReplicaGroup>, server: &Server) {
+        let wanted = live.map_or(0, |live| live.spec.replicas).max(seen.spec.replicas);
+        let most = usize::try_from(wanted).unwrap_or_default() + slack(seen, server).0;
+        let claims = server.all(Kind::Claim).count();
+        self.require(claims <= most, || format!("claims: {claims} of them, at most {most}"));
     }
 
     fn check_delete(
@@ -161,9 +175,13 @@ impl Ledger {
     ) {
         let own = controller(pod) == seen.metadata.uid.as_deref();
         self.require(own, || format!("foreign: {} was deleted, which is another's", name(pod)));
+        let waits = finalizers(pod);
+        self.require(waits.is_empty(), || format!("{} was deleted before its hook was done", name(pod)));
         let group = seen.metadata.name.as_deref().unwrap_or_default();
         let confirmed = self.read.get(group).copied();
         self.require(confirmed.is_some(), || format!("{} was deleted without a live read", name(pod)));
+        // A group on its way out wants none.
+        let live = live.filter(|live| live.metadata.deletion_timestamp.is_none());
         let wanted = live.map_or(0, |live| live.spec.replicas).min(confirmed.unwrap_or_default());
         let wanted = usize::try_from(wanted).unwrap_or_default();
         let active = server.active(seen).count();

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::{
     Client, ResourceExt,
     runtime::{
@@ -17,6 +18,7 @@ use mainstay_crds::ReplicaGroup;
 use mainstay_replication::{
     announce::Announcer,
     apply::Writer,
+    claim::Claim,
     metrics::Metrics,
     observe::Stores,
     pod::{LabelPool, Pod, WatchedPod},
@@ -29,6 +31,7 @@ use mainstay_runtime::{
     index::ObjectKey,
     metrics::LoopMetrics,
     reconcile::PassError,
+    slim::MetadataOf,
 };
 use prometheus::Registry;
 use serde::Deserialize;
@@ -157,6 +160,11 @@ impl Process {
                 let event = if change.gone { Event::Delete(revision) } else { Event::Apply(revision) };
                 self.replication.stores.revisions.apply(event, |_| {});
             }
+            Kind::Claim => {
+                let claim = decode_claim(&change.object);
+                let event = if change.gone { Event::Delete(claim) } else { Event::Apply(claim) };
+                self.replication.stores.claims.apply(event, |_| {});
+            }
         }
         // Which groups a change concerns is the wiring's matter. To wake too many hides no lost wake-up: a pass
         // that is only waiting for an event which never comes is still found.
@@ -204,6 +212,12 @@ impl Process {
                 let all = server.all(kind).map(decode_revision);
                 all.for_each(|revision| revisions.apply(Event::InitApply(revision), |_| {}));
             }
+            Kind::Claim => {
+                let claims = &self.replication.stores.claims;
+                claims.apply(Event::Init, |_| {});
+                let all = server.all(kind).map(decode_claim);
+                all.for_each(|claim| claims.apply(Event::InitApply(claim), |_| {}));
+            }
             Kind::Group => {
                 self.writer.apply_watcher_event(&Event::Init);
                 for group in server.all(kind) {
@@ -218,6 +232,7 @@ impl Process {
         match kind {
             Kind::Pod => self.replication.stores.pods.apply(Event::InitDone, |_| {}),
             Kind::Revision => self.replication.stores.revisions.apply(Event::InitDone, |_| {}),
+            Kind::Claim => self.replication.stores.claims.apply(Event::InitDone, |_| {}),
             Kind::Group => {
                 let by_name = |store: &Store<ReplicaGroup>| -> BTreeMap<String, Arc<ReplicaGroup>> {
                     store.state().into_iter().map(|group| (group.name_any(), group)).collect()
@@ -301,6 +316,12 @@ fn decode_pod(object: &Value) -> Pod {
 
 fn decode_revision(object: &Value) -> Revision {
     WatchedRevision::deserialize(object).expect("the controller makes valid revisions").into()
+}
+
+fn decode_claim(object: &Value) -> Claim {
+    MetadataOf::<PersistentVolumeClaim>::deserialize(object)
+        .expect("the controller makes valid claims")
+        .into()
 }
 
 fn decode(object: &Value) -> ReplicaGroup {

@@ -175,13 +175,13 @@ impl Run {
                 self.process.take_any(&self.server);
             }
             View::Relists => {
-                if behind != [0; 3] {
+                if behind.iter().any(|behind| *behind > 0) {
                     self.begin_lists();
                     self.finish_lists();
                 }
             }
             View::SlowLists => match self.turns % 4 {
-                0 if behind != [0; 3] => self.begin_lists(),
+                0 if behind.iter().any(|behind| *behind > 0) => self.begin_lists(),
                 3 if self.listing => self.finish_lists(),
                 _ => {}
             },

@@ -9,10 +9,13 @@ use std::collections::BTreeMap;
 use http::Method;
 use kube::core::{Selector, SelectorExt};
 use mainstay_crds::ReplicaGroup;
+use mainstay_replication::pod::PRE_DELETE;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::wire::{Reply, Request};
+
+mod patch;
 
 /// The kinds that it stores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,11 +26,13 @@ pub enum Kind {
     Group,
     /// `apps/v1` ControllerRevision.
     Revision,
+    /// `v1` PersistentVolumeClaim.
+    Claim,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Pod, Self::Group, Self::Revision];
+    pub const ALL: [Self; 4] = [Self::Pod, Self::Group, Self::Revision, Self::Claim];
 }
 
 /// What watchers of a kind are told, in this order.
@@ -59,6 +64,8 @@ pub enum Effect {
     },
     /// A group's status was written; the group after.
     Status(Value),
+    /// A volume claim was made.
+    Claimed(Value),
 }
 
 /// The state of the cluster.
@@ -116,7 +123,7 @@ impl Server {
         match kind {
             Kind::Group => object["metadata"]["generation"] = 1.into(),
             Kind::Pod => object["status"] = json!({"phase": "Pending"}),
-            Kind::Revision => {}
+            Kind::Revision | Kind::Claim => {}
         }
         let taken = self.objects.contains_key(&(kind, name));
         assert!(!taken, "the caller looks for the name first");
@@ -137,13 +144,15 @@ impl Server {
         }
     }
 
-    /// Deletes an object as the server does: a pod that runs is given time to end.
+    /// Deletes an object as the server does: a pod that runs is given time to end, and finalizers are waited for.
     pub fn delete(&mut self, kind: Kind, name: &str) {
         let Some(object) = self.get(kind, name) else { return };
-        if kind == Kind::Pod && object["status"]["phase"] == "Running" {
-            self.edit(kind, name, |pod| {
-                if !is_terminating(pod) {
-                    pod["metadata"]["deletionTimestamp"] = "2026-01-01T01:00:00Z".into();
+        if kind == Kind::Pod && object["status"]["phase"] == "Running" || !finalizers(object).is_empty() {
+            self.edit(kind, name, |object| {
+                if !is_terminating(object) {
+                    object["metadata"]["deletionTimestamp"] = "2026-01-01T01:00:00Z".into();
+                    let generation = object["metadata"]["generation"].as_i64().unwrap_or_default();
+                    object["metadata"]["generation"] = (generation + 1).into();
                 }
             });
         } else if let Some(object) = self.objects.remove(&(kind, name.to_owned())) {
@@ -151,10 +160,16 @@ impl Server {
         }
     }
 
-    /// Every pod gets as far as it can: it runs and is ready, or it ends. Returns whether anything changed.
+    /// Every pod gets as far as it can: it runs and is ready, or it ends; and whoever its hook belongs to does what it
+    /// was told. Returns whether anything changed.
     pub fn kubelet(&mut self) -> bool {
         let before = self.version;
         for pod in self.names(Kind::Pod) {
+            self.edit(Kind::Pod, &pod, |pod| {
+                if is_terminating(pod) || !pod["metadata"]["annotations"][PRE_DELETE].is_null() {
+                    pod["metadata"]["finalizers"] = json!([]);
+                }
+            });
             if self.get(Kind::Pod, &pod).is_some_and(is_terminating) {
                 let gone = self.objects.remove(&(Kind::Pod, pod)).expect("it was there");
                 self.note(Kind::Pod, gone, true);
@@ -188,12 +203,25 @@ impl Server {
         match (&request.method, request.kind, name, request.status) {
             (&Method::GET, kind, Some(name), false) => (self.read(kind, name), Effect::None),
             (&Method::POST, Kind::Revision, None, false) => {
-                (self.create_revision(&request.body), Effect::None)
+                (self.create_new(Kind::Revision, &request.body), Effect::None)
             }
-            (&Method::GET, Kind::Pod, None, false) => (self.list(request), Effect::None),
+            (&Method::POST, Kind::Claim, None, false) => {
+                let reply = self.create_new(Kind::Claim, &request.body);
+                let made = reply.code == 201;
+                (reply, if made { Effect::Claimed(request.body.clone()) } else { Effect::None })
+            }
+            (&Method::GET, kind @ (Kind::Pod | Kind::Claim), None, false) => {
+                (self.list(kind, request), Effect::None)
+            }
+            (&Method::DELETE, Kind::Claim, Some(name), false) => {
+                (self.delete_claim(name, &request.body), Effect::None)
+            }
             (&Method::POST, Kind::Pod, None, false) => self.create_pod(request),
             (&Method::DELETE, Kind::Pod, Some(name), false) => self.delete_pod(name, &request.body),
-            (&Method::PATCH, Kind::Pod, Some(name), false) => self.patch_owners(name, &request.body),
+            (&Method::PATCH, Kind::Pod, Some(name), false) => self.patch_pod(name, &request.body),
+            (&Method::PATCH, Kind::Group, Some(name), false) => {
+                (self.apply_finalizers(name, &request.body), Effect::None)
+            }
             (&Method::PATCH, Kind::Group, Some(name), true) => self.apply_status(name, &request.body),
             _ => panic!("the model server does not serve {request:?}"),
         }
@@ -205,20 +233,22 @@ impl Server {
         self.get(kind, name).map_or_else(|| not_found(name), |object| Reply::ok(200, shown(object)))
     }
 
-    fn create_revision(&mut self, revision: &Value) -> Reply {
-        let name = name(revision);
-        if self.get(Kind::Revision, name).is_some() {
+    fn create_new(&mut self, kind: Kind, object: &Value) -> Reply {
+        let name = name(object);
+        if self.get(kind, name).is_some() {
             return Reply::failure(409, "AlreadyExists", &format!("\"{name}\" already exists"));
         }
-        self.create(Kind::Revision, revision.clone());
-        Reply::ok(201, self.get(Kind::Revision, name).expect("it was just made").clone())
+        self.create(kind, object.clone());
+        Reply::ok(201, self.get(kind, name).expect("it was just made").clone())
     }
 
-    fn list(&self, request: &Request) -> Reply {
-        // The groups of the scenarios select by one label, as `key=value`.
+    fn list(&self, kind: Kind, request: &Request) -> Reply {
+        // The groups of the scenarios select by one label, as `key=value`; that their claims have a slot as well goes
+        // without saying.
         let selector = request.query.get("labelSelector").expect("the controller lists by its selector");
+        let selector = selector.rsplit(',').next().unwrap_or_default();
         let (key, value) = selector.split_once('=').expect("a selector of one label");
-        let matching = self.all(Kind::Pod).filter(|pod| pod["metadata"]["labels"][key] == value);
+        let matching = self.all(kind).filter(|pod| pod["metadata"]["labels"][key] == value);
         list_of(matching, self.version)
     }
 
@@ -253,57 +283,6 @@ impl Server {
         }
         self.delete(Kind::Pod, name);
         (Reply::ok(200, pod.clone()), Effect::Deleted(pod))
-    }
-
-    /// A strategic merge of labels, and of `metadata.ownerReferences`, whose merge key is the UID.
-    fn patch_owners(&mut self, name: &str, patch: &Value) -> (Reply, Effect) {
-        let Some(before) = self.get(Kind::Pod, name).cloned() else { return (not_found(name), Effect::None) };
-        let fields = patch["metadata"].as_object().expect("a patch of metadata");
-        assert!(
-            patch.as_object().is_some_and(|patch| patch.len() == 1)
-                && fields.keys().all(|field| ["labels", "ownerReferences", "uid"].contains(&&**field)),
-            "the model server merges owners and labels alone: {patch}"
-        );
-        if fields["uid"] != before["metadata"]["uid"] {
-            return (Reply::failure(409, "Conflict", "the UID is another"), Effect::None);
-        }
-        let mut owners = before["metadata"]["ownerReferences"].as_array().cloned().unwrap_or_default();
-        for owner in fields["ownerReferences"].as_array().expect("a list of owners") {
-            owners.retain(|standing| standing["uid"] != owner["uid"]);
-            if owner["$patch"] != "delete" {
-                owners.push(owner.clone());
-            }
-        }
-        if self.second_controller {
-            owners.drain(..owners.len().saturating_sub(1));
-        }
-        if owners.iter().filter(|owner| owner["controller"] == true).count() > 1 {
-            let text = "metadata.ownerReferences: Only one reference can have Controller set to true";
-            return (Reply::failure(422, "Invalid", text), Effect::None);
-        }
-        self.edit(Kind::Pod, name, |pod| {
-            pod["metadata"]["ownerReferences"] = owners.into();
-            for (label, value) in fields.get("labels").and_then(Value::as_object).into_iter().flatten() {
-                pod["metadata"]["labels"][label] = value.clone();
-            }
-        });
-        let after = self.get(Kind::Pod, name).expect("it was just changed").clone();
-        (Reply::ok(200, metadata_of(&after)), Effect::Patched { before, after })
-    }
-
-    /// Server-side apply of the status by its only manager: what it no longer names is gone.
-    fn apply_status(&mut self, name: &str, patch: &Value) -> (Reply, Effect) {
-        let Some(group) = self.get(Kind::Group, name) else { return (not_found(name), Effect::None) };
-        if patch["metadata"]["uid"] != group["metadata"]["uid"] {
-            return (Reply::failure(409, "Conflict", "the UID is another"), Effect::None);
-        }
-        let version = &patch["metadata"]["resourceVersion"];
-        if !version.is_null() && *version != group["metadata"]["resourceVersion"] {
-            return (Reply::failure(409, "Conflict", "the object has been modified"), Effect::None);
-        }
-        self.edit(Kind::Group, name, |group| group["status"] = patch["status"].clone());
-        let after = self.get(Kind::Group, name).expect("it was just changed").clone();
-        (Reply::ok(200, after.clone()), Effect::Status(after))
     }
 
     fn names(&self, kind: Kind) -> Vec<String> {
@@ -343,6 +322,12 @@ pub fn uid(object: &Value) -> &str {
 pub fn controller(object: &Value) -> Option<&str> {
     let owners = object["metadata"]["ownerReferences"].as_array()?;
     owners.iter().find(|owner| owner["controller"] == true)?["uid"].as_str()
+}
+
+/// `metadata.finalizers`.
+pub fn finalizers(object: &Value) -> Vec<String> {
+    let all = object["metadata"]["finalizers"].as_array().into_iter().flatten();
+    all.filter_map(|finalizer| finalizer.as_str().map(str::to_owned)).collect()
 }
 
 /// Whether its deletion has begun.

@@ -106,8 +106,11 @@ fn decode(method: &Method, path: &str, query: &str, body: &[u8]) -> Request {
     let pods = path.strip_prefix("/api/v1/namespaces/ns/pods").map(|rest| (Kind::Pod, rest));
     let groups = || path.strip_prefix("/apis/mainstay.dev/v1alpha1/namespaces/ns/replicagroups");
     let revisions = || path.strip_prefix("/apis/apps/v1/namespaces/ns/controllerrevisions");
-    let found =
-        pods.or_else(|| Some((Kind::Group, groups()?))).or_else(|| Some((Kind::Revision, revisions()?)));
+    let claims = || path.strip_prefix("/api/v1/namespaces/ns/persistentvolumeclaims");
+    let found = pods
+        .or_else(|| Some((Kind::Group, groups()?)))
+        .or_else(|| Some((Kind::Revision, revisions()?)))
+        .or_else(|| Some((Kind::Claim, claims()?)));
     let Some((kind, rest)) = found else { panic!("the model server does not serve {method} {path}") };
     let rest = rest.trim_start_matches('/');
     let (name, status) = rest.strip_suffix("/status").map_or((rest, false), |name| (name, true));
@@ -121,6 +124,10 @@ fn decode(method: &Method, path: &str, query: &str, body: &[u8]) -> Request {
         None => (name, method.clone()),
     };
     let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-    let query = pairs.map(|(key, value)| (key.to_owned(), value.replace("%3D", "="))).collect();
+    let query = pairs
+        .map(|(key, value)| {
+            (key.to_owned(), value.replace("%3D", "=").replace("%2C", ",").replace("%2F", "/"))
+        })
+        .collect();
     Request { method, kind, name: (!name.is_empty()).then(|| name.to_owned()), status, query, body }
 }

@@ -184,3 +184,38 @@ async fn readiness_changes_while_pods_are_deleted() {
     ];
     holds(Scenario { name: "unready in the middle", steps, from: 1, exact: true }).await;
 }
+
+/// A group whose pods have volume claims and a hook.
+fn with_all(server: &mut Server, replicas: i32) {
+    group(server, "a", "a", replicas, "i");
+    server.edit(Kind::Group, "a", |group| {
+        group["spec"]["volumeClaimTemplates"] = json!([{"metadata": {"name": "data"}, "spec": {}}]);
+        group["spec"]["volumeClaims"] = json!({"retention": {"whenScaled": "Delete"}});
+        group["spec"]["lifecycle"] = json!({"preDelete": {"finalizer": "example.com/x"}});
+    });
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_with_claims_and_hooks_come_and_go() {
+    let steps: Vec<(_, Act)> = vec![
+        (Settled, |s| with_all(s, 2)),
+        (Settled, |s| {
+            let pod = first_pod(s, |pod| controller(pod).is_some()).expect("two pods");
+            s.delete(Kind::Pod, &pod);
+        }),
+        (Settled, |s| scale(s, "a", 1)),
+    ];
+    holds(Scenario { name: "claims and hooks", steps, from: 0, exact: true }).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_template_of_pods_with_claims_and_hooks_changes() {
+    let steps: Vec<(_, Act)> = vec![(Settled, |s| with_all(s, 2)), (Settled, |s| image(s, "j"))];
+    holds(Scenario { name: "claims, hooks and a template", steps, from: 1, exact: false }).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_whose_pods_have_hooks_is_deleted() {
+    let steps: Vec<(_, Act)> = vec![(Settled, |s| with_all(s, 2)), (Settled, |s| s.delete(Kind::Group, "a"))];
+    holds(Scenario { name: "hooks and the end", steps, from: 1, exact: false }).await;
+}
