@@ -102,20 +102,21 @@ impl Announcer {
         if let Some(text) = blocked {
             self.say(group, Kind::Warning, "EvictionBlocked", "Evict", text);
         }
-        match &applied.error {
-            Some(error @ ApplyError::Create(request))
-                if !matches!(request, RequestError::NamespaceTerminating(_)) =>
-            {
-                self.say(group, Kind::Warning, "FailedCreate", "Create", &error.to_string());
-            }
-            Some(error @ ApplyError::Delete { .. }) => {
-                self.say(group, Kind::Warning, "FailedDelete", "Delete", &error.to_string());
-            }
-            Some(error @ ApplyError::Claim { .. }) => {
-                self.say(group, Kind::Warning, "FailedClaim", "Create", &error.to_string());
-            }
-            _ => {}
+        if let Some(error) = &applied.error {
+            self.failed(group, error);
         }
+    }
+
+    fn failed(&self, group: &ReplicaGroup, error: &ApplyError) {
+        let (reason, action) = match error {
+            // The group goes with its namespace, in which nothing can be said any more.
+            _ if matches!(error.request(), RequestError::NamespaceTerminating(_)) => return,
+            ApplyError::Create(_) => ("FailedCreate", "Create"),
+            ApplyError::Delete { .. } => ("FailedDelete", "Delete"),
+            ApplyError::Claim { .. } => ("FailedClaim", "Create"),
+            _ => return,
+        };
+        self.say(group, Kind::Warning, reason, action, &error.to_string());
     }
 
     /// What has come about of a change of the template.

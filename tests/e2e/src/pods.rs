@@ -44,6 +44,15 @@ pub fn graceful_web() -> Value {
     spec
 }
 
+/// A web server as [`web`] that writes what it is sent into the volume `data`.
+pub fn storing() -> Value {
+    let mut spec = web();
+    // Where the program puts uploads, without a choice.
+    spec["containers"][0]["volumeMounts"] = json!([{"name": "data", "mountPath": "/uploads"}]);
+    spec["terminationGracePeriodSeconds"] = 1.into();
+    spec
+}
+
 /// A pod whose containers have all ended, and do not start again.
 pub fn has_ended(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());

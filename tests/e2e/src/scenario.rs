@@ -126,6 +126,16 @@ impl Scenario {
         patched.expect("the pod is patched");
     }
 
+    /// Keeps a pod that is deleted from being gone until [`Self::let_go`].
+    pub async fn hold(&self, pod: &str) {
+        self.patch_pod(pod, json!({"metadata": {"finalizers": ["e2e.mainstay.dev/hold"]}})).await;
+    }
+
+    /// Takes all finalizers off a pod.
+    pub async fn let_go(&self, pod: &str) {
+        self.patch_pod(pod, json!({"metadata": {"finalizers": null}})).await;
+    }
+
     /// Writes the status of a pod whose kubelet does not, by a strategic merge.
     pub async fn patch_pod_status(&self, name: &str, status: Value) {
         let patch = Patch::Strategic(json!({"status": status}));
@@ -186,12 +196,14 @@ fn ready_status(ready: bool) -> Value {
 }
 
 impl Scenario {
-    /// Lets pods go that a failed test was still holding. The namespace must be going: nothing is made anew then.
+    /// Lets pods go that the test was still holding, or a hook. The namespace must be going: nothing is made anew then.
     fn strip_finalizers(&self) {
-        let pods = self.kubectl("get pods --output=name").stdout.replace('\n', " ");
-        if !pods.is_empty() {
+        let namespace = format!("--namespace={}", self.namespace);
+        let held = "--output=jsonpath={range .items[?(@.metadata.finalizers)]}{.metadata.name} {end}";
+        let pods = run("kubectl", &["get", "pods", &namespace, held], "").stdout;
+        if !pods.trim().is_empty() {
             self.kubectl(&format!(
-                r#"patch {pods} --type=merge --patch={{"metadata":{{"finalizers":null}}}}"#
+                r#"patch pods {pods} --type=merge --patch={{"metadata":{{"finalizers":null}}}}"#
             ));
         }
     }
@@ -204,8 +216,6 @@ impl Drop for Scenario {
             eprintln!("namespace {} when the test failed:\n{}{}", self.namespace, seen.stdout, seen.stderr);
         }
         kubectl(&format!("delete namespace {} --wait=false", self.namespace));
-        if thread::panicking() {
-            self.strip_finalizers();
-        }
+        self.strip_finalizers();
     }
 }

@@ -1,10 +1,76 @@
 //! What the API server refuses, in words that name the field. No controller is asked.
 
-use mainstay_e2e::{Draft, Scenario, group, pods};
-use serde_json::json;
+use mainstay_e2e::{Draft, Scenario, group, pods, unbound_claim};
+use serde_json::{Value, json};
 
 fn valid() -> Draft {
     group("checked", pods::gated())
+}
+
+/// Cases as in [`wrong`], of volume claims and hooks.
+fn wrong_claims_and_hooks() -> Vec<(&'static str, Draft, [&'static str; 2])> {
+    let claim = || unbound_claim("data");
+    let with_claim = |path: &str, value: Value| {
+        let mut wrong = claim();
+        *wrong.pointer_mut(path).expect("the field is there") = value;
+        valid().claims([wrong])
+    };
+    let hook = |finalizer: &str, seconds: i64| {
+        valid().with("spec.lifecycle.preDelete", json!({"finalizer": finalizer, "timeoutSeconds": seconds}))
+    };
+    vec![
+        (
+            "two claims of one name",
+            valid().claims([claim(), unbound_claim("log"), claim()]),
+            ["spec.volumeClaimTemplates", "two templates of one name"],
+        ),
+        (
+            "more claims than eight",
+            valid().claims((0..9).map(|number| unbound_claim(&format!("data-{number}")))),
+            ["spec.volumeClaimTemplates", "at most 8"],
+        ),
+        (
+            "a claim without a name",
+            with_claim("/metadata", json!({})),
+            ["spec.volumeClaimTemplates[0].metadata.name", "Required"],
+        ),
+        (
+            "a claim whose name no volume can have",
+            with_claim("/metadata/name", json!("Data")),
+            ["spec.volumeClaimTemplates[0].metadata.name", "Invalid value"],
+        ),
+        (
+            "a mistyped field of a claim",
+            with_claim("/spec", json!({"storageClass": "fast"})),
+            ["spec.volumeClaimTemplates[0].spec.storageClass", "unknown field"],
+        ),
+        (
+            "a name that is too long for the label of claims",
+            valid().claims([claim()]).with("metadata.name", "a".repeat(64)),
+            ["metadata.name", "63"],
+        ),
+        (
+            "an unknown way of using claims again",
+            valid().with("spec.volumeClaims.reuse", "Sometimes"),
+            ["spec.volumeClaims.reuse", "\"Never\""],
+        ),
+        (
+            "an unknown fate of claims",
+            valid().retention("Delete", "Recycle"),
+            ["spec.volumeClaims.retention.whenDeleted", "\"Retain\""],
+        ),
+        ("a finalizer of nobody", hook("drain", 1), ["spec.lifecycle.preDelete.finalizer", "Invalid value"]),
+        (
+            "a hook that has no time",
+            hook("example.com/drain", 0),
+            ["spec.lifecycle.preDelete.timeoutSeconds", "greater than or equal to 1"],
+        ),
+        (
+            "a hook without a finalizer",
+            valid().with("spec.lifecycle.preDelete", json!({"timeoutSeconds": 1})),
+            ["spec.lifecycle.preDelete.finalizer", "Required"],
+        ),
+    ]
 }
 
 /// Each case: what is wrong, the group, and what the sentence must contain.
@@ -163,7 +229,7 @@ fn wrong() -> Vec<(&'static str, Draft, [&'static str; 2])> {
 #[tokio::test]
 async fn wrong_groups_are_refused_with_a_sentence_that_names_the_field() {
     let scenario = Scenario::start("refused").await;
-    for (what, draft, expected) in wrong() {
+    for (what, draft, expected) in wrong().into_iter().chain(wrong_claims_and_hooks()) {
         let said = scenario.kubectl_create(draft.object(), &["--dry-run=server"]).refused();
         for part in expected {
             assert!(said.contains(part), "{what}: the refusal does not say {part:?}: {said}");
@@ -179,6 +245,38 @@ async fn the_selector_of_a_group_cannot_be_changed() {
     let said = scenario.kubectl(&format!("patch rg/checked --type=merge --patch={patch}")).refused();
     for part in ["spec.selector", "is immutable"] {
         assert!(said.contains(part), "the refusal does not say {part:?}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn the_names_of_volume_claims_cannot_be_changed_and_all_else_of_them_can() {
+    let scenario = Scenario::start("claimnames").await;
+    let [data, log] = ["data", "log"].map(unbound_claim);
+    let draft = valid().replicas(0);
+    scenario.create(&draft.clone().claims([data.clone(), log.clone()])).await;
+    scenario.create(&draft.with("metadata.name", "plain")).await;
+    let patch = |group: &str, templates: Value, words: &[&str]| {
+        let patch = json!({"spec": {"volumeClaimTemplates": templates}});
+        let patch = format!("patch rg/{group} --type=merge --patch={patch} {}", words.join(" "));
+        scenario.kubectl(&patch)
+    };
+    let other = unbound_claim("other");
+    for (group, templates) in [
+        ("checked", json!([data])),
+        ("checked", json!([data, log, other])),
+        ("checked", json!([data, other])),
+        ("checked", json!([])),
+        ("checked", json!(null)),
+        ("plain", json!([data])),
+    ] {
+        let said = patch(group, templates.clone(), &[]).refused();
+        assert!(said.contains("spec.volumeClaimTemplates"), "{group} to {templates}: {said}");
+        assert!(said.contains("must keep its names"), "{group} to {templates}: {said}");
+    }
+    let mut larger = data.clone();
+    larger["spec"]["resources"]["requests"]["storage"] = json!("2Mi");
+    for templates in [json!([larger, log]), json!([log, data])] {
+        patch("checked", templates, &["--dry-run=server"]).succeeded();
     }
 }
 
