@@ -6,7 +6,7 @@
 //! deadlines are generous, because no test asserts speed.
 //!
 //! The cluster is the local one of `tests/cluster`, or the one that KUBECONFIG names. On the latter, tests that
-//! need fake nodes or Prometheus say that they are skipped.
+//! need fake nodes, Prometheus or volumes say that they are skipped.
 //!
 //! | environment variable | meaning |
 //! |---|---|

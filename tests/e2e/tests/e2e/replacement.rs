@@ -19,10 +19,6 @@ async fn active(group: &Group) -> Vec<String> {
     group.pods().await.iter().filter(|pod| is_active(pod)).map(ResourceExt::name_any).collect()
 }
 
-async fn let_go(scenario: &Scenario, pod: &str) {
-    scenario.patch_pod(pod, json!({"metadata": {"finalizers": null}})).await;
-}
-
 #[tokio::test]
 async fn an_evicted_pod_is_replaced_and_left_as_evidence() {
     let scenario = Scenario::start("evicted").await;
@@ -110,10 +106,10 @@ async fn when_terminating_replaces_a_pod_that_is_still_going() {
         quick.until("has its three beside the old one", |s| s.replicas == 3 && s.terminating_replicas == 1);
     assert_eq!(status.await.fully_labeled_replicas, 3);
     assert_eq!(quick.pods().await.len(), 4);
-    let_go(&scenario, &victim).await;
+    scenario.let_go(&victim).await;
     quick.until("has seen the old one go", |status| status.terminating_replicas == 0).await;
     for pod in quick.pod_names().await {
-        let_go(&scenario, &pod).await;
+        scenario.let_go(&pod).await;
     }
 }
 
@@ -133,7 +129,7 @@ async fn when_terminated_never_has_more_pods_than_replicas() {
         scenario.kubectl(&format!("delete pod {victim} --wait=false")).succeeded();
         let status = strict.reason("WaitingForTermination").await;
         assert_eq!((status.replicas, status.terminating_replicas), (2, 1));
-        let_go(&scenario, &victim).await;
+        scenario.let_go(&victim).await;
         strict.ready().await;
     }
     // Fewer and more again, while old pods still terminate.
@@ -142,12 +138,12 @@ async fn when_terminated_never_has_more_pods_than_replicas() {
     strict.scale(3).await;
     strict.reason("WaitingForTermination").await;
     for pod in strict.pods().await.iter().filter(|pod| !is_active(pod)) {
-        let_go(&scenario, &pod.name_any()).await;
+        scenario.let_go(&pod.name_any()).await;
     }
     strict.ready().await;
     record.catch_up().await;
     assert_eq!(record.most_at_once(), 3);
     for pod in strict.pod_names().await {
-        let_go(&scenario, &pod).await;
+        scenario.let_go(&pod).await;
     }
 }
