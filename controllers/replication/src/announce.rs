@@ -68,25 +68,18 @@ impl Announcer {
                 "carried out a plan"
             );
         }
-        for (count, reason, action, what) in [
-            (*adopted, "PodsAdopted", "Adopt", "adopted"),
-            (*released, "PodsReleased", "Release", "released"),
-            (*created, "PodsCreated", "Create", "created"),
-            (*changed, "PodsChangedInPlace", "Update", "changed the images of"),
-            (*told, "PreDeleteStarted", "Delete", "waiting for the pre-delete hook of"),
-            (*recalled, "PreDeleteRecalled", "Delete", "no longer to be deleted:"),
+        for (count, reason, action, did, what) in [
+            (*adopted, "PodsAdopted", "Adopt", "adopted", "pod"),
+            (*released, "PodsReleased", "Release", "released", "pod"),
+            (*created, "PodsCreated", "Create", "created", "pod"),
+            (*changed, "PodsChangedInPlace", "Update", "changed the images of", "pod"),
+            (*told, "PreDeleteStarted", "Delete", "waiting for the pre-delete hook of", "pod"),
+            (*recalled, "PreDeleteRecalled", "Delete", "no longer to be deleted:", "pod"),
+            (*claims_created, "ClaimsCreated", "Create", "created", "PersistentVolumeClaim"),
+            (*claims_deleted, "ClaimsDeleted", "Delete", "deleted", "PersistentVolumeClaim"),
         ] {
             if count > 0 {
-                self.say(group, Kind::Normal, reason, action, &format!("{what} {}", pods(count)));
-            }
-        }
-        for (count, reason, action, what) in [
-            (*claims_created, "ClaimsCreated", "Create", "created"),
-            (*claims_deleted, "ClaimsDeleted", "Delete", "deleted"),
-        ] {
-            if count > 0 {
-                let note = format!("{what} {}", counted(count, "PersistentVolumeClaim"));
-                self.say(group, Kind::Normal, reason, action, &note);
+                self.say(group, Kind::Normal, reason, action, &format!("{did} {}", counted(count, what)));
             }
         }
         if !given_up.is_empty() {
@@ -152,7 +145,7 @@ impl Announcer {
 
 fn deleted_note(deleted: &[(Arc<str>, Why)]) -> String {
     let names: Vec<_> = deleted.iter().map(|(pod, why)| format!("{pod} ({why})")).collect();
-    format!("deleted {}: {}", pods(deleted.len()), listed(&names))
+    format!("deleted {}: {}", counted(deleted.len(), "pod"), listed(&names))
 }
 
 /// As many names as an event has room for.
@@ -162,10 +155,6 @@ fn listed(names: &[impl AsRef<str>]) -> String {
     let more = names.len().saturating_sub(SHOWN);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     format!("{}{more}", shown.join(", "))
-}
-
-fn pods(count: usize) -> String {
-    counted(count, "pod")
 }
 
 fn counted(count: usize, what: &str) -> String {

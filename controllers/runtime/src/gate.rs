@@ -9,6 +9,7 @@
 
 use std::{collections::HashMap, hash::Hash};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -106,6 +107,23 @@ impl<K: Hash + Eq + Clone> Gate<K> {
     pub fn refused(&self, key: &K, object: &ObjectKey) {
         if let Some(waiting) = self.waiting.lock().get_mut(key) {
             waiting.objects.remove(object);
+        }
+    }
+
+    /// The server was asked what became of an intended write of `object`; `found` is the object, if there is one.
+    pub fn settle(&self, key: &K, object: &ObjectKey, intent: &Intent, found: Option<&ObjectMeta>) {
+        match (intent, found) {
+            (Intent::Create, Some(found)) => {
+                let uid = found.uid.as_deref().unwrap_or_default();
+                self.stored(key, object, uid, found.resource_version.as_deref());
+            }
+            (Intent::Delete(uid), Some(found))
+                if found.uid.as_ref() == Some(uid) && found.deletion_timestamp.is_none() =>
+            {
+                self.refused(key, object);
+            }
+            (Intent::Delete(uid), _) => self.ended(key, object, uid),
+            (Intent::Create, None) => self.refused(key, object),
         }
     }
 

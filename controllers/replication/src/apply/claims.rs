@@ -201,23 +201,7 @@ impl Writer {
                 Err(RequestError::NotFound(_)) => None,
                 found => Some(found?.metadata),
             };
-            match (intent, found) {
-                (Intent::Create, Some(found)) => {
-                    let version = found.resource_version.as_deref();
-                    self.claim_gate.stored(group, &key, found.uid.as_deref().unwrap_or_default(), version);
-                }
-                (Intent::Delete(uid), found) => {
-                    let lives = found.is_some_and(|found| {
-                        found.uid.as_deref() == Some(&*uid) && found.deletion_timestamp.is_none()
-                    });
-                    if lives {
-                        self.claim_gate.refused(group, &key)
-                    } else {
-                        self.claim_gate.ended(group, &key, &uid)
-                    }
-                }
-                (Intent::Create, None) => self.claim_gate.refused(group, &key),
-            }
+            self.claim_gate.settle(group, &key, &intent, found.as_ref());
         }
         Ok(())
     }

@@ -143,7 +143,7 @@ impl Writer {
                     return Ok(());
                 }
                 Err(RequestError::AlreadyExists(text)) => {
-                    if may_exist && self.look_up(job, &pod).await? {
+                    if may_exist && self.look_up(job, &pod, &Intent::Create).await? {
                         return Ok(());
                     }
                     self.gate.refused(group, &pod);

@@ -63,46 +63,28 @@ impl Writer {
     /// Looks up what became of the writes of this group whose answer was lost.
     pub(super) async fn settle(&self, job: &Job<'_>) -> Result<(), RequestError> {
         for (pod, intent) in self.gate.unanswered(&job.observed.key) {
-            match intent {
-                Intent::Create => drop(self.look_up(job, &pod).await?),
-                Intent::Delete(uid) => self.look_up_victim(job, &pod, &uid).await?,
-            }
+            self.look_up(job, &pod, &intent).await?;
         }
         self.settle_claims(job).await
     }
 
-    /// Whether the delete of a pod took effect. If not, the pod is again one that may be chosen.
-    async fn look_up_victim(&self, job: &Job<'_>, pod: &ObjectKey, uid: &str) -> Result<(), RequestError> {
-        let lives = match in_time(job.pods.get_metadata(&pod.name)).await {
-            Err(RequestError::NotFound(_)) => false,
-            found => {
-                let found = found?.metadata;
-                found.uid.as_deref() == Some(uid) && found.deletion_timestamp.is_none()
-            }
-        };
-        let group = &job.observed.key;
-        if lives {
-            self.gate.refused(group, pod)
-        } else {
-            self.gate.ended(group, pod, uid)
-        }
-        Ok(())
-    }
-
-    /// Whether a pod of that name exists and is the group's. Either way the create is answered.
-    pub(super) async fn look_up(&self, job: &Job<'_>, pod: &ObjectKey) -> Result<bool, RequestError> {
-        let group = &job.observed.key;
+    /// Looks up what became of a write of a pod. Of a create, whether a pod of that name exists that is the group's; of a
+    /// delete, whether there is any of that name.
+    pub(super) async fn look_up(
+        &self,
+        job: &Job<'_>,
+        pod: &ObjectKey,
+        intent: &Intent,
+    ) -> Result<bool, RequestError> {
         let found = match in_time(job.pods.get_metadata(&pod.name)).await {
             Err(RequestError::NotFound(_)) => None,
-            found => Some(found?).filter(|found| controller(found) == Some(&*job.observed.uid)),
+            found => Some(found?),
         };
-        match &found {
-            Some(found) => {
-                let (uid, version) = (found.uid().unwrap_or_default(), found.resource_version());
-                self.gate.stored(group, pod, &uid, version.as_deref());
-            }
-            None => self.gate.refused(group, pod),
-        }
+        let counts = |found: &PartialObjectMeta<_>| {
+            *intent != Intent::Create || controller(found) == Some(&*job.observed.uid)
+        };
+        let found = found.filter(counts).map(|found| found.metadata);
+        self.gate.settle(&job.observed.key, pod, intent, found.as_ref());
         Ok(found.is_some())
     }
 }

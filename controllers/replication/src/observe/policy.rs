@@ -7,6 +7,7 @@ use mainstay_crds::{ClaimReuse, NodePreference, PodReplacement, ReplicaGroup, Re
 use crate::{
     chores,
     plan::{self, Policy},
+    rollout::seconds,
     slots::Slots,
 };
 
@@ -15,7 +16,7 @@ pub(super) fn of(group: &ReplicaGroup) -> Policy {
     let spec = &group.spec;
     Policy {
         replicas: usize::try_from(spec.replicas).unwrap_or_default(),
-        min_ready: Duration::from_secs(u64::try_from(spec.min_ready_seconds).unwrap_or_default()),
+        min_ready: seconds(spec.min_ready_seconds),
         replacement: match spec.pod_replacement {
             PodReplacement::WhenTerminating => plan::Replacement::WhenTerminating,
             PodReplacement::WhenTerminated => plan::Replacement::WhenTerminated,
@@ -26,9 +27,11 @@ pub(super) fn of(group: &ReplicaGroup) -> Policy {
         },
         condemned: spec.scale_down.pods_to_delete.iter().cloned().collect(),
         ending: chores::ending(group),
-        hook_timeout: group.spec.lifecycle.pre_delete.as_ref().map_or(Duration::ZERO, |hook| {
-            Duration::from_secs(u64::try_from(hook.timeout_seconds).unwrap_or_default())
-        }),
+        hook_timeout: spec
+            .lifecycle
+            .pre_delete
+            .as_ref()
+            .map_or(Duration::ZERO, |hook| seconds(hook.timeout_seconds)),
         ..Policy::default()
     }
 }

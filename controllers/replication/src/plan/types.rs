@@ -86,6 +86,16 @@ pub enum Strategy {
     OnDelete,
 }
 
+impl Strategy {
+    /// How many active pods there may be beyond `replicas`.
+    pub fn surge(self) -> usize {
+        match self {
+            Self::Rolling { surge, .. } => surge,
+            Self::Recreate | Self::OnDelete => 0,
+        }
+    }
+}
+
 impl Default for Strategy {
     fn default() -> Self {
         Self::Rolling { surge: 0, unavailable: 1 }

@@ -1,6 +1,6 @@
 //! How many pods there are volume claims for.
 
-use super::{Plan, Policy, Strategy, Volumes, Wait};
+use super::{Plan, Policy, Volumes, Wait};
 
 /// Holds creations back that would need more sets of claims than there should be pods, and says how many free sets no
 /// pod will need.
@@ -9,10 +9,7 @@ use super::{Plan, Policy, Strategy, Volumes, Wait};
 /// more made instead, each replacement would leave a volume behind, and begin with an empty one.
 pub(super) fn fit(plan: &mut Plan, policy: &Policy, exchanges: bool) {
     let Some(Volumes { total, free, reuse, discard }) = policy.volumes else { return };
-    let surge = match policy.strategy {
-        Strategy::Rolling { surge, .. } if exchanges => surge,
-        _ => 0,
-    };
+    let surge = if exchanges { policy.strategy.surge() } else { 0 };
     let most = policy.replicas.saturating_add(surge);
     let taken = if reuse { hold_back(plan, free, most.saturating_sub(total)).min(free) } else { 0 };
     let surplus = if reuse { total.saturating_sub(most) } else { free };

@@ -22,6 +22,7 @@ use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 
+pub(crate) use settings::seconds;
 pub use settings::{ABORT, CONTINUE, Pause, Settings, Step};
 pub use types::{Decision, Failed, News, Phase, Reason, Rollout, State};
 
@@ -247,10 +248,7 @@ impl Change<'_> {
     /// Whether all new pods that may be made are, and are available, and a budget or hooks hold the old ones. That says
     /// nothing against the revision, so its deadline is put off.
     fn waits_for_old_pods(&self, goal: usize) -> bool {
-        let surge = match self.settings.strategy {
-            Strategy::Rolling { surge, .. } => surge,
-            Strategy::Recreate | Strategy::OnDelete => 0,
-        };
+        let surge = self.settings.strategy.surge();
         let (new, others) = (self.tally(), self.others());
         let full = new.active >= goal || new.active + others >= self.settings.replicas + surge;
         let held = self.settings.blocked || self.tallies.values().any(|tally| tally.held > 0);

@@ -294,10 +294,7 @@ impl World {
     }
 
     fn surge(&self) -> usize {
-        match self.settings.strategy {
-            Exchange::Rolling { surge, .. } => surge,
-            Exchange::Recreate | Exchange::OnDelete => 0,
-        }
+        self.settings.strategy.surge()
     }
 
     /// Nothing is taken below the bound, and where it is below already nothing available is taken.

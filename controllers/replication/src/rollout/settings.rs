@@ -135,7 +135,7 @@ fn step(step: &mainstay_crds::Step) -> Step {
     Step { weight: usize::try_from(step.weight).unwrap_or_default(), pause }
 }
 
-fn seconds(number: i32) -> Duration {
+pub(crate) fn seconds(number: i32) -> Duration {
     Duration::from_secs(u64::try_from(number).unwrap_or_default())
 }
 
