@@ -78,7 +78,7 @@ fn mends(group: &ReplicaGroup, uid: &str, zones: &BTreeMap<&Arc<str>, Arc<str>>,
         // One that another object controls is left to it.
         let is_mine = claim.owner.as_deref() == Some(uid);
         let is_wrong = if owned { claim.owner.is_none() } else { is_mine };
-        let due = !claim.terminating && (is_wrong || zone.is_some());
+        let due = !claim.header.terminating && (is_wrong || zone.is_some());
         let owned = if is_wrong { owned } else { is_mine };
         due.then(|| Mend { claim: Arc::clone(claim), owned, zone: zone.cloned() })
     };
@@ -87,10 +87,11 @@ fn mends(group: &ReplicaGroup, uid: &str, zones: &BTreeMap<&Arc<str>, Arc<str>>,
 
 #[cfg(test)]
 mod tests {
+    use mainstay_runtime::labels::LabelPool;
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::pod::{LabelPool, PRE_DELETE_FINALIZER};
+    use crate::pod::PRE_DELETE_FINALIZER;
 
     fn group(metadata: Value, hook: bool) -> ReplicaGroup {
         let lifecycle = if hook { json!({"preDelete": {"finalizer": "example.com/x"}}) } else { json!({}) };

@@ -10,7 +10,7 @@ use kube::ResourceExt;
 use mainstay_crds::{ReplicaGroup, VolumeClaimTemplate};
 use mainstay_runtime::{
     index::{Indexed, ObjectKey},
-    slim::{self, MetadataOf},
+    slim::{Header, MetadataOf},
 };
 
 use crate::pod::Controller;
@@ -32,7 +32,7 @@ pub fn name(template: &VolumeClaimTemplate, group: &str, slot: &str) -> String {
 
 /// Whether `claim` is of that template of a group.
 fn is_of(claim: &Claim, template: &VolumeClaimTemplate, group: &str) -> bool {
-    *claim.key.name == *name(template, group, &claim.slot)
+    *claim.header.key.name == *name(template, group, &claim.slot)
 }
 
 /// Whether one slot's claims are there for each template of `group`.
@@ -49,11 +49,8 @@ pub fn are_wanted(group: &ReplicaGroup) -> bool {
 /// A claim as the store keeps it.
 #[derive(Debug)]
 pub struct Claim {
-    /// Namespace and name.
-    pub key: ObjectKey,
-    /// `metadata.uid`.
-    pub uid: Box<str>,
-    version: Option<u64>,
+    /// Name, UID and version.
+    pub header: Header,
     /// The name of its group.
     pub group: Arc<str>,
     /// Its slot.
@@ -62,25 +59,20 @@ pub struct Claim {
     pub owner: Option<Arc<str>>,
     /// The zone that it was last used in; `None` before its first use.
     pub zone: Option<Arc<str>>,
-    /// Whether it has a deletion timestamp.
-    pub terminating: bool,
 }
 
 impl From<MetadataOf<PersistentVolumeClaim>> for Claim {
     fn from(watched: MetadataOf<PersistentVolumeClaim>) -> Self {
-        let key = ObjectKey::of(&watched);
+        let header = Header::of(&watched);
         let metadata = watched.metadata;
         let label = |name| metadata.labels.as_ref().and_then(|labels| labels.get(name));
         let zone = metadata.annotations.as_ref().and_then(|annotations| annotations.get(ZONE));
         Self {
-            version: slim::version(&metadata),
             group: label(GROUP).map(String::as_str).unwrap_or_default().into(),
             slot: label(SLOT).map(String::as_str).unwrap_or_default().into(),
             zone: zone.map(|zone| zone.as_str().into()),
-            terminating: metadata.deletion_timestamp.is_some(),
             owner: Controller::of(metadata.owner_references).map(|controller| controller.uid),
-            uid: metadata.uid.unwrap_or_default().into(),
-            key,
+            header,
         }
     }
 }
@@ -89,19 +81,10 @@ impl Indexed for Claim {
     /// Namespace and name of the group.
     type Bucket = ObjectKey;
 
-    fn key(&self) -> &ObjectKey {
-        &self.key
-    }
-    fn uid(&self) -> &str {
-        &self.uid
-    }
-    fn version(&self) -> Option<u64> {
-        self.version
-    }
-    fn terminating(&self) -> bool {
-        self.terminating
+    fn header(&self) -> &Header {
+        &self.header
     }
     fn buckets(&self) -> Vec<ObjectKey> {
-        vec![ObjectKey { namespace: Arc::clone(&self.key.namespace), name: Arc::clone(&self.group) }]
+        vec![ObjectKey { namespace: Arc::clone(&self.header.key.namespace), name: Arc::clone(&self.group) }]
     }
 }

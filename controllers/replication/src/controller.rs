@@ -14,9 +14,11 @@ use mainstay_runtime::{
     client::watch_config,
     events::Events,
     index::{Change, Index, ObjectKey},
+    labels::LabelPool,
     manager::{Controller, Manager},
     metrics::LoopMetrics,
     reconcile::{self, Bounds, Work},
+    report::Reports,
     root,
     slim::MetadataOf,
 };
@@ -27,8 +29,8 @@ use crate::{
     claim::{self, Claim},
     metrics::Metrics,
     observe::Stores,
-    pod::{self, LabelPool, Labelled, Pod, WatchedPod},
-    reconcile::Replication,
+    pod::{self, Labelled, Pod, WatchedPod},
+    reconcile::{Replication, STATUS_PACE},
     revision::{self, Revision, WatchedRevision},
 };
 
@@ -62,6 +64,7 @@ pub async fn build(manager: &Manager) -> Controller {
             events: Events::start(manager.client.clone(), FIELD_MANAGER, &manager.identity),
             metrics: own_metrics.clone(),
         },
+        reports: Reports::new(FIELD_MANAGER, STATUS_PACE),
         metrics,
         memory: parking_lot::Mutex::default(),
     });
@@ -191,8 +194,8 @@ impl Watches {
     fn pod_changed(&self, change: Change<'_, Pod>) {
         for pod in [change.old, change.new].into_iter().flatten() {
             match &pod.controller {
-                Some(controller) => self.trigger_controller(&pod.key, controller),
-                None => self.trigger_all(&pod.key.namespace, |group| selects(group, pod)),
+                Some(controller) => self.trigger_controller(&pod.header.key, controller),
+                None => self.trigger_all(&pod.header.key.namespace, |group| selects(group, pod)),
             }
         }
     }
@@ -201,7 +204,7 @@ impl Watches {
     fn revision_changed(&self, change: &Change<'_, Revision>) {
         for revision in [change.old, change.new].into_iter().flatten() {
             if let Some(controller) = &revision.controller {
-                self.trigger_controller(&revision.key, controller);
+                self.trigger_controller(&revision.header.key, controller);
             }
         }
     }
@@ -209,7 +212,7 @@ impl Watches {
     /// A claim that comes or goes may be what a new pod waits for.
     fn claim_changed(&self, change: &Change<'_, Claim>) {
         for claim in [change.old, change.new].into_iter().flatten() {
-            let (namespace, name) = (Arc::clone(&claim.key.namespace), Arc::clone(&claim.group));
+            let (namespace, name) = (Arc::clone(&claim.header.key.namespace), Arc::clone(&claim.group));
             self.work.trigger(&ObjectKey { namespace, name });
         }
     }
@@ -224,7 +227,9 @@ impl Watches {
     /// Groups that wait after a refusal try again at once when a quota of their namespace changes.
     fn quota_changed(&self, change: Change<'_, Labelled>) {
         let Some(quota) = change.new.or(change.old) else { return };
-        self.trigger_all(&quota.key.namespace, |group| self.work.backoff.release(&ObjectKey::of(group)));
+        self.trigger_all(&quota.header.key.namespace, |group| {
+            self.work.backoff.release(&ObjectKey::of(group))
+        });
     }
 
     fn trigger_all(&self, namespace: &str, is_due: impl Fn(&ReplicaGroup) -> bool) {

@@ -11,7 +11,10 @@ use kube::{
     core::{Selector, SelectorExt},
 };
 use mainstay_crds::{InPlace, PodTemplate, ReplicaGroup};
-use mainstay_runtime::index::{Index, ObjectKey};
+use mainstay_runtime::{
+    index::{Index, ObjectKey},
+    labels::Labels,
+};
 use thiserror::Error;
 
 use crate::{
@@ -19,7 +22,7 @@ use crate::{
     claim::{self, ZONE_OF_NODE},
     images::{self, Image},
     plan::{self, Claim, Domains, MAX_SPREAD_KEYS, Plan, Policy, Strategy, Tallies, Tally},
-    pod::{Bucket, Labelled, Labels, Pod},
+    pod::{Bucket, Labelled, Pod},
     revision::{self, Revision},
     rollout::{self, Decision, Settings, State},
     slots::Slots,
@@ -189,7 +192,8 @@ impl Observed {
         policy.volumes = claim::are_wanted(group).then(|| policy::volumes(group, &slots));
         let mut nodes = HashMap::new();
         // Where pods run matters only when some of them are too many.
-        let active = pods.iter().filter(|member| !member.pod.terminating && !member.pod.phase.is_terminal());
+        let active =
+            pods.iter().filter(|member| !member.pod.header.terminating && !member.pod.phase.is_terminal());
         if active.count() > policy.replicas {
             for node in pods.iter().filter_map(|member| member.pod.node.as_ref()) {
                 if !nodes.contains_key(node) {
@@ -275,12 +279,12 @@ impl Observed {
         // An orphan without a revision is given this one when it is adopted.
         let adopted = (*claim == Claim::OrphanMatching).then_some(&*self.revisions.wanted);
         plan::Pod {
-            name: &pod.key.name,
-            uid: &pod.uid,
+            name: &pod.header.key.name,
+            uid: &pod.header.uid,
             claim: *claim,
             node: pod.node.as_deref().map(|name| self.place(name)),
             phase: pod.phase,
-            terminating: pod.terminating,
+            terminating: pod.header.terminating,
             ready_since: pod.ready_since,
             created: pod.created,
             failed_at: pod.failed_at,
@@ -354,7 +358,7 @@ fn slots(group: &ReplicaGroup, key: &ObjectKey, pods: &[Member], stores: &Stores
     let is_held = |slot: &Arc<str>| stores.pods.count(&holds(slot)) > 0;
     let is_complete = |claims: &[_]| claim::are_complete(claims, group);
     let holders = own(pods).filter(|pod| !pod.phase.is_terminal());
-    let holders = holders.filter_map(|pod| Some((pod.slot.as_ref()?, !pod.terminating)));
+    let holders = holders.filter_map(|pod| Some((pod.slot.as_ref()?, !pod.header.terminating)));
     Slots::of(stores.claims.bucket(key), holders, is_held, is_complete)
 }
 

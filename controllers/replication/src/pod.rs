@@ -1,16 +1,14 @@
 //! Pods, nodes and quotas as the stores keep them: what a plan reads, and nothing else.
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::Resource;
 use mainstay_runtime::{
-    index::{Indexed, ObjectKey},
-    slim::{self, MetadataOf},
+    index::Indexed,
+    labels::{LabelPool, Labels},
+    slim::{Header, MetadataOf},
 };
 use serde::{Deserialize, Serialize};
 
@@ -60,12 +58,8 @@ impl Controller {
 /// A pod as the store keeps it.
 #[derive(Debug)]
 pub struct Pod {
-    /// Namespace and name.
-    pub key: ObjectKey,
-    /// `metadata.uid`.
-    pub uid: Box<str>,
-    /// `metadata.resourceVersion`, where it is a number.
-    pub version: Option<u64>,
+    /// Name, UID and version.
+    pub header: Header,
     /// `metadata.labels`.
     pub labels: Labels,
     /// The owner reference with `controller: true`.
@@ -74,8 +68,6 @@ pub struct Pod {
     pub node: Option<Arc<str>>,
     /// `status.phase`.
     pub phase: Phase,
-    /// Whether it has a deletion timestamp.
-    pub terminating: bool,
     /// Since when it is ready.
     pub ready_since: Option<Timestamp>,
     /// `metadata.creationTimestamp`.
@@ -162,62 +154,26 @@ pub enum Bucket {
 impl Indexed for Pod {
     type Bucket = Bucket;
 
-    fn key(&self) -> &ObjectKey {
-        &self.key
-    }
-    fn uid(&self) -> &str {
-        &self.uid
-    }
-    fn version(&self) -> Option<u64> {
-        self.version
-    }
-    fn terminating(&self) -> bool {
-        self.terminating
+    fn header(&self) -> &Header {
+        &self.header
     }
     fn buckets(&self) -> Vec<Bucket> {
         let by_owner = match &self.controller {
             Some(controller) => Bucket::ControlledBy(Arc::clone(&controller.uid)),
-            None => Bucket::Orphans(Arc::clone(&self.key.namespace)),
+            None => Bucket::Orphans(Arc::clone(&self.header.key.namespace)),
         };
-        let on = self.node.as_ref().filter(|_| !self.phase.is_terminal() && !self.terminating);
+        let on = self.node.as_ref().filter(|_| !self.phase.is_terminal() && !self.header.terminating);
         let on = on.map(|node| Bucket::On(Arc::clone(node)));
         let slot = self.slot.as_ref().filter(|_| !self.phase.is_terminal());
-        let slot = slot.map(|slot| Bucket::Holding(Arc::clone(&self.key.namespace), Arc::clone(slot)));
+        let slot = slot.map(|slot| Bucket::Holding(Arc::clone(&self.header.key.namespace), Arc::clone(slot)));
         [Some(by_owner), on, slot].into_iter().flatten().collect()
-    }
-}
-
-/// Labels, shared by the objects that have the same.
-pub type Labels = Arc<BTreeMap<String, String>>;
-
-/// Lets pods of one template share their labels: they take room once, and a pass that has judged them for one pod
-/// knows the answer for the others by their address.
-#[derive(Debug, Default)]
-pub struct LabelPool {
-    known: HashSet<Labels>,
-    /// At this size labels that no pod has any more are let go.
-    full: usize,
-}
-
-impl LabelPool {
-    fn share(&mut self, labels: BTreeMap<String, String>) -> Labels {
-        if let Some(known) = self.known.get(&labels) {
-            return Arc::clone(known);
-        }
-        if self.known.len() >= self.full {
-            self.known.retain(|labels| Arc::strong_count(labels) > 1);
-            self.full = (2 * self.known.len()).max(64);
-        }
-        let labels = Arc::new(labels);
-        self.known.insert(Arc::clone(&labels));
-        labels
     }
 }
 
 impl Pod {
     /// What the store keeps of a watched pod.
     pub fn slim(watched: WatchedPod, pool: &mut LabelPool) -> Self {
-        let key = ObjectKey::of(&watched);
+        let header = Header::of(&watched);
         let WatchedPod { mut metadata, spec, status } = watched;
         let phase = phase(status.phase.as_deref());
         let created = metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0);
@@ -233,13 +189,10 @@ impl Pod {
         let slot = labels.remove(claim::SLOT);
         let closed = in_place.as_ref().is_some_and(|in_place| in_place.gate == Gate::Closed);
         Self {
-            key,
-            version: slim::version(&metadata),
-            uid: metadata.uid.unwrap_or_default().into(),
+            header,
             controller: Controller::of(metadata.owner_references),
             node: spec.node_name.filter(|node| !node.is_empty()).map(Into::into),
             phase,
-            terminating: metadata.deletion_timestamp.is_some(),
             ready_since: ready_since(&status.conditions, created).filter(|_| !closed),
             failed_at: (phase == Phase::Failed).then(|| last_change(&status)).flatten(),
             created,
@@ -260,24 +213,17 @@ impl Pod {
 /// lies in; a quota, of which it matters only that it changed; or a budget, of which it matters that there is one.
 #[derive(Debug)]
 pub struct Labelled {
-    /// Namespace and name.
-    pub key: ObjectKey,
-    uid: Box<str>,
-    version: Option<u64>,
+    /// Name, UID and version.
+    pub header: Header,
     /// `metadata.labels`.
     pub labels: BTreeMap<String, String>,
 }
 
 impl<K: Resource<DynamicType = ()>> From<MetadataOf<K>> for Labelled {
     fn from(watched: MetadataOf<K>) -> Self {
-        let key = ObjectKey::of(&watched);
+        let header = Header::of(&watched);
         let metadata = watched.metadata;
-        Self {
-            key,
-            version: slim::version(&metadata),
-            uid: metadata.uid.unwrap_or_default().into(),
-            labels: metadata.labels.unwrap_or_default(),
-        }
+        Self { header, labels: metadata.labels.unwrap_or_default() }
     }
 }
 
@@ -285,20 +231,11 @@ impl Indexed for Labelled {
     /// The namespace; what lies in none is asked for by name alone.
     type Bucket = Arc<str>;
 
-    fn key(&self) -> &ObjectKey {
-        &self.key
-    }
-    fn uid(&self) -> &str {
-        &self.uid
-    }
-    fn version(&self) -> Option<u64> {
-        self.version
-    }
-    fn terminating(&self) -> bool {
-        false
+    fn header(&self) -> &Header {
+        &self.header
     }
     fn buckets(&self) -> Vec<Arc<str>> {
-        let namespace = Some(&self.key.namespace).filter(|namespace| !namespace.is_empty());
+        let namespace = Some(&self.header.key.namespace).filter(|namespace| !namespace.is_empty());
         namespace.into_iter().cloned().collect()
     }
 }

@@ -14,12 +14,12 @@ use mainstay_runtime::{
     index::ObjectKey,
     metrics::LoopMetrics,
     reconcile::{PACE, PassError, Reconciler},
+    report::Reports,
 };
 use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::time::Instant;
 
-use self::report::last_status;
 use crate::{
     announce::Announcer,
     apply::{Applied, ApplyError, Leave, Writer},
@@ -29,8 +29,8 @@ use crate::{
     status::{self, Failure},
 };
 
-mod report;
-
+/// How often a group's status follows its counters while its conditions stand.
+pub const STATUS_PACE: Duration = Duration::from_millis(500);
 /// How often the status is brought up to date while a pass writes many pods.
 const PROGRESS: Duration = Duration::from_secs(1);
 /// When a pass that waits for the store looks again, should no event come first.
@@ -87,6 +87,8 @@ pub struct Replication {
     pub groups: Store<ReplicaGroup>,
     /// What passes write with.
     pub writer: Writer,
+    /// Writes the status.
+    pub reports: Reports<ReplicaGroupStatus>,
     /// Tells people and Prometheus.
     pub announcer: Announcer,
     /// The loop's series.
@@ -100,8 +102,6 @@ pub struct Replication {
 pub struct Memory {
     /// The last failure, and the generation of the spec that it befell.
     failure: Option<(Option<i64>, Failure)>,
-    /// The status last written, which the store may not show yet, and when.
-    written: Option<(ReplicaGroupStatus, Instant)>,
     /// How often in a row the stores were found behind the server.
     stale: u32,
     /// What a PodDisruptionBudget said when it refused an eviction, and when.
@@ -153,6 +153,7 @@ impl Replication {
     /// Forgets a group that is gone.
     pub fn forget(&self, key: &ObjectKey) {
         self.writer.forget(key);
+        self.reports.forget(key);
         self.memory.lock().remove(key);
     }
 
@@ -169,8 +170,7 @@ impl Replication {
 
     /// What is remembered of the group's revisions: the store may not show yet what was written last.
     fn state(&self, group: &ReplicaGroup) -> State {
-        let memory = self.memory.lock();
-        last_status(&memory, group).map(|status| State::read(group, status)).unwrap_or_default()
+        self.last_status(group).map(|status| State::read(group, &status)).unwrap_or_default()
     }
 
     /// Takes out of the plan what a PodDisruptionBudget has just refused. Returns when it is tried again.
@@ -265,7 +265,7 @@ impl Replication {
         if state.decides_as(&self.state(group)) {
             return Ok(true);
         }
-        let mut status = last_status(&self.memory.lock(), group).cloned().unwrap_or_default();
+        let mut status = self.last_status(group).unwrap_or_default();
         state.write(group, &mut status);
         self.report(group, status).await?;
         let kept = state.decides_as(&self.state(group));
@@ -340,6 +340,22 @@ impl Replication {
             self.announcer.news(group, &assessed.decision);
         }
         Ok([due, assessed.plan.recheck_in, assessed.decision.due].into_iter().flatten().min())
+    }
+
+    /// Writes the status if it differs from the one that stands; the return value says when the rest is due.
+    async fn report(
+        &self,
+        group: &ReplicaGroup,
+        status: ReplicaGroupStatus,
+    ) -> Result<Option<Duration>, PassFailure> {
+        let is_urgent = |old: &_, new: &_| status::is_urgent(group, old, new);
+        let report = self.reports.report(&self.client, group, group.status.as_ref(), status, is_urgent);
+        report.await.map_err(PassFailure::Status)
+    }
+
+    /// The group's status as this process wrote it last, or else as the store shows it.
+    fn last_status(&self, group: &ReplicaGroup) -> Option<ReplicaGroupStatus> {
+        self.reports.last(&ObjectKey::of(group)).or_else(|| group.status.clone())
     }
 
     fn remember(&self, key: &ObjectKey, failure: Option<(Option<i64>, Failure)>) {

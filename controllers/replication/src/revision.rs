@@ -9,8 +9,9 @@ use k8s_openapi::{api::apps::v1, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::ResourceExt;
 use mainstay_crds::{PodTemplate, ReplicaGroup};
 use mainstay_runtime::{
-    index::{Indexed, ObjectKey},
-    slim, stands_for,
+    index::Indexed,
+    slim::{self, Header},
+    stands_for,
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -64,11 +65,8 @@ stands_for!(WatchedRevision, v1::ControllerRevision);
 /// A ControllerRevision as the store keeps it.
 #[derive(Debug)]
 pub struct Revision {
-    /// Namespace and name.
-    pub key: ObjectKey,
-    /// `metadata.uid`.
-    pub uid: Box<str>,
-    version: Option<u64>,
+    /// Name, UID and version.
+    pub header: Header,
     /// Its group.
     pub controller: Option<Controller>,
     /// The hash of its template.
@@ -81,18 +79,15 @@ pub struct Revision {
 
 impl From<WatchedRevision> for Revision {
     fn from(watched: WatchedRevision) -> Self {
-        let key = ObjectKey::of(&watched);
+        let header = Header::of(&watched);
         let WatchedRevision { metadata, data, revision } = watched;
-        let version = slim::version(&metadata);
         let label = metadata.labels.and_then(|mut labels| labels.remove(LABEL));
         Self {
-            uid: metadata.uid.unwrap_or_default().into(),
-            version,
             controller: Controller::of(metadata.owner_references),
             hash: label.unwrap_or_default().into(),
             number: revision,
             template: template_of(&data).map(Arc::new),
-            key,
+            header,
         }
     }
 }
@@ -111,17 +106,8 @@ impl Indexed for Revision {
     /// The UID of the group.
     type Bucket = Arc<str>;
 
-    fn key(&self) -> &ObjectKey {
-        &self.key
-    }
-    fn uid(&self) -> &str {
-        &self.uid
-    }
-    fn version(&self) -> Option<u64> {
-        self.version
-    }
-    fn terminating(&self) -> bool {
-        false
+    fn header(&self) -> &Header {
+        &self.header
     }
     fn buckets(&self) -> Vec<Arc<str>> {
         self.controller.iter().map(|controller| Arc::clone(&controller.uid)).collect()

@@ -31,7 +31,7 @@ impl Slot {
     /// one. Where none has been used yet, what is missing has only been refused so far.
     fn is_whole(&self) -> bool {
         let used = self.claims.iter().any(|claim| claim.zone.is_some());
-        !self.claims.iter().any(|claim| claim.terminating) && (self.complete || !used)
+        !self.claims.iter().any(|claim| claim.header.terminating) && (self.complete || !used)
     }
 
     fn is_free(&self) -> bool {

@@ -41,9 +41,11 @@ impl Expect {
         let shown = store.get(object);
         match self {
             Self::Unanswered(Intent::Create) => shown.is_some(),
-            Self::Present(uid) => shown.is_some_and(|shown| shown.uid() == uid) || store.listed_after(since),
+            Self::Present(uid) => {
+                shown.is_some_and(|shown| *shown.header().uid == **uid) || store.listed_after(since)
+            }
             Self::Ended(uid) | Self::Unanswered(Intent::Delete(uid)) => {
-                shown.is_none_or(|shown| shown.uid() != uid || shown.terminating())
+                shown.is_none_or(|shown| *shown.header().uid != **uid || shown.header().terminating)
             }
         }
     }
@@ -164,22 +166,14 @@ mod tests {
     use kube::runtime::watcher::Event;
 
     use super::*;
+    use crate::slim::Header;
 
-    struct Thing(ObjectKey, &'static str, Option<u64>, bool);
+    struct Thing(Header);
 
     impl Indexed for Thing {
         type Bucket = ();
-        fn key(&self) -> &ObjectKey {
+        fn header(&self) -> &Header {
             &self.0
-        }
-        fn uid(&self) -> &str {
-            self.1
-        }
-        fn version(&self) -> Option<u64> {
-            self.2
-        }
-        fn terminating(&self) -> bool {
-            self.3
         }
         fn buckets(&self) -> Vec<()> {
             vec![]
@@ -191,7 +185,8 @@ mod tests {
     }
 
     fn show(store: &Index<Thing>, name: &str, uid: &'static str, version: Option<u64>, terminating: bool) {
-        store.apply(Event::Apply(Thing(key(name), uid, version, terminating)), |_| {});
+        let header = Header { key: key(name), uid: uid.into(), version, terminating };
+        store.apply(Event::Apply(Thing(header)), |_| {});
     }
 
     #[test]

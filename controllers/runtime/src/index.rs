@@ -15,6 +15,8 @@ use kube::{
 use parking_lot::RwLock;
 use tokio::{sync::watch, time::Instant};
 
+use crate::slim::Header;
+
 /// The name of an object within its kind.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ObjectKey {
@@ -54,16 +56,19 @@ pub trait Indexed: Send + Sync + 'static {
     /// Names a set of objects that passes ask for together.
     type Bucket: Hash + Eq + Clone + Send + Sync;
 
-    /// Its name within its kind.
-    fn key(&self) -> &ObjectKey;
-    /// `metadata.uid`.
-    fn uid(&self) -> &str;
-    /// `metadata.resourceVersion` where it is a number, as the API server's is (KEP-5504).
-    fn version(&self) -> Option<u64>;
-    /// Whether it has a deletion timestamp.
-    fn terminating(&self) -> bool;
+    /// What every object has.
+    fn header(&self) -> &Header;
     /// The buckets that it lies in.
     fn buckets(&self) -> Vec<Self::Bucket>;
+
+    /// [`Header::key`].
+    fn key(&self) -> &ObjectKey {
+        &self.header().key
+    }
+    /// [`Header::version`].
+    fn version(&self) -> Option<u64> {
+        self.header().version
+    }
 }
 
 /// One object's change, as a watch reported it.
@@ -256,24 +261,14 @@ mod tests {
 
     #[derive(Debug)]
     struct Thing {
-        key: ObjectKey,
-        version: u64,
+        header: Header,
         owner: &'static str,
     }
 
     impl Indexed for Thing {
         type Bucket = &'static str;
-        fn key(&self) -> &ObjectKey {
-            &self.key
-        }
-        fn uid(&self) -> &str {
-            &self.key.name
-        }
-        fn version(&self) -> Option<u64> {
-            Some(self.version)
-        }
-        fn terminating(&self) -> bool {
-            false
+        fn header(&self) -> &Header {
+            &self.header
         }
         fn buckets(&self) -> Vec<&'static str> {
             vec![self.owner]
@@ -281,12 +276,13 @@ mod tests {
     }
 
     fn thing(name: &str, version: u64, owner: &'static str) -> Thing {
-        Thing { key: ObjectKey::new("ns", name), version, owner }
+        let key = ObjectKey::new("ns", name);
+        Thing { header: Header { key, uid: name.into(), version: Some(version), terminating: false }, owner }
     }
 
     fn names(index: &Index<Thing>, bucket: &'static str) -> Vec<String> {
         let mut names: Vec<_> =
-            index.bucket(&bucket).iter().map(|thing| thing.key.name.to_string()).collect();
+            index.bucket(&bucket).iter().map(|thing| thing.header.key.name.to_string()).collect();
         names.sort();
         names
     }
@@ -318,8 +314,8 @@ mod tests {
         let mut changes = Vec::new();
         index.apply(Event::InitDone, |change| {
             changes.push((
-                change.old.map(|o| o.key.name.to_string()),
-                change.new.map(|n| n.key.name.to_string()),
+                change.old.map(|o| o.header.key.name.to_string()),
+                change.new.map(|n| n.header.key.name.to_string()),
             ));
         });
         assert_eq!(names(&index, "x"), ["new"]);

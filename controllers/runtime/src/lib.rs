@@ -9,11 +9,15 @@
 //! | [`leader`] | at most one writer at a time, judged by locally observed time |
 //! | [`index`] | slim copies of watched objects, indexed, with the version that they have reached |
 //! | [`slim`] | watch types that never decode what no plan reads |
+//! | [`labels`] | labels, kept once for all objects that have the same |
 //! | [`trigger`] | which keys have unserved changes, and since when |
 //! | [`reconcile`] | the loop: bounded concurrency, a timeout and panic isolation a pass, backoff a key |
 //! | [`root`] | the store of the kind that passes are about, and its changes |
 //! | [`gate`] | no key is planned against a store that has not seen the key's own last writes |
 //! | [`backoff`] | exponential delays with jitter, a key at a time |
+//! | [`report`] | the status as it is written, not more often than it helps |
+//! | [`request`] | requests that are given up in time and answered with no more than is read |
+//! | [`names`] | names that are chosen before an object is created |
 //! | [`failure`] | how a refused request is named in conditions, events and metrics |
 //! | [`conditions`] | `metav1.Condition` lists that change only when something did |
 //! | [`events`] | Kubernetes Events with a fixed set of reasons |
@@ -30,10 +34,14 @@ pub mod failure;
 pub mod flags;
 pub mod gate;
 pub mod index;
+pub mod labels;
 pub mod leader;
 pub mod manager;
 pub mod metrics;
+pub mod names;
 pub mod reconcile;
+pub mod report;
+pub mod request;
 pub mod root;
 pub mod serve;
 pub mod slim;

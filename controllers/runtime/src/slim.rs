@@ -8,7 +8,10 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
+use kube::Resource;
 use serde::{Deserialize, Deserializer};
+
+use crate::index::ObjectKey;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -52,9 +55,30 @@ pub fn metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta
     })
 }
 
-/// `metadata.resourceVersion`, where it is a number ([`Indexed::version`](crate::index::Indexed::version)).
-pub fn version(metadata: &ObjectMeta) -> Option<u64> {
-    metadata.resource_version.as_ref()?.parse().ok()
+/// What an [`Index`](crate::index::Index) keeps of every object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Header {
+    /// Namespace and name.
+    pub key: ObjectKey,
+    /// `metadata.uid`.
+    pub uid: Box<str>,
+    /// `metadata.resourceVersion` where it is a number, as the API server's is (KEP-5504).
+    pub version: Option<u64>,
+    /// Whether it has a deletion timestamp.
+    pub terminating: bool,
+}
+
+impl Header {
+    /// The header of `object`.
+    pub fn of(object: &impl Resource) -> Self {
+        let metadata = object.meta();
+        Self {
+            key: ObjectKey::of(object),
+            uid: metadata.uid.as_deref().unwrap_or_default().into(),
+            version: metadata.resource_version.as_ref().and_then(|version| version.parse().ok()),
+            terminating: metadata.deletion_timestamp.is_some(),
+        }
+    }
 }
 
 /// An object of which only the metadata is read, without `managedFields`.
@@ -75,7 +99,7 @@ impl<K> std::fmt::Debug for MetadataOf<K> {
     }
 }
 
-impl<K: kube::Resource<DynamicType = ()>> kube::Resource for MetadataOf<K> {
+impl<K: Resource<DynamicType = ()>> Resource for MetadataOf<K> {
     type DynamicType = ();
     type Scope = K::Scope;
 

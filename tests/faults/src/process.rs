@@ -17,20 +17,22 @@ use kube::{
 use mainstay_crds::ReplicaGroup;
 use mainstay_replication::{
     announce::Announcer,
-    apply::Writer,
+    apply::{FIELD_MANAGER, Writer},
     claim::Claim,
     metrics::Metrics,
     observe::Stores,
-    pod::{LabelPool, Pod, WatchedPod},
-    reconcile::{PassFailure, Replication},
+    pod::{Pod, WatchedPod},
+    reconcile::{PassFailure, Replication, STATUS_PACE},
     revision::{Revision, WatchedRevision},
 };
 use mainstay_runtime::{
     backoff::{Backoff, Growth},
     events::Events,
     index::ObjectKey,
+    labels::LabelPool,
     metrics::LoopMetrics,
     reconcile::PassError,
+    report::Reports,
     slim::MetadataOf,
 };
 use prometheus::Registry;
@@ -84,6 +86,7 @@ impl Process {
                 events: Events::start(client, "replication", "test"),
                 metrics: METRICS.0.clone(),
             },
+            reports: Reports::new(FIELD_MANAGER, STATUS_PACE),
             metrics: loop_metrics,
             memory: parking_lot::Mutex::default(),
         };

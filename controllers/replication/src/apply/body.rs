@@ -4,7 +4,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 
 use kube::ResourceExt;
 use mainstay_crds::{InPlace, PodTemplate, ReplicaGroup};
-use rand::seq::IndexedRandom;
+use mainstay_runtime::names;
 use serde::Serialize;
 use serde_json::{Map, Value, json, value::RawValue};
 
@@ -15,25 +15,12 @@ use crate::{
     revision,
 };
 
-/// The letters of generated names: no vowels and no look-alikes, so that they spell and confuse nothing
-/// (k8s.io/apimachinery/pkg/util/rand).
-const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 /// A pod's name is its host name, which has at most 63 characters.
 const MAX_NAME: usize = 63;
-const SUFFIX: usize = 5;
 
 /// A name for a pod of `group` that is very likely free.
 pub(super) fn name(group: &str) -> String {
-    let mut name: String = group.chars().take(MAX_NAME - SUFFIX - 1).collect();
-    name.push('-');
-    name.push_str(&suffix());
-    name
-}
-
-/// Letters by which one of many is told from the others.
-pub(super) fn suffix() -> String {
-    let mut random = rand::rng();
-    (0..SUFFIX).filter_map(|_| LETTERS.choose(&mut random)).map(|letter| char::from(*letter)).collect()
+    names::generated(group, MAX_NAME)
 }
 
 /// The spec with the readiness gate by which its pods can be taken out of service.
@@ -146,15 +133,6 @@ impl<'a> Body<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_fit_a_host_name_whatever_the_group_is_called() {
-        for group in ["web", &"long".repeat(60)] {
-            let name = name(group);
-            assert!(name.len() <= MAX_NAME && name.as_bytes()[name.len() - SUFFIX - 1] == b'-', "{name}");
-        }
-        assert_ne!(name("web"), name("web"));
-    }
 
     #[test]
     fn a_pod_is_the_template_word_for_word_under_the_group() {

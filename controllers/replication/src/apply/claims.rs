@@ -12,15 +12,13 @@ use mainstay_crds::{Retention, VolumeClaimTemplate};
 use mainstay_runtime::{
     failure::RequestError,
     gate::Intent,
-    index::{Indexed, ObjectKey},
+    index::ObjectKey,
+    names,
+    request::{METADATA_ONLY, Written, WrittenMetadata, in_time, malformed},
 };
 use serde_json::json;
 
-use super::{
-    Applied, ApplyError, FIELD_MANAGER, Job, METADATA_ONLY, Owner, Writer, body,
-    create::{Created, CreatedMetadata},
-    in_time, malformed,
-};
+use super::{Applied, ApplyError, FIELD_MANAGER, Job, Owner, Writer};
 use crate::{
     chores::Mend,
     claim::{self, Claim, GROUP, SLOT, ZONE},
@@ -33,7 +31,8 @@ impl Writer {
         let mut made = 0;
         for template in &job.group.spec.volume_claim_templates {
             let name = claim::name(template, &job.observed.key.name, slot);
-            let known = job.observed.slots.claims_of(slot).iter().any(|claim| *claim.key.name == *name);
+            let known =
+                job.observed.slots.claims_of(slot).iter().any(|claim| *claim.header.key.name == *name);
             if !known {
                 let key = ObjectKey::new(&job.observed.key.namespace, &name);
                 self.create_claim(job, template, slot, &key).await.map_err(failed("create", &key))?;
@@ -46,7 +45,7 @@ impl Writer {
     /// Brings the owners and zones of claims up to date.
     pub(super) async fn mend_claims(&self, job: &Job<'_>) -> Result<(), ApplyError> {
         for mend in &job.observed.chores.claims {
-            self.mend_claim(job, mend).await.map_err(failed("change", &mend.claim.key))?;
+            self.mend_claim(job, mend).await.map_err(failed("change", &mend.claim.header.key))?;
         }
         Ok(())
     }
@@ -60,7 +59,7 @@ impl Writer {
         applied: &mut Applied,
     ) -> Result<(), ApplyError> {
         for claim in job.observed.slots.discard(count, kept) {
-            self.delete_claim(job, &claim).await.map_err(failed("delete", &claim.key))?;
+            self.delete_claim(job, &claim).await.map_err(failed("delete", &claim.header.key))?;
             applied.claims_deleted += 1;
         }
         Ok(())
@@ -70,7 +69,7 @@ impl Writer {
     pub(super) fn free_slot(&self, job: &Job<'_>) -> Arc<str> {
         let namespace = &job.observed.key.namespace;
         loop {
-            let slot: Arc<str> = body::suffix().into();
+            let slot: Arc<str> = names::suffix().into();
             let holders = Bucket::Holding(Arc::clone(namespace), Arc::clone(&slot));
             if self.stores.pods.count(&holders) == 0 && job.observed.slots.claims_of(&slot).is_empty() {
                 return slot;
@@ -109,8 +108,8 @@ impl Writer {
             .body(claim.to_string().into_bytes())
             .map_err(malformed)?;
         self.claim_gate.intend(group, key, Intent::Create);
-        match self.send::<Created>(request).await {
-            Ok(Created { metadata: CreatedMetadata { uid, resource_version } }) => {
+        match self.send::<Written>(request).await {
+            Ok(Written { metadata: WrittenMetadata { uid, resource_version } }) => {
                 self.claim_gate.stored(group, key, &uid, resource_version.as_deref());
                 Ok(())
             }
@@ -154,16 +153,21 @@ impl Writer {
             (false, Some(uid)) => vec![json!({"$patch": "delete", "uid": &**uid})],
             _ => Vec::new(),
         };
-        let mut patch = json!({"metadata": {"uid": &*claim.uid, "ownerReferences": owner}});
+        let mut patch = json!({"metadata": {"uid": &*claim.header.uid, "ownerReferences": owner}});
         if let Some(zone) = &mend.zone {
             patch["metadata"]["annotations"] = json!({ZONE: &**zone});
         }
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
         let (claims, patch) = (self.claims(job), Patch::Strategic(patch));
-        match in_time(claims.patch_metadata(&claim.key.name, &params, &patch)).await {
+        match in_time(claims.patch_metadata(&claim.header.key.name, &params, &patch)).await {
             Ok(written) => {
                 let version = written.resource_version();
-                self.claim_gate.stored(&job.observed.key, &claim.key, &claim.uid, version.as_deref());
+                self.claim_gate.stored(
+                    &job.observed.key,
+                    &claim.header.key,
+                    &claim.header.uid,
+                    version.as_deref(),
+                );
                 Ok(())
             }
             Err(RequestError::NotFound(_) | RequestError::Conflict(_)) => Ok(()),
@@ -173,12 +177,12 @@ impl Writer {
 
     async fn delete_claim(&self, job: &Job<'_>, claim: &Claim) -> Result<(), RequestError> {
         let group = &job.observed.key;
-        let preconditions = Preconditions { uid: Some(claim.uid.to_string()), resource_version: None };
+        let preconditions = Preconditions { uid: Some(claim.header.uid.to_string()), resource_version: None };
         let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
-        self.claim_gate.intend(group, &claim.key, Intent::Delete(claim.uid.to_string()));
-        match in_time(self.claims(job).delete(&claim.key.name, &params)).await {
+        self.claim_gate.intend(group, &claim.header.key, Intent::Delete(claim.header.uid.to_string()));
+        match in_time(self.claims(job).delete(&claim.header.key.name, &params)).await {
             Ok(_) | Err(RequestError::NotFound(_)) => {
-                self.claim_gate.ended(group, &claim.key, &claim.uid);
+                self.claim_gate.ended(group, &claim.header.key, &claim.header.uid);
                 Ok(())
             }
             // Another claim of the name stands there, or somebody else wrote this one: it is looked up before the next
@@ -186,7 +190,7 @@ impl Writer {
             Err(RequestError::Conflict(_)) => Ok(()),
             Err(error) => {
                 if !error.is_ambiguous() {
-                    self.claim_gate.refused(group, &claim.key);
+                    self.claim_gate.refused(group, &claim.header.key);
                 }
                 Err(error)
             }
@@ -211,7 +215,8 @@ impl Writer {
         if !claim::are_wanted(job.group) {
             return Ok(true);
         }
-        let seen = job.observed.slots.claims().map(|claim| (claim.uid().to_owned(), claim.terminating()));
+        let seen =
+            job.observed.slots.claims().map(|claim| (claim.header.uid.to_string(), claim.header.terminating));
         let seen: BTreeSet<_> = seen.collect();
         let of_group = ListParams::default().labels(&format!("{SLOT},{GROUP}={}", job.observed.key.name));
         let live = in_time(self.claims(job).list_metadata(&of_group)).await?.items.into_iter();

@@ -15,32 +15,23 @@ use std::{
 
 use futures::{StreamExt, stream::FuturesUnordered};
 use http::{Request, header};
-use mainstay_runtime::{failure::RequestError, gate::Intent, index::ObjectKey};
+use mainstay_runtime::{
+    failure::RequestError,
+    gate::Intent,
+    index::ObjectKey,
+    request::{METADATA_ONLY, Written, WrittenMetadata, malformed},
+};
 use parking_lot::Mutex;
-use serde::Deserialize;
 
 use super::{
-    ApplyError, FIELD_MANAGER, Job, METADATA_ONLY, Writer,
+    ApplyError, FIELD_MANAGER, Job, Writer,
     body::{self, Body},
-    malformed,
 };
 use crate::{claim, plan::Plan};
 
 /// How often one pod is tried before the pass gives up and leaves the rest to the key's backoff.
 const ATTEMPTS: u32 = 4;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-
-#[derive(Deserialize)]
-pub(super) struct Created {
-    pub(super) metadata: CreatedMetadata,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct CreatedMetadata {
-    pub(super) uid: String,
-    pub(super) resource_version: Option<String>,
-}
 
 /// What came of creations.
 #[derive(Default)]
@@ -138,7 +129,7 @@ impl Writer {
             }
             self.gate.intend(group, &pod, Intent::Create);
             match self.post(&pod, body, slot).await {
-                Ok(Created { metadata: CreatedMetadata { uid, resource_version } }) => {
+                Ok(Written { metadata: WrittenMetadata { uid, resource_version } }) => {
                     self.gate.stored(group, &pod, &uid, resource_version.as_deref());
                     return Ok(());
                 }
@@ -172,7 +163,7 @@ impl Writer {
         pod: &ObjectKey,
         body: &Body<'_>,
         slot: Option<&str>,
-    ) -> Result<Created, RequestError> {
+    ) -> Result<Written, RequestError> {
         let json = body.named(&pod.name, slot).map_err(|error| RequestError::Invalid(error.to_string()))?;
         let path = format!("/api/v1/namespaces/{}/pods?fieldManager={FIELD_MANAGER}", pod.namespace);
         let request = Request::post(path)

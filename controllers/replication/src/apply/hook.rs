@@ -9,10 +9,10 @@ use kube::{
     api::{Patch, PatchParams},
 };
 use mainstay_crds::ReplicaGroup;
-use mainstay_runtime::failure::RequestError;
+use mainstay_runtime::{failure::RequestError, request::in_time};
 use serde_json::json;
 
-use super::{Applied, ApplyError, FIELD_MANAGER, Job, Writer, in_time};
+use super::{Applied, ApplyError, FIELD_MANAGER, Job, Writer};
 use crate::{
     chores,
     plan::Plan,
@@ -35,9 +35,13 @@ impl Writer {
     /// Tells the owner of a pod's hook that the pod is to go.
     pub(super) async fn tell(&self, job: &Job<'_>, pod: &Pod) -> Result<(), RequestError> {
         let since = Timestamp::now().strftime("%FT%TZ").to_string();
-        self.patch(job, pod, json!({"metadata": {"uid": &*pod.uid, "annotations": {PRE_DELETE: since}}}))
-            .await
-            .map(drop)
+        self.patch(
+            job,
+            pod,
+            json!({"metadata": {"uid": &*pod.header.uid, "annotations": {PRE_DELETE: since}}}),
+        )
+        .await
+        .map(drop)
     }
 
     /// Patches pods that have a hook, and returns the names of those that were there to be patched.
@@ -50,7 +54,7 @@ impl Writer {
         let pods: Vec<_> = pods.iter().map(|&index| Arc::clone(job.observed.pod(index))).collect();
         let patches = stream::iter(pods).map(|pod| async move {
             let Some(hook) = &pod.hook else { return Ok(None) };
-            let name = Arc::clone(&pod.key.name);
+            let name = Arc::clone(&pod.header.key.name);
             match self.patch(job, &pod, body(&pod, hook)).await {
                 Ok(done) => Ok(done.then_some(name)),
                 Err(source) => Err(ApplyError::Hook { pod: name, source }),
@@ -82,12 +86,12 @@ impl Writer {
 /// The pod stays, and has its hook for the next time.
 fn recalled(pod: &Pod, hook: &Hook) -> serde_json::Value {
     json!({"metadata": {
-        "uid": &*pod.uid,
+        "uid": &*pod.header.uid,
         "annotations": {PRE_DELETE: null},
         "finalizers": [hook.finalizer],
     }})
 }
 
 fn given_up(pod: &Pod, hook: &Hook) -> serde_json::Value {
-    json!({"metadata": {"uid": &*pod.uid, "$deleteFromPrimitiveList/finalizers": [hook.finalizer]}})
+    json!({"metadata": {"uid": &*pod.header.uid, "$deleteFromPrimitiveList/finalizers": [hook.finalizer]}})
 }

@@ -10,10 +10,13 @@ use futures::{StreamExt, TryStreamExt, stream};
 use http::{Request, header};
 use jiff::Timestamp;
 use kube::api::PartialObjectMeta;
-use mainstay_runtime::failure::RequestError;
+use mainstay_runtime::{
+    failure::RequestError,
+    request::{METADATA_ONLY, malformed},
+};
 use serde_json::json;
 
-use super::{ApplyError, FIELD_MANAGER, Job, METADATA_ONLY, Writer, malformed, remove::Removal};
+use super::{ApplyError, FIELD_MANAGER, Job, Writer, remove::Removal};
 use crate::{
     plan::{Gate, Plan},
     pod::{IN_PLACE, Pod, READINESS_GATE},
@@ -25,7 +28,7 @@ impl Writer {
     pub(super) async fn open_gates(&self, job: &Job<'_>, plan: &Plan) -> Result<(), ApplyError> {
         let pods: Vec<_> = plan.open.iter().map(|&index| Arc::clone(job.observed.pod(index))).collect();
         let opened = stream::iter(pods).map(|pod| async move {
-            let failed = |source| ApplyError::Gate { pod: Arc::clone(&pod.key.name), source };
+            let failed = |source| ApplyError::Gate { pod: Arc::clone(&pod.header.key.name), source };
             self.set_gate(job, &pod, true).await.map_err(failed)
         });
         opened.buffer_unordered(self.max_in_flight).try_collect().await
@@ -60,7 +63,7 @@ impl Writer {
             serde_json::to_string(&before).map_err(|error| RequestError::Invalid(error.to_string()))?;
         let patch = json!({
             "metadata": {
-                "uid": &*pod.uid,
+                "uid": &*pod.header.uid,
                 "labels": {revision::LABEL: revision},
                 "annotations": {IN_PLACE: note},
             },
@@ -79,8 +82,8 @@ impl Writer {
             "reason": reason,
             "lastTransitionTime": Timestamp::now().strftime("%FT%TZ").to_string(),
         });
-        let patch = json!({"metadata": {"uid": &*pod.uid}, "status": {"conditions": [condition]}});
-        let (namespace, name) = (&pod.key.namespace, &pod.key.name);
+        let patch = json!({"metadata": {"uid": &*pod.header.uid}, "status": {"conditions": [condition]}});
+        let (namespace, name) = (&pod.header.key.namespace, &pod.header.key.name);
         let path = format!("/api/v1/namespaces/{namespace}/pods/{name}/status?fieldManager={FIELD_MANAGER}");
         let request = Request::patch(path)
             .header(header::CONTENT_TYPE, "application/strategic-merge-patch+json")
@@ -90,7 +93,7 @@ impl Writer {
         match self.send::<PartialObjectMeta>(request).await {
             Ok(written) => {
                 let version = written.metadata.resource_version;
-                self.gate.stored(&job.observed.key, &pod.key, &pod.uid, version.as_deref());
+                self.gate.stored(&job.observed.key, &pod.header.key, &pod.header.uid, version.as_deref());
                 Ok(())
             }
             // It is gone, or another pod has its name: nothing is to be opened or closed.

@@ -8,9 +8,9 @@ use kube::{
     api::{ListParams, PartialObjectMeta},
 };
 use mainstay_crds::ReplicaGroup;
-use mainstay_runtime::{failure::RequestError, gate::Intent, index::ObjectKey};
+use mainstay_runtime::{failure::RequestError, gate::Intent, index::ObjectKey, request::in_time};
 
-use super::{Job, Writer, in_time, is_going};
+use super::{Job, Writer, is_going};
 use crate::plan::Claim;
 
 impl Writer {
@@ -46,7 +46,8 @@ impl Writer {
     async fn pods_are_current(&self, job: &Job<'_>) -> Result<bool, RequestError> {
         let seen =
             job.observed.pods().filter(|(_, claim)| matches!(claim, Claim::Mine | Claim::OrphanMatching));
-        let seen: BTreeSet<_> = seen.map(|(pod, _)| (pod.uid.to_string(), pod.terminating)).collect();
+        let seen: BTreeSet<_> =
+            seen.map(|(pod, _)| (pod.header.uid.to_string(), pod.header.terminating)).collect();
         let mut live = BTreeSet::new();
         let mut page = ListParams::default().labels_from(&job.observed.selector).limit(500);
         loop {

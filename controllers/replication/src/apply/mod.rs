@@ -28,7 +28,7 @@ use kube::{
     runtime::reflector::{ObjectRef, Store},
 };
 use mainstay_crds::ReplicaGroup;
-use mainstay_runtime::{failure::RequestError, gate::Gate, index::ObjectKey};
+use mainstay_runtime::{failure::RequestError, gate::Gate, index::ObjectKey, request::in_time};
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -47,16 +47,9 @@ use crate::{
 /// The field manager of everything that this controller writes.
 pub const FIELD_MANAGER: &str = "mainstay-replication";
 
-/// Asks the server to answer with the metadata alone: nothing else of an answer is read.
-const METADATA_ONLY: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
-
 /// For so long a pass goes on beginning to exchange pods. Then it is planned anew: pods that have become available
 /// meanwhile let others go, and what waits for them should not wait for the rest of a long plan.
 const EXCHANGE: Duration = Duration::from_millis(500);
-
-/// A request that is not answered in this time is given up; its outcome is then not known. Twice the server's
-/// own limit for most of its work would hold a pass up for longer than a leader may go unrenewed.
-const REQUEST_LIMIT: Duration = Duration::from_secs(10);
 
 /// What of a plan was carried out.
 #[derive(Debug, Default)]
@@ -250,19 +243,19 @@ impl Writer {
     /// `false` when the pod is gone or another was quicker.
     async fn adopt(&self, job: &Job<'_>, pod: &Pod) -> Result<bool, ApplyError> {
         let owner = job.group.owner_reference();
-        let mut patch = json!({"metadata": {"uid": &*pod.uid, "ownerReferences": [owner]}});
+        let mut patch = json!({"metadata": {"uid": &*pod.header.uid, "ownerReferences": [owner]}});
         if !pod.labels.contains_key(revision::LABEL) {
             patch["metadata"]["labels"] = json!({revision::LABEL: &*job.observed.revisions.wanted});
         }
-        let failed = |source| ApplyError::Adopt { pod: Arc::clone(&pod.key.name), source };
+        let failed = |source| ApplyError::Adopt { pod: Arc::clone(&pod.header.key.name), source };
         self.patch(job, pod, patch).await.map_err(failed)
     }
 
     /// Takes the group's owner reference off a pod that its selector no longer matches.
     async fn release(&self, job: &Job<'_>, pod: &Pod) -> Result<bool, ApplyError> {
         let owner = json!({"$patch": "delete", "uid": &*job.observed.uid});
-        let patch = json!({"metadata": {"uid": &*pod.uid, "ownerReferences": [owner]}});
-        let failed = |source| ApplyError::Release { pod: Arc::clone(&pod.key.name), source };
+        let patch = json!({"metadata": {"uid": &*pod.header.uid, "ownerReferences": [owner]}});
+        let failed = |source| ApplyError::Release { pod: Arc::clone(&pod.header.key.name), source };
         self.patch(job, pod, patch).await.map_err(failed)
     }
 
@@ -271,11 +264,11 @@ impl Writer {
     async fn patch(&self, job: &Job<'_>, pod: &Pod, patch: serde_json::Value) -> Result<bool, RequestError> {
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
         let patch = Patch::Strategic(patch);
-        let answer = in_time(job.pods.patch_metadata(&pod.key.name, &params, &patch)).await;
+        let answer = in_time(job.pods.patch_metadata(&pod.header.key.name, &params, &patch)).await;
         match answer {
             Ok(written) => {
                 let (uid, version) = (written.uid().unwrap_or_default(), written.resource_version());
-                self.gate.stored(&job.observed.key, &pod.key, &uid, version.as_deref());
+                self.gate.stored(&job.observed.key, &pod.header.key, &uid, version.as_deref());
                 Ok(true)
             }
             Err(RequestError::NotFound(_) | RequestError::Conflict(_) | RequestError::Invalid(_)) => {
@@ -308,16 +301,6 @@ impl Writer {
 /// Whether the deletion of an object has begun.
 fn is_going(metadata: &ObjectMeta) -> bool {
     metadata.deletion_timestamp.is_some()
-}
-
-/// Gives a request up that is not answered in time.
-pub(crate) async fn in_time<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, RequestError> {
-    let answer = tokio::time::timeout(REQUEST_LIMIT, request).await;
-    answer.map_err(|_| RequestError::timed_out(REQUEST_LIMIT))?.map_err(Into::into)
-}
-
-fn malformed(error: http::Error) -> RequestError {
-    RequestError::Invalid(error.to_string())
 }
 
 /// The reference by which a group owns its pods.

@@ -7,11 +7,15 @@ use std::sync::{
 
 use futures::{StreamExt, future, stream};
 use http::{Request, header};
-use mainstay_runtime::{failure::RequestError, gate::Intent};
+use mainstay_runtime::{
+    failure::RequestError,
+    gate::Intent,
+    request::{METADATA_ONLY, malformed},
+};
 use serde::de::IgnoredAny;
 use serde_json::json;
 
-use super::{Applied, ApplyError, Job, METADATA_ONLY, Writer, malformed};
+use super::{Applied, ApplyError, Job, Writer};
 use crate::{
     plan::{Plan, Why},
     pod::Pod,
@@ -55,7 +59,7 @@ impl Writer {
         let mut deletes = deletes.buffer_unordered(self.max_in_flight);
         let mut failure = None;
         while let Some((result, pod, why)) = deletes.next().await {
-            let name = Arc::clone(&pod.key.name);
+            let name = Arc::clone(&pod.header.key.name);
             match result {
                 Ok(Removal::Deleted) => applied.deleted.push((name, why)),
                 Ok(Removal::Changed) => applied.changed += 1,
@@ -103,27 +107,28 @@ impl Writer {
     async fn delete_one(&self, job: &Job<'_>, pod: &Pod, why: Why) -> Result<(), RequestError> {
         let group = &job.observed.key;
         // The server looks for budgets at each eviction, and writes the pod once more: all for nothing without one.
-        let voluntary = why == Why::Outdated && self.stores.budgets.count(&pod.key.namespace) > 0;
+        let voluntary = why == Why::Outdated && self.stores.budgets.count(&pod.header.key.namespace) > 0;
         let request = if voluntary { eviction(pod) } else { deletion(pod) }.map_err(malformed)?;
-        self.gate.intend(group, &pod.key, Intent::Delete(pod.uid.to_string()));
+        self.gate.intend(group, &pod.header.key, Intent::Delete(pod.header.uid.to_string()));
         let answer = self.send::<IgnoredAny>(request).await;
         match &answer {
             Ok(_) | Err(RequestError::NotFound(_)) => {
-                self.gate.ended(group, &pod.key, &pod.uid);
+                self.gate.ended(group, &pod.header.key, &pod.header.uid);
                 return Ok(());
             }
             // Another pod of the name stands there, or somebody else wrote this one at the same moment.
             Err(RequestError::Conflict(_)) => {}
             Err(error) if error.is_ambiguous() => {}
-            Err(_) => self.gate.refused(group, &pod.key),
+            Err(_) => self.gate.refused(group, &pod.header.key),
         }
         answer.map(drop)
     }
 }
 
 fn deletion(pod: &Pod) -> http::Result<Request<Vec<u8>>> {
-    let options = json!({"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": &*pod.uid}});
-    Request::delete(format!("/api/v1/namespaces/{}/pods/{}", pod.key.namespace, pod.key.name))
+    let options =
+        json!({"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": &*pod.header.uid}});
+    Request::delete(format!("/api/v1/namespaces/{}/pods/{}", pod.header.key.namespace, pod.header.key.name))
         .header(header::CONTENT_TYPE, "application/json")
         .header(header::ACCEPT, METADATA_ONLY)
         .body(options.to_string().into_bytes())
@@ -132,10 +137,13 @@ fn deletion(pod: &Pod) -> http::Result<Request<Vec<u8>>> {
 fn eviction(pod: &Pod) -> http::Result<Request<Vec<u8>>> {
     let eviction = json!({
         "apiVersion": "policy/v1", "kind": "Eviction",
-        "metadata": {"namespace": &*pod.key.namespace, "name": &*pod.key.name},
-        "deleteOptions": {"preconditions": {"uid": &*pod.uid}},
+        "metadata": {"namespace": &*pod.header.key.namespace, "name": &*pod.header.key.name},
+        "deleteOptions": {"preconditions": {"uid": &*pod.header.uid}},
     });
-    Request::post(format!("/api/v1/namespaces/{}/pods/{}/eviction", pod.key.namespace, pod.key.name))
-        .header(header::CONTENT_TYPE, "application/json")
-        .body(eviction.to_string().into_bytes())
+    Request::post(format!(
+        "/api/v1/namespaces/{}/pods/{}/eviction",
+        pod.header.key.namespace, pod.header.key.name
+    ))
+    .header(header::CONTENT_TYPE, "application/json")
+    .body(eviction.to_string().into_bytes())
 }

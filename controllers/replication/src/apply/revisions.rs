@@ -8,10 +8,10 @@ use kube::{
     api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
 };
 use mainstay_crds::ReplicaGroup;
-use mainstay_runtime::failure::RequestError;
+use mainstay_runtime::{failure::RequestError, request::in_time};
 use serde_json::json;
 
-use super::{ApplyError, FIELD_MANAGER, Owner, Writer, in_time};
+use super::{ApplyError, FIELD_MANAGER, Owner, Writer};
 use crate::{
     observe::Observed,
     revision::{self, LABEL, data, template_of},
@@ -123,9 +123,10 @@ impl Writer {
         old.sort_by_key(|kept| Reverse(kept.number));
         let revisions = self.revision_api(observed);
         for revision in old.into_iter().skip(limit) {
-            let preconditions = Preconditions { uid: Some(revision.uid.to_string()), resource_version: None };
+            let preconditions =
+                Preconditions { uid: Some(revision.header.uid.to_string()), resource_version: None };
             let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
-            match in_time(revisions.delete(&revision.key.name, &params)).await {
+            match in_time(revisions.delete(&revision.header.key.name, &params)).await {
                 Ok(_) | Err(RequestError::NotFound(_) | RequestError::Conflict(_)) => {}
                 Err(error) => return Err(ApplyError::Revision(error)),
             }

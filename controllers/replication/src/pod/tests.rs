@@ -34,8 +34,11 @@ fn a_running_pod_keeps_what_a_plan_reads() {
     }));
     let controller = Controller { uid: "g-uid".into(), group: Some("g".into()) };
     assert_eq!(pod.controller.as_ref(), Some(&controller));
-    assert_eq!((pod.version, pod.deletion_cost, pod.restarts, pod.sidecar_restarts), (Some(12), -7, 2, 4));
-    assert_eq!((pod.phase, pod.terminating, pod.failed_at), (Phase::Running, false, None));
+    assert_eq!(
+        (pod.header.version, pod.deletion_cost, pod.restarts, pod.sidecar_restarts),
+        (Some(12), -7, 2, 4)
+    );
+    assert_eq!((pod.phase, pod.header.terminating, pod.failed_at), (Phase::Running, false, None));
     assert_eq!(pod.ready_since, "2026-01-01T00:00:05Z".parse().ok());
     assert_eq!(pod.buckets(), [Bucket::ControlledBy("g-uid".into()), Bucket::On("n".into())]);
 }
@@ -116,19 +119,6 @@ fn a_change_in_place_is_over_when_all_its_containers_are_new_and_is_no_crash() {
 fn null_and_missing_fields_are_the_defaults() {
     let pod = pod(json!({"metadata": {"name": "a", "namespace": "ns", "uid": "u", "labels": null}}));
     assert_eq!((pod.phase, pod.ready_since, pod.node.as_deref()), (Phase::Pending, None, None));
-}
-
-#[test]
-fn equal_labels_are_shared_and_unused_ones_let_go() {
-    let mut pool = LabelPool::default();
-    let labels = |value: usize| BTreeMap::from([("app".to_owned(), value.to_string())]);
-    let first = pool.share(labels(0));
-    assert!(Arc::ptr_eq(&first, &pool.share(labels(0))));
-    for value in 1..1000 {
-        pool.share(labels(value));
-    }
-    assert!(pool.known.len() <= 64, "{} kept", pool.known.len());
-    assert!(Arc::ptr_eq(&first, &pool.share(labels(0))), "labels in use are kept");
 }
 
 #[test]

@@ -1,0 +1,37 @@
+//! Names that are chosen before an object is created, so that a create whose answer is lost is recognised.
+
+use rand::seq::IndexedRandom;
+
+/// The letters of generated names: no vowels and no look-alikes, so that they spell and confuse nothing
+/// (k8s.io/apimachinery/pkg/util/rand).
+const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+/// Letters of a suffix, as many as upstream's.
+pub const SUFFIX: usize = 5;
+
+/// `prefix`, a hyphen and letters by which it is very likely unlike every other; at most `limit` characters.
+pub fn generated(prefix: &str, limit: usize) -> String {
+    let mut name: String = prefix.chars().take(limit.saturating_sub(SUFFIX + 1)).collect();
+    name.push('-');
+    name.push_str(&suffix());
+    name
+}
+
+/// Letters by which one of many is told from the others.
+pub fn suffix() -> String {
+    let mut random = rand::rng();
+    (0..SUFFIX).filter_map(|_| LETTERS.choose(&mut random)).map(|letter| char::from(*letter)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_generated_name_keeps_its_limit_and_is_unlike_the_last() {
+        for prefix in ["web", &"x".repeat(63)] {
+            let (one, other) = (generated(prefix, 63), generated(prefix, 63));
+            assert!(one.len() <= 63 && one.as_bytes()[one.len() - SUFFIX - 1] == b'-', "{one}");
+            assert_ne!(one, other);
+        }
+    }
+}
