@@ -5,21 +5,34 @@
 //! binary writes both out as manifests. Whatever a schema or a CEL rule can refuse is refused at admission,
 //! so that a controller never meets it.
 
+mod endpoint_check;
+mod endpoint_grant;
+mod endpoint_members;
+mod endpoint_pool;
 mod lifecycle;
 mod pod_template;
 mod replica_group;
 mod schema;
+mod service_template;
 mod update;
 mod volume_claims;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
 
+pub use endpoint_check::{CheckType, EndpointCheck, GrpcCheck, HttpCheck, TlsCheck};
+pub use endpoint_grant::{EndpointGrant, EndpointGrantSpec, GrantedTo};
+pub use endpoint_members::{MemberAddress, MemberPort, PoolMembers};
+pub use endpoint_pool::{
+    EndpointPool, EndpointPoolSpec, EndpointPoolStatus, FailoverPolicy, MemberCounts, MemberOut,
+    ServiceReference, SlowStart, TierHealth,
+};
 pub use lifecycle::{Lifecycle, PreDelete};
 pub use pod_template::{PodTemplate, PodTemplateMeta};
 pub use replica_group::{
     NodePreference, PodReplacement, ReplicaGroup, ReplicaGroupSpec, ReplicaGroupStatus, ScaleDown,
 };
+pub use service_template::ServiceTemplate;
 pub use update::{
     FailureAction, FailurePolicy, FailureStatus, HeldRevision, InPlace, Pause, RolloutStatus, Step, Update,
     UpdateType,
@@ -36,5 +49,5 @@ pub const VERSION: &str = "v1alpha1";
 
 /// Every custom resource definition, in the order in which they are to be installed.
 pub fn all() -> Vec<CustomResourceDefinition> {
-    vec![ReplicaGroup::crd()]
+    vec![ReplicaGroup::crd(), EndpointPool::crd(), EndpointGrant::crd()]
 }

@@ -130,6 +130,45 @@ pub(crate) fn pod_names(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
+/// DNS names, complete, in lower case.
+pub(crate) fn dns_names(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "x-kubernetes-list-type": "set",
+        "maxItems": 64,
+        "items": {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": 253,
+            "pattern": "^([a-z0-9_]([-a-z0-9_]{0,61}[a-z0-9_])?\\.)*[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\\.?$",
+        },
+    })
+}
+
+/// HTTP status codes and ranges of them.
+pub(crate) fn statuses(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "x-kubernetes-list-type": "atomic",
+        "minItems": 1,
+        "maxItems": 16,
+        "items": { "type": "string", "maxLength": 7, "pattern": "^[1-5][0-9]{2}(-[1-5][0-9]{2})?$" },
+    })
+}
+
+/// The number of a port, or a name.
+pub(crate) fn port_or_name(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "anyOf": [{ "type": "integer" }, { "type": "string" }],
+        "x-kubernetes-int-or-string": true,
+        "minimum": 1,
+        "maximum": 65535,
+        "minLength": 1,
+        "maxLength": 63,
+        "pattern": "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
+    })
+}
+
 /// A list of conditions that managers share by type, with the bounds of upstream's `metav1.Condition`
 /// (apimachinery `pkg/apis/meta/v1/types.go`), which the generated type does not carry.
 pub(crate) fn conditions(generator: &mut SchemaGenerator) -> Schema {
