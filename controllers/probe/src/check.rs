@@ -1,0 +1,150 @@
+//! One check: connect, ask, judge, close.
+//!
+//! A check holds no state and no connection between two runs, so that every run tests the whole way to the
+//! address anew, as a new client would.
+
+use std::{future::Future, net::SocketAddr, ops::RangeInclusive, pin::pin, time::Duration};
+
+use tokio::{
+    net::TcpStream,
+    time::{Instant, timeout},
+};
+
+use crate::{failure::Failure, grpc, http, tls::Tls};
+
+/// How this client names itself to HTTP and gRPC servers.
+pub(crate) const USER_AGENT: &str = concat!("mainstay-probe/", env!("CARGO_PKG_VERSION"));
+
+/// No more than this of an answer's head is held, in bytes; a longer one does not pass.
+pub(crate) const MAX_HEAD: usize = 16 * 1024;
+
+/// What is asked.
+#[derive(Debug, Clone)]
+pub enum Kind {
+    /// The address accepts a connection. Nothing is sent.
+    Tcp,
+    /// The address answers a GET request with an expected status.
+    Http(Http),
+    /// The address reports SERVING through `grpc.health.v1.Health/Check`.
+    Grpc(Grpc),
+}
+
+/// A GET request over HTTP/1.1. No redirect is followed: its status is the answer.
+#[derive(Debug, Clone)]
+pub struct Http {
+    /// Path and query as they are sent, percent-encoded; begins with `/`.
+    pub path: String,
+    /// The `Host` header; `None` sends the address and port that are checked.
+    pub host: Option<String>,
+    /// The statuses that pass: those in any of the ranges.
+    pub expected: Vec<RangeInclusive<u16>>,
+    /// `None` asks in plain text.
+    pub tls: Option<Tls>,
+}
+
+/// A call of the gRPC health protocol
+/// (<https://github.com/grpc/grpc/blob/master/doc/health-checking.md>).
+#[derive(Debug, Clone)]
+pub struct Grpc {
+    /// The service that is asked about; empty asks about the server as a whole.
+    pub service: String,
+    /// The `:authority` of the request; `None` sends the address and port that are checked.
+    pub authority: Option<String>,
+    /// `None` speaks HTTP/2 in plain text with prior knowledge. With TLS, make it with `alpn_h2`.
+    pub tls: Option<Tls>,
+}
+
+/// What is asked of an address, and how long it may take.
+#[derive(Debug, Clone)]
+pub struct Check {
+    /// What is asked.
+    pub kind: Kind,
+    /// The whole check, from connecting to the judged answer, ends within this time.
+    pub timeout: Duration,
+}
+
+/// How a check went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// From the beginning of the check to its result.
+    pub took: Duration,
+    /// Whether the address passed, or why not.
+    pub result: Result<(), Failure>,
+}
+
+impl Check {
+    /// Whether the check can be sent at all, so that whoever made it is told before the first run.
+    ///
+    /// # Errors
+    /// [`Failure::Unsendable`] names the part that is not valid; each [run](Self::run) would end with it.
+    pub fn validate(&self) -> Result<(), Failure> {
+        let any = SocketAddr::from(([192, 0, 2, 1], 80));
+        match &self.kind {
+            Kind::Tcp => Ok(()),
+            Kind::Http(check) => http::request(check, any).map(drop),
+            Kind::Grpc(check) => grpc::request(check, any).map(drop),
+        }
+    }
+
+    /// Runs the check once against `target`. The connection is closed before this returns, or when the future
+    /// is dropped.
+    pub async fn run(&self, target: SocketAddr) -> Outcome {
+        let began = Instant::now();
+        let result = timeout(self.timeout, self.ask(target)).await.unwrap_or(Err(Failure::TimedOut));
+        Outcome { took: began.elapsed(), result }
+    }
+
+    async fn ask(&self, target: SocketAddr) -> Result<(), Failure> {
+        match &self.kind {
+            Kind::Tcp => {
+                // Closing with a reset leaves no TIME_WAIT behind, which at thousands of checks a minute would use
+                // up the local ports. A reset throws away what is still on its way; here nothing was sent, so
+                // nothing can be lost. After a request it could take the other side's answer away from a proxy
+                // between, so HTTP and gRPC close in order.
+                connect(target).await?.set_zero_linger().map_err(Failure::from_io)
+            }
+            Kind::Http(check) => {
+                let request = http::request(check, target)?;
+                let stream = connect(target).await?;
+                match &check.tls {
+                    None => http::ask(stream, request, &check.expected).await,
+                    Some(tls) => {
+                        http::ask(tls.connect(stream, target.ip()).await?, request, &check.expected).await
+                    }
+                }
+            }
+            Kind::Grpc(check) => {
+                let request = grpc::request(check, target)?;
+                let stream = connect(target).await?;
+                match &check.tls {
+                    None => grpc::ask(stream, request, &check.service).await,
+                    Some(tls) => {
+                        grpc::ask(tls.connect(stream, target.ip()).await?, request, &check.service).await
+                    }
+                }
+            }
+        }
+    }
+}
+
+async fn connect(target: SocketAddr) -> Result<TcpStream, Failure> {
+    let stream = TcpStream::connect(target).await.map_err(Failure::from_io)?;
+    // The last flight of a TLS handshake and the request after it must not wait for an acknowledgement.
+    stream.set_nodelay(true).map_err(Failure::from_io)?;
+    Ok(stream)
+}
+
+/// Drives `connection` until `exchange`, which goes through it, has ended. When the connection ends first, it is
+/// dropped, which ends the exchange with whatever had arrived for it.
+pub(crate) async fn drive<T>(connection: impl Future, exchange: impl Future<Output = T>) -> T {
+    let mut exchange = pin!(exchange);
+    tokio::select! {
+        biased;
+        answer = &mut exchange => return answer,
+        _ = connection => {}
+    }
+    exchange.await
+}
+
+#[cfg(test)]
+mod tests;

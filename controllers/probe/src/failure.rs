@@ -1,0 +1,159 @@
+//! Why an address did not pass a check.
+
+use std::io::{self, ErrorKind};
+
+/// Text from a library or from the other side is cut to this many characters.
+const MAX_WORDS: usize = 200;
+
+/// Why an address did not pass. Each variant reads as a sentence whose subject is the address, for a status;
+/// nothing of an answer's body is ever in it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// Nothing listens on the port.
+    #[error("refused the connection")]
+    Refused,
+    /// The check's timeout passed, or the kernel gave up connecting.
+    #[error("gave no answer in time")]
+    TimedOut,
+    /// The network or this machine did not let the connection come about, or broke it.
+    #[error("could not be reached: {0}")]
+    Unreachable(ErrorKind),
+    /// The other side ended the connection before its answer was complete.
+    #[error("closed the connection before it had answered")]
+    Closed,
+    /// The TLS handshake failed: rustls' own words, cut to 200 characters.
+    #[error("TLS failed: {0}")]
+    Tls(String),
+    /// The answer is no HTTP/1 answer, or its head is longer than 16 KiB.
+    #[error("did not answer in HTTP/1.1, or with too long a head")]
+    NotHttp,
+    /// The HTTP status is not an expected one; for gRPC, any but 200.
+    #[error("answered with status {0}")]
+    Status(u16),
+    /// The gRPC call ended with a status other than OK.
+    #[error("answered with gRPC status {0} ({name})", name = grpc_status_name(*.0))]
+    GrpcStatus(u32),
+    /// The health service reports another state than SERVING: `UNKNOWN`, `NOT_SERVING` or `SERVICE_UNKNOWN`.
+    #[error("reports {0} through the gRPC health service")]
+    NotServing(&'static str),
+    /// The answer breaks the rules of HTTP/2, of gRPC, or of the health protocol.
+    #[error("did not answer as a gRPC health service")]
+    NotGrpc,
+    /// The check itself is at fault: the named part of it is not valid. Nothing was sent.
+    #[error("was not asked: the {0} of the check is not valid; correct it")]
+    Unsendable(&'static str),
+}
+
+impl Failure {
+    /// The variant's name, as a reason and a metric label.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Refused => "Refused",
+            Self::TimedOut => "TimedOut",
+            Self::Unreachable(_) => "Unreachable",
+            Self::Closed => "Closed",
+            Self::Tls(_) => "Tls",
+            Self::NotHttp => "NotHttp",
+            Self::Status(_) => "Status",
+            Self::GrpcStatus(_) => "GrpcStatus",
+            Self::NotServing(_) => "NotServing",
+            Self::NotGrpc => "NotGrpc",
+            Self::Unsendable(_) => "Unsendable",
+        }
+    }
+
+    pub(crate) fn from_io(error: io::Error) -> Self {
+        match error.kind() {
+            ErrorKind::ConnectionRefused => Self::Refused,
+            ErrorKind::TimedOut => Self::TimedOut,
+            ErrorKind::ConnectionReset
+            | ErrorKind::ConnectionAborted
+            | ErrorKind::BrokenPipe
+            | ErrorKind::NotConnected
+            | ErrorKind::UnexpectedEof => Self::Closed,
+            // No socket gives this kind: it is how tokio-rustls wraps rustls' errors, also after the handshake.
+            ErrorKind::InvalidData => Self::Tls(bounded(&error.to_string())),
+            kind => Self::Unreachable(kind),
+        }
+    }
+}
+
+/// `words` as one line of at most 200 characters, fit for a status.
+pub(crate) fn bounded(words: &str) -> String {
+    words.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_WORDS).collect()
+}
+
+/// Names of <https://grpc.github.io/grpc/core/md_doc_statuscodes.html>.
+fn grpc_status_name(code: u32) -> &'static str {
+    match code {
+        0 => "OK",
+        1 => "CANCELLED",
+        2 => "UNKNOWN",
+        3 => "INVALID_ARGUMENT",
+        4 => "DEADLINE_EXCEEDED",
+        5 => "NOT_FOUND",
+        6 => "ALREADY_EXISTS",
+        7 => "PERMISSION_DENIED",
+        8 => "RESOURCE_EXHAUSTED",
+        9 => "FAILED_PRECONDITION",
+        10 => "ABORTED",
+        11 => "OUT_OF_RANGE",
+        12 => "UNIMPLEMENTED",
+        13 => "INTERNAL",
+        14 => "UNAVAILABLE",
+        15 => "DATA_LOSS",
+        16 => "UNAUTHENTICATED",
+        _ => "no known code",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_failure_reads_as_what_the_address_did() {
+        let table = [
+            (Failure::Refused, "refused the connection"),
+            (Failure::TimedOut, "gave no answer in time"),
+            (Failure::Unreachable(ErrorKind::HostUnreachable), "could not be reached: host unreachable"),
+            (Failure::Status(503), "answered with status 503"),
+            (Failure::GrpcStatus(12), "answered with gRPC status 12 (UNIMPLEMENTED)"),
+            (Failure::GrpcStatus(99), "answered with gRPC status 99 (no known code)"),
+            (Failure::NotServing("NOT_SERVING"), "reports NOT_SERVING through the gRPC health service"),
+            (Failure::Unsendable("path"), "was not asked: the path of the check is not valid; correct it"),
+        ];
+        for (failure, sentence) in table {
+            assert_eq!(failure.to_string(), sentence);
+        }
+    }
+
+    #[test]
+    fn the_reason_is_the_name_of_the_variant() {
+        for failure in [
+            Failure::Refused,
+            Failure::TimedOut,
+            Failure::Unreachable(ErrorKind::HostUnreachable),
+            Failure::Closed,
+            Failure::Tls("words".to_owned()),
+            Failure::NotHttp,
+            Failure::Status(503),
+            Failure::GrpcStatus(5),
+            Failure::NotServing("UNKNOWN"),
+            Failure::NotGrpc,
+            Failure::Unsendable("path"),
+        ] {
+            let name = format!("{failure:?}");
+            assert_eq!(name.split('(').next(), Some(failure.reason()));
+        }
+    }
+
+    #[test]
+    fn words_of_a_library_are_cut_to_one_short_line() {
+        let long = "ä\n".repeat(500);
+        let Failure::Tls(words) = Failure::from_io(io::Error::new(ErrorKind::InvalidData, long)) else {
+            panic!("invalid data is how TLS errors arrive");
+        };
+        assert_eq!(words, "ä ".repeat(100));
+    }
+}
