@@ -1,0 +1,67 @@
+//! Readiness gates: opened when a pod has answered its first check, so that a rollout waits for it.
+
+use std::{collections::HashSet, sync::Arc};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1;
+use kube::{
+    Api,
+    api::{Patch, PatchParams},
+};
+use mainstay_runtime::{failure::RequestError, index::ObjectKey, request::in_time};
+use serde_json::json;
+
+use super::{ApplyError, FIELD_MANAGER, Writer};
+use crate::watched::{Pod, READINESS_GATE};
+
+impl Writer {
+    /// Opens the gates of these pods, each once. Returns how many.
+    ///
+    /// # Errors
+    /// The first refusal; the other gates are opened all the same.
+    pub async fn open_gates(&self, pool: &ObjectKey, pods: &[Arc<Pod>]) -> Result<usize, ApplyError> {
+        if pods.is_empty() {
+            self.opened.lock().remove(pool);
+            return Ok(0);
+        }
+        let uids: HashSet<_> = pods.iter().map(|pod| pod.header.uid.clone()).collect();
+        let known = {
+            let mut opened = self.opened.lock();
+            let opened = opened.entry(pool.clone()).or_default();
+            opened.retain(|uid| uids.contains(uid));
+            opened.clone()
+        };
+        let (mut count, mut failure) = (0, None);
+        for pod in pods.iter().filter(|pod| !known.contains(&pod.header.uid)) {
+            match self.open_gate(pod).await {
+                Ok(()) => {
+                    count += 1;
+                    self.opened.lock().entry(pool.clone()).or_default().insert(pod.header.uid.clone());
+                }
+                Err(source) => {
+                    let pod = Arc::clone(&pod.header.key.name);
+                    failure = failure.or(Some(ApplyError::Gate { pod, source }));
+                }
+            }
+        }
+        failure.map_or(Ok(count), Err)
+    }
+
+    async fn open_gate(&self, pod: &Pod) -> Result<(), RequestError> {
+        let patch = json!({
+            "metadata": {"uid": &*pod.header.uid},
+            "status": {"conditions": [{
+                "type": READINESS_GATE, "status": "True", "reason": "EndpointReady",
+                "message": "an EndpointPool has reached the pod", "lastTransitionTime": Timestamp::now(),
+            }]},
+        });
+        let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+        let key = &pod.header.key;
+        let pods: Api<v1::Pod> = Api::namespaced(self.client.clone(), &key.namespace);
+        match in_time(pods.patch_status(&key.name, &params, &Patch::Strategic(patch))).await {
+            // It is gone, or another pod has its name.
+            Ok(_) | Err(RequestError::NotFound(_) | RequestError::Conflict(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! Carries out plans; the only writer of slices, Services and readiness gates.
+//!
+//! Every write of a slice is noted in the write gate. What exists is replaced only at the version that was planned
+//! with and deleted only by its UID, so that a plan made from old stores is refused and not carried out.
+
+mod body;
+mod error;
+mod gates;
+mod service;
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use futures::{StreamExt, stream};
+use http::{Method, Request, header};
+use jiff::Timestamp;
+use k8s_openapi::{api::discovery::v1::EndpointSlice, apimachinery::pkg::apis::meta::v1::OwnerReference};
+use kube::{
+    Api, Client, Resource,
+    api::{DeleteParams, Preconditions},
+};
+use mainstay_crds::EndpointPool;
+use mainstay_runtime::{
+    failure::RequestError,
+    gate::{Gate, Intent},
+    index::ObjectKey,
+    names,
+    request::{METADATA_ONLY, Written, in_time, malformed},
+};
+use parking_lot::Mutex;
+
+pub(crate) use self::body::labels;
+use self::body::{Head, Replaced};
+pub use self::error::ApplyError;
+use crate::{
+    metrics::{Metrics, Operation},
+    observe::Stores,
+    pack,
+    watched::{Endpoint, Group, Service, Slice},
+};
+
+/// The field manager of everything that this controller writes.
+pub const FIELD_MANAGER: &str = "mainstay-endpoints";
+/// A slice's name may become a DNS label of those who name things after it.
+const MAX_NAME: usize = 63;
+
+/// Writes for pools.
+pub struct Writer {
+    client: Client,
+    stores: Stores,
+    gate: Gate<ObjectKey>,
+    metrics: Arc<Metrics>,
+    max_in_flight: usize,
+    /// How the Service of each pool that makes it was last written.
+    services: Mutex<HashMap<ObjectKey, Kept>>,
+    /// The pods of each pool whose gates were opened, by UID, which the store may not show yet.
+    opened: Mutex<HashMap<ObjectKey, HashSet<Box<str>>>>,
+}
+
+/// How a Service was last written.
+struct Kept {
+    /// The pool's generation.
+    generation: Option<i64>,
+    /// The Service's version after that.
+    version: Option<u64>,
+}
+
+/// One pool, as a pass writes for it.
+pub struct Job<'a> {
+    /// The pool.
+    pub pool: &'a EndpointPool,
+    /// Its key.
+    pub key: &'a ObjectKey,
+    /// Its slices as the plan saw them.
+    pub slices: &'a [Arc<Slice>],
+}
+
+/// What came of writes.
+#[derive(Debug, Default)]
+pub struct Applied {
+    /// How many slices were written.
+    pub written: usize,
+    /// Whether the store turned out to lag behind the server.
+    pub stale: bool,
+    /// The first failure.
+    pub error: Option<ApplyError>,
+}
+
+impl Applied {
+    fn note(&mut self, outcome: Result<bool, ApplyError>) {
+        match outcome {
+            Ok(true) => self.written += 1,
+            Ok(false) => self.stale = true,
+            Err(error) => self.error = self.error.take().or(Some(error)),
+        }
+    }
+
+    fn is_well(&self) -> bool {
+        !self.stale && self.error.is_none()
+    }
+}
+
+impl Writer {
+    /// A writer with at most `max_in_flight` writes of a pool under way.
+    pub fn new(client: Client, stores: Stores, metrics: Arc<Metrics>, max_in_flight: u16) -> Self {
+        Self {
+            client,
+            stores,
+            gate: Gate::default(),
+            metrics,
+            max_in_flight: max_in_flight.into(),
+            services: Mutex::default(),
+            opened: Mutex::default(),
+        }
+    }
+
+    /// Forgets a pool that is gone.
+    pub fn forget(&self, key: &ObjectKey) {
+        self.gate.forget(key);
+        self.services.lock().remove(key);
+        self.opened.lock().remove(key);
+    }
+
+    /// Whether the store shows every slice that was written for the pool, so that slices may be planned.
+    ///
+    /// # Errors
+    /// When the server does not say what became of a write whose answer was lost.
+    pub async fn may_write(&self, key: &ObjectKey) -> Result<bool, ApplyError> {
+        for (slice, intent) in self.gate.unanswered(key) {
+            let slices: Api<EndpointSlice> = Api::namespaced(self.client.clone(), &slice.namespace);
+            let found = match in_time(slices.get_metadata(&slice.name)).await {
+                Err(RequestError::NotFound(_)) => None,
+                found => Some(found.map_err(ApplyError::Read)?.metadata),
+            };
+            self.gate.settle(key, &slice, &intent, found.as_ref());
+        }
+        Ok(self.gate.is_open(key, &self.stores.slices))
+    }
+
+    /// Writes slices: new ones first and superfluous ones last, so that no endpoint is missing on the way. `trigger` is
+    /// since when what they say is true.
+    pub async fn write(
+        &self,
+        job: &Job<'_>,
+        service: &Service,
+        plan: pack::Plan<Group, Endpoint>,
+        trigger: Option<Timestamp>,
+    ) -> Applied {
+        let labels = labels(service, &job.key.name);
+        let owner = owner(job.pool);
+        let head = Head { namespace: &job.key.namespace, labels: &labels, owner: &owner, trigger };
+        let mut applied = Applied::default();
+        let created =
+            plan.create.iter().map(|(group, endpoints)| self.create(job, &head, service, group, endpoints));
+        self.each(&mut applied, created.collect()).await;
+        if applied.is_well() {
+            let updated = plan.update.iter().map(|update| self.update(job, &head, update));
+            self.each(&mut applied, updated.collect()).await;
+        }
+        if applied.is_well() {
+            self.delete(job, &plan.delete, &mut applied).await;
+        }
+        applied
+    }
+
+    /// Deletes all slices of a pool that has no Service to write for.
+    pub async fn clear(&self, job: &Job<'_>) -> Applied {
+        let mut applied = Applied::default();
+        let all: Vec<_> = (0..job.slices.len()).collect();
+        self.delete(job, &all, &mut applied).await;
+        applied
+    }
+
+    async fn each<F>(&self, applied: &mut Applied, writes: Vec<F>)
+    where
+        F: Future<Output = Result<bool, ApplyError>>,
+    {
+        let mut outcomes = stream::iter(writes).buffer_unordered(self.max_in_flight);
+        while let Some(outcome) = outcomes.next().await {
+            applied.note(outcome);
+        }
+    }
+
+    async fn create(
+        &self,
+        job: &Job<'_>,
+        head: &Head<'_>,
+        service: &Service,
+        group: &Group,
+        endpoints: &[Endpoint],
+    ) -> Result<bool, ApplyError> {
+        let name = names::generated(&service.header.key.name, MAX_NAME);
+        let object = ObjectKey::new(&job.key.namespace, &name);
+        let body =
+            head.slice(&name, group, endpoints, None).map_err(unwritable).map_err(ApplyError::Create)?;
+        self.gate.intend(job.key, &object, Intent::Create);
+        match self.send(Method::POST, &path(&object, false), body).await {
+            Ok(written) => {
+                self.stored(job, &object, &written);
+                self.metrics.wrote(Operation::Create);
+                Ok(true)
+            }
+            // One of this very name, which the store does not show: the next pass takes another name.
+            Err(RequestError::AlreadyExists(_)) => {
+                self.gate.refused(job.key, &object);
+                Ok(false)
+            }
+            Err(error) => {
+                if !error.is_ambiguous() {
+                    self.gate.refused(job.key, &object);
+                }
+                Err(ApplyError::Create(error))
+            }
+        }
+    }
+
+    /// Replaces a slice. `false` when it is another than the plan saw.
+    async fn update(
+        &self,
+        job: &Job<'_>,
+        head: &Head<'_>,
+        update: &pack::Update<Group, Endpoint>,
+    ) -> Result<bool, ApplyError> {
+        let slice = &job.slices[update.id];
+        let object = &slice.header.key;
+        let failed = |source| ApplyError::Update { slice: Arc::clone(&object.name), source };
+        let replaced = Replaced { annotations: &slice.annotations, version: slice.header.version };
+        let body = head.slice(&object.name, &update.group, &update.items, Some(&replaced));
+        let body = body.map_err(unwritable).map_err(failed)?;
+        match self.send(Method::PUT, &path(object, true), body).await {
+            Ok(written) => {
+                self.stored(job, object, &written);
+                self.metrics.wrote(Operation::Update);
+                Ok(true)
+            }
+            Err(RequestError::Conflict(_) | RequestError::NotFound(_)) => Ok(false),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    async fn delete(&self, job: &Job<'_>, ids: &[usize], applied: &mut Applied) {
+        let deleted = ids.iter().map(|id| self.delete_one(job, &job.slices[*id]));
+        self.each(applied, deleted.collect()).await;
+    }
+
+    async fn delete_one(&self, job: &Job<'_>, slice: &Slice) -> Result<bool, ApplyError> {
+        let (object, uid) = (&slice.header.key, slice.header.uid.to_string());
+        let preconditions = Preconditions { uid: Some(uid.clone()), resource_version: None };
+        let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+        let slices: Api<EndpointSlice> = Api::namespaced(self.client.clone(), &object.namespace);
+        self.gate.intend(job.key, object, Intent::Delete(uid.clone()));
+        match in_time(slices.delete(&object.name, &params)).await {
+            Ok(_) | Err(RequestError::NotFound(_) | RequestError::Conflict(_)) => {
+                self.gate.ended(job.key, object, &uid);
+                self.metrics.wrote(Operation::Delete);
+                Ok(true)
+            }
+            Err(source) => {
+                if !source.is_ambiguous() {
+                    self.gate.refused(job.key, object);
+                }
+                Err(ApplyError::Delete { slice: Arc::clone(&object.name), source })
+            }
+        }
+    }
+
+    fn stored(&self, job: &Job<'_>, object: &ObjectKey, written: &Written) {
+        let metadata = &written.metadata;
+        self.gate.stored(job.key, object, &metadata.uid, metadata.resource_version.as_deref());
+    }
+
+    async fn send(&self, method: Method, path: &str, body: Vec<u8>) -> Result<Written, RequestError> {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::ACCEPT, METADATA_ONLY)
+            .body(body)
+            .map_err(malformed)?;
+        in_time(self.client.request(request)).await
+    }
+}
+
+/// The collection for a create, or the slice itself.
+fn path(slice: &ObjectKey, itself: bool) -> String {
+    let name = if itself { format!("/{}", slice.name) } else { String::new() };
+    format!(
+        "/apis/discovery.k8s.io/v1/namespaces/{}/endpointslices{name}?fieldManager={FIELD_MANAGER}",
+        slice.namespace
+    )
+}
+
+fn unwritable(error: serde_json::Error) -> RequestError {
+    RequestError::Invalid(error.to_string())
+}
+
+/// The reference by which a pool owns what it makes.
+fn owner(pool: &EndpointPool) -> OwnerReference {
+    let reference = pool.controller_owner_ref(&()).unwrap_or_default();
+    OwnerReference { block_owner_deletion: Some(true), ..reference }
+}

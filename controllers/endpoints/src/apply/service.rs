@@ -1,0 +1,71 @@
+//! The Service that a pool makes.
+
+use k8s_openapi::api::core::v1;
+use kube::{
+    Api, ResourceExt,
+    api::{Patch, PatchParams},
+};
+use mainstay_crds::ServiceTemplate;
+use mainstay_runtime::{failure::RequestError, request::in_time};
+use serde_json::json;
+
+use super::{ApplyError, FIELD_MANAGER, Job, Kept, Writer, owner};
+use crate::watched::Service;
+
+impl Writer {
+    /// Makes the pool's Service if there is none, and keeps it as the pool says if it is the pool's own. Returns whether
+    /// it was made.
+    ///
+    /// # Errors
+    /// When the server refuses it.
+    pub async fn keep_service(
+        &self,
+        job: &Job<'_>,
+        template: &ServiceTemplate,
+        standing: Option<&Service>,
+    ) -> Result<bool, ApplyError> {
+        let uid = job.pool.metadata.uid.as_deref();
+        if standing.is_some_and(|standing| standing.owner.as_deref() != uid || standing.header.terminating) {
+            return Ok(false);
+        }
+        let generation = job.pool.metadata.generation;
+        if let Some(standing) = standing
+            && let Some(kept) = self.services.lock().get(job.key)
+            && kept.generation == generation
+            && standing.header.version <= kept.version
+        {
+            return Ok(false);
+        }
+        let name = &job.pool.spec.service_ref.name;
+        let failed = |source| ApplyError::Service { service: name.clone(), source };
+        let version = self.apply_service(job, template, standing).await.map_err(failed)?;
+        self.services.lock().insert(job.key.clone(), Kept { generation, version });
+        Ok(standing.is_none())
+    }
+
+    async fn apply_service(
+        &self,
+        job: &Job<'_>,
+        template: &ServiceTemplate,
+        standing: Option<&Service>,
+    ) -> Result<Option<u64>, RequestError> {
+        let ServiceTemplate { labels, annotations, spec } = template;
+        let name = &job.pool.spec.service_ref.name;
+        let mut patch = json!({
+            "apiVersion": "v1", "kind": "Service",
+            "metadata": {
+                "name": name, "labels": labels, "annotations": annotations, "ownerReferences": [owner(job.pool)],
+            },
+            "spec": spec,
+        });
+        let mut params = PatchParams::apply(FIELD_MANAGER);
+        if let Some(standing) = standing {
+            // Only what is the pool's own is written over, and not a later Service of the same name.
+            patch["metadata"]["uid"] = json!(&*standing.header.uid);
+            params = params.force();
+        }
+        let services: Api<v1::Service> = Api::namespaced(self.client.clone(), &job.key.namespace);
+        let written = in_time(services.patch(name, &params, &Patch::Apply(patch))).await?;
+        Ok(written.resource_version().and_then(|version| version.parse().ok()))
+    }
+}

@@ -1,0 +1,177 @@
+//! Makes the checks of all pools as they come due, and keeps what they say.
+//!
+//! It promises:
+//!
+//! - A target has at most one check under way, a pool at most [`Definition::max_concurrent`], and all pools together
+//!   at most the limit. Of the targets that may be checked, the one that is due since longest comes first; a pool whose
+//!   checks hang holds up no other pool, as long as the limit is not reached.
+//! - A result counts only for what it was asked for: one of a target that is wanted no longer, or of a port or a
+//!   definition of before, is dropped.
+//! - A tick costs what is due, and not what there is.
+
+mod metrics;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use futures::{
+    StreamExt,
+    future::{BoxFuture, FutureExt},
+    stream::FuturesUnordered,
+};
+use mainstay_probe::{Check, Failure, Kind, Outcome};
+use mainstay_runtime::index::ObjectKey;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+pub use self::metrics::CheckMetrics;
+use self::table::{Job, Next, Table};
+use crate::{
+    clock::Clock,
+    health::{Moment, Settings, Verdict},
+};
+
+/// Which endpoint of a pool: the set that it comes from, and its address. Its port may change without losing the
+/// verdict.
+pub type Target = (Arc<str>, IpAddr);
+
+/// What is wanted of a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// The port to check.
+    pub port: u16,
+    /// What a former leader had decided. Only looked at when the target is new.
+    pub resumed: Option<Verdict>,
+}
+
+/// How the targets of a pool are checked.
+#[derive(Clone, Debug)]
+pub struct Definition {
+    /// When, how often, and for how long an answer is waited for.
+    pub settings: Settings,
+    /// What is asked.
+    pub kind: Kind,
+    /// So many checks of the pool are under way at the same time. Zero counts as one.
+    pub max_concurrent: usize,
+}
+
+/// What is known of a target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct State {
+    /// What its checks say.
+    pub verdict: Verdict,
+    /// Since when they say so.
+    pub since: Moment,
+    /// Why the last check failed; `None` when it passed, and before the first has ended.
+    pub failure: Option<Failure>,
+}
+
+type Ask = dyn Fn(Arc<Check>, SocketAddr) -> BoxFuture<'static, Outcome> + Send + Sync;
+
+/// Checks the targets of all pools.
+pub struct Checker {
+    table: Mutex<Table>,
+    /// What is due next may have changed.
+    wake: Notify,
+    ask: Box<Ask>,
+    metrics: CheckMetrics,
+    clock: Clock,
+    changed: Box<dyn Fn(&ObjectKey) + Send + Sync>,
+}
+
+impl Checker {
+    /// At most `limit` checks of all pools are under way at the same time; zero counts as one. `changed` is called for
+    /// a pool when a target of it gets its first verdict or another one, and never for a check that leaves the
+    /// verdict as it is. It may call back into the checker.
+    pub fn new(
+        limit: usize,
+        metrics: CheckMetrics,
+        clock: Clock,
+        changed: impl Fn(&ObjectKey) + Send + Sync + 'static,
+    ) -> Self {
+        let ask = |check: Arc<Check>, address| async move { check.run(address).await }.boxed();
+        Self::asking(ask, limit, metrics, clock, changed)
+    }
+
+    fn asking(
+        ask: impl Fn(Arc<Check>, SocketAddr) -> BoxFuture<'static, Outcome> + Send + Sync + 'static,
+        limit: usize,
+        metrics: CheckMetrics,
+        clock: Clock,
+        changed: impl Fn(&ObjectKey) + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            table: Mutex::new(Table::new(limit)),
+            wake: Notify::new(),
+            ask: Box::new(ask),
+            metrics,
+            clock,
+            changed: Box::new(changed),
+        }
+    }
+
+    /// From now on exactly these targets of the pool are checked, so defined. Known ones keep their verdict.
+    ///
+    /// A new target is checked within a second, or within the interval if that is shorter; one with a resumed verdict
+    /// within the interval. So is, at the latest within a second, one whose port or definition is another. A definition
+    /// is the same only when it is the same `Arc`: keep it as long as the spec of the check is the same.
+    pub fn want(&self, pool: &ObjectKey, definition: Arc<Definition>, targets: HashMap<Target, Wanted>) {
+        self.table.lock().want(pool, definition, targets, self.clock.now());
+        self.wake.notify_one();
+    }
+
+    /// What is known of the targets that the pool wants.
+    pub fn states(&self, pool: &ObjectKey) -> HashMap<Target, State> {
+        self.table.lock().states(pool)
+    }
+
+    /// Checks no target of the pool any more, and forgets what is known of them.
+    pub fn forget(&self, pool: &ObjectKey) {
+        self.table.lock().forget(pool);
+        self.wake.notify_one();
+    }
+
+    /// Makes the checks as they come due, until `shutdown`. Checks that are under way then, or when the future is
+    /// dropped, end with it. To be called once.
+    pub async fn run(&self, shutdown: CancellationToken) {
+        let mut under_way = FuturesUnordered::new();
+        loop {
+            let next = loop {
+                let next = self.table.lock().next(self.clock.now());
+                match next {
+                    Next::Begin(job) => under_way.push(self.check(job)),
+                    Next::Wait(until) => break until,
+                }
+            };
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = self.wake.notified() => {}
+                () = self.clock.until(next) => {}
+                Some((job, outcome)) = under_way.next() => self.ended(&job, outcome),
+            }
+        }
+    }
+
+    async fn check(&self, job: Job) -> (Job, Outcome) {
+        let _in_flight = self.metrics.begun(job.delay);
+        let address = SocketAddr::new(job.target.1, job.port);
+        let outcome = (self.ask)(Arc::clone(&job.check), address).await;
+        self.metrics.ended(&job.check.kind, &outcome);
+        (job, outcome)
+    }
+
+    fn ended(&self, job: &Job, outcome: Outcome) {
+        let jitter = rand::random_range(-1.0..=1.0);
+        let changed = self.table.lock().ended(job, outcome.result, self.clock.now(), jitter);
+        if changed {
+            (self.changed)(&job.pool);
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! Which members of a pool are used: those of one tier, healthy ones, with limits to what is left out and let in.
+//!
+//! [`choose`] is pure and total. What it has to know of the past is in the [`Memory`] that it returns. It promises:
+//!
+//! - A member that is leaving or whose pod is not ready is never used.
+//! - Two tiers are never used at once. A worse tier is taken at once, a better one is returned to with hysteresis
+//!   ([`Failover`]), so that a share that moves between its two thresholds changes nothing.
+//! - With a panic threshold, something is used as long as any member is ready and has been checked.
+//! - Asked again with its own memory and the members it admitted, it gives the same choice. When time alone would
+//!   change it, [`Choice::due`] says when.
+
+mod members;
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod tests;
+mod tier;
+mod types;
+
+pub use tier::TierState;
+pub use types::{Candidate, Choice, Failover, Memory, Policy, SlowStart, Use};
+
+use crate::health::Moment;
+
+/// Chooses among `candidates`, given what the last choice left in `memory` (the default before the first one).
+pub fn choose(candidates: &[Candidate], policy: &Policy, memory: &Memory, now: Moment) -> Choice {
+    let tiers = tier::take_stock(candidates);
+    let (tier, mut memory) = tier::pick(&tiers, &policy.failover, memory, now);
+    let state = tier.and_then(|tier| tiers.iter().find(|state| state.tier == tier));
+    memory.panic = state.is_some_and(|state| state.is_below_panic(policy.panic_below));
+    let mut uses: Vec<_> = candidates.iter().map(members::out_of_use).collect();
+    if let Some(state) = state {
+        members::put_to_use(&mut uses, candidates, state, policy, &mut memory, now);
+    }
+    let returns = memory.better_since.values().map(|since| since.saturating_add(policy.failover.back_after));
+    let waiting = uses.contains(&Use::Waiting);
+    let admission = members::next_admission(policy, &memory).filter(|_| waiting);
+    let patience = tiers.iter().filter_map(TierState::patience);
+    let due = returns.chain(admission).chain(patience).filter(|&due| due > now).min();
+    Choice { uses, tier, panic: memory.panic, memory, due, tiers }
+}

@@ -1,0 +1,197 @@
+//! Each rule of a choice.
+
+use std::time::Duration;
+
+use super::*;
+use crate::health::Verdict::{Failing, Passing, Unknown};
+
+fn second(second: u64) -> Moment {
+    Duration::from_secs(second)
+}
+
+fn policy() -> Policy {
+    Policy {
+        panic_below: 1,
+        max_ejected: 100,
+        failover: Failover { below: 50, back_above: 70, back_after: second(30) },
+        slow_start: None,
+    }
+}
+
+/// A ready member that was in use.
+fn member(tier: u8, verdict: crate::health::Verdict) -> Candidate {
+    Candidate {
+        tier,
+        serving: true,
+        verdict: Some(verdict),
+        verdict_since: Moment::ZERO,
+        admitted: true,
+        leaving: false,
+    }
+}
+
+fn members(tier: u8, passing: usize, failing: usize) -> Vec<Candidate> {
+    let mut all = vec![member(tier, Passing); passing];
+    all.extend(vec![member(tier, Failing); failing]);
+    all
+}
+
+fn in_tier(tier: u8) -> Memory {
+    Memory { tier: Some(tier), ..Memory::default() }
+}
+
+#[test]
+fn states_of_members_are_told_apart() {
+    let leaving = Candidate { leaving: true, ..member(0, Passing) };
+    let not_ready = Candidate { serving: false, ..member(0, Passing) };
+    let unasked = Candidate { verdict: None, ..member(0, Passing) };
+    let all = [
+        member(0, Passing),
+        unasked,
+        member(0, Failing),
+        member(0, Unknown),
+        not_ready,
+        leaving,
+        member(1, Passing),
+    ];
+    let choice = choose(&all, &policy(), &in_tier(0), second(9));
+    let expected =
+        [Use::InUse, Use::InUse, Use::Failing, Use::Unchecked, Use::NotReady, Use::Leaving, Use::Standby];
+    assert_eq!(choice.uses, expected);
+    assert_eq!((choice.tier, choice.panic), (Some(0), false));
+    let tier = &choice.tiers[0];
+    assert_eq!((tier.members, tier.serving, tier.unchecked, tier.healthy), (5, 4, 1, 2));
+}
+
+#[test]
+fn a_tier_below_its_share_gives_way_at_once_and_one_at_its_share_does_not() {
+    let pool = |passing, failing| [members(0, passing, failing), members(1, 2, 0)].concat();
+    let tier = |passing, failing| choose(&pool(passing, failing), &policy(), &in_tier(0), second(9)).tier;
+    assert_eq!((tier(2, 2), tier(1, 2)), (Some(0), Some(1)));
+}
+
+#[test]
+fn members_whose_pods_are_not_ready_count_for_the_share_and_unchecked_ones_do_not() {
+    let crashed = Candidate { serving: false, ..member(0, Passing) };
+    let pool = [members(0, 1, 0), vec![crashed; 2], members(1, 1, 0)].concat();
+    assert_eq!(choose(&pool, &policy(), &in_tier(0), second(9)).tier, Some(1));
+    let pool = [members(0, 1, 0), vec![member(0, Unknown); 5], members(1, 1, 0)].concat();
+    assert_eq!(choose(&pool, &policy(), &in_tier(0), second(9)).tier, Some(0));
+}
+
+#[test]
+fn without_a_tier_at_its_share_the_healthiest_is_used_and_of_equals_the_better() {
+    let tier = |first, second_tier| {
+        let (one, other): ((usize, usize), (usize, usize)) = (first, second_tier);
+        let pool = [members(0, one.0, one.1), members(1, other.0, other.1)].concat();
+        choose(&pool, &policy(), &in_tier(0), second(9)).tier
+    };
+    assert_eq!(tier((1, 9), (2, 8)), Some(1));
+    assert_eq!(tier((2, 8), (2, 8)), Some(0));
+}
+
+#[test]
+fn the_better_tier_is_returned_to_after_it_has_been_well_for_its_time() {
+    let pool = |passing, failing| [members(0, passing, failing), members(1, 2, 0)].concat();
+    let at = |passing, failing, memory: &Memory, now| {
+        choose(&pool(passing, failing), &policy(), memory, second(now))
+    };
+    let began = at(7, 3, &in_tier(1), 100);
+    assert_eq!((began.tier, began.due), (Some(1), Some(second(130))));
+    let early = at(7, 3, &began.memory, 129);
+    assert_eq!(early.tier, Some(1));
+    assert_eq!(at(7, 3, &early.memory, 130).tier, Some(0));
+
+    let broken = at(6, 4, &began.memory, 120);
+    assert_eq!((broken.tier, broken.due), (Some(1), None), "below the share to return, the time begins anew");
+    let again = at(7, 3, &broken.memory, 125);
+    assert_eq!((again.tier, again.due), (Some(1), Some(second(155))));
+}
+
+#[test]
+fn the_better_tier_is_taken_at_once_when_the_one_in_use_has_died() {
+    let pool = [members(0, 7, 3), members(1, 0, 2)].concat();
+    assert_eq!(choose(&pool, &policy(), &in_tier(1), second(100)).tier, Some(0));
+}
+
+#[test]
+fn a_share_between_the_thresholds_changes_no_tier() {
+    for tier in [0, 1] {
+        let pool = [members(0, 6, 4), members(1, 2, 0)].concat();
+        assert_eq!(choose(&pool, &policy(), &in_tier(tier), second(1000)).tier, Some(tier));
+    }
+}
+
+#[test]
+fn nothing_is_used_before_the_first_verdict() {
+    let choice = choose(&[member(0, Unknown), member(1, Unknown)], &policy(), &Memory::default(), second(1));
+    assert_eq!((choice.tier, choice.uses), (None, vec![Use::Unchecked, Use::Unchecked]));
+}
+
+#[test]
+fn a_new_pool_waits_for_its_best_tier_for_a_while_and_returns_to_it_without_delay() {
+    let fresh = Candidate { verdict_since: second(10), ..member(0, Unknown) };
+    let pool = [fresh.clone(), member(1, Passing)];
+    let at = |pool: &[Candidate], memory: &Memory, now| choose(pool, &policy(), memory, now);
+    let waits = at(&pool, &Memory::default(), second(11));
+    assert_eq!((waits.tier, waits.due), (None, Some(second(12))));
+    let gives_up = at(&pool, &waits.memory, second(12));
+    assert_eq!(gives_up.tier, Some(1));
+    let passed = [Candidate { verdict: Some(Passing), ..fresh }, member(1, Passing)];
+    assert_eq!(at(&passed, &gives_up.memory, second(13)).tier, Some(0));
+}
+
+#[test]
+fn who_took_over_from_a_leader_does_not_wait_for_anything() {
+    let fresh = Candidate { verdict_since: second(10), ..member(0, Unknown) };
+    assert_eq!(choose(&[fresh, member(1, Passing)], &policy(), &in_tier(1), second(10)).tier, Some(1));
+}
+
+#[test]
+fn in_panic_all_that_are_ready_are_used() {
+    let not_ready = Candidate { serving: false, ..member(0, Passing) };
+    let pool = [members(0, 0, 2), vec![not_ready, member(0, Unknown)]].concat();
+    let choice = choose(&pool, &policy(), &in_tier(0), second(9));
+    assert!(choice.panic && choice.memory.panic);
+    assert_eq!(choice.uses, [Use::KeptDespiteFailing, Use::KeptDespiteFailing, Use::NotReady, Use::InUse]);
+
+    let never = Policy { panic_below: 0, ..policy() };
+    let choice = choose(&members(0, 0, 2), &never, &in_tier(0), second(9));
+    assert_eq!((choice.panic, choice.uses), (false, vec![Use::Failing; 2]));
+    assert!(!choose(&members(0, 1, 99), &policy(), &in_tier(0), second(9)).panic, "1 % is enough for 1");
+    let half = Policy { panic_below: 50, ..policy() };
+    assert!(choose(&members(0, 1, 2), &half, &in_tier(0), second(9)).panic);
+    assert!(!choose(&members(0, 1, 1), &half, &in_tier(0), second(9)).panic);
+}
+
+#[test]
+fn no_more_are_left_out_than_allowed_and_those_that_failed_first_are() {
+    let since = |moment| Candidate { verdict_since: second(moment), ..member(0, Failing) };
+    let pool = [members(0, 2, 0), vec![since(5), since(3), since(4)]].concat();
+    let limited = Policy { max_ejected: 40, ..policy() };
+    let uses = choose(&pool, &limited, &in_tier(0), second(9)).uses;
+    assert_eq!(uses[2..], [Use::KeptDespiteFailing, Use::Failing, Use::Failing]);
+}
+
+#[test]
+fn slow_start_lets_members_in_by_and_by_oldest_first() {
+    let slow = Policy { slow_start: Some(SlowStart { percent: 50, period: second(5) }), ..policy() };
+    let joining = |since| Candidate { admitted: false, verdict_since: second(since), ..member(0, Passing) };
+    let mut pool = [members(0, 4, 0), vec![joining(3), joining(1), joining(2)]].concat();
+    let first = choose(&pool, &slow, &in_tier(0), second(10));
+    assert_eq!(first.uses[4..], [Use::Waiting, Use::InUse, Use::InUse]);
+    assert_eq!(first.due, Some(second(15)));
+    for (candidate, used) in pool.iter_mut().zip(&first.uses) {
+        candidate.admitted = used.is_used();
+    }
+    assert_eq!(choose(&pool, &slow, &first.memory, second(14)).uses[4], Use::Waiting);
+    assert_eq!(choose(&pool, &slow, &first.memory, second(15)).uses[4], Use::InUse);
+}
+
+#[test]
+fn a_tier_in_which_nobody_was_used_is_filled_at_once() {
+    let slow = Policy { slow_start: Some(SlowStart { percent: 1, period: second(5) }), ..policy() };
+    let joining = vec![Candidate { admitted: false, ..member(0, Passing) }; 9];
+    let choice = choose(&joining, &slow, &Memory::default(), second(10));
+    assert_eq!(choice.uses, vec![Use::InUse; 9]);
+}

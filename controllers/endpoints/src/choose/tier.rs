@@ -1,0 +1,119 @@
+//! The tier that is used.
+
+use std::{cmp::Ordering, collections::BTreeMap, time::Duration};
+
+use super::{Candidate, Failover, Memory};
+use crate::health::Moment;
+
+/// Before any tier is used, the first verdict on a better one is waited for so long: first checks come within a second.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A tier, in numbers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TierState {
+    /// Its number; lower is better.
+    pub tier: u8,
+    /// Members that are not leaving.
+    pub members: usize,
+    /// Those of them that are ready: their pod is, or they are outside the cluster.
+    pub serving: usize,
+    /// Those of the ready ones whose checks have not said anything yet.
+    pub unchecked: usize,
+    /// Those of the ready ones whose checks pass, or that need none.
+    pub healthy: usize,
+    /// Since when the newest of the unchecked ones waits for its first verdict.
+    pub unchecked_since: Option<Moment>,
+}
+
+impl TierState {
+    /// Until when its first verdict is waited for, if it has none.
+    pub(super) fn patience(&self) -> Option<Moment> {
+        let since = self.unchecked_since.filter(|_| self.decided() == 0);
+        since.map(|since| since.saturating_add(PATIENCE))
+    }
+
+    /// Members that count for the share. A member that is not ready does: a tier that crashed is to give way.
+    fn decided(&self) -> usize {
+        self.members - self.unchecked
+    }
+
+    /// Members that are ready and have been checked.
+    pub(super) fn checked(&self) -> usize {
+        self.serving - self.unchecked
+    }
+
+    /// Whether any member is healthy and the share of those is at least so many percent.
+    fn has_share(&self, percent: u8) -> bool {
+        self.healthy > 0 && self.healthy * 100 >= usize::from(percent) * self.decided()
+    }
+
+    /// Whether so few are healthy that the checks are not to be believed.
+    pub(super) fn is_below_panic(&self, percent: u8) -> bool {
+        self.healthy * 100 < usize::from(percent) * self.checked()
+    }
+
+    /// The order of the shares of two tiers that have one.
+    fn cmp_share(&self, other: &Self) -> Ordering {
+        (self.healthy * other.decided()).cmp(&(other.healthy * self.decided()))
+    }
+}
+
+/// The tiers that have members, best first.
+pub(super) fn take_stock(candidates: &[Candidate]) -> Vec<TierState> {
+    let mut tiers: BTreeMap<u8, TierState> = BTreeMap::new();
+    for candidate in candidates.iter().filter(|candidate| !candidate.leaving) {
+        let tier = candidate.tier;
+        let state = tiers.entry(tier).or_insert_with(|| TierState { tier, ..TierState::default() });
+        state.members += 1;
+        state.serving += usize::from(candidate.serving);
+        if candidate.is_unchecked() {
+            state.unchecked += 1;
+            state.unchecked_since = state.unchecked_since.max(Some(candidate.verdict_since));
+        }
+        state.healthy += usize::from(candidate.is_healthy());
+    }
+    tiers.into_values().collect()
+}
+
+/// The tier to use, `None` if there is none or nothing is known of any, and the memory with what concerns tiers.
+pub(super) fn pick(
+    tiers: &[TierState],
+    failover: &Failover,
+    memory: &Memory,
+    now: Moment,
+) -> (Option<u8>, Memory) {
+    let threshold = failover.back_above.max(failover.below);
+    let since = |state: &TierState| *memory.better_since.get(&state.tier).unwrap_or(&now);
+    let in_use = tiers.iter().find(|state| Some(state.tier) == memory.tier && state.healthy > 0);
+    let is_open = |state: &TierState| {
+        let Some(in_use) = in_use else { return true };
+        let waited = now.saturating_sub(since(state)) >= failover.back_after;
+        state.tier >= in_use.tier
+            || state.has_share(threshold) && (waited || !in_use.has_share(failover.below))
+    };
+    let open: Vec<_> = tiers.iter().filter(|state| is_open(state)).collect();
+    let healthiest = || {
+        // Of equals the last is found, hence backwards.
+        let healthy = open.iter().rev().filter(|state| state.healthy > 0);
+        healthy.max_by(|one, other| one.cmp_share(other))
+    };
+    // Where nothing is healthy, the members that panic or the limit of ejections may use are of some use.
+    let least_bad = || {
+        open.iter().min_by_key(|state| (state.checked() == 0, Some(state.tier) != memory.tier, state.tier))
+    };
+    let picked = open.iter().find(|state| state.has_share(failover.below));
+    let picked = picked.or_else(healthiest).or_else(least_bad);
+    let picked = picked.filter(|_| tiers.iter().any(|state| state.decided() > 0));
+
+    let Some(picked) = picked else { return (None, memory.clone()) };
+    let better: Vec<_> = tiers.iter().take_while(|state| state.tier < picked.tier).collect();
+    let is_waited_for = |state: &&TierState| state.patience().is_some_and(|until| now < until);
+    if memory.tier.is_none() && better.iter().any(is_waited_for) {
+        return (None, memory.clone());
+    }
+    let is_settled = memory.tier.is_some() || better.iter().all(|state| state.unchecked == 0);
+    let better = better.into_iter().filter(|state| state.has_share(threshold));
+    let better_since = better.map(|state| (state.tier, since(state))).collect();
+    let tier = is_settled.then_some(picked.tier);
+    (Some(picked.tier), Memory { tier, better_since, ..memory.clone() })
+}

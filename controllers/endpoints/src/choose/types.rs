@@ -1,0 +1,140 @@
+//! What a choice is made of, and what it says.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::TierState;
+use crate::health::{Moment, Verdict};
+
+/// A member that could be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// The tier that it belongs to; lower is better.
+    pub tier: u8,
+    /// Whether its pod is ready. True of an address outside the cluster.
+    pub serving: bool,
+    /// What its checks say; `None` when none are configured, which counts as passing.
+    pub verdict: Option<Verdict>,
+    /// Since when they say so.
+    pub verdict_since: Moment,
+    /// Whether the last choice used it.
+    pub admitted: bool,
+    /// Whether it is on its way out: it is not counted and not used.
+    pub leaving: bool,
+}
+
+impl Candidate {
+    /// Whether it can be used without a doubt.
+    pub(super) fn is_healthy(&self) -> bool {
+        self.serving && matches!(self.verdict, None | Some(Verdict::Passing))
+    }
+
+    /// Whether its pod is ready and its checks have not said anything yet.
+    pub(super) fn is_unchecked(&self) -> bool {
+        self.serving && self.verdict == Some(Verdict::Unknown)
+    }
+
+    /// Whether its pod is ready and its checks fail.
+    pub(super) fn is_failing(&self) -> bool {
+        self.serving && self.verdict == Some(Verdict::Failing)
+    }
+}
+
+/// The rules of a choice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// When less than so many percent of the ready and checked members of the tier in use are healthy, the checks are
+    /// not believed: all ready members of it are used. Zero: never.
+    pub panic_below: u8,
+    /// At most so many percent of the ready and checked members of the tier in use, rounded down, are left out because
+    /// they fail. 100: no limit.
+    pub max_ejected: u8,
+    /// When to go to another tier.
+    pub failover: Failover,
+    /// How members are let in; `None`: as soon as they are healthy.
+    pub slow_start: Option<SlowStart>,
+}
+
+/// When to go to another tier. The share of a tier is that of the healthy among its members, of which those that are
+/// ready and not checked yet do not count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failover {
+    /// A tier whose share is below so many percent gives way to the next one that is not.
+    pub below: u8,
+    /// A better tier is returned to when its share is at least so many percent. Less than `below` counts as `below`.
+    pub back_above: u8,
+    /// For how long, without a break. There is no wait when the tier in use is itself below `below`.
+    pub back_after: Duration,
+}
+
+/// Members that become healthy are let in bit by bit.
+///
+/// The exception is a tier in which no healthy member was in use: it is filled for one `period`, during which all are
+/// let in at once. Otherwise the first to be healthy would carry everything alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlowStart {
+    /// As many as so many percent of the healthy members in use at a time, rounded down, but at least one.
+    pub percent: u8,
+    /// From one time to the next. Zero: no slow start.
+    pub period: Duration,
+}
+
+/// What a choice leaves to the next one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// The tier that is in use. `None` before the first choice, and as long as a better tier than the one in use still
+    /// waits for the first verdict on a member: such a tier is taken without the wait of a return.
+    pub tier: Option<u8>,
+    /// Since when tiers better than that one have the share to return to them.
+    pub better_since: BTreeMap<u8, Moment>,
+    /// When slow start last let members in.
+    pub last_admission: Option<Moment>,
+    /// When slow start last began to fill a tier.
+    pub filled: Option<Moment>,
+    /// Whether the panic threshold was passed, for the caller to see when that begins and ends.
+    pub panic: bool,
+}
+
+/// Who is used, and why the others are not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// One for each candidate.
+    pub uses: Vec<Use>,
+    /// The tier in use. `None` when there are no members, and when none has been checked yet.
+    pub tier: Option<u8>,
+    /// Whether too few are healthy to believe it: see [`Policy::panic_below`].
+    pub panic: bool,
+    /// What the next choice has to be given.
+    pub memory: Memory,
+    /// When the choice changes although no candidate does; later than now.
+    pub due: Option<Moment>,
+    /// The tiers that have members, best first.
+    pub tiers: Vec<TierState>,
+}
+
+/// Whether a member is used, and why or why not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// It is used: healthy, or not checked yet in a panic.
+    InUse,
+    /// It fails but is used: too many others fail too.
+    KeptDespiteFailing,
+    /// It is healthy, in a tier that is not in use.
+    Standby,
+    /// It is healthy, and slow start has not let it in yet.
+    Waiting,
+    /// Its checks fail.
+    Failing,
+    /// Its checks have not said anything yet.
+    Unchecked,
+    /// Its pod is not ready.
+    NotReady,
+    /// It is on its way out.
+    Leaving,
+}
+
+impl Use {
+    /// Whether the member gets traffic: what [`Candidate::admitted`] is to be in the next choice.
+    pub fn is_used(self) -> bool {
+        matches!(self, Self::InUse | Self::KeptDespiteFailing)
+    }
+}

@@ -1,0 +1,284 @@
+//! The wiring: which watches fill which stores, and which changes make which pools due.
+
+use std::sync::Arc;
+
+use futures::FutureExt;
+use kube::{
+    Api, ResourceExt,
+    runtime::{WatchStreamExt, reflector, reflector::Store, watcher},
+};
+use mainstay_crds::{EndpointGrant, EndpointPool};
+use mainstay_probe::Resolver;
+use mainstay_runtime::{
+    client::watch_config,
+    events::Events,
+    index::{Change, Indexed, ObjectKey},
+    labels::LabelPool,
+    manager::{Controller, Manager},
+    metrics::LoopMetrics,
+    reconcile::{self, Bounds, Work},
+    report::Reports,
+    root,
+};
+
+use crate::{
+    announce::Announcer,
+    apply::{FIELD_MANAGER, Writer},
+    checker::{CheckMetrics, Checker},
+    clock::Clock,
+    interests::Interests,
+    lookups::{LookupMetrics, Lookups},
+    metrics::Metrics,
+    observe::Stores,
+    ranges::Forbidden,
+    reconcile::{Endpoints, STATUS_PACE},
+    watched::{
+        ApiServer, Grant, MANAGED_BY, MANAGER, Node, POOL, Pod, SERVICE_NAME, Service, Slice, WatchedNode,
+        WatchedPod, WatchedService, WatchedSlice,
+    },
+};
+
+/// The value of the label `controller` of the loop's series.
+const LOOP: &str = "endpointpool";
+/// A loop that has served nothing for this many pass limits while keys wait is stuck.
+const STUCK: u32 = 3;
+
+/// What this controller is told apart from the flags of every controller.
+#[derive(Debug)]
+pub struct Options {
+    /// Addresses that no pool may name.
+    pub forbidden: Forbidden,
+    /// How many checks are under way at the same time.
+    pub max_concurrent_checks: usize,
+}
+
+/// Starts the watches and returns the loop.
+pub async fn build(manager: &Manager, options: Options) -> Controller {
+    let flags = &manager.flags;
+    let loop_metrics = LoopMetrics::new(&manager.registry, LOOP, flags.max_concurrent_reconciles);
+    let (work, keys) = Work::new(loop_metrics.clone());
+    let (pools, pool_writer) = reflector::store();
+    let endpoints = Arc::new(endpoints(manager, options, loop_metrics, &work));
+    let watches =
+        Watches { work: Arc::clone(&work), pools: pools.clone(), endpoints: Arc::clone(&endpoints) };
+    watches.start(manager, watch_config(&manager.client).await, pool_writer);
+
+    let bounds = Bounds { concurrency: flags.max_concurrent_reconciles, timeout: flags.reconcile_timeout };
+    let (refreshed, alive, limit) = (Arc::clone(&work), Arc::clone(&work), flags.reconcile_timeout * STUCK);
+    let (synced_pools, counted, metrics) = (pools.clone(), pools.clone(), Arc::clone(&endpoints.metrics));
+    let stores = endpoints.stores.clone();
+    let (checker, lookups) = (Arc::clone(&endpoints.checker), Arc::clone(&endpoints.lookups));
+    let shutdown = manager.shutdown.clone();
+    let passes = reconcile::run(endpoints, pools, work, keys, bounds, shutdown.clone());
+    Controller {
+        synced: async move {
+            // The writer lives in a task that ends with the process, so waiting cannot fail.
+            let _ = synced_pools.wait_until_ready().await;
+            stores.pods.synced().await;
+            stores.nodes.synced().await;
+            stores.services.synced().await;
+            stores.slices.synced().await;
+            stores.grants.synced().await;
+            stores.api_server.synced().await;
+        }
+        .boxed(),
+        // Only who leads asks endpoints and names: standbys would ask them once more each.
+        run: async move {
+            let asking = async { tokio::join!(checker.run(shutdown.clone()), lookups.run(shutdown.clone())) };
+            tokio::join!(passes, asking);
+        }
+        .boxed(),
+        refresh: Arc::new(move || {
+            refreshed.refresh_metrics();
+            metrics.refresh(counted.len());
+        }),
+        live: Arc::new(move || {
+            let stuck = alive.stuck(limit);
+            (!stuck).then_some(()).ok_or_else(|| format!("objects wait, and none was served for {limit:?}"))
+        }),
+    }
+}
+
+fn endpoints(manager: &Manager, options: Options, loop_metrics: LoopMetrics, work: &Arc<Work>) -> Endpoints {
+    let (client, registry) = (&manager.client, &manager.registry);
+    let (clock, stores) = (Clock::start(), Stores::default());
+    let metrics = Arc::new(Metrics::new(registry));
+    let trigger = |work: &Arc<Work>| {
+        let work = Arc::clone(work);
+        move |pool: &ObjectKey| work.trigger(pool)
+    };
+    let checker =
+        Checker::new(options.max_concurrent_checks, CheckMetrics::new(registry), clock, trigger(work));
+    let lookups = Lookups::new(Resolver::from_system(), LookupMetrics::new(registry), trigger(work));
+    let in_flight = manager.flags.max_in_flight_writes;
+    Endpoints {
+        client: client.clone(),
+        interests: Interests::default(),
+        forbidden: options.forbidden,
+        checker: Arc::new(checker),
+        lookups: Arc::new(lookups),
+        writer: Writer::new(client.clone(), stores.clone(), Arc::clone(&metrics), in_flight),
+        reports: Reports::new(FIELD_MANAGER, STATUS_PACE),
+        announcer: Announcer::new(Events::start(client.clone(), FIELD_MANAGER, &manager.identity)),
+        stores,
+        metrics,
+        loop_metrics,
+        clock,
+        memory: parking_lot::Mutex::default(),
+    }
+}
+
+/// The watches' side of the controller. Each runs in a task of its own until the process ends.
+#[derive(Clone)]
+struct Watches {
+    work: Arc<Work>,
+    pools: Store<EndpointPool>,
+    endpoints: Arc<Endpoints>,
+}
+
+impl Watches {
+    fn start(
+        self,
+        manager: &Manager,
+        config: watcher::Config,
+        pools: reflector::store::Writer<EndpointPool>,
+    ) {
+        let client = || manager.client.clone();
+        let events = watcher(Api::all(client()), config.clone()).default_backoff().modify(
+            |pool: &mut EndpointPool| {
+                pool.metadata.managed_fields = None;
+            },
+        );
+        let this = self.clone();
+        tokio::spawn(
+            async move { root::follow(pools, events, |old, new| this.pool_changed(old, new)).await },
+        );
+
+        let stores = self.endpoints.stores.clone();
+        let events = watcher(Api::<WatchedPod>::all(client()), config.clone()).default_backoff();
+        let (this, pods) = (self.clone(), stores.pods);
+        tokio::spawn(async move {
+            let mut labels = LabelPool::default();
+            pods.follow(events, |watched| Pod::slim(watched, &mut labels), |change| this.pod_changed(change))
+                .await;
+        });
+
+        let events = watcher(Api::<WatchedNode>::all(client()), config.clone()).default_backoff();
+        let (this, nodes) = (self.clone(), stores.nodes);
+        tokio::spawn(
+            async move { nodes.follow(events, Node::from, |change| this.node_changed(change)).await },
+        );
+
+        let events = watcher(Api::<WatchedService>::all(client()), config.clone()).default_backoff();
+        let (this, services) = (self.clone(), stores.services);
+        tokio::spawn(async move {
+            services.follow(events, Service::from, |change| this.service_changed(change)).await;
+        });
+
+        let ours = config.clone().labels(&format!("{MANAGED_BY}={MANAGER}"));
+        let events = watcher(Api::<WatchedSlice>::all(client()), ours).default_backoff();
+        let (this, slices) = (self.clone(), stores.slices);
+        tokio::spawn(
+            async move { slices.follow(events, Slice::from, |change| this.slice_changed(change)).await },
+        );
+
+        let events = watcher(Api::<EndpointGrant>::all(client()), config.clone()).default_backoff();
+        let (this, grants) = (self.clone(), stores.grants);
+        tokio::spawn(
+            async move { grants.follow(events, Grant::from, |change| this.grant_changed(change)).await },
+        );
+
+        let server = Stores::api_server();
+        let of_server = config.labels(&format!("{SERVICE_NAME}={}", server.name));
+        let events = watcher(Api::<WatchedSlice>::namespaced(client(), &server.namespace), of_server);
+        let api_server = stores.api_server;
+        tokio::spawn(async move {
+            api_server.follow(events.default_backoff(), ApiServer::from, |_| self.trigger_all()).await;
+        });
+    }
+
+    fn pool_changed(&self, old: Option<&EndpointPool>, new: Option<&EndpointPool>) {
+        let Some(pool) = new.or(old) else { return };
+        let key = ObjectKey::of(pool);
+        let replaced = matches!((old, new), (Some(old), Some(new)) if old.uid() != new.uid());
+        if new.is_none() || replaced {
+            self.work.forget(&key);
+            self.endpoints.forget(&key);
+        }
+        let service = ObjectKey::new(&key.namespace, &pool.spec.service_ref.name);
+        match new {
+            Some(new) => {
+                let changed = old.is_none_or(|old| old.metadata.generation != new.metadata.generation);
+                if changed || replaced {
+                    // A changed spec may be a right one: it is tried at once.
+                    self.work.backoff.forget(&key);
+                    self.endpoints.interests.set(new);
+                }
+                self.work.trigger(&key);
+            }
+            None => {
+                self.endpoints.interests.remove(&key);
+                // The next one that names the Service may have it now.
+                self.trigger(self.endpoints.interests.of_service(&service));
+            }
+        }
+    }
+
+    /// A pod matters to the pools that select it, before or after the change.
+    fn pod_changed(&self, change: Change<'_, Pod>) {
+        if let (Some(old), Some(new)) = (change.old, change.new)
+            && old.is_like(new)
+        {
+            return;
+        }
+        let mut last = None;
+        for pod in [change.old, change.new].into_iter().flatten() {
+            if last.is_none_or(|last: &Arc<Pod>| last.labels != pod.labels) {
+                self.trigger(self.endpoints.interests.of_pod(pod));
+            }
+            last = Some(pod);
+        }
+    }
+
+    /// A node's zone is that of its pods, and its addresses may be out of bounds.
+    fn node_changed(&self, change: Change<'_, Node>) {
+        let facts = |node: &Arc<Node>| (node.zone.clone(), node.addresses.clone());
+        if change.old.map(facts) != change.new.map(facts) {
+            self.trigger_all();
+        }
+    }
+
+    fn service_changed(&self, change: Change<'_, Service>) {
+        let Some(service) = change.new.or(change.old) else { return };
+        self.trigger(self.endpoints.interests.of_service(&service.header.key));
+        if service.header.key == Stores::api_server() {
+            self.trigger_all();
+        }
+    }
+
+    /// A slice that somebody deletes or changes is put right.
+    fn slice_changed(&self, change: Change<'_, Slice>) {
+        for slice in [change.old, change.new].into_iter().flatten() {
+            if let Some(pool) = slice.labels.get(POOL) {
+                let pool = ObjectKey::new(&slice.header.key.namespace, pool);
+                if self.pools.get(&pool.reference()).is_some() {
+                    self.work.trigger(&pool);
+                }
+            }
+        }
+    }
+
+    fn grant_changed(&self, change: Change<'_, Grant>) {
+        if let Some(grant) = change.new.or(change.old) {
+            self.trigger(self.endpoints.interests.of_namespace(&grant.key().namespace));
+        }
+    }
+
+    fn trigger_all(&self) {
+        self.trigger(self.endpoints.interests.all());
+    }
+
+    fn trigger(&self, pools: Vec<ObjectKey>) {
+        pools.iter().for_each(|pool| self.work.trigger(pool));
+    }
+}

@@ -1,0 +1,171 @@
+//! Which pools a change concerns.
+
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    sync::Arc,
+};
+
+use jiff::Timestamp;
+use kube::core::{Selector, SelectorExt};
+use mainstay_crds::EndpointPool;
+use mainstay_runtime::index::ObjectKey;
+use parking_lot::RwLock;
+
+use crate::watched::Pod;
+
+/// What every pool looks at. Cloning shares it.
+#[derive(Debug, Clone, Default)]
+pub struct Interests(Arc<RwLock<Inner>>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    pools: HashMap<ObjectKey, Interest>,
+    /// The pools that name a Service, oldest first.
+    by_service: HashMap<ObjectKey, BTreeSet<(Timestamp, Arc<str>)>>,
+    /// The pools that have pods of a namespace among their members.
+    by_namespace: HashMap<Arc<str>, HashSet<ObjectKey>>,
+}
+
+#[derive(Debug)]
+struct Interest {
+    created: Timestamp,
+    service: ObjectKey,
+    pods: Vec<(Arc<str>, Selector)>,
+}
+
+impl Interests {
+    /// Takes over what `pool` looks at.
+    pub fn set(&self, pool: &EndpointPool) {
+        let key = ObjectKey::of(pool);
+        let created = pool.metadata.creation_timestamp.as_ref().map_or(Timestamp::MAX, |time| time.0);
+        let pods = pool.spec.members.iter().filter_map(|members| {
+            let selector = Selector::try_from(members.pod_selector.clone()?).ok()?;
+            let namespace = members.namespace.as_deref().unwrap_or(&key.namespace);
+            Some((namespace.into(), selector))
+        });
+        let service = ObjectKey::new(&key.namespace, &pool.spec.service_ref.name);
+        let interest = Interest { created, service, pods: pods.collect() };
+        let mut inner = self.0.write();
+        inner.remove(&key);
+        inner.insert(key, interest);
+    }
+
+    /// Forgets a pool that is gone.
+    pub fn remove(&self, pool: &ObjectKey) {
+        self.0.write().remove(pool);
+    }
+
+    /// The pools that name this Service.
+    pub fn of_service(&self, service: &ObjectKey) -> Vec<ObjectKey> {
+        let inner = self.0.read();
+        let pools = inner.by_service.get(service).into_iter().flatten();
+        pools
+            .map(|(_, name)| ObjectKey { namespace: Arc::clone(&service.namespace), name: Arc::clone(name) })
+            .collect()
+    }
+
+    /// The pool that has this Service: the oldest of those that name it.
+    pub fn holder(&self, service: &ObjectKey) -> Option<Arc<str>> {
+        let inner = self.0.read();
+        inner.by_service.get(service)?.first().map(|(_, name)| Arc::clone(name))
+    }
+
+    /// The pools of which this pod may be a member.
+    pub fn of_pod(&self, pod: &Pod) -> Vec<ObjectKey> {
+        let inner = self.0.read();
+        let namespace = &pod.header.key.namespace;
+        let pools = inner.by_namespace.get(namespace).into_iter().flatten();
+        let selects = |pool: &&ObjectKey| {
+            let pods = inner.pools.get(pool).map(|interest| &interest.pods);
+            pods.into_iter().flatten().any(|(of, selector)| of == namespace && selector.matches(&*pod.labels))
+        };
+        pools.filter(selects).cloned().collect()
+    }
+
+    /// The pools that look at pods of this namespace.
+    pub fn of_namespace(&self, namespace: &str) -> Vec<ObjectKey> {
+        self.0.read().by_namespace.get(namespace).into_iter().flatten().cloned().collect()
+    }
+
+    /// All pools.
+    pub fn all(&self) -> Vec<ObjectKey> {
+        self.0.read().pools.keys().cloned().collect()
+    }
+}
+
+impl Inner {
+    fn insert(&mut self, key: ObjectKey, interest: Interest) {
+        let entry = (interest.created, Arc::clone(&key.name));
+        self.by_service.entry(interest.service.clone()).or_default().insert(entry);
+        for (namespace, _) in &interest.pods {
+            self.by_namespace.entry(Arc::clone(namespace)).or_default().insert(key.clone());
+        }
+        self.pools.insert(key, interest);
+    }
+
+    fn remove(&mut self, key: &ObjectKey) {
+        let Some(Interest { created, service, pods }) = self.pools.remove(key) else { return };
+        if let Some(pools) = self.by_service.get_mut(&service) {
+            pools.remove(&(created, Arc::clone(&key.name)));
+            if pools.is_empty() {
+                self.by_service.remove(&service);
+            }
+        }
+        for (namespace, _) in pods {
+            if let Some(pools) = self.by_namespace.get_mut(&namespace) {
+                pools.remove(key);
+                if pools.is_empty() {
+                    self.by_namespace.remove(&namespace);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mainstay_runtime::labels::LabelPool;
+    use serde_json::json;
+
+    use super::*;
+
+    fn pool(name: &str, second: u8, service: &str, app: &str) -> EndpointPool {
+        serde_json::from_value(json!({
+            "apiVersion": "mainstay.dev/v1alpha1", "kind": "EndpointPool",
+            "metadata": {"name": name, "namespace": "ns", "creationTimestamp": format!("2026-01-01T00:00:{second:02}Z")},
+            "spec": {
+                "serviceRef": {"name": service},
+                "members": [{"name": "pods", "podSelector": {"matchLabels": {"app": app}}}],
+            }
+        }))
+        .unwrap()
+    }
+
+    fn pod(app: &str) -> Pod {
+        let object = json!({"metadata": {"name": "p", "namespace": "ns", "labels": {"app": app}}});
+        Pod::slim(serde_json::from_value(object).unwrap(), &mut LabelPool::default())
+    }
+
+    #[test]
+    fn the_oldest_pool_has_the_service_until_it_is_gone() {
+        let (interests, service) = (Interests::default(), ObjectKey::new("ns", "web"));
+        interests.set(&pool("young", 2, "web", "a"));
+        interests.set(&pool("old", 1, "web", "a"));
+        assert_eq!(interests.holder(&service).as_deref(), Some("old"));
+        assert_eq!(interests.of_service(&service).len(), 2);
+        interests.remove(&ObjectKey::new("ns", "old"));
+        assert_eq!(interests.holder(&service).as_deref(), Some("young"));
+        interests.remove(&ObjectKey::new("ns", "young"));
+        assert_eq!((interests.holder(&service), interests.all()), (None, vec![]));
+    }
+
+    #[test]
+    fn a_pod_concerns_the_pools_that_select_it_as_they_are_now() {
+        let interests = Interests::default();
+        interests.set(&pool("x", 1, "web", "a"));
+        assert_eq!(interests.of_pod(&pod("a")), [ObjectKey::new("ns", "x")]);
+        interests.set(&pool("x", 1, "web", "b"));
+        assert_eq!((interests.of_pod(&pod("a")).len(), interests.of_pod(&pod("b")).len()), (0, 1));
+        assert_eq!(interests.of_namespace("ns").len(), 1);
+    }
+}

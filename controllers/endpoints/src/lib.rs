@@ -1,0 +1,24 @@
+//! The EndpointPool controller: the endpoints of a Service, checked, with failover.
+//!
+//! Data flows one way: [`observe`] turns the stores into a pool's members, [`checker`] and [`lookups`] ask them and
+//! about them, [`plan`] decides without any I/O what the slices are to hold, [`apply`] is the only writer, and
+//! [`status`] says why. [`health`], [`choose`] and [`pack`] are the rules, and know nothing of Kubernetes.
+
+pub mod announce;
+pub mod apply;
+pub mod checker;
+pub mod choose;
+pub mod clock;
+pub mod controller;
+pub mod health;
+pub mod interests;
+pub mod lookups;
+pub mod metrics;
+pub mod observe;
+pub mod pack;
+pub mod plan;
+pub mod ranges;
+pub mod reconcile;
+pub mod settings;
+pub mod status;
+pub mod watched;

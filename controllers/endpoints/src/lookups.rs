@@ -1,0 +1,225 @@
+//! Looks up the DNS names of all pools and keeps their addresses.
+//!
+//! A name that several pools want is looked up once. When a name is asked again, and what a failure does to its
+//! addresses, are rules of [`Names`].
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use futures::{
+    StreamExt,
+    future::{BoxFuture, FutureExt, ready},
+    stream::FuturesUnordered,
+};
+use mainstay_probe::{Answer, Names, ResolveError, Resolver};
+use mainstay_runtime::{
+    index::ObjectKey,
+    metrics::{counters, histograms},
+};
+use parking_lot::Mutex;
+use prometheus::{Histogram, IntCounterVec, Registry};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+/// So many look-ups are under way at the same time.
+const LIMIT: usize = 16;
+
+/// Seconds, from a millisecond to the time at which a look-up ends without an answer.
+const DURATIONS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 10.0];
+
+/// How look-ups went.
+#[derive(Clone, Debug)]
+pub struct LookupMetrics {
+    lookups: IntCounterVec,
+    duration: Histogram,
+}
+
+impl LookupMetrics {
+    /// Registers the series.
+    ///
+    /// # Panics
+    /// When they are registered already.
+    pub fn new(registry: &Registry) -> Self {
+        let metrics = Self {
+            lookups: counters(
+                registry,
+                "mainstay_endpoints_lookups_total",
+                "Look-ups of DNS names by how they went.",
+                &["result"],
+            ),
+            duration: histograms(
+                registry,
+                "mainstay_endpoints_lookup_duration_seconds",
+                "From the beginning of a look-up to its result.",
+                DURATIONS.to_vec(),
+                &[],
+            )
+            .with_label_values::<&str>(&[]),
+        };
+        metrics.lookups.with_label_values(&["success"]);
+        metrics
+    }
+
+    fn ended(&self, began: Instant, result: &Result<Answer, ResolveError>) {
+        let result = result.as_ref().map_or_else(ResolveError::reason, |_| "success");
+        self.lookups.with_label_values(&[result]).inc();
+        self.duration.observe(began.elapsed().as_secs_f64());
+    }
+}
+
+/// What is known of a name. Neither addresses nor a failure: the first look-up has not ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lookup {
+    /// The last good addresses, sorted.
+    pub addresses: Vec<IpAddr>,
+    /// Why the last look-up failed, as a sentence for a status; `None` when it succeeded.
+    pub failure: Option<String>,
+}
+
+type Ask = dyn Fn(String) -> BoxFuture<'static, Result<Answer, ResolveError>> + Send + Sync;
+
+/// Looks up the names of all pools.
+pub struct Lookups {
+    table: Mutex<Table>,
+    /// What is due next may have changed.
+    wake: Notify,
+    ask: Box<Ask>,
+    metrics: LookupMetrics,
+    changed: Box<dyn Fn(&ObjectKey) + Send + Sync>,
+}
+
+struct Table {
+    names: Names,
+    wanted: HashMap<ObjectKey, BTreeSet<String>>,
+}
+
+impl Lookups {
+    /// Asks `resolver`; where there is none, each look-up fails for the reason why. `changed` is called for each pool
+    /// that wants a name when the addresses of the name change, and when its look-ups begin or cease to fail. It
+    /// may call back into the look-ups.
+    pub fn new(
+        resolver: Result<Resolver, ResolveError>,
+        metrics: LookupMetrics,
+        changed: impl Fn(&ObjectKey) + Send + Sync + 'static,
+    ) -> Self {
+        let resolver = resolver.map(Arc::new);
+        let ask = move |name: String| match resolver.clone() {
+            Ok(resolver) => async move { resolver.look_up(&name).await }.boxed(),
+            Err(error) => ready(Err(error)).boxed(),
+        };
+        Self::asking(ask, metrics, changed)
+    }
+
+    fn asking(
+        ask: impl Fn(String) -> BoxFuture<'static, Result<Answer, ResolveError>> + Send + Sync + 'static,
+        metrics: LookupMetrics,
+        changed: impl Fn(&ObjectKey) + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            table: Mutex::new(Table { names: Names::new(Instant::now()), wanted: HashMap::new() }),
+            wake: Notify::new(),
+            ask: Box::new(ask),
+            metrics,
+            changed: Box::new(changed),
+        }
+    }
+
+    /// From now on the pool wants exactly these names. New ones are looked up at once; what is known of the others
+    /// stays, and a name that no pool wants any more is forgotten.
+    pub fn want<'a>(&self, pool: &ObjectKey, names: impl IntoIterator<Item = &'a str>) {
+        let names: BTreeSet<String> = names.into_iter().map(str::to_owned).collect();
+        self.table.lock().want(pool, names);
+        self.wake.notify_one();
+    }
+
+    /// What is known of `name`; nothing of one that no pool wants.
+    pub fn get(&self, name: &str) -> Lookup {
+        let table = self.table.lock();
+        let known = table.names.get(name);
+        Lookup { addresses: known.addresses.to_vec(), failure: known.failure.map(ToString::to_string) }
+    }
+
+    /// The pool wants no names any more.
+    pub fn forget(&self, pool: &ObjectKey) {
+        self.want(pool, []);
+    }
+
+    /// Makes the look-ups as they come due, until `shutdown`. Those that are under way then, or when the future is
+    /// dropped, end with it. To be called once.
+    pub async fn run(&self, shutdown: CancellationToken) {
+        let mut under_way = FuturesUnordered::new();
+        loop {
+            let free = LIMIT - under_way.len();
+            let (begun, next) = self.table.lock().begin(free, Instant::now());
+            under_way.extend(begun.into_iter().map(|name| self.look_up(name)));
+            let due = async {
+                match next {
+                    Some(next) => sleep_until(next).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = self.wake.notified() => {}
+                () = due => {}
+                Some((name, result)) = under_way.next() => self.ended(&name, result),
+            }
+        }
+    }
+
+    async fn look_up(&self, name: String) -> (String, Result<Answer, ResolveError>) {
+        let began = Instant::now();
+        let result = (self.ask)(name.clone()).await;
+        self.metrics.ended(began, &result);
+        (name, result)
+    }
+
+    fn ended(&self, name: &str, result: Result<Answer, ResolveError>) {
+        let changed = self.table.lock().ended(name, result, Instant::now());
+        changed.iter().for_each(|pool| (self.changed)(pool));
+    }
+}
+
+impl Table {
+    fn want(&mut self, pool: &ObjectKey, names: BTreeSet<String>) {
+        let before = match names.is_empty() {
+            true => self.wanted.remove(pool),
+            false => self.wanted.insert(pool.clone(), names),
+        };
+        if before.as_ref() != self.wanted.get(pool) {
+            self.names.want(self.wanted.values().flatten().cloned());
+        }
+    }
+
+    /// The names whose look-up begins now, at most `free`, and when the next comes due if one may begin then.
+    fn begin(&mut self, free: usize, now: Instant) -> (Vec<String>, Option<Instant>) {
+        if free == 0 {
+            return (Vec::new(), None);
+        }
+        let mut due = self.names.due(now);
+        due.truncate(free);
+        due.iter().for_each(|name| self.names.began(name));
+        let next = self.names.next().filter(|_| due.len() < free);
+        (due, next)
+    }
+
+    /// Takes in how a look-up ended. Returns the pools for which that is news.
+    fn ended(&mut self, name: &str, result: Result<Answer, ResolveError>, now: Instant) -> Vec<ObjectKey> {
+        let failed = self.names.get(name).failure.is_some();
+        let changed = self.names.answered(name, result, now);
+        if !changed && self.names.get(name).failure.is_some() == failed {
+            return Vec::new();
+        }
+        let wanting = self.wanted.iter().filter(|(_, names)| names.contains(name));
+        wanting.map(|(pool, _)| pool.clone()).collect()
+    }
+}

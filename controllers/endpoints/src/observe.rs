@@ -1,0 +1,147 @@
+//! What a pass sees of one pool: its Service, its members and its slices.
+
+mod members;
+mod ports;
+
+use std::sync::Arc;
+
+use kube::ResourceExt;
+use mainstay_crds::EndpointPool;
+use mainstay_runtime::index::{Index, ObjectKey};
+use thiserror::Error;
+
+pub use self::members::{Member, Refused};
+use crate::{
+    interests::Interests,
+    lookups::Lookups,
+    ranges::Forbidden,
+    settings::Settings,
+    watched::{ApiServer, Grant, Node, Pod, Service, Slice},
+};
+
+/// The stores that passes read.
+#[derive(Clone, Default)]
+pub struct Stores {
+    /// All pods.
+    pub pods: Index<Pod>,
+    /// All nodes.
+    pub nodes: Index<Node>,
+    /// All Services.
+    pub services: Index<Service>,
+    /// The slices that this controller has written.
+    pub slices: Index<Slice>,
+    /// All grants.
+    pub grants: Index<Grant>,
+    /// The slices of the API server's Service.
+    pub api_server: Index<ApiServer>,
+}
+
+impl Stores {
+    /// The Service of the API server.
+    pub fn api_server() -> ObjectKey {
+        ObjectKey::new("default", "kubernetes")
+    }
+}
+
+/// Why a pool has no Service to write endpoints for. The variant's name is the reason of `Ready`.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum ServiceError {
+    /// There is none of that name.
+    #[error(
+        "there is no Service {0:?} in the namespace: create it without a selector, or let the pool make it with \
+             spec.serviceRef.create"
+    )]
+    NotFound(String),
+    /// It has a selector.
+    #[error(
+        "Service {0:?} has a selector, so kube-controller-manager writes its endpoints too: remove \
+             spec.selector from the Service, or name another one"
+    )]
+    HasSelector(String),
+    /// It is of the type ExternalName.
+    #[error(
+        "Service {0:?} is of the type ExternalName and has no endpoints: change its type, or name another one"
+    )]
+    IsExternalName(String),
+    /// An older pool names it too.
+    #[error("EndpointPool {pool:?} is older and has Service {service:?}: delete one of the two pools")]
+    Taken {
+        /// The Service.
+        service: String,
+        /// The pool that has it.
+        pool: Arc<str>,
+    },
+}
+
+impl ServiceError {
+    /// The reason of `Ready`.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::NotFound(_) => "ServiceNotFound",
+            Self::HasSelector(_) => "ServiceHasSelector",
+            Self::IsExternalName(_) => "ServiceIsExternalName",
+            Self::Taken { .. } => "ServiceTaken",
+        }
+    }
+}
+
+/// What a pass sees.
+pub struct Observed {
+    /// The pool's Service, if it is the pool's to write endpoints for.
+    pub service: Result<Arc<Service>, ServiceError>,
+    /// Those that may become endpoints, in an order that stands as long as they do: tiers first.
+    pub members: Vec<Member>,
+    /// Those that may not, and why.
+    pub refused: Vec<Refused>,
+    /// The pool's slices, by name.
+    pub slices: Vec<Arc<Slice>>,
+}
+
+/// What [`Observed::gather`] reads.
+pub struct View<'a> {
+    /// Objects.
+    pub stores: &'a Stores,
+    /// The pools that name a Service.
+    pub interests: &'a Interests,
+    /// What names stand for.
+    pub lookups: &'a Lookups,
+    /// Addresses that are out of bounds.
+    pub forbidden: &'a Forbidden,
+}
+
+impl Observed {
+    /// Gathers what there is of `pool`.
+    pub fn gather(pool: &EndpointPool, key: &ObjectKey, settings: &Settings, view: &View<'_>) -> Self {
+        let service = service(pool, key, view);
+        let (members, refused) = match &service {
+            Ok(service) => members::gather(key, settings, service, view),
+            Err(_) => (Vec::new(), Vec::new()),
+        };
+        Self { service, members, refused, slices: Self::slices(key, view.stores) }
+    }
+
+    /// The slices that carry the pool's name.
+    pub fn slices(key: &ObjectKey, stores: &Stores) -> Vec<Arc<Slice>> {
+        let mut slices = stores.slices.bucket(key);
+        slices.sort_by(Slice::by_name);
+        slices
+    }
+}
+
+/// The Service of a pool.
+fn service(pool: &EndpointPool, key: &ObjectKey, view: &View<'_>) -> Result<Arc<Service>, ServiceError> {
+    let name = &pool.spec.service_ref.name;
+    let service_key = ObjectKey::new(&key.namespace, name);
+    if let Some(holder) = view.interests.holder(&service_key)
+        && *holder != *pool.name_any()
+    {
+        return Err(ServiceError::Taken { service: name.clone(), pool: holder });
+    }
+    let found = view.stores.services.get(&service_key).filter(|service| !service.header.terminating);
+    match found {
+        None => Err(ServiceError::NotFound(name.clone())),
+        Some(service) if service.is_external_name => Err(ServiceError::IsExternalName(name.clone())),
+        Some(service) if service.has_selector => Err(ServiceError::HasSelector(name.clone())),
+        Some(service) => Ok(service),
+    }
+}

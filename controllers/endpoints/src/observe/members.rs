@@ -1,0 +1,316 @@
+//! The members of a pool: who may become an endpoint, and who may not.
+
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use kube::core::{Selector, SelectorExt};
+use mainstay_runtime::{index::ObjectKey, labels::Labels};
+
+use super::{
+    View,
+    ports::{Ports, Resolver},
+};
+use crate::{
+    checker::Target,
+    settings::{Fixed, Set, Settings, Source},
+    watched::{self, Bucket, Conditions, Endpoint, Family, Grant, Pod, Port, Service},
+};
+
+/// One address that may become an endpoint.
+#[derive(Debug, Clone)]
+pub struct Member {
+    /// The set that it comes from, and its address.
+    pub target: Target,
+    /// Its tier.
+    pub tier: u8,
+    /// Its pod.
+    pub pod: Option<Arc<Pod>>,
+    /// Its pod's name, or the DNS name that stands for it.
+    pub name: Option<Arc<str>>,
+    /// Its ports, as they stand in a slice.
+    pub ports: Arc<[Port]>,
+    /// The port that is checked.
+    pub check_port: Option<u16>,
+    /// The endpoint, but for its conditions and hints.
+    pub endpoint: Endpoint,
+}
+
+impl Member {
+    /// Whether its pod is ready. True of addresses and names.
+    pub fn is_ready(&self) -> bool {
+        self.pod.as_ref().is_none_or(|pod| pod.ready)
+    }
+
+    /// Whether its pod is on its way out.
+    pub fn is_terminating(&self) -> bool {
+        self.pod.as_ref().is_some_and(|pod| pod.header.terminating)
+    }
+
+    /// Whether a check can tell anything: the server has started. A pod that waits for its gate is not ready before.
+    pub fn is_checkable(&self) -> bool {
+        self.pod.as_ref().is_none_or(|pod| pod.ready || pod.containers_ready)
+    }
+}
+
+/// Something that a pool names and may not or cannot use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// The set that names it.
+    pub set: Arc<str>,
+    /// Its address, where it has one.
+    pub address: Option<IpAddr>,
+    /// Its pod's name, or the DNS name.
+    pub name: Option<Arc<str>>,
+    /// Why, in one word.
+    pub reason: &'static str,
+    /// Why, and what to do.
+    pub message: String,
+    /// Whether it is left out: a pod that lacks one of its ports is not.
+    pub left_out: bool,
+}
+
+/// Gathers the members of a pool that has its Service.
+pub(super) fn gather(
+    pool: &ObjectKey,
+    settings: &Settings,
+    service: &Service,
+    view: &View<'_>,
+) -> (Vec<Member>, Vec<Refused>) {
+    let mut sets: Vec<_> = settings.sets.iter().collect();
+    sets.sort_by_key(|set| set.tier);
+    let check = settings.check.as_ref().map(|check| &check.port);
+    let (members, refused, seen) = (Vec::new(), Vec::new(), HashSet::new());
+    let mut gathering = Gathering { pool, service, view, members, refused, seen };
+    for set in sets {
+        let mut ports = Resolver::new(service, set, check);
+        match &set.source {
+            Source::Pods { namespace, selector } => gathering.pods(set, namespace, selector, &mut ports),
+            Source::Addresses(addresses) => {
+                let shared = ports.of(None);
+                addresses.iter().for_each(|fixed| gathering.address(set, fixed, None, &shared));
+            }
+            Source::Names(names) => {
+                let shared = ports.of(None);
+                names.iter().for_each(|name| gathering.name(set, name, &shared));
+            }
+        }
+    }
+    (gathering.members, gathering.refused)
+}
+
+/// Address, ports and pod.
+type Identity = (IpAddr, Arc<[Port]>, Option<Arc<str>>);
+
+struct Gathering<'a> {
+    pool: &'a ObjectKey,
+    service: &'a Service,
+    view: &'a View<'a>,
+    members: Vec<Member>,
+    refused: Vec<Refused>,
+    /// What has its endpoint already: of two sets that name the same, the one of the lower tier has it.
+    seen: HashSet<Identity>,
+}
+
+impl Gathering<'_> {
+    fn pods(&mut self, set: &Set, namespace: &Arc<str>, selector: &Selector, ports: &mut Resolver<'_>) {
+        let grants = (*namespace != self.pool.namespace).then(|| self.view.stores.grants.bucket(namespace));
+        let mut judged = Judged::new(self.pool, selector, grants);
+        let mut pods = self.view.stores.pods.bucket(&Bucket::Namespace(Arc::clone(namespace)));
+        pods.retain(|pod| pod.is_placed() && judged.of(&pod.labels) != Judgement::Other);
+        pods.sort_unstable_by(|one, other| one.header.key.name.cmp(&other.header.key.name));
+        for pod in pods {
+            if judged.of(&pod.labels) == Judgement::NotGranted {
+                self.not_granted(set, &pod, None);
+                continue;
+            }
+            let ports = ports.of(Some(&pod));
+            if let Some(missing) = &ports.missing {
+                self.port_not_found(set, &pod, missing);
+            }
+            for address in &pod.addresses {
+                let endpoint = self.endpoint_of(&pod, *address);
+                self.add(set, endpoint, Some(&pod), None, &ports);
+            }
+        }
+    }
+
+    /// The pod of another namespace that has this address, if no grant lets the pool use it: what a selector may not
+    /// reach, an address may not either.
+    fn foreign_pod(&self, address: IpAddr) -> Option<Arc<Pod>> {
+        let stores = self.view.stores;
+        let granted = |pod: &Arc<Pod>| {
+            let key = &pod.header.key;
+            let grants = || stores.grants.bucket(&key.namespace);
+            key.namespace == self.pool.namespace
+                || grants().iter().any(|grant| grant.allows(self.pool, &pod.labels))
+        };
+        let pods = stores.pods.bucket(&Bucket::Address(address));
+        if pods.iter().any(granted) { None } else { pods.into_iter().next() }
+    }
+
+    fn not_granted(&mut self, set: &Set, pod: &Pod, address: Option<IpAddr>) {
+        let message = format!(
+            "no EndpointGrant in namespace {} lets pools of {} use this pod: create one there",
+            pod.header.key.namespace, self.pool.namespace
+        );
+        self.refused.push(Refused {
+            set: Arc::clone(&set.name),
+            address: address.or(pod.addresses.first().copied()),
+            name: Some(Arc::clone(&pod.header.key.name)),
+            reason: "NotGranted",
+            message,
+            left_out: true,
+        });
+    }
+
+    fn port_not_found(&mut self, set: &Set, pod: &Pod, port: &str) {
+        self.refused.push(Refused {
+            set: Arc::clone(&set.name),
+            address: pod.addresses.first().copied(),
+            name: Some(Arc::clone(&pod.header.key.name)),
+            reason: "PortNotFound",
+            message: format!(
+                "no container of the pod has a port named {port:?}: name the port, or give its number"
+            ),
+            left_out: false,
+        });
+    }
+
+    fn name(&mut self, set: &Set, name: &str, ports: &Ports) {
+        let known = self.view.lookups.get(name);
+        let name: Arc<str> = name.into();
+        if let Some(failure) = known.failure {
+            let kept = if known.addresses.is_empty() { "" } else { "; its last addresses are kept" };
+            self.refused.push(Refused {
+                set: Arc::clone(&set.name),
+                address: None,
+                name: Some(Arc::clone(&name)),
+                reason: "LookupFailed",
+                message: format!("{name} could not be looked up: {failure}{kept}"),
+                left_out: known.addresses.is_empty(),
+            });
+        }
+        for address in known.addresses {
+            self.address(set, &Fixed { address, zone: None, hostname: None }, Some(&name), ports);
+        }
+    }
+
+    fn address(&mut self, set: &Set, fixed: &Fixed, name: Option<&Arc<str>>, ports: &Ports) {
+        if let Some(why) = self.view.forbidden.reason(fixed.address, self.view.stores) {
+            let stands_for = name.map(|name| format!(", which {name} stands for,")).unwrap_or_default();
+            self.refused.push(Refused {
+                set: Arc::clone(&set.name),
+                address: Some(fixed.address),
+                name: name.cloned(),
+                reason: "RangeForbidden",
+                message: format!("{}{stands_for} is left out: {why}", fixed.address),
+                left_out: true,
+            });
+            return;
+        }
+        if let Some(pod) = self.foreign_pod(fixed.address) {
+            self.not_granted(set, &pod, Some(fixed.address));
+            return;
+        }
+        let endpoint = Endpoint {
+            address: fixed.address,
+            conditions: Conditions::default(),
+            hostname: fixed.hostname.clone(),
+            node: None,
+            zone: fixed.zone.clone(),
+            target: None,
+            hint_zone: None,
+            hint_node: None,
+        };
+        self.add(set, endpoint, None, name, ports);
+    }
+
+    fn endpoint_of(&self, pod: &Pod, address: IpAddr) -> Endpoint {
+        let named = pod.subdomain.as_deref() == Some(&*self.service.header.key.name)
+            && pod.header.key.namespace == self.service.header.key.namespace;
+        let node = pod.node.as_ref().and_then(|node| self.view.stores.nodes.get(&ObjectKey::new("", node)));
+        Endpoint {
+            address,
+            conditions: Conditions::default(),
+            hostname: pod.hostname.clone().filter(|_| named),
+            node: pod.node.clone(),
+            zone: node.and_then(|node| node.zone.clone()),
+            target: Some(watched::Target {
+                namespace: Arc::clone(&pod.header.key.namespace),
+                name: Arc::clone(&pod.header.key.name),
+                uid: pod.header.uid.as_ref().into(),
+            }),
+            hint_zone: None,
+            hint_node: None,
+        }
+    }
+
+    fn add(
+        &mut self,
+        set: &Set,
+        endpoint: Endpoint,
+        pod: Option<&Arc<Pod>>,
+        name: Option<&Arc<str>>,
+        ports: &Ports,
+    ) {
+        let address = endpoint.address;
+        if !self.service.families.contains(&Family::of(&address)) {
+            return;
+        }
+        let pod_name = pod.map(|pod| Arc::clone(&pod.header.key.name));
+        if !self.seen.insert((address, Arc::clone(&ports.slice), pod_name.clone())) {
+            return;
+        }
+        self.members.push(Member {
+            target: (Arc::clone(&set.name), address),
+            tier: set.tier,
+            pod: pod.cloned(),
+            name: pod_name.or_else(|| name.cloned()),
+            ports: Arc::clone(&ports.slice),
+            check_port: ports.check,
+            endpoint,
+        });
+    }
+}
+
+/// What becomes of pods with certain labels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Judgement {
+    /// They are not selected.
+    Other,
+    /// They are, and no grant allows it.
+    NotGranted,
+    Member,
+}
+
+/// Pods of one template share their labels, so each set of them is judged once.
+struct Judged<'a> {
+    pool: &'a ObjectKey,
+    selector: &'a Selector,
+    /// Those of the pods' namespace, unless it is the pool's own.
+    grants: Option<Vec<Arc<Grant>>>,
+    known: HashMap<*const std::collections::BTreeMap<String, String>, Judgement>,
+}
+
+impl<'a> Judged<'a> {
+    fn new(pool: &'a ObjectKey, selector: &'a Selector, grants: Option<Vec<Arc<Grant>>>) -> Self {
+        Self { pool, selector, grants, known: HashMap::new() }
+    }
+
+    fn of(&mut self, labels: &Labels) -> Judgement {
+        let (pool, selector, grants) = (self.pool, self.selector, &self.grants);
+        *self.known.entry(Arc::as_ptr(labels)).or_insert_with(|| {
+            let granted = |grants: &Vec<Arc<Grant>>| grants.iter().any(|grant| grant.allows(pool, labels));
+            if !selector.matches(&**labels) {
+                Judgement::Other
+            } else if grants.as_ref().is_none_or(granted) {
+                Judgement::Member
+            } else {
+                Judgement::NotGranted
+            }
+        })
+    }
+}

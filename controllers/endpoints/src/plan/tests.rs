@@ -1,0 +1,274 @@
+//! Which endpoints a pool's slices are to hold.
+
+use std::time::Duration;
+
+use mainstay_runtime::labels::LabelPool;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{
+    choose::{Failover, Policy},
+    observe::Member,
+    watched::{Pod, Port, Target as PodTarget, WatchedService},
+};
+
+const NOW: Moment = Duration::from_secs(100);
+
+fn policy() -> Policy {
+    let failover = Failover { below: 50, back_above: 70, back_after: Duration::from_secs(30) };
+    Policy { panic_below: 1, max_ejected: 100, failover, slow_start: None }
+}
+
+fn service(spec: Value) -> Service {
+    let object = json!({"metadata": {"name": "web", "namespace": "ns"}, "spec": spec});
+    serde_json::from_value::<WatchedService>(object).unwrap().into()
+}
+
+fn v4() -> Service {
+    service(json!({"clusterIP": "10.96.0.9", "clusterIPs": ["10.96.0.9"], "ipFamilies": ["IPv4"]}))
+}
+
+fn ports() -> Arc<[Port]> {
+    [Port { name: String::new(), port: 80, protocol: "TCP".into(), app_protocol: None }].into()
+}
+
+fn outside(tier: u8, address: &str) -> Member {
+    let address = address.parse().unwrap();
+    let endpoint = Endpoint {
+        address,
+        conditions: Conditions::default(),
+        hostname: None,
+        node: None,
+        zone: Some("zone-a".into()),
+        target: None,
+        hint_zone: None,
+        hint_node: None,
+    };
+    let target = ("set".into(), address);
+    Member { target, tier, pod: None, name: None, ports: ports(), check_port: Some(80), endpoint }
+}
+
+fn pod(name: &str, address: &str, ready: bool, terminating: bool) -> Member {
+    let mut object = json!({
+        "metadata": {"name": name, "namespace": "ns", "uid": name},
+        "status": {
+            "phase": "Running", "podIPs": [{"ip": address}],
+            "conditions": [{"type": "Ready", "status": if ready { "True" } else { "False" }}]
+        }
+    });
+    if terminating {
+        object["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    }
+    let pod = Pod::slim(serde_json::from_value(object).unwrap(), &mut LabelPool::default());
+    let mut member = outside(0, address);
+    let key = &pod.header.key;
+    member.endpoint.target =
+        Some(PodTarget { namespace: "ns".into(), name: Arc::clone(&key.name), uid: name.into() });
+    Member { pod: Some(Arc::new(pod)), ..member }
+}
+
+/// What a former plan has written.
+fn slice(endpoints: Vec<Endpoint>) -> Arc<Slice> {
+    let object =
+        json!({"metadata": {"name": "web-a", "namespace": "ns"}, "addressType": "IPv4", "ports": []});
+    let slice = serde_json::from_value::<crate::watched::WatchedSlice>(object).unwrap();
+    Arc::new(Slice { endpoints, group: Group { family: Family::V4, ports: ports() }, ..slice.into() })
+}
+
+struct Case {
+    service: Service,
+    members: Vec<Member>,
+    states: Option<HashMap<Target, State>>,
+    slices: Vec<Arc<Slice>>,
+    drain: Duration,
+    memory: Memory,
+    runs: bool,
+}
+
+impl Case {
+    fn of(members: Vec<Member>) -> Self {
+        Self {
+            service: v4(),
+            members,
+            states: None,
+            slices: vec![],
+            drain: Duration::ZERO,
+            memory: Memory::default(),
+            runs: true,
+        }
+    }
+
+    fn checked(mut self, verdicts: &[Verdict]) -> Self {
+        let states = self.members.iter().zip(verdicts);
+        let state = |verdict: &Verdict| State { verdict: *verdict, since: Duration::ZERO, failure: None };
+        self.states = Some(states.map(|(member, verdict)| (member.target.clone(), state(verdict))).collect());
+        self
+    }
+
+    fn plan(&self, now: Moment) -> Plan {
+        let runs = self.runs;
+        let input = Input {
+            service: &self.service,
+            members: &self.members,
+            states: self.states.as_ref(),
+            slices: &self.slices,
+            policy: &policy(),
+            drain: self.drain,
+            memory: &self.memory,
+            still_runs: &|_| runs,
+        };
+        plan(&input, now)
+    }
+
+    /// The conditions of each endpoint of IPv4, by address: ready, serving, terminating.
+    fn conditions(&self, now: Moment) -> Vec<(String, [bool; 3])> {
+        let wanted = self.plan(now).wanted;
+        let endpoints =
+            wanted.into_iter().filter(|(group, _)| group.family == Family::V4).flat_map(|group| group.1);
+        let mut all: Vec<_> = endpoints
+            .map(|endpoint| {
+                let Conditions { ready, serving, terminating } = endpoint.conditions;
+                (endpoint.address.to_string(), [ready, serving, terminating])
+            })
+            .collect();
+        all.sort();
+        all
+    }
+}
+
+fn expect(conditions: &[(&str, [bool; 3])]) -> Vec<(String, [bool; 3])> {
+    conditions.iter().map(|(address, conditions)| ((*address).to_owned(), *conditions)).collect()
+}
+
+#[test]
+fn conditions_are_upstreams_for_pods_that_are_not_checked() {
+    let case = Case::of(vec![
+        pod("a", "10.0.0.1", true, false),
+        pod("b", "10.0.0.2", false, false),
+        pod("c", "10.0.0.3", true, true),
+        pod("d", "10.0.0.4", false, true),
+    ]);
+    let expected = expect(&[
+        ("10.0.0.1", [true, true, false]),
+        ("10.0.0.2", [false, false, false]),
+        ("10.0.0.3", [false, true, true]),
+        ("10.0.0.4", [false, false, true]),
+    ]);
+    assert_eq!(case.conditions(NOW), expected);
+}
+
+#[test]
+fn publish_not_ready_addresses_makes_every_pod_ready() {
+    let mut case = Case::of(vec![pod("a", "10.0.0.1", false, false), pod("b", "10.0.0.2", true, true)]);
+    case.service = service(json!({"ipFamilies": ["IPv4"], "publishNotReadyAddresses": true}));
+    let expected = expect(&[("10.0.0.1", [true, false, false]), ("10.0.0.2", [true, true, true])]);
+    assert_eq!(case.conditions(NOW), expected);
+}
+
+#[test]
+fn who_fails_the_check_is_not_serving_and_who_was_not_asked_yet_has_no_endpoint() {
+    let members = vec![outside(0, "10.0.0.1"), outside(0, "10.0.0.2"), outside(0, "10.0.0.3")];
+    let case = Case::of(members).checked(&[Verdict::Passing, Verdict::Failing, Verdict::Unknown]);
+    let expected = expect(&[("10.0.0.1", [true, true, false]), ("10.0.0.2", [false, false, false])]);
+    assert_eq!(case.conditions(NOW), expected);
+}
+
+#[test]
+fn a_standby_serves_and_is_not_ready() {
+    let case = Case::of(vec![outside(0, "10.0.0.1"), outside(1, "10.0.0.2")]);
+    let expected = expect(&[("10.0.0.1", [true, true, false]), ("10.0.0.2", [false, true, false])]);
+    assert_eq!(case.conditions(NOW), expected);
+}
+
+#[test]
+fn in_panic_members_that_fail_are_ready_and_do_not_serve() {
+    let case = Case::of(vec![outside(0, "10.0.0.1"), pod("b", "10.0.0.2", false, false)])
+        .checked(&[Verdict::Failing, Verdict::Failing]);
+    assert!(case.plan(NOW).choice.panic);
+    let expected = expect(&[("10.0.0.1", [true, false, false]), ("10.0.0.2", [false, false, false])]);
+    assert_eq!(case.conditions(NOW), expected, "panic does not override readiness");
+}
+
+#[test]
+fn a_new_leader_changes_nothing() {
+    let members = vec![outside(0, "10.0.0.1"), outside(0, "10.0.0.2"), outside(1, "10.0.0.3")];
+    let before = Case::of(members).checked(&[Verdict::Passing, Verdict::Failing, Verdict::Passing]).plan(NOW);
+    let endpoints: Vec<_> = before.wanted.values().flatten().cloned().collect();
+    let slices = vec![slice(endpoints)];
+    let mut after = Case::of(vec![outside(0, "10.0.0.1"), outside(0, "10.0.0.2"), outside(1, "10.0.0.3")]);
+    let standing = Standing::of(&slices);
+    let verdicts: Vec<_> = after.members.iter().filter_map(|member| standing.verdict(member, true)).collect();
+    assert_eq!(verdicts, [Verdict::Passing, Verdict::Failing, Verdict::Passing]);
+    after.memory = Memory::resumed(&after.members, &slices, before.choice.tier);
+    after = after.checked(&verdicts);
+    assert_eq!(after.plan(NOW).wanted, before.wanted);
+}
+
+#[test]
+fn a_pod_that_becomes_ready_again_is_asked_anew() {
+    let not_ready = pod("a", "10.0.0.1", false, false);
+    let slices = [slice(Case::of(vec![not_ready]).plan(NOW).wanted.into_values().flatten().collect())];
+    let ready = pod("a", "10.0.0.1", true, false);
+    assert_eq!(Standing::of(&slices).verdict(&ready, false), None);
+}
+
+#[test]
+fn who_leaves_while_its_server_runs_is_drained_for_its_time() {
+    let serving = Conditions { ready: true, serving: true, terminating: false };
+    let left = Endpoint { conditions: serving, ..outside(0, "10.0.0.2").endpoint };
+    let mut case = Case::of(vec![outside(0, "10.0.0.1")]);
+    case.slices = vec![slice(vec![left])];
+    let stays = expect(&[("10.0.0.1", [true, true, false])]);
+    assert_eq!(case.conditions(NOW), stays, "without a time it goes at once");
+
+    case.drain = Duration::from_secs(10);
+    let drains = expect(&[("10.0.0.1", [true, true, false]), ("10.0.0.2", [false, true, true])]);
+    assert_eq!(case.conditions(NOW), drains);
+    let plan = case.plan(NOW);
+    assert_eq!(plan.due, Some(NOW + Duration::from_secs(10)));
+    case.memory = plan.memory;
+    assert_eq!(case.conditions(NOW + Duration::from_secs(9)), drains, "the time is not counted anew");
+    assert_eq!(case.conditions(NOW + Duration::from_secs(10)), stays);
+
+    case.memory = Memory::default();
+    case.runs = false;
+    assert_eq!(case.conditions(NOW), stays, "a server that is gone needs no draining");
+}
+
+#[test]
+fn a_family_without_endpoints_has_an_empty_slice() {
+    let mut case = Case::of(vec![outside(0, "10.0.0.1")]);
+    case.service = service(json!({"ipFamilies": ["IPv4", "IPv6"]}));
+    let wanted = case.plan(NOW).wanted;
+    let placeholder = Group { family: Family::V6, ports: Arc::default() };
+    assert_eq!((wanted.len(), wanted.get(&placeholder).map(Vec::len)), (2, Some(0)));
+}
+
+#[test]
+fn hints_are_given_for_ready_endpoints_where_the_service_asks_for_them() {
+    let hints = |distribution: &str| {
+        let mut member = outside(0, "10.0.0.1");
+        member.endpoint.node = Some("node-1".into());
+        let mut case = Case::of(vec![member, outside(1, "10.0.0.2")]);
+        case.service = service(json!({"ipFamilies": ["IPv4"], "trafficDistribution": distribution}));
+        let endpoints: Vec<_> = case.plan(NOW).wanted.into_values().flatten().collect();
+        assert_eq!((&endpoints[1].hint_zone, &endpoints[1].hint_node), (&None, &None), "a standby has none");
+        (
+            endpoints[0].hint_zone.as_deref().map(str::to_owned),
+            endpoints[0].hint_node.as_deref().map(str::to_owned),
+        )
+    };
+    let (zone, node) = (Some("zone-a".to_owned()), Some("node-1".to_owned()));
+    assert_eq!(hints(""), (None, None));
+    assert_eq!(hints("PreferClose"), (zone.clone(), None));
+    assert_eq!(hints("PreferSameZone"), (zone.clone(), None));
+    assert_eq!(hints("PreferSameNode"), (zone, node));
+}
+
+#[test]
+fn slices_that_hold_what_is_wanted_are_left_alone_unless_they_are_outdated() {
+    let wanted = Case::of(vec![outside(0, "10.0.0.1")]).plan(NOW).wanted;
+    let existing = vec![slice(wanted.values().flatten().cloned().collect())];
+    assert!(slices(&wanted, &existing, 100, |_| true).is_empty());
+    assert_eq!(slices(&wanted, &existing, 100, |_| false).update.len(), 1);
+}

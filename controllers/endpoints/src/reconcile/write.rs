@@ -1,0 +1,117 @@
+//! What a pass writes for a pool: slices and readiness gates.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use mainstay_runtime::failure::RequestError;
+
+use super::{CATCH_UP, Endpoints, Pass, RECHECK};
+use crate::{
+    apply::{self, ApplyError},
+    checker::{State, Target},
+    choose::Use,
+    health::Verdict,
+    plan::{self, Plan},
+    watched::{Gate, Pod, Service},
+};
+
+impl Endpoints {
+    /// Writes the slices. Returns when to look again.
+    pub(super) async fn write(
+        &self,
+        pass: &Pass,
+        service: &Service,
+        plan: &Plan,
+    ) -> Result<Option<Duration>, ApplyError> {
+        if !self.writer.may_write(&pass.key).await? {
+            self.loop_metrics.stale_skips.inc();
+            return Ok(Some(RECHECK));
+        }
+        let labels = apply::labels(service, &pass.key.name);
+        let uid = pass.pool.metadata.uid.as_deref();
+        let slices =
+            plan::slices(&plan.wanted, &pass.observed.slices, pass.settings.max_per_slice, |slice| {
+                slice.labels == labels && slice.owner.as_deref() == uid
+            });
+        let changes = self.changes(pass, plan);
+        let mut due = None;
+        if !slices.is_empty() {
+            let trigger = changes.iter().map(|(_, at)| *at).min();
+            let applied = self.writer.write(&pass.job(), service, slices, trigger).await;
+            if applied.written > 0 {
+                tracing::debug!(slices = applied.written, "wrote slices");
+            }
+            if let Some(error) = applied.error {
+                if matches!(error.request(), RequestError::NamespaceTerminating(_)) {
+                    return Ok(None);
+                }
+                self.announcer.failed(&pass.pool, &error, &self.metrics);
+                return Err(error);
+            }
+            due = applied.stale.then_some(CATCH_UP);
+        }
+        if due.is_none() {
+            self.written(pass, plan, &changes);
+        }
+        Ok(due)
+    }
+
+    /// The members that have changed since the slices were last written, and when.
+    fn changes(&self, pass: &Pass, plan: &Plan) -> Vec<(usize, Timestamp)> {
+        let memory = self.memory.lock();
+        let Some(remembered) = memory.get(&pass.key).filter(|remembered| remembered.is_known()) else {
+            return Vec::new();
+        };
+        let decided = pass.observed.members.iter().zip(&plan.choice.uses).enumerate();
+        let changed =
+            decided.filter(|(_, (_, used))| **used != Use::Unchecked).filter_map(|(index, (member, _))| {
+                let changed = member.pod.as_ref()?.ready_changed?;
+                remembered.is_new(&member.target, changed).then_some((index, changed))
+            });
+        changed.collect()
+    }
+
+    /// Notes that the slices say what was planned.
+    fn written(&self, pass: &Pass, plan: &Plan, changes: &[(usize, Timestamp)]) {
+        let now = Timestamp::now();
+        for (index, at) in changes {
+            if plan.choice.uses[*index] == Use::InUse {
+                self.metrics.written_after(now.duration_since(*at).as_secs_f64());
+            }
+        }
+        let mut memory = self.memory.lock();
+        let remembered = memory.entry(pass.key.clone()).or_default();
+        remembered.note(&pass.observed.members, &plan.choice.uses);
+    }
+
+    /// Opens the readiness gates of pods that have answered, or that nobody asks.
+    pub(super) async fn open_gates(
+        &self,
+        pass: &Pass,
+        states: Option<&HashMap<Target, State>>,
+    ) -> Result<(), ApplyError> {
+        let has_passed = |target: &Target| {
+            states.is_none_or(|states| {
+                states.get(target).is_some_and(|state| state.verdict == Verdict::Passing)
+            })
+        };
+        let mut seen = HashSet::new();
+        let closed = pass.observed.members.iter().filter_map(|member| {
+            let pod = member.pod.as_ref()?;
+            let waits = pod.gate == Some(Gate::Closed) && !pod.header.terminating;
+            (waits && has_passed(&member.target) && seen.insert(pod.header.uid.clone()))
+                .then(|| Arc::clone(pod))
+        });
+        let closed: Vec<Arc<Pod>> = closed.collect();
+        if pass.held.is_some() {
+            return Ok(());
+        }
+        let opened = self.writer.open_gates(&pass.key, &closed).await?;
+        self.metrics.gates_opened(opened);
+        Ok(())
+    }
+}

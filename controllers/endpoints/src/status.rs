@@ -1,0 +1,234 @@
+//! Conditions and counters out of what a pass saw. Pure: the clock is an argument.
+
+mod words;
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use mainstay_crds::{EndpointPool, EndpointPoolStatus, MemberCounts, MemberOut, TierHealth};
+use mainstay_runtime::{
+    conditions::{Verdict, merge},
+    failure::RequestError,
+};
+
+pub(crate) use self::words::best_tier;
+use self::words::{accepted, failed_over, panic, readiness};
+use crate::{
+    apply::ApplyError,
+    checker::{State, Target},
+    choose::{TierState, Use},
+    observe::{Observed, ServiceError},
+    plan::Plan,
+    settings::SettingsError,
+};
+
+/// At most so many members that are not used are listed.
+const LISTED: usize = 20;
+
+/// A failure as conditions show it, for as long as it is not overcome.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// Reason of `Ready`.
+    pub reason: &'static str,
+    /// Whether somebody must change something.
+    pub stalled: bool,
+    /// What was wrong, and what to do.
+    pub message: String,
+}
+
+impl From<&ApplyError> for Failure {
+    fn from(error: &ApplyError) -> Self {
+        let advice = match (error, error.request()) {
+            (ApplyError::Service { .. }, RequestError::Invalid(_)) => "; correct spec.serviceRef.create",
+            (ApplyError::Service { .. }, RequestError::Conflict(_)) => {
+                "; somebody else has made it at the same time: it is looked at again"
+            }
+            _ => "",
+        };
+        let reason = match error {
+            ApplyError::Service { .. } => "ServiceRefused",
+            other => other.request().reason(),
+        };
+        Self { reason, stalled: error.request().needs_change(), message: format!("{error}{advice}") }
+    }
+}
+
+impl From<&SettingsError> for Failure {
+    fn from(error: &SettingsError) -> Self {
+        Self { reason: "SettingsInvalid", stalled: true, message: error.to_string() }
+    }
+}
+
+impl From<&ServiceError> for Failure {
+    fn from(error: &ServiceError) -> Self {
+        // A Service may still come; a wrong one has to be changed.
+        let stalled = !matches!(error, ServiceError::NotFound(_));
+        Self { reason: error.reason(), stalled, message: error.to_string() }
+    }
+}
+
+/// What a pass saw of a pool.
+pub struct Seen<'a> {
+    /// The pool.
+    pub pool: &'a EndpointPool,
+    /// Its members.
+    pub observed: &'a Observed,
+    /// What its slices are to hold.
+    pub plan: &'a Plan,
+    /// What checks say; `None` when none are configured.
+    pub states: Option<&'a HashMap<Target, State>>,
+    /// What went wrong last.
+    pub failure: Option<&'a Failure>,
+    /// How many slices the pool has.
+    pub slices: usize,
+}
+
+/// The status of a pool that has its Service.
+pub fn observed(seen: &Seen<'_>, now: Timestamp) -> EndpointPoolStatus {
+    let standing = seen.pool.status.clone().unwrap_or_default();
+    let tier = seen.plan.choice.tier.map(i32::from);
+    let tier_since = match tier {
+        None => None,
+        tier if tier == standing.tier && standing.tier_since.is_some() => standing.tier_since.clone(),
+        Some(_) => Some(Time(now)),
+    };
+    let mut verdicts = verdicts(readiness(seen), seen.failure);
+    verdicts.extend([panic(seen), failed_over(seen), accepted(seen)]);
+    EndpointPoolStatus {
+        observed_generation: seen.pool.metadata.generation.unwrap_or_default(),
+        tier,
+        tier_since,
+        members: counts(seen),
+        tiers: seen.plan.choice.tiers.iter().map(tier_health).collect(),
+        out: out(seen, &standing.out, now),
+        slices: number(seen.slices),
+        conditions: conditions(seen.pool, verdicts, now),
+    }
+}
+
+fn tier_health(tier: &TierState) -> TierHealth {
+    TierHealth {
+        tier: tier.tier.into(),
+        members: number(tier.members - tier.unchecked),
+        healthy: number(tier.healthy),
+    }
+}
+
+/// The status of a pool that has no endpoints to write.
+pub fn unusable(pool: &EndpointPool, failure: &Failure, slices: usize, now: Timestamp) -> EndpointPoolStatus {
+    let verdicts = verdicts((false, failure.reason, failure.message.clone()), Some(failure));
+    EndpointPoolStatus {
+        observed_generation: pool.metadata.generation.unwrap_or_default(),
+        slices: number(slices),
+        conditions: conditions(pool, verdicts, now),
+        ..EndpointPoolStatus::default()
+    }
+}
+
+/// Whether two statuses differ in more than counters and sentences, so that nobody should wait to see the new one.
+pub fn is_urgent(old: &EndpointPoolStatus, new: &EndpointPoolStatus) -> bool {
+    let heads = |status: &EndpointPoolStatus| -> Vec<(String, String, String)> {
+        let head = |condition: &Condition| {
+            (condition.type_.clone(), condition.status.clone(), condition.reason.clone())
+        };
+        status.conditions.iter().map(head).collect()
+    };
+    old.observed_generation != new.observed_generation || old.tier != new.tier || heads(old) != heads(new)
+}
+
+fn conditions(pool: &EndpointPool, verdicts: Vec<Verdict>, now: Timestamp) -> Vec<Condition> {
+    let standing = pool.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    merge(verdicts, standing, pool.metadata.generation, now)
+}
+
+fn verdicts(
+    (ready, reason, message): (bool, &'static str, String),
+    failure: Option<&Failure>,
+) -> Vec<Verdict> {
+    let stalled = failure.filter(|failure| failure.stalled);
+    let none = || Verdict { kind: "Stalled", status: false, reason: "None", message: String::new() };
+    vec![
+        Verdict { kind: "Ready", status: ready, reason, message: message.clone() },
+        Verdict { kind: "Reconciling", status: !ready && stalled.is_none(), reason, message },
+        stalled.map_or_else(none, |failure| Verdict {
+            kind: "Stalled",
+            status: true,
+            reason: failure.reason,
+            message: failure.message.clone(),
+        }),
+    ]
+}
+
+/// A count as a status keeps it.
+fn number(count: usize) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
+}
+
+/// How many members are in which state.
+pub(crate) fn counts(seen: &Seen<'_>) -> MemberCounts {
+    let uses = &seen.plan.choice.uses;
+    let count = |is: fn(Use) -> bool| number(uses.iter().filter(|used| is(**used)).count());
+    MemberCounts {
+        total: number(uses.len()),
+        in_use: count(Use::is_used),
+        standby: count(|used| used == Use::Standby),
+        failing: count(|used| used == Use::Failing),
+        not_ready: count(|used| used == Use::NotReady),
+        unchecked: count(|used| used == Use::Unchecked),
+        waiting: count(|used| used == Use::Waiting),
+        leaving: number(
+            uses.iter().filter(|used| **used == Use::Leaving).count() + seen.plan.memory.draining.len(),
+        ),
+        refused: number(seen.observed.refused.iter().filter(|refused| refused.left_out).count()),
+    }
+}
+
+/// The members that are not used, those first that somebody should look at.
+fn out(seen: &Seen<'_>, standing: &[MemberOut], now: Timestamp) -> Vec<MemberOut> {
+    let members = seen.observed.members.iter().zip(&seen.plan.choice.uses);
+    let members = members.filter_map(|(member, used)| {
+        let (rank, reason) = match used {
+            Use::Failing => (0, "CheckFailed"),
+            Use::NotReady => (1, "PodNotReady"),
+            Use::Unchecked => (2, "NotChecked"),
+            Use::Waiting => (3, "SlowStart"),
+            Use::InUse | Use::KeptDespiteFailing | Use::Standby | Use::Leaving => return None,
+        };
+        let failure = seen.states.and_then(|states| states.get(&member.target)?.failure.as_ref());
+        let message = failure.filter(|_| rank != 1).map(|failure| format!("the last check {failure}"));
+        let out = MemberOut {
+            address: member.target.1.to_string(),
+            set: member.target.0.to_string(),
+            name: member.name.as_deref().map(Into::into),
+            reason: reason.into(),
+            message,
+            since: None,
+        };
+        Some((rank, out))
+    });
+    let refused = seen.observed.refused.iter().map(|refused| {
+        let out = MemberOut {
+            address: refused.address.map(|address| address.to_string()).unwrap_or_default(),
+            set: refused.set.to_string(),
+            name: refused.name.as_deref().map(Into::into),
+            reason: refused.reason.into(),
+            message: Some(refused.message.clone()),
+            since: None,
+        };
+        (4, out)
+    });
+    let mut all: Vec<_> = members.chain(refused).collect();
+    all.sort_by_key(|(rank, _)| *rank);
+    let since = |out: &MemberOut| {
+        let same = |old: &&MemberOut| {
+            (&old.address, &old.set, &old.name, &old.reason)
+                == (&out.address, &out.set, &out.name, &out.reason)
+        };
+        standing.iter().find(same).and_then(|old| old.since.clone()).unwrap_or(Time(now))
+    };
+    all.into_iter().take(LISTED).map(|(_, out)| MemberOut { since: Some(since(&out)), ..out }).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,170 @@
+//! What a pool's status says.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use serde_json::json;
+
+use super::*;
+use crate::{
+    choose::{self, Choice},
+    health,
+    observe::{Member, Refused},
+    plan::Memory,
+    watched::{Conditions, Endpoint, WatchedService},
+};
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+fn pool(status: Option<EndpointPoolStatus>) -> EndpointPool {
+    let mut pool: EndpointPool = serde_json::from_value(json!({
+        "apiVersion": "mainstay.dev/v1alpha1", "kind": "EndpointPool",
+        "metadata": {"name": "web", "namespace": "ns", "generation": 3},
+        "spec": {"serviceRef": {"name": "web"}, "members": [{"name": "set", "addresses": [{"ip": "10.0.0.1"}]}]},
+    }))
+    .unwrap();
+    pool.status = status;
+    pool
+}
+
+fn member(tier: u8, index: usize) -> Member {
+    let address = format!("10.0.{tier}.{index}").parse().unwrap();
+    let endpoint = Endpoint {
+        address,
+        conditions: Conditions::default(),
+        hostname: None,
+        node: None,
+        zone: None,
+        target: None,
+        hint_zone: None,
+        hint_node: None,
+    };
+    Member {
+        target: ("set".into(), address),
+        tier,
+        pod: None,
+        name: None,
+        ports: Arc::default(),
+        check_port: None,
+        endpoint,
+    }
+}
+
+fn tier(tier: u8, serving: usize, healthy: usize) -> TierState {
+    TierState { tier, members: serving, serving, healthy, ..TierState::default() }
+}
+
+/// The status of a pool whose members are used so.
+fn status_of(
+    pool: &EndpointPool,
+    tiers: Vec<TierState>,
+    uses: &[(u8, Use)],
+    refused: Vec<Refused>,
+) -> EndpointPoolStatus {
+    let service = serde_json::from_value::<WatchedService>(json!({"metadata": {"name": "web"}})).unwrap();
+    let members = uses.iter().enumerate().map(|(index, (tier, _))| member(*tier, index)).collect();
+    let observed = Observed { service: Ok(Arc::new(service.into())), members, refused, slices: vec![] };
+    let used = uses.iter().find(|(_, used)| used.is_used()).map(|(tier, _)| *tier);
+    let uses: Vec<_> = uses.iter().map(|(_, used)| *used).collect();
+    let panic = uses.contains(&Use::KeptDespiteFailing);
+    let choice = Choice { uses, tier: used, panic, memory: choose::Memory::default(), due: None, tiers };
+    let plan = Plan { wanted: BTreeMap::new(), choice, memory: Memory::default(), due: None };
+    let failure = mainstay_probe::Failure::Status(503);
+    let state = State { verdict: health::Verdict::Failing, since: Duration::ZERO, failure: Some(failure) };
+    let states = observed.members.iter().map(|member| (member.target.clone(), state.clone())).collect();
+    let seen =
+        Seen { pool, observed: &observed, plan: &plan, states: Some(&states), failure: None, slices: 1 };
+    super::observed(&seen, at(1000))
+}
+
+fn head<'a>(status: &'a EndpointPoolStatus, kind: &str) -> (&'a str, &'a str, &'a str) {
+    let condition = status.conditions.iter().find(|condition| condition.type_ == kind).unwrap();
+    (&condition.status, &condition.reason, &condition.message)
+}
+
+#[test]
+fn a_pool_that_serves_says_who_is_missing_and_why() {
+    let uses = [(0, Use::InUse), (0, Use::Failing), (0, Use::NotReady), (1, Use::Standby)];
+    let status = status_of(&pool(None), vec![tier(0, 3, 1), tier(1, 1, 1)], &uses, vec![]);
+    let (ready, reason, message) = head(&status, "Ready");
+    assert_eq!((ready, reason), ("True", "Serving"));
+    assert!(
+        message.starts_with("1 of 4 members are used; 1 fail their check, 1 are pods that are not ready"),
+        "{message}"
+    );
+    assert_eq!((status.tier, status.tier_since), (Some(0), Some(Time(at(1000)))));
+    let out: Vec<_> = status.out.iter().map(|out| (out.reason.as_str(), out.address.as_str())).collect();
+    assert_eq!(out, [("CheckFailed", "10.0.0.1"), ("PodNotReady", "10.0.0.2")]);
+    assert!(status.out[0].message.as_deref().is_some_and(|text| text.contains("503")));
+    assert_eq!(status.out[1].message, None, "a pod that is not ready is not judged by an old check");
+    assert_eq!((status.observed_generation, status.slices), (3, 1));
+}
+
+#[test]
+fn nothing_to_use_is_told_apart() {
+    let reason =
+        |uses: &[(u8, Use)]| head(&status_of(&pool(None), vec![], uses, vec![]), "Ready").1.to_owned();
+    assert_eq!(reason(&[]), "NoMembers");
+    assert_eq!(reason(&[(0, Use::Unchecked), (0, Use::Failing)]), "AwaitingChecks");
+    assert_eq!(reason(&[(0, Use::Failing)]), "NoneHealthy");
+}
+
+#[test]
+fn panic_and_failover_are_conditions_with_their_numbers() {
+    let kept = [(0, Use::KeptDespiteFailing), (0, Use::KeptDespiteFailing)];
+    let status = status_of(&pool(None), vec![tier(0, 2, 0)], &kept, vec![]);
+    let (holds, reason, message) = head(&status, "Panic");
+    assert!(
+        (holds, reason) == ("True", "TooFewHealthy") && message.starts_with("0 of 2 checked members"),
+        "{message}"
+    );
+    assert_eq!(head(&status, "FailedOver").0, "False");
+
+    let over = [(0, Use::Failing), (1, Use::InUse)];
+    let status = status_of(&pool(None), vec![tier(0, 1, 0), tier(1, 1, 1)], &over, vec![]);
+    let (holds, reason, message) = head(&status, "FailedOver");
+    assert!(
+        (holds, reason) == ("True", "TierBelowShare") && message.contains("70 % have been so for 30 s"),
+        "{message}"
+    );
+}
+
+#[test]
+fn what_is_refused_is_listed_and_named() {
+    let refused = |address: &str| Refused {
+        set: "set".into(),
+        address: Some(address.parse().unwrap()),
+        name: None,
+        reason: "RangeForbidden",
+        message: format!("{address} is left out"),
+        left_out: true,
+    };
+    let many = ["10.9.0.1", "10.9.0.2", "10.9.0.3", "10.9.0.4"].map(refused).to_vec();
+    let status = status_of(&pool(None), vec![], &[], many);
+    let (holds, reason, message) = head(&status, "MembersAccepted");
+    assert!((holds, reason) == ("False", "RangeForbidden") && message.ends_with("; and 1 more"), "{message}");
+    assert_eq!((status.members.refused, status.out.len()), (4, 4));
+}
+
+#[test]
+fn the_list_is_bounded_and_times_stand_as_long_as_their_reason() {
+    let uses = vec![(0, Use::Failing); 30];
+    let first = status_of(&pool(None), vec![tier(0, 30, 0)], &uses, vec![]);
+    assert_eq!((first.out.len(), first.members.failing), (LISTED, 30));
+    let mut standing = first.clone();
+    standing.out[0].since = Some(Time(at(5)));
+    let again = status_of(&pool(Some(standing)), vec![tier(0, 30, 0)], &uses, vec![]);
+    assert_eq!(again.out[0].since, Some(Time(at(5))));
+    assert!(!is_urgent(&first, &again), "only times and counters differ");
+}
+
+#[test]
+fn a_service_that_may_still_come_is_waited_for_and_a_wrong_one_is_not() {
+    let status = |error: ServiceError| unusable(&pool(None), &Failure::from(&error), 0, at(0));
+    let missing = status(ServiceError::NotFound("web".into()));
+    assert_eq!((head(&missing, "Reconciling").0, head(&missing, "Stalled").0), ("True", "False"));
+    let wrong = status(ServiceError::HasSelector("web".into()));
+    assert_eq!((head(&wrong, "Reconciling").0, head(&wrong, "Stalled").0), ("False", "True"));
+    assert_eq!(head(&wrong, "Ready").1, "ServiceHasSelector");
+}

@@ -1,0 +1,130 @@
+//! The sentences of the conditions.
+
+use std::collections::BTreeSet;
+
+use mainstay_crds::EndpointPool;
+use mainstay_runtime::conditions::Verdict;
+
+use super::{Seen, counts};
+use crate::{choose::TierState, observe::Refused};
+
+/// So many refused members are named in a sentence.
+const NAMED: usize = 3;
+
+/// Status, reason and message of `Ready`.
+pub(super) fn readiness(seen: &Seen<'_>) -> (bool, &'static str, String) {
+    if let Some(failure) = seen.failure {
+        return (false, failure.reason, failure.message.clone());
+    }
+    let members = counts(seen);
+    let total = members.total;
+    if total == 0 {
+        let why = match members.refused {
+            0 => "spec.members selects no pod and names no address that is known".to_owned(),
+            refused => format!("all {refused} members are refused: see MembersAccepted"),
+        };
+        return (false, "NoMembers", format!("there is no endpoint: {why}"));
+    }
+    let mut states = Vec::new();
+    for (count, what) in [
+        (members.failing, "fail their check"),
+        (members.not_ready, "are pods that are not ready"),
+        (members.unchecked, "wait for their first check"),
+        (members.waiting, "wait for slow start"),
+        (members.standby, "stand by"),
+        (members.leaving, "are leaving"),
+    ] {
+        if count > 0 {
+            states.push(format!("{count} {what}"));
+        }
+    }
+    let rest = if states.is_empty() { String::new() } else { format!("; {}", states.join(", ")) };
+    let message = format!("{} of {total} members are used{rest}", members.in_use);
+    match (members.in_use, members.unchecked) {
+        (0, 0) => (false, "NoneHealthy", message),
+        (0, _) => (false, "AwaitingChecks", message),
+        _ => (true, "Serving", message),
+    }
+}
+
+fn in_use<'a>(seen: &Seen<'a>) -> Option<&'a TierState> {
+    let choice = &seen.plan.choice;
+    choice.tiers.iter().find(|tier| Some(tier.tier) == choice.tier)
+}
+
+pub(super) fn panic(seen: &Seen<'_>) -> Verdict {
+    let kind = "Panic";
+    match in_use(seen).filter(|_| seen.plan.choice.panic) {
+        Some(tier) => {
+            let message = format!(
+                "{} of {} checked members of tier {} are healthy, fewer than spec.panicThreshold asks for ({} %): the \
+                 checks are not believed, and all ready members are used; see status.out and what the checks ask",
+                tier.healthy,
+                tier.serving - tier.unchecked,
+                tier.tier,
+                seen.pool.spec.panic_threshold
+            );
+            Verdict { kind, status: true, reason: "TooFewHealthy", message }
+        }
+        None => Verdict { kind, status: false, reason: "AsExpected", message: String::new() },
+    }
+}
+
+/// The best tier that the pool has sets for.
+pub(crate) fn best_tier(pool: &EndpointPool) -> u8 {
+    let tiers = pool.spec.members.iter().filter_map(|set| u8::try_from(set.tier).ok());
+    tiers.min().unwrap_or_default()
+}
+
+pub(super) fn failed_over(seen: &Seen<'_>) -> Verdict {
+    let kind = "FailedOver";
+    let best = best_tier(seen.pool);
+    let best = seen
+        .plan
+        .choice
+        .tiers
+        .iter()
+        .find(|tier| tier.tier == best)
+        .cloned()
+        .unwrap_or(TierState { tier: best, ..TierState::default() });
+    match in_use(seen) {
+        Some(tier) if best.tier < tier.tier => {
+            let failover = &seen.pool.spec.failover;
+            let message = format!(
+                "tier {} stands in for tier {}, of which {} of {} members are healthy; it is returned to when {} % have \
+                 been so for {} s",
+                tier.tier,
+                best.tier,
+                best.healthy,
+                best.members - best.unchecked,
+                failover.return_percent,
+                failover.return_seconds
+            );
+            Verdict { kind, status: true, reason: "TierBelowShare", message }
+        }
+        _ => Verdict { kind, status: false, reason: "BestTierInUse", message: String::new() },
+    }
+}
+
+/// Whether all that the pool names can be used. Where several things are wrong, the first gives the reason.
+pub(super) fn accepted(seen: &Seen<'_>) -> Verdict {
+    let kind = "MembersAccepted";
+    let refused = &seen.observed.refused;
+    let Some(first) = refused.first() else {
+        return Verdict { kind, status: true, reason: "AllAccepted", message: String::new() };
+    };
+    let sentences: BTreeSet<_> = refused.iter().map(sentence).collect();
+    let mut message = sentences.iter().take(NAMED).cloned().collect::<Vec<_>>().join("; ");
+    if let Some(more) = sentences.len().checked_sub(NAMED).filter(|more| *more > 0) {
+        message.push_str(&format!("; and {more} more"));
+    }
+    Verdict { kind, status: false, reason: first.reason, message }
+}
+
+fn sentence(refused: &Refused) -> String {
+    let Refused { set, name, reason, message, .. } = refused;
+    match (*reason, name) {
+        ("NotGranted" | "PortNotFound", Some(pod)) => format!("{set}: {pod}: {message}"),
+        _ => format!("{set}: {message}"),
+    }
+}

@@ -1,0 +1,16 @@
+//! What the stores keep of watched objects: what a pass reads, and nothing else.
+
+mod grant;
+mod node;
+mod pod;
+mod service;
+mod slice;
+
+pub use grant::Grant;
+pub use node::{ApiServer, Node, WatchedNode};
+pub use pod::{Bucket, Gate, Pod, READINESS_GATE, WatchedPod};
+pub use service::{Distribution, Service, ServicePort, WatchedService};
+pub use slice::{
+    Conditions, Endpoint, EndpointKey, Family, Group, MANAGED_BY, MANAGER, POOL, Port, SERVICE_NAME, Slice,
+    Target, WatchedSlice,
+};

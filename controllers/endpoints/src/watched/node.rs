@@ -1,0 +1,96 @@
+//! Nodes and the API server: zones, and addresses that no pool may send traffic to.
+
+use std::{net::IpAddr, sync::Arc};
+
+use k8s_openapi::{api::core::v1, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use mainstay_runtime::{
+    index::Indexed,
+    slim::{self, Header},
+    stands_for,
+};
+use serde::Deserialize;
+
+use super::WatchedSlice;
+
+const ZONE: &str = "topology.kubernetes.io/zone";
+
+/// A node as the watch decodes it.
+#[derive(Debug, Clone, Deserialize)]
+pub struct WatchedNode {
+    #[serde(deserialize_with = "slim::metadata")]
+    metadata: ObjectMeta,
+    #[serde(default)]
+    status: WatchedStatus,
+}
+stands_for!(WatchedNode, v1::Node);
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+struct WatchedStatus {
+    addresses: Vec<WatchedAddress>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct WatchedAddress {
+    address: String,
+}
+
+/// A node as the store keeps it.
+#[derive(Debug)]
+pub struct Node {
+    header: Header,
+    /// The zone that it is in.
+    pub zone: Option<Arc<str>>,
+    /// Its addresses.
+    pub addresses: Box<[IpAddr]>,
+}
+
+impl From<WatchedNode> for Node {
+    fn from(watched: WatchedNode) -> Self {
+        let header = Header::of(&watched);
+        let zone = watched.metadata.labels.and_then(|mut labels| labels.remove(ZONE));
+        let addresses = watched.status.addresses.iter();
+        Self {
+            header,
+            zone: zone.map(Into::into),
+            addresses: addresses.filter_map(|address| address.address.parse().ok()).collect(),
+        }
+    }
+}
+
+impl Indexed for Node {
+    /// Its addresses.
+    type Bucket = IpAddr;
+
+    fn header(&self) -> &Header {
+        &self.header
+    }
+    fn buckets(&self) -> Vec<IpAddr> {
+        self.addresses.to_vec()
+    }
+}
+
+/// An EndpointSlice of the API server's own Service.
+#[derive(Debug)]
+pub struct ApiServer {
+    header: Header,
+    addresses: Box<[IpAddr]>,
+}
+
+impl From<WatchedSlice> for ApiServer {
+    fn from(watched: WatchedSlice) -> Self {
+        Self { header: Header::of(&watched), addresses: watched.addresses().into() }
+    }
+}
+
+impl Indexed for ApiServer {
+    /// Its addresses.
+    type Bucket = IpAddr;
+
+    fn header(&self) -> &Header {
+        &self.header
+    }
+    fn buckets(&self) -> Vec<IpAddr> {
+        self.addresses.to_vec()
+    }
+}
