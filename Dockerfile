@@ -5,9 +5,9 @@
 FROM rust:1.95-bookworm AS builder
 WORKDIR /src
 COPY . .
-# One line a controller below: build it, and put its binary where the next stage takes it from.
-RUN cargo build --release --locked -p mainstay-replication \
- && install -D -t /out target/release/mainstay-replication
+# Each controller is named twice: to be built, and to have its binary put where the next stage takes it from.
+RUN cargo build --release --locked -p mainstay-replication -p mainstay-endpoints \
+ && install -D -t /out target/release/mainstay-replication target/release/mainstay-endpoints
 
 FROM gcr.io/distroless/cc-debian12:nonroot
 COPY --from=builder /out/ /bin/

@@ -10,7 +10,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 IMAGE := localhost/mainstay:$(VERSION)
 IMAGE_FILE := $(TARGET)/mainstay-image.tar
-CONTROLLERS := mainstay-replication
+CONTROLLERS := mainstay-replication mainstay-endpoints
 CLUSTER := $(TARGET)/debug/mainstay-cluster
 # A cluster that KUBECONFIG names is used as it is: nothing is set up on this machine.
 EXISTING := $(if $(KUBECONFIG),--existing)

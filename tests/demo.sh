@@ -84,6 +84,17 @@ namespace() {
   fi
 }
 
+# The command line that asks the Service $1 a few times who answers.
+asking() {
+  local ask
+  if [ -n "$existing" ]; then
+    ask="kubectl get --raw /api/v1/namespaces/demo/services/$1:http/proxy/hostname"
+  else
+    ask="curl -sS --max-time 3 http://$(kubectl -n demo get service "$1" -o jsonpath='{.spec.clusterIP}')/hostname"
+  fi
+  printf '%s' "for i in {1..12}; do $ask; echo; done | sort"
+}
+
 # Lines of "pod node" of the group's pods that are ready and stay; fails unless there are $2.
 pods_of() {
   local pods
@@ -138,14 +149,18 @@ else
   run "$cluster load-image $image" 120
   # The tag is the same for every build; as an annotation, the digest makes new pods when the image is new.
   digest=$(tar -xOf "$image" index.json | grep -o 'sha256:[0-9a-f]*')
-  settings+=(" --set controllers.replication.podAnnotations.image-digest=$digest")
+  for controller in replication endpoints; do
+    settings+=(" --set controllers.$controller.podAnnotations.image-digest=$digest")
+  done
 fi
 
 step "2. Helm installs the kinds, then the controllers."
 install "mainstay-crds charts/mainstay-crds"
 install "mainstay charts/mainstay --namespace mainstay --create-namespace${settings[*]}"
-run "kubectl -n mainstay rollout status deployment/mainstay-replication --timeout=120s | tail -n 1" 130 \
-  "Look at: ${enter}kubectl -n mainstay describe pods"
+for controller in replication endpoints; do
+  run "kubectl -n mainstay rollout status deployment/mainstay-$controller --timeout=120s | tail -n 1" 130 \
+    "Look at: ${enter}kubectl -n mainstay describe pods"
+done
 
 step "3. A ReplicaGroup makes three pods, and a Service stands before them."
 run "kubectl -n demo apply -f examples/replicagroup.yaml"
@@ -154,12 +169,7 @@ run "kubectl -n demo wait replicagroup/web --for=condition=Ready --timeout=120s"
 run "kubectl -n demo get replicagroups"
 
 step "4. The Service answers; each pod gives its own name."
-if [ -n "$existing" ]; then
-  ask="kubectl get --raw /api/v1/namespaces/demo/services/web:http/proxy/hostname"
-else
-  ask="curl -sS --max-time 3 http://$(kubectl -n demo get service web -o jsonpath='{.spec.clusterIP}')/hostname"
-fi
-ask="for i in {1..12}; do $ask; echo; done | sort"
+ask=$(asking web)
 until_true 30 "answers of all three pods" bash -o pipefail -c "[ \$($ask -u | wc -l) -eq 3 ]"
 run "$ask | uniq -c"
 
@@ -219,7 +229,24 @@ run "kubectl -n demo-quota get replicagroup/web -o jsonpath='${reason%reason*}me
 run "kubectl -n demo-quota patch resourcequota/limit -p '{\"spec\":{\"hard\":{\"pods\":\"3\"}}}'"
 run "kubectl -n demo-quota wait replicagroup/web --for=condition=Ready --timeout=60s" 70
 
-step "9. Prometheus reads the controllers' metrics."
+step "9. An EndpointPool makes a Service for two sets of servers. When the first is gone, the second takes over."
+run "kubectl -n demo apply -f examples/endpointpool.yaml"
+run "kubectl -n demo wait endpointpool/shop --for=condition=Ready --timeout=120s" 130 \
+  "Look at: ${enter}kubectl -n demo describe endpointpool/shop"
+# After an earlier run the first set has to be well for half a minute before it is returned to.
+run "kubectl -n demo wait endpointpool/shop --for='jsonpath={.status.tier}=0' --timeout=90s" 100
+run "kubectl -n demo get endpointpools"
+shop=$(asking shop)
+until_true 30 "answers of the first set" bash -o pipefail -c "$shop -u | grep shop-main"
+run "$shop | uniq -c"
+run "kubectl -n demo scale deployment/shop-main --replicas=0"
+run "kubectl -n demo wait endpointpool/shop --for=condition=FailedOver --timeout=60s" 70
+until_true 30 "answers of the second set" bash -o pipefail -c "$shop -u | grep shop-standby"
+run "$shop | uniq -c"
+run "kubectl -n demo get endpointpool/shop -o jsonpath='{.status.conditions[?(@.type==\"FailedOver\")].message}{\"\\n\"}'"
+run "kubectl -n demo scale deployment/shop-main --replicas=2"
+
+step "10. Prometheus reads the controllers' metrics."
 created='sum(mainstay_replication_pods_created_total)'
 scraped() { [ "$(promtool query instant "$prometheus" "$1" | grep -c .)" -ge 1 ]; }
 if [ -n "$existing" ]; then
@@ -231,7 +258,7 @@ else
   run "promtool query instant $prometheus '$created'"
 fi
 
-step "10. Events tell what was done: one a batch, not one a pod."
+step "11. Events tell what was done: one a batch, not one a pod."
 run "kubectl -n demo events --for replicagroup/web | tail -n 6"
 
 step "Done. The cluster stays up; try next:"

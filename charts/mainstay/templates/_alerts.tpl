@@ -1,7 +1,8 @@
 {{/*
-The alerts every controller has. Takes what "mainstay.controller" takes. Only the leader works, so
-its series alone move; sums and maxima over all replicas are therefore right at every moment.
-docs/operations.md has a paragraph for each alert: keep the two together.
+The alerts every controller has, and those of the template that `alerts` names. Takes what
+"mainstay.controller" takes. Only the leader works, so its series alone move; sums and maxima over
+all replicas are therefore right at every moment.
+docs/operations.md has a line for each alert: keep the two together.
 */}}
 {{- define "mainstay.prometheusRule" -}}
 {{- if eq (include "mainstay.renderMonitoring" (dict "root" .root "key" "prometheusRule")) "true" }}
@@ -74,5 +75,48 @@ spec:
             mainstay_controller: {{ .name }}
           annotations:
             summary: {{ printf "Writes of %s have failed for 15 minutes: {{ $labels.operation }}, {{ $labels.reason }}." $name | quote }}
+        {{- with .alerts }}
+        {{- include . $ | nindent 8 }}
+        {{- end }}
 {{- end }}
+{{- end -}}
+
+{{/*
+What is wrong with pools. The series name none: kubectl get endpointpools does.
+*/}}
+{{- define "mainstay.endpointsAlerts" -}}
+- alert: MainstayPoolServesNothing
+  expr: max(mainstay_endpoints_pools_not_ready) > 0
+  for: 10m
+  labels:
+    severity: critical
+    mainstay_controller: {{ .name }}
+  annotations:
+    summary: {{ "For 10 minutes {{ $value }} EndpointPools have had no endpoint that gets traffic." | quote }}
+- alert: MainstayPoolInPanic
+  expr: max(mainstay_endpoints_pools_in_panic) > 0
+  for: 10m
+  labels:
+    severity: warning
+    mainstay_controller: {{ .name }}
+  annotations:
+    summary: {{ "For 10 minutes {{ $value }} EndpointPools have had so few healthy members that failing ones are used." | quote }}
+- alert: MainstayPoolFailedOver
+  expr: max(mainstay_endpoints_pools_failed_over) > 0
+  for: 1h
+  labels:
+    severity: warning
+    mainstay_controller: {{ .name }}
+  annotations:
+    summary: {{ "For an hour {{ $value }} EndpointPools have not used their best tier." | quote }}
+- alert: MainstayChecksLate
+  expr: |
+    histogram_quantile(0.99, sum by (le) (
+      rate(mainstay_endpoints_check_delay_seconds_bucket[10m]))) > 2
+  for: 15m
+  labels:
+    severity: warning
+    mainstay_controller: {{ .name }}
+  annotations:
+    summary: Checks of {{ include "mainstay.controllerName" . }} have begun more than 2 seconds late for 15 minutes, so failures are noticed late.
 {{- end -}}

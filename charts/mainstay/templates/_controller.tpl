@@ -3,7 +3,10 @@ All that a controller needs besides its own rules: Deployment, ServiceAccount, t
 ClusterRole, the Role for its Lease, metrics Service, disruption budget, and on request
 ServiceMonitor, PrometheusRule, NetworkPolicy and dashboard.
 
-Takes (dict "root" $ "name" "<controller>" "kind" "<value of its metrics' label controller>").
+Takes (dict "root" $ "name" "<controller>" "kind" "<value of its metrics' label controller>"), and of
+what only some controllers have: "flags", a list of further flags that the chart sets; "alerts", the
+name of a template with further rules of the PrometheusRule; "egress", the name of one with further
+egress rules of the NetworkPolicy. Both get what this one gets.
 The binary is /bin/mainstay-<controller>, its values are controllers.<controller>, and the caller
 provides the ClusterRole named by "mainstay.controllerName".
 */}}
@@ -14,6 +17,20 @@ provides the ClusterRole named by "mainstay.controllerName".
 {{- $namespace := $root.Release.Namespace }}
 {{- $labels := include "mainstay.labels" . }}
 {{- $selector := include "mainstay.selectorLabels" . }}
+{{- $flags := concat (list
+  (printf "--leader-election-id=%s" $name)
+  (printf "--log-level=%s" $values.logLevel)
+  (printf "--log-format=%s" $values.logFormat)
+  (printf "--max-concurrent-reconciles=%d" (int $values.maxConcurrentReconciles))
+  (printf "--max-in-flight-writes=%d" (int $values.maxInFlightWrites))
+) (.flags | default list) }}
+{{- range $extra := $values.extraArgs }}
+{{- range $flag := $flags }}
+{{- if eq (splitList "=" $extra | first) (splitList "=" $flag | first) }}
+{{- fail (printf "controllers.%s.extraArgs has %q, which the chart sets itself: use the value of that name instead (the Lease is named by fullnameOverride)." $.name $extra) }}
+{{- end }}
+{{- end }}
+{{- end }}
 apiVersion: v1
 kind: ServiceAccount
 metadata:
@@ -168,15 +185,7 @@ spec:
           imagePullPolicy: {{ $root.Values.image.pullPolicy }}
           command: [/bin/mainstay-{{ .name }}]
           args:
-            - --leader-election-id={{ $name }}
-            - {{ printf "--log-level=%s" $values.logLevel | quote }}
-            - --log-format={{ $values.logFormat }}
-            - --max-concurrent-reconciles={{ int $values.maxConcurrentReconciles }}
-            - --max-in-flight-writes={{ int $values.maxInFlightWrites }}
-            {{- range $values.extraArgs }}
-            {{- if regexMatch "^--(leader-election-id|log-level|log-format|max-concurrent-reconciles|max-in-flight-writes)(=|$)" . }}
-            {{- fail (printf "controllers.%s.extraArgs has %q, which the chart sets itself: use the value of that name instead (the Lease is named by fullnameOverride)." $.name .) }}
-            {{- end }}
+            {{- range concat $flags ($values.extraArgs | default list) }}
             - {{ quote . }}
             {{- end }}
           env:

@@ -1,5 +1,5 @@
 {{/*
-The optional objects of a controller. Each template takes (dict "root" $ "name" "<controller>")
+The optional objects of a controller. Each template takes what "mainstay.controller" takes,
 and renders a document that starts with its own separator, or nothing.
 */}}
 
@@ -75,7 +75,20 @@ spec:
             cidr: {{ . }}
         {{- end }}
       {{- end }}
+    {{- with .egress }}
+    {{- include . $ | nindent 4 }}
+    {{- end }}
 {{- end }}
+{{- end -}}
+
+{{/* Whom the endpoints controller may check: any port, since members say which. Every check begins with TCP. */}}
+{{- define "mainstay.endpointsEgress" -}}
+- ports:
+    - protocol: TCP
+  {{- with .root.Values.networkPolicy.checksTo }}
+  to:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
 {{- end -}}
 
 {{/* The dashboard dashboards/<controller>.json as a ConfigMap. */}}

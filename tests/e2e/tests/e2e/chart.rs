@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use mainstay_e2e::{helm, root};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Asked for no cluster, Helm takes the version that it was built with, which may be none.
 const TEMPLATE: &[&str] = &["template", "mainstay", "charts/mainstay", "--kube-version=1.36.0"];
@@ -22,10 +22,16 @@ fn names(objects: &[Value]) -> BTreeSet<String> {
     objects.iter().filter_map(name).collect()
 }
 
-#[test]
-fn the_defaults_render_ten_objects() {
-    let name = "mainstay-replication";
-    let mut expected: BTreeSet<String> = [
+/// The chart's controllers, by the key of their values.
+const CONTROLLERS: [&str; 2] = ["replication", "endpoints"];
+
+/// What is there for users, whichever controllers are on.
+const ROLES: [&str; 3] =
+    ["ClusterRole/mainstay-view", "ClusterRole/mainstay-edit", "ClusterRole/mainstay-admin"];
+
+/// What the default values make of a controller.
+fn objects_of(controller: &str) -> BTreeSet<String> {
+    let kinds = [
         "ServiceAccount",
         "ClusterRole",
         "ClusterRoleBinding",
@@ -34,27 +40,80 @@ fn the_defaults_render_ten_objects() {
         "Service",
         "PodDisruptionBudget",
         "Deployment",
-    ]
-    .map(|kind| format!("{kind}/{name}"))
-    .into();
-    expected.extend(["ClusterRole/mainstay-view", "ClusterRole/mainstay-edit"].map(Into::into));
+    ];
+    kinds.map(|kind| format!("{kind}/mainstay-{controller}")).into()
+}
+
+/// The object of this kind and name.
+fn find<'a>(objects: &'a [Value], kind: &str, name: &str) -> &'a Value {
+    let is_it = |object: &&Value| object["kind"] == kind && object["metadata"]["name"] == name;
+    objects.iter().find(is_it).unwrap_or_else(|| panic!("no {kind}/{name}"))
+}
+
+/// The flags that a controller is started with.
+fn flags(objects: &[Value], controller: &str) -> Vec<String> {
+    let deployment = find(objects, "Deployment", &format!("mainstay-{controller}"));
+    let flags = &deployment["spec"]["template"]["spec"]["containers"][0]["args"];
+    serde_json::from_value(flags.clone()).expect("flags are text")
+}
+
+#[test]
+fn the_defaults_render_the_objects_of_every_controller_and_the_roles_of_users() {
     let objects = rendered(&[]);
+    let mut expected: BTreeSet<String> = ROLES.map(Into::into).into();
+    expected.extend(CONTROLLERS.into_iter().flat_map(objects_of));
     assert_eq!(names(&objects), expected);
     assert_eq!(objects.len(), expected.len());
 }
 
 #[test]
 fn one_replica_has_no_disruption_budget() {
-    let objects = rendered(&["--set=controllers.replication.replicas=1"]);
-    assert!(!names(&objects).iter().any(|name| name.starts_with("PodDisruptionBudget/")));
-    assert_eq!(objects.len(), 9);
+    let all = names(&rendered(&[]));
+    for controller in CONTROLLERS {
+        let single = names(&rendered(&[&format!("--set=controllers.{controller}.replicas=1")]));
+        let missing: Vec<_> = all.difference(&single).collect();
+        assert_eq!(missing, [&format!("PodDisruptionBudget/mainstay-{controller}")]);
+    }
 }
 
 #[test]
-fn a_controller_that_is_off_leaves_only_the_roles_of_users() {
-    let objects = rendered(&["--set=controllers.replication.enabled=false"]);
-    let expected = ["ClusterRole/mainstay-view", "ClusterRole/mainstay-edit"].map(String::from);
-    assert_eq!(names(&objects), BTreeSet::from(expected));
+fn a_controller_that_is_off_leaves_nothing() {
+    let all = names(&rendered(&[]));
+    for controller in CONTROLLERS {
+        let others = names(&rendered(&[&format!("--set=controllers.{controller}.enabled=false")]));
+        assert_eq!(others, &all - &objects_of(controller));
+    }
+}
+
+#[test]
+fn what_only_endpoints_are_told_is_no_flag_of_another_controller() {
+    let ranges = |objects: &[Value], controller| {
+        let mut flags = flags(objects, controller).into_iter();
+        flags.find(|flag| flag.starts_with("--forbidden-ranges="))
+    };
+    let objects = rendered(&["--set=controllers.endpoints.forbiddenRanges={10.0.0.0/8,nodes}"]);
+    assert_eq!(ranges(&objects, "endpoints").as_deref(), Some("--forbidden-ranges=10.0.0.0/8,nodes"));
+    assert_eq!(ranges(&objects, "replication"), None);
+    let objects = rendered(&["--set-json=controllers.endpoints.forbiddenRanges=[]"]);
+    assert_eq!(
+        ranges(&objects, "endpoints").as_deref(),
+        Some("--forbidden-ranges="),
+        "an empty list is a choice"
+    );
+}
+
+#[test]
+fn only_the_checking_controller_may_reach_more_than_the_cluster_itself() {
+    let to = |words: &[&str], controller: &str| {
+        let objects = rendered(&[&["--set=networkPolicy.enabled=true"], words].concat());
+        let policy = find(&objects, "NetworkPolicy", &format!("mainstay-{controller}"));
+        let rules = policy["spec"]["egress"].as_array().expect("egress has rules");
+        rules.iter().find(|rule| rule["ports"][0].get("port").is_none()).cloned()
+    };
+    assert_eq!(to(&[], "replication"), None);
+    assert_eq!(to(&[], "endpoints"), Some(json!({"ports": [{"protocol": "TCP"}]})));
+    let bounded = to(&["--set=networkPolicy.checksTo[0].ipBlock.cidr=10.0.0.0/8"], "endpoints");
+    assert_eq!(bounded.expect("a rule")["to"], json!([{"ipBlock": {"cidr": "10.0.0.0/8"}}]));
 }
 
 #[test]
@@ -86,6 +145,11 @@ fn a_wrong_value_is_refused_with_its_path() {
         ("image.pullPolicy=Sometimes", "image/pullPolicy"),
         ("metrics.scrapeAnotations=false", "'scrapeAnotations'"),
         ("controllers.replication.extraArgs={--log-level=debug}", "--log-level=debug"),
+        ("controllers.replication.forbiddenRanges={nodes}", "'forbiddenRanges'"),
+        ("controllers.endpoints.extraArgs={--forbidden-ranges=nodes}", "--forbidden-ranges=nodes"),
+        ("controllers.endpoints.forbiddenRange={nodes}", "'forbiddenRange'"),
+        ("controllers.endpoints.forbiddenRanges={10.0.0.1}", "controllers/endpoints/forbiddenRanges/0"),
+        ("controllers.endpoints.maxConcurrentChecks=0", "controllers/endpoints/maxConcurrentChecks"),
     ] {
         let said = helm(&[TEMPLATE, &["--set", value]].concat(), "").refused();
         assert!(said.contains(path), "--set {value}: the refusal does not say {path:?}: {said}");
@@ -100,7 +164,14 @@ fn optional_objects_are_rendered_on_request() {
         "--set=networkPolicy.enabled=true,dashboards.enabled=true",
     ];
     let names = names(&rendered(&on));
-    for kind in ["ServiceMonitor", "PrometheusRule", "NetworkPolicy", "ConfigMap"] {
-        assert!(names.iter().any(|name| name.starts_with(&format!("{kind}/"))), "no {kind} in {names:?}");
+    for controller in CONTROLLERS {
+        for name in [
+            format!("ServiceMonitor/mainstay-{controller}"),
+            format!("PrometheusRule/mainstay-{controller}"),
+            format!("NetworkPolicy/mainstay-{controller}"),
+            format!("ConfigMap/mainstay-{controller}-dashboard"),
+        ] {
+            assert!(names.contains(&name), "no {name} in {names:?}");
+        }
     }
 }

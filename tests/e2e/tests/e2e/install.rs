@@ -179,8 +179,14 @@ async fn an_upgrade_and_an_uninstall_leave_pods_and_groups_alone() {
 
     helm(&["uninstall", "mainstay", &format!("--namespace={NAMESPACE}"), "--wait"], "").succeeded();
     helm(&["uninstall", "mainstay-crds"], "").succeeded();
-    kubectl("get crd replicagroups.mainstay.dev").succeeded();
-    assert!(!kubectl("get clusterrole mainstay-replication").ok, "the uninstallation left a ClusterRole");
+    kubectl("get crd replicagroups.mainstay.dev endpointpools.mainstay.dev endpointgrants.mainstay.dev")
+        .succeeded();
+    for role in ["mainstay-replication", "mainstay-endpoints", "mainstay-admin"] {
+        assert!(
+            !kubectl(&format!("get clusterrole {role}")).ok,
+            "the uninstallation left ClusterRole {role}"
+        );
+    }
     let groups: Api<ReplicaGroup> = Api::namespaced(scenario.client.clone(), &scenario.namespace);
     assert_eq!(groups.list(&Default::default()).await.unwrap().items.len(), 1);
     assert_eq!(kept.pod_uids().await, before, "the uninstallation touched pods");

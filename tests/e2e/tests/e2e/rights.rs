@@ -7,8 +7,14 @@ use kube::Api;
 use mainstay_e2e::{NAME, NAMESPACE, Scenario, group, kubectl, pods};
 use serde_json::json;
 
-/// What the controller's account may do: verb, resource, and the options of `kubectl auth can-i`.
-const ALLOWED: &[(&str, &str, &str)] = &[
+/// Name of the ServiceAccount and the ClusterRole of the endpoints controller.
+const ENDPOINTS: &str = "mainstay-endpoints";
+
+/// Questions of `kubectl auth can-i`: verb, resource, and options.
+type Questions = &'static [(&'static str, &'static str, &'static str)];
+
+/// What the replication controller's account may do.
+const ALLOWED: Questions = &[
     ("list", "replicagroups.mainstay.dev", "--all-namespaces"),
     ("watch", "replicagroups.mainstay.dev", "--all-namespaces"),
     ("patch", "replicagroups.mainstay.dev", "--all-namespaces --subresource=status"),
@@ -32,7 +38,7 @@ const ALLOWED: &[(&str, &str, &str)] = &[
 ];
 
 /// What it may not.
-const DENIED: &[(&str, &str, &str)] = &[
+const DENIED: Questions = &[
     ("get", "secrets", "--all-namespaces"),
     ("list", "secrets", "--namespace=mainstay"),
     ("get", "configmaps", "--all-namespaces"),
@@ -55,10 +61,54 @@ const DENIED: &[(&str, &str, &str)] = &[
     ("update", "leases.coordination.k8s.io/another", "--namespace=mainstay"),
     ("create", "leases.coordination.k8s.io", "--namespace=kube-system"),
     ("delete", "leases.coordination.k8s.io/mainstay-replication", "--namespace=mainstay"),
+    ("create", "endpointslices.discovery.k8s.io", "--all-namespaces"),
 ];
 
-/// All that the controller's role says: API group, resource, verbs.
-const ROLE: &[(&str, &str, &[&str])] = &[
+/// What the endpoints controller's account may do.
+const ENDPOINTS_ALLOWED: Questions = &[
+    ("watch", "endpointpools.mainstay.dev", "--all-namespaces"),
+    ("patch", "endpointpools.mainstay.dev", "--all-namespaces --subresource=status"),
+    ("update", "endpointpools.mainstay.dev", "--all-namespaces --subresource=finalizers"),
+    ("watch", "endpointgrants.mainstay.dev", "--all-namespaces"),
+    ("watch", "pods", "--all-namespaces"),
+    ("patch", "pods", "--all-namespaces --subresource=status"),
+    ("create", "services", "--all-namespaces"),
+    ("patch", "services", "--all-namespaces"),
+    ("watch", "nodes", ""),
+    ("create", "endpointslices.discovery.k8s.io", "--all-namespaces"),
+    ("update", "endpointslices.discovery.k8s.io", "--all-namespaces"),
+    ("delete", "endpointslices.discovery.k8s.io", "--all-namespaces"),
+    ("create", "events.events.k8s.io", "--all-namespaces"),
+    ("update", "leases.coordination.k8s.io/mainstay-endpoints", "--namespace=mainstay"),
+];
+
+/// What it may not.
+const ENDPOINTS_DENIED: Questions = &[
+    ("get", "secrets", "--all-namespaces"),
+    ("get", "configmaps", "--all-namespaces"),
+    ("update", "endpointpools.mainstay.dev", "--all-namespaces"),
+    ("create", "endpointpools.mainstay.dev", "--all-namespaces"),
+    ("create", "endpointgrants.mainstay.dev", "--all-namespaces"),
+    ("create", "pods", "--all-namespaces"),
+    ("patch", "pods", "--all-namespaces"),
+    ("delete", "pods", "--all-namespaces"),
+    ("delete", "services", "--all-namespaces"),
+    ("patch", "services", "--all-namespaces --subresource=status"),
+    ("create", "endpoints", "--all-namespaces"),
+    ("deletecollection", "endpointslices.discovery.k8s.io", "--all-namespaces"),
+    ("patch", "nodes", ""),
+    ("watch", "replicagroups.mainstay.dev", "--all-namespaces"),
+    ("escalate", "clusterroles.rbac.authorization.k8s.io", ""),
+    ("bind", "clusterroles.rbac.authorization.k8s.io", ""),
+    ("update", "leases.coordination.k8s.io/mainstay-replication", "--namespace=mainstay"),
+    ("create", "leases.coordination.k8s.io", "--namespace=kube-system"),
+];
+
+/// What a role says: API group, resource, verbs.
+type Rules = &'static [(&'static str, &'static str, &'static [&'static str])];
+
+/// All that the replication controller's role says.
+const ROLE: Rules = &[
     ("mainstay.dev", "replicagroups", &["get", "list", "patch", "watch"]),
     ("mainstay.dev", "replicagroups/status", &["patch"]),
     ("mainstay.dev", "replicagroups/finalizers", &["update"]),
@@ -73,10 +123,22 @@ const ROLE: &[(&str, &str, &[&str])] = &[
     ("events.k8s.io", "events", &["create", "patch"]),
 ];
 
-#[tokio::test]
-async fn the_role_of_the_controller_has_these_rules_and_no_other() {
-    let scenario = Scenario::start("role").await;
-    let role = Api::<ClusterRole>::all(scenario.client.clone()).get(NAME).await.unwrap();
+/// All that the endpoints controller's role says.
+const ENDPOINTS_ROLE: Rules = &[
+    ("mainstay.dev", "endpointpools", &["list", "watch"]),
+    ("mainstay.dev", "endpointpools/status", &["patch"]),
+    ("mainstay.dev", "endpointpools/finalizers", &["update"]),
+    ("mainstay.dev", "endpointgrants", &["list", "watch"]),
+    ("", "pods", &["list", "watch"]),
+    ("", "pods/status", &["patch"]),
+    ("", "services", &["create", "list", "patch", "watch"]),
+    ("", "nodes", &["list", "watch"]),
+    ("discovery.k8s.io", "endpointslices", &["create", "delete", "get", "list", "update", "watch"]),
+    ("events.k8s.io", "events", &["create", "patch"]),
+];
+
+/// Each resource of a role, with its verbs.
+fn rules_of(role: ClusterRole) -> BTreeMap<(String, String), BTreeSet<String>> {
     let mut rules = BTreeMap::new();
     for rule in role.rules.unwrap_or_default() {
         let named = [rule.resource_names.is_some(), rule.non_resource_urls.is_some()];
@@ -88,39 +150,60 @@ async fn the_role_of_the_controller_has_these_rules_and_no_other() {
             }
         }
     }
+    rules
+}
+
+#[tokio::test]
+async fn the_role_of_each_controller_has_these_rules_and_no_other() {
+    let scenario = Scenario::start("role").await;
     let text = |words: &[&str]| words.iter().map(ToString::to_string).collect::<BTreeSet<_>>();
     let entry = |(group, resource, verbs): &(&str, &str, &[&str])| {
         (((*group).to_owned(), (*resource).to_owned()), text(verbs))
     };
-    assert_eq!(rules, ROLE.iter().map(entry).collect::<BTreeMap<_, _>>());
+    for (name, expected) in [(NAME, ROLE), (ENDPOINTS, ENDPOINTS_ROLE)] {
+        let role = Api::<ClusterRole>::all(scenario.client.clone()).get(name).await.unwrap();
+        assert_eq!(rules_of(role), expected.iter().map(entry).collect::<BTreeMap<_, _>>(), "{name}");
+    }
 }
 
 #[tokio::test]
-async fn the_controller_may_do_what_it_does_and_no_more() {
+async fn each_controller_may_do_what_it_does_and_no_more() {
     let _scenario = Scenario::start("rights").await;
-    for (rules, expected) in [(ALLOWED, "yes"), (DENIED, "no")] {
-        for (verb, resource, options) in rules {
-            let account = format!("--as=system:serviceaccount:{NAMESPACE}:{NAME}");
+    for (name, questions, expected) in [
+        (NAME, ALLOWED, "yes"),
+        (NAME, DENIED, "no"),
+        (ENDPOINTS, ENDPOINTS_ALLOWED, "yes"),
+        (ENDPOINTS, ENDPOINTS_DENIED, "no"),
+    ] {
+        for (verb, resource, options) in questions {
+            let account = format!("--as=system:serviceaccount:{NAMESPACE}:{name}");
             let answer = kubectl(&format!("auth can-i {verb} {resource} {options} {account}"));
-            assert_eq!(answer.stdout.trim(), expected, "{verb} {resource} {options}: {}", answer.stderr);
+            assert_eq!(
+                answer.stdout.trim(),
+                expected,
+                "{name}: {verb} {resource} {options}: {}",
+                answer.stderr
+            );
         }
     }
+}
+
+/// Binds a role of the cluster to a new account of the scenario's namespace. Returns the option by which kubectl acts
+/// as that account.
+fn account(scenario: &Scenario, name: &str, role: &str) -> String {
+    let namespace = &scenario.namespace;
+    scenario.kubectl(&format!("create serviceaccount {name}")).succeeded();
+    let binding =
+        format!("create rolebinding {name} --clusterrole={role} --serviceaccount={namespace}:{name}");
+    scenario.kubectl(&binding).succeeded();
+    format!("--as=system:serviceaccount:{namespace}:{name}")
 }
 
 #[tokio::test]
 async fn who_may_edit_a_namespace_may_run_groups_but_not_report_for_them() {
     let scenario = Scenario::start("edit").await;
-    scenario.kubectl("create serviceaccount editor").succeeded();
-    scenario.kubectl("create serviceaccount viewer").succeeded();
-    let namespace = &scenario.namespace;
-    for (account, role) in [("editor", "edit"), ("viewer", "view")] {
-        let binding = format!(
-            "create rolebinding {account} --clusterrole={role} --serviceaccount={namespace}:{account}"
-        );
-        scenario.kubectl(&binding).succeeded();
-    }
-    let editor = format!("--as=system:serviceaccount:{namespace}:editor");
-    let viewer = format!("--as=system:serviceaccount:{namespace}:viewer");
+    let editor = account(&scenario, "editor", "edit");
+    let viewer = account(&scenario, "viewer", "view");
 
     scenario.kubectl_create(group("edited", pods::gated()).object(), &[&editor]).succeeded();
     scenario.kubectl(&format!("scale rg/edited --replicas=2 {editor}")).succeeded();
@@ -133,4 +216,31 @@ async fn who_may_edit_a_namespace_may_run_groups_but_not_report_for_them() {
     scenario.kubectl(&format!("get rg/edited {viewer}")).succeeded();
     let said = scenario.kubectl(&format!("scale rg/edited --replicas=3 {viewer}")).refused();
     assert!(said.contains("orbidden"), "{said}");
+}
+
+#[tokio::test]
+async fn only_who_administers_a_namespace_may_say_where_its_traffic_goes() {
+    let scenario = Scenario::start("admin").await;
+    let [admin, editor, viewer] = ["admin", "edit", "view"].map(|role| account(&scenario, role, role));
+    let member = json!({"name": "outside", "addresses": [{"ip": "192.0.2.1"}]});
+    let pool = json!({
+        "apiVersion": "mainstay.dev/v1alpha1", "kind": "EndpointPool", "metadata": {"name": "pool"},
+        "spec": {"serviceRef": {"name": "none"}, "members": [member]},
+    });
+    let grant = json!({
+        "apiVersion": "mainstay.dev/v1alpha1", "kind": "EndpointGrant", "metadata": {"name": "grant"},
+        "spec": {"from": [{"namespace": "another"}]},
+    });
+    for (object, resource) in [(pool, "endpointpools/pool"), (grant, "endpointgrants/grant")] {
+        for account in [&viewer, &editor] {
+            let said = scenario.kubectl_create(&object, &[account]).refused();
+            assert!(said.contains("orbidden"), "{resource} {account}: {said}");
+        }
+        scenario.kubectl_create(&object, &[&admin]).succeeded();
+        for account in [&viewer, &editor, &admin] {
+            scenario.kubectl(&format!("get {resource} {account}")).succeeded();
+        }
+        scenario.kubectl(&format!("delete {resource} {editor}")).refused();
+        scenario.kubectl(&format!("delete {resource} {admin}")).succeeded();
+    }
 }
