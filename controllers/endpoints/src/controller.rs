@@ -256,14 +256,17 @@ impl Watches {
         }
     }
 
-    /// A slice that somebody deletes or changes is put right.
+    /// A slice that somebody deletes or changes is put right. What this process has made of it is no news.
     fn slice_changed(&self, change: Change<'_, Slice>) {
+        if let (Some(old), None) = (change.old, change.new) {
+            self.endpoints.writer.gone(old);
+        }
         for slice in [change.old, change.new].into_iter().flatten() {
-            if let Some(pool) = slice.labels.get(POOL) {
-                let pool = ObjectKey::new(&slice.header.key.namespace, pool);
-                if self.pools.get(&pool.reference()).is_some() {
-                    self.work.trigger(&pool);
-                }
+            let Some(pool) = slice.labels.get(POOL) else { continue };
+            let pool = ObjectKey::new(&slice.header.key.namespace, pool);
+            let expected = change.new.is_some_and(|new| self.endpoints.writer.expected(&pool, new));
+            if !expected && self.pools.get(&pool.reference()).is_some() {
+                self.work.trigger(&pool);
             }
         }
     }

@@ -53,6 +53,10 @@ pub struct Writer {
     gate: Gate<ObjectKey>,
     metrics: Arc<Metrics>,
     max_in_flight: usize,
+    /// The version at which this process has left each slice that it changed.
+    own: Mutex<HashMap<ObjectKey, u64>>,
+    /// The pools whose last pass waited for the store to show what was written.
+    waiting: Mutex<HashSet<ObjectKey>>,
     /// How the Service of each pool that makes it was last written.
     services: Mutex<HashMap<ObjectKey, Kept>>,
     /// The pods of each pool whose gates were opened, by UID, which the store may not show yet.
@@ -109,6 +113,8 @@ impl Writer {
             client,
             stores,
             gate: Gate::default(),
+            own: Mutex::default(),
+            waiting: Mutex::default(),
             metrics,
             max_in_flight: max_in_flight.into(),
             services: Mutex::default(),
@@ -119,6 +125,7 @@ impl Writer {
     /// Forgets a pool that is gone.
     pub fn forget(&self, key: &ObjectKey) {
         self.gate.forget(key);
+        self.waiting.lock().remove(key);
         self.services.lock().remove(key);
         self.opened.lock().remove(key);
     }
@@ -136,7 +143,24 @@ impl Writer {
             };
             self.gate.settle(key, &slice, &intent, found.as_ref());
         }
-        Ok(self.gate.is_open(key, &self.stores.slices))
+        let open = self.gate.is_open(key, &self.stores.slices);
+        if open {
+            self.waiting.lock().remove(key);
+        } else {
+            self.waiting.lock().insert(key.clone());
+        }
+        Ok(open)
+    }
+
+    /// Whether a slice stands as this process has left it and no pass waits to see it, so that it is no news.
+    pub fn expected(&self, pool: &ObjectKey, slice: &Slice) -> bool {
+        let as_left = self.own.lock().get(&slice.header.key) == slice.header.version.as_ref();
+        slice.header.version.is_some() && as_left && !self.waiting.lock().contains(pool)
+    }
+
+    /// Forgets a slice that is gone.
+    pub fn gone(&self, slice: &Slice) {
+        self.own.lock().remove(&slice.header.key);
     }
 
     /// Writes slices: new ones first and superfluous ones last, so that no endpoint is missing on the way. `trigger` is
@@ -232,6 +256,11 @@ impl Writer {
         match self.send(Method::PUT, &path(object, true), body).await {
             Ok(written) => {
                 self.stored(job, object, &written);
+                if let Some(version) =
+                    written.metadata.resource_version.and_then(|version| version.parse().ok())
+                {
+                    self.own.lock().insert(object.clone(), version);
+                }
                 self.metrics.wrote(Operation::Update);
                 Ok(true)
             }
