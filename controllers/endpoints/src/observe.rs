@@ -2,6 +2,8 @@
 
 mod members;
 mod ports;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

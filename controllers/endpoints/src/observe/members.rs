@@ -211,6 +211,20 @@ impl Gathering<'_> {
             });
             return;
         }
+        if name.is_none() && !self.service.families.contains(&Family::of(&fixed.address)) {
+            self.refused.push(Refused {
+                set: Arc::clone(&set.name),
+                address: Some(fixed.address),
+                name: None,
+                reason: "FamilyNotServed",
+                message: format!(
+                    "{} is left out: spec.ipFamilies of the Service lacks its family",
+                    fixed.address
+                ),
+                left_out: true,
+            });
+            return;
+        }
         if let Some(pod) = self.foreign_pod(fixed.address) {
             self.not_granted(set, &pod, Some(fixed.address));
             return;
