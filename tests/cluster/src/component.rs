@@ -5,7 +5,10 @@ use crate::{
     credentials::LOCAL_SERVER,
     discovery,
     error::{Error, Result},
-    layout::{HOST_ADDRESS, Layout, POD_RANGE, REAL_NODE, SERVICE_RANGE},
+    layout::{
+        HOST_ADDRESS, HOST_ADDRESS_V6, Layout, POD_RANGE, POD_RANGE_V6, REAL_NODE, SERVICE_RANGE,
+        SERVICE_RANGE_V6, both,
+    },
 };
 use std::path::PathBuf;
 
@@ -211,7 +214,7 @@ fn api_server(layout: &Layout) -> Vec<String> {
         "--authorization-mode=Node,RBAC".into(),
         "--enable-admission-plugins=NodeRestriction".into(),
         "--allow-privileged=true".into(),
-        format!("--service-cluster-ip-range={SERVICE_RANGE}"),
+        format!("--service-cluster-ip-range={}", both(SERVICE_RANGE, SERVICE_RANGE_V6)),
         "--service-account-issuer=https://kubernetes.default.svc.cluster.local".into(),
         format!("--service-account-key-file={}", pki("service-account.pub")),
         format!("--service-account-signing-key-file={}", pki("service-account.key")),
@@ -256,7 +259,7 @@ fn kubelet(layout: &Layout) -> Vec<String> {
         format!("--root-dir={}", layout.data.join("kubelet").display()),
         format!("--cert-dir={}", layout.data.join("kubelet/pki").display()),
         format!("--hostname-override={REAL_NODE}"),
-        format!("--node-ip={HOST_ADDRESS}"),
+        format!("--node-ip={}", both(HOST_ADDRESS, HOST_ADDRESS_V6)),
         format!("--node-labels=topology.kubernetes.io/zone={},{REGION_LABEL}", zone_name(0)),
     ]
 }
@@ -268,7 +271,7 @@ fn kube_proxy(layout: &Layout) -> Vec<String> {
     vec![
         format!("--kubeconfig={}", layout.kubeconfig("kube-proxy").display()),
         "--proxy-mode=nftables".into(),
-        format!("--cluster-cidr={POD_RANGE}"),
+        format!("--cluster-cidr={}", both(POD_RANGE, POD_RANGE_V6)),
         format!("--hostname-override={REAL_NODE}"),
         // Connection tracking's limits belong to the machine, and so does the OOM score.
         "--conntrack-max-per-core=0".into(),

@@ -3,7 +3,7 @@
 use crate::{
     build::Cache,
     error::{Context, Result},
-    layout::{DNS_SERVICE_ADDRESS, HOST_ADDRESS, Layout, POD_RANGE, REAL_NODE},
+    layout::{DNS_SERVICE_ADDRESS, HOST_ADDRESS, Layout, POD_RANGE, POD_RANGE_V6, REAL_NODE, both_as},
     pins::PAUSE_IMAGE,
 };
 use std::{fs, path::Path};
@@ -63,7 +63,11 @@ fn fill(template: &str, layout: &Layout) -> String {
         .replace("{{name}}", &layout.name)
         .replace("{{host}}", HOST_ADDRESS)
         .replace("{{dns}}", DNS_SERVICE_ADDRESS)
-        .replace("{{pods}}", POD_RANGE)
+        .replace(
+            "{{pods}}",
+            &both_as(POD_RANGE, POD_RANGE_V6, |range| format!(r#"[{{"subnet": "{range}"}}]"#)),
+        )
+        .replace("{{routes}}", &both_as("0.0.0.0/0", "::/0", |range| format!(r#"{{"dst": "{range}"}}"#)))
         .replace("{{node}}", REAL_NODE)
         .replace("{{pause}}", PAUSE_IMAGE)
 }

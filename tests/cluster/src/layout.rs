@@ -2,10 +2,17 @@
 //! clusters of different names share nothing, and `down` knows all that may be left of one.
 
 use crate::error::{Context, Error, Result};
-use std::{env, path::PathBuf};
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
 
 /// Address of the API server, CoreDNS and Prometheus inside the cluster's network namespace.
 pub const HOST_ADDRESS: &str = "10.88.0.1";
+/// The same, where the kernel has IPv6.
+pub(crate) const HOST_ADDRESS_V6: &str = "fd00:88::1";
+pub(crate) const SERVICE_RANGE_V6: &str = "fd00:96::/112";
+pub(crate) const POD_RANGE_V6: &str = "fd00:244::/64";
 /// Range of Service addresses.
 pub(crate) const SERVICE_RANGE: &str = "10.96.0.0/16";
 /// First Service address: the API server's, `kubernetes.default`.
@@ -101,4 +108,19 @@ impl Layout {
     pub fn namespace(&self) -> PathBuf {
         PathBuf::from("/run/netns").join(&self.name)
     }
+}
+
+/// Whether the kernel has IPv6. Where it does the cluster has both families, IPv4 first.
+pub(crate) fn has_ipv6() -> bool {
+    Path::new("/proc/sys/net/ipv6").exists()
+}
+
+/// A list of what the families of the cluster have.
+pub(crate) fn both(v4: &str, v6: &str) -> String {
+    both_as(v4, v6, str::to_owned)
+}
+
+/// A list of what the families of the cluster have, each written by `form`.
+pub(crate) fn both_as(v4: &str, v6: &str, form: impl Fn(&str) -> String) -> String {
+    if has_ipv6() { format!("{},{}", form(v4), form(v6)) } else { form(v4) }
 }

@@ -5,7 +5,7 @@
 
 use crate::{
     error::{Context, Result, output},
-    layout::{HOST_ADDRESS, Layout, SERVICE_RANGE},
+    layout::{HOST_ADDRESS, HOST_ADDRESS_V6, Layout, SERVICE_RANGE, SERVICE_RANGE_V6, has_ipv6},
     process::{pids, proc_file},
 };
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -47,8 +47,22 @@ impl Namespace {
         ] {
             self.output(Command::new("ip").args(words))?;
         }
-        let forward = "/proc/sys/net/ipv4/ip_forward";
-        self.run(|| fs::write(forward, "1"))?.context(|| format!("cannot write {forward}"))
+        self.forward("/proc/sys/net/ipv4/ip_forward")?;
+        if has_ipv6() {
+            let address = format!("{HOST_ADDRESS_V6}/128");
+            for words in [
+                ["-6", "addr", "add", &address, "dev", "lo"].as_slice(),
+                &["-6", "route", "add", SERVICE_RANGE_V6, "dev", "lo"],
+            ] {
+                self.output(Command::new("ip").args(words))?;
+            }
+            self.forward("/proc/sys/net/ipv6/conf/all/forwarding")?;
+        }
+        Ok(())
+    }
+
+    fn forward(&self, switch: &str) -> Result<()> {
+        self.run(|| fs::write(switch, "1"))?.context(|| format!("cannot write {switch}"))
     }
 
     /// Removes the namespace; processes in it keep it alive unnamed, so end those first.
