@@ -7,10 +7,10 @@ use kube::{
 };
 use mainstay_crds::ServiceTemplate;
 use mainstay_runtime::{failure::RequestError, request::in_time};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{ApplyError, FIELD_MANAGER, Job, Kept, Writer, owner};
-use crate::watched::Service;
+use crate::watched::{Service, ServicePort};
 
 impl Writer {
     /// Makes the pool's Service if there is none, and keeps it as the pool says if it is the pool's own. Returns whether
@@ -65,7 +65,23 @@ impl Writer {
             params = params.force();
         }
         let services: Api<v1::Service> = Api::namespaced(self.client.clone(), &job.key.namespace);
+        if standing.is_some_and(|standing| has_foreign_ports(standing, template)) {
+            // Server-side apply would leave ports that somebody else has added.
+            let ports = json!({"metadata": patch["metadata"], "spec": {"ports": spec["ports"]}});
+            let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+            in_time(services.patch(name, &params, &Patch::Merge(ports))).await?;
+        }
         let written = in_time(services.patch(name, &params, &Patch::Apply(patch))).await?;
         Ok(written.resource_version().and_then(|version| version.parse().ok()))
     }
+}
+
+/// Whether a Service has a port that its pool does not name: ports are told apart by number and protocol.
+fn has_foreign_ports(standing: &Service, template: &ServiceTemplate) -> bool {
+    let ports = template.spec.get("ports").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let named = |port: &ServicePort| {
+        let protocol = |named: &Value| named["protocol"].as_str().unwrap_or("TCP").to_owned();
+        ports.iter().any(|named| named["port"] == port.port && protocol(named) == port.protocol)
+    };
+    !standing.ports.iter().all(named)
 }

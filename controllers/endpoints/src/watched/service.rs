@@ -56,6 +56,8 @@ struct WatchedPort {
 pub struct ServicePort {
     /// Its name; empty for an only one.
     pub name: String,
+    /// Its number.
+    pub port: u16,
     /// `TCP`, `UDP` or `SCTP`.
     pub protocol: String,
     /// Where its endpoints are reached.
@@ -148,6 +150,7 @@ fn distribution(name: Option<&str>) -> Distribution {
 fn port(port: WatchedPort) -> ServicePort {
     ServicePort {
         name: port.name,
+        port: port.port,
         protocol: port.protocol.unwrap_or_else(|| "TCP".to_owned()),
         target: match port.target_port {
             // The API server fills it in; an object from elsewhere may lack it.
