@@ -11,6 +11,8 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 IMAGE := localhost/mainstay:$(VERSION)
 IMAGE_FILE := $(TARGET)/mainstay-image.tar
 CONTROLLERS := mainstay-replication mainstay-endpoints
+# By which checks over HTTPS verify certificates, unless they name others.
+ROOTS := /etc/ssl/certs/ca-certificates.crt
 CLUSTER := $(TARGET)/debug/mainstay-cluster
 # A cluster that KUBECONFIG names is used as it is: nothing is set up on this machine.
 EXISTING := $(if $(KUBECONFIG),--existing)
@@ -55,7 +57,7 @@ generate: ## Write the CRD manifests anew
 image: cluster ## Build the controllers' image without a Docker daemon
 	cargo build --release $(addprefix -p ,$(CONTROLLERS))
 	$(CLUSTER) build-image --name $(IMAGE) --output $(IMAGE_FILE) --with-libs \
-		$(foreach c,$(CONTROLLERS),$(TARGET)/release/$(c)=/bin/$(c))
+		$(foreach c,$(CONTROLLERS),$(TARGET)/release/$(c)=/bin/$(c)) $(ROOTS)=$(ROOTS)
 
 .PHONY: cluster cluster-ready
 cluster:

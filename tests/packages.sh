@@ -20,6 +20,7 @@ wanted=(
   build-essential                                    # links Rust, compiles the allocator and the pause image
   containerd runc containernetworking-plugins        # the real node
   nftables iptables iproute2 conntrack ethtool socat # kube-proxy, the kubelet and the network namespace
+  ca-certificates                                    # the roots by which checks over HTTPS verify
   mount prometheus curl
 )
 missing=()
