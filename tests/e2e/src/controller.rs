@@ -14,19 +14,28 @@ use crate::{Metrics, command::run, eventually, is_local};
 /// Where the chart is installed.
 pub const NAMESPACE: &str = "mainstay";
 
-/// Name of the controller's Deployment, ServiceAccount and Lease.
+/// Name of the replication controller's Deployment, ServiceAccount and Lease.
 pub const NAME: &str = "mainstay-replication";
 
-/// The replication controller.
+/// The controllers, by the names of their components.
+pub const COMPONENTS: [&str; 2] = ["replication", "endpoints"];
+
+/// A controller that [`crate::install`] installed.
 #[derive(Clone)]
 pub struct Controller {
     client: Client,
+    component: &'static str,
 }
 
 impl Controller {
-    /// The one that [`crate::install`] installed.
-    pub fn new(client: Client) -> Self {
-        Self { client }
+    /// The one of this component.
+    pub fn new(client: Client, component: &'static str) -> Self {
+        Self { client, component }
+    }
+
+    /// Name of its Deployment, ServiceAccount and Lease.
+    pub fn name(&self) -> String {
+        format!("mainstay-{}", self.component)
     }
 
     /// Its pods.
@@ -44,7 +53,8 @@ impl Controller {
     /// # Panics
     /// When they cannot be listed.
     pub async fn pod_names(&self) -> Vec<String> {
-        let selector = ListParams::default().labels("app.kubernetes.io/component=replication");
+        let selector =
+            ListParams::default().labels(&format!("app.kubernetes.io/component={}", self.component));
         let pods = self.pods().list(&selector).await.expect("pods are listed").items;
         pods.iter()
             .filter(|pod| pod.metadata.deletion_timestamp.is_none())
@@ -57,7 +67,7 @@ impl Controller {
     /// # Errors
     /// A description of the Lease.
     pub async fn holder(&self) -> Result<String, String> {
-        let lease = self.leases().get_opt(NAME).await.map_err(|error| error.to_string())?;
+        let lease = self.leases().get_opt(&self.name()).await.map_err(|error| error.to_string())?;
         let holder = lease.and_then(|lease| lease.spec?.holder_identity).unwrap_or_default();
         let pod = holder.split('_').next().unwrap_or_default();
         let pods = self.pod_names().await;

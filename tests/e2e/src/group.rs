@@ -10,7 +10,7 @@ use kube::{
 use mainstay_crds::{ReplicaGroup, ReplicaGroupStatus};
 use serde_json::{Value, json};
 
-use crate::eventually;
+use crate::{event::event, eventually};
 
 /// A group as a user writes it.
 #[derive(Clone, Debug)]
@@ -187,19 +187,7 @@ impl Group {
 
     /// Waits for an event of this reason about the group; returns its sentence.
     pub async fn event(&self, reason: &str) -> String {
-        use k8s_openapi::api::events::v1::Event;
-        let events: Api<Event> = Api::namespaced(self.client.clone(), &self.namespace);
-        eventually(&format!("an event {reason} about {}", self.name), async || {
-            let listed = events.list(&ListParams::default()).await.map_err(|error| error.to_string())?.items;
-            let is_ours = |event: &&Event| {
-                event.regarding.as_ref().is_some_and(|object| object.uid.as_ref() == Some(&self.uid))
-            };
-            let ours: Vec<_> = listed.iter().filter(is_ours).collect();
-            let wanted = ours.iter().find(|event| event.reason.as_deref() == Some(reason));
-            let reasons = || format!("{:?}", ours.iter().map(|event| &event.reason).collect::<Vec<_>>());
-            wanted.and_then(|event| event.note.clone()).ok_or_else(reasons)
-        })
-        .await
+        event(&self.client, &self.namespace, (&self.name, &self.uid), reason).await
     }
 }
 

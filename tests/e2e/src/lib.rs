@@ -15,13 +15,16 @@
 //! | `MAINSTAY_E2E_SEED` | the seed of what is random, as a test that failed has printed it |
 
 mod command;
+mod connection;
 mod content;
 mod controller;
+mod event;
 mod group;
 mod metrics;
 mod moments;
 mod nodes;
 pub mod pods;
+mod pool;
 mod pre_delete;
 mod record;
 mod rollout;
@@ -32,17 +35,19 @@ mod volumes;
 mod wait;
 
 pub use command::{Finished, helm, kubectl, root, run};
+pub use connection::Connection;
 pub use content::{File, Files};
-pub use controller::{Controller, NAME, NAMESPACE};
+pub use controller::{COMPONENTS, Controller, NAME, NAMESPACE};
 pub use group::{Draft, Group, condition, group, reason};
 pub use metrics::Metrics;
 pub use moments::Moment;
 pub use nodes::FakeNodes;
+pub use pool::{DRAINING, OUT, Pool, PoolDraft, STANDBY, USED, pool};
 pub use pre_delete::{FINALIZER, is_told, told_at};
 pub use record::Recorder;
 pub use rollout::{Counts, Revision, counts, version};
 pub use scenario::Scenario;
 pub use setup::{install, is_local, kinds_release, release, values};
-pub use traffic::{Traffic, dial};
+pub use traffic::{CLIENT, Traffic, client, cluster_ip, dial};
 pub use volumes::{Volumes, slot, unbound_claim};
 pub use wait::{eventually, within};

@@ -44,6 +44,18 @@ pub fn graceful_web() -> Value {
     spec
 }
 
+/// A web server as [`web`] beside a gRPC server on port 8090 that says of both whether they serve. It is told what to
+/// say on port 8091; the pod is ready whatever it says.
+pub fn judged() -> Value {
+    let mut spec = web();
+    let mut judge = spec["containers"][0].clone();
+    judge["name"] = "judge".into();
+    judge["args"] = json!(["grpc-health-checking", "--port=8090", "--http-port=8091"]);
+    spec["containers"].as_array_mut().expect("a pod has a list of containers").push(judge);
+    spec["terminationGracePeriodSeconds"] = 1.into();
+    spec
+}
+
 /// A web server as [`web`] that writes what it is sent into the volume `data`.
 pub fn storing() -> Value {
     let mut spec = web();

@@ -1,7 +1,8 @@
 //! A namespace of a test's own, that goes with the test.
 
-use std::{collections::BTreeMap, thread};
+use std::{collections::BTreeMap, thread, time::Duration};
 
+use http::Request;
 use k8s_openapi::{
     api::core::v1::{Namespace, Pod, ServiceAccount},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
@@ -12,13 +13,16 @@ use kube::{
 };
 use mainstay_crds::{ReplicaGroup, ReplicaGroupStatus};
 use serde_json::{Value, json};
-use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+use tokio::{
+    sync::{RwLock, RwLockReadGuard, RwLockWriteGuard},
+    time::timeout,
+};
 
 use crate::{
-    Controller, Draft, Group,
+    Controller, Draft, Group, Pool, PoolDraft,
     command::{Finished, kubectl, run},
     eventually, install,
-    pods::{is_active, is_ready},
+    pods::{self, is_active, is_ready},
     version,
 };
 
@@ -95,9 +99,19 @@ impl Scenario {
         Group::of(&self.client, &groups.get(name).await.expect("the group is there"))
     }
 
-    /// The controller.
+    /// Creates a pool.
+    pub async fn create_pool(&self, draft: &PoolDraft) -> Pool {
+        Pool::create(&self.client, &self.namespace, draft).await
+    }
+
+    /// The replication controller.
     pub fn controller(&self) -> Controller {
-        Controller::new(self.client.clone())
+        Controller::new(self.client.clone(), "replication")
+    }
+
+    /// The endpoints controller.
+    pub fn endpoints_controller(&self) -> Controller {
+        Controller::new(self.client.clone(), "endpoints")
     }
 
     /// Runs `kubectl` with the words of `line` in the namespace.
@@ -118,6 +132,36 @@ impl Scenario {
         let spec = serde_json::from_value(spec).expect("a pod's spec");
         let pod = Pod { metadata, spec: Some(spec), status: None };
         self.pods().create(&PostParams::default(), &pod).await.expect("the pod is created")
+    }
+
+    /// Creates a pod of [`pods::judged`] as [`Self::orphan`], waits until it is ready, and returns its address.
+    pub async fn server(&self, name: &str, app: &str) -> String {
+        self.orphan(name, app, pods::judged()).await;
+        eventually(&format!("pod {name} is ready and has an address"), async || {
+            let pod = self.pods().get(name).await.map_err(|error| error.to_string())?;
+            let address = pod.status.as_ref().and_then(|status| status.pod_ip.clone());
+            address.filter(|_| is_ready(&pod)).ok_or_else(|| format!("{:?}", pod.status))
+        })
+        .await
+    }
+
+    /// Tells a pod of [`pods::judged`] what to say to those who check it.
+    pub async fn serving(&self, pod: &str, serving: bool) {
+        let path = if serving { "make-serving" } else { "make-not-serving" };
+        eventually(&format!("{pod} is told to {path}"), async || {
+            let url = format!("/api/v1/namespaces/{}/pods/{pod}:8091/proxy/{path}", self.namespace);
+            let request = Request::get(url).body(Vec::new()).map_err(|error| error.to_string())?;
+            self.client.request_text(request).await.map_err(|error| error.to_string())
+        })
+        .await;
+    }
+
+    /// Ends the server of a pod on this port; its container is started again. Does nothing while it is down.
+    pub async fn end_server(&self, pod: &str, port: u16) {
+        let url = format!("/api/v1/namespaces/{}/pods/{pod}:{port}/proxy/exit?code=1", self.namespace);
+        let request = Request::get(url).body(Vec::new()).expect("a valid request");
+        // A proxy that has nobody to ask waits for long.
+        drop(timeout(Duration::from_secs(1), self.client.request_text(request)).await);
     }
 
     /// Merges `patch` into a pod.
@@ -212,7 +256,8 @@ impl Scenario {
 impl Drop for Scenario {
     fn drop(&mut self) {
         if thread::panicking() {
-            let seen = self.kubectl("get replicagroups,pods,events --output=wide");
+            let seen = self
+                .kubectl("get replicagroups,endpointpools,services,endpointslices,pods,events --output=wide");
             eprintln!("namespace {} when the test failed:\n{}{}", self.namespace, seen.stdout, seen.stderr);
         }
         kubectl(&format!("delete namespace {} --wait=false", self.namespace));

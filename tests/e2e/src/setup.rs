@@ -3,12 +3,12 @@
 use std::{env, fs, path::Path, sync::LazyLock};
 
 use mainstay_cluster::Cluster;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::{
     command::{helm, kubectl, run},
-    controller::{NAME, NAMESPACE},
+    controller::{COMPONENTS, NAMESPACE},
 };
 
 /// The local cluster, when it is the one that KUBECONFIG names.
@@ -25,7 +25,10 @@ static VALUES: LazyLock<Value> = LazyLock::new(|| {
     let image = fs::read(&file).unwrap_or_else(|error| panic!("cannot read {file}: {error}"));
     let digest = format!("{:.16x}", Sha256::digest(image));
     // The tag is the same for every build, so it is this that makes the Deployment run the new one.
-    json!({"controllers": {"replication": {"podAnnotations": {"e2e.mainstay.dev/image": digest}}}})
+    let controllers = COMPONENTS.map(|component| {
+        (component.to_owned(), json!({"podAnnotations": {"e2e.mainstay.dev/image": digest}}))
+    });
+    json!({"controllers": Map::from_iter(controllers)})
 });
 
 static INSTALLED: LazyLock<()> = LazyLock::new(|| {
@@ -57,7 +60,9 @@ pub fn values() -> Value {
 /// Installs or upgrades the chart of the kinds, and waits until the API server serves them.
 pub fn kinds_release() {
     helm(&["upgrade", "--install", "mainstay-crds", "charts/mainstay-crds"], "").succeeded();
-    kubectl("wait --for=condition=Established crd/replicagroups.mainstay.dev --timeout=60s").succeeded();
+    let kinds =
+        ["replicagroups", "endpointpools", "endpointgrants"].map(|kind| format!("crd/{kind}.mainstay.dev"));
+    kubectl(&format!("wait --for=condition=Established {} --timeout=60s", kinds.join(" "))).succeeded();
 }
 
 /// Installs or upgrades the chart of the controllers, and waits until all of its pods are the new ones.
@@ -75,5 +80,8 @@ pub fn release(values: &Value) {
     let further = env::var("MAINSTAY_E2E_VALUES").map(|file| format!("--values={file}"));
     words.extend(further.as_deref());
     helm(&words, &values.to_string()).succeeded();
-    kubectl(&format!("rollout status deployment/{NAME} --namespace={NAMESPACE} --timeout=120s")).succeeded();
+    for component in COMPONENTS {
+        let deployment = format!("deployment/mainstay-{component}");
+        kubectl(&format!("rollout status {deployment} --namespace={NAMESPACE} --timeout=120s")).succeeded();
+    }
 }

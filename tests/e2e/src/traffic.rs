@@ -16,10 +16,13 @@ use tokio::{task::JoinHandle, time::sleep};
 use crate::{Scenario, eventually, pods};
 
 /// Name of the pod that asks.
-const CLIENT: &str = "client";
+pub const CLIENT: &str = "client";
 
 /// Enough requests to meet every moment of a change, and few enough to leave the machine to the rest.
 const PAUSE: Duration = Duration::from_millis(20);
+
+/// So many answers in a row are looked at.
+const LAST: usize = 10;
 
 /// Requests under way until this is dropped or ended.
 pub struct Traffic {
@@ -31,8 +34,8 @@ pub struct Traffic {
 /// What became of the requests.
 #[derive(Clone, Debug, Default)]
 struct Answers {
-    /// How many were answered.
-    answered: usize,
+    /// Who answered those that were.
+    by: Vec<String>,
     /// What became of the others.
     failures: Vec<String>,
 }
@@ -51,10 +54,16 @@ impl Traffic {
             "spec": {"selector": {"app": app}, "ports": [{"port": 80, "targetPort": 8080}]},
         });
         scenario.kubectl_create(&service, &[]).succeeded();
-        scenario.orphan(CLIENT, CLIENT, pods::web()).await;
-        scenario.kubectl(&format!("wait --for=condition=Ready pod/{CLIENT} --timeout=60s")).succeeded();
-        let path = format!("service {app} --output=jsonpath={{.spec.clusterIP}}");
-        let address = scenario.kubectl(&format!("get {path}")).succeeded();
+        client(scenario).await;
+        Self::through(scenario, app).await
+    }
+
+    /// Has the pod of [`client`] ask a Service that is there, and waits for the first answer.
+    ///
+    /// # Panics
+    /// When there is no such Service.
+    pub async fn through(scenario: &Scenario, service: &str) -> Self {
+        let address = cluster_ip(scenario, service);
         eventually("the Service answers", async || dial(scenario, CLIENT, &address).await).await;
 
         let (log, stop) = (Arc::new(Mutex::new(Answers::default())), Arc::new(AtomicBool::new(false)));
@@ -72,14 +81,43 @@ impl Traffic {
         Self { log, stop, task: Some(tokio::spawn(asks)) }
     }
 
+    /// Waits until only this pod answers: the last ten requests in a row.
+    pub async fn only(&self, pod: &str) {
+        self.wait(&format!("only {pod} answers"), |last| {
+            last.len() == LAST && last.iter().all(|who| *who == pod)
+        })
+        .await;
+    }
+
+    /// Waits until this pod answers again.
+    pub async fn also(&self, pod: &str) {
+        self.wait(&format!("{pod} answers"), |last| last.iter().any(|who| *who == pod)).await;
+    }
+
+    async fn wait(&self, what: &str, holds: impl Fn(&[String]) -> bool) {
+        let begun = self.log.lock().unwrap_or_else(PoisonError::into_inner).by.len();
+        eventually(what, async || {
+            let answers = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+            let new = &answers.by[begun.max(answers.by.len().saturating_sub(LAST))..];
+            if holds(new) { Ok(()) } else { Err(format!("{new:?} answered last")) }
+        })
+        .await;
+    }
+
+    /// How many requests have been answered, and what became of the others.
+    pub fn counts(&self) -> (usize, Vec<String>) {
+        let answers = self.log.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        (answers.by.len(), answers.failures)
+    }
+
     /// Asserts that all requests so far have been answered, and returns how many there were.
     ///
     /// # Panics
     /// With what became of the others.
     pub fn unbroken(&self) -> usize {
-        let answers = self.log.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        assert!(answers.failures.is_empty(), "{answers:?}");
-        answers.answered
+        let (answered, failures) = self.counts();
+        assert!(failures.is_empty(), "{answered} answered, {failures:?}");
+        answered
     }
 
     /// Sends no more, waits for the last answer, and asserts that none has failed.
@@ -103,12 +141,29 @@ impl Drop for Traffic {
     }
 }
 
+/// Makes the pod that asks, and waits until it can.
+///
+/// # Panics
+/// When it does not come up.
+pub async fn client(scenario: &Scenario) {
+    scenario.orphan(CLIENT, CLIENT, pods::web()).await;
+    scenario.kubectl(&format!("wait --for=condition=Ready pod/{CLIENT} --timeout=60s")).succeeded();
+}
+
+/// The address of a Service.
+///
+/// # Panics
+/// When there is no such Service.
+pub fn cluster_ip(scenario: &Scenario, service: &str) -> String {
+    scenario.kubectl(&format!("get service {service} --output=jsonpath={{.spec.clusterIP}}")).succeeded()
+}
+
 fn note(log: &Mutex<Answers>, answer: Result<String, String>) {
     let mut answers = log.lock().unwrap_or_else(PoisonError::into_inner);
     match answer {
-        Ok(_) => answers.answered += 1,
+        Ok(who) => answers.by.push(who),
         Err(failure) => {
-            let number = answers.answered + answers.failures.len();
+            let number = answers.by.len() + answers.failures.len();
             answers.failures.push(format!("request {number}: {failure}"));
         }
     }

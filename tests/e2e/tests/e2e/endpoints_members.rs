@@ -1,0 +1,246 @@
+//! Members that need a consent, a look-up or a gate, and those that are out of bounds.
+
+use kube::api::{Patch, PatchParams};
+use mainstay_cluster::{API_SERVICE_ADDRESS, HOST_ADDRESS};
+use mainstay_e2e::{Scenario, USED, eventually, is_local, pods, pool, run};
+use serde_json::{Value, json};
+
+/// A set of the pods `app: web` of another namespace.
+fn of_namespace(namespace: &str) -> Value {
+    json!({"name": "other", "namespace": namespace, "podSelector": {"matchLabels": {"app": "web"}}})
+}
+
+#[tokio::test]
+async fn pods_of_another_namespace_need_its_grant() {
+    let (here, there) = (Scenario::start("here").await, Scenario::start("there").await);
+    let address = there.server("a", "web").await;
+    let web = here.create_pool(&pool("web").set(of_namespace(&there.namespace))).await;
+    let by_address = here.create_pool(&pool("by-address").addresses("outside", &[address.clone()])).await;
+    let sentence = web.says("MembersAccepted", "False", "NotGranted").await;
+    assert!(sentence.contains(&format!("EndpointGrant in namespace {}", there.namespace)), "{sentence}");
+    by_address.says("MembersAccepted", "False", "NotGranted").await;
+    assert!(web.event("MembersRefused").await.contains("EndpointGrant"));
+    let grant = json!({
+        "apiVersion": "mainstay.dev/v1alpha1", "kind": "EndpointGrant", "metadata": {"name": "grant"},
+        "spec": {"from": [{"namespace": here.namespace}]},
+    });
+    there.kubectl_create(&grant, &[]).succeeded();
+    web.has(&[(&address, USED)]).await;
+    by_address.has(&[(&address, USED)]).await;
+    web.says("MembersAccepted", "True", "AllAccepted").await;
+    there.kubectl("delete endpointgrant grant").succeeded();
+    web.says("MembersAccepted", "False", "NotGranted").await;
+    web.has(&[]).await;
+}
+
+#[tokio::test]
+async fn addresses_out_of_bounds_are_left_out() {
+    let scenario = Scenario::start("bounds").await;
+    let mut wrong = vec!["127.0.0.1".to_owned(), "169.254.169.254".to_owned()];
+    if is_local() {
+        wrong.extend([HOST_ADDRESS.to_owned(), API_SERVICE_ADDRESS.to_owned()]);
+    }
+    let all = [wrong.as_slice(), &["192.0.2.1".to_owned()]].concat();
+    let web = scenario.create_pool(&pool("web").addresses("outside", &all)).await;
+    web.has(&[("192.0.2.1", USED)]).await;
+    web.says("MembersAccepted", "False", "RangeForbidden").await;
+    let status = web.until("lists them", |status| status.out.len() == wrong.len()).await;
+    for (out, address) in status.out.iter().zip(&wrong) {
+        assert_eq!((&out.address, out.reason.as_str()), (address, "RangeForbidden"));
+    }
+}
+
+#[tokio::test]
+async fn dns_names_are_followed_and_an_unknown_one_is_told() {
+    let scenario = Scenario::start("names").await;
+    let first = scenario.server("a", "db").await;
+    let headless = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "db"},
+        "spec": {"clusterIP": "None", "selector": {"app": "db"}, "ports": [{"port": 8080}]},
+    });
+    scenario.kubectl_create(&headless, &[]).succeeded();
+    let name = |service: &str| format!("{service}.{}.svc.cluster.local", scenario.namespace);
+    let names = |names: &[String]| json!({"name": "names", "dnsNames": names});
+    let web = scenario.create_pool(&pool("web").set(names(&[name("db")]))).await;
+    web.has(&[(&first, USED)]).await;
+    let second = scenario.server("b", "db").await;
+    web.has(&[(&first, USED), (&second, USED)]).await;
+
+    let both = [name("db"), name("missing")];
+    web.patch(json!({"spec": {"members": [names(&both)]}})).await;
+    let sentence = web.says("MembersAccepted", "False", "LookupFailed").await;
+    assert!(sentence.contains(&format!("{} could not be looked up", both[1])), "{sentence}");
+    web.has(&[(&first, USED), (&second, USED)]).await;
+}
+
+#[tokio::test]
+async fn a_pod_with_the_gate_is_ready_when_it_has_passed_its_check() {
+    let scenario = Scenario::start("gate").await;
+    let draft = pool("web").pods("web", 0).checked();
+    let web = scenario.create_pool(&draft).await;
+    let mut spec = pods::judged();
+    spec["readinessGates"] = json!([{"conditionType": "mainstay.dev/endpoint-ready"}]);
+    // A check that asks about a service that the server does not know fails.
+    let strange = json!({"spec": {"check": {"grpc": {"service": "unknown"}}}});
+    web.patch(strange).await;
+    scenario.orphan("a", "web", spec).await;
+    let address = eventually("the containers are ready and the pod is not", async || {
+        let pod = scenario.pods().get("a").await.map_err(|error| error.to_string())?;
+        let status = pod.status.unwrap_or_default();
+        let is_true = |kind: &str| {
+            let mut conditions = status.conditions.iter().flatten();
+            conditions.any(|condition| condition.type_ == kind && condition.status == "True")
+        };
+        let waits = is_true("ContainersReady") && !is_true("Ready");
+        status.pod_ip.clone().filter(|_| waits).ok_or_else(|| format!("{:?}", status.conditions))
+    })
+    .await;
+    web.until("has asked it in vain", |status| status.members.not_ready == 1 && status.members.in_use == 0)
+        .await;
+    web.patch(json!({"spec": {"check": {"grpc": null}}})).await;
+    scenario.kubectl("wait --for=condition=Ready pod/a --timeout=60s").succeeded();
+    web.has(&[(&address, USED)]).await;
+}
+
+#[tokio::test]
+async fn certificates_are_verified() {
+    let scenario = Scenario::start("tls").await;
+    let authority = Authority::new("web.example.com");
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "tls"}, "type": "kubernetes.io/tls",
+        "stringData": {"tls.crt": authority.certificate, "tls.key": authority.key},
+    });
+    run("kubectl", &["create", "--filename=-", "--namespace", &scenario.namespace], &secret.to_string())
+        .succeeded();
+    let mut spec = pods::judged();
+    let web = &mut spec["containers"][0];
+    web["args"] = json!([
+        "netexec",
+        "--http-port=8080",
+        "--tls-cert-file=/tls/tls.crt",
+        "--tls-private-key-file=/tls/tls.key"
+    ]);
+    web["volumeMounts"] = json!([{"name": "tls", "mountPath": "/tls"}]);
+    spec["volumes"] = json!([{"name": "tls", "secret": {"secretName": "tls"}}]);
+    scenario.orphan("a", "web", spec).await;
+    let tls = |name: &str, authority: &str| json!({"serverName": name, "caBundle": authority});
+    let stranger = Authority::new("web.example.com");
+    let check = json!({"type": "HTTP", "intervalSeconds": 1, "edgeIntervalSeconds": 1, "timeoutSeconds": 1});
+    let draft = pool("web").pods("web", 0).with("spec.check", check).with("spec.panicThreshold", 0);
+    for (name, tls, passes) in [
+        ("right", tls("web.example.com", &authority.root), true),
+        ("wrong-name", tls("other.example.com", &authority.root), false),
+        ("wrong-root", tls("web.example.com", &stranger.root), false),
+    ] {
+        let draft = draft.clone().with("metadata.name", name).with("spec.serviceRef.name", name);
+        let checked = scenario.create_pool(&draft.with("spec.check.tls", tls)).await;
+        let expected = i32::from(passes);
+        checked
+            .until("has judged", |status| {
+                status.members.in_use == expected && status.members.failing == 1 - expected
+            })
+            .await;
+    }
+}
+
+/// A root and a certificate that it has signed, as PEM.
+struct Authority {
+    root: String,
+    certificate: String,
+    key: String,
+}
+
+impl Authority {
+    fn new(name: &str) -> Self {
+        use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+        let root_key = KeyPair::generate().unwrap();
+        let mut root = CertificateParams::default();
+        root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let root_certificate = root.self_signed(&root_key).unwrap();
+        let issuer = Issuer::new(root, root_key);
+        let key = KeyPair::generate().unwrap();
+        let certificate =
+            CertificateParams::new([name.to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+        Self { root: root_certificate.pem(), certificate: certificate.pem(), key: key.serialize_pem() }
+    }
+}
+
+#[tokio::test]
+async fn wrong_pools_are_refused_with_the_field() {
+    let scenario = Scenario::start("wrong").await;
+    let valid = || pool("web").pods("web", 0);
+    let set = |set: Value| pool("web").set(set);
+    for (what, draft, expected) in [
+        ("no members", pool("web"), ["spec.members", "at least 1"]),
+        ("a member of no kind", set(json!({"name": "x"})), ["spec.members[0]", "exactly one of podSelector"]),
+        (
+            "a member of two kinds",
+            set(json!({"name": "x", "dnsNames": ["a.example"], "addresses": [{"ip": "192.0.2.1"}]})),
+            ["spec.members[0]", "exactly one of podSelector"],
+        ),
+        (
+            "an empty selector",
+            set(json!({"name": "x", "podSelector": {}})),
+            ["spec.members[0].podSelector", "must not be empty"],
+        ),
+        (
+            "a name as an address",
+            set(json!({"name": "x", "addresses": [{"ip": "db.example"}]})),
+            ["spec.members[0].addresses[0].ip", "write names into dnsNames"],
+        ),
+        (
+            "a named port of an address",
+            set(json!({"name": "x", "addresses": [{"ip": "192.0.2.1"}], "ports": [{"port": "http"}]})),
+            ["spec.members[0].ports", "as numbers"],
+        ),
+        (
+            "a namespace of addresses",
+            set(json!({"name": "x", "namespace": "y", "dnsNames": ["a.b"]})),
+            ["spec.members[0].namespace", "needs podSelector"],
+        ),
+        ("two sets of one name", valid().pods("web", 1), ["spec.members", "Duplicate"]),
+        ("a tier too many", valid().pods("y", 16), ["spec.members[1].tier", "15"]),
+        ("a check of no kind", valid().with("spec.check", json!({})), ["spec.check.type", "Required"]),
+        (
+            "a time-out beyond the interval",
+            valid().with("spec.check", json!({"type": "TCP", "timeoutSeconds": 11})),
+            ["spec.check.timeoutSeconds", "not be more than"],
+        ),
+        (
+            "TLS of TCP",
+            valid().with("spec.check", json!({"type": "TCP", "tls": {}})),
+            ["spec.check.tls", "HTTP or GRPC"],
+        ),
+        (
+            "a status that is none",
+            valid().with("spec.check", json!({"type": "HTTP", "http": {"expectedStatuses": ["2xx"]}})),
+            ["spec.check.http.expectedStatuses[0]", "Invalid value"],
+        ),
+        (
+            "a return below the failover",
+            valid().with("spec.failover", json!({"belowPercent": 80})),
+            ["spec.failover.returnPercent", "must not be less"],
+        ),
+        (
+            "a Service with a selector",
+            valid().with("spec.serviceRef.create.spec.selector", json!({"app": "web"})),
+            ["spec.serviceRef.create.spec.selector", "must not be set"],
+        ),
+        ("a mistyped field", valid().with("spec.drain", 5), ["spec.drain", "unknown field"]),
+        (
+            "a name too long for a label",
+            valid().with("metadata.name", "a".repeat(64)),
+            ["metadata.name", "63"],
+        ),
+    ] {
+        let refused = scenario.kubectl_create(draft.object(), &[]).refused();
+        for text in expected {
+            assert!(refused.contains(text), "{what}: {text:?} is not in {refused}");
+        }
+    }
+    scenario.create_pool(&valid()).await;
+    let other = Patch::Merge(json!({"spec": {"serviceRef": {"name": "other"}}}));
+    let pools = scenario.api::<mainstay_crds::EndpointPool>();
+    let refused = pools.patch("web", &PatchParams::default(), &other).await.unwrap_err().to_string();
+    assert!(refused.contains("spec.serviceRef.name is immutable"), "{refused}");
+}
