@@ -14,6 +14,7 @@
 //! | `MAINSTAY_E2E_VALUES` | further values for the chart, say the image's place in a registry |
 //! | `MAINSTAY_E2E_SEED` | the seed of what is random, as a test that failed has printed it |
 
+mod authority;
 mod command;
 mod connection;
 mod content;
@@ -34,6 +35,7 @@ mod traffic;
 mod volumes;
 mod wait;
 
+pub use authority::Authority;
 pub use command::{Finished, helm, kubectl, root, run};
 pub use connection::Connection;
 pub use content::{File, Files};

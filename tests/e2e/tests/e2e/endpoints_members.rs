@@ -2,7 +2,7 @@
 
 use kube::api::{Patch, PatchParams};
 use mainstay_cluster::{API_SERVICE_ADDRESS, HOST_ADDRESS};
-use mainstay_e2e::{Scenario, USED, eventually, is_local, pods, pool, run};
+use mainstay_e2e::{Authority, Scenario, USED, eventually, is_local, pods, pool, run};
 use serde_json::{Value, json};
 
 /// A set of the pods `app: web` of another namespace.
@@ -15,7 +15,8 @@ async fn pods_of_another_namespace_need_its_grant() {
     let (here, there) = (Scenario::start("here").await, Scenario::start("there").await);
     let address = there.server("a", "web").await;
     let web = here.create_pool(&pool("web").set(of_namespace(&there.namespace))).await;
-    let by_address = here.create_pool(&pool("by-address").addresses("outside", &[address.clone()])).await;
+    let by_address =
+        here.create_pool(&pool("by-address").addresses("outside", std::slice::from_ref(&address))).await;
     let sentence = web.says("MembersAccepted", "False", "NotGranted").await;
     assert!(sentence.contains(&format!("EndpointGrant in namespace {}", there.namespace)), "{sentence}");
     by_address.says("MembersAccepted", "False", "NotGranted").await;
@@ -140,28 +141,6 @@ async fn certificates_are_verified() {
                 status.members.in_use == expected && status.members.failing == 1 - expected
             })
             .await;
-    }
-}
-
-/// A root and a certificate that it has signed, as PEM.
-struct Authority {
-    root: String,
-    certificate: String,
-    key: String,
-}
-
-impl Authority {
-    fn new(name: &str) -> Self {
-        use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-        let root_key = KeyPair::generate().unwrap();
-        let mut root = CertificateParams::default();
-        root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let root_certificate = root.self_signed(&root_key).unwrap();
-        let issuer = Issuer::new(root, root_key);
-        let key = KeyPair::generate().unwrap();
-        let certificate =
-            CertificateParams::new([name.to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
-        Self { root: root_certificate.pem(), certificate: certificate.pem(), key: key.serialize_pem() }
     }
 }
 
