@@ -73,7 +73,7 @@ cluster-down: cluster ## Stop the local cluster and remove what it left
 cluster-status: cluster ## Say what of the local cluster runs
 	$(CLUSTER) status
 
-.PHONY: bench-replication bench-rollout
+.PHONY: bench-replication bench-rollout bench-endpoints
 bench-replication: packages cluster ## Measure ReplicaGroup beside ReplicaSet; writes docs/benchmarks.md
 	cargo build --release -p mainstay-replication -p mainstay-bench
 	$(CLUSTER) up --nodes 30 --zones 3
@@ -82,3 +82,7 @@ bench-rollout: packages cluster ## Measure a rollout beside a Deployment's; writ
 	cargo build --release -p mainstay-replication -p mainstay-bench
 	$(CLUSTER) up --nodes 30 --zones 3
 	$(CLUSTER) exec -- $(TARGET)/release/mainstay-bench rollout
+bench-endpoints: packages cluster ## Measure EndpointPool beside Services with a selector; writes docs/benchmarks.md
+	cargo build --release -p mainstay-endpoints -p mainstay-bench
+	$(CLUSTER) up --nodes 30 --zones 3
+	$(CLUSTER) exec -- $(TARGET)/release/mainstay-bench endpoints

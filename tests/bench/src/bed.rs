@@ -15,11 +15,10 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::{
-    Api, Client, Config, CustomResourceExt, ResourceExt,
+    Api, Client, Config, ResourceExt,
     api::{DeleteParams, ListParams, PostParams},
 };
 use mainstay_cluster::{Cluster, Progress, Record};
-use mainstay_crds::ReplicaGroup;
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
@@ -63,7 +62,8 @@ pub(crate) struct Bed {
     pub files: TempDir,
     /// The components' flags before the bench.
     before: BTreeMap<&'static str, Vec<String>>,
-    has_made_kind: bool,
+    /// The kinds that were missing before the bench.
+    made_kinds: Vec<String>,
 }
 
 impl Bed {
@@ -80,7 +80,7 @@ impl Bed {
             .map(|name| Ok((name, cluster.component(name)?.overrides)))
             .into_iter()
             .collect::<Result<_>>()?;
-        Ok(Self { progress: Progress::new(), cluster, client, config, files, before, has_made_kind: false })
+        Ok(Self { progress: Progress::new(), cluster, client, config, files, before, made_kinds: Vec::new() })
     }
 
     /// Makes the namespace, the kind if it is missing, and a kubeconfig for the ServiceAccount of the chart's
@@ -92,7 +92,9 @@ impl Bed {
         let metadata = ObjectMeta { name: Some(NAMESPACE.into()), ..ObjectMeta::default() };
         let namespace = Namespace { metadata, ..Namespace::default() };
         namespaces.create(&PostParams::default(), &namespace).await.when("create the namespace")?;
-        self.make_kind().await?;
+        for kind in mainstay_crds::all() {
+            self.make_kind(&kind).await?;
+        }
         let account = credentials::make(self, controller).await?;
         self.restart(SCHEDULER, &LIFTED).await?;
         let accounts: Api<ServiceAccount> = Api::namespaced(self.client.clone(), NAMESPACE);
@@ -113,10 +115,10 @@ impl Bed {
         }
         result = result.and(self.remove_namespace().await);
         result = result.and(credentials::remove(self).await);
-        if self.has_made_kind {
-            let kinds: Api<CustomResourceDefinition> = Api::all(self.client.clone());
-            let deleted = kinds.delete(ReplicaGroup::crd_name(), &DeleteParams::default()).await;
-            result = result.and(deleted.map(drop).when("delete the kind ReplicaGroup"));
+        let kinds: Api<CustomResourceDefinition> = Api::all(self.client.clone());
+        for name in &self.made_kinds {
+            let deleted = kinds.delete(name, &DeleteParams::default()).await;
+            result = result.and(deleted.map(drop).when(&format!("delete the kind {name}")));
         }
         self.progress.say("the cluster is as it was");
         result
@@ -221,12 +223,11 @@ impl Bed {
         Ok(())
     }
 
-    async fn make_kind(&mut self) -> Result<()> {
+    async fn make_kind(&mut self, ours: &CustomResourceDefinition) -> Result<()> {
         let kinds: Api<CustomResourceDefinition> = Api::all(self.client.clone());
-        let name = ReplicaGroup::crd_name();
-        let ours = ReplicaGroup::crd();
-        match kinds.get_opt(name).await.when("read the kind ReplicaGroup")? {
-            Some(there) if !has_same_schemas(&there, &ours) => {
+        let name = ours.name_any();
+        match kinds.get_opt(&name).await.when(&format!("read the kind {name}"))? {
+            Some(there) if !has_same_schemas(&there, ours) => {
                 return Err(Error::Refused(format!(
                     "the cluster has another version of the kind {name}: bring it up to date with \
                      charts/mainstay-crds, or delete it"
@@ -234,12 +235,12 @@ impl Bed {
             }
             Some(_) => {}
             None => {
-                self.has_made_kind = true;
-                kinds.create(&PostParams::default(), &ours).await.when("create the kind")?;
+                self.made_kinds.push(name.clone());
+                kinds.create(&PostParams::default(), ours).await.when("create the kind")?;
             }
         }
-        self.until("the kind ReplicaGroup to be served", async || {
-            let kind = kinds.get(name).await.when("read the kind ReplicaGroup")?;
+        self.until(&format!("the kind {name} to be served"), async || {
+            let kind = kinds.get(&name).await.when(&format!("read the kind {name}"))?;
             let conditions = kind.status.and_then(|status| status.conditions).unwrap_or_default();
             Ok(conditions
                 .iter()

@@ -10,6 +10,7 @@ mod bed;
 mod controller;
 mod credentials;
 mod document;
+mod endpoints;
 mod error;
 mod meter;
 mod observer;
@@ -41,6 +42,8 @@ enum Bench {
     Replication(replication::Options),
     /// A rollout of a ReplicaGroup beside a rollout of a Deployment
     Rollout(rollout::Options),
+    /// EndpointPools beside Services with a selector, and what checks cost
+    Endpoints(endpoints::Options),
 }
 
 #[tokio::main(worker_threads = 2)]
@@ -48,6 +51,7 @@ async fn main() -> ExitCode {
     let result = match Arguments::parse().bench {
         Bench::Replication(options) => replication::run(&options).await,
         Bench::Rollout(options) => rollout::run(&options).await,
+        Bench::Endpoints(options) => endpoints::run(&options).await,
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -26,7 +26,7 @@ pub(crate) struct Common {
     /// Ends the bench, whatever it does, after this many minutes
     #[arg(long, default_value_t = 150)]
     max_minutes: u64,
-    /// The controller [default: mainstay-replication beside this program]
+    /// The controller [default: the one that is measured, beside this program]
     #[arg(long)]
     controller: Option<PathBuf>,
     /// Document whose section of the bench's name is written
@@ -38,26 +38,28 @@ pub(crate) struct Common {
 }
 
 impl Common {
-    /// Prepares the cluster for turns beside the controllers `upstream` of kube-controller-manager.
+    /// Prepares the cluster for turns of a `controller` beside the controllers `upstream` of kube-controller-manager.
     pub(crate) async fn stage<'a>(
         &self,
         bed: &'a mut Bed,
+        controller: &str,
         upstream: &'static [&'static str],
     ) -> Result<Stage<'a>> {
-        let program = self.program()?;
-        let account = bed.prepare("replication").await?;
-        let log = self.output.join("mainstay-replication.log");
+        let name = format!("mainstay-{controller}");
+        let program = self.program(&name)?;
+        let account = bed.prepare(controller).await?;
+        let log = self.output.join(format!("{name}.log"));
         Ok(Stage { bed, account, program, log, upstream })
     }
 
-    fn program(&self) -> Result<PathBuf> {
-        let beside = || Some(std::env::current_exe().ok()?.with_file_name("mainstay-replication"));
+    fn program(&self, name: &str) -> Result<PathBuf> {
+        let beside = || Some(std::env::current_exe().ok()?.with_file_name(name));
         let program = self.controller.clone().or_else(beside).unwrap_or_default();
         if program.is_file() {
             return Ok(program);
         }
         Err(Error::Refused(format!(
-            "{} is missing: build it with `cargo build --release -p mainstay-replication`",
+            "{} is missing: build it with `cargo build --release -p {name}`",
             program.display()
         )))
     }

@@ -53,7 +53,7 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
 }
 
 async fn measure(bed: &mut Bed, options: &Options, measured: &mut Measured) -> Result<()> {
-    let stage = options.common.stage(bed, &["replicaset-controller"]).await?;
+    let stage = options.common.stage(bed, "replication", &["replicaset-controller"]).await?;
     let smallest = options.sizes.iter().copied().min().unwrap_or_default();
     let in_flight = if options.sides.contains(&Side::Bare) {
         raw::best_in_flight(stage.bed, &stage.account, smallest, &mut measured.trials).await?

@@ -60,7 +60,8 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
 }
 
 async fn measure(bed: &mut Bed, options: &Options, measured: &mut Measured) -> Result<()> {
-    let bench = Bench { stage: options.common.stage(bed, UPSTREAM).await?, pods: options.pods };
+    let bench =
+        Bench { stage: options.common.stage(bed, "replication", UPSTREAM).await?, pods: options.pods };
     for round in 0..options.common.rounds {
         for side in Side::order(&options.sides, round, options.common.limited_rounds) {
             let row = bench.turn(side, round).await?;
