@@ -12,7 +12,7 @@ use mainstay_probe::Resolver;
 use mainstay_runtime::{
     client::watch_config,
     events::Events,
-    index::{Change, Indexed, ObjectKey},
+    index::{Change, ObjectKey},
     labels::LabelPool,
     manager::{Controller, Manager},
     metrics::LoopMetrics,
@@ -184,9 +184,7 @@ impl Watches {
 
         let events = watcher(Api::<EndpointGrant>::all(client()), config.clone()).default_backoff();
         let (this, grants) = (self.clone(), stores.grants);
-        tokio::spawn(
-            async move { grants.follow(events, Grant::from, |change| this.grant_changed(change)).await },
-        );
+        tokio::spawn(async move { grants.follow(events, Grant::from, |_| this.trigger_all()).await });
 
         let server = Stores::api_server();
         let of_server = config.labels(&format!("{SERVICE_NAME}={}", server.name));
@@ -268,12 +266,6 @@ impl Watches {
             if !expected && self.pools.get(&pool.reference()).is_some() {
                 self.work.trigger(&pool);
             }
-        }
-    }
-
-    fn grant_changed(&self, change: Change<'_, Grant>) {
-        if let Some(grant) = change.new.or(change.old) {
-            self.trigger(self.endpoints.interests.of_namespace(&grant.key().namespace));
         }
     }
 

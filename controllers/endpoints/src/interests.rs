@@ -2,6 +2,8 @@
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
+    hash::Hash,
+    net::IpAddr,
     sync::Arc,
 };
 
@@ -24,6 +26,8 @@ struct Inner {
     by_service: HashMap<ObjectKey, BTreeSet<(Timestamp, Arc<str>)>>,
     /// The pools that have pods of a namespace among their members.
     by_namespace: HashMap<Arc<str>, HashSet<ObjectKey>>,
+    /// The pools that name an address.
+    by_address: HashMap<IpAddr, HashSet<ObjectKey>>,
 }
 
 #[derive(Debug)]
@@ -31,6 +35,7 @@ struct Interest {
     created: Timestamp,
     service: ObjectKey,
     pods: Vec<(Arc<str>, Selector)>,
+    addresses: Vec<IpAddr>,
 }
 
 impl Interests {
@@ -44,7 +49,9 @@ impl Interests {
             Some((namespace.into(), selector))
         });
         let service = ObjectKey::new(&key.namespace, &pool.spec.service_ref.name);
-        let interest = Interest { created, service, pods: pods.collect() };
+        let addresses = pool.spec.members.iter().flat_map(|members| &members.addresses);
+        let addresses = addresses.filter_map(|address| address.ip.parse().ok()).collect();
+        let interest = Interest { created, service, pods: pods.collect(), addresses };
         let mut inner = self.0.write();
         inner.remove(&key);
         inner.insert(key, interest);
@@ -70,7 +77,7 @@ impl Interests {
         inner.by_service.get(service)?.first().map(|(_, name)| Arc::clone(name))
     }
 
-    /// The pools of which this pod may be a member.
+    /// The pools of which this pod may be a member, by its labels or by an address.
     pub fn of_pod(&self, pod: &Pod) -> Vec<ObjectKey> {
         let inner = self.0.read();
         let namespace = &pod.header.key.namespace;
@@ -79,12 +86,8 @@ impl Interests {
             let pods = inner.pools.get(pool).map(|interest| &interest.pods);
             pods.into_iter().flatten().any(|(of, selector)| of == namespace && selector.matches(&*pod.labels))
         };
-        pools.filter(selects).cloned().collect()
-    }
-
-    /// The pools that look at pods of this namespace.
-    pub fn of_namespace(&self, namespace: &str) -> Vec<ObjectKey> {
-        self.0.read().by_namespace.get(namespace).into_iter().flatten().cloned().collect()
+        let by_address = pod.addresses.iter().filter_map(|address| inner.by_address.get(address)).flatten();
+        pools.filter(selects).chain(by_address).cloned().collect()
     }
 
     /// All pools.
@@ -100,11 +103,14 @@ impl Inner {
         for (namespace, _) in &interest.pods {
             self.by_namespace.entry(Arc::clone(namespace)).or_default().insert(key.clone());
         }
+        for address in &interest.addresses {
+            self.by_address.entry(*address).or_default().insert(key.clone());
+        }
         self.pools.insert(key, interest);
     }
 
     fn remove(&mut self, key: &ObjectKey) {
-        let Some(Interest { created, service, pods }) = self.pools.remove(key) else { return };
+        let Some(Interest { created, service, pods, addresses }) = self.pools.remove(key) else { return };
         if let Some(pools) = self.by_service.get_mut(&service) {
             pools.remove(&(created, Arc::clone(&key.name)));
             if pools.is_empty() {
@@ -112,12 +118,19 @@ impl Inner {
             }
         }
         for (namespace, _) in pods {
-            if let Some(pools) = self.by_namespace.get_mut(&namespace) {
-                pools.remove(key);
-                if pools.is_empty() {
-                    self.by_namespace.remove(&namespace);
-                }
-            }
+            forget(&mut self.by_namespace, &namespace, key);
+        }
+        for address in addresses {
+            forget(&mut self.by_address, &address, key);
+        }
+    }
+}
+
+fn forget<K: Hash + Eq>(pools: &mut HashMap<K, HashSet<ObjectKey>>, of: &K, pool: &ObjectKey) {
+    if let Some(known) = pools.get_mut(of) {
+        known.remove(pool);
+        if known.is_empty() {
+            pools.remove(of);
         }
     }
 }
@@ -142,7 +155,10 @@ mod tests {
     }
 
     fn pod(app: &str) -> Pod {
-        let object = json!({"metadata": {"name": "p", "namespace": "ns", "labels": {"app": app}}});
+        let object = json!({
+            "metadata": {"name": "p", "namespace": "ns", "labels": {"app": app}},
+            "status": {"podIPs": [{"ip": "10.0.0.1"}]},
+        });
         Pod::slim(serde_json::from_value(object).unwrap(), &mut LabelPool::default())
     }
 
@@ -166,6 +182,12 @@ mod tests {
         assert_eq!(interests.of_pod(&pod("a")), [ObjectKey::new("ns", "x")]);
         interests.set(&pool("x", 1, "web", "b"));
         assert_eq!((interests.of_pod(&pod("a")).len(), interests.of_pod(&pod("b")).len()), (0, 1));
-        assert_eq!(interests.of_namespace("ns").len(), 1);
+        let mut by_address = pool("y", 1, "other", "c");
+        by_address.spec.members[0].addresses =
+            vec![mainstay_crds::MemberAddress { ip: "10.0.0.1".into(), ..Default::default() }];
+        interests.set(&by_address);
+        assert_eq!(interests.of_pod(&pod("z")), [ObjectKey::new("ns", "y")], "it has the address of the pod");
+        interests.remove(&ObjectKey::new("ns", "y"));
+        assert_eq!(interests.of_pod(&pod("z")), []);
     }
 }

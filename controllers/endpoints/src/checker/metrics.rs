@@ -74,6 +74,11 @@ impl CheckMetrics {
         InFlight(&self.in_flight)
     }
 
+    #[cfg(test)]
+    pub(super) fn in_flight(&self) -> i64 {
+        self.in_flight.get()
+    }
+
     pub(super) fn ended(&self, kind: &Kind, outcome: &Outcome) {
         let kind = match kind {
             Kind::Http(_) => "http",

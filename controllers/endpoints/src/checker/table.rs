@@ -145,6 +145,11 @@ impl Table {
         changed
     }
 
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.under_way == 0 && self.pools.is_empty() && self.order.is_empty()
+    }
+
     /// Puts a pool where it belongs after it has changed; one without targets goes.
     fn order(&mut self, key: &ObjectKey) {
         let Some(pool) = self.pools.get_mut(key) else { return };

@@ -1,1 +1,409 @@
+use std::time::Duration;
 
+use prometheus::Registry;
+use tokio::time::sleep;
+
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// How long a check takes that is answered.
+const TOOK: Duration = Duration::from_millis(10);
+
+#[derive(Default)]
+struct World {
+    /// How addresses answer that do not pass: with this failure, or until the timeout not at all.
+    failing: HashMap<SocketAddr, Option<Failure>>,
+    /// The beginnings of checks.
+    asked: Vec<(Moment, SocketAddr)>,
+    under_way: Vec<SocketAddr>,
+    /// Those that were asked while they were under way already.
+    twice: Vec<SocketAddr>,
+    /// The most checks that were under way at once.
+    most: usize,
+    changed: Vec<(Moment, ObjectKey)>,
+}
+
+struct Bench {
+    world: Arc<Mutex<World>>,
+    checker: Arc<Checker>,
+    registry: Registry,
+    clock: Clock,
+}
+
+impl Bench {
+    /// A checker that runs until the test ends.
+    fn new(limit: usize) -> Self {
+        let (world, clock, registry) = (Arc::<Mutex<World>>::default(), Clock::start(), Registry::new());
+        let ask = {
+            let world = Arc::clone(&world);
+            move |check: Arc<Check>, address| answer(Arc::clone(&world), clock, check, address).boxed()
+        };
+        let changed = {
+            let world = Arc::clone(&world);
+            move |pool: &ObjectKey| world.lock().changed.push((clock.now(), pool.clone()))
+        };
+        let checker = Arc::new(Checker::asking(ask, limit, CheckMetrics::new(&registry), clock, changed));
+        let running = Arc::clone(&checker);
+        tokio::spawn(async move { running.run(CancellationToken::new()).await });
+        Self { world, checker, registry, clock }
+    }
+
+    fn fail(&self, host: u16, port: u16) {
+        self.world.lock().failing.insert(SocketAddr::new(address(host), port), Some(Failure::Refused));
+    }
+
+    fn hang(&self, host: u16, port: u16) {
+        self.world.lock().failing.insert(SocketAddr::new(address(host), port), None);
+    }
+
+    fn pass(&self, host: u16, port: u16) {
+        self.world.lock().failing.remove(&SocketAddr::new(address(host), port));
+    }
+
+    fn state(&self, pool: &ObjectKey, host: u16) -> Option<State> {
+        self.checker.states(pool).remove(&target(host))
+    }
+
+    fn verdict(&self, pool: &ObjectKey, host: u16) -> Option<Verdict> {
+        self.state(pool, host).map(|state| state.verdict)
+    }
+
+    /// When checks of this port began.
+    fn asked(&self, port: u16) -> Vec<Moment> {
+        let world = self.world.lock();
+        world.asked.iter().filter(|(_, address)| address.port() == port).map(|(began, _)| *began).collect()
+    }
+
+    fn changes(&self) -> usize {
+        self.world.lock().changed.len()
+    }
+
+    /// The value of the series, which is a counter or a gauge, with these labels.
+    fn value(&self, name: &str, labels: &[&str]) -> Option<f64> {
+        let families = self.registry.gather();
+        let family = families.iter().find(|family| family.name() == name)?;
+        let found = family.get_metric().iter().find(|metric| {
+            let values: Vec<&str> = metric.get_label().iter().map(|label| label.value()).collect();
+            values == labels
+        })?;
+        Some(found.get_counter().get_value() + found.get_gauge().get_value())
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            assert_eq!(self.world.lock().twice, [], "one check of an address at a time");
+        }
+    }
+}
+
+async fn answer(world: Arc<Mutex<World>>, clock: Clock, check: Arc<Check>, address: SocketAddr) -> Outcome {
+    {
+        let mut world = world.lock();
+        if world.under_way.contains(&address) {
+            world.twice.push(address);
+        }
+        world.asked.push((clock.now(), address));
+        world.under_way.push(address);
+        world.most = world.most.max(world.under_way.len());
+    }
+    let answer = world.lock().failing.get(&address).cloned();
+    let (took, result) = match answer {
+        None => (TOOK, Ok(())),
+        Some(Some(failure)) => (TOOK, Err(failure)),
+        Some(None) => (check.timeout, Err(Failure::TimedOut)),
+    };
+    sleep(took).await;
+    world.lock().under_way.retain(|other| *other != address);
+    Outcome { took, result }
+}
+
+fn address(host: u16) -> IpAddr {
+    let [high, low] = host.to_be_bytes();
+    IpAddr::from([10, 0, high, low])
+}
+
+fn target(host: u16) -> Target {
+    ("set".into(), address(host))
+}
+
+fn pool(name: &str) -> ObjectKey {
+    ObjectKey::new("shop", name)
+}
+
+/// Every 10 s, every 2 s while in doubt; two successes or three failures in a row; a timeout of 3 s.
+fn definition() -> Definition {
+    let settings = Settings {
+        interval: SECOND * 10,
+        timeout: SECOND * 3,
+        unhealthy_interval: SECOND * 2,
+        successes: 2,
+        failures: 3,
+        flap_window: Duration::ZERO,
+    };
+    Definition { settings, kind: Kind::Tcp, max_concurrent: 50 }
+}
+
+fn wanted(hosts: impl IntoIterator<Item = u16>, port: u16) -> HashMap<Target, Wanted> {
+    hosts.into_iter().map(|host| (target(host), Wanted { port, resumed: None })).collect()
+}
+
+fn resumed(hosts: impl IntoIterator<Item = u16>, port: u16, verdict: Verdict) -> HashMap<Target, Wanted> {
+    let wanted = Wanted { port, resumed: Some(verdict) };
+    hosts.into_iter().map(|host| (target(host), wanted)).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_target_is_checked_within_a_second_and_its_verdict_told_once() {
+    let (bench, a) = (Bench::new(10), pool("a"));
+    bench.checker.want(&a, Arc::new(definition()), wanted([1], 80));
+    assert_eq!(bench.verdict(&a, 1), Some(Verdict::Unknown));
+    sleep(SECOND + TOOK * 2).await;
+    assert_eq!(bench.verdict(&a, 1), Some(Verdict::Passing));
+    sleep(SECOND * 60).await;
+    assert!(
+        (6..=8).contains(&bench.asked(80).len()),
+        "every 10 s, give or take a tenth: {:?}",
+        bench.asked(80)
+    );
+    let world = bench.world.lock();
+    assert_eq!(world.changed.iter().map(|(_, pool)| pool).collect::<Vec<_>>(), [&a]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_verdict_changes_after_as_many_results_in_a_row_as_the_thresholds_say() {
+    let (bench, a) = (Bench::new(10), pool("a"));
+    bench.checker.want(&a, Arc::new(definition()), wanted([1], 80));
+    sleep(SECOND * 2).await;
+    bench.fail(1, 80);
+    let before = bench.asked(80).len();
+    sleep(SECOND * 20).await;
+    let state = bench.state(&a, 1).unwrap();
+    assert_eq!((state.verdict, state.failure), (Verdict::Failing, Some(Failure::Refused)));
+    let asked = bench.asked(80);
+    let third = asked[before + 2];
+    assert!(state.since >= third && state.since <= third + TOOK * 2, "three failures: {asked:?}");
+    assert!(third - asked[before] < SECOND * 5, "2 s from one to the next while in doubt: {asked:?}");
+    assert!(asked.len() - before > 5, "and while it fails: {asked:?}");
+
+    bench.pass(1, 80);
+    let before = asked.len();
+    sleep(SECOND * 10).await;
+    let state = bench.state(&a, 1).unwrap();
+    assert_eq!((state.verdict, state.failure), (Verdict::Passing, None));
+    let second = bench.asked(80)[before + 1];
+    assert!(state.since >= second && state.since <= second + TOOK * 2, "two successes");
+    assert_eq!(bench.changes(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_failure_of_the_last_check_is_shown_while_the_verdict_stands() {
+    let (bench, a) = (Bench::new(10), pool("a"));
+    bench.checker.want(&a, Arc::new(Definition { max_concurrent: 1, ..definition() }), wanted([1], 80));
+    sleep(SECOND * 2).await;
+    bench.fail(1, 80);
+    while bench.asked(80).len() < 2 {
+        sleep(SECOND / 10).await;
+    }
+    sleep(TOOK * 2).await;
+    let state = bench.state(&a, 1).unwrap();
+    assert_eq!((state.verdict, state.failure), (Verdict::Passing, Some(Failure::Refused)));
+    assert_eq!(bench.changes(), 1, "the first verdict");
+}
+
+#[tokio::test(start_paused = true)]
+async fn results_that_agree_with_a_resumed_verdict_are_no_news() {
+    let (bench, a, b) = (Bench::new(10), pool("a"), pool("b"));
+    (10..15).for_each(|host| bench.fail(host, 81));
+    bench.checker.want(&a, Arc::new(definition()), resumed(0..5, 80, Verdict::Passing));
+    bench.checker.want(&b, Arc::new(definition()), resumed(10..15, 81, Verdict::Failing));
+    assert_eq!(bench.verdict(&a, 0), Some(Verdict::Passing));
+    assert_eq!(bench.verdict(&b, 10), Some(Verdict::Failing));
+    sleep(SECOND * 60).await;
+    assert!(bench.asked(80).len() >= 25 && bench.asked(81).len() >= 25);
+    assert_eq!(bench.changes(), 0);
+    assert_eq!(bench.verdict(&a, 0), Some(Verdict::Passing));
+    assert_eq!(bench.verdict(&b, 10), Some(Verdict::Failing));
+
+    bench.checker.want(&a, Arc::new(definition()), resumed(0..5, 80, Verdict::Failing));
+    assert_eq!(bench.verdict(&a, 0), Some(Verdict::Passing), "a known target is not resumed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_limit_of_all_pools_is_kept_and_used_up() {
+    let bench = Bench::new(7);
+    for (name, port) in [("a", 80), ("b", 81), ("c", 82)] {
+        (0..20).for_each(|host| bench.hang(host, port));
+        bench.checker.want(&pool(name), Arc::new(definition()), wanted(0..20, port));
+    }
+    sleep(SECOND * 40).await;
+    assert_eq!(bench.world.lock().most, 7);
+    for port in [80, 81, 82] {
+        assert!(bench.asked(port).len() >= 20, "the limit is shared by the order of due times");
+    }
+    assert_eq!(bench.value("mainstay_endpoints_checks_in_flight", &[]), Some(7.0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pool_at_its_own_limit_holds_up_no_other() {
+    let (bench, slow, quick) = (Bench::new(10), pool("slow"), pool("quick"));
+    (0..50).for_each(|host| bench.hang(host, 80));
+    let narrow = Definition { max_concurrent: 4, ..definition() };
+    bench.checker.want(&slow, Arc::new(narrow.clone()), wanted(0..50, 80));
+    sleep(SECOND).await;
+    assert_eq!(bench.world.lock().under_way.len(), 4, "the pool's limit");
+    bench.checker.want(&quick, Arc::new(definition()), wanted(0..5, 81));
+    sleep(SECOND + TOOK * 2).await;
+    assert!((0..5).all(|host| bench.verdict(&quick, host) == Some(Verdict::Passing)));
+
+    bench.checker.want(&slow, Arc::new(Definition { max_concurrent: 6, ..narrow }), wanted(0..50, 80));
+    sleep(SECOND).await;
+    let slow = |world: &World| world.under_way.iter().filter(|address| address.port() == 80).count();
+    assert_eq!(slow(&bench.world.lock()), 6, "a changed limit is followed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_removed_during_its_check_is_forgotten_and_the_result_dropped() {
+    let (bench, a) = (Bench::new(10), pool("a"));
+    bench.hang(1, 80);
+    let same =
+        Arc::new(Definition { settings: Settings { failures: 1, ..definition().settings }, ..definition() });
+    bench.checker.want(&a, Arc::clone(&same), wanted([1, 2], 80));
+    sleep(SECOND * 2).await;
+    assert_eq!(bench.world.lock().under_way, [SocketAddr::new(address(1), 80)]);
+    bench.checker.want(&a, Arc::clone(&same), wanted([2], 80));
+    assert_eq!(bench.state(&a, 1), None);
+    sleep(SECOND * 5).await;
+    assert_eq!((bench.state(&a, 1), bench.changes()), (None, 1), "only the other has a verdict");
+
+    bench.checker.want(&a, Arc::clone(&same), wanted([1, 2], 80));
+    sleep(SECOND * 2).await;
+    bench.checker.forget(&a);
+    assert!(bench.checker.states(&a).is_empty());
+    // It comes back as another one while the old check is still under way.
+    bench.checker.want(&a, same, resumed([1], 80, Verdict::Passing));
+    bench.pass(1, 80);
+    sleep(SECOND * 30).await;
+    assert_eq!(bench.verdict(&a, 1), Some(Verdict::Passing));
+    assert_eq!(bench.changes(), 1, "the timeout that was asked for before the end does not count");
+    assert!(bench.world.lock().under_way.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_forgotten_pool_is_not_checked_and_leaves_nothing_behind() {
+    let (bench, a) = (Bench::new(10), pool("a"));
+    bench.hang(1, 80);
+    bench.checker.want(&a, Arc::new(definition()), wanted(0..5, 80));
+    sleep(SECOND * 2).await;
+    bench.checker.forget(&a);
+    let before = bench.asked(80).len();
+    sleep(SECOND * 60).await;
+    assert_eq!(bench.asked(80).len(), before);
+    assert!(bench.checker.table.lock().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_port_keeps_the_verdict_and_is_checked_soon() {
+    let (bench, a) = (Bench::new(10), pool("a"));
+    let same = Arc::new(definition());
+    bench.checker.want(&a, Arc::clone(&same), wanted([1], 80));
+    sleep(SECOND * 2).await;
+    let before = bench.state(&a, 1).unwrap();
+    bench.fail(1, 81);
+    bench.checker.want(&a, Arc::clone(&same), wanted([1], 81));
+    assert_eq!(bench.state(&a, 1), Some(before.clone()));
+    sleep(SECOND + TOOK * 2).await;
+    assert_eq!(bench.asked(81).len(), 1);
+    let after = bench.state(&a, 1).unwrap();
+    assert_eq!((after.verdict, after.since), (before.verdict, before.since));
+    assert_eq!(after.failure, Some(Failure::Refused));
+    let old = bench.asked(80).len();
+    sleep(SECOND * 30).await;
+    assert_eq!((bench.verdict(&a, 1), bench.asked(80).len()), (Some(Verdict::Failing), old));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_result_of_a_port_of_before_is_dropped() {
+    let (bench, a) = (Bench::new(10), pool("a"));
+    let same =
+        Arc::new(Definition { settings: Settings { failures: 1, ..definition().settings }, ..definition() });
+    bench.hang(1, 80);
+    bench.checker.want(&a, Arc::clone(&same), wanted([1], 80));
+    sleep(SECOND).await;
+    assert_eq!(bench.world.lock().under_way.len(), 1);
+    bench.checker.want(&a, same, wanted([1], 81));
+    sleep(SECOND * 4).await;
+    assert_eq!(bench.verdict(&a, 1), Some(Verdict::Passing), "the new port's first result");
+    assert_eq!((bench.changes(), bench.asked(81).len()), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_definition_keeps_the_verdict_and_is_followed_soon() {
+    let (bench, a) = (Bench::new(10), pool("a"));
+    let seldom = |seconds| {
+        let settings = Settings { interval: SECOND * seconds, ..definition().settings };
+        Arc::new(Definition { settings, ..definition() })
+    };
+    let hour = seldom(3600);
+    bench.checker.want(&a, Arc::clone(&hour), wanted([1], 80));
+    sleep(SECOND * 100).await;
+    bench.checker.want(&a, hour, wanted([1], 80));
+    sleep(SECOND * 100).await;
+    assert_eq!(bench.asked(80).len(), 1, "the same definition again changes nothing");
+    let before = bench.state(&a, 1).unwrap();
+    bench.checker.want(&a, seldom(5), wanted([1], 80));
+    assert_eq!(bench.state(&a, 1), Some(before));
+    sleep(SECOND * 51).await;
+    assert!((9..=12).contains(&(bench.asked(80).len() - 1)), "every 5 s: {:?}", bench.asked(80));
+    assert_eq!(bench.changes(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_targets_are_spread_over_the_interval() {
+    let (bench, a) = (Bench::new(2000), pool("a"));
+    let wide = Arc::new(Definition { max_concurrent: 1000, ..definition() });
+    bench.checker.want(&a, wide, resumed(0..2000, 80, Verdict::Passing));
+    sleep(SECOND * 10 + TOOK).await;
+    let asked = bench.asked(80);
+    let (first, again) = asked.split_at(2000.min(asked.len()));
+    assert_eq!(first.len(), 2000, "each within an interval");
+    assert!(again.len() < 200, "hardly one twice");
+    for second in 0..10 {
+        let begun = first.iter().filter(|began| began.as_secs() == second).count();
+        assert!((120..=280).contains(&begun), "{begun} of 2000 in second {second}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn checks_are_counted_by_type_and_result() {
+    let (bench, a) = (Bench::new(10), pool("a"));
+    let total = "mainstay_endpoints_checks_total";
+    for kind in ["http", "tcp", "grpc"] {
+        assert_eq!(bench.value(total, &["success", kind]), Some(0.0));
+    }
+    bench.fail(1, 80);
+    bench.checker.want(&a, Arc::new(definition()), wanted([1, 2], 80));
+    sleep(SECOND + TOOK * 2).await;
+    assert_eq!(bench.value(total, &["success", "tcp"]), Some(1.0));
+    assert_eq!(bench.value(total, &["Refused", "tcp"]), Some(1.0));
+    assert_eq!(bench.value("mainstay_endpoints_checks_in_flight", &[]), Some(0.0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn shutdown_ends_the_run_and_the_checks_under_way() {
+    let bench = Bench::new(10);
+    let metrics = CheckMetrics::new(&Registry::new());
+    let never = |_: Arc<Check>, _| std::future::pending().boxed();
+    let checker = Checker::asking(never, 10, metrics.clone(), bench.clock, |_| {});
+    checker.want(&pool("a"), Arc::new(definition()), wanted([1], 80));
+    let shutdown = CancellationToken::new();
+    let stop = async {
+        sleep(SECOND * 2).await;
+        assert_eq!(metrics.in_flight(), 1);
+        shutdown.cancel();
+    };
+    tokio::join!(checker.run(shutdown.clone()), stop);
+    assert_eq!(metrics.in_flight(), 0);
+}

@@ -1,1 +1,203 @@
+use std::time::Duration;
 
+use tokio::time::sleep;
+
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// How long a look-up takes.
+const TOOK: Duration = Duration::from_millis(10);
+
+#[derive(Default)]
+struct World {
+    /// How names are answered; all others never are.
+    answers: HashMap<String, Result<Answer, ResolveError>>,
+    asked: Vec<String>,
+    under_way: usize,
+    most: usize,
+    changed: Vec<ObjectKey>,
+}
+
+struct Bench {
+    world: Arc<Mutex<World>>,
+    lookups: Arc<Lookups>,
+}
+
+impl Bench {
+    /// Look-ups that run until the test ends.
+    fn new() -> Self {
+        let world = Arc::<Mutex<World>>::default();
+        let ask = {
+            let world = Arc::clone(&world);
+            move |name| answer(Arc::clone(&world), name).boxed()
+        };
+        let changed = {
+            let world = Arc::clone(&world);
+            move |pool: &ObjectKey| world.lock().changed.push(pool.clone())
+        };
+        let lookups = Arc::new(Lookups::asking(ask, LookupMetrics::new(&Registry::new()), changed));
+        start(&lookups);
+        Self { world, lookups }
+    }
+
+    fn answers(&self, name: &str, addresses: &[&str], seconds: u32) {
+        let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
+        let answer = Answer { addresses, valid_for: SECOND * seconds, unanswered: None };
+        self.world.lock().answers.insert(name.to_owned(), Ok(answer));
+    }
+
+    fn fails(&self, name: &str, error: ResolveError) {
+        self.world.lock().answers.insert(name.to_owned(), Err(error));
+    }
+
+    fn asked(&self, name: &str) -> usize {
+        self.world.lock().asked.iter().filter(|asked| *asked == name).count()
+    }
+
+    /// The pools that were called since the last time, in the order of the alphabet.
+    fn changed(&self) -> Vec<String> {
+        let mut changed: Vec<_> =
+            self.world.lock().changed.drain(..).map(|pool| pool.name.to_string()).collect();
+        changed.sort();
+        changed
+    }
+
+    fn addresses(&self, name: &str) -> Vec<String> {
+        self.lookups.get(name).addresses.iter().map(ToString::to_string).collect()
+    }
+}
+
+async fn answer(world: Arc<Mutex<World>>, name: String) -> Result<Answer, ResolveError> {
+    {
+        let mut world = world.lock();
+        world.under_way += 1;
+        world.most = world.most.max(world.under_way);
+        world.asked.push(name.clone());
+    }
+    sleep(TOOK).await;
+    let answer = world.lock().answers.get(&name).cloned();
+    let Some(answer) = answer else { return std::future::pending().await };
+    world.lock().under_way -= 1;
+    answer
+}
+
+fn start(lookups: &Arc<Lookups>) {
+    let running = Arc::clone(lookups);
+    tokio::spawn(async move { running.run(CancellationToken::new()).await });
+}
+
+fn pool(name: &str) -> ObjectKey {
+    ObjectKey::new("shop", name)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_is_asked_at_once_and_again_when_its_answer_has_run_out() {
+    let bench = Bench::new();
+    bench.answers("db.example", &["10.0.0.1"], 30);
+    bench.lookups.want(&pool("a"), ["db.example"]);
+    assert_eq!(bench.lookups.get("db.example"), Lookup::default());
+    sleep(TOOK * 2).await;
+    assert_eq!(bench.addresses("db.example"), ["10.0.0.1"]);
+    assert_eq!(bench.changed(), ["a"]);
+    sleep(SECOND * 29).await;
+    assert_eq!(bench.asked("db.example"), 1);
+    sleep(SECOND * 2).await;
+    assert_eq!((bench.asked("db.example"), bench.changed().len()), (2, 0), "the same addresses are no news");
+    bench.answers("db.example", &["10.0.0.2"], 30);
+    sleep(SECOND * 30).await;
+    assert_eq!((bench.addresses("db.example"), bench.changed()), (vec!["10.0.0.2".into()], vec!["a".into()]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn addresses_outlive_failures_whose_beginning_and_end_are_told() {
+    let bench = Bench::new();
+    bench.answers("db.example", &["10.0.0.1"], 5);
+    bench.lookups.want(&pool("a"), ["db.example"]);
+    sleep(SECOND).await;
+    assert_eq!(bench.changed(), ["a"]);
+    bench.fails("db.example", ResolveError::TimedOut);
+    sleep(SECOND * 60).await;
+    let lookup = bench.lookups.get("db.example");
+    assert_eq!(lookup.failure.as_deref(), Some("no DNS server answered in time"));
+    assert_eq!((bench.addresses("db.example"), bench.changed()), (vec!["10.0.0.1".into()], vec!["a".into()]));
+    assert!(bench.asked("db.example") > 4, "it is asked again and again");
+    bench.answers("db.example", &["10.0.0.1"], 5);
+    sleep(SECOND * 31).await;
+    assert_eq!((bench.lookups.get("db.example").failure, bench.changed()), (None, vec!["a".into()]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_of_two_pools_is_asked_once_and_told_to_both() {
+    let bench = Bench::new();
+    for name in ["both.example", "a.example", "b.example"] {
+        bench.answers(name, &["10.0.0.1"], 600);
+    }
+    bench.lookups.want(&pool("a"), ["a.example", "both.example"]);
+    bench.lookups.want(&pool("b"), ["both.example", "b.example"]);
+    sleep(SECOND).await;
+    assert_eq!(bench.asked("both.example"), 1);
+    assert_eq!(bench.changed(), ["a", "a", "b", "b"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_is_forgotten_when_the_last_pool_wants_it_no_longer() {
+    let bench = Bench::new();
+    bench.answers("db.example", &["10.0.0.1"], 30);
+    bench.lookups.want(&pool("a"), ["db.example"]);
+    bench.lookups.want(&pool("b"), ["db.example"]);
+    sleep(SECOND).await;
+    bench.lookups.forget(&pool("a"));
+    assert_eq!(bench.addresses("db.example"), ["10.0.0.1"]);
+    bench.lookups.want(&pool("b"), []);
+    assert_eq!(bench.lookups.get("db.example"), Lookup::default());
+    sleep(SECOND * 100).await;
+    assert_eq!(bench.asked("db.example"), 1);
+    assert!(bench.lookups.table.lock().wanted.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_for_a_name_that_is_wanted_no_longer_is_no_news() {
+    let bench = Bench::new();
+    bench.answers("db.example", &["10.0.0.1"], 30);
+    bench.lookups.want(&pool("a"), ["db.example"]);
+    sleep(TOOK / 2).await;
+    assert_eq!(bench.asked("db.example"), 1);
+    bench.lookups.forget(&pool("a"));
+    sleep(SECOND).await;
+    assert_eq!((bench.lookups.get("db.example"), bench.changed().len()), (Lookup::default(), 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_most_sixteen_look_ups_are_under_way() {
+    let bench = Bench::new();
+    let names: Vec<String> = (0..100).map(|number| format!("n{number}.example")).collect();
+    names.iter().for_each(|name| bench.answers(name, &["10.0.0.1"], 600));
+    bench.lookups.want(&pool("a"), names.iter().map(String::as_str));
+    sleep(SECOND).await;
+    assert_eq!(bench.world.lock().most, 16);
+    assert!(names.iter().all(|name| bench.asked(name) == 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn names_that_are_never_answered_hold_up_others_only_at_the_limit() {
+    let bench = Bench::new();
+    let hanging: Vec<String> = (0..15).map(|number| format!("hang{number}.example")).collect();
+    bench.lookups.want(&pool("a"), hanging.iter().map(String::as_str));
+    sleep(SECOND).await;
+    bench.answers("db.example", &["10.0.0.1"], 5);
+    bench.lookups.want(&pool("b"), ["db.example"]);
+    sleep(SECOND * 30).await;
+    assert!(bench.asked("db.example") > 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_resolver_each_name_says_why() {
+    let error = ResolveError::Server("no DNS server was given".to_owned());
+    let lookups = Arc::new(Lookups::new(Err(error.clone()), LookupMetrics::new(&Registry::new()), |_| {}));
+    start(&lookups);
+    lookups.want(&pool("a"), ["db.example"]);
+    sleep(TOOK).await;
+    assert_eq!(lookups.get("db.example"), Lookup { addresses: vec![], failure: Some(error.to_string()) });
+    assert_eq!(lookups.metrics.lookups.with_label_values(&["Server"]).get(), 1);
+}
