@@ -48,14 +48,22 @@ impl Controller {
         Api::namespaced(self.client.clone(), NAMESPACE)
     }
 
+    /// All its pods, also those on their way out.
+    ///
+    /// # Panics
+    /// When they cannot be listed.
+    pub async fn all_pods(&self) -> Vec<Pod> {
+        let selector =
+            ListParams::default().labels(&format!("app.kubernetes.io/component={}", self.component));
+        self.pods().list(&selector).await.expect("pods are listed").items
+    }
+
     /// Names of the pods that are not on their way out.
     ///
     /// # Panics
     /// When they cannot be listed.
     pub async fn pod_names(&self) -> Vec<String> {
-        let selector =
-            ListParams::default().labels(&format!("app.kubernetes.io/component={}", self.component));
-        let pods = self.pods().list(&selector).await.expect("pods are listed").items;
+        let pods = self.all_pods().await;
         pods.iter()
             .filter(|pod| pod.metadata.deletion_timestamp.is_none())
             .map(ResourceExt::name_any)

@@ -41,22 +41,28 @@ pub struct Scenario {
     pub client: Client,
     /// Name of the namespace.
     pub namespace: String,
-    _hold: Hold,
+    _hold: Option<Hold>,
 }
 
 impl Scenario {
     /// A namespace of this name and some letters, beside other tests.
     pub async fn start(name: &str) -> Self {
-        Self::new(name, Hold::Shared(CONTROLLER.read().await)).await
+        Self::new(name, Some(Hold::Shared(CONTROLLER.read().await))).await
     }
 
     /// A namespace of this name and some letters, while no other test runs: for those that disturb the
     /// controller, or that no other may disturb.
     pub async fn alone(name: &str) -> Self {
-        Self::new(name, Hold::Alone(CONTROLLER.write().await)).await
+        Self::new(name, Some(Hold::Alone(CONTROLLER.write().await))).await
     }
 
-    async fn new(name: &str, hold: Hold) -> Self {
+    /// A further namespace for the same test. It must not outlive this one, which holds the controllers for both: a test
+    /// that asked for them twice would wait for one that waits for it.
+    pub async fn beside(&self, name: &str) -> Self {
+        Self::new(name, None).await
+    }
+
+    async fn new(name: &str, hold: Option<Hold>) -> Self {
         install();
         let client = Client::try_default().await.expect("KUBECONFIG names a cluster");
         let metadata = ObjectMeta { generate_name: Some(format!("e2e-{name}-")), ..ObjectMeta::default() };

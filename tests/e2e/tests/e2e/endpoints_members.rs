@@ -12,7 +12,8 @@ fn of_namespace(namespace: &str) -> Value {
 
 #[tokio::test]
 async fn pods_of_another_namespace_need_its_grant() {
-    let (here, there) = (Scenario::start("here").await, Scenario::start("there").await);
+    let here = Scenario::start("here").await;
+    let there = here.beside("there").await;
     let address = there.server("a", "web").await;
     let web = here.create_pool(&pool("web").set(of_namespace(&there.namespace))).await;
     let by_address =

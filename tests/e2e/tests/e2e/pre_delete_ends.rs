@@ -160,8 +160,7 @@ impl Stopped {
         let stopped = Self(scenario.controller().pod_names().await.len());
         kubectl(&format!("scale deployment/{NAME} --namespace={NAMESPACE} --replicas=0")).succeeded();
         eventually("no controller runs", async || {
-            let all = scenario.controller().pods().list(&Default::default()).await;
-            let left = all.map_err(|error| error.to_string())?.items.len();
+            let left = scenario.controller().all_pods().await.len();
             (left == 0).then_some(()).ok_or(format!("{left} pods"))
         })
         .await;
