@@ -1,6 +1,12 @@
 //! Installs what is tested, once a run.
 
-use std::{env, fs, path::Path, sync::LazyLock};
+use std::{
+    env, fs,
+    path::Path,
+    sync::LazyLock,
+    thread,
+    time::{Duration, Instant},
+};
 
 use mainstay_cluster::Cluster;
 use serde_json::{Map, Value, json};
@@ -62,7 +68,14 @@ pub fn kinds_release() {
     helm(&["upgrade", "--install", "mainstay-crds", "charts/mainstay-crds"], "").succeeded();
     let kinds =
         ["replicagroups", "endpointpools", "endpointgrants"].map(|kind| format!("crd/{kind}.mainstay.dev"));
-    kubectl(&format!("wait --for=condition=Established {} --timeout=60s", kinds.join(" "))).succeeded();
+    let established =
+        || kubectl(&format!("wait --for=condition=Established {} --timeout=60s", kinds.join(" ")));
+    // kubectl gives a kind up that has no conditions at all yet.
+    let end = Instant::now() + Duration::from_secs(60);
+    while !established().ok && Instant::now() < end {
+        thread::sleep(Duration::from_millis(100));
+    }
+    established().succeeded();
 }
 
 /// Installs or upgrades the chart of the controllers, and waits until all of its pods are the new ones.
