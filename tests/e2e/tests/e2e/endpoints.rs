@@ -109,6 +109,19 @@ async fn a_service_that_goes_takes_its_slices_along_and_one_that_comes_back_is_s
 }
 
 #[tokio::test]
+async fn a_service_that_is_a_mere_name_is_refused() {
+    let scenario = Scenario::start("name").await;
+    let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"},
+                         "spec": {"type": "ExternalName", "externalName": "web.example.com"}});
+    scenario.kubectl_create(&service, &[]).succeeded();
+    let draft = pool("web").addresses("outside", &["192.0.2.1".into()]).without_service();
+    let web = scenario.create_pool(&draft).await;
+    let sentence = web.says("Stalled", "True", "ServiceIsExternalName").await;
+    assert!(sentence.contains("change its type"), "{sentence}");
+    assert_eq!(web.slices().await.len(), 0);
+}
+
+#[tokio::test]
 async fn the_pool_keeps_the_service_that_it_made_and_takes_it_along() {
     let scenario = Scenario::start("made").await;
     let web = scenario.create_pool(&pool("web").addresses("outside", &["192.0.2.1".into()])).await;
@@ -116,24 +129,21 @@ async fn the_pool_keeps_the_service_that_it_made_and_takes_it_along() {
     let services = scenario.api::<Service>();
     let wrong = Patch::Merge(json!({"spec": {"ports": [{"port": 81, "targetPort": 8080}]}}));
     services.patch("web", &PatchParams::default(), &wrong).await.unwrap();
-    let port = async || {
-        let service = services.get("web").await.map_err(|error| error.to_string())?;
-        Ok::<_, String>(service.spec.and_then(|spec| spec.ports).unwrap_or_default()[0].port)
+    let has_port = async |expected: i32| {
+        eventually(&format!("its only port is {expected}"), async || {
+            let service = services.get("web").await.map_err(|error| error.to_string())?;
+            let ports = service.spec.and_then(|spec| spec.ports).unwrap_or_default();
+            let ports: Vec<_> = ports.into_iter().map(|port| port.port).collect();
+            (ports == [expected]).then_some(()).ok_or(format!("{ports:?}"))
+        })
+        .await;
     };
-    eventually("the port is 80 again", async || {
-        let port = port().await?;
-        (port == 80).then_some(()).ok_or(format!("it is {port}"))
-    })
-    .await;
+    has_port(80).await;
     web.patch(
         json!({"spec": {"serviceRef": {"create": {"spec": {"ports": [{"port": 82, "targetPort": 8080}]}}}}}),
     )
     .await;
-    eventually("the port is the new one", async || {
-        let port = port().await?;
-        (port == 82).then_some(()).ok_or(format!("it is {port}"))
-    })
-    .await;
+    has_port(82).await;
     scenario.kubectl("delete endpointpool web").succeeded();
     eventually("Service and slices have gone with the pool", async || {
         let (service, slices) =

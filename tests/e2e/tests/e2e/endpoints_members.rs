@@ -36,6 +36,32 @@ async fn pods_of_another_namespace_need_its_grant() {
 }
 
 #[tokio::test]
+async fn a_grant_is_for_the_pods_and_pools_that_it_names() {
+    let here = Scenario::start("pools").await;
+    let there = here.beside("pods").await;
+    let address = there.server("a", "web").await;
+    let other = there.server("b", "web").await;
+    there.kubectl("label pod a share=yes").succeeded();
+    let grant = json!({
+        "apiVersion": "mainstay.dev/v1alpha1", "kind": "EndpointGrant", "metadata": {"name": "grant"},
+        "spec": {
+            "from": [{"namespace": here.namespace, "pool": "named"}, {"namespace": there.namespace}],
+            "podSelector": {"matchLabels": {"share": "yes"}},
+        },
+    });
+    there.kubectl_create(&grant, &[]).succeeded();
+    let named = here.create_pool(&pool("named").set(of_namespace(&there.namespace))).await;
+    let unnamed = here.create_pool(&pool("unnamed").set(of_namespace(&there.namespace))).await;
+    named.has(&[(&address, USED)]).await;
+    let status = named.until("refuses the other pod", |status| status.members.refused == 1).await;
+    assert_eq!((status.out[0].address.as_str(), status.out[0].name.as_deref()), (other.as_str(), Some("b")));
+    unnamed.until("refuses both", |status| (status.members.refused, status.members.total) == (2, 0)).await;
+    unnamed.says("Ready", "False", "NoMembers").await;
+    there.kubectl("label pod b share=yes").succeeded();
+    named.has(&[(&address, USED), (&other, USED)]).await;
+}
+
+#[tokio::test]
 async fn addresses_out_of_bounds_are_left_out() {
     let scenario = Scenario::start("bounds").await;
     let mut wrong = vec!["127.0.0.1".to_owned(), "169.254.169.254".to_owned()];

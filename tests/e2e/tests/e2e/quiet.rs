@@ -2,9 +2,11 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use kube::{Api, ResourceExt};
-use mainstay_crds::ReplicaGroup;
-use mainstay_e2e::{Metrics, Scenario, group, pods, within};
+use k8s_openapi::{NamespaceResourceScope, api::discovery::v1::EndpointSlice};
+use kube::{Resource, ResourceExt};
+use mainstay_crds::{EndpointPool, ReplicaGroup};
+use mainstay_e2e::{Controller, Metrics, OUT, STANDBY, Scenario, USED, group, pods, pool, within};
+use serde::de::DeserializeOwned;
 use tokio::time::sleep;
 
 const WINDOW: Duration = Duration::from_secs(10);
@@ -12,17 +14,46 @@ const WINDOW: Duration = Duration::from_secs(10);
 /// A leader reads and writes its Lease every 2 s (`--retry-period`); in a window one more of each may fall.
 const RENEWALS: f64 = 6.0;
 
-/// The server ends a watch after some minutes. Of the six, all may be begun anew in the same window.
-const WATCHES: f64 = 6.0;
+/// The server ends a watch after some minutes. All of a controller may be begun anew in the same window, and none has
+/// more than seven.
+const WATCHES: f64 = 7.0;
 
 fn requests(metrics: &Metrics, method: &str) -> f64 {
     metrics.sum("rest_client_requests_total", &[("method", method)])
 }
 
-async fn versions(scenario: &Scenario) -> BTreeMap<String, Option<String>> {
-    let groups: Api<ReplicaGroup> = Api::namespaced(scenario.client.clone(), &scenario.namespace);
-    let listed = groups.list(&Default::default()).await.expect("groups are listed");
-    listed.iter().map(|group| (group.name_any(), group.resource_version())).collect()
+async fn versions<K>(scenario: &Scenario) -> BTreeMap<String, Option<String>>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + DeserializeOwned
+        + std::fmt::Debug,
+{
+    let listed = scenario.api::<K>().list(&Default::default()).await.expect("objects are listed");
+    listed.iter().map(|object| (object.name_any(), object.resource_version())).collect()
+}
+
+/// Waits until the leader has sent nothing for a while but what keeps its Lease, and `unchanged` has stood.
+async fn falls_quiet(
+    controller: &Controller,
+    unchanged: impl AsyncFn() -> Vec<BTreeMap<String, Option<String>>>,
+) {
+    let leader = controller.leader().await;
+    // Namespaces of tests before this one may still be going, and on a shared cluster others may work: one quiet
+    // window is enough, and a controller that is never quiet has none.
+    within(Duration::from_secs(120), "10 s go by in which only the Lease is written", async || {
+        let (before, versions_before) = (controller.metrics(&leader).await, unchanged().await);
+        // The time itself is what is waited for.
+        sleep(WINDOW).await;
+        let (after, versions_after) = (controller.metrics(&leader).await, unchanged().await);
+        let sent = |method| requests(&after, method) - requests(&before, method);
+        let [put, get, patch, post, delete] = ["PUT", "GET", "PATCH", "POST", "DELETE"].map(sent);
+        let seen = format!("PUT {put}, GET {get}, PATCH {patch}, POST {post}, DELETE {delete}");
+        assert!(put > 0.0, "the leader has not renewed its Lease: {seen}");
+        let quiet = put <= RENEWALS && get <= RENEWALS + WATCHES && patch + post + delete == 0.0;
+        (quiet && versions_before == versions_after).then_some(()).ok_or(seen)
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -30,21 +61,22 @@ async fn a_settled_controller_sends_nothing_but_its_lease() {
     let scenario = Scenario::alone("quiet").await;
     scenario.create(&group("running", pods::pause()).replicas(2)).await.ready().await;
     scenario.create(&group("waiting", pods::gated()).replicas(5)).await.reason("PodsNotReady").await;
-    let controller = scenario.controller();
-    let leader = controller.leader().await;
-    // Namespaces of tests before this one may still be going, and on a shared cluster others may work: one quiet
-    // window is enough, and a controller that is never quiet has none.
-    within(Duration::from_secs(120), "10 s go by in which only the Lease is written", async || {
-        let (before, versions_before) = (controller.metrics(&leader).await, versions(&scenario).await);
-        // The time itself is what is waited for.
-        sleep(WINDOW).await;
-        let (after, versions_after) = (controller.metrics(&leader).await, versions(&scenario).await);
-        let sent = |method| requests(&after, method) - requests(&before, method);
-        let [put, get, patch, post, delete] = ["PUT", "GET", "PATCH", "POST", "DELETE"].map(sent);
-        let seen = format!("PUT {put}, GET {get}, PATCH {patch}, POST {post}, DELETE {delete}");
-        assert!(put > 0.0, "the leader has not renewed its Lease: {seen}");
-        let quiet = put <= RENEWALS && get <= RENEWALS + WATCHES && patch + post + delete == 0.0;
-        (quiet && versions_before == versions_after).then_some(()).ok_or(seen)
+    falls_quiet(&scenario.controller(), async || vec![versions::<ReplicaGroup>(&scenario).await]).await;
+}
+
+#[tokio::test]
+async fn checks_that_say_what_they_said_before_write_nothing() {
+    let scenario = Scenario::alone("checked").await;
+    let (first, second) = (scenario.server("a", "web").await, scenario.server("b", "web").await);
+    let standby = scenario.server("c", "standby").await;
+    let draft = pool("web").pods("web", 0).pods("standby", 1).checked();
+    let web = scenario.create_pool(&draft).await;
+    scenario.serving("b", false).await;
+    web.has(&[(&first, USED), (&second, OUT), (&standby, STANDBY)]).await;
+    web.until("says who fails", |status| status.members.failing == 1).await;
+    let controller = scenario.endpoints_controller();
+    falls_quiet(&controller, async || {
+        vec![versions::<EndpointPool>(&scenario).await, versions::<EndpointSlice>(&scenario).await]
     })
     .await;
 }
