@@ -224,11 +224,11 @@ impl Watches {
         }
     }
 
-    /// Groups that wait after a refusal try again at once when a quota of their namespace changes.
+    /// Groups that were refused something try again at once when a quota of their namespace changes.
     fn quota_changed(&self, change: Change<'_, Labelled>) {
         let Some(quota) = change.new.or(change.old) else { return };
         self.trigger_all(&quota.header.key.namespace, |group| {
-            self.work.backoff.release(&ObjectKey::of(group))
+            self.work.backoff.forget(&ObjectKey::of(group))
         });
     }
 

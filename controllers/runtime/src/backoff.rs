@@ -72,23 +72,11 @@ impl<K: Hash + Eq + Clone> Backoff<K> {
         until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
     }
 
-    /// Lets the key write at once while remembering its failures: something outside changed that may help.
-    /// Returns whether the key was waiting.
-    pub fn release(&self, key: &K) -> bool {
-        let mut held = self.held.lock();
-        let now = Instant::now();
-        match held.get_mut(key) {
-            Some(entry) if entry.until > now => {
-                entry.until = now;
-                true
-            }
-            _ => false,
-        }
-    }
-
-    /// Forgets the key's failures: it succeeded, its spec changed, or it is gone.
-    pub fn forget(&self, key: &K) {
-        self.held.lock().remove(key);
+    /// Forgets the key's failures: it succeeded, its spec changed, it is gone, or something outside changed that may
+    /// help. A pass that is under way may fail for what was so before: it then counts as the first failure and the key
+    /// soon tries again. Returns whether there were failures.
+    pub fn forget(&self, key: &K) -> bool {
+        self.held.lock().remove(key).is_some()
     }
 }
 
@@ -116,15 +104,16 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn release_lets_go_at_once_but_keeps_the_count() {
+    async fn a_key_whose_failures_are_forgotten_begins_again() {
         let backoff = Backoff::new(Growth::default());
-        for _ in 0..5 {
+        for _ in 0..8 {
             backoff.fail(&"a", None);
         }
-        assert!(backoff.release(&"a"));
-        assert!(!backoff.release(&"a"), "a key that does not wait is not released twice");
+        assert!(backoff.forget(&"a"));
+        assert!(!backoff.forget(&"a"), "there is nothing more to forget");
         assert_eq!(backoff.held(&"a"), None);
-        assert!(backoff.fail(&"a", None) > Duration::from_secs(2));
+        let of_the_pass_under_way = backoff.fail(&"a", None);
+        assert!(of_the_pass_under_way <= Duration::from_millis(100), "waits for {of_the_pass_under_way:?}");
     }
 
     #[tokio::test(start_paused = true)]

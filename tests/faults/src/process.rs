@@ -258,7 +258,7 @@ impl Process {
     /// A quota of the namespace has changed: what waits after a refusal may try again.
     pub fn release(&mut self) {
         for group in self.store().state() {
-            if self.backoff.release(&key(&group.name_any())) {
+            if self.backoff.forget(&key(&group.name_any())) {
                 self.triggered.insert(group.name_any());
             }
         }
