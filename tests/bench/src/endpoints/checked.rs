@@ -27,7 +27,8 @@ const NETWORK: &str = "198.18.0.0/16";
 const PORT: u16 = 18_090;
 /// Addresses of a pool.
 const OF_POOL: usize = 500;
-const INTERVAL: u64 = 5;
+/// Seconds from one check of an address to the next.
+pub(crate) const INTERVAL: u32 = 5;
 const SPAN: Duration = Duration::from_secs(60);
 
 /// One kind of check.
@@ -36,12 +37,22 @@ pub(crate) struct Row {
     /// As in `spec.check.type`.
     pub kind: &'static str,
     pub addresses: usize,
+    /// Those that were in use at the end.
+    pub passing: usize,
     /// Checks a second that were made.
     pub rate: f64,
     /// Share of one CPU.
     pub cpu: f64,
     /// Peak of the controller's memory in bytes.
     pub rss: u64,
+}
+
+impl Row {
+    /// Whether all addresses passed, and nearly as many checks were made as were due.
+    pub(crate) fn is_kept_up(&self) -> bool {
+        let due = self.addresses as f64 / f64::from(INTERVAL);
+        self.passing == self.addresses && self.rate >= 0.95 * due
+    }
 }
 
 /// Checks so many addresses by each kind in turn.
@@ -56,9 +67,7 @@ pub(crate) async fn measure(bed: &Bed, addresses: usize, meter: &Meter) -> Resul
             pools.create(&PostParams::default(), &pool).await.when("create a pool")?;
         }
         bed.until(&format!("all addresses to pass their {kind} check"), async || {
-            let all = pools.list(&ListParams::default()).await.when("list pools")?;
-            let used = |pool: &EndpointPool| pool.status.as_ref().map_or(0, |status| status.members.in_use);
-            Ok(all.iter().map(used).sum::<i32>() == i32::try_from(addresses).unwrap_or_default())
+            Ok(passing(&pools).await? == addresses)
         })
         .await?;
         bed.quiet(&[]).await?;
@@ -68,6 +77,7 @@ pub(crate) async fn measure(bed: &Bed, addresses: usize, meter: &Meter) -> Resul
         let row = Row {
             kind,
             addresses,
+            passing: passing(&pools).await?,
             rate: (made(meter).await? - checks) / elapsed,
             cpu: (meter.cpu()? - before) / elapsed,
             rss: meter.usage()?.peak_resident_bytes,
@@ -92,6 +102,13 @@ fn pool(kind: &str, first: usize, count: usize) -> Result<EndpointPool> {
         },
     });
     serde_json::from_value(pool).map_err(|error| Error::Refused(format!("the bench's own pool: {error}")))
+}
+
+/// How many addresses are in use, which those are that pass their check.
+async fn passing(pools: &Api<EndpointPool>) -> Result<usize> {
+    let all = pools.list(&ListParams::default()).await.when("list pools")?;
+    let used = |pool: &EndpointPool| pool.status.as_ref().map_or(0, |status| status.members.in_use);
+    Ok(all.iter().map(used).filter_map(|count| usize::try_from(count).ok()).sum())
 }
 
 /// Checks made so far.

@@ -1,10 +1,13 @@
 //! Pods that become ready and not ready, one after the other.
 
-use super::{Options, watch::Watch};
+use super::{
+    Options,
+    watch::{Delay, Tally, Watch},
+};
 use crate::{
     bed::{Bed, NAMESPACE},
     error::{Context, Error, Result},
-    meter::{Meter, added, writes},
+    meter::{Meter, Requests, added, writes},
     side::Side,
 };
 use futures::{StreamExt, TryStreamExt, stream};
@@ -19,13 +22,18 @@ use kube::{
 use mainstay_crds::EndpointPool;
 use serde::Serialize;
 use serde_json::{Value, json};
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
 use tokio::time::MissedTickBehavior;
 
 /// Requests under way when many objects are made.
 const IN_FLIGHT: usize = 32;
-/// A pod is not ready for so many flips.
+/// So many pods are not ready at a time.
 const APART: usize = 20;
+/// For what a controller puts off: Mainstay writes the status of a pool every 5 s at most.
+const AFTERWARDS: Duration = Duration::from_secs(6);
 const APP: &str = "mainstay-bench/app";
 
 /// One turn.
@@ -36,6 +44,8 @@ pub(crate) struct Row {
     pub round: u32,
     /// Changes of readiness.
     pub flips: usize,
+    /// Changes a second, as reached.
+    pub rate: f64,
     /// Mainstay, and upstream.
     pub sides: [Cost; 2],
 }
@@ -43,12 +53,18 @@ pub(crate) struct Row {
 /// What a side has taken for the flips of a turn.
 #[derive(Debug, Serialize)]
 pub(crate) struct Cost {
-    /// From the pod's event to the slice's, in seconds: half of the flips were faster, and 99 %.
-    pub p50: f64,
-    pub p99: f64,
+    /// All flips.
+    pub all: Delays,
+    /// Pods that became ready, and that ceased to be.
+    pub ready: Delays,
+    pub not_ready: Delays,
+    /// Flips that were not shown before the same pod flipped again.
+    pub overtaken: u64,
     /// Slices written a flip.
     pub slice_writes: f64,
-    /// Requests of its controller that change something, a flip; with the status of pools and the renewals of the Lease.
+    /// Statuses of pools written a flip.
+    pub pool_writes: f64,
+    /// Requests of its controller that change something, a flip; with the renewals of the Lease.
     pub all_writes: f64,
     /// CPU seconds.
     pub cpu: f64,
@@ -56,16 +72,51 @@ pub(crate) struct Cost {
     pub rss: u64,
 }
 
+/// From the answer to the pod's change to the event of the slice, in seconds: half of the flips, and 99 %, were not
+/// slower.
+#[derive(Debug, Serialize)]
+pub(crate) struct Delays {
+    pub p50: f64,
+    pub p99: f64,
+}
+
+impl Delays {
+    fn of(delays: impl Iterator<Item = Delay>) -> Self {
+        let mut sorted: Vec<f64> = delays.map(|delay| delay.seconds).collect();
+        sorted.sort_by(f64::total_cmp);
+        Self { p50: percentile(&sorted, 0.50), p99: percentile(&sorted, 0.99) }
+    }
+}
+
+impl Cost {
+    /// What lies between two looks at a controller, in which its slices did what `tally` says.
+    fn of(before: &Used, after: &Used, tally: &Tally, flips: usize) -> Self {
+        let per_flip = |count: u64| count as f64 / flips as f64;
+        let delays = || tally.delays.iter().copied();
+        Self {
+            all: Delays::of(delays()),
+            ready: Delays::of(delays().filter(|delay| delay.ready)),
+            not_ready: Delays::of(delays().filter(|delay| !delay.ready)),
+            overtaken: tally.overtaken,
+            slice_writes: per_flip(tally.slice_writes),
+            pool_writes: per_flip(tally.pool_writes),
+            all_writes: per_flip(writes(&added(&before.requests, &after.requests))),
+            cpu: after.cpu - before.cpu,
+            rss: after.rss,
+        }
+    }
+}
+
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [ours, theirs] = &self.sides;
         write!(
             f,
-            "{}, round {}: p99 {:.0} to {:.0} ms, {:.2} to {:.2} slice writes a flip, CPU {:.1} to {:.1} s",
+            "{}, round {}: p99 {:.0} to {:.0} ms, {:.2} to {:.2} slices written a flip, CPU {:.2} to {:.2} s",
             self.side.title(),
             self.round,
-            ours.p99 * 1000.0,
-            theirs.p99 * 1000.0,
+            ours.all.p99 * 1000.0,
+            theirs.all.p99 * 1000.0,
             ours.slice_writes,
             theirs.slice_writes,
             ours.cpu,
@@ -170,64 +221,56 @@ pub(crate) async fn turn(
     meters: [&Meter; 2],
 ) -> Result<Row> {
     bed.quiet(&meters).await?;
-    let before = [usage(meters[0]).await?, usage(meters[1]).await?];
-    let slices = watch.writes();
-    let (count, pods) = ((options.rate * options.seconds) as usize, options.services * options.pods);
-    let mut delays = [Vec::new(), Vec::new()];
+    let flips = order((options.rate * options.seconds / 2) as usize, options.services * options.pods);
+    let before = [used(meters[0]).await?, used(meters[1]).await?];
+    watch.take();
+    let api: Api<Pod> = Api::namespaced(bed.client.clone(), NAMESPACE);
     let mut clock = tokio::time::interval(Duration::from_secs(1) / options.rate);
     clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let api: Api<Pod> = Api::namespaced(bed.client.clone(), NAMESPACE);
-    // Each pod is flipped twice, so that all are ready again at the end. Neighbours belong to different Services.
-    let mut flips: Vec<(usize, bool)> = Vec::new();
-    for number in 0..count / 2 {
-        flips.push((number % pods, false));
+    let start = Instant::now();
+    for (number, ready) in &flips {
+        clock.tick().await;
+        let sent = Instant::now();
+        flip(&api, &name(*number), *ready).await?;
+        watch.flipped(&name(*number), *ready, (sent, Instant::now()));
+    }
+    let rate = flips.len() as f64 / start.elapsed().as_secs_f64();
+    watch.settled().await?;
+    tokio::time::sleep(AFTERWARDS).await;
+    let after = [used(meters[0]).await?, used(meters[1]).await?];
+    let tallies = watch.take();
+    let cost = |index: usize| Cost::of(&before[index], &after[index], &tallies[index], flips.len());
+    Ok(Row { side, round, flips: flips.len(), rate, sides: [cost(0), cost(1)] })
+}
+
+/// Which pods flip, and to what: `count` of `pods` pods cease to be ready, one after the other, and each becomes ready
+/// again some flips later, so all are ready at the end. Neighbours belong to different Services.
+fn order(count: usize, pods: usize) -> Vec<(usize, bool)> {
+    let mut flips = Vec::new();
+    for number in 0..count + APART {
+        if number < count {
+            flips.push((number % pods, false));
+        }
         if number >= APART {
             flips.push(((number - APART) % pods, true));
         }
     }
-    flips.extend((count / 2 - APART.min(count / 2)..count / 2).map(|number| (number % pods, true)));
-    for (number, ready) in &flips {
-        clock.tick().await;
-        if *ready {
-            // Whoever has not shown the pod as not ready yet by now misses the flip: told by the next wait.
-            take(&mut delays, watch.delays(&name(*number)));
-        }
-        flip(&api, &name(*number), *ready).await?;
-    }
-    watch.settled().await?;
-    for (number, ready) in &flips {
-        if *ready {
-            take(&mut delays, watch.delays(&name(*number)));
-        }
-    }
-    let after = [usage(meters[0]).await?, usage(meters[1]).await?];
-    let written = watch.writes();
-    let cost = |index: usize| {
-        let per_flip = |count: u64| count as f64 / flips.len() as f64;
-        let mut sorted = delays[index].clone();
-        sorted.sort_by(f64::total_cmp);
-        Cost {
-            p50: percentile(&sorted, 0.50),
-            p99: percentile(&sorted, 0.99),
-            slice_writes: per_flip(written[index] - slices[index]),
-            all_writes: per_flip(writes(&added(&before[index].2, &after[index].2))),
-            cpu: after[index].0 - before[index].0,
-            rss: after[index].1,
-        }
-    };
-    Ok(Row { side, round, flips: flips.len(), sides: [cost(0), cost(1)] })
+    flips
 }
 
-fn take(delays: &mut [Vec<f64>; 2], seen: Option<[f64; 2]>) {
-    if let Some(seen) = seen {
-        delays.iter_mut().zip(seen).for_each(|(delays, delay)| delays.push(delay));
-    }
+/// What a controller has used so far.
+struct Used {
+    /// CPU seconds.
+    cpu: f64,
+    /// Peak of its memory in bytes.
+    rss: u64,
+    requests: Requests,
 }
 
-/// CPU seconds, memory and requests so far.
-async fn usage(meter: &Meter) -> Result<(f64, u64, crate::meter::Requests)> {
+async fn used(meter: &Meter) -> Result<Used> {
     let usage = meter.usage()?;
-    Ok((usage.cpu.as_secs_f64(), usage.peak_resident_bytes, meter.requests().await?))
+    let requests = meter.requests().await?;
+    Ok(Used { cpu: usage.cpu.as_secs_f64(), rss: usage.peak_resident_bytes, requests })
 }
 
 async fn flip(pods: &Api<Pod>, name: &str, ready: bool) -> Result<()> {
@@ -247,7 +290,8 @@ fn percentile(sorted: &[f64], share: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::percentile;
+    use super::{APART, order, percentile};
+    use std::collections::HashSet;
 
     #[test]
     fn a_percentile_is_the_value_that_so_many_do_not_exceed() {
@@ -255,5 +299,16 @@ mod tests {
         assert_eq!((percentile(&values, 0.5), percentile(&values, 0.99)), (50.0, 99.0));
         assert_eq!(percentile(&[7.0], 0.99), 7.0);
         assert!(percentile(&[], 0.5).is_nan());
+    }
+
+    #[test]
+    fn each_pod_becomes_ready_again_and_few_are_not_ready_at_a_time() {
+        let mut out = HashSet::new();
+        let flips = order(60, 50);
+        for (pod, ready) in &flips {
+            assert!(if *ready { out.remove(pod) } else { out.insert(*pod) }, "pod {pod} is so already");
+            assert!(out.len() <= APART + 1, "{} pods are not ready", out.len());
+        }
+        assert_eq!((flips.len(), out.len()), (120, 0));
     }
 }

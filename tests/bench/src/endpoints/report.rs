@@ -2,6 +2,7 @@
 
 use super::{
     Measured,
+    checked::INTERVAL,
     flips::{Cost, Row},
 };
 use crate::{
@@ -14,10 +15,16 @@ use std::fmt::Write;
 type Number = fn(&Cost) -> f64;
 
 /// What of a side is shown: its name, its decimals, its number.
-const LINES: [(&str, usize, Number); 6] = [
-    ("ready or not → slice written, p50, ms", 1, |cost| cost.p50 * 1000.0),
-    ("the same, p99, ms", 1, |cost| cost.p99 * 1000.0),
+const LINES: [(&str, usize, Number); 12] = [
+    ("flip → slice written, p50, ms", 1, |cost| cost.all.p50 * 1000.0),
+    ("the same, p99, ms", 1, |cost| cost.all.p99 * 1000.0),
+    ("pod becomes ready, p50, ms", 1, |cost| cost.ready.p50 * 1000.0),
+    ("the same, p99, ms", 1, |cost| cost.ready.p99 * 1000.0),
+    ("pod ceases to be ready, p50, ms", 1, |cost| cost.not_ready.p50 * 1000.0),
+    ("the same, p99, ms", 1, |cost| cost.not_ready.p99 * 1000.0),
+    ("flips overtaken by the next of the same pod", 0, |cost| cost.overtaken as f64),
     ("slices written a flip", 2, |cost| cost.slice_writes),
+    ("statuses of pools written a flip", 2, |cost| cost.pool_writes),
     ("all writes of the controller a flip", 2, |cost| cost.all_writes),
     ("controller's CPU, s", 2, |cost| cost.cpu),
     ("controller's peak memory (RSS), MiB", 0, |cost| cost.rss as f64 / MIB),
@@ -25,7 +32,7 @@ const LINES: [(&str, usize, Number); 6] = [
 
 /// What was to be reached beside upstream: its name, its bound, its number.
 const BOUNDS: [(&str, f64, Number); 4] = [
-    ("p99 ≤ 0.5 × upstream's", 0.5, |cost| cost.p99),
+    ("p99 ≤ 0.5 × upstream's", 0.5, |cost| cost.all.p99),
     ("slices written a flip ≤ upstream's", 1.0, |cost| cost.slice_writes),
     ("CPU ≤ 0.5 × upstream's", 0.5, |cost| cost.cpu),
     ("RSS ≤ 0.25 × upstream's", 0.25, |cost| cost.rss as f64),
@@ -48,11 +55,11 @@ pub(super) fn section(measured: &Measured) -> String {
     for row in &measured.checks {
         let _ = writeln!(
             text,
-            "| {} addresses checked by {} every 5 s on under half a CPU | – | {:.2} | {} |",
+            "| {} addresses checked by {} every {INTERVAL} s on under half a CPU | – | {:.2} | {} |",
             number(row.addresses as f64, 0),
             row.kind,
             row.cpu,
-            answer(row.cpu < 0.5)
+            answer(row.cpu < 0.5 && row.is_kept_up())
         );
     }
     for side in there {
@@ -77,8 +84,9 @@ fn median(measured: &Measured, side: Side, index: usize, of: Number) -> Option<f
 /// What was measured beside upstream as it ran on this side.
 fn table(measured: &Measured, side: Side) -> String {
     let flips = rows(measured, side).next().map_or(0, |row| row.flips);
+    let rate = Spread::of(rows(measured, side).map(|row| row.rate)).map_or("–".into(), |rate| rate.show(1));
     let mut text = format!(
-        "\n### Beside {}\n\n| median (range), {} flips a round | Mainstay | upstream |\n|---|--:|--:|\n",
+        "\n### Beside {}\n\n| median (range), {} flips a round, {rate} a second | Mainstay | upstream |\n|---|--:|--:|\n",
         side.title(),
         number(flips as f64, 0)
     );
@@ -95,16 +103,17 @@ fn checks(measured: &Measured, text: &mut String) {
         return;
     }
     text.push_str(
-        "\n### Checks\n\n| kind | addresses | checks a second | share of a CPU | peak memory (RSS), MiB |\n",
+        "\n### Checks\n\n| kind | addresses | passing at the end | checks a second | share of a CPU | peak memory (RSS), MiB |\n",
     );
-    text.push_str("|---|--:|--:|--:|--:|\n");
+    text.push_str("|---|--:|--:|--:|--:|--:|\n");
     for row in &measured.checks {
         let _ = writeln!(
             text,
-            "| {} | {} | {:.0} | {:.2} | {:.0} |",
+            "| {} | {} | {} | {} | {:.2} | {:.0} |",
             row.kind,
             number(row.addresses as f64, 0),
-            row.rate,
+            number(row.passing as f64, 0),
+            number(row.rate, 0),
             row.cpu,
             row.rss as f64 / MIB
         );

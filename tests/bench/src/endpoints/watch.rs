@@ -1,19 +1,19 @@
-//! Sees pods and the slices of both sides through the API server alone, all with the same eyes.
+//! Sees the slices of both sides through the API server alone, with the same eyes.
 
 use crate::{
     bed::NAMESPACE,
     error::{Error, Result},
 };
 use futures::StreamExt;
-use k8s_openapi::api::{core::v1::Pod, discovery::v1::EndpointSlice};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::{
-    Api, Client, ResourceExt,
+    Api, Client,
     runtime::{WatchStreamExt, watcher, watcher::Event},
 };
+use mainstay_crds::EndpointPool;
 use std::{
     collections::HashMap,
-    fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 use tokio::task::JoinSet;
@@ -25,147 +25,227 @@ const MANAGERS: [&str; 2] = ["endpointpool.mainstay.dev", "endpointslice-control
 const LIMIT: Duration = Duration::from_secs(300);
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Whether a pod is ready, and when that was first seen.
-type Seen = HashMap<String, (bool, Instant)>;
-
-/// What has been seen.
-#[derive(Debug, Default)]
-struct State {
-    pods: Seen,
-    /// Mainstay's and upstream's slices, by pod.
-    sides: [Seen; 2],
-    /// How often slices of each side have changed.
-    writes: [u64; 2],
+/// How long a slice took to show a flip.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Delay {
+    /// Whether the pod became ready.
+    pub ready: bool,
+    /// From the answer to the flip. Of a flip that was overtaken: until the next one of the same pod, so at least.
+    pub seconds: f64,
 }
 
-/// Three watches, which end when this is dropped.
+/// What a side has done.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    /// One for each flip.
+    pub delays: Vec<Delay>,
+    /// Flips that were not shown before the same pod flipped again.
+    pub overtaken: u64,
+    /// Slices created, changed and deleted.
+    pub slice_writes: u64,
+    /// Changes of its EndpointPools, of which only the status changes; upstream has none.
+    pub pool_writes: u64,
+}
+
+/// A side as its slices show it.
+#[derive(Debug, Default)]
+struct Side {
+    /// Whether a pod is ready, and when that was first seen.
+    shown: HashMap<String, (bool, Instant)>,
+    /// Flips that are still to be shown, by pod: to what, and when they were answered.
+    due: HashMap<String, (bool, Instant)>,
+    tally: Tally,
+}
+
+impl Side {
+    fn flipped(&mut self, pod: &str, ready: bool, (sent, answered): (Instant, Instant)) {
+        if let Some((earlier, since)) = self.due.remove(pod) {
+            self.tally.overtaken += 1;
+            self.tally.delays.push(Delay { ready: earlier, seconds: seconds(since, answered) });
+        }
+        match self.shown.get(pod) {
+            // The slice was faster than the answer.
+            Some((shown, at)) if *shown == ready && *at >= sent => {
+                self.tally.delays.push(Delay { ready, seconds: 0.0 });
+            }
+            _ => drop(self.due.insert(pod.to_owned(), (ready, answered))),
+        }
+    }
+
+    fn shows(&mut self, pod: String, ready: bool, now: Instant) {
+        if let Some((_, since)) = self.due.get(&pod).copied().filter(|(due, _)| *due == ready) {
+            self.due.remove(&pod);
+            self.tally.delays.push(Delay { ready, seconds: seconds(since, now) });
+        }
+        let entry = self.shown.entry(pod).or_insert((ready, now));
+        if entry.0 != ready {
+            *entry = (ready, now);
+        }
+    }
+
+    fn shows_slice(&mut self, slice: EndpointSlice, now: Instant) {
+        for endpoint in slice.endpoints.into_iter().flatten() {
+            let ready = endpoint.conditions.and_then(|conditions| conditions.ready).unwrap_or(true);
+            if let Some(pod) = endpoint.target_ref.and_then(|target| target.name) {
+                self.shows(pod, ready, now);
+            }
+        }
+    }
+}
+
+fn seconds(from: Instant, to: Instant) -> f64 {
+    to.saturating_duration_since(from).as_secs_f64()
+}
+
+type Sides = [Side; 2];
+
+/// The watches, which end when this is dropped.
 pub(crate) struct Watch {
-    state: Arc<Mutex<State>>,
+    sides: Arc<Mutex<Sides>>,
     _watches: JoinSet<()>,
 }
 
 impl Watch {
-    /// Begins to watch, and waits until pods and both sides agree on the readiness of `pods` pods.
+    /// Begins to watch, and waits until both sides show `pods` pods, all of them ready.
     pub(crate) async fn start(client: &Client, pods: usize) -> Result<Self> {
-        let state = Arc::new(Mutex::new(State::default()));
+        let sides = Arc::new(Mutex::new(Sides::default()));
         let mut watches = JoinSet::new();
-        let all: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
-        watches.spawn(follow_pods(all, Arc::clone(&state)));
         for (side, manager) in MANAGERS.into_iter().enumerate() {
             let slices: Api<EndpointSlice> = Api::namespaced(client.clone(), NAMESPACE);
-            watches.spawn(follow_slices(slices, format!("{MANAGED_BY}={manager}"), side, Arc::clone(&state)));
+            watches.spawn(follow_slices(slices, format!("{MANAGED_BY}={manager}"), side, Arc::clone(&sides)));
         }
-        let watch = Self { state, _watches: watches };
-        watch.until(|state| state.sides.iter().all(|side| side.len() == pods) && state.agrees()).await?;
+        let pools: Api<EndpointPool> = Api::namespaced(client.clone(), NAMESPACE);
+        watches.spawn(follow_pools(pools, Arc::clone(&sides)));
+        let watch = Self { sides, _watches: watches };
+        let ready = |side: &Side| side.shown.values().filter(|(ready, _)| *ready).count();
+        let seen = |side: &Side| format!("{} ready pods", ready(side));
+        watch.until(&format!("{pods} ready pods"), seen, |side| ready(side) == pods).await?;
         Ok(watch)
     }
 
-    /// Waits until both sides show the pods as they are.
-    pub(crate) async fn settled(&self) -> Result<()> {
-        self.until(State::agrees).await
+    /// A flip that was sent and answered at these times.
+    pub(crate) fn flipped(&self, pod: &str, ready: bool, times: (Instant, Instant)) {
+        lock(&self.sides).iter_mut().for_each(|side| side.flipped(pod, ready, times));
     }
 
-    async fn until(&self, holds: impl Fn(&State) -> bool) -> Result<()> {
+    /// Waits until both sides have shown all flips.
+    pub(crate) async fn settled(&self) -> Result<()> {
+        let seen = |side: &Side| format!("{} flips to be shown", side.due.len());
+        self.until("all flips", seen, |side| side.due.is_empty()).await
+    }
+
+    async fn until(
+        &self,
+        what: &str,
+        seen: impl Fn(&Side) -> String,
+        holds: impl Fn(&Side) -> bool,
+    ) -> Result<()> {
         let start = Instant::now();
         loop {
             {
-                let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-                if holds(&state) {
+                let sides = lock(&self.sides);
+                if sides.iter().all(&holds) {
                     return Ok(());
                 }
                 if start.elapsed() > LIMIT {
-                    let what = "both sides to show the pods as they are".into();
-                    return Err(Error::Late { what, seen: state.to_string(), limit: LIMIT });
+                    let seen = format!("Mainstay: {}, upstream: {}", seen(&sides[0]), seen(&sides[1]));
+                    let what = format!("both sides to show {what}");
+                    return Err(Error::Late { what, seen, limit: LIMIT });
                 }
             }
             tokio::time::sleep(PAUSE).await;
         }
     }
 
-    /// How long each side took to show the present readiness of these pods, in seconds.
-    pub(crate) fn delays(&self, pod: &str) -> Option<[f64; 2]> {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let (ready, since) = state.pods.get(pod)?;
-        let delay = |side: &Seen| {
-            let (shown, at) = side.get(pod)?;
-            (shown == ready).then(|| at.saturating_duration_since(*since).as_secs_f64())
-        };
-        Some([delay(&state.sides[0])?, delay(&state.sides[1])?])
-    }
-
-    /// How often slices of each side have changed.
-    pub(crate) fn writes(&self) -> [u64; 2] {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).writes
+    /// What each side has done since the last call, or since the start.
+    pub(crate) fn take(&self) -> [Tally; 2] {
+        lock(&self.sides).each_mut().map(|side| std::mem::take(&mut side.tally))
     }
 }
 
-impl State {
-    fn agrees(&self) -> bool {
-        let shows = |side: &Seen| {
-            self.pods.iter().all(|(pod, (ready, _))| side.get(pod).is_some_and(|(shown, _)| shown == ready))
-        };
-        self.sides.iter().all(shows)
-    }
+fn lock(sides: &Mutex<Sides>) -> MutexGuard<'_, Sides> {
+    sides.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl fmt::Display for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [ours, theirs] = self.sides.each_ref().map(HashMap::len);
-        write!(f, "{} pods, of which Mainstay's slices have {ours} and upstream's {theirs}", self.pods.len())
-    }
-}
-
-/// Notes a pod's readiness; the time is that of its last change.
-fn note(seen: &mut Seen, pod: String, ready: bool, now: Instant) {
-    let entry = seen.entry(pod).or_insert((ready, now));
-    if entry.0 != ready {
-        *entry = (ready, now);
-    }
-}
-
-async fn follow_pods(pods: Api<Pod>, state: Arc<Mutex<State>>) {
-    let events = watcher(pods, watcher::Config::default()).default_backoff();
-    events
-        .for_each(|event| {
-            let now = Instant::now();
-            if let Ok(Event::Apply(pod) | Event::InitApply(pod)) = event {
-                let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
-                let mut conditions = conditions.into_iter().flatten();
-                let ready =
-                    conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True");
-                let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
-                note(&mut state.pods, pod.name_any(), ready, now);
+async fn follow_slices(slices: Api<EndpointSlice>, of: String, side: usize, sides: Arc<Mutex<Sides>>) {
+    let mut events = watcher(slices, watcher::Config::default().labels(&of)).default_backoff().boxed();
+    while let Some(event) = events.next().await {
+        let now = Instant::now();
+        let side = &mut lock(&sides)[side];
+        match event {
+            Ok(Event::Apply(slice)) => {
+                side.tally.slice_writes += 1;
+                side.shows_slice(slice, now);
             }
-            std::future::ready(())
-        })
-        .await;
-}
-
-async fn follow_slices(slices: Api<EndpointSlice>, of: String, side: usize, state: Arc<Mutex<State>>) {
-    let events = watcher(slices, watcher::Config::default().labels(&of)).default_backoff();
-    events
-        .for_each(|event| {
-            let now = Instant::now();
-            let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
-            match event {
-                Ok(Event::Apply(slice)) => {
-                    state.writes[side] += 1;
-                    note_endpoints(&mut state.sides[side], slice, now);
-                }
-                Ok(Event::InitApply(slice)) => note_endpoints(&mut state.sides[side], slice, now),
-                Ok(Event::Delete(_)) => state.writes[side] += 1,
-                Ok(Event::Init | Event::InitDone) | Err(_) => {}
-            }
-            std::future::ready(())
-        })
-        .await;
-}
-
-fn note_endpoints(seen: &mut Seen, slice: EndpointSlice, now: Instant) {
-    for endpoint in slice.endpoints.into_iter().flatten() {
-        let ready = endpoint.conditions.and_then(|conditions| conditions.ready).unwrap_or(true);
-        if let Some(pod) = endpoint.target_ref.and_then(|target| target.name) {
-            note(seen, pod, ready, now);
+            Ok(Event::InitApply(slice)) => side.shows_slice(slice, now),
+            Ok(Event::Delete(_)) => side.tally.slice_writes += 1,
+            Ok(Event::Init | Event::InitDone) | Err(_) => {}
         }
+    }
+}
+
+async fn follow_pools(pools: Api<EndpointPool>, sides: Arc<Mutex<Sides>>) {
+    let mut events = watcher(pools, watcher::Config::default()).default_backoff().boxed();
+    while let Some(event) = events.next().await {
+        if matches!(event, Ok(Event::Apply(_))) {
+            lock(&sides)[0].tally.pool_writes += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A side that shows a pod as ready, and a clock of seconds.
+    fn side() -> (Side, impl Fn(u64) -> Instant) {
+        let start = Instant::now();
+        let at = move |second| start + Duration::from_secs(second);
+        let mut side = Side::default();
+        side.shows("pod".into(), true, at(0));
+        (side, at)
+    }
+
+    fn delays(side: &Side) -> Vec<(bool, f64)> {
+        side.tally.delays.iter().map(|delay| (delay.ready, delay.seconds)).collect()
+    }
+
+    #[test]
+    fn a_flip_takes_from_its_answer_to_the_slice_that_shows_it() {
+        let (mut side, at) = side();
+        side.flipped("pod", false, (at(1), at(2)));
+        side.shows("other".into(), false, at(3));
+        assert_eq!(delays(&side), []);
+        side.shows("pod".into(), false, at(5));
+        side.shows("pod".into(), false, at(6));
+        assert_eq!(delays(&side), [(false, 3.0)]);
+        assert!(side.due.is_empty());
+    }
+
+    #[test]
+    fn a_slice_that_still_shows_the_pod_as_it_was_does_not_show_the_flip() {
+        let (mut side, at) = side();
+        side.flipped("pod", false, (at(1), at(2)));
+        side.shows("pod".into(), true, at(3));
+        side.shows("pod".into(), false, at(4));
+        assert_eq!(delays(&side), [(false, 2.0)]);
+    }
+
+    #[test]
+    fn a_slice_may_come_before_the_answer() {
+        let (mut side, at) = side();
+        side.shows("pod".into(), false, at(2));
+        side.flipped("pod", false, (at(1), at(3)));
+        assert_eq!(delays(&side), [(false, 0.0)]);
+    }
+
+    #[test]
+    fn a_flip_that_was_overtaken_counts_with_the_time_that_it_had() {
+        let (mut side, at) = side();
+        side.flipped("pod", false, (at(1), at(2)));
+        side.flipped("pod", true, (at(9), at(10)));
+        side.shows("pod".into(), true, at(11));
+        assert_eq!(delays(&side), [(false, 8.0), (true, 1.0)]);
+        assert_eq!(side.tally.overtaken, 1);
     }
 }
