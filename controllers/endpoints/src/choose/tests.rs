@@ -115,6 +115,23 @@ fn the_better_tier_is_taken_at_once_when_the_one_in_use_has_died() {
 }
 
 #[test]
+fn a_better_tier_that_is_not_below_its_share_is_taken_at_once_when_the_one_in_use_is() {
+    let pool = |passing, failing| [members(0, passing, failing), members(1, 1, 9)].concat();
+    let tier = |passing, failing| choose(&pool(passing, failing), &policy(), &in_tier(1), second(9)).tier;
+    assert_eq!((tier(6, 4), tier(4, 6)), (Some(0), Some(1)));
+}
+
+#[test]
+fn time_in_which_nothing_is_known_breaks_the_wait_for_the_better_tier() {
+    let well = [members(0, 2, 0), members(1, 2, 0)].concat();
+    let unknown = [member(0, Unknown), member(1, Unknown)];
+    let began = choose(&well, &policy(), &in_tier(1), second(100));
+    let unsure = choose(&unknown, &policy(), &began.memory, second(110));
+    let again = choose(&well, &policy(), &unsure.memory, second(131));
+    assert_eq!((unsure.tier, again.tier, again.due), (None, Some(1), Some(second(161))));
+}
+
+#[test]
 fn a_share_between_the_thresholds_changes_no_tier() {
     for tier in [0, 1] {
         let pool = [members(0, 6, 4), members(1, 2, 0)].concat();

@@ -89,7 +89,8 @@ pub(super) fn pick(
         let Some(in_use) = in_use else { return true };
         let waited = now.saturating_sub(since(state)) >= failover.back_after;
         state.tier >= in_use.tier
-            || state.has_share(threshold) && (waited || !in_use.has_share(failover.below))
+            || state.has_share(threshold) && waited
+            || state.has_share(failover.below) && !in_use.has_share(failover.below)
     };
     let open: Vec<_> = tiers.iter().filter(|state| is_open(state)).collect();
     let healthiest = || {
@@ -105,11 +106,13 @@ pub(super) fn pick(
     let picked = picked.or_else(healthiest).or_else(least_bad);
     let picked = picked.filter(|_| tiers.iter().any(|state| state.decided() > 0));
 
-    let Some(picked) = picked else { return (None, memory.clone()) };
+    // No tier has a share now, so none has had it without a break.
+    let undecided = || (None, Memory { better_since: BTreeMap::new(), ..memory.clone() });
+    let Some(picked) = picked else { return undecided() };
     let better: Vec<_> = tiers.iter().take_while(|state| state.tier < picked.tier).collect();
     let is_waited_for = |state: &&TierState| state.patience().is_some_and(|until| now < until);
     if memory.tier.is_none() && better.iter().any(is_waited_for) {
-        return (None, memory.clone());
+        return undecided();
     }
     let is_settled = memory.tier.is_some() || better.iter().all(|state| state.unchecked == 0);
     let better = better.into_iter().filter(|state| state.has_share(threshold));

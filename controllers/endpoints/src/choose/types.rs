@@ -62,7 +62,7 @@ pub struct Failover {
     pub below: u8,
     /// A better tier is returned to when its share is at least so many percent. Less than `below` counts as `below`.
     pub back_above: u8,
-    /// For how long, without a break. There is no wait when the tier in use is itself below `below`.
+    /// For how long, without a break. When the tier in use is itself below `below`, that share is enough, without a wait.
     pub back_after: Duration,
 }
 
