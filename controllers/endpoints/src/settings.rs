@@ -10,7 +10,7 @@ use kube::{
 use mainstay_crds::{
     CheckType, EndpointCheck, EndpointPool, FailoverPolicy, MemberAddress, MemberPort, PoolMembers, TlsCheck,
 };
-use mainstay_probe::{Grpc, Http, Kind, Tls, TlsError};
+use mainstay_probe::{Failure, Grpc, Http, Kind, Tls, TlsError};
 use thiserror::Error;
 
 use crate::{
@@ -46,6 +46,9 @@ pub enum SettingsError {
     /// How certificates are verified.
     #[error("spec.check.tls cannot be used: {0}")]
     Tls(String),
+    /// What an HTTP or gRPC check would send.
+    #[error("spec.check: {0}")]
+    Unsendable(Failure),
 }
 
 /// A pool's spec, as passes read it.
@@ -237,10 +240,14 @@ fn check(check: &EndpointCheck) -> Result<Check, SettingsError> {
             Kind::Grpc(Grpc { service: grpc.service, authority: grpc.authority, tls: tls(true)? })
         }
     };
+    let timeout = seconds(check.timeout_seconds);
+    let sendable = mainstay_probe::Check { kind, timeout };
+    sendable.validate().map_err(SettingsError::Unsendable)?;
+    let kind = sendable.kind;
     let times = |number: i32| u32::try_from(number).unwrap_or(1);
     let settings = health::Settings {
         interval: seconds(check.interval_seconds),
-        timeout: seconds(check.timeout_seconds),
+        timeout,
         unhealthy_interval: seconds(check.edge_interval_seconds.min(check.interval_seconds)),
         successes: times(check.success_threshold),
         failures: times(check.failure_threshold),
@@ -272,4 +279,28 @@ fn statuses(text: &str) -> Result<RangeInclusive<u16>, SettingsError> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     let range = number(first)?..=number(last)?;
     if range.is_empty() { Err(wrong()) } else { Ok(range) }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_check_that_cannot_be_sent_is_refused_by_name() {
+        let read = |http| {
+            let pool = json!({
+                "apiVersion": "mainstay.dev/v1alpha1", "kind": "EndpointPool",
+                "metadata": {"name": "pool", "namespace": "ns"},
+                "spec": {"serviceRef": {"name": "web"}, "members": [], "check": {"type": "HTTP", "http": http}},
+            });
+            Settings::read(&serde_json::from_value(pool).unwrap())
+        };
+        assert!(read(json!({"path": "/ready?full=1"})).is_ok());
+        for (part, http) in [("path", json!({"path": "/a b"})), ("host", json!({"host": "a\nb"}))] {
+            let error = read(http).unwrap_err().to_string();
+            assert!(error.contains("spec.check") && error.contains(part), "{error}");
+        }
+    }
 }
