@@ -240,14 +240,11 @@ fn check(check: &EndpointCheck) -> Result<Check, SettingsError> {
             Kind::Grpc(Grpc { service: grpc.service, authority: grpc.authority, tls: tls(true)? })
         }
     };
-    let timeout = seconds(check.timeout_seconds);
-    let sendable = mainstay_probe::Check { kind, timeout };
-    sendable.validate().map_err(SettingsError::Unsendable)?;
-    let kind = sendable.kind;
+    kind.validate().map_err(SettingsError::Unsendable)?;
     let times = |number: i32| u32::try_from(number).unwrap_or(1);
     let settings = health::Settings {
         interval: seconds(check.interval_seconds),
-        timeout,
+        timeout: seconds(check.timeout_seconds),
         unhealthy_interval: seconds(check.edge_interval_seconds.min(check.interval_seconds)),
         successes: times(check.success_threshold),
         failures: times(check.failure_threshold),

@@ -29,6 +29,21 @@ pub enum Kind {
     Grpc(Grpc),
 }
 
+impl Kind {
+    /// Whether it can be sent at all, so that whoever made it is told before the first run.
+    ///
+    /// # Errors
+    /// [`Failure::Unsendable`] names the part that is not valid; each [run](Check::run) would end with it.
+    pub fn validate(&self) -> Result<(), Failure> {
+        let any = SocketAddr::from(([192, 0, 2, 1], 80));
+        match self {
+            Self::Tcp => Ok(()),
+            Self::Http(check) => http::request(check, any).map(drop),
+            Self::Grpc(check) => grpc::request(check, any).map(drop),
+        }
+    }
+}
+
 /// A GET request over HTTP/1.1. No redirect is followed: its status is the answer.
 #[derive(Debug, Clone)]
 pub struct Http {
@@ -73,19 +88,6 @@ pub struct Outcome {
 }
 
 impl Check {
-    /// Whether the check can be sent at all, so that whoever made it is told before the first run.
-    ///
-    /// # Errors
-    /// [`Failure::Unsendable`] names the part that is not valid; each [run](Self::run) would end with it.
-    pub fn validate(&self) -> Result<(), Failure> {
-        let any = SocketAddr::from(([192, 0, 2, 1], 80));
-        match &self.kind {
-            Kind::Tcp => Ok(()),
-            Kind::Http(check) => http::request(check, any).map(drop),
-            Kind::Grpc(check) => grpc::request(check, any).map(drop),
-        }
-    }
-
     /// Runs the check once against `target`. The connection is closed before this returns, or when the future
     /// is dropped.
     pub async fn run(&self, target: SocketAddr) -> Outcome {
