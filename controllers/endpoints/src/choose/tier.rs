@@ -106,7 +106,7 @@ pub(super) fn pick(
     let picked = picked.or_else(healthiest).or_else(least_bad);
     let picked = picked.filter(|_| tiers.iter().any(|state| state.decided() > 0));
 
-    // No tier has a share now, so none has had it without a break.
+    // No better tier has the share to return to it now, so none has had it without a break.
     let undecided = || (None, Memory { better_since: BTreeMap::new(), ..memory.clone() });
     let Some(picked) = picked else { return undecided() };
     let better: Vec<_> = tiers.iter().take_while(|state| state.tier < picked.tier).collect();
