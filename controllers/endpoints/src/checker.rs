@@ -26,17 +26,17 @@ use futures::{
     stream::FuturesUnordered,
 };
 use mainstay_probe::{Check, Failure, Kind, Outcome};
-use mainstay_runtime::index::ObjectKey;
+use mainstay_runtime::{
+    clock::{Clock, Moment},
+    index::ObjectKey,
+};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 pub use self::metrics::CheckMetrics;
 use self::table::{Job, Next, Table};
-use crate::{
-    clock::Clock,
-    health::{Moment, Settings, Verdict},
-};
+use crate::health::{Settings, Verdict};
 
 /// Which endpoint of a pool: the set that it comes from, and its address. Its port may change without losing the
 /// verdict.

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use futures::FutureExt;
 use kube::{
     Api, ResourceExt,
     runtime::{WatchStreamExt, reflector, reflector::Store, watcher},
@@ -11,12 +10,13 @@ use mainstay_crds::{EndpointGrant, EndpointPool};
 use mainstay_probe::Resolver;
 use mainstay_runtime::{
     client::watch_config,
+    clock::Clock,
     events::Events,
     index::{Change, ObjectKey},
     labels::LabelPool,
     manager::{Controller, Manager},
     metrics::LoopMetrics,
-    reconcile::{self, Bounds, Work},
+    reconcile::{self, Work},
     report::Reports,
     root,
 };
@@ -25,7 +25,6 @@ use crate::{
     announce::Announcer,
     apply::{FIELD_MANAGER, Writer},
     checker::{CheckMetrics, Checker},
-    clock::Clock,
     interests::Interests,
     lookups::{LookupMetrics, Lookups},
     metrics::Metrics,
@@ -40,8 +39,6 @@ use crate::{
 
 /// The value of the label `controller` of the loop's series.
 const LOOP: &str = "endpointpool";
-/// A loop that has served nothing for this many pass limits while keys wait is stuck.
-const STUCK: u32 = 3;
 
 /// What this controller is told apart from the flags of every controller.
 #[derive(Debug)]
@@ -63,40 +60,28 @@ pub async fn build(manager: &Manager, options: Options) -> Controller {
         Watches { work: Arc::clone(&work), pools: pools.clone(), endpoints: Arc::clone(&endpoints) };
     watches.start(manager, watch_config(&manager.client).await, pool_writer);
 
-    let bounds = Bounds { concurrency: flags.max_concurrent_reconciles, timeout: flags.reconcile_timeout };
-    let (refreshed, alive, limit) = (Arc::clone(&work), Arc::clone(&work), flags.reconcile_timeout * STUCK);
     let (synced_pools, counted, metrics) = (pools.clone(), pools.clone(), Arc::clone(&endpoints.metrics));
     let stores = endpoints.stores.clone();
+    let synced = async move {
+        // The writer lives in a task that ends with the process, so waiting cannot fail.
+        let _ = synced_pools.wait_until_ready().await;
+        stores.pods.synced().await;
+        stores.nodes.synced().await;
+        stores.services.synced().await;
+        stores.slices.synced().await;
+        stores.grants.synced().await;
+        stores.api_server.synced().await;
+    };
     let (checker, lookups) = (Arc::clone(&endpoints.checker), Arc::clone(&endpoints.lookups));
     let shutdown = manager.shutdown.clone();
-    let passes = reconcile::run(endpoints, pools, work, keys, bounds, shutdown.clone());
-    Controller {
-        synced: async move {
-            // The writer lives in a task that ends with the process, so waiting cannot fail.
-            let _ = synced_pools.wait_until_ready().await;
-            stores.pods.synced().await;
-            stores.nodes.synced().await;
-            stores.services.synced().await;
-            stores.slices.synced().await;
-            stores.grants.synced().await;
-            stores.api_server.synced().await;
-        }
-        .boxed(),
-        // Only who leads asks endpoints and names: standbys would ask them once more each.
-        run: async move {
-            let asking = async { tokio::join!(checker.run(shutdown.clone()), lookups.run(shutdown.clone())) };
-            tokio::join!(passes, asking);
-        }
-        .boxed(),
-        refresh: Arc::new(move || {
-            refreshed.refresh_metrics();
-            metrics.refresh(counted.len());
-        }),
-        live: Arc::new(move || {
-            let stuck = alive.stuck(limit);
-            (!stuck).then_some(()).ok_or_else(|| format!("objects wait, and none was served for {limit:?}"))
-        }),
-    }
+    let passes =
+        reconcile::run(endpoints, pools, Arc::clone(&work), keys, manager.bounds(), shutdown.clone());
+    // Only who leads asks endpoints and names: standbys would ask them once more each.
+    let run = async move {
+        let asking = async { tokio::join!(checker.run(shutdown.clone()), lookups.run(shutdown.clone())) };
+        tokio::join!(passes, asking);
+    };
+    manager.controller(&work, synced, run, move || metrics.refresh(counted.len()))
 }
 
 fn endpoints(manager: &Manager, options: Options, loop_metrics: LoopMetrics, work: &Arc<Work>) -> Endpoints {

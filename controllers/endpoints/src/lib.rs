@@ -8,7 +8,6 @@ pub mod announce;
 pub mod apply;
 pub mod checker;
 pub mod choose;
-pub mod clock;
 pub mod controller;
 pub mod health;
 pub mod interests;

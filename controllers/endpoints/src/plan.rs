@@ -9,10 +9,12 @@ use std::{
     time::Duration,
 };
 
+use mainstay_runtime::clock::Moment;
+
 use crate::{
     checker::{State, Target},
     choose::{self, Candidate, Choice, Policy, Use, choose},
-    health::{Moment, Verdict},
+    health::Verdict,
     observe::Member,
     pack::{self, Item},
     watched::{Conditions, Distribution, Endpoint, EndpointKey, Family, Group, Service, Slice},

@@ -10,21 +10,20 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use kube::Client;
 use mainstay_crds::{EndpointPool, EndpointPoolStatus};
 use mainstay_runtime::{
+    clock::Clock,
     failure::RequestError,
     index::ObjectKey,
     metrics::LoopMetrics,
-    reconcile::{PassError, Reconciler},
+    reconcile::{self, Reconciler},
     report::Reports,
 };
 use parking_lot::Mutex;
-use thiserror::Error;
 
 use self::pool::Remembered;
 use crate::{
     announce::Announcer,
     apply::{ApplyError, Job, Writer},
     checker::Checker,
-    clock::Clock,
     interests::Interests,
     lookups::Lookups,
     metrics::{Gauged, Metrics},
@@ -45,36 +44,7 @@ const CATCH_UP: Duration = Duration::from_millis(200);
 pub const STATUS_PACE: Duration = Duration::from_secs(5);
 
 /// Why a pass failed.
-#[derive(Debug, Error)]
-pub enum PassFailure {
-    /// A write failed.
-    #[error(transparent)]
-    Apply(#[from] ApplyError),
-    /// The status could not be written.
-    #[error("could not write the status: {0}")]
-    Status(#[source] RequestError),
-}
-
-impl PassFailure {
-    fn request(&self) -> &RequestError {
-        match self {
-            Self::Apply(error) => error.request(),
-            Self::Status(error) => error,
-        }
-    }
-}
-
-impl PassError for PassFailure {
-    fn reason(&self) -> &'static str {
-        self.request().reason()
-    }
-    fn retry_after(&self) -> Option<Duration> {
-        self.request().retry_after()
-    }
-    fn is_terminal(&self) -> bool {
-        self.request().needs_change()
-    }
-}
+pub type PassFailure = reconcile::PassFailure<ApplyError>;
 
 /// The EndpointPool controller's pass, with all that it reads and writes.
 pub struct Endpoints {

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use futures::FutureExt;
 use k8s_openapi::api::{core::v1, policy::v1::PodDisruptionBudget};
 use kube::{
     Api, ResourceExt,
@@ -17,7 +16,7 @@ use mainstay_runtime::{
     labels::LabelPool,
     manager::{Controller, Manager},
     metrics::LoopMetrics,
-    reconcile::{self, Bounds, Work},
+    reconcile::{self, Work},
     report::Reports,
     root,
     slim::MetadataOf,
@@ -36,8 +35,6 @@ use crate::{
 
 /// The value of the label `controller` of the loop's series.
 const LOOP: &str = "replicagroup";
-/// A loop that has served nothing for this many pass limits while keys wait is stuck.
-const STUCK: u32 = 3;
 
 /// Starts the watches and returns the loop.
 pub async fn build(manager: &Manager) -> Controller {
@@ -76,30 +73,20 @@ pub async fn build(manager: &Manager) -> Controller {
     };
     watches.start(manager, watch_config(&manager.client).await, group_writer);
 
-    let bounds = Bounds { concurrency: flags.max_concurrent_reconciles, timeout: flags.reconcile_timeout };
-    let (refreshed, alive, limit) = (Arc::clone(&work), Arc::clone(&work), flags.reconcile_timeout * STUCK);
     let (synced_groups, counted) = (groups.clone(), groups.clone());
-    Controller {
-        synced: async move {
-            // The writer lives in a task that ends with the process, so waiting cannot fail.
-            let _ = synced_groups.wait_until_ready().await;
-            stores.pods.synced().await;
-            stores.nodes.synced().await;
-            stores.revisions.synced().await;
-            stores.budgets.synced().await;
-            stores.claims.synced().await;
-        }
-        .boxed(),
-        run: reconcile::run(replication, groups, work, keys, bounds, manager.shutdown.clone()).boxed(),
-        refresh: Arc::new(move || {
-            refreshed.refresh_metrics();
-            own_metrics.groups.set(i64::try_from(counted.len()).unwrap_or(i64::MAX));
-        }),
-        live: Arc::new(move || {
-            let stuck = alive.stuck(limit);
-            (!stuck).then_some(()).ok_or_else(|| format!("objects wait, and none was served for {limit:?}"))
-        }),
-    }
+    let synced = async move {
+        // The writer lives in a task that ends with the process, so waiting cannot fail.
+        let _ = synced_groups.wait_until_ready().await;
+        stores.pods.synced().await;
+        stores.nodes.synced().await;
+        stores.revisions.synced().await;
+        stores.budgets.synced().await;
+        stores.claims.synced().await;
+    };
+    let (passed, shutdown) = (Arc::clone(&work), manager.shutdown.clone());
+    let run = reconcile::run(replication, groups, passed, keys, manager.bounds(), shutdown);
+    let refresh = move || own_metrics.groups.set(i64::try_from(counted.len()).unwrap_or(i64::MAX));
+    manager.controller(&work, synced, run, refresh)
 }
 
 /// The watches' side of the controller. Each runs in a task of its own until the process ends.

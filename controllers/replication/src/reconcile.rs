@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use kube::{
-    Client, ResourceExt,
+    Api, Client, ResourceExt,
     runtime::reflector::{ObjectRef, Store},
 };
 use mainstay_crds::{ReplicaGroup, ReplicaGroupStatus};
@@ -13,11 +13,10 @@ use mainstay_runtime::{
     failure::RequestError,
     index::ObjectKey,
     metrics::LoopMetrics,
-    reconcile::{PACE, PassError, Reconciler},
+    reconcile::{self, PACE, Reconciler},
     report::Reports,
 };
 use parking_lot::Mutex;
-use thiserror::Error;
 use tokio::time::Instant;
 
 use crate::{
@@ -46,36 +45,7 @@ const BLOCKED: Duration = Duration::from_secs(5);
 const SLOWEST_PACE: Duration = Duration::from_secs(1);
 
 /// Why a pass failed.
-#[derive(Debug, Error)]
-pub enum PassFailure {
-    /// A write of pods failed.
-    #[error(transparent)]
-    Apply(#[from] ApplyError),
-    /// The status could not be written.
-    #[error("could not write the status: {0}")]
-    Status(#[source] RequestError),
-}
-
-impl PassFailure {
-    fn request(&self) -> &RequestError {
-        match self {
-            Self::Apply(error) => error.request(),
-            Self::Status(error) => error,
-        }
-    }
-}
-
-impl PassError for PassFailure {
-    fn reason(&self) -> &'static str {
-        self.request().reason()
-    }
-    fn retry_after(&self) -> Option<Duration> {
-        self.request().retry_after()
-    }
-    fn is_terminal(&self) -> bool {
-        self.request().needs_change()
-    }
-}
+pub type PassFailure = reconcile::PassFailure<ApplyError>;
 
 /// The ReplicaGroup controller's pass, with all that it reads and writes.
 pub struct Replication {
@@ -349,7 +319,8 @@ impl Replication {
         status: ReplicaGroupStatus,
     ) -> Result<Option<Duration>, PassFailure> {
         let is_urgent = |old: &_, new: &_| status::is_urgent(group, old, new);
-        let report = self.reports.report(&self.client, group, group.status.as_ref(), status, is_urgent);
+        let groups = Api::namespaced(self.client.clone(), &group.namespace().unwrap_or_default());
+        let report = self.reports.report(&groups, group, group.status.as_ref(), status, is_urgent);
         report.await.map_err(PassFailure::Status)
     }
 

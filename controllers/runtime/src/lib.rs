@@ -17,6 +17,7 @@
 //! | [`backoff`] | exponential delays with jitter, a key at a time |
 //! | [`report`] | the status as it is written, not more often than it helps |
 //! | [`request`] | requests that are given up in time and answered with no more than is read |
+//! | [`clock`] | the time of the process, that never goes back, and what its moments are on the wall |
 //! | [`names`] | names that are chosen before an object is created |
 //! | [`failure`] | how a refused request is named in conditions, events and metrics |
 //! | [`conditions`] | `metav1.Condition` lists that change only when something did |
@@ -28,6 +29,7 @@ pub use kube;
 
 pub mod backoff;
 pub mod client;
+pub mod clock;
 pub mod conditions;
 pub mod events;
 pub mod failure;

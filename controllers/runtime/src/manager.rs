@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use futures::future::BoxFuture;
+use futures::{FutureExt, future::BoxFuture};
 use kube::Client;
 use prometheus::Registry;
 use thiserror::Error;
@@ -26,8 +26,12 @@ use crate::{
     flags::{Flags, LogFormat},
     leader::{Elector, Settings, SettingsError},
     metrics::gauges,
+    reconcile::{Bounds, Work},
     serve::{self, Probe, ServeError},
 };
+
+/// A loop that has served nothing for this many pass limits while keys wait is stuck.
+const STUCK: u32 = 3;
 
 /// How long passes may go on after SIGTERM (controller-runtime's graceful shutdown: 30 s).
 pub const GRACE: Duration = Duration::from_secs(30);
@@ -44,6 +48,41 @@ pub struct Manager {
     pub identity: String,
     /// Ends when no new work may be taken.
     pub shutdown: CancellationToken,
+}
+
+impl Manager {
+    /// How the flags bound passes.
+    pub fn bounds(&self) -> Bounds {
+        let Flags { max_concurrent_reconciles, reconcile_timeout, .. } = self.flags;
+        Bounds { concurrency: max_concurrent_reconciles, timeout: reconcile_timeout }
+    }
+
+    /// A controller whose `run` serves the keys of `work`: it lives as long as keys do not wait in vain. `refresh` is
+    /// called before a scrape.
+    pub fn controller(
+        &self,
+        work: &Arc<Work>,
+        synced: impl Future<Output = ()> + Send + 'static,
+        run: impl Future<Output = ()> + Send + 'static,
+        refresh: impl Fn() + Send + Sync + 'static,
+    ) -> Controller {
+        let (refreshed, alive, limit) =
+            (Arc::clone(work), Arc::clone(work), self.flags.reconcile_timeout * STUCK);
+        Controller {
+            synced: synced.boxed(),
+            run: run.boxed(),
+            refresh: Arc::new(move || {
+                refreshed.refresh_metrics();
+                refresh();
+            }),
+            live: Arc::new(move || {
+                let stuck = alive.stuck(limit);
+                (!stuck)
+                    .then_some(())
+                    .ok_or_else(|| format!("objects wait, and none was served for {limit:?}"))
+            }),
+        }
+    }
 }
 
 /// What a controller hands to the manager.

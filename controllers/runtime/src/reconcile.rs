@@ -24,12 +24,14 @@ use kube::{
     },
 };
 use parking_lot::Mutex;
+use thiserror::Error;
 use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::Instrument;
 
 use crate::{
     backoff::{Backoff, Growth},
+    failure::RequestError,
     index::ObjectKey,
     metrics::{LoopMetrics, PassResult},
     trigger::Triggers,
@@ -38,14 +40,36 @@ use crate::{
 /// Passes over one key are at least this far apart.
 pub const PACE: Duration = Duration::from_millis(100);
 
-/// An error of a pass, as far as the loop needs to know it.
+/// An error of a pass: it always comes down to a request.
 pub trait PassError: std::error::Error + Send + 'static {
-    /// A name of low cardinality, for logs.
-    fn reason(&self) -> &'static str;
-    /// How long the server asked to wait.
-    fn retry_after(&self) -> Option<Duration>;
-    /// Whether only a person or another object can remove the cause.
-    fn is_terminal(&self) -> bool;
+    /// Why the request did not succeed.
+    fn request(&self) -> &RequestError;
+}
+
+impl PassError for RequestError {
+    fn request(&self) -> &RequestError {
+        self
+    }
+}
+
+/// Why a pass failed whose own writes fail with `E`.
+#[derive(Debug, Error)]
+pub enum PassFailure<E> {
+    /// A write failed.
+    #[error(transparent)]
+    Apply(#[from] E),
+    /// The status could not be written.
+    #[error("could not write the status: {0}")]
+    Status(#[source] RequestError),
+}
+
+impl<E: PassError> PassError for PassFailure<E> {
+    fn request(&self) -> &RequestError {
+        match self {
+            Self::Apply(error) => error.request(),
+            Self::Status(error) => error,
+        }
+    }
 }
 
 /// The domain half of a controller.
@@ -260,11 +284,12 @@ fn conclude<E: PassError>(work: &Work, key: &ObjectKey, held: Option<Duration>, 
         }
         Ok(Ok(Err(error))) => {
             metrics.errors.inc();
-            if error.is_terminal() {
+            let request = error.request();
+            if request.needs_change() {
                 metrics.terminal_errors.inc();
             }
-            tracing::warn!(reason = error.reason(), %error, "the pass failed");
-            error.retry_after()
+            tracing::warn!(reason = request.reason(), %error, "the pass failed");
+            request.retry_after()
         }
         Ok(Err(crash)) => {
             metrics.panics.inc();

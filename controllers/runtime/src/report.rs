@@ -2,9 +2,8 @@
 
 use std::{collections::HashMap, fmt::Debug, time::Duration};
 
-use k8s_openapi::NamespaceResourceScope;
 use kube::{
-    Api, Client, Resource, ResourceExt,
+    Api, Resource, ResourceExt,
     api::{Patch, PatchParams},
 };
 use parking_lot::Mutex;
@@ -48,14 +47,14 @@ impl<S: Clone + PartialEq + Serialize> Reports<S> {
     /// When the server refuses it. An object that is gone has no status, and that is no error.
     pub async fn report<K>(
         &self,
-        client: &Client,
+        objects: &Api<K>,
         object: &K,
         standing: Option<&S>,
         status: S,
         is_urgent: impl FnOnce(&S, &S) -> bool,
     ) -> Result<Option<Duration>, RequestError>
     where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
     {
         if standing == Some(&status) {
             return Ok(None);
@@ -70,7 +69,7 @@ impl<S: Clone + PartialEq + Serialize> Reports<S> {
                 return Ok(wait);
             }
         }
-        match self.write(client, object, &status, first).await {
+        match self.write(objects, object, &status, first).await {
             // The store is behind, and with it what was decided.
             Err(RequestError::Conflict(_)) if first => return Ok(Some(CATCH_UP)),
             Ok(()) | Err(RequestError::NotFound(_) | RequestError::Conflict(_)) => {}
@@ -80,11 +79,16 @@ impl<S: Clone + PartialEq + Serialize> Reports<S> {
         Ok(None)
     }
 
-    async fn write<K>(&self, client: &Client, object: &K, status: &S, first: bool) -> Result<(), RequestError>
+    async fn write<K>(
+        &self,
+        objects: &Api<K>,
+        object: &K,
+        status: &S,
+        first: bool,
+    ) -> Result<(), RequestError>
     where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
     {
-        let objects: Api<K> = Api::namespaced(client.clone(), &object.namespace().unwrap_or_default());
         // The UID keeps the status from being written to a later object of the same name.
         let mut patch = json!({
             "apiVersion": K::api_version(&()),

@@ -294,7 +294,7 @@ impl Process {
                 }
                 [due, self.backoff.held(&key)].into_iter().flatten().min()
             }
-            Some(Err(error)) => Some(self.backoff.fail(&key, error.retry_after())),
+            Some(Err(error)) => Some(self.backoff.fail(&key, error.request().retry_after())),
             None => Some(self.backoff.fail(&key, None)),
         };
         if let Some(due) = due {

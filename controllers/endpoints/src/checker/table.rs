@@ -16,7 +16,9 @@ use mainstay_probe::{Check, Failure};
 use mainstay_runtime::index::ObjectKey;
 
 use super::{Definition, State, Target, Wanted};
-use crate::health::{Moment, Record, Settings, Verdict};
+use mainstay_runtime::clock::Moment;
+
+use crate::health::{Record, Settings, Verdict};
 
 /// The targets of all pools.
 pub(super) struct Table {

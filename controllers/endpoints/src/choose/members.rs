@@ -1,7 +1,7 @@
 //! The members of the tier in use.
 
 use super::{Candidate, Memory, Policy, SlowStart, TierState, Use};
-use crate::health::Moment;
+use mainstay_runtime::clock::Moment;
 
 /// Why a member is not used when its tier is not.
 pub(super) fn out_of_use(candidate: &Candidate) -> Use {

@@ -20,7 +20,7 @@ mod types;
 pub use tier::TierState;
 pub use types::{Candidate, Choice, Failover, Memory, Policy, SlowStart, Use};
 
-use crate::health::Moment;
+use mainstay_runtime::clock::Moment;
 
 /// Chooses among `candidates`, given what the last choice left in `memory` (the default before the first one).
 pub fn choose(candidates: &[Candidate], policy: &Policy, memory: &Memory, now: Moment) -> Choice {

@@ -3,7 +3,7 @@
 use std::{cmp::Ordering, collections::BTreeMap, time::Duration};
 
 use super::{Candidate, Failover, Memory};
-use crate::health::Moment;
+use mainstay_runtime::clock::Moment;
 
 /// Before any tier is used, the first verdict on a better one is waited for so long: first checks come within a second.
 const PATIENCE: Duration = Duration::from_secs(2);

@@ -3,7 +3,9 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::TierState;
-use crate::health::{Moment, Verdict};
+use mainstay_runtime::clock::Moment;
+
+use crate::health::Verdict;
 
 /// A member that could be used.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -15,8 +15,7 @@ mod tests;
 
 use std::time::Duration;
 
-/// A point in time: how long after the start of the process, on a clock that never goes back.
-pub type Moment = Duration;
+use mainstay_runtime::clock::Moment;
 
 /// The first check of a new address comes within this time, or within the interval if that is shorter.
 const FIRST_CHECK_WITHIN: Duration = Duration::from_secs(1);

@@ -3,6 +3,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
+use kube::Api;
 use mainstay_crds::{EndpointPool, EndpointPoolStatus};
 use mainstay_runtime::index::ObjectKey;
 
@@ -59,7 +60,8 @@ impl Endpoints {
     ) -> Result<Option<Duration>, PassFailure> {
         let standing = pool.status.as_ref();
         let last = self.reports.last(key).or_else(|| standing.cloned()).unwrap_or_default();
-        let report = self.reports.report(&self.client, &**pool, standing, status.clone(), status::is_urgent);
+        let pools = Api::namespaced(self.client.clone(), &key.namespace);
+        let report = self.reports.report(&pools, &**pool, standing, status.clone(), status::is_urgent);
         let due = report.await.map_err(PassFailure::Status)?;
         if due.is_none() {
             self.announcer.changed(pool, &last, &status, &self.metrics);

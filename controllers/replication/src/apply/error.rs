@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mainstay_runtime::failure::RequestError;
+use mainstay_runtime::{failure::RequestError, reconcile::PassError};
 use thiserror::Error;
 
 /// A write that failed. The variant names the operation.
@@ -102,5 +102,11 @@ impl ApplyError {
             Self::Revision(_) => "revision",
             Self::Read(_) => "read",
         }
+    }
+}
+
+impl PassError for ApplyError {
+    fn request(&self) -> &RequestError {
+        self.request()
     }
 }

@@ -12,22 +12,6 @@ use tokio::sync::Notify;
 
 use super::*;
 
-#[derive(Debug, thiserror::Error)]
-#[error("refused")]
-struct Refused;
-
-impl PassError for Refused {
-    fn reason(&self) -> &'static str {
-        "Refused"
-    }
-    fn retry_after(&self) -> Option<Duration> {
-        None
-    }
-    fn is_terminal(&self) -> bool {
-        true
-    }
-}
-
 /// Acts by the name of the object.
 #[derive(Default)]
 struct Actor {
@@ -39,13 +23,13 @@ struct Actor {
 
 impl Reconciler for Actor {
     type Object = ConfigMap;
-    type Error = Refused;
+    type Error = RequestError;
 
     async fn reconcile(
         self: Arc<Self>,
         map: Arc<ConfigMap>,
         held: Option<Duration>,
-    ) -> Result<Option<Duration>, Refused> {
+    ) -> Result<Option<Duration>, RequestError> {
         if held.is_some() {
             self.held.fetch_add(1, Ordering::SeqCst);
             return Ok(held);
@@ -56,7 +40,7 @@ impl Reconciler for Actor {
         match map.name_any().as_str() {
             "panics" => panic!("a bug that only this object meets"),
             "hangs" => std::future::pending().await,
-            "fails" => Err(Refused),
+            "fails" => Err(RequestError::Forbidden("refused".into())),
             _ => {
                 self.done.notify_one();
                 Ok(None)

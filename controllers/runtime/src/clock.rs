@@ -1,9 +1,12 @@
 //! The time of the process: a clock that never goes back, and what its moments are on the wall.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use crate::health::Moment;
+/// A point in time: how long after the start of the process, on a clock that never goes back.
+pub type Moment = Duration;
 
 /// Tells the time since it was started. Made once a process, so that all moments compare.
 #[derive(Clone, Copy, Debug)]
@@ -30,7 +33,7 @@ impl Clock {
     }
 
     /// Ends at `moment`; at once when it has passed, and never when there is none.
-    pub(crate) async fn until(&self, moment: Option<Moment>) {
+    pub async fn until(&self, moment: Option<Moment>) {
         match moment {
             Some(moment) => tokio::time::sleep(moment.saturating_sub(self.now())).await,
             None => std::future::pending::<()>().await,
@@ -40,8 +43,6 @@ impl Clock {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[tokio::test(start_paused = true)]
