@@ -5,11 +5,16 @@
 //! binary writes both out as manifests. Whatever a schema or a CEL rule can refuse is refused at admission,
 //! so that a controller never meets it.
 
+mod duration;
 mod endpoint_check;
 mod endpoint_grant;
 mod endpoint_members;
 mod endpoint_pool;
 mod lifecycle;
+mod node_health_actions;
+mod node_health_breakers;
+mod node_health_policy;
+mod node_health_status;
 mod pod_template;
 mod replica_group;
 mod schema;
@@ -20,6 +25,7 @@ mod volume_claims;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
 
+pub use duration::Duration;
 pub use endpoint_check::{CheckType, EndpointCheck, GrpcCheck, HttpCheck, TlsCheck};
 pub use endpoint_grant::{EndpointGrant, EndpointGrantSpec, GrantedTo};
 pub use endpoint_members::{MemberAddress, MemberPort, PoolMembers};
@@ -28,6 +34,16 @@ pub use endpoint_pool::{
     ServiceReference, SlowStart, TierHealth,
 };
 pub use lifecycle::{Lifecycle, PreDelete};
+pub use node_health_actions::{
+    Actions, CordonAction, DrainAction, OnDeadline, OutOfServiceAction, PodsNotReadyAction,
+    RemediationPolicy, RemediationTemplate, TaintAction, TaintEffect,
+};
+pub use node_health_breakers::{Breaker, Breakers, Flapping, MaxActionsPer};
+pub use node_health_policy::{
+    ConditionStatus, KubeletProbe, KubeletProbeType, NodeHealthPolicy, NodeHealthPolicySpec, SecondOpinion,
+    UnhealthyCondition,
+};
+pub use node_health_status::{BreakerStatus, NodeCounts, NodeHealthPolicyStatus, UnhealthyNode};
 pub use pod_template::{PodTemplate, PodTemplateMeta};
 pub use replica_group::{
     NodePreference, PodReplacement, ReplicaGroup, ReplicaGroupSpec, ReplicaGroupStatus, ScaleDown,
@@ -49,5 +65,5 @@ pub const VERSION: &str = "v1alpha1";
 
 /// Every custom resource definition, in the order in which they are to be installed.
 pub fn all() -> Vec<CustomResourceDefinition> {
-    vec![ReplicaGroup::crd(), EndpointPool::crd(), EndpointGrant::crd()]
+    vec![ReplicaGroup::crd(), EndpointPool::crd(), EndpointGrant::crd(), NodeHealthPolicy::crd()]
 }

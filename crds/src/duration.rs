@@ -1,0 +1,93 @@
+//! Durations as people write them.
+
+use std::{borrow::Cow, fmt, str::FromStr, time};
+
+use kube::core::Duration as GoDuration;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+
+/// A duration as `metav1.Duration` reads it, but not negative and in no unit below a millisecond; written in the largest
+/// units, as `90s` would be `1m30s`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Duration(time::Duration);
+
+impl Duration {
+    /// So many seconds.
+    pub const fn seconds(seconds: u64) -> Self {
+        Self(time::Duration::from_secs(seconds))
+    }
+}
+
+impl From<Duration> for time::Duration {
+    fn from(duration: Duration) -> Self {
+        duration.0
+    }
+}
+
+impl fmt::Display for Duration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut left = self.0.as_millis();
+        if left == 0 {
+            return f.write_str("0s");
+        }
+        for (unit, millis) in [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)] {
+            if left >= millis {
+                write!(f, "{}{unit}", left / millis)?;
+                left %= millis;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Serialize for Duration {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Duration {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let duration = GoDuration::from_str(&text).map_err(D::Error::custom)?;
+        if duration.is_negative() {
+            return Err(D::Error::custom(format!("{text:?} is negative")));
+        }
+        Ok(Self(duration.into()))
+    }
+}
+
+impl JsonSchema for Duration {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        "Duration".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "maxLength": 20,
+            "pattern": "^([0-9]+(\\.[0-9]+)?(ms|s|m|h))+$",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_in_any_unit_and_written_in_the_largest() {
+        for (text, written) in
+            [("0s", "0s"), ("90s", "1m30s"), ("1.5h", "1h30m"), ("300s", "5m"), ("1500ms", "1s500ms")]
+        {
+            let duration: Duration = serde_json::from_value(text.into()).unwrap();
+            assert_eq!(duration.to_string(), written);
+            assert_eq!(serde_json::from_value::<Duration>(written.into()).unwrap(), duration);
+        }
+        for wrong in ["-1s", "5", "5 s", "soon"] {
+            assert!(serde_json::from_value::<Duration>(wrong.into()).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! `NodeHealthPolicy`: dead nodes noticed in seconds, storms never believed.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use kube::CustomResource;
+use kube::core::Rule;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::duration::Duration;
+use crate::node_health_actions::{Actions, RemediationPolicy};
+use crate::node_health_breakers::{Breakers, Flapping};
+use crate::node_health_status::NodeHealthPolicyStatus;
+use crate::schema;
+
+/// When a node counts as unhealthy, what is done then, and what keeps that from happening to too many.
+#[derive(CustomResource, JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "mainstay.dev",
+    version = "v1alpha1",
+    kind = "NodeHealthPolicy",
+    plural = "nodehealthpolicies",
+    shortname = "nhp",
+    status = "NodeHealthPolicyStatus",
+    derive = "PartialEq",
+    validation = name_rule(),
+    doc = "NodeHealthPolicy takes nodes out of use that do not answer any more, moves their pods, and gives the nodes \
+           back when they live again; when too many fail at once it does nothing.",
+    printcolumn(name = "Nodes", type_ = "integer", json_path = ".status.nodes.total"),
+    printcolumn(name = "Healthy", type_ = "integer", json_path = ".status.nodes.healthy"),
+    printcolumn(name = "Acting", type_ = "integer", json_path = ".status.nodes.acting"),
+    printcolumn(
+        name = "Breaker",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="BreakerOpen")].reason"#
+    ),
+    printcolumn(name = "Dry-Run", type_ = "boolean", json_path = ".spec.dryRun"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].message"#,
+        priority = 1
+    )
+)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = spec_rules()), transform = schema::with_flowing_text)]
+pub struct NodeHealthPolicySpec {
+    /// The nodes that the policy is for; an empty selector stands for all. A node that several policies select belongs
+    /// to one of them: those that act come before dry runs, then the shortest `unreachableAfter`, then the name.
+    #[schemars(schema_with = "schema::label_selector")]
+    pub node_selector: LabelSelector,
+
+    /// Decides and shows everything, and writes nothing to nodes or pods. Default false.
+    #[serde(default)]
+    pub dry_run: bool,
+
+    /// A node whose Lease was not renewed for so long is unreachable. At least 1.5 times the time between two renewals
+    /// of that node, which is a quarter of its Lease's duration: 10 s with a kubelet's default settings. Default 15s.
+    #[serde(default = "unreachable_after")]
+    pub unreachable_after: Duration,
+
+    /// A node without a Lease is not judged before it is known for so long. Default 60s.
+    #[serde(default = "startup_grace")]
+    pub startup_grace: Duration,
+
+    /// Conditions of a node that make it unhealthy, for example those of a node problem detector. One is enough.
+    /// Default: `Ready` is `False` for 5m.
+    #[serde(default = "conditions")]
+    #[schemars(
+        length(max = 16),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type", "status"])
+    )]
+    pub conditions: Vec<UnhealthyCondition>,
+
+    /// A node must be well for so long without a break before it is given back. Default 10s.
+    #[serde(default = "healthy_for")]
+    pub healthy_for: Duration,
+
+    /// Who is asked whether a silent node lives all the same. Default: nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub second_opinion: Option<SecondOpinion>,
+
+    /// What is done with a node that is unhealthy.
+    #[serde(default)]
+    pub actions: Actions,
+
+    /// Objects that others act on, to repair the node: the contract of medik8s. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remediation: Option<RemediationPolicy>,
+
+    /// When nothing is done, since too many nodes fail at once.
+    #[serde(default)]
+    pub breakers: Breakers,
+
+    /// When a node that comes and goes is kept out of use.
+    #[serde(default)]
+    pub flapping: Flapping,
+}
+
+fn unreachable_after() -> Duration {
+    Duration::seconds(15)
+}
+
+fn startup_grace() -> Duration {
+    Duration::seconds(60)
+}
+
+fn healthy_for() -> Duration {
+    Duration::seconds(10)
+}
+
+fn conditions() -> Vec<UnhealthyCondition> {
+    vec![UnhealthyCondition {
+        kind: "Ready".into(),
+        status: ConditionStatus::False,
+        lasts: Duration::seconds(300),
+    }]
+}
+
+/// The name is a label of remediations.
+fn name_rule() -> Rule {
+    Rule::new("size(self.metadata.name) <= 63")
+        .message("metadata.name must have at most 63 characters: remediations carry it as a label")
+}
+
+fn spec_rules() -> Vec<Rule> {
+    vec![
+        Rule::new("duration(self.unreachableAfter) >= duration('2s')")
+            .message("spec.unreachableAfter must be at least 2s: no Lease is renewed more often")
+            .field_path(".unreachableAfter"),
+        Rule::new("duration(self.startupGrace) >= duration(self.unreachableAfter)")
+            .message("spec.startupGrace must not be shorter than spec.unreachableAfter")
+            .field_path(".startupGrace"),
+    ]
+}
+
+/// A condition that makes a node unhealthy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct UnhealthyCondition {
+    /// Its type, for example `Ready` or `KernelDeadlock`.
+    #[serde(rename = "type")]
+    #[schemars(length(min = 1, max = 316))]
+    pub kind: String,
+
+    /// The status that is bad. A node that does not have the condition is none of its cases.
+    pub status: ConditionStatus,
+
+    /// For how long it must have held, as this controller has seen it.
+    #[serde(rename = "for")]
+    pub lasts: Duration,
+}
+
+/// The status of a condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub enum ConditionStatus {
+    /// It holds.
+    True,
+    /// It does not.
+    False,
+    /// Nobody knows.
+    Unknown,
+}
+
+impl ConditionStatus {
+    /// As it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::True => "True",
+            Self::False => "False",
+            Self::Unknown => "Unknown",
+        }
+    }
+}
+
+/// Who is asked whether a silent node lives all the same. What says so delays the verdict, and is shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-validations" = opinion_rules()))]
+pub struct SecondOpinion {
+    /// The node's kubelet, asked by this controller. Default: not asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kubelet: Option<KubeletProbe>,
+
+    /// The pods of the node: one that has become ready although the Lease should have been renewed before says that the
+    /// kubelet lives. Default false.
+    pub pods: bool,
+
+    /// The verdict is delayed by no more than this. Default 30s.
+    pub max_delay: Duration,
+}
+
+impl Default for SecondOpinion {
+    fn default() -> Self {
+        Self { kubelet: None, pods: false, max_delay: Duration::seconds(30) }
+    }
+}
+
+fn opinion_rules() -> Vec<Rule> {
+    vec![
+        Rule::new("has(self.kubelet) || self.pods")
+            .message("spec.secondOpinion must name somebody who is asked: kubelet, pods or both"),
+    ]
+}
+
+/// How a kubelet is asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct KubeletProbe {
+    /// `TCP`: its port accepts a connection, which a kernel does also for a kubelet that hangs. `HTTPS`: it answers a
+    /// request, or at least shows a certificate. Default `TCP`.
+    #[serde(rename = "type")]
+    pub kind: KubeletProbeType,
+
+    /// Its port. Default 10250.
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: i32,
+
+    /// How long an answer may take. Default 1s.
+    pub timeout: Duration,
+}
+
+impl Default for KubeletProbe {
+    fn default() -> Self {
+        Self { kind: KubeletProbeType::Tcp, port: 10250, timeout: Duration::seconds(1) }
+    }
+}
+
+/// How a kubelet is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub enum KubeletProbeType {
+    /// By a connection.
+    #[serde(rename = "TCP")]
+    Tcp,
+    /// By a request.
+    #[serde(rename = "HTTPS")]
+    Https,
+}
