@@ -3,6 +3,8 @@
 //!
 //! Every series exists from the start with the value 0: `rate()` sees the first increment.
 
+use std::time::Duration;
+
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     exponential_buckets,
@@ -163,6 +165,13 @@ impl LoopMetrics {
                 "Passes whose writes waited until the store had seen the last ones.",
             ),
         }
+    }
+
+    /// A pass of a loop of its own succeeded.
+    pub fn passed(&self, took: Duration) {
+        self.finished(PassResult::Success);
+        self.time.observe(took.as_secs_f64());
+        self.work_time.observe(took.as_secs_f64());
     }
 
     pub(crate) fn finished(&self, result: PassResult) {

@@ -1,0 +1,14 @@
+//! The only writers: of nodes, of their pods, and of remediations.
+//!
+//! Nothing here decides. Each writer looks at the live object, writes only what differs from what is wanted, and is
+//! refused where the object has changed in between.
+
+pub mod error;
+pub mod node;
+pub mod pods;
+pub mod remediation;
+
+pub use self::error::ApplyError;
+
+/// The field manager of everything that this controller writes.
+pub const FIELD_MANAGER: &str = "mainstay-node-health";

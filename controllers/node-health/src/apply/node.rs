@@ -1,0 +1,129 @@
+//! Cordon, taints and the record of them, in one request.
+
+use k8s_openapi::api::core::v1::Taint;
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams},
+};
+use mainstay_runtime::{failure::RequestError, request::in_time};
+use serde_json::{Map, Value, json};
+
+use super::{ApplyError, FIELD_MANAGER};
+use crate::{
+    record::{self, Record, Taken},
+    watched::{Facts, WatchedNode},
+};
+
+/// The taint of an unhealthy node.
+pub const UNHEALTHY: &str = "mainstay.dev/unhealthy";
+/// The taint that lets volumes detach and pods be deleted without their kubelet (KEP-2268).
+pub const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
+/// How often a write is tried that others came before.
+const TRIES: usize = 3;
+
+/// What of a node is to differ from what stands. The default: nothing.
+#[derive(Debug, Default, PartialEq)]
+pub struct Change {
+    unschedulable: Option<bool>,
+    taints: Option<Vec<Taint>>,
+    record: Option<Record>,
+}
+
+impl Change {
+    /// What brings a node to what `wanted` says. Of what others have set nothing is taken over and nothing removed:
+    /// whose the cordon and the taint out-of-service are is told by the record on the node itself.
+    pub fn of(facts: &Facts, wanted: &Record) -> Self {
+        let standing = facts.record.taken.clone().unwrap_or_default();
+        let asked = wanted.taken.clone().unwrap_or_default();
+        let cordon = asked.cordon && (standing.cordon || !facts.unschedulable);
+        let unschedulable = facts.unschedulable && !standing.cordon || asked.cordon;
+        let taints = taints(facts, &standing, &asked);
+        let foreign = standing.out_of_service.is_none() && facts.has_taint(OUT_OF_SERVICE);
+        let out_of_service = asked.out_of_service.clone().filter(|_| !foreign);
+        let taken = wanted.taken.as_ref().map(|taken| Taken { cordon, out_of_service, ..taken.clone() });
+        let record = Record { taken, ..wanted.clone() };
+        Self {
+            unschedulable: (unschedulable != facts.unschedulable).then_some(unschedulable),
+            taints: (taints != facts.taints).then_some(taints),
+            record: (record != facts.record).then_some(record),
+        }
+    }
+
+    /// Whether there is nothing to write.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// As a JSON merge patch of the node at this version: lists are replaced as a whole, so no other will do.
+    fn patch(self, version: Option<&str>) -> Value {
+        let mut spec = Map::new();
+        if let Some(unschedulable) = self.unschedulable {
+            spec.insert("unschedulable".into(), if unschedulable { json!(true) } else { Value::Null });
+        }
+        if let Some(taints) = self.taints {
+            spec.insert("taints".into(), if taints.is_empty() { Value::Null } else { json!(taints) });
+        }
+        let mut metadata = json!({"resourceVersion": version});
+        if let Some(record) = self.record {
+            metadata["annotations"] = json!({record::ANNOTATION: record.write()});
+        }
+        json!({"metadata": metadata, "spec": spec})
+    }
+}
+
+/// The taints that the node is to have. The key `mainstay.dev/unhealthy` is this controller's own.
+fn taints(facts: &Facts, standing: &Taken, asked: &Taken) -> Vec<Taint> {
+    let effect = asked.taint.map(|effect| format!("{effect:?}"));
+    let mut taints = facts.taints.clone();
+    taints.retain(|taint| match taint.key.as_str() {
+        UNHEALTHY => effect.as_ref() == Some(&taint.effect),
+        OUT_OF_SERVICE => asked.out_of_service.is_some() || standing.out_of_service.is_none(),
+        _ => true,
+    });
+    let mut add = |key: &str, value: Option<&str>, effect: &str| {
+        if !taints.iter().any(|taint| taint.key == key) {
+            let (key, value) = (key.to_owned(), value.map(str::to_owned));
+            taints.push(Taint { key, value, effect: effect.to_owned(), time_added: None });
+        }
+    };
+    if let Some(effect) = &effect {
+        add(UNHEALTHY, None, effect);
+    }
+    if asked.out_of_service.is_some() {
+        add(OUT_OF_SERVICE, Some("nodeshutdown"), "NoExecute");
+    }
+    taints
+}
+
+/// Brings the node `name` to what `wanted` says. Returns whether anything was written.
+///
+/// # Errors
+/// When the server refuses it. A node that is gone carries nothing, and that is no error.
+pub async fn bring(client: &Client, name: &str, wanted: &Record) -> Result<bool, ApplyError> {
+    let nodes: Api<WatchedNode> = Api::all(client.clone());
+    let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+    let mut tries = 0;
+    loop {
+        let node = match in_time(nodes.get(name)).await {
+            Ok(node) => node,
+            Err(RequestError::NotFound(_)) => return Ok(false),
+            Err(source) => return Err(ApplyError::Read { what: "the node".into(), source }),
+        };
+        let version = node.metadata.resource_version.clone();
+        let change = Change::of(&Facts::from(node), wanted);
+        if change.is_empty() {
+            return Ok(false);
+        }
+        tries += 1;
+        let patch = Patch::Merge(change.patch(version.as_deref()));
+        match in_time(nodes.patch(name, &params, &patch)).await {
+            Ok(_) => return Ok(true),
+            Err(RequestError::NotFound(_)) => return Ok(false),
+            Err(RequestError::Conflict(_)) if tries < TRIES => {}
+            Err(source) => return Err(ApplyError::Node(source)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,100 @@
+//! What is written on a node, and what is left to others.
+
+use serde_json::from_value;
+
+use super::*;
+use crate::record::TaintEffect;
+
+/// A node with this spec and record.
+fn node(spec: Value, record: &Record) -> Facts {
+    let annotations = json!({record::ANNOTATION: record.write().unwrap_or_else(|| "{}".into())});
+    let node = json!({"metadata": {"name": "n", "annotations": annotations}, "spec": spec});
+    Facts::from(from_value::<WatchedNode>(node).unwrap())
+}
+
+fn taken(cordon: bool, taint: Option<TaintEffect>, out_of_service: Option<&str>) -> Record {
+    let out_of_service = out_of_service.map(Into::into);
+    Record {
+        taken: Some(Taken { policy: "p".into(), since: None, cordon, taint, out_of_service }),
+        ..Record::default()
+    }
+}
+
+/// The node after the change, as the server would have it.
+fn after(facts: &Facts, wanted: &Record) -> Facts {
+    let change = Change::of(facts, wanted);
+    let record = change.record.unwrap_or_else(|| facts.record.clone());
+    let spec = json!({
+        "unschedulable": change.unschedulable.unwrap_or(facts.unschedulable),
+        "taints": change.taints.unwrap_or_else(|| facts.taints.clone()),
+    });
+    node(spec, &record)
+}
+
+fn keys(facts: &Facts) -> Vec<&str> {
+    facts.taints.iter().map(|taint| taint.key.as_str()).collect()
+}
+
+#[test]
+fn what_was_taken_is_handed_back_and_a_second_look_changes_nothing() {
+    let untouched = node(json!({"taints": [{"key": "other", "effect": "NoSchedule"}]}), &Record::default());
+    let wanted = taken(true, Some(TaintEffect::NoSchedule), None);
+    let held = after(&untouched, &wanted);
+    assert!(held.unschedulable && held.record == wanted);
+    assert_eq!(keys(&held), ["other", UNHEALTHY]);
+    assert!(Change::of(&held, &wanted).is_empty());
+    let returned = after(&held, &Record::default());
+    assert_eq!(returned, untouched);
+    assert!(Change::of(&returned, &Record::default()).is_empty());
+}
+
+#[test]
+fn a_cordon_of_others_is_left_to_them() {
+    let cordoned = node(json!({"unschedulable": true}), &Record::default());
+    let wanted = taken(true, None, None);
+    let held = after(&cordoned, &wanted);
+    assert!(held.record.taken.as_ref().is_some_and(|taken| !taken.cordon), "it is not ours");
+    assert!(Change::of(&held, &wanted).is_empty());
+    assert!(after(&held, &Record::default()).unschedulable);
+    // Where they take theirs away while the node is unhealthy, ours takes its place and is handed back.
+    let uncordoned = node(json!({}), &held.record);
+    let ours = after(&uncordoned, &wanted);
+    assert!(ours.unschedulable && ours.record == wanted);
+    assert!(!after(&ours, &Record::default()).unschedulable);
+}
+
+#[test]
+fn a_taint_out_of_service_that_a_person_set_stays() {
+    let set = json!({"taints": [{"key": OUT_OF_SERVICE, "value": "nodeshutdown", "effect": "NoExecute"}]});
+    let theirs = node(set, &Record::default());
+    let wanted = taken(false, None, Some("boot-1"));
+    let held = after(&theirs, &wanted);
+    assert!(held.record.taken.as_ref().is_some_and(|taken| taken.out_of_service.is_none()));
+    assert_eq!(keys(&after(&held, &Record::default())), [OUT_OF_SERVICE]);
+    let ours = after(&node(json!({}), &Record::default()), &wanted);
+    assert_eq!((keys(&ours), &ours.record), (vec![OUT_OF_SERVICE], &wanted));
+    assert!(keys(&after(&ours, &Record::default())).is_empty());
+}
+
+#[test]
+fn a_changed_effect_replaces_the_taint() {
+    let held =
+        after(&node(json!({}), &Record::default()), &taken(false, Some(TaintEffect::NoSchedule), None));
+    let other = taken(false, Some(TaintEffect::NoExecute), None);
+    let changed = after(&held, &other);
+    assert_eq!(keys(&changed), [UNHEALTHY]);
+    assert_eq!(changed.taints[0].effect, "NoExecute");
+}
+
+#[test]
+fn the_patch_names_the_version_and_only_what_differs() {
+    let facts = node(json!({}), &Record::default());
+    let patch = Change::of(&facts, &taken(true, None, None)).patch(Some("7"));
+    assert_eq!(patch["metadata"]["resourceVersion"], "7");
+    assert_eq!(patch["spec"], json!({"unschedulable": true}));
+    let back =
+        Change { unschedulable: Some(false), taints: Some(Vec::new()), record: Some(Record::default()) };
+    let patch = back.patch(Some("8"));
+    assert_eq!(patch["spec"], json!({"unschedulable": null, "taints": null}));
+    assert_eq!(patch["metadata"]["annotations"], json!({record::ANNOTATION: null}));
+}

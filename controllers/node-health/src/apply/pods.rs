@@ -1,0 +1,288 @@
+//! The pods of a node that is unhealthy: taken out of Services, and moved away.
+
+use std::sync::Arc;
+
+use futures::{StreamExt, stream};
+use http::{Request, header};
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::core::v1::{Pod, Toleration},
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
+};
+use kube::{
+    Api, Client,
+    api::{ListParams, Patch, PatchParams, VersionMatch},
+};
+use mainstay_runtime::{
+    failure::RequestError,
+    request::{METADATA_ONLY, in_time, malformed},
+    slim, stands_for,
+};
+use serde::{Deserialize, de::IgnoredAny};
+use serde_json::json;
+
+use super::{ApplyError, FIELD_MANAGER, node::UNHEALTHY};
+use crate::plan::{Evict, PodsPlan};
+
+/// How many pods of one node are written at the same time.
+const IN_FLIGHT: usize = 16;
+/// The annotation of a pod that stands for a file of its kubelet.
+const MIRROR: &str = "kubernetes.io/config.mirror";
+
+/// A pod as it is listed.
+#[derive(Debug, Clone, Deserialize)]
+pub struct ListedPod {
+    #[serde(deserialize_with = "slim::metadata")]
+    pub(crate) metadata: ObjectMeta,
+    #[serde(default)]
+    spec: ListedSpec,
+    #[serde(default)]
+    status: ListedStatus,
+}
+stands_for!(ListedPod, Pod);
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+struct ListedSpec {
+    tolerations: Vec<Toleration>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+struct ListedStatus {
+    phase: String,
+    conditions: Vec<ListedCondition>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ListedCondition {
+    #[serde(rename = "type")]
+    kind: String,
+    status: String,
+    last_transition_time: Option<Time>,
+}
+
+impl ListedPod {
+    fn name(&self) -> String {
+        let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        format!("{}/{}", text(&self.metadata.namespace), text(&self.metadata.name))
+    }
+
+    /// Since when it is ready, by the clock of its node; nobody but the kubelet says so.
+    pub fn ready_since(&self) -> Option<Timestamp> {
+        let ready = self.status.conditions.iter().find(|condition| condition.kind == "Ready")?;
+        ready.last_transition_time.as_ref().filter(|_| ready.status == "True").map(|time| time.0)
+    }
+
+    fn is_ready(&self) -> bool {
+        self.status.conditions.iter().any(|condition| condition.kind == "Ready" && condition.status == "True")
+    }
+
+    fn is_going(&self) -> bool {
+        self.metadata.deletion_timestamp.is_some()
+    }
+
+    /// Whether it is to leave a node that is drained, by `kubectl drain --ignore-daemonsets`' rules: not those that
+    /// would come back on the same node, nor those that have ended. A pod that tolerates the taint of an unhealthy
+    /// node for as long as it lasts has said that it stays.
+    fn is_to_leave(&self) -> bool {
+        let owners = self.metadata.owner_references.iter().flatten();
+        let of_daemon_set =
+            owners.clone().any(|owner| owner.controller == Some(true) && owner.kind == "DaemonSet");
+        let mirror = self.metadata.annotations.iter().flatten().any(|(key, _)| key == MIRROR);
+        let ended = matches!(self.status.phase.as_str(), "Succeeded" | "Failed");
+        !of_daemon_set && !mirror && !ended && !self.spec.tolerations.iter().any(stays)
+    }
+}
+
+/// Whether the toleration holds for NoExecute taints of this project without an end.
+fn stays(toleration: &Toleration) -> bool {
+    let exists = toleration.operator.as_deref() == Some("Exists");
+    let key = match toleration.key.as_deref().unwrap_or_default() {
+        "" => exists,
+        key => key == UNHEALTHY && (exists || toleration.value.as_deref().unwrap_or_default().is_empty()),
+    };
+    let effect = matches!(toleration.effect.as_deref().unwrap_or_default(), "" | "NoExecute");
+    key && effect && toleration.toleration_seconds.is_none()
+}
+
+/// What came of a visit to a node's pods.
+#[derive(Debug, Default)]
+pub struct Visit {
+    /// How many were marked not ready.
+    pub marked: usize,
+    /// How many were evicted or deleted.
+    pub evicted: usize,
+    /// How many are to leave and have not begun to.
+    pub left: usize,
+    /// What the server said when a PodDisruptionBudget refused an eviction, and the pod that it was about.
+    pub blocked: Option<(String, String)>,
+    /// The first failure.
+    pub error: Option<ApplyError>,
+}
+
+/// The pods of a node, as the API server's watch cache has them.
+///
+/// # Errors
+/// When the server refuses the list.
+pub async fn list(client: &Client, node: &str) -> Result<Vec<ListedPod>, RequestError> {
+    let pods: Api<ListedPod> = Api::all(client.clone());
+    let params =
+        ListParams::default().fields(&format!("spec.nodeName={node}")).matching(VersionMatch::NotOlderThan);
+    in_time(pods.list(&params.at("0"))).await.map(|list| list.items)
+}
+
+/// Does with the pods of `node` what the plan says.
+pub async fn visit(client: &Client, node: &str, plan: PodsPlan) -> Visit {
+    let mut visit = Visit::default();
+    let pods = match list(client, node).await {
+        Ok(pods) => pods,
+        Err(source) => {
+            visit.error = Some(ApplyError::Read { what: "the pods of the node".into(), source });
+            return visit;
+        }
+    };
+    let pods: Vec<_> = pods.into_iter().map(Arc::new).collect();
+    // Those that serve are taken out of Services first: it is what users feel.
+    if plan.not_ready {
+        visit.mark_all(client, pods.iter().filter(|pod| pod.is_ready()).cloned().collect()).await;
+    }
+    let leaving: Vec<_> = pods.into_iter().filter(|pod| pod.is_to_leave() && !pod.is_going()).collect();
+    match plan.evict {
+        Some(evict) => visit.remove_all(client, leaving, evict).await,
+        None => visit.left = leaving.len(),
+    }
+    visit
+}
+
+impl Visit {
+    async fn mark_all(&mut self, client: &Client, pods: Vec<Arc<ListedPod>>) {
+        let marks = pods.into_iter().map(|pod| async move { (mark(client, &pod).await, pod) });
+        let mut marks = stream::iter(marks).buffer_unordered(IN_FLIGHT);
+        while let Some((result, pod)) = marks.next().await {
+            match result {
+                Ok(()) => self.marked += 1,
+                // Another pod of the name, or none: this one is gone.
+                Err(RequestError::NotFound(_) | RequestError::Conflict(_)) => {}
+                Err(source) => self.fail(ApplyError::NotReady { pod: pod.name(), source }),
+            }
+        }
+    }
+
+    async fn remove_all(&mut self, client: &Client, pods: Vec<Arc<ListedPod>>, evict: Evict) {
+        let evictions = pods.into_iter().map(|pod| async move { (remove(client, &pod, evict).await, pod) });
+        let mut evictions = stream::iter(evictions).buffer_unordered(IN_FLIGHT);
+        while let Some((result, pod)) = evictions.next().await {
+            match result {
+                Ok(()) => self.evicted += 1,
+                Err(RequestError::NotFound(_) | RequestError::Conflict(_)) => {}
+                Err(RequestError::DisruptionBudget(text)) => {
+                    self.left += 1;
+                    self.blocked.get_or_insert((pod.name(), text));
+                }
+                Err(source) => {
+                    self.left += 1;
+                    self.fail(ApplyError::Evict { pod: pod.name(), source });
+                }
+            }
+        }
+    }
+
+    fn fail(&mut self, error: ApplyError) {
+        self.error.get_or_insert(error);
+    }
+}
+
+/// Marks a pod not ready, as kube-controller-manager does for nodes that it finds unreachable. The kubelet puts it
+/// right when it is back.
+async fn mark(client: &Client, pod: &ListedPod) -> Result<(), RequestError> {
+    let (namespace, name) = path(pod);
+    let pods: Api<ListedPod> = Api::namespaced(client.clone(), namespace);
+    let condition = json!({
+        "type": "Ready", "status": "False", "reason": "NodeUnreachable",
+        "message": "the node of this pod does not answer",
+        "lastTransitionTime": Time(Timestamp::now()),
+    });
+    let patch = json!({"metadata": {"uid": pod.metadata.uid}, "status": {"conditions": [condition]}});
+    let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+    in_time(pods.patch_status(name, &params, &Patch::Strategic(patch))).await.map(drop)
+}
+
+async fn remove(client: &Client, pod: &ListedPod, evict: Evict) -> Result<(), RequestError> {
+    let (namespace, name) = path(pod);
+    let options = json!({
+        "apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": pod.metadata.uid},
+    });
+    let path = format!("/api/v1/namespaces/{namespace}/pods/{name}");
+    let (request, body) = match evict {
+        Evict::Politely => {
+            let eviction = json!({
+                "apiVersion": "policy/v1", "kind": "Eviction",
+                "metadata": {"namespace": namespace, "name": name}, "deleteOptions": options,
+            });
+            (Request::post(format!("{path}/eviction")), eviction)
+        }
+        Evict::Force => (Request::delete(path).header(header::ACCEPT, METADATA_ONLY), options),
+    };
+    let request = request.header(header::CONTENT_TYPE, "application/json");
+    let request = request.body(body.to_string().into_bytes()).map_err(malformed)?;
+    in_time(client.request::<IgnoredAny>(request)).await.map(drop)
+}
+
+fn path(pod: &ListedPod) -> (&str, &str) {
+    let text = |text| Option::as_deref(text).unwrap_or_default();
+    (text(&pod.metadata.namespace), text(&pod.metadata.name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(metadata: serde_json::Value, tolerations: serde_json::Value, phase: &str) -> ListedPod {
+        let pod =
+            json!({"metadata": metadata, "spec": {"tolerations": tolerations}, "status": {"phase": phase}});
+        serde_json::from_value(pod).unwrap()
+    }
+
+    #[test]
+    fn only_pods_that_would_run_elsewhere_are_to_leave() {
+        let plain = json!({"name": "a", "namespace": "ns"});
+        let owned = |kind| {
+            json!({"ownerReferences": [
+                {"apiVersion": "apps/v1", "kind": kind, "name": "o", "uid": "u", "controller": true}
+            ]})
+        };
+        assert!(pod(plain.clone(), json!([]), "Running").is_to_leave());
+        assert!(pod(owned("ReplicaSet"), json!([]), "Pending").is_to_leave());
+        assert!(!pod(owned("DaemonSet"), json!([]), "Running").is_to_leave());
+        assert!(!pod(json!({"annotations": {MIRROR: "x"}}), json!([]), "Running").is_to_leave());
+        assert!(!pod(plain.clone(), json!([]), "Succeeded").is_to_leave());
+        assert!(!pod(plain, json!([]), "Failed").is_to_leave());
+    }
+
+    #[test]
+    fn a_pod_stays_that_tolerates_the_taint_without_an_end() {
+        let leaves = |toleration| pod(json!({}), json!([toleration]), "Running").is_to_leave();
+        assert!(!leaves(json!({"operator": "Exists"})));
+        assert!(!leaves(json!({"key": UNHEALTHY, "operator": "Exists", "effect": "NoExecute"})));
+        assert!(leaves(json!({"key": UNHEALTHY, "operator": "Exists", "tolerationSeconds": 60})));
+        assert!(leaves(json!({"key": UNHEALTHY, "operator": "Exists", "effect": "NoSchedule"})));
+        assert!(leaves(json!({"key": "node.kubernetes.io/unreachable", "operator": "Exists"})));
+    }
+
+    #[test]
+    fn only_a_ready_pod_says_since_when() {
+        let mut ready = pod(json!({}), json!([]), "Running");
+        assert_eq!(ready.ready_since(), None);
+        let at = |status| {
+            let condition =
+                json!({"type": "Ready", "status": status, "lastTransitionTime": "2026-01-01T00:00:00Z"});
+            vec![serde_json::from_value(condition).unwrap()]
+        };
+        ready.status.conditions = at("True");
+        assert_eq!(ready.ready_since(), Some("2026-01-01T00:00:00Z".parse().unwrap()));
+        ready.status.conditions = at("False");
+        assert_eq!(ready.ready_since(), None);
+    }
+}

@@ -1,0 +1,216 @@
+//! Remediations by the contract of medik8s: made from a template, timed out by an annotation, deleted when the node is
+//! well. The remediator does the rest, and cleans up in its own finalizer.
+//!
+//! Contract: <https://github.com/medik8s/node-healthcheck-operator/blob/main/docs/configuration.md>.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use kube::{
+    Api, Client, ResourceExt,
+    api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions},
+    core::GroupVersionKind,
+    discovery,
+};
+use mainstay_runtime::{failure::RequestError, request::in_time};
+use serde_json::json;
+
+use super::{ApplyError, FIELD_MANAGER};
+use crate::settings::TemplateRef;
+
+/// Which node a remediation is about, where its name does not say so.
+const NODE_NAME: &str = "remediation.medik8s.io/node-name";
+/// Which template it was made from.
+const TEMPLATE_NAME: &str = "remediation.medik8s.io/template-name";
+/// On a template: its remediator reads the node from [`NODE_NAME`], so that several templates of a kind can be used.
+const MULTIPLE: &str = "remediation.medik8s.io/multiple-templates-support";
+/// On a remediation: its time is over, and its remediator has to stop.
+const TIMED_OUT: &str = "remediation.medik8s.io/nhc-timed-out";
+/// Whose remediation it is.
+const POLICY: &str = "mainstay.dev/node-health-policy";
+
+/// The policy and the node that remediations are for.
+#[derive(Debug, Clone)]
+pub struct Case {
+    /// The policy's name.
+    pub policy: Arc<str>,
+    /// Its UID: it owns the remediations.
+    pub policy_uid: Box<str>,
+    /// The node's name.
+    pub node: Arc<str>,
+    /// The templates, in their order.
+    pub templates: Vec<TemplateRef>,
+    /// Which of them is to stand. `None`: none, and those that do are deleted.
+    pub wanted: Option<usize>,
+}
+
+/// What came of a visit to a node's remediations.
+#[derive(Debug, Default)]
+pub struct Visit {
+    /// The last template whose remediation stands, and what it says of itself.
+    pub stands: Option<(usize, Option<bool>)>,
+    /// The remediation that was made.
+    pub created: Option<String>,
+    /// Those that were told that their time is over.
+    pub timed_out: Vec<String>,
+}
+
+/// Brings the remediations of a node to what is wanted.
+///
+/// # Errors
+/// When the server refuses a request, or a template or its kind is not there.
+pub async fn visit(client: &Client, case: &Case) -> Result<Visit, ApplyError> {
+    let mut visit = Visit::default();
+    for (index, template) in case.templates.iter().enumerate() {
+        let remediation = Remediation::find(client, case, template).await?;
+        let Some(standing) = &remediation.standing else {
+            if case.wanted == Some(index) {
+                visit.created = Some(remediation.create(case, template).await?);
+                visit.stands = Some((index, None));
+            }
+            continue;
+        };
+        let succeeded = succeeded(standing);
+        visit.stands = Some((index, succeeded));
+        match case.wanted {
+            None => remediation.delete(standing).await?,
+            Some(wanted)
+                if index < wanted
+                    && succeeded.is_none()
+                    && !standing.annotations().contains_key(TIMED_OUT) =>
+            {
+                visit.timed_out.push(remediation.time_out(standing).await?);
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(visit)
+}
+
+/// The remediation of one node by one template.
+struct Remediation {
+    api: Api<DynamicObject>,
+    resource: ApiResource,
+    template: DynamicObject,
+    name: String,
+    standing: Option<DynamicObject>,
+}
+
+impl Remediation {
+    async fn find(client: &Client, case: &Case, reference: &TemplateRef) -> Result<Self, ApplyError> {
+        let read = |what: String| move |source| ApplyError::Read { what, source };
+        let what = || format!("{} {}/{}", reference.kind, reference.namespace, reference.name);
+        let templates = resource(client, &reference.api_version, &reference.kind).await;
+        let templates = templates.map_err(read(format!("the kind {}", reference.kind)))?;
+        let templates: Api<DynamicObject> =
+            Api::namespaced_with(client.clone(), &reference.namespace, &templates);
+        let template = in_time(templates.get(&reference.name)).await.map_err(read(what()))?;
+        let kind = reference.kind.strip_suffix("Template").unwrap_or(&reference.kind);
+        let resource = resource(client, &reference.api_version, kind).await;
+        let resource = resource.map_err(read(format!("the kind {kind}")))?;
+        let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &reference.namespace, &resource);
+        let name = match template.annotations().get(MULTIPLE).is_some_and(|value| value == "true") {
+            true => format!("{}-{}", case.node, reference.name),
+            false => case.node.to_string(),
+        };
+        let standing = match in_time(api.get(&name)).await {
+            Ok(standing) => Some(standing),
+            Err(RequestError::NotFound(_)) => None,
+            Err(source) => return Err(read(format!("{kind} {name}"))(source)),
+        };
+        // One that somebody else has made is his to end; to wait for its end is right all the same.
+        Ok(Self { api, resource, template, name, standing })
+    }
+
+    fn label(&self) -> String {
+        format!("{} {}", self.resource.kind, self.name)
+    }
+
+    fn failed(&self, action: &'static str) -> impl FnOnce(RequestError) -> ApplyError {
+        let remediation = self.label();
+        move |source| ApplyError::Remediation { action, remediation, source }
+    }
+
+    async fn create(&self, case: &Case, reference: &TemplateRef) -> Result<String, ApplyError> {
+        let object = json!({
+            "apiVersion": self.resource.api_version,
+            "kind": self.resource.kind,
+            "metadata": {
+                "name": self.name,
+                "namespace": reference.namespace,
+                "labels": {POLICY: &*case.policy},
+                "annotations": {NODE_NAME: &*case.node, TEMPLATE_NAME: reference.name},
+                "ownerReferences": [{
+                    "apiVersion": "mainstay.dev/v1alpha1", "kind": "NodeHealthPolicy",
+                    "name": &*case.policy, "uid": &*case.policy_uid, "controller": false,
+                }],
+            },
+            "spec": self.template.data.pointer("/spec/template/spec").cloned().unwrap_or_else(|| json!({})),
+        });
+        let object: DynamicObject = serde_json::from_value(object)
+            .map_err(|error| self.failed("write down")(RequestError::Invalid(error.to_string())))?;
+        let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
+        match in_time(self.api.create(&params, &object)).await {
+            Ok(_) | Err(RequestError::AlreadyExists(_)) => Ok(self.label()),
+            Err(source) => Err(self.failed("create")(source)),
+        }
+    }
+
+    async fn time_out(&self, standing: &DynamicObject) -> Result<String, ApplyError> {
+        let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let patch = json!({"metadata": {"uid": standing.metadata.uid, "annotations": {TIMED_OUT: now}}});
+        let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+        let patched = in_time(self.api.patch(&self.name, &params, &Patch::Merge(patch))).await;
+        patched.map(|_| self.label()).map_err(self.failed("time out"))
+    }
+
+    /// Only what this project has made.
+    async fn delete(&self, standing: &DynamicObject) -> Result<(), ApplyError> {
+        if standing.metadata.deletion_timestamp.is_some() || !standing.labels().contains_key(POLICY) {
+            return Ok(());
+        }
+        let preconditions = Preconditions { uid: standing.metadata.uid.clone(), resource_version: None };
+        let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+        match in_time(self.api.delete(&self.name, &params)).await {
+            Ok(_) | Err(RequestError::NotFound(_) | RequestError::Conflict(_)) => Ok(()),
+            Err(source) => Err(self.failed("delete")(source)),
+        }
+    }
+}
+
+/// The API's own description of a kind.
+async fn resource(client: &Client, api_version: &str, kind: &str) -> Result<ApiResource, RequestError> {
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    let kind = GroupVersionKind::gvk(group, version, kind);
+    in_time(discovery::pinned_kind(client, &kind)).await.map(|(resource, _)| resource)
+}
+
+/// The condition `Succeeded`.
+fn succeeded(remediation: &DynamicObject) -> Option<bool> {
+    let conditions = remediation.data.pointer("/status/conditions")?.as_array()?;
+    let condition = conditions.iter().find(|condition| condition["type"] == "Succeeded")?;
+    match condition["status"].as_str()? {
+        "True" => Some(true),
+        "False" => Some(false),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn only_a_decided_condition_counts() {
+        let remediation = |conditions: Value| -> DynamicObject {
+            let object = json!({"metadata": {"name": "r"}, "status": {"conditions": conditions}});
+            serde_json::from_value(object).unwrap()
+        };
+        assert_eq!(succeeded(&remediation(json!([{"type": "Succeeded", "status": "True"}]))), Some(true));
+        assert_eq!(succeeded(&remediation(json!([{"type": "Succeeded", "status": "False"}]))), Some(false));
+        assert_eq!(succeeded(&remediation(json!([{"type": "Succeeded", "status": "Unknown"}]))), None);
+        assert_eq!(succeeded(&remediation(json!([{"type": "Processing", "status": "True"}]))), None);
+    }
+}

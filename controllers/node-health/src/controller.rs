@@ -1,0 +1,107 @@
+//! The wiring: which watches fill which stores, and when a process that leads looks at them.
+
+use std::sync::Arc;
+
+use futures::FutureExt;
+use kube::{
+    Api,
+    runtime::{WatchStreamExt, reflector, watcher},
+};
+use mainstay_crds::NodeHealthPolicy;
+use mainstay_runtime::{
+    client::watch_config,
+    clock::Clock,
+    events::Events,
+    index::Index,
+    manager::{Controller, Manager},
+    metrics::LoopMetrics,
+    report::Reports,
+    root,
+};
+
+use crate::{
+    announce::Announcer,
+    apply::FIELD_MANAGER,
+    keeper::{Keeper, LastPass, STATUS_PACE},
+    metrics::Metrics,
+    sight::Sight,
+    watched::{LEASES, Lease, Node, WatchedLease, WatchedNode},
+};
+
+/// The value of the label `controller` of the loop's series.
+const LOOP: &str = "nodehealthpolicy";
+
+/// Starts the watches and returns the loop.
+pub async fn build(manager: &Manager) -> Controller {
+    let clock = Clock::start();
+    let (policies, policy_writer) = reflector::store();
+    let keeper = Keeper {
+        client: manager.client.clone(),
+        clock,
+        sight: Arc::new(Sight::new(clock)),
+        nodes: Index::default(),
+        policies,
+        reports: Arc::new(Reports::new(FIELD_MANAGER, STATUS_PACE)),
+        announcer: Announcer::new(Events::start(manager.client.clone(), FIELD_MANAGER, &manager.identity)),
+        metrics: Arc::new(Metrics::new(&manager.registry)),
+        // One pass looks at everything.
+        loop_metrics: LoopMetrics::new(&manager.registry, LOOP, 1),
+        max_in_flight: manager.flags.max_in_flight_writes.into(),
+        passed: Arc::new(LastPass::default()),
+    };
+    let leases = Index::default();
+    watch(manager, &keeper, policy_writer, &leases).await;
+
+    let (policies, nodes) = (keeper.policies.clone(), keeper.nodes.clone());
+    let passed = Arc::clone(&keeper.passed);
+    Controller {
+        synced: async move {
+            // The writer lives in a task that ends with the process, so waiting cannot fail.
+            let _ = policies.wait_until_ready().await;
+            nodes.synced().await;
+            leases.synced().await;
+        }
+        .boxed(),
+        run: keeper.run(manager.shutdown.clone()).boxed(),
+        refresh: Arc::new(|| {}),
+        live: Arc::new(move || {
+            (!passed.is_overdue()).then_some(()).ok_or_else(|| "no pass has ended for a minute".to_owned())
+        }),
+    }
+}
+
+/// Starts the watches. Each runs in a task of its own until the process ends.
+async fn watch(
+    manager: &Manager,
+    keeper: &Keeper,
+    policies: reflector::store::Writer<NodeHealthPolicy>,
+    leases: &Index<Lease>,
+) {
+    let config = watch_config(&manager.client).await;
+    let client = || manager.client.clone();
+    let events = watcher(Api::all(client()), config.clone()).default_backoff().modify(
+        |policy: &mut NodeHealthPolicy| {
+            policy.metadata.managed_fields = None;
+        },
+    );
+    let (sight, reports) = (Arc::clone(&keeper.sight), Arc::clone(&keeper.reports));
+    let changed = move |old: Option<&NodeHealthPolicy>, new: Option<&NodeHealthPolicy>| {
+        if let (Some(old), None) = (old, new) {
+            reports.forget(&mainstay_runtime::index::ObjectKey::of(old));
+        }
+        sight.notify();
+    };
+    tokio::spawn(async move { root::follow(policies, events, changed).await });
+
+    let events = watcher(Api::<WatchedNode>::all(client()), config.clone()).default_backoff();
+    let (sight, nodes) = (Arc::clone(&keeper.sight), keeper.nodes.clone());
+    tokio::spawn(async move {
+        nodes.follow(events, Node::from, |change| sight.node_changed(&change)).await;
+    });
+
+    let events = watcher(Api::<WatchedLease>::namespaced(client(), LEASES), config).default_backoff();
+    let (sight, leases) = (Arc::clone(&keeper.sight), leases.clone());
+    tokio::spawn(async move {
+        leases.follow(events, Lease::from, |change| sight.lease_changed(&change)).await;
+    });
+}

@@ -1,0 +1,178 @@
+//! When each node was last heard of, by the process's own clock.
+//!
+//! What a Lease says of time is the node's own: it is compared with what it said before, and never with a clock of this
+//! process. So no skew of any clock makes a node look dead, or alive.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use mainstay_runtime::clock::Moment;
+
+use crate::plan::Heartbeat;
+
+/// When the API server has not answered for longer than this, nodes could not be heard: all silences begin anew.
+pub const BLIND: Duration = Duration::from_millis(2500);
+/// A kubelet renews its Lease four times in its duration (kubelet, `nodeLeaseRenewIntervalFraction`).
+const RENEWALS: u32 = 4;
+
+/// What is heard of every node.
+#[derive(Debug)]
+pub struct Heartbeats {
+    nodes: HashMap<Arc<str>, Entry>,
+    /// Since when all nodes are listened to without a break.
+    listening: Moment,
+    /// When the API server last answered.
+    answered: Moment,
+}
+
+#[derive(Debug)]
+struct Entry {
+    renewed: Option<Timestamp>,
+    interval: Option<Duration>,
+    heard: Option<Moment>,
+    listening: Moment,
+}
+
+impl Heartbeats {
+    /// Begins to listen.
+    pub fn new(now: Moment) -> Self {
+        Self { nodes: HashMap::new(), listening: now, answered: now }
+    }
+
+    fn entry(&mut self, node: &Arc<str>, now: Moment) -> &mut Entry {
+        let first = || Entry { renewed: None, interval: None, heard: None, listening: now };
+        self.nodes.entry(Arc::clone(node)).or_insert_with(first)
+    }
+
+    /// The Lease of `node` says that it was renewed at this time of the node's clock, and how long it lasts. Any change
+    /// is a sign of life, also one back in time: the node's clock was set. The first sight of a Lease is none, since it
+    /// may be hours old. Returns whether it is one.
+    pub fn renewed(
+        &mut self,
+        node: &Arc<str>,
+        renewed: Option<Timestamp>,
+        lasts: Option<Duration>,
+        now: Moment,
+    ) -> bool {
+        let entry = self.entry(node, now);
+        let Some(renewed) = renewed else { return false };
+        entry.interval = lasts.filter(|lasts| !lasts.is_zero()).map(|lasts| lasts / RENEWALS);
+        match entry.renewed.replace(renewed) {
+            None => entry.listening = now,
+            Some(before) if before == renewed => return false,
+            Some(_) => entry.heard = Some(now),
+        }
+        entry.heard.is_some()
+    }
+
+    /// There is a node of this name, with or without a Lease.
+    pub fn known(&mut self, node: &Arc<str>, now: Moment) {
+        self.entry(node, now);
+    }
+
+    /// The Lease of `node` is gone: what it said says nothing any more.
+    pub fn lease_gone(&mut self, node: &Arc<str>, now: Moment) {
+        *self.entry(node, now) = Entry { renewed: None, interval: None, heard: None, listening: now };
+    }
+
+    /// The node is gone.
+    pub fn forget(&mut self, node: &str) {
+        self.nodes.remove(node);
+    }
+
+    /// The API server has answered. When it was away, all silences begin anew, and true is returned.
+    pub fn pulse(&mut self, now: Moment) -> bool {
+        let was_away = now.saturating_sub(self.answered) > BLIND;
+        self.answered = now;
+        if was_away {
+            self.listening = now;
+        }
+        was_away
+    }
+
+    /// All silences begin anew.
+    pub fn restart(&mut self, now: Moment) {
+        self.listening = now;
+        self.answered = now;
+    }
+
+    /// Whether the API server is away.
+    pub fn is_blind(&self, now: Moment) -> bool {
+        now.saturating_sub(self.answered) > BLIND
+    }
+
+    /// What is heard of `node`. `None`: it is not known.
+    pub fn of(&self, node: &str) -> Option<Heartbeat> {
+        let entry = self.nodes.get(node)?;
+        let listening = entry.listening.max(self.listening);
+        Some(Heartbeat { heard: entry.heard, listening, interval: entry.interval })
+    }
+
+    /// The last renewal of `node` that was seen, by its own clock.
+    pub fn renewal(&self, node: &str) -> Option<Timestamp> {
+        self.nodes.get(node)?.renewed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LASTS: Option<Duration> = Some(Duration::from_secs(40));
+
+    fn at(second: u64) -> Moment {
+        Duration::from_secs(second)
+    }
+
+    fn time(second: i64) -> Option<Timestamp> {
+        Some(Timestamp::from_second(second).unwrap())
+    }
+
+    fn heard(heartbeats: &Heartbeats) -> (Option<Moment>, Moment) {
+        let heartbeat = heartbeats.of("n").unwrap();
+        (heartbeat.heard, heartbeat.silent_since())
+    }
+
+    #[test]
+    fn any_change_is_a_sign_of_life_and_the_first_sight_is_none() {
+        let (mut heartbeats, node) = (Heartbeats::new(at(0)), "n".into());
+        assert_eq!(heartbeats.of("n"), None);
+        assert!(!heartbeats.renewed(&node, time(1000), LASTS, at(5)));
+        assert_eq!(heard(&heartbeats), (None, at(5)), "it may be hours old");
+        assert!(!heartbeats.renewed(&node, time(1000), LASTS, at(8)), "nothing new");
+        assert!(heartbeats.renewed(&node, time(1010), LASTS, at(9)));
+        assert!(heartbeats.renewed(&node, time(10), LASTS, at(19)), "the node's clock was set back");
+        assert_eq!(heard(&heartbeats), (Some(at(19)), at(19)));
+        assert_eq!(heartbeats.of("n").unwrap().interval, Some(at(10)));
+        assert_eq!(heartbeats.renewal("n"), time(10));
+    }
+
+    #[test]
+    fn silences_begin_anew_when_the_api_server_was_away() {
+        let (mut heartbeats, node) = (Heartbeats::new(at(0)), "n".into());
+        heartbeats.renewed(&node, time(1), LASTS, at(0));
+        heartbeats.renewed(&node, time(2), LASTS, at(1));
+        assert!(!heartbeats.pulse(at(2)));
+        assert!(!heartbeats.is_blind(at(4)));
+        assert!(heartbeats.is_blind(at(5)));
+        assert!(heartbeats.pulse(at(32)));
+        assert_eq!(heard(&heartbeats), (Some(at(1)), at(32)), "30 s of it nobody could have heard");
+        assert!(!heartbeats.pulse(at(33)));
+        heartbeats.restart(at(40));
+        assert_eq!(heard(&heartbeats).1, at(40));
+    }
+
+    #[test]
+    fn a_lease_that_is_gone_leaves_a_node_that_was_never_heard() {
+        let (mut heartbeats, node) = (Heartbeats::new(at(0)), "n".into());
+        heartbeats.known(&node, at(1));
+        assert_eq!(heartbeats.of("n").unwrap().interval, None);
+        heartbeats.renewed(&node, time(1), LASTS, at(2));
+        heartbeats.renewed(&node, time(2), LASTS, at(3));
+        heartbeats.lease_gone(&node, at(9));
+        let expected = Heartbeat { heard: None, listening: at(9), interval: None };
+        assert_eq!(heartbeats.of("n"), Some(expected));
+        heartbeats.forget("n");
+        assert_eq!(heartbeats.of("n"), None);
+    }
+}

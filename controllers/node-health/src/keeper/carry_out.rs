@@ -1,0 +1,135 @@
+//! What differs from what is wanted becomes a job.
+
+use std::{collections::HashSet, sync::Arc};
+
+use kube::ResourceExt;
+
+use super::{Keeper, Mind, Pass, jobs::Task, outcome::Outcome};
+use crate::{
+    apply::{
+        node::{self, Change},
+        pods,
+        remediation::{self, Case},
+    },
+    live::Question,
+    observe::{self, DEFAULT_INTERVAL},
+    plan::{NodePlan, NodeView, PodsPlan, Remediation, State},
+    record::Record,
+    settings::Settings,
+    watched::Node,
+};
+
+impl Keeper {
+    pub(super) fn carry_out(
+        &self,
+        mind: &mut Mind,
+        pass: &Pass,
+        index: usize,
+        view: &NodeView,
+        planned: &NodePlan,
+    ) {
+        let node = &pass.nodes[index];
+        let settings = pass.assigned.policies[index].map(|policy| &pass.settings[policy]);
+        let known = mind.known.get_mut(node.name()).expect("every node of the pass is known");
+        known.record.clone_from(&planned.record);
+        let dry_run = known.dry_run;
+        let wanted =
+            if dry_run { node.facts.record.handed_back(&node.facts.boot_id) } else { planned.record.clone() };
+        let stands = Change::of(&node.facts, &wanted).is_empty();
+        if !stands {
+            self.write(mind, pass, node, wanted);
+        }
+        let Some(settings) = settings else { return };
+        if matches!(planned.state, State::Unconfirmed | State::Doubted) {
+            self.confirm(mind, pass, node, settings, view);
+        }
+        if dry_run {
+            return;
+        }
+        // Pods that are evicted before the cordon stands could be placed on the node again.
+        let evict = planned.pods.evict.filter(|_| stands);
+        self.visit_pods(mind, pass, node, PodsPlan { evict, ..planned.pods });
+        self.remedy(mind, pass, node, settings, view, planned);
+    }
+
+    fn write(&self, mind: &mut Mind, pass: &Pass, node: &Arc<Node>, wanted: Record) {
+        let (client, name, before) =
+            (self.client.clone(), Arc::clone(node.name()), node.facts.record.clone());
+        mind.jobs.start((Task::Write, Arc::clone(&name)), pass.now.moment, async move {
+            let result = node::bring(&client, &name, &wanted).await;
+            Outcome::Written { before, wanted, result }
+        });
+    }
+
+    fn confirm(
+        &self,
+        mind: &mut Mind,
+        pass: &Pass,
+        node: &Arc<Node>,
+        settings: &Arc<Settings>,
+        view: &NodeView,
+    ) {
+        let failing = observe::failing(node, settings, &self.sight, view.heartbeat.listening)
+            .filter(|(_, due)| *due <= pass.now.moment)
+            .map(|(held, _)| (Arc::clone(held.kind), Arc::clone(held.status), held.since));
+        let question = Question {
+            node: Arc::clone(node),
+            settings: Arc::clone(settings),
+            silent_since: view.heartbeat.silent_since(),
+            failing,
+            interval: view.heartbeat.interval.unwrap_or(DEFAULT_INTERVAL),
+        };
+        let (client, sight) = (self.client.clone(), Arc::clone(&self.sight));
+        mind.jobs.start((Task::Confirm, Arc::clone(node.name())), pass.now.moment, async move {
+            Outcome::Confirmed(question.ask(&client, &sight).await)
+        });
+    }
+
+    fn visit_pods(&self, mind: &mut Mind, pass: &Pass, node: &Arc<Node>, plan: PodsPlan) {
+        if plan == PodsPlan::default() {
+            return;
+        }
+        let (client, name) = (self.client.clone(), Arc::clone(node.name()));
+        mind.jobs.start((Task::Pods, Arc::clone(&name)), pass.now.moment, async move {
+            Outcome::Visited(pods::visit(&client, &name, plan).await)
+        });
+    }
+
+    fn remedy(
+        &self,
+        mind: &mut Mind,
+        pass: &Pass,
+        node: &Arc<Node>,
+        settings: &Arc<Settings>,
+        view: &NodeView,
+        planned: &NodePlan,
+    ) {
+        let idle = planned.remediation.is_none() && view.remediation == Remediation::None;
+        if settings.templates.is_empty() || idle {
+            return;
+        }
+        let Some(policy_uid) = pass.policies.get(&settings.name).and_then(|policy| policy.uid()) else {
+            return;
+        };
+        let case = Case {
+            policy: Arc::clone(&settings.name),
+            policy_uid: policy_uid.into(),
+            node: Arc::clone(node.name()),
+            templates: settings.templates.clone(),
+            wanted: planned.remediation,
+        };
+        let client = self.client.clone();
+        mind.jobs.start((Task::Remedy, Arc::clone(node.name())), pass.now.moment, async move {
+            Outcome::Remedied(remediation::visit(&client, &case).await)
+        });
+    }
+
+    /// The nodes of which a sign of life changes what is to be done.
+    pub(super) fn await_life(&self, views: &[NodeView], planned: &[NodePlan]) {
+        let awaited = views
+            .iter()
+            .zip(planned)
+            .filter(|(view, planned)| planned.state != State::Healthy || view.record != Record::default());
+        self.sight.wait_for(awaited.map(|(view, _)| Arc::clone(&view.name)).collect::<HashSet<_>>());
+    }
+}

@@ -1,0 +1,260 @@
+//! The loop of a process that leads: look at everything, plan, carry out.
+//!
+//! One pass looks at all nodes and all policies, since a storm is seen in all of them only. It writes nothing by
+//! itself: what differs from what is wanted becomes a job, and what a job has found is seen by the next pass.
+
+mod carry_out;
+mod jobs;
+mod outcome;
+mod tell;
+
+use std::{collections::HashMap, future::Future, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use kube::{Client, ResourceExt, runtime::reflector::Store};
+use mainstay_crds::{NodeHealthPolicy, NodeHealthPolicyStatus};
+use mainstay_runtime::{
+    clock::{Clock, Moment},
+    index::Index,
+    metrics::LoopMetrics,
+    report::Reports,
+};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use self::{
+    jobs::{Jobs, Key},
+    outcome::Outcome,
+    tell::Told,
+};
+use crate::{
+    announce::Announcer,
+    live,
+    metrics::Metrics,
+    observe::{self, Known, KnownNodes},
+    plan::{self, Memory, Now, Plan, plan},
+    settings::{self, Settings, SettingsError},
+    sight::Sight,
+    watched::Node,
+};
+
+/// How often the status of a policy follows its counters while its conditions stand.
+pub const STATUS_PACE: Duration = Duration::from_secs(5);
+/// Passes are at least this far apart.
+const PACE: Duration = Duration::from_millis(100);
+/// A loop that has not passed for so long, although something was due, is stuck.
+const STUCK: Duration = Duration::from_secs(60);
+/// A pass comes at least this often, so that a stuck loop is told from one that has nothing to do.
+const AT_LEAST: Duration = Duration::from_secs(10);
+
+/// The parts of the process that the loop works with.
+pub struct Keeper {
+    /// The connection to the API server.
+    pub client: Client,
+    /// The process's time.
+    pub clock: Clock,
+    /// What the watches have seen.
+    pub sight: Arc<Sight>,
+    /// The nodes.
+    pub nodes: Index<Node>,
+    /// The policies.
+    pub policies: Store<NodeHealthPolicy>,
+    /// Writes the status of policies.
+    pub reports: Arc<Reports<NodeHealthPolicyStatus>>,
+    /// Tells people.
+    pub announcer: Announcer,
+    /// The controller's series.
+    pub metrics: Arc<Metrics>,
+    /// The loop's series.
+    pub loop_metrics: LoopMetrics,
+    /// How many requests may be under way.
+    pub max_in_flight: usize,
+    /// When the last pass ended.
+    pub passed: Arc<LastPass>,
+}
+
+/// When the loop last passed. `None`: it does not run.
+#[derive(Debug, Default)]
+pub struct LastPass(Mutex<Option<Instant>>);
+
+impl LastPass {
+    /// Whether the loop runs and has not passed for too long.
+    pub fn is_overdue(&self) -> bool {
+        self.0.lock().is_some_and(|at| at.elapsed() > STUCK)
+    }
+}
+
+/// What a leading process has in mind. All of it may be lost: a restart reads what stands from the nodes.
+struct Mind {
+    known: KnownNodes,
+    memory: Memory,
+    jobs: Jobs<Outcome>,
+    settings: HashMap<Arc<str>, ReadSettings>,
+    told: Told,
+}
+
+/// The settings of a policy at one generation.
+struct ReadSettings {
+    uid: Option<String>,
+    generation: Option<i64>,
+    settings: Result<Arc<Settings>, SettingsError>,
+}
+
+/// What one pass looks at.
+struct Pass {
+    now: Now,
+    /// Policies that can be carried out, the strictest first.
+    settings: Vec<Arc<Settings>>,
+    policies: HashMap<Arc<str>, Arc<NodeHealthPolicy>>,
+    /// Nodes by name, and the policy of each.
+    nodes: Vec<Arc<Node>>,
+    assigned: observe::Assigned,
+}
+
+impl Keeper {
+    /// Passes until `shutdown`, then lets the requests under way end. Dropping the future ends them at once.
+    pub async fn run(self, shutdown: CancellationToken) {
+        // Nothing that was not heard while another process led says anything.
+        self.sight.restart();
+        let metrics = Arc::clone(&self.metrics);
+        let pulse = live::pulse(&self.client, &self.clock, &self.sight, || metrics.was_blind());
+        let passes = self.passes(&shutdown);
+        tokio::select! {
+            () = passes => {}
+            () = pulse => {}
+        }
+    }
+
+    fn passes(&self, shutdown: &CancellationToken) -> impl Future<Output = ()> {
+        let mut mind = Mind {
+            known: KnownNodes::new(),
+            memory: Memory::default(),
+            jobs: Jobs::new(self.max_in_flight),
+            settings: HashMap::new(),
+            told: Told::default(),
+        };
+        async move {
+            while !shutdown.is_cancelled() {
+                let began = Instant::now();
+                let due = self.pass(&mut mind);
+                self.loop_metrics.passed(began.elapsed());
+                *self.passed.0.lock() = Some(Instant::now());
+                self.wait(&mut mind, due, shutdown).await;
+            }
+            mind.jobs.finish().await;
+        }
+    }
+
+    /// Waits until a pass is due, and takes in what jobs have found meanwhile.
+    async fn wait(&self, mind: &mut Mind, due: Option<Moment>, shutdown: &CancellationToken) {
+        let now = self.clock.now();
+        let (earliest, latest) = (now + PACE, now + AT_LEAST);
+        let mut due = due.unwrap_or(latest).clamp(earliest, latest);
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = self.clock.until(Some(due)) => return,
+                () = self.sight.changed() => due = earliest,
+                (key, outcome) = mind.jobs.next() => {
+                    self.take_in(mind, key, outcome);
+                    due = earliest;
+                }
+            }
+        }
+    }
+
+    fn take_in(&self, mind: &mut Mind, key: Key, outcome: Option<Outcome>) {
+        let now = self.clock.now();
+        match outcome {
+            Some(outcome) => outcome::take_in(self, mind, key, outcome, now),
+            None => mind.jobs.rest(key, now, outcome::RETRY),
+        }
+    }
+
+    fn pass(&self, mind: &mut Mind) -> Option<Moment> {
+        let pass = self.look(mind);
+        let mut seen = Vec::with_capacity(pass.nodes.len());
+        let mut views = Vec::with_capacity(pass.nodes.len());
+        for (index, node) in pass.nodes.iter().enumerate() {
+            let policy = pass.policy_of(index);
+            let known = mind.known.get(node.name()).expect("every node of the pass is known");
+            if let Some(view) = observe::view(node, policy, known, &self.sight, pass.now.moment) {
+                seen.push(index);
+                views.push(view);
+            }
+        }
+        let rules: Vec<_> = pass.settings.iter().map(|settings| settings.rules.clone()).collect();
+        let plan = plan(&rules, &views, &mind.memory, pass.now);
+        self.tell(mind, &pass, &seen, &views, &plan);
+        for ((index, view), planned) in seen.iter().zip(&views).zip(&plan.nodes) {
+            self.carry_out(mind, &pass, *index, view, planned);
+        }
+        self.await_life(&views, &plan.nodes);
+        self.report(mind, &pass, &seen, &views, &plan);
+        let Plan { memory, due, .. } = plan;
+        mind.memory = memory;
+        [due, mind.jobs.due(pass.now.moment)].into_iter().flatten().min()
+    }
+
+    /// Gathers what the pass looks at, and brings what is known up to it.
+    fn look(&self, mind: &mut Mind) -> Pass {
+        let now = Now { moment: self.clock.now(), wall: Timestamp::now() };
+        let policies: HashMap<Arc<str>, Arc<NodeHealthPolicy>> = self
+            .policies
+            .state()
+            .into_iter()
+            .filter(|policy| policy.metadata.deletion_timestamp.is_none())
+            .map(|policy| (policy.name_any().into(), policy))
+            .collect();
+        mind.settings.retain(|name, _| policies.contains_key(name));
+        for (name, policy) in &policies {
+            let read = || ReadSettings {
+                uid: policy.uid(),
+                generation: policy.metadata.generation,
+                settings: Settings::read(policy).map(Arc::new),
+            };
+            let known = mind.settings.entry(Arc::clone(name)).or_insert_with(read);
+            if known.generation != policy.metadata.generation || known.uid != policy.uid() {
+                *known = read();
+            }
+        }
+        let mut settings: Vec<_> =
+            mind.settings.values().filter_map(|read| read.settings.as_ref().ok().cloned()).collect();
+        settings::order(&mut settings);
+        let mut nodes = self.nodes.bucket(&());
+        nodes.sort_by(|one, other| one.name().cmp(other.name()));
+        let assigned = observe::assign(&settings, &nodes);
+        let pass = Pass { now, settings, policies, nodes, assigned };
+        pass.keep_up(&mut mind.known);
+        pass
+    }
+}
+
+impl Pass {
+    fn policy_of(&self, node: usize) -> Option<(usize, &Settings)> {
+        self.assigned.policies[node].map(|index| (index, &*self.settings[index]))
+    }
+
+    /// Forgets nodes that are gone, and knows those that are new.
+    fn keep_up(&self, known: &mut KnownNodes) {
+        for (index, node) in self.nodes.iter().enumerate() {
+            let dry_run = self.policy_of(index).is_some_and(|(_, settings)| settings.rules.dry_run);
+            let first = || Known::first(node, dry_run);
+            let standing = known.entry(Arc::clone(node.name())).or_insert_with(first);
+            // What was only decided before is no base for what is carried out, and the other way round.
+            if *standing.uid != *node.uid() || standing.dry_run != dry_run {
+                *standing = first();
+            }
+        }
+        if known.len() > self.nodes.len() {
+            let names: std::collections::HashSet<_> = self.nodes.iter().map(|node| node.name()).collect();
+            known.retain(|name, _| names.contains(name));
+        }
+    }
+}
+
+/// Whether the plan finds a node unhealthy.
+pub(crate) fn is_unhealthy(state: plan::State) -> bool {
+    matches!(state, plan::State::Waiting | plan::State::Acting)
+}

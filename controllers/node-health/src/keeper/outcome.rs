@@ -1,0 +1,178 @@
+//! What jobs have found.
+
+use std::{sync::Arc, time::Duration};
+
+use mainstay_runtime::{clock::Moment, failure::RequestError, reconcile::PassError};
+
+use super::{Keeper, Mind, jobs::Key};
+use crate::{
+    apply::{ApplyError, pods, remediation},
+    live::Answer,
+    metrics::{self, Action},
+    plan::Remediation,
+    record::Record,
+};
+
+/// What failed is tried again after this.
+pub(super) const RETRY: Duration = Duration::from_secs(1);
+/// What was written is looked at again after this: the store shows it by then.
+const CATCH_UP: Duration = Duration::from_millis(500);
+/// How often those are asked again that have said that a silent node lives.
+const ASK_AGAIN: Duration = Duration::from_secs(2);
+/// How often pods that are to leave are looked at, and remediations.
+const VISIT: Duration = Duration::from_secs(2);
+/// How often pods are looked at that have all begun to leave.
+const REVISIT: Duration = Duration::from_secs(10);
+
+/// What a job has found.
+pub(super) enum Outcome {
+    /// Of a live read.
+    Confirmed(Result<Answer, RequestError>),
+    /// Of a write of a node.
+    Written {
+        /// What stood on the node.
+        before: Record,
+        /// What was to.
+        wanted: Record,
+        /// Whether anything was written.
+        result: Result<bool, ApplyError>,
+    },
+    /// Of a visit to a node's pods.
+    Visited(pods::Visit),
+    /// Of a visit to its remediations.
+    Remedied(Result<remediation::Visit, ApplyError>),
+    /// Of a write of a status.
+    Reported(Result<Option<Duration>, RequestError>),
+}
+
+pub(super) fn take_in(keeper: &Keeper, mind: &mut Mind, key: Key, outcome: Outcome, now: Moment) {
+    let name = Arc::clone(&key.1);
+    let rest = match outcome {
+        Outcome::Confirmed(Ok(answer)) => {
+            if let Some(known) = mind.known.get_mut(&name) {
+                known.answer = answer;
+            }
+            ASK_AGAIN
+        }
+        Outcome::Confirmed(Err(error)) => {
+            tracing::debug!(node = %name, %error, "a live read said nothing");
+            RETRY
+        }
+        Outcome::Written { before, wanted, result } => written(keeper, &name, &before, &wanted, result),
+        Outcome::Visited(visit) => visited(keeper, mind, &name, visit),
+        Outcome::Remedied(Ok(visit)) => {
+            remedied(keeper, mind, &name, visit, now);
+            VISIT
+        }
+        Outcome::Remedied(Err(error)) => {
+            keeper.metrics.acted(Action::Remediate, metrics::Outcome::Error, 1);
+            keeper.failed(&name, &error)
+        }
+        Outcome::Reported(Ok(None)) => return,
+        Outcome::Reported(Ok(Some(due))) => due,
+        Outcome::Reported(Err(error)) => {
+            tracing::warn!(policy = %name, %error, "could not write the status");
+            RETRY
+        }
+    };
+    mind.jobs.rest(key, now, rest);
+}
+
+fn written(
+    keeper: &Keeper,
+    name: &Arc<str>,
+    before: &Record,
+    wanted: &Record,
+    result: Result<bool, ApplyError>,
+) -> Duration {
+    let actions = actions(before, wanted);
+    match result {
+        Ok(wrote) => {
+            for action in actions.into_iter().filter(|_| wrote) {
+                keeper.metrics.acted(action, metrics::Outcome::Success, 1);
+            }
+            CATCH_UP
+        }
+        Err(error) => {
+            actions.into_iter().for_each(|action| keeper.metrics.acted(action, metrics::Outcome::Error, 1));
+            keeper.failed(name, &error)
+        }
+    }
+}
+
+/// What leads from one record to another.
+pub(super) fn actions(before: &Record, after: &Record) -> Vec<Action> {
+    let (from, to) = (before.taken.clone().unwrap_or_default(), after.taken.clone().unwrap_or_default());
+    let mut actions = Vec::new();
+    if to.cordon && !from.cordon {
+        actions.push(Action::Cordon);
+    }
+    if to.taint.is_some() && to.taint != from.taint {
+        actions.push(Action::Taint);
+    }
+    if to.out_of_service.is_some() && from.out_of_service.is_none() {
+        actions.push(Action::OutOfService);
+    }
+    let stood = from.cordon || from.taint.is_some() || from.out_of_service.is_some();
+    let stands = to.cordon || to.taint.is_some() || to.out_of_service.is_some();
+    if stood && !stands {
+        actions.push(Action::HandBack);
+    }
+    actions
+}
+
+fn visited(keeper: &Keeper, mind: &mut Mind, name: &Arc<str>, visit: pods::Visit) -> Duration {
+    let pods::Visit { marked, evicted, left, blocked, error } = visit;
+    keeper.metrics.acted(Action::PodNotReady, metrics::Outcome::Success, marked);
+    keeper.metrics.acted(Action::Evict, metrics::Outcome::Success, evicted);
+    if let Some(known) = mind.known.get_mut(name) {
+        known.pods = left;
+    }
+    if let Some((pod, words)) = &blocked {
+        keeper.metrics.acted(Action::Evict, metrics::Outcome::Blocked, 1);
+        keeper.with_node(name, |node| keeper.announcer.blocked(node, pod, words));
+    }
+    match error {
+        Some(error) => {
+            let action = match error {
+                ApplyError::NotReady { .. } => Action::PodNotReady,
+                _ => Action::Evict,
+            };
+            keeper.metrics.acted(action, metrics::Outcome::Error, 1);
+            keeper.failed(name, &error)
+        }
+        None if left == 0 => REVISIT,
+        None => VISIT,
+    }
+}
+
+fn remedied(keeper: &Keeper, mind: &mut Mind, name: &Arc<str>, visit: remediation::Visit, now: Moment) {
+    let remediation::Visit { stands, created, timed_out } = visit;
+    if let Some(remediation) = &created {
+        keeper.metrics.acted(Action::Remediate, metrics::Outcome::Success, 1);
+        keeper.with_node(name, |node| keeper.announcer.remediation_created(node, remediation));
+    }
+    for remediation in &timed_out {
+        keeper.with_node(name, |node| keeper.announcer.remediation_timed_out(node, remediation));
+    }
+    let Some(known) = mind.known.get_mut(name) else { return };
+    let before = known.remediation;
+    known.remediation = Some(match (stands, before) {
+        (None, _) => Remediation::None,
+        (Some((template, succeeded)), Some(Remediation::Stands { template: same, since, .. }))
+            if same == template =>
+        {
+            Remediation::Stands { template, since, succeeded }
+        }
+        (Some((template, succeeded)), _) => Remediation::Stands { template, since: now, succeeded },
+    });
+}
+
+impl Keeper {
+    /// Tells of a failure, and for how long what failed rests.
+    fn failed(&self, name: &Arc<str>, error: &ApplyError) -> Duration {
+        self.metrics.failed(error);
+        self.with_node(name, |node| self.announcer.failed(node, error));
+        error.request().retry_after().unwrap_or(RETRY)
+    }
+}

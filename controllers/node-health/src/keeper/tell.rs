@@ -1,0 +1,200 @@
+//! What is told of a plan: events and metrics of what has changed, and the status of each policy.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use kube::Api;
+use mainstay_crds::NodeHealthPolicy;
+
+use super::{
+    Keeper, Mind, Pass, is_unhealthy,
+    jobs::Task,
+    outcome::{self, Outcome},
+};
+use crate::{
+    announce::Turn,
+    metrics,
+    plan::{Breaker, NodePlan, NodeView, Plan, State},
+    record::Record,
+    status::{self, Judged, Policy},
+    watched::Node,
+};
+
+/// What was told last.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    /// Of each node that is not simply well.
+    nodes: HashMap<Arc<str>, ToldNode>,
+    /// Which breakers are open.
+    breakers: BTreeMap<BreakerKey, bool>,
+}
+
+type BreakerKey = (Arc<str>, Option<Arc<str>>);
+
+#[derive(Debug)]
+struct ToldNode {
+    state: State,
+    /// Whether the verdict that stands has been told.
+    unhealthy: bool,
+}
+
+impl Keeper {
+    /// Tells what this plan changes.
+    pub(super) fn tell(&self, mind: &mut Mind, pass: &Pass, seen: &[usize], views: &[NodeView], plan: &Plan) {
+        let before = std::mem::take(&mut mind.told.nodes);
+        for ((index, view), planned) in seen.iter().zip(views).zip(&plan.nodes) {
+            let told = before.get(&view.name);
+            let unhealthy = self.tell_node(pass, *index, view, planned, told);
+            if planned.state != State::Healthy {
+                let state = planned.state;
+                mind.told.nodes.insert(Arc::clone(&view.name), ToldNode { state, unhealthy });
+            }
+        }
+        self.tell_breakers(mind, pass, &plan.breakers);
+        self.count(pass, seen, plan);
+    }
+
+    /// Returns whether a verdict stands that has been told.
+    fn tell_node(
+        &self,
+        pass: &Pass,
+        index: usize,
+        view: &NodeView,
+        planned: &NodePlan,
+        told: Option<&ToldNode>,
+    ) -> bool {
+        let node = &pass.nodes[index];
+        let settings = pass.assigned.policies[index].map(|policy| &pass.settings[policy]);
+        let policy = settings.and_then(|settings| pass.policies.get(&settings.name));
+        let dry_run = settings.is_some_and(|settings| settings.rules.dry_run);
+        let say = |turn, note: &str| {
+            self.announcer.turned(node, policy.map(|policy| &**policy), turn, note, dry_run)
+        };
+        let known = told.is_some_and(|told| told.unhealthy);
+        let unhealthy = is_unhealthy(planned.state);
+        if unhealthy && !known {
+            let since = view.failing.as_ref().map_or(view.heartbeat.silent_since(), |(_, since)| *since);
+            self.metrics.detected(pass.now.moment.saturating_sub(since).as_secs_f64());
+            say(Turn::Unhealthy, &planned.why);
+        }
+        for (turn, note) in turns(&view.record, &planned.record) {
+            say(turn, &note);
+        }
+        if planned.state == State::Quarantined && told.is_none_or(|told| told.state != State::Quarantined) {
+            say(Turn::Quarantined, &planned.waits_for);
+        }
+        if dry_run {
+            for action in outcome::actions(&view.record, &planned.record) {
+                self.metrics.acted(action, metrics::Outcome::DryRun, 1);
+            }
+        }
+        // Between two looks a verdict that stands may be in doubt for a moment.
+        unhealthy
+            || known && !matches!(planned.state, State::Healthy | State::Recovering | State::Quarantined)
+    }
+
+    fn tell_breakers(&self, mind: &mut Mind, pass: &Pass, breakers: &[Breaker]) {
+        let before = std::mem::take(&mut mind.told.breakers);
+        for breaker in breakers {
+            let key = (Arc::clone(&breaker.policy), breaker.zone.clone());
+            let open = breaker.open_since.is_some();
+            let was_open = before.get(&key).copied().unwrap_or_default();
+            if open != was_open
+                && let Some(policy) = pass.policies.get(&breaker.policy)
+            {
+                self.announcer.breaker(policy, breaker);
+            }
+            mind.told.breakers.insert(key, open);
+        }
+    }
+
+    fn count(&self, pass: &Pass, seen: &[usize], plan: &Plan) {
+        let mut counts = vec![[0; State::COUNT]; pass.settings.len()];
+        for (index, planned) in seen.iter().zip(&plan.nodes) {
+            if let Some(policy) = pass.assigned.policies[*index] {
+                counts[policy][planned.state as usize] += 1;
+            }
+        }
+        let names = pass.settings.iter().map(|settings| &*settings.name);
+        self.metrics.show(names.zip(&counts), &plan.breakers);
+    }
+
+    /// Brings the status of each policy to what the plan says.
+    pub(super) fn report(
+        &self,
+        mind: &mut Mind,
+        pass: &Pass,
+        seen: &[usize],
+        views: &[NodeView],
+        plan: &Plan,
+    ) {
+        for (name, policy) in &pass.policies {
+            let Some(read) = mind.settings.get(name) else { continue };
+            let status = match &read.settings {
+                Err(error) => status::unusable(policy, error, pass.now.wall),
+                Ok(_) => {
+                    let Some(index) = pass.settings.iter().position(|settings| settings.name == *name) else {
+                        continue;
+                    };
+                    let judged =
+                        seen.iter().zip(views).zip(&plan.nodes).filter_map(|((node, view), planned)| {
+                            (pass.assigned.policies[*node] == Some(index)).then_some(Judged { view, planned })
+                        });
+                    let breakers = plan.breakers.iter().filter(|breaker| breaker.policy == *name);
+                    let overlaps = pass.assigned.overlaps[index].iter();
+                    Policy {
+                        policy,
+                        nodes: judged.collect(),
+                        breakers: breakers.collect(),
+                        overlaps: overlaps.map(|other| &*pass.settings[*other].name).collect(),
+                        stricter: pass.assigned.overlaps[index]
+                            .iter()
+                            .filter(|other| **other < index)
+                            .count(),
+                    }
+                    .status(&self.clock, pass.now.wall)
+                }
+            };
+            if policy.status.as_ref() == Some(&status) {
+                continue;
+            }
+            let (client, reports, policy) =
+                (self.client.clone(), Arc::clone(&self.reports), Arc::clone(policy));
+            mind.jobs.start((Task::Report, Arc::clone(name)), pass.now.moment, async move {
+                let policies: Api<NodeHealthPolicy> = Api::all(client);
+                let standing = policy.status.as_ref();
+                let reported = reports.report(&policies, &*policy, standing, status, status::is_urgent).await;
+                Outcome::Reported(reported)
+            });
+        }
+    }
+
+    /// Does something with a node that the store still shows.
+    pub(super) fn with_node(&self, name: &Arc<str>, act: impl FnOnce(&Node)) {
+        let key = mainstay_runtime::index::ObjectKey { namespace: "".into(), name: Arc::clone(name) };
+        if let Some(node) = self.nodes.get(&key) {
+            act(&node);
+        }
+    }
+}
+
+/// What leads from one record to another, in words.
+fn turns(before: &Record, after: &Record) -> Vec<(Turn, String)> {
+    let out = |record: &Record| record.taken.as_ref().and_then(|taken| taken.out_of_service.clone());
+    let mut turns = Vec::new();
+    if let (false, true, Some(taken)) = (before.is_taken(), after.is_taken(), &after.taken) {
+        turns.push((Turn::Taken, format!("policy {} acts on it from now on", taken.policy)));
+    }
+    if let (None, Some(boot)) = (out(before), out(after)) {
+        turns.push((Turn::OutOfServiceSet, format!("boot {boot} is dead: volumes may detach and pods move")));
+    }
+    if let (Some(boot), None) = (out(before), out(after)) {
+        turns.push((Turn::OutOfServiceRemoved, format!("boot {boot} is over: the node has started anew")));
+    }
+    if before.is_taken() && !after.is_taken() {
+        turns.push((Turn::HandedBack, "what was taken of it is handed back".to_owned()));
+    }
+    turns
+}

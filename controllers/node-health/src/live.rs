@@ -1,0 +1,146 @@
+//! Live reads: nothing is believed of a node that only a watch has shown.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use kube::{Api, Client, api::ListParams};
+use mainstay_probe::{Check, Failure, Http, Kind, Tls};
+use mainstay_runtime::{
+    clock::{Clock, Moment},
+    failure::RequestError,
+};
+
+use crate::{
+    apply::pods,
+    settings::{KubeletCheck, Settings},
+    sight::Sight,
+    watched::{Facts, LEASES, Lease, Node, WatchedLease, WatchedNode},
+};
+
+/// How often the API server is asked whether it answers.
+const PULSE: Duration = Duration::from_secs(1);
+/// A live read that takes longer says nothing: in the meantime the node may have been heard of.
+const LIMIT: Duration = Duration::from_secs(2);
+
+/// What a live read has shown of a node.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Answer {
+    /// The silence that stands confirmed, by its beginning.
+    pub silence: Option<Moment>,
+    /// The failing condition that does, by its beginning.
+    pub failing: Option<Moment>,
+    /// What says otherwise.
+    pub doubt: Option<Arc<str>>,
+}
+
+/// What is asked about a node.
+pub struct Question {
+    /// The node.
+    pub node: Arc<Node>,
+    /// Its policy.
+    pub settings: Arc<Settings>,
+    /// When its silence began.
+    pub silent_since: Moment,
+    /// The condition that fails, its status, and since when.
+    pub failing: Option<(Arc<str>, Arc<str>, Moment)>,
+    /// The time between two renewals of its Lease.
+    pub interval: Duration,
+}
+
+impl Question {
+    /// Asks the API server, and whom else the policy names.
+    ///
+    /// # Errors
+    /// When the API server does not answer in time.
+    pub async fn ask(&self, client: &Client, sight: &Sight) -> Result<Answer, RequestError> {
+        let name = self.node.name();
+        let lease = tokio::try_join!(self.lease(client), self.still_failing(client));
+        let (renewed, still_failing) = lease?;
+        let mut answer = Answer::default();
+        if still_failing {
+            answer.failing = self.failing.as_ref().map(|(_, _, since)| *since);
+        }
+        if let Some((renewed, lasts)) = renewed
+            && sight.read(name, renewed, lasts)
+        {
+            // The watch is behind.
+            sight.notify();
+            return Ok(answer);
+        }
+        answer.silence = Some(self.silent_since);
+        answer.doubt = self.second_opinion(client, sight.renewal(name)).await;
+        Ok(answer)
+    }
+
+    async fn lease(
+        &self,
+        client: &Client,
+    ) -> Result<Option<(Option<Timestamp>, Option<Duration>)>, RequestError> {
+        let leases: Api<WatchedLease> = Api::namespaced(client.clone(), LEASES);
+        match soon(leases.get(self.node.name())).await {
+            Ok(lease) => {
+                let lease = Lease::from(lease);
+                Ok(Some((lease.renewed, lease.duration)))
+            }
+            Err(RequestError::NotFound(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn still_failing(&self, client: &Client) -> Result<bool, RequestError> {
+        let Some((kind, status, _)) = &self.failing else { return Ok(false) };
+        let nodes: Api<WatchedNode> = Api::all(client.clone());
+        match soon(nodes.get(self.node.name())).await {
+            Ok(node) => Ok(Facts::from(node).has(kind, status)),
+            Err(RequestError::NotFound(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What says that a silent node lives. Who cannot be asked says nothing.
+    async fn second_opinion(&self, client: &Client, renewal: Option<Timestamp>) -> Option<Arc<str>> {
+        if let (Some(check), Some(address)) = (&self.settings.kubelet, self.node.facts.address)
+            && answers(check, SocketAddr::new(address, check.port)).await
+        {
+            return Some(format!("its kubelet answers at {address}:{}", check.port).into());
+        }
+        // Both times are the node's own: one that should have renewed its Lease and made a pod ready later lives.
+        let lived = renewal.filter(|_| self.settings.pods)?.checked_add(self.interval).ok()?;
+        let pods = pods::list(client, self.node.name()).await.ok()?;
+        let later = pods.iter().filter_map(pods::ListedPod::ready_since).max()?;
+        (later > lived).then(|| format!("one of its pods became ready at {later}").into())
+    }
+}
+
+/// Whether a kubelet answers. Over HTTPS its certificate, which it has often signed itself, need not be one that this
+/// process trusts: nothing is told to it, and to send a certificate it must be running.
+async fn answers(check: &KubeletCheck, target: SocketAddr) -> bool {
+    let kind = if check.tls {
+        let Ok(tls) = Tls::new(None, None, false) else { return false };
+        let (path, expected) = ("/healthz".to_owned(), vec![100..=599]);
+        Kind::Http(Http { path, host: None, expected, tls: Some(tls) })
+    } else {
+        Kind::Tcp
+    };
+    let outcome = Check { kind, timeout: check.timeout }.run(target).await;
+    matches!(outcome.result, Ok(()) | Err(Failure::Tls(_)))
+}
+
+async fn soon<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, RequestError> {
+    let answer = tokio::time::timeout(LIMIT, request).await;
+    answer.map_err(|_| RequestError::timed_out(LIMIT))?.map_err(Into::into)
+}
+
+/// Asks the API server again and again whether it answers, from its store and not from its cache.
+pub async fn pulse(client: &Client, clock: &Clock, sight: &Sight, mut was_away: impl FnMut()) {
+    let leases: Api<WatchedLease> = Api::namespaced(client.clone(), LEASES);
+    let one = ListParams::default().limit(1);
+    loop {
+        let began = clock.now();
+        if soon(leases.list(&one)).await.is_ok() && sight.pulse() {
+            tracing::warn!("the API server was away: the silence of every node begins anew");
+            was_away();
+        }
+        clock.until(Some(began + PULSE)).await;
+    }
+}

@@ -1,0 +1,220 @@
+//! The controller's own series.
+
+use std::collections::HashSet;
+
+use mainstay_runtime::{
+    metrics::{counters, gauges, histograms},
+    reconcile::PassError,
+};
+use parking_lot::Mutex;
+use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
+
+use crate::{
+    apply::ApplyError,
+    plan::{Breaker, State},
+};
+
+/// From a second to ten minutes: a kubelet's default Lease lasts 40 s.
+const DETECTION: [f64; 12] = [1.0, 2.5, 5.0, 10.0, 12.5, 15.0, 17.5, 20.0, 30.0, 60.0, 300.0, 600.0];
+
+/// What is done with a node, as the label `action`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Action {
+    /// `spec.unschedulable` is set.
+    Cordon,
+    /// The taint is set.
+    Taint,
+    /// A pod is marked not ready.
+    PodNotReady,
+    /// A pod is evicted.
+    Evict,
+    /// A remediation is made.
+    Remediate,
+    /// The taint out-of-service is set.
+    OutOfService,
+    /// What was taken is handed back.
+    HandBack,
+}
+
+impl Action {
+    const ALL: [Self; 7] = [
+        Self::Cordon,
+        Self::Taint,
+        Self::PodNotReady,
+        Self::Evict,
+        Self::Remediate,
+        Self::OutOfService,
+        Self::HandBack,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Cordon => "cordon",
+            Self::Taint => "taint",
+            Self::PodNotReady => "pod_not_ready",
+            Self::Evict => "evict",
+            Self::Remediate => "remediate",
+            Self::OutOfService => "out_of_service",
+            Self::HandBack => "hand_back",
+        }
+    }
+}
+
+/// How an action ended, as the label `result`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was done.
+    Success,
+    /// The API server refused it, or did not answer.
+    Error,
+    /// A PodDisruptionBudget refused it for now.
+    Blocked,
+    /// It was decided, and the policy only says so.
+    DryRun,
+}
+
+impl Outcome {
+    const ALL: [Self; 4] = [Self::Success, Self::Error, Self::Blocked, Self::DryRun];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Error => "error",
+            Self::Blocked => "blocked",
+            Self::DryRun => "dry_run",
+        }
+    }
+}
+
+/// What the controller does for nodes.
+#[derive(Debug)]
+pub struct Metrics {
+    detection: Histogram,
+    actions: IntCounterVec,
+    failures: IntCounterVec,
+    blind: IntCounter,
+    verdicts: IntCounter,
+    policies: IntGauge,
+    nodes: IntGaugeVec,
+    breakers: IntGaugeVec,
+    of_policies: Mutex<Series>,
+}
+
+/// The labels of the gauges that stand, so that those of what is gone can be taken away.
+#[derive(Debug, Default)]
+struct Series {
+    nodes: HashSet<String>,
+    breakers: HashSet<[String; 2]>,
+}
+
+impl Metrics {
+    /// Registers the series.
+    ///
+    /// # Panics
+    /// When they are registered already.
+    pub fn new(registry: &Registry) -> Self {
+        let counter = |name, help| counters(registry, name, help, &[]).with_label_values::<&str>(&[]);
+        let actions = counters(
+            registry,
+            "mainstay_node_health_actions_total",
+            "What was done with unhealthy nodes and their pods, by action and result.",
+            &["action", "result"],
+        );
+        for action in Action::ALL {
+            for outcome in Outcome::ALL {
+                actions.with_label_values(&[action.name(), outcome.name()]);
+            }
+        }
+        Self {
+            detection: histograms(
+                registry,
+                "mainstay_node_health_detection_seconds",
+                "From the last sign of life of a node, or the beginning of a failing condition, to the verdict.",
+                DETECTION.to_vec(),
+                &[],
+            )
+            .with_label_values::<&str>(&[]),
+            actions,
+            failures: counters(
+                registry,
+                "mainstay_node_health_write_failures_total",
+                "Writes that were refused or got no answer.",
+                &["operation", "reason"],
+            ),
+            blind: counter(
+                "mainstay_node_health_blind_total",
+                "How often the API server was away, so that the silence of every node began anew.",
+            ),
+            verdicts: counter("mainstay_node_health_verdicts_total", "Nodes found to be unhealthy."),
+            policies: gauges(registry, "mainstay_node_health_policies", "NodeHealthPolicies.", &[])
+                .with_label_values::<&str>(&[]),
+            nodes: gauges(
+                registry,
+                "mainstay_node_health_nodes",
+                "Nodes by policy and state.",
+                &["policy", "state"],
+            ),
+            breakers: gauges(
+                registry,
+                "mainstay_node_health_breaker_open",
+                "1 while a storm breaker is open; an empty zone stands for all nodes of the policy.",
+                &["policy", "zone"],
+            ),
+            of_policies: Mutex::default(),
+        }
+    }
+
+    /// A verdict was reached this long after the last sign of life.
+    pub fn detected(&self, seconds: f64) {
+        self.verdicts.inc();
+        self.detection.observe(seconds);
+    }
+
+    /// So many actions ended in this way.
+    pub fn acted(&self, action: Action, outcome: Outcome, count: usize) {
+        let counter = self.actions.with_label_values(&[action.name(), outcome.name()]);
+        counter.inc_by(u64::try_from(count).unwrap_or(u64::MAX));
+    }
+
+    /// A write failed.
+    pub fn failed(&self, error: &ApplyError) {
+        self.failures.with_label_values(&[error.operation(), error.request().reason()]).inc();
+    }
+
+    /// The API server was away.
+    pub fn was_blind(&self) {
+        self.blind.inc();
+    }
+
+    /// Brings the gauges to what a plan says.
+    pub fn show<'a>(
+        &self,
+        policies: impl ExactSizeIterator<Item = (&'a str, &'a [usize; State::COUNT])>,
+        breakers: &[Breaker],
+    ) {
+        let gauge = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        let mut series = self.of_policies.lock();
+        let before = std::mem::take(&mut *series);
+        self.policies.set(gauge(policies.len()));
+        for (policy, counts) in policies {
+            for state in State::ALL {
+                self.nodes.with_label_values(&[policy, state.name()]).set(gauge(counts[state as usize]));
+            }
+            series.nodes.insert(policy.to_owned());
+        }
+        for policy in before.nodes.difference(&series.nodes) {
+            for state in State::ALL {
+                // One that is gone was set above in an earlier plan.
+                let _ = self.nodes.remove_label_values(&[policy, state.name()]);
+            }
+        }
+        for breaker in breakers {
+            let labels = [breaker.policy.to_string(), breaker.zone.as_deref().unwrap_or_default().to_owned()];
+            self.breakers.with_label_values(&labels).set(i64::from(breaker.open_since.is_some()));
+            series.breakers.insert(labels);
+        }
+        for labels in before.breakers.difference(&series.breakers) {
+            let _ = self.breakers.remove_label_values(labels);
+        }
+    }
+}

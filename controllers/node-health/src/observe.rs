@@ -1,0 +1,178 @@
+//! What a plan is made from: the nodes as they are seen, each under the policy that it belongs to.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use kube::core::SelectorExt;
+use mainstay_runtime::clock::Moment;
+
+use crate::{
+    live::Answer,
+    plan::{NodeView, Proof, Remediation},
+    record::Record,
+    settings::Settings,
+    sight::Sight,
+    watched::Node,
+};
+
+/// What this process knows of a node besides what the watches show.
+#[derive(Debug, Default)]
+pub struct Known {
+    /// Which of the nodes of this name it is about.
+    pub uid: Box<str>,
+    /// What is to stand on the node. It is written down there, and read from there once.
+    pub record: Record,
+    /// Whether nothing of that is carried out.
+    pub dry_run: bool,
+    /// What the last live read has shown.
+    pub answer: Answer,
+    /// How its remediation goes. `None`: it has not been looked for yet.
+    pub remediation: Option<Remediation>,
+    /// How many of its pods are to leave it.
+    pub pods: usize,
+}
+
+impl Known {
+    /// What is known of a node at first sight.
+    pub fn first(node: &Node, dry_run: bool) -> Self {
+        let record = if dry_run { Record::default() } else { node.facts.record.clone() };
+        Self { uid: node.uid().into(), record, dry_run, ..Self::default() }
+    }
+}
+
+/// Which policy each node belongs to.
+#[derive(Debug, Default, PartialEq)]
+pub struct Assigned {
+    /// For each node the index of its policy.
+    pub policies: Vec<Option<usize>>,
+    /// For each policy the other policies that select one of its nodes too.
+    pub overlaps: Vec<BTreeSet<usize>>,
+}
+
+/// Gives each node to the first of the policies that select it: they are in the order of their strictness.
+pub fn assign(settings: &[Arc<Settings>], nodes: &[Arc<Node>]) -> Assigned {
+    let mut assigned = Assigned {
+        policies: Vec::with_capacity(nodes.len()),
+        overlaps: vec![BTreeSet::new(); settings.len()],
+    };
+    for node in nodes {
+        let facts = &node.facts;
+        let selects = |settings: &Settings| !facts.excluded && settings.selector.matches(&facts.labels);
+        let selecting: Vec<_> = (0..settings.len()).filter(|index| selects(&settings[*index])).collect();
+        assigned.policies.push(selecting.first().copied());
+        for (one, other) in selecting.iter().flat_map(|one| selecting.iter().map(move |other| (*one, *other)))
+        {
+            if one != other {
+                assigned.overlaps[one].insert(other);
+            }
+        }
+    }
+    assigned
+}
+
+/// The node as a plan is to see it. `None`: no watch has shown it yet.
+pub fn view(
+    node: &Node,
+    policy: Option<(usize, &Settings)>,
+    known: &Known,
+    sight: &Sight,
+    now: Moment,
+) -> Option<NodeView> {
+    let facts = &node.facts;
+    let heartbeat = sight.heartbeat(node.name())?;
+    let failing = policy.and_then(|(_, settings)| failing(node, settings, sight, heartbeat.listening));
+    let silent_since = heartbeat.silent_since();
+    let silent = policy
+        .is_some_and(|(_, settings)| now.saturating_sub(silent_since) >= settings.rules.unreachable_after);
+    let failing_since = failing.as_ref().filter(|(_, due)| *due <= now).map(|(held, _)| held.since);
+    let answer = &known.answer;
+    let silence_stands = answer.silence == Some(silent_since);
+    let failing_stands = failing_since.is_some() && answer.failing == failing_since;
+    let confirmed = if silent { silence_stands } else { failing_stands };
+    let fails = failing.as_ref().filter(|_| failing_since.is_some());
+    Some(NodeView {
+        name: Arc::clone(node.name()),
+        zone: Arc::clone(&facts.zone),
+        control_plane: facts.control_plane,
+        rules: policy.map(|(index, _)| index),
+        heartbeat,
+        failing: fails.map(|(held, _)| (held.words(), held.since)),
+        failing_due: failing.as_ref().map(|(_, due)| *due).filter(|due| *due > now),
+        // While the API server is away nothing is known.
+        confirmed: confirmed && !sight.is_blind(now),
+        doubt: answer.doubt.clone().filter(|_| silence_stands),
+        record: known.record.clone(),
+        boot_id: Arc::clone(&facts.boot_id),
+        proof: proof(node, known),
+        remediation: remediation(known, policy, now),
+        pods: known.pods,
+    })
+}
+
+/// A condition that holds.
+pub struct Held<'a> {
+    /// Its type.
+    pub kind: &'a Arc<str>,
+    /// Its status.
+    pub status: &'a Arc<str>,
+    /// Since when, and no longer than the node is listened to.
+    pub since: Moment,
+}
+
+impl Held<'_> {
+    fn words(&self) -> Arc<str> {
+        format!("its condition {} is {}", self.kind, self.status).into()
+    }
+}
+
+/// The condition of the policy that holds and is due first, and when it is.
+pub fn failing<'a>(
+    node: &Node,
+    settings: &'a Settings,
+    sight: &Sight,
+    listening: Moment,
+) -> Option<(Held<'a>, Moment)> {
+    let held = settings.conditions.iter().filter_map(|watched| {
+        if !node.facts.has(&watched.kind, &watched.status) {
+            return None;
+        }
+        let since = sight.held_since(node.name(), &watched.kind, &watched.status, listening)?;
+        let held = Held { kind: &watched.kind, status: &watched.status, since };
+        Some((held, since.saturating_add(watched.lasts)))
+    });
+    held.min_by_key(|(_, due)| *due)
+}
+
+fn proof(node: &Node, known: &Known) -> Option<Proof> {
+    let facts = &node.facts;
+    let confirmed = facts.confirmed_dead.as_deref();
+    let remediated = matches!(known.remediation, Some(Remediation::Stands { succeeded: Some(true), .. }));
+    if facts.is_shut_down() {
+        Some(Proof::ShutDown)
+    } else if confirmed.is_some_and(|boot| !boot.is_empty() && *boot == *facts.boot_id) {
+        Some(Proof::Person)
+    } else {
+        remediated.then_some(Proof::Remediated)
+    }
+}
+
+/// Where it has not been looked yet, a node that was taken may have one: it is not handed back before.
+fn remediation(known: &Known, policy: Option<(usize, &Settings)>, now: Moment) -> Remediation {
+    let may_have = known.record.taken.is_some() && !known.dry_run;
+    match known.remediation {
+        Some(remediation) => remediation,
+        None if may_have && policy.is_some_and(|(_, settings)| !settings.templates.is_empty()) => {
+            Remediation::Stands { template: 0, since: now, succeeded: None }
+        }
+        None => Remediation::None,
+    }
+}
+
+/// What is known of every node, by name.
+pub type KnownNodes = HashMap<Arc<str>, Known>;
+
+/// The time between two renewals of a node whose Lease does not say: a kubelet's default.
+pub const DEFAULT_INTERVAL: Duration = Duration::from_secs(10);

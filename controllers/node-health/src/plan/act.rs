@@ -1,0 +1,223 @@
+//! What is done with nodes that are unhealthy.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use mainstay_runtime::clock::Moment;
+
+use super::{
+    Draft, Due, Evict, Memory, NodeView, Now, Rate, Remediation, Rules, State, Step, Steps,
+    breakers::Weather, verdict::Verdict,
+};
+use crate::record::Taken;
+
+/// The nodes that are to be taken, in the order in which they are.
+pub(super) struct Queue {
+    now: Now,
+    /// When each policy has taken nodes, as far back as its window goes.
+    pub taken: BTreeMap<Arc<str>, Vec<Moment>>,
+    /// The node of the control plane that is out of use: by those that act, and by dry runs.
+    control_plane: [Option<Arc<str>>; 2],
+    waiting: Vec<(Moment, usize)>,
+}
+
+impl Queue {
+    pub(super) fn new(rules: &[Rules], memory: &Memory, weather: &Weather, now: Now) -> Self {
+        let taken = rules.iter().filter_map(|rules| {
+            let taken = resume(rules, memory, weather, now.moment);
+            (!taken.is_empty()).then(|| (Arc::clone(&rules.policy), taken))
+        });
+        Self { now, taken: taken.collect(), control_plane: [None, None], waiting: Vec::new() }
+    }
+
+    /// Notes what has been decided of a node, all but whether it is taken now.
+    pub(super) fn note(&mut self, index: usize, draft: &Draft<'_>) {
+        if draft.is_candidate {
+            let since = draft.memory.unhealthy_since.unwrap_or(self.now.moment);
+            self.waiting.push((since, index));
+        }
+        if let Some(rules) = draft.rules.filter(|_| draft.node.control_plane && draft.plan.record.is_taken())
+        {
+            self.control_plane[usize::from(rules.dry_run)]
+                .get_or_insert_with(|| Arc::clone(&draft.node.name));
+        }
+    }
+
+    /// Takes nodes as far as the rates and the control plane allow it, those first that are unhealthy for longest.
+    pub(super) fn serve(&mut self, drafts: &mut [Draft<'_>], verdicts: &[Verdict], due: &mut Due) {
+        let mut waiting = std::mem::take(&mut self.waiting);
+        waiting.sort_by(|(one_since, one), (other_since, other)| {
+            let name = |index: &usize| &drafts[*index].node.name;
+            one_since.cmp(other_since).then_with(|| name(one).cmp(name(other)))
+        });
+        for (_, index) in waiting {
+            let draft = &mut drafts[index];
+            let Some(rules) = draft.rules else { continue };
+            match self.refusal(draft.node, rules, due) {
+                Some(words) => draft.plan.waits_for = words,
+                None => {
+                    self.taken.entry(Arc::clone(&rules.policy)).or_default().push(self.now.moment);
+                    if draft.node.control_plane {
+                        self.control_plane[usize::from(rules.dry_run)] = Some(Arc::clone(&draft.node.name));
+                    }
+                    draft.take(rules, &verdicts[index], due);
+                }
+            }
+        }
+    }
+
+    fn refusal(&self, node: &NodeView, rules: &Rules, due: &mut Due) -> Option<String> {
+        let other = self.control_plane[usize::from(rules.dry_run)].as_ref();
+        if let Some(other) = other.filter(|other| node.control_plane && **other != node.name) {
+            return Some(format!("control plane node {other}, as only one is taken at a time"));
+        }
+        let rate = rules.breakers.rate;
+        let taken = self.taken.get(&rules.policy).map_or(&[][..], |taken| taken);
+        if taken.len() < rate.count {
+            return None;
+        }
+        due.at(taken.iter().min().map(|oldest| oldest.saturating_add(rate.window)));
+        Some(format!("its turn, as {} nodes are taken in {:?} at most", rate.count, rate.window))
+    }
+}
+
+/// When the policy has taken nodes, as far back as its window goes. After a storm it begins with an empty rate: what has
+/// gathered is done one by one, and not at once.
+fn resume(rules: &Rules, memory: &Memory, weather: &Weather, now: Moment) -> Vec<Moment> {
+    let Rate { count, window } = rules.breakers.rate;
+    let mut taken = memory.taken.get(&rules.policy).cloned().unwrap_or_default();
+    if weather.cleared.contains(&rules.policy) {
+        let share = window / u32::try_from(count.max(1)).unwrap_or(u32::MAX);
+        let leave = (1..=count).map(|index| share * u32::try_from(index).unwrap_or(u32::MAX));
+        taken = leave.map(|leave| (now + leave).saturating_sub(window)).collect();
+    }
+    taken.retain(|at| at.saturating_add(window) > now);
+    taken
+}
+
+impl Draft<'_> {
+    /// The node is acted on from now on.
+    fn take(&mut self, rules: &Rules, verdict: &Verdict, due: &mut Due) {
+        let standing = self.plan.record.taken.take().unwrap_or_default();
+        self.plan.record.taken =
+            Some(Taken { policy: Arc::clone(&rules.policy), since: Some(self.now.wall), ..standing });
+        if rules.flapping.is_some() {
+            self.plan.record.flaps.push(self.now.wall);
+            self.prune_flaps(rules, due);
+        }
+        self.memory.taken_since = Some(self.now.moment);
+        self.act(rules, verdict, due);
+    }
+
+    /// What is done with a node that was taken.
+    pub(super) fn act(&mut self, rules: &Rules, verdict: &Verdict, due: &mut Due) {
+        self.plan.state = State::Acting;
+        self.plan.waits_for.clear();
+        let steps = &rules.steps;
+        let mut clock = Clock {
+            since: *self.memory.taken_since.get_or_insert(self.now.moment),
+            now: self.now.moment,
+            next: None,
+        };
+        let mut taken = self.plan.record.taken.clone().unwrap_or_default();
+        taken.policy = Arc::clone(&rules.policy);
+        // What stands of an earlier process stays, although its time begins anew.
+        taken.cordon = steps.cordon.is_some_and(|after| clock.is_due(Step::Cordon, after) || taken.cordon);
+        let stands = taken.taint.is_some();
+        let taint = steps.taint.filter(|(_, after)| clock.is_due(Step::Taint, *after) || stands);
+        taken.taint = taint.map(|(effect, _)| effect);
+        let not_ready = steps.pods_not_ready.is_some_and(|after| clock.is_due(Step::PodsNotReady, after));
+        self.plan.pods.not_ready = not_ready && verdict.unreachable;
+        self.plan.pods.evict = evict(steps, &mut clock);
+        if self.plan.pods.evict.is_some() && self.node.pods > 0 {
+            self.wait_for(format!("{} pods to leave", self.node.pods));
+        }
+        self.remediate(steps, &mut clock, due);
+        if let Some(after) = steps.out_of_service
+            && taken.out_of_service.is_none()
+            && clock.is_due(Step::OutOfService, after)
+        {
+            taken.out_of_service = self.proven_dead();
+        }
+        self.plan.record.taken = Some(taken);
+        self.plan.next = clock.next;
+        due.at(clock.next.map(|(_, at)| at));
+    }
+
+    /// The boot that is dead. Without proof, says what would be one.
+    fn proven_dead(&mut self) -> Option<Arc<str>> {
+        if self.node.proof.is_some() && !self.node.boot_id.is_empty() {
+            return Some(Arc::clone(&self.node.boot_id));
+        }
+        self.wait_for(format!(
+            "proof that it is dead, before the taint out-of-service: its cloud says that it is shut down, its \
+             remediation succeeds, or a person confirms it with kubectl annotate node {} \
+             mainstay.dev/confirmed-dead={}",
+            self.node.name, self.node.boot_id
+        ));
+        None
+    }
+
+    fn remediate(&mut self, steps: &Steps, clock: &mut Clock, due: &mut Due) {
+        if steps.remediation.is_empty() || !clock.is_due(Step::Remediate, steps.remediate_after) {
+            return;
+        }
+        let Remediation::Stands { template, since, succeeded } = self.node.remediation else {
+            self.plan.remediation = Some(0);
+            return;
+        };
+        self.plan.remediation = Some(template);
+        let over = steps.remediation.get(template).map(|timeout| since.saturating_add(*timeout));
+        let is_over = over.is_none_or(|over| over <= self.now.moment);
+        match succeeded {
+            Some(true) => return,
+            None if !is_over => {
+                due.at(over);
+                return self.wait_for(format!("remediation {} of {}", template + 1, steps.remediation.len()));
+            }
+            Some(false) | None => {}
+        }
+        if template + 1 < steps.remediation.len() {
+            self.plan.remediation = Some(template + 1);
+        } else {
+            self.wait_for("a person: the last remediation has not succeeded".to_owned());
+        }
+    }
+
+    fn wait_for(&mut self, words: String) {
+        if !self.plan.waits_for.is_empty() {
+            self.plan.waits_for.push_str("; ");
+        }
+        self.plan.waits_for.push_str(&words);
+    }
+}
+
+/// When the steps of a node are due.
+struct Clock {
+    since: Moment,
+    now: Moment,
+    /// The first step that is not.
+    next: Option<(Step, Moment)>,
+}
+
+impl Clock {
+    fn is_due(&mut self, step: Step, after: Moment) -> bool {
+        let at = self.since.saturating_add(after);
+        if at <= self.now {
+            return true;
+        }
+        if self.next.is_none_or(|(_, first)| at < first) {
+            self.next = Some((step, at));
+        }
+        false
+    }
+}
+
+fn evict(steps: &Steps, clock: &mut Clock) -> Option<Evict> {
+    let drain = steps.drain.as_ref()?;
+    if !clock.is_due(Step::Drain, drain.after) {
+        return None;
+    }
+    let deadline = drain.after.saturating_add(drain.deadline);
+    let is_over = drain.delete_after && clock.is_due(Step::Delete, deadline);
+    Some(if is_over { Evict::Force } else { Evict::Politely })
+}

@@ -1,0 +1,128 @@
+//! Storms: when too many nodes fail at once, nothing is done.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use mainstay_runtime::clock::Moment;
+
+use super::{Breaker, BreakerMemory, Due, Memory, NodeView, Rules, Verdict};
+use crate::announce::place;
+
+/// The key of a breaker: its policy, and its zone if it has one.
+type Key = (Arc<str>, Option<Arc<str>>);
+
+/// The index of a policy, and a zone if it is about one.
+type Place = (usize, Option<Arc<str>>);
+
+/// All breakers, and which policies have just left a storm.
+pub(super) struct Weather {
+    pub breakers: Vec<Breaker>,
+    pub memory: BTreeMap<Key, BreakerMemory>,
+    /// The policies a breaker of which closes now.
+    pub cleared: Vec<Arc<str>>,
+    storms: HashMap<Place, Storm>,
+}
+
+/// A breaker that is open, or no node that answers.
+pub(super) struct Storm {
+    pub everything: bool,
+    zone: Option<Arc<str>>,
+    limit: usize,
+}
+
+impl Weather {
+    /// What keeps a node from being acted on.
+    pub(super) fn storm(&self, node: &NodeView) -> Option<&Storm> {
+        let rules = node.rules?;
+        let of_policy = self.storms.get(&(rules, None));
+        of_policy.or_else(|| self.storms.get(&(rules, Some(Arc::clone(&node.zone)))))
+    }
+}
+
+impl Storm {
+    pub(super) fn words(&self) -> String {
+        if self.everything {
+            return "a node that answers: none of the cluster does, so what was taken is handed back"
+                .to_owned();
+        }
+        let place = self.zone.as_deref().map_or_else(|| "the policy's nodes".to_owned(), place);
+        let limit = self.limit;
+        format!("calm: more than {limit} of {place} are or lately were unhealthy or overdue at once")
+    }
+}
+
+/// Counts, and opens and closes breakers.
+pub(super) fn weather(
+    rules: &[Rules],
+    nodes: &[NodeView],
+    verdicts: &[Verdict],
+    memory: &Memory,
+    now: Moment,
+    due: &mut Due,
+) -> Weather {
+    let mut counts: BTreeMap<Place, (usize, usize)> = BTreeMap::new();
+    for (node, verdict) in nodes.iter().zip(verdicts) {
+        let Some(rules) = node.rules else { continue };
+        for zone in [None, Some(&node.zone)] {
+            let (all, bad) = counts.entry((rules, zone.cloned())).or_default();
+            *all += 1;
+            *bad += usize::from(verdict.counts());
+        }
+    }
+    let everything = !nodes.is_empty() && verdicts.iter().all(Verdict::counts);
+    let mut weather = Weather {
+        breakers: Vec::with_capacity(counts.len()),
+        memory: BTreeMap::new(),
+        cleared: Vec::new(),
+        storms: HashMap::new(),
+    };
+    for ((index, zone), (all, bad)) in counts {
+        let rules = &rules[index];
+        let limits = &rules.breakers;
+        let limit = if zone.is_some() { limits.zone } else { limits.cluster }.of(all);
+        let key = (Arc::clone(&rules.policy), zone.clone());
+        let before = memory.breakers.get(&key).cloned().unwrap_or_default();
+        let everything = everything && zone.is_none();
+        let is_storm = bad > limit || everything;
+        // One node that is unhealthy is no storm, as long as it may be: a breaker whose limit is one could not close.
+        let is_calm = bad <= (limit / 2).max(limit.min(1)) && !everything;
+        let after = turn(&before, is_storm, is_calm, rules, now);
+        if before.open_since.is_some() && after.open_since.is_none() {
+            weather.cleared.push(Arc::clone(&rules.policy));
+        }
+        due.at(after.calm_since.map(|calm| calm.saturating_add(limits.close_after)));
+        if after.open_since.is_some() {
+            weather.storms.insert((index, zone.clone()), Storm { everything, zone: zone.clone(), limit });
+        }
+        let policy = Arc::clone(&rules.policy);
+        let open_since = after.open_since;
+        weather.breakers.push(Breaker {
+            policy,
+            zone,
+            nodes: all,
+            unhealthy: bad,
+            limit,
+            open_since,
+            everything,
+        });
+        if after != BreakerMemory::default() {
+            weather.memory.insert(key, after);
+        }
+    }
+    weather
+}
+
+fn turn(before: &BreakerMemory, is_storm: bool, is_calm: bool, rules: &Rules, now: Moment) -> BreakerMemory {
+    let Some(open_since) = before.open_since else {
+        return BreakerMemory { open_since: is_storm.then_some(now), calm_since: None };
+    };
+    let calm_since = is_calm.then(|| before.calm_since.unwrap_or(now));
+    let is_over = calm_since.is_some_and(|calm| calm.saturating_add(rules.breakers.close_after) <= now);
+    if is_over {
+        BreakerMemory::default()
+    } else {
+        BreakerMemory { open_since: Some(open_since), calm_since }
+    }
+}

@@ -1,0 +1,213 @@
+//! What each node is to carry: pure, no client and no clock.
+//!
+//! A plan is level-triggered: it says what is wanted now, from what is seen and what the last plan left. It promises:
+//!
+//! - No node is taken that a live read has not confirmed, that a second opinion doubts, or whose Lease is renewed too
+//!   rarely to tell anything.
+//! - Nothing new is done where more nodes are unhealthy than may be, and no more nodes are taken in any window than the
+//!   policy allows, also after a storm.
+//! - At most one node of the control plane is out of use by this controller.
+//! - When no node of the cluster answers, what was taken is handed back.
+//! - What was taken is handed back when the node is well again, and nothing else is.
+//! - A second plan at the same moment changes nothing.
+
+mod act;
+mod breakers;
+#[cfg(test)]
+mod properties;
+mod recover;
+#[cfg(test)]
+mod tests;
+mod types;
+mod verdict;
+#[cfg(test)]
+mod world;
+
+use std::sync::Arc;
+
+pub use self::types::*;
+use mainstay_runtime::clock::Moment;
+
+use self::{
+    act::Queue,
+    breakers::{Storm, Weather},
+    verdict::Verdict,
+};
+use crate::record::Record;
+
+/// What each node is to carry.
+pub fn plan(rules: &[Rules], nodes: &[NodeView], memory: &Memory, now: Now) -> Plan {
+    let verdicts: Vec<_> = nodes.iter().map(|node| Verdict::of(rules, node, now.moment)).collect();
+    let mut due = Due::after(now.moment);
+    verdicts.iter().for_each(|verdict| due.at(verdict.due));
+    let weather = breakers::weather(rules, nodes, &verdicts, memory, now.moment, &mut due);
+    let mut queue = Queue::new(rules, memory, &weather, now);
+    let mut next = Memory { breakers: weather.memory.clone(), ..Memory::default() };
+    let mut planned = Vec::with_capacity(nodes.len());
+    for (node, verdict) in nodes.iter().zip(&verdicts) {
+        let mut draft = Draft::new(rules, node, memory, &weather, now);
+        draft.decide(verdict, &mut due);
+        queue.note(planned.len(), &draft);
+        planned.push(draft);
+    }
+    queue.serve(&mut planned, &verdicts, &mut due);
+    next.taken = queue.taken;
+    let nodes = planned.into_iter().zip(nodes).map(|(draft, node)| {
+        if draft.memory != NodeMemory::default() {
+            next.nodes.insert(Arc::clone(&node.name), draft.memory);
+        }
+        draft.plan
+    });
+    let nodes = nodes.collect();
+    Plan { nodes, breakers: weather.breakers, memory: next, due: due.next }
+}
+
+/// The earliest moment at which a plan may change by time alone.
+struct Due {
+    now: Moment,
+    next: Option<Moment>,
+}
+
+impl Due {
+    fn after(now: Moment) -> Self {
+        Self { now, next: None }
+    }
+
+    fn at(&mut self, moment: Option<Moment>) {
+        let later = moment.filter(|moment| *moment > self.now);
+        self.next = [self.next, later].into_iter().flatten().min();
+    }
+}
+
+/// The plan of one node, as it comes about.
+struct Draft<'a> {
+    node: &'a NodeView,
+    rules: Option<&'a Rules>,
+    storm: Option<&'a Storm>,
+    now: Now,
+    memory: NodeMemory,
+    plan: NodePlan,
+    /// Whether the node is to be taken, as soon as the rate and the control plane allow it.
+    is_candidate: bool,
+}
+
+impl<'a> Draft<'a> {
+    fn new(rules: &'a [Rules], node: &'a NodeView, memory: &Memory, weather: &'a Weather, now: Now) -> Self {
+        let plan = NodePlan {
+            state: State::Healthy,
+            why: String::new(),
+            waits_for: String::new(),
+            next: None,
+            record: without_old_boot(node),
+            pods: PodsPlan::default(),
+            remediation: None,
+        };
+        Self {
+            node,
+            rules: node.rules.map(|index| &rules[index]),
+            storm: weather.storm(node),
+            now,
+            memory: memory.nodes.get(&node.name).cloned().unwrap_or_default(),
+            plan,
+            is_candidate: false,
+        }
+    }
+
+    fn decide(&mut self, verdict: &Verdict, due: &mut Due) {
+        let Some(rules) = self.rules else { return self.release() };
+        self.plan.why = verdict.words(rules, self.node);
+        if let Some(storm) = self.storm.filter(|storm| storm.everything) {
+            return self.give_up(verdict, storm);
+        }
+        if !verdict.is_bad() {
+            return self.recover(rules, verdict, due);
+        }
+        self.memory.well_since = None;
+        if self.keep_until_certain(rules, due) {
+            return;
+        }
+        let since = *self.memory.unhealthy_since.get_or_insert(self.now.moment);
+        self.plan.record.quarantined_until = None;
+        self.plan.remediation = self.standing_remediation();
+        if let Some(storm) = self.storm {
+            self.plan.state = State::Waiting;
+            self.plan.waits_for = storm.words();
+        } else if self.plan.record.is_taken() {
+            self.act(rules, verdict, due);
+        } else {
+            self.plan.state = State::Waiting;
+            let settled = since.saturating_add(rules.breakers.settle);
+            self.is_candidate = settled <= self.now.moment;
+            "a moment, to see whether other nodes fail too".clone_into(&mut self.plan.waits_for);
+            due.at(Some(settled));
+        }
+    }
+
+    /// A node that no policy selects any more.
+    fn release(&mut self) {
+        self.memory = NodeMemory::default();
+        self.plan.record = self.node.record.handed_back(&self.node.boot_id);
+        if self.plan.record.taken.is_some() {
+            self.wait_for_boot();
+        }
+    }
+
+    /// No node of the cluster answers: that says more about this process than about the nodes.
+    fn give_up(&mut self, verdict: &Verdict, storm: &Storm) {
+        self.memory = NodeMemory::default();
+        self.plan.record.taken = self.node.record.remnant(&self.node.boot_id);
+        self.plan.state = if verdict.is_bad() { State::Waiting } else { State::Suspect };
+        self.plan.waits_for = storm.words();
+    }
+
+    /// Whether it is not certain yet that the node is unhealthy. What stands is kept as it is.
+    fn keep_until_certain(&mut self, rules: &Rules, due: &mut Due) -> bool {
+        self.plan.remediation = self.standing_remediation();
+        if !self.node.confirmed {
+            self.plan.state = State::Unconfirmed;
+            "the API server's word on its Lease and conditions".clone_into(&mut self.plan.waits_for);
+            return true;
+        }
+        let Some(doubt) = &self.node.doubt else {
+            self.memory.doubted_since = None;
+            return false;
+        };
+        let since = *self.memory.doubted_since.get_or_insert(self.now.moment);
+        let over = since.saturating_add(rules.max_doubt);
+        if over <= self.now.moment {
+            return false;
+        }
+        self.plan.state = State::Doubted;
+        self.plan.waits_for = format!("the second opinion: {doubt}");
+        due.at(Some(over));
+        true
+    }
+
+    /// The last template's remediation that stands; it is kept.
+    fn standing_remediation(&self) -> Option<usize> {
+        match self.node.remediation {
+            Remediation::None => None,
+            Remediation::Stands { template, .. } => Some(template),
+        }
+    }
+
+    fn wait_for_boot(&mut self) {
+        self.plan.state = State::Recovering;
+        "a new boot: the taint out-of-service stays until the node reports one"
+            .clone_into(&mut self.plan.waits_for);
+    }
+}
+
+/// The node's record, without the taint out-of-service of a boot that is over.
+fn without_old_boot(node: &NodeView) -> Record {
+    let mut record = node.record.clone();
+    let Some(taken) = &mut record.taken else { return record };
+    let is_over = |boot: &Arc<str>| !node.boot_id.is_empty() && *boot != node.boot_id;
+    if taken.out_of_service.as_ref().is_some_and(is_over) {
+        taken.out_of_service = None;
+    }
+    if taken.since.is_none() && taken.out_of_service.is_none() {
+        record.taken = None;
+    }
+    record
+}

@@ -1,0 +1,121 @@
+//! Nodes that are well again, or always were.
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+
+use mainstay_runtime::clock::Moment;
+
+use super::{Draft, Due, Flapping, NodeMemory, Remediation, Rules, State, Step, verdict::Verdict};
+
+impl Draft<'_> {
+    /// A node that is not unhealthy. What was taken is handed back when it has been well for long enough.
+    pub(super) fn recover(&mut self, rules: &Rules, verdict: &Verdict, due: &mut Due) {
+        self.prune_flaps(rules, due);
+        if !self.plan.record.is_taken() {
+            self.memory = NodeMemory::default();
+            return self.be_well(verdict);
+        }
+        // What was not heard since this process listens may be dead or alive. What stands is kept as it is.
+        if !verdict.heard {
+            self.memory.well_since = None;
+            self.plan.state = State::Suspect;
+            self.plan.remediation = self.standing_remediation();
+            "its next sign of life".clone_into(&mut self.plan.waits_for);
+            return;
+        }
+        self.memory = NodeMemory { well_since: self.memory.well_since, ..NodeMemory::default() };
+        let since = *self.memory.well_since.get_or_insert(self.now.moment);
+        self.plan.state = State::Recovering;
+        let back = since.saturating_add(rules.healthy_for);
+        if back > self.now.moment {
+            due.at(Some(back));
+            self.plan.next = Some((Step::HandBack, back));
+            self.plan.waits_for = format!("{:?} without a break in which it is well", rules.healthy_for);
+        } else if self.node.remediation != Remediation::None {
+            "the end of its remediation, whose object is being deleted".clone_into(&mut self.plan.waits_for);
+        } else if !self.quarantine(rules, due) {
+            self.hand_back(verdict);
+        }
+    }
+
+    fn be_well(&mut self, verdict: &Verdict) {
+        self.plan.state = if verdict.unjudged {
+            State::Unjudged
+        } else if verdict.overdue || self.node.failing_due.is_some() {
+            State::Suspect
+        } else {
+            State::Healthy
+        };
+        if self.plan.state == State::Healthy && self.plan.record.taken.is_some() {
+            self.wait_for_boot();
+        }
+    }
+
+    fn hand_back(&mut self, verdict: &Verdict) {
+        self.plan.record.taken = self.plan.record.remnant(&self.node.boot_id);
+        self.plan.record.quarantined_until = None;
+        self.memory = NodeMemory::default();
+        self.plan.waits_for.clear();
+        self.be_well(verdict);
+    }
+
+    /// Whether a node that has come and gone too often is kept for now.
+    fn quarantine(&mut self, rules: &Rules, due: &mut Due) -> bool {
+        let record = &mut self.plan.record;
+        let is_kept =
+            |rules: &&Flapping| record.quarantined_until.is_some() || record.flaps.len() >= rules.count;
+        let Some(flapping) = rules.flapping.as_ref().filter(is_kept) else { return false };
+        let until = *record.quarantined_until.get_or_insert_with(|| {
+            let length = length(flapping, record.quarantines);
+            record.quarantines += 1;
+            self.now.wall.saturating_add(length).unwrap_or(jiff::Timestamp::MAX)
+        });
+        let Some(left) = remaining(until.duration_since(self.now.wall)) else { return false };
+        self.plan.state = State::Quarantined;
+        self.plan.waits_for = format!(
+            "{until}: it was taken {} times in {:?}, and is kept out of use until then",
+            flapping.count, flapping.window
+        );
+        let until = self.now.moment.saturating_add(left);
+        self.plan.next = Some((Step::HandBack, until));
+        due.at(Some(until));
+        true
+    }
+
+    /// Forgets flaps that are out of the window, and with the last of them how often the node was kept.
+    pub(super) fn prune_flaps(&mut self, rules: &Rules, due: &mut Due) {
+        let record = &mut self.plan.record;
+        let Some(flapping) = &rules.flapping else {
+            record.flaps.clear();
+            record.quarantines = 0;
+            return;
+        };
+        let now = self.now.wall;
+        let left = |flap: &jiff::Timestamp| {
+            let age = now.duration_since(*flap);
+            // One from the future was written under a clock that was wrong; it counts from now on.
+            let age = if age.is_negative() { Duration::ZERO } else { age.unsigned_abs() };
+            flapping.window.checked_sub(age).filter(|left| !left.is_zero())
+        };
+        record.flaps.retain(|flap| left(flap).is_some());
+        // More are as good as many: the record stays short.
+        let surplus = record.flaps.len().saturating_sub(flapping.count.max(1));
+        record.flaps.drain(..surplus);
+        let first = record.flaps.iter().filter_map(left).min();
+        due.at(first.map(|left| self.now.moment.saturating_add(left)));
+        if record.flaps.is_empty() && record.quarantined_until.is_none() {
+            record.quarantines = 0;
+        }
+    }
+}
+
+/// Twice as long each further time.
+fn length(flapping: &Flapping, before: u32) -> SignedDuration {
+    let length = flapping.quarantine.saturating_mul(1_u32.checked_shl(before).unwrap_or(u32::MAX));
+    SignedDuration::try_from(length.min(flapping.max_quarantine)).unwrap_or(SignedDuration::MAX)
+}
+
+fn remaining(left: SignedDuration) -> Option<Moment> {
+    (left.is_positive()).then(|| left.unsigned_abs())
+}

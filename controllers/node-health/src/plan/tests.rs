@@ -1,0 +1,342 @@
+//! What becomes of nodes, in small clusters.
+
+use std::time::Duration;
+
+use super::{world::*, *};
+use crate::record::TaintEffect;
+
+fn three_zones() -> World {
+    World::new(rules("p"), &["a", "b", "c"], 10)
+}
+
+#[test]
+fn a_dead_node_is_taken_in_seconds_step_by_step_and_handed_back() {
+    let mut world = three_zones();
+    world.stop("a-3");
+    let took = world.until(seconds(30), |world| world.state("a-3") == State::Waiting);
+    assert!(took <= seconds(16), "{took:?} after the last renewal");
+    world.until(seconds(3), |world| world.state("a-3") == State::Acting);
+    let acting = world.of("a-3").clone();
+    let taken = acting.record.taken.clone().unwrap();
+    assert_eq!((taken.cordon, taken.taint), (true, Some(TaintEffect::NoSchedule)));
+    assert_eq!(acting.pods, PodsPlan { not_ready: true, evict: None });
+    assert_eq!(acting.next.map(|(step, _)| step), Some(Step::Drain));
+    world.until(seconds(11), |world| world.of("a-3").pods.evict == Some(Evict::Politely));
+    world.until(seconds(61), |world| world.of("a-3").pods.evict == Some(Evict::Force));
+    assert_eq!(world.taken(), ["a-3"]);
+
+    world.start("a-3");
+    world.until(seconds(1), |world| world.state("a-3") == State::Recovering);
+    assert!(world.of("a-3").record.is_taken(), "not before it has been well for a while");
+    assert_eq!(world.of("a-3").pods, PodsPlan::default());
+    let took = world.until(seconds(20), |world| world.state("a-3") == State::Healthy);
+    assert!(took >= seconds(9), "{took:?}");
+    assert_eq!(world.node("a-3").record, Record::default());
+    assert_eq!(world.memory.nodes.len(), 0);
+}
+
+#[test]
+fn a_node_that_comes_back_for_a_moment_is_not_handed_back() {
+    let mut world = three_zones();
+    world.stop("a-3");
+    world.until(seconds(30), |world| world.state("a-3") == State::Acting);
+    world.start("a-3");
+    world.run(seconds(5));
+    world.stop("a-3");
+    world.run(seconds(8));
+    assert_eq!(world.state("a-3"), State::Suspect, "overdue: neither well nor unhealthy");
+    world.until(seconds(10), |world| world.state("a-3") == State::Acting);
+    assert_eq!(world.taken(), ["a-3"]);
+}
+
+#[test]
+fn nothing_is_done_without_a_live_read() {
+    let mut world = three_zones();
+    world.stop("a-3");
+    for _ in 0..200 {
+        world.now += TICK;
+        world.pass();
+        world.node("a-3").confirmed = false;
+    }
+    assert_eq!(world.state("a-3"), State::Unconfirmed);
+    assert_eq!(world.taken(), Vec::<&str>::new());
+}
+
+#[test]
+fn a_second_opinion_delays_and_is_shown() {
+    let mut world = three_zones();
+    world.stop("a-3");
+    world.node("a-3").doubt = Some("its kubelet answers".into());
+    world.until(seconds(20), |world| world.state("a-3") == State::Doubted);
+    assert!(world.of("a-3").waits_for.contains("its kubelet answers"));
+    let took = world.until(seconds(40), |world| world.state("a-3") == State::Acting);
+    assert!(took >= seconds(30), "{took:?}");
+
+    let mut world = three_zones();
+    world.stop("a-3");
+    world.node("a-3").doubt = Some("its kubelet answers".into());
+    world.until(seconds(20), |world| world.state("a-3") == State::Doubted);
+    world.node("a-3").doubt = None;
+    world.until(seconds(3), |world| world.state("a-3") == State::Acting);
+}
+
+#[test]
+fn a_lease_that_is_renewed_too_rarely_says_nothing_and_conditions_still_do() {
+    let mut world = three_zones();
+    world.rules[0].unreachable_after = seconds(12);
+    world.stop("a-3");
+    world.run(seconds(100));
+    assert_eq!(world.state("b-1"), State::Unjudged);
+    assert!(world.of("b-1").why.contains("at least 15s"), "{}", world.of("b-1").why);
+    assert_eq!(world.taken(), Vec::<&str>::new());
+    let since = world.now;
+    world.node("b-1").failing = Some(("its condition KernelDeadlock is True".into(), since));
+    world.until(seconds(5), |world| world.state("b-1") == State::Acting);
+    assert_eq!(
+        world.of("b-1").pods,
+        PodsPlan::default(),
+        "its kubelet lives and would set the condition again"
+    );
+    assert_eq!(world.of("b-1").why, "its condition KernelDeadlock is True");
+}
+
+#[test]
+fn a_node_without_a_lease_has_its_time() {
+    let mut world = three_zones();
+    let now = world.now;
+    world.stop("a-3");
+    world.node("a-3").heartbeat = Heartbeat { heard: None, listening: now, interval: None };
+    let took = world.until(seconds(70), |world| world.state("a-3") == State::Acting);
+    assert!(took >= seconds(60), "{took:?}");
+}
+
+#[test]
+fn a_zone_that_stops_is_a_storm_and_the_others_go_on() {
+    let mut world = three_zones();
+    world.rules[0].breakers.cluster = Limit::Percent(50);
+    world.stop("b");
+    world.run(seconds(120));
+    assert_eq!(world.open().keys().collect::<Vec<_>>(), ["b"]);
+    assert_eq!(world.taken(), Vec::<&str>::new(), "all of it was seen before anything was done");
+    assert_eq!(world.state("b-1"), State::Waiting);
+    assert!(world.of("b-1").waits_for.contains("zone b"), "{}", world.of("b-1").waits_for);
+    world.stop("c-1");
+    world.until(seconds(30), |world| world.state("c-1") == State::Acting);
+}
+
+#[test]
+fn after_a_storm_what_is_left_is_done_one_by_one() {
+    let mut world = three_zones();
+    world.rules[0].breakers.cluster = Limit::Percent(50);
+    world.stop("b");
+    world.run(seconds(60));
+    // Two of ten stay away: no more than half of the limit, so that the breaker closes.
+    for index in 2..10 {
+        world.start(&format!("b-{index}"));
+    }
+    let took = world.until(seconds(100), |world| world.open().is_empty());
+    assert!(took >= seconds(60), "{took:?}");
+    assert_eq!(world.taken(), Vec::<&str>::new());
+    let first = world.until(seconds(40), |world| world.taken().len() == 1);
+    let second = world.until(seconds(40), |world| world.taken().len() == 2);
+    assert!(first >= seconds(28) && second >= seconds(28), "2 a minute: {first:?}, {second:?}");
+}
+
+#[test]
+fn a_storm_that_grows_stops_what_was_begun_and_keeps_what_stands() {
+    let mut world = three_zones();
+    world.stop("a-0");
+    world.until(seconds(30), |world| world.state("a-0") == State::Acting);
+    for index in 1..5 {
+        world.stop(&format!("a-{index}"));
+    }
+    world.until(seconds(20), |world| world.open().contains_key("a"));
+    assert_eq!(world.state("a-0"), State::Waiting);
+    assert_eq!((world.taken(), world.of("a-0").pods), (vec!["a-0"], PodsPlan::default()));
+}
+
+#[test]
+fn when_no_node_answers_everything_is_handed_back() {
+    let mut world = three_zones();
+    world.stop("a-0");
+    world.until(seconds(30), |world| world.state("a-0") == State::Acting);
+    world.stop("");
+    world.until(seconds(20), |world| world.open().get("all") == Some(&true));
+    assert_eq!(world.taken(), Vec::<&str>::new());
+    assert!(world.of("a-0").waits_for.contains("handed back"));
+    // Some return; the storm is not over for the others.
+    world.start("b");
+    world.run(seconds(50));
+    assert_eq!(world.open().get("all"), Some(&false));
+    assert_eq!(world.taken(), Vec::<&str>::new());
+    world.start("a-1");
+    for zone in ["a", "c"] {
+        (2..10).for_each(|index| world.start(&format!("{zone}-{index}")));
+    }
+    world.until(seconds(150), |world| !world.taken().is_empty());
+}
+
+#[test]
+fn no_more_nodes_are_taken_than_the_rate_allows() {
+    let mut world = three_zones();
+    world.stop("a-1");
+    world.stop("b-1");
+    world.stop("c-1");
+    world.run(seconds(30));
+    assert_eq!(world.taken().len(), 2);
+    let waiting = world.plan.nodes.iter().find(|node| node.state == State::Waiting).unwrap();
+    assert!(waiting.waits_for.contains("2 nodes are taken in 60s"), "{}", waiting.waits_for);
+    world.until(seconds(60), |world| world.taken().len() == 3);
+}
+
+#[test]
+fn one_node_of_the_control_plane_is_taken_at_a_time() {
+    let mut world = three_zones();
+    for name in ["a-1", "b-1"] {
+        world.node(name).control_plane = true;
+        world.stop(name);
+    }
+    world.run(seconds(100));
+    assert_eq!(world.taken(), ["a-1"]);
+    assert!(world.of("b-1").waits_for.contains("control plane node a-1"));
+    world.start("a-1");
+    world.until(seconds(30), |world| world.taken() == ["b-1"]);
+}
+
+#[test]
+fn a_restart_keeps_what_stands_and_begins_no_silence_earlier() {
+    let mut world = three_zones();
+    world.stop("a-3");
+    world.until(seconds(60), |world| world.of("a-3").pods.evict.is_some());
+    world.restart();
+    world.pass();
+    assert_eq!(world.state("a-3"), State::Suspect);
+    assert_eq!((world.taken(), world.of("a-3").pods), (vec!["a-3"], PodsPlan::default()));
+    let took = world.until(seconds(20), |world| world.state("a-3") == State::Acting);
+    assert!(took >= seconds(14), "{took:?}");
+    assert_eq!(world.taken(), ["a-3"]);
+}
+
+#[test]
+fn a_node_that_flaps_is_kept_for_longer_each_time() {
+    let mut world = three_zones();
+    world.rules[0].flapping = Some(Flapping {
+        count: 2,
+        window: seconds(3600),
+        quarantine: seconds(300),
+        max_quarantine: seconds(500),
+    });
+    let mut flap = |kept: u64| {
+        world.stop("a-3");
+        world.until(seconds(100), |world| world.state("a-3") == State::Acting);
+        world.start("a-3");
+        let took = world.until(seconds(700), |world| world.state("a-3") == State::Healthy);
+        let expected = seconds(kept)..seconds(kept + 25);
+        assert!(expected.contains(&took), "{took:?}, not {expected:?}");
+    };
+    flap(9);
+    flap(300);
+    flap(500);
+    world.run(seconds(3700));
+    assert_eq!(world.node("a-3").record, Record::default(), "it is forgotten in the end");
+}
+
+#[test]
+fn a_quarantined_node_waits_with_its_cordon() {
+    let mut world = three_zones();
+    let flapping =
+        Flapping { count: 1, window: seconds(60), quarantine: seconds(300), max_quarantine: seconds(300) };
+    world.rules[0].flapping = Some(flapping);
+    world.stop("a-3");
+    world.until(seconds(30), |world| world.state("a-3") == State::Acting);
+    world.start("a-3");
+    world.until(seconds(30), |world| world.state("a-3") == State::Quarantined);
+    assert!(world.of("a-3").record.taken.as_ref().unwrap().cordon);
+    world.run(seconds(200));
+    assert_eq!(world.state("a-3"), State::Quarantined, "also when the flap is out of its window");
+}
+
+#[test]
+fn out_of_service_needs_proof_and_stays_until_a_new_boot() {
+    let mut world = three_zones();
+    world.rules[0].steps.out_of_service = Some(Duration::ZERO);
+    world.stop("a-3");
+    world.until(seconds(30), |world| world.state("a-3") == State::Acting);
+    assert!(world.of("a-3").waits_for.contains("mainstay.dev/confirmed-dead=boot-1"));
+    world.node("a-3").proof = Some(Proof::Person);
+    let out =
+        |world: &World| world.of("a-3").record.taken.as_ref().and_then(|taken| taken.out_of_service.clone());
+    world.until(seconds(1), |world| out(world).as_deref() == Some("boot-1"));
+    world.start("a-3");
+    world.run(seconds(60));
+    let taken = world.of("a-3").record.taken.clone().unwrap();
+    assert!(!taken.cordon && taken.out_of_service.is_some(), "{taken:?}");
+    assert_eq!((world.state("a-3"), world.taken()), (State::Recovering, vec![]));
+    world.node("a-3").boot_id = "boot-2".into();
+    world.pass();
+    assert_eq!((world.state("a-3"), &world.of("a-3").record), (State::Healthy, &Record::default()));
+}
+
+#[test]
+fn remediations_escalate_and_are_gone_before_the_node_is_handed_back() {
+    let mut world = three_zones();
+    world.rules[0].steps.remediation = vec![seconds(60), seconds(60)];
+    world.stop("a-3");
+    world.until(seconds(30), |world| world.of("a-3").remediation == Some(0));
+    let stands = |template, since, succeeded| Remediation::Stands { template, since, succeeded };
+    world.node("a-3").remediation = stands(0, world.now, None);
+    let took = world.until(seconds(70), |world| world.of("a-3").remediation == Some(1));
+    assert!(took >= seconds(59), "{took:?}");
+    world.node("a-3").remediation = stands(1, world.now, Some(false));
+    world.pass();
+    assert_eq!(world.of("a-3").remediation, Some(1));
+    assert!(world.of("a-3").waits_for.contains("a person"), "{}", world.of("a-3").waits_for);
+    world.start("a-3");
+    world.run(seconds(60));
+    assert_eq!((world.state("a-3"), world.of("a-3").remediation), (State::Recovering, None));
+    world.node("a-3").remediation = Remediation::None;
+    world.pass();
+    assert_eq!(world.state("a-3"), State::Healthy);
+}
+
+#[test]
+fn a_failed_remediation_does_not_wait_for_its_time() {
+    let mut world = three_zones();
+    world.rules[0].steps.remediation = vec![seconds(600), seconds(600)];
+    world.stop("a-3");
+    world.until(seconds(30), |world| world.of("a-3").remediation == Some(0));
+    let now = world.now;
+    world.node("a-3").remediation = Remediation::Stands { template: 0, since: now, succeeded: Some(false) };
+    world.pass();
+    assert_eq!(world.of("a-3").remediation, Some(1));
+}
+
+#[test]
+fn a_node_that_no_policy_selects_any_more_is_handed_back_at_once() {
+    let mut world = three_zones();
+    world.stop("a-3");
+    world.until(seconds(30), |world| world.state("a-3") == State::Acting);
+    world.node("a-3").rules = None;
+    world.pass();
+    assert_eq!((world.state("a-3"), world.taken()), (State::Healthy, vec![]));
+}
+
+#[test]
+fn what_a_dry_run_takes_counts_for_no_other_policy() {
+    let mut world = three_zones();
+    world.rules.push(Rules { dry_run: true, ..rules("dry") });
+    for name in ["a-1", "b-1"] {
+        world.node(name).control_plane = true;
+        world.stop(name);
+    }
+    world.node("a-1").rules = Some(1);
+    world.until(seconds(30), |world| world.taken() == ["a-1", "b-1"]);
+}
+
+#[test]
+fn limits_are_rounded_up() {
+    assert_eq!(Limit::Percent(40).of(3), 2);
+    assert_eq!(Limit::Percent(40).of(1), 1);
+    assert_eq!(Limit::Percent(0).of(10), 0);
+    assert_eq!(Limit::Nodes(4).of(2), 4);
+}

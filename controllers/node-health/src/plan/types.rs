@@ -1,0 +1,388 @@
+//! What a plan is made of, and what it says.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use mainstay_runtime::clock::Moment;
+
+use crate::record::{Record, TaintEffect};
+
+/// The rules of one policy, in the order of the policies' strictness: lower indices are stricter.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rules {
+    /// The policy.
+    pub policy: Arc<str>,
+    /// Whether nothing of what is decided is carried out. Such policies come after all others, so that they take no
+    /// node away from those that act, and what they decide counts for no other policy.
+    pub dry_run: bool,
+    /// A node whose Lease was silent for so long is unreachable.
+    pub unreachable_after: Duration,
+    /// A node that has no Lease yet is not judged before it is known for so long.
+    pub startup_grace: Duration,
+    /// For how long a node must be well without a break before it is given back.
+    pub healthy_for: Duration,
+    /// For how long a second opinion that disagrees delays. Zero: it does not.
+    pub max_doubt: Duration,
+    /// What is done with a node that is unhealthy.
+    pub steps: Steps,
+    /// When nothing is done.
+    pub breakers: Limits,
+    /// When a node that is well again is kept out of use.
+    pub flapping: Option<Flapping>,
+}
+
+/// What is done with a node that is unhealthy, and for how long it must have been before. `None`: never.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Steps {
+    /// It takes no new pods: `spec.unschedulable`.
+    pub cordon: Option<Duration>,
+    /// It gets the taint of this project, with this effect.
+    pub taint: Option<(TaintEffect, Duration)>,
+    /// Its pods are marked not ready, so that no Service sends to them. Only of a node that is unreachable: a kubelet
+    /// that lives would set the condition again.
+    pub pods_not_ready: Option<Duration>,
+    /// Its pods are evicted.
+    pub drain: Option<Drain>,
+    /// It gets the taint that lets volumes detach, when there is proof that it is dead.
+    pub out_of_service: Option<Duration>,
+    /// How long each template of a remediation has, in their order. Empty: there is none.
+    pub remediation: Vec<Duration>,
+    /// When the first one begins.
+    pub remediate_after: Duration,
+}
+
+/// How pods are evicted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Drain {
+    /// When it begins.
+    pub after: Duration,
+    /// For how long PodDisruptionBudgets are waited for, from then on.
+    pub deadline: Duration,
+    /// Whether pods are deleted past them after that.
+    pub delete_after: bool,
+}
+
+/// So many nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// This number.
+    Nodes(usize),
+    /// This many percent of them, rounded up.
+    Percent(u8),
+}
+
+impl Limit {
+    /// How many of `all` that is. One unhealthy node is never a storm, as long as the limit is not zero.
+    pub fn of(self, all: usize) -> usize {
+        match self {
+            Self::Nodes(count) => count,
+            Self::Percent(percent) => (all * usize::from(percent)).div_ceil(100),
+        }
+    }
+}
+
+/// What keeps a policy from believing a storm.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// More unhealthy nodes of a zone than this stop everything in that zone.
+    pub zone: Limit,
+    /// More unhealthy nodes of the policy than this stop everything.
+    pub cluster: Limit,
+    /// No more nodes than `count` are taken in any time of this length.
+    pub rate: Rate,
+    /// For how long a verdict stands before anything is done, so that a storm is seen as one.
+    pub settle: Duration,
+    /// For how long no more than half of the limit must be unhealthy before a breaker closes.
+    pub close_after: Duration,
+}
+
+/// So many in a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// How many.
+    pub count: usize,
+    /// In how long.
+    pub window: Duration,
+}
+
+/// When a node that is well again is kept out of use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flapping {
+    /// After it became unhealthy so often
+    pub count: usize,
+    /// in so long.
+    pub window: Duration,
+    /// For so long the first time; twice as long each further time.
+    pub quarantine: Duration,
+    /// No longer than this.
+    pub max_quarantine: Duration,
+}
+
+/// A node as it was observed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NodeView {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its failure domain; nodes without labels share the empty one.
+    pub zone: Arc<str>,
+    /// Whether it runs the control plane.
+    pub control_plane: bool,
+    /// The index of its policy's rules: the strictest of those that select it. `None`: no policy does (any more).
+    pub rules: Option<usize>,
+    /// What is heard of it.
+    pub heartbeat: Heartbeat,
+    /// The first of the policy's conditions that has held for its time, in words, and since when it had.
+    pub failing: Option<(Arc<str>, Moment)>,
+    /// When one of the policy's conditions that holds will have for its time.
+    pub failing_due: Option<Moment>,
+    /// Whether a live read has confirmed the silence or the failing condition since it began.
+    pub confirmed: bool,
+    /// What says otherwise: a kubelet that answers, pods that are seen to serve. In words.
+    pub doubt: Option<Arc<str>>,
+    /// What stands on the node by this controller.
+    pub record: Record,
+    /// The boot that it reports.
+    pub boot_id: Arc<str>,
+    /// Why it must be dead.
+    pub proof: Option<Proof>,
+    /// How its remediation goes.
+    pub remediation: Remediation,
+    /// How many pods are to be evicted from it.
+    pub pods: usize,
+}
+
+/// What is heard of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// When its Lease was last seen renewed, by this process. `None`: not yet, which is no sign of death.
+    pub heard: Option<Moment>,
+    /// Since when this process listens to it without a break: since it knows the node, since it leads, since the API
+    /// server was last away. No silence is longer than this.
+    pub listening: Moment,
+    /// The time between two renewals, as its kubelet is set: a quarter of the Lease's duration (kubelet's
+    /// `nodeLeaseRenewIntervalFraction`). `None`: it has no Lease.
+    pub interval: Option<Duration>,
+}
+
+impl Heartbeat {
+    /// When its silence began.
+    pub fn silent_since(self) -> Moment {
+        self.heard.map_or(self.listening, |heard| heard.max(self.listening))
+    }
+}
+
+/// Why a node must be dead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// The cloud says that it is shut down.
+    ShutDown,
+    /// A person says so.
+    Person,
+    /// Its remediation has succeeded.
+    Remediated,
+}
+
+/// How the remediation of a node goes. All that stand are deleted when the node is well.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Remediation {
+    /// None stands.
+    #[default]
+    None,
+    /// That of the template of this index stands: since when it is seen, and what it says of itself.
+    Stands {
+        /// The template.
+        template: usize,
+        /// Since when it is seen.
+        since: Moment,
+        /// Its condition `Succeeded`.
+        succeeded: Option<bool>,
+    },
+}
+
+/// What a plan leaves to the next one. A restart may lose it: verdicts then begin anew.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Memory {
+    /// Of each node that is not simply well.
+    pub nodes: BTreeMap<Arc<str>, NodeMemory>,
+    /// Of each policy's breakers: those of its zones, and under `None` that of the policy as a whole.
+    pub breakers: BTreeMap<(Arc<str>, Option<Arc<str>>), BreakerMemory>,
+    /// When each policy has taken nodes, as far back as its window goes.
+    pub taken: BTreeMap<Arc<str>, Vec<Moment>>,
+}
+
+/// What is remembered of a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeMemory {
+    /// Since when it is unhealthy.
+    pub unhealthy_since: Option<Moment>,
+    /// Since when a second opinion says otherwise.
+    pub doubted_since: Option<Moment>,
+    /// Since when it is acted on.
+    pub taken_since: Option<Moment>,
+    /// Since when it is well again.
+    pub well_since: Option<Moment>,
+}
+
+/// What is remembered of a breaker.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BreakerMemory {
+    /// Since when it is open.
+    pub open_since: Option<Moment>,
+    /// Since when no more than half of its limit are unhealthy.
+    pub calm_since: Option<Moment>,
+}
+
+/// The time, on both clocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// On the process's own.
+    pub moment: Moment,
+    /// On the wall; only what is written down for a later process is told by it.
+    pub wall: Timestamp,
+}
+
+/// What is to be done, and why.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// One for each node, in their order.
+    pub nodes: Vec<NodePlan>,
+    /// Each policy's breakers.
+    pub breakers: Vec<Breaker>,
+    /// What the next plan has to be given.
+    pub memory: Memory,
+    /// When the plan changes although nothing that was observed does; later than now.
+    pub due: Option<Moment>,
+}
+
+/// What is to be done with a node.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NodePlan {
+    /// Its state.
+    pub state: State,
+    /// Why it is unhealthy, in words; empty when it is well.
+    pub why: String,
+    /// What is waited for, in words; empty when nothing is.
+    pub waits_for: String,
+    /// The step that comes next, and when, where time alone brings it.
+    pub next: Option<(Step, Moment)>,
+    /// What is to stand on the node by this controller.
+    pub record: Record,
+    /// What is done with its pods.
+    pub pods: PodsPlan,
+    /// Which template's remediation is to stand. Those of earlier templates are left standing until the node is well.
+    pub remediation: Option<usize>,
+}
+
+/// What is done with the pods of a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PodsPlan {
+    /// They are marked not ready.
+    pub not_ready: bool,
+    /// They are evicted.
+    pub evict: Option<Evict>,
+}
+
+/// How pods are evicted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Evict {
+    /// PodDisruptionBudgets are honoured.
+    Politely,
+    /// They are not: pods are deleted.
+    Force,
+}
+
+/// A step that is taken with a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Step {
+    /// [`Steps::cordon`].
+    Cordon,
+    /// [`Steps::taint`].
+    Taint,
+    /// [`Steps::pods_not_ready`].
+    PodsNotReady,
+    /// [`Steps::drain`].
+    Drain,
+    /// [`Drain::delete_after`].
+    Delete,
+    /// [`Steps::remediation`].
+    Remediate,
+    /// [`Steps::out_of_service`].
+    OutOfService,
+    /// The node is given back.
+    HandBack,
+}
+
+/// The state of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum State {
+    /// It is well, and nothing of this controller stands on it.
+    Healthy,
+    /// Its Lease is renewed too rarely for the policy's `unreachable_after`: its silence says nothing. Its conditions
+    /// are judged all the same.
+    Unjudged,
+    /// Its Lease is overdue, or a condition holds and has not for its time.
+    Suspect,
+    /// It would be unhealthy, which a live read is to confirm.
+    Unconfirmed,
+    /// It would be unhealthy, and a second opinion says otherwise.
+    Doubted,
+    /// It is unhealthy, and something keeps the controller from acting: see [`NodePlan::waits_for`].
+    Waiting,
+    /// It is unhealthy, and is acted on.
+    Acting,
+    /// It is well again, not for long enough to be given back.
+    Recovering,
+    /// It is well again, and has been so too often.
+    Quarantined,
+}
+
+impl State {
+    /// How many there are.
+    pub const COUNT: usize = Self::ALL.len();
+    /// All of them, in their order.
+    pub const ALL: [Self; 9] = [
+        Self::Healthy,
+        Self::Unjudged,
+        Self::Suspect,
+        Self::Unconfirmed,
+        Self::Doubted,
+        Self::Waiting,
+        Self::Acting,
+        Self::Recovering,
+        Self::Quarantined,
+    ];
+
+    /// As it is written in a status and in a metric's label.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Healthy => "Healthy",
+            Self::Unjudged => "Unjudged",
+            Self::Suspect => "Suspect",
+            Self::Unconfirmed => "Unconfirmed",
+            Self::Doubted => "Doubted",
+            Self::Waiting => "Waiting",
+            Self::Acting => "Acting",
+            Self::Recovering => "Recovering",
+            Self::Quarantined => "Quarantined",
+        }
+    }
+}
+
+/// A breaker, as it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Breaker {
+    /// The policy.
+    pub policy: Arc<str>,
+    /// The zone; `None`: all of the policy's nodes.
+    pub zone: Option<Arc<str>>,
+    /// Its nodes.
+    pub nodes: usize,
+    /// Those of them that are unhealthy, or overdue.
+    pub unhealthy: usize,
+    /// How many may be.
+    pub limit: usize,
+    /// Since when it is open.
+    pub open_since: Option<Moment>,
+    /// Whether all nodes of all zones are unhealthy: then what was taken is handed back.
+    pub everything: bool,
+}

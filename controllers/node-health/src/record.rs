@@ -1,0 +1,97 @@
+//! What stands on a node by this controller, written down on the node itself, so that the next process hands back
+//! exactly what this one took.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// The annotation that holds a [`Record`] as JSON. Written in the same request as what it tells of.
+pub const ANNOTATION: &str = "mainstay.dev/node-health";
+
+/// What stands on a node by this controller. The default: nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Record {
+    /// What was taken, while it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub taken: Option<Taken>,
+    /// When the node became unhealthy, as far back as flaps count.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub flaps: Vec<Timestamp>,
+    /// Until when it is kept out of use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quarantined_until: Option<Timestamp>,
+    /// How often in a row it was.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub quarantines: u32,
+}
+
+impl Record {
+    /// Reads the annotation. One that cannot be read says nothing: what somebody has broken is not handed back, as it
+    /// is not known any more whose it is.
+    pub fn read(text: &str) -> Self {
+        serde_json::from_str(text).unwrap_or_else(|error| {
+            tracing::warn!(%error, "the annotation {ANNOTATION} of a node cannot be read and is ignored");
+            Self::default()
+        })
+    }
+
+    /// The annotation. `None`: there is nothing to write down.
+    pub fn write(&self) -> Option<String> {
+        (*self != Self::default()).then(|| serde_json::to_string(self).expect("a record is plain data"))
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
+}
+
+/// What was taken of a node. What others had set before is not in it, and is never handed back.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Taken {
+    /// The policy that did.
+    pub policy: Arc<str>,
+    /// Since when; `None`: it is handed back, but for what stays.
+    pub since: Option<Timestamp>,
+    /// Whether `spec.unschedulable` was set by this controller.
+    pub cordon: bool,
+    /// The effect of the taint that was set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub taint: Option<TaintEffect>,
+    /// The boot that the node reported when the taint out-of-service was set by this controller.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub out_of_service: Option<Arc<str>>,
+}
+
+/// The effect of a taint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TaintEffect {
+    /// No new pods that do not tolerate it.
+    NoSchedule,
+    /// None at all.
+    NoExecute,
+}
+
+impl Record {
+    /// Whether the node is acted on, or was and has not been handed back.
+    pub fn is_taken(&self) -> bool {
+        self.taken.as_ref().is_some_and(|taken| taken.since.is_some())
+    }
+
+    /// What stays of what was taken when a node is handed back: the taint out-of-service, until the node has booted
+    /// anew.
+    pub fn remnant(&self, boot_id: &str) -> Option<Taken> {
+        let taken = self.taken.as_ref()?;
+        let boot = taken.out_of_service.clone();
+        let boot = boot.filter(|boot| boot_id.is_empty() || **boot == *boot_id)?;
+        Some(Taken { policy: Arc::clone(&taken.policy), out_of_service: Some(boot), ..Taken::default() })
+    }
+
+    /// The record of a node that nobody watches any more.
+    pub fn handed_back(&self, boot_id: &str) -> Self {
+        Self { taken: self.remnant(boot_id), ..Self::default() }
+    }
+}

@@ -1,0 +1,170 @@
+//! What the watches have seen, stamped with the process's own clock.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use mainstay_runtime::{
+    clock::{Clock, Moment},
+    index::Change,
+};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::{
+    heartbeat::Heartbeats,
+    plan::Heartbeat,
+    watched::{Lease, Node},
+};
+
+/// What the watches have seen. Written by their tasks, read by the pass.
+#[derive(Debug)]
+pub struct Sight {
+    clock: Clock,
+    seen: Mutex<Seen>,
+    changed: Notify,
+}
+
+#[derive(Debug)]
+struct Seen {
+    heartbeats: Heartbeats,
+    /// Since when each condition of each node has had its status.
+    conditions: HashMap<Arc<str>, Vec<Held>>,
+    /// The nodes whose signs of life are waited for.
+    awaited: HashSet<Arc<str>>,
+}
+
+#[derive(Debug)]
+struct Held {
+    kind: Arc<str>,
+    status: Arc<str>,
+    since: Moment,
+}
+
+impl Sight {
+    /// Nothing seen yet.
+    pub fn new(clock: Clock) -> Self {
+        let now = clock.now();
+        let seen =
+            Seen { heartbeats: Heartbeats::new(now), conditions: HashMap::new(), awaited: HashSet::new() };
+        Self { clock, seen: Mutex::new(seen), changed: Notify::new() }
+    }
+
+    /// Ends when something has changed that a pass should see.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// A pass should look again.
+    pub fn notify(&self) {
+        self.changed.notify_one();
+    }
+
+    /// A Lease has changed.
+    pub fn lease_changed(&self, change: &Change<'_, Lease>) {
+        let now = self.clock.now();
+        let mut seen = self.seen.lock();
+        match (change.old, change.new) {
+            (_, Some(lease)) => {
+                let lives = seen.heartbeats.renewed(lease.node(), lease.renewed, lease.duration, now);
+                if lives && seen.awaited.contains(lease.node()) {
+                    self.notify();
+                }
+            }
+            (Some(lease), None) => {
+                seen.heartbeats.lease_gone(lease.node(), now);
+                self.notify();
+            }
+            (None, None) => {}
+        }
+    }
+
+    /// A live read has shown this of the Lease of `node`. Returns whether it is a sign of life.
+    pub fn read(&self, node: &Arc<str>, renewed: Option<Timestamp>, lasts: Option<Duration>) -> bool {
+        self.seen.lock().heartbeats.renewed(node, renewed, lasts, self.clock.now())
+    }
+
+    /// A node has changed.
+    pub fn node_changed(&self, change: &Change<'_, Node>) {
+        let now = self.clock.now();
+        let mut seen = self.seen.lock();
+        let Some(node) = change.new else {
+            if let Some(old) = change.old {
+                seen.heartbeats.forget(old.name());
+                seen.conditions.remove(old.name());
+                self.notify();
+            }
+            return;
+        };
+        seen.heartbeats.known(node.name(), now);
+        if change.old.is_some_and(|old| old.facts == node.facts) {
+            return;
+        }
+        let held = seen.conditions.entry(Arc::clone(node.name())).or_default();
+        let since = |kind: &str, status: &str| {
+            held.iter()
+                .find(|held| &*held.kind == kind && &*held.status == status)
+                .map_or(now, |held| held.since)
+        };
+        *held = node
+            .facts
+            .conditions
+            .iter()
+            .map(|condition| Held {
+                kind: Arc::clone(&condition.kind),
+                status: Arc::clone(&condition.status),
+                since: since(&condition.kind, &condition.status),
+            })
+            .collect();
+        self.notify();
+    }
+
+    /// The API server has answered. Returns whether it was away, so that all silences begin anew.
+    pub fn pulse(&self) -> bool {
+        let now = self.clock.now();
+        let mut seen = self.seen.lock();
+        let was_away = seen.heartbeats.pulse(now);
+        if was_away {
+            self.notify();
+        }
+        was_away
+    }
+
+    /// This process begins to listen: what it has not heard before says nothing.
+    pub fn restart(&self) {
+        let now = self.clock.now();
+        let mut seen = self.seen.lock();
+        seen.heartbeats.restart(now);
+    }
+
+    /// Whether the API server is away, so that nothing can be said of any node.
+    pub fn is_blind(&self, now: Moment) -> bool {
+        self.seen.lock().heartbeats.is_blind(now)
+    }
+
+    /// What is heard of the node. `None`: it is not known.
+    pub fn heartbeat(&self, node: &str) -> Option<Heartbeat> {
+        self.seen.lock().heartbeats.of(node)
+    }
+
+    /// The node's last renewal that was seen, by its own clock.
+    pub fn renewal(&self, node: &str) -> Option<Timestamp> {
+        self.seen.lock().heartbeats.renewal(node)
+    }
+
+    /// Since when the condition of the node has had this status; no longer than since `listening`.
+    pub fn held_since(&self, node: &str, kind: &str, status: &str, listening: Moment) -> Option<Moment> {
+        let seen = self.seen.lock();
+        let mut held = seen.conditions.get(node)?.iter();
+        let held = held.find(|held| &*held.kind == kind && &*held.status == status)?;
+        Some(held.since.max(listening))
+    }
+
+    /// A sign of life of one of these nodes is told at once.
+    pub fn wait_for(&self, nodes: HashSet<Arc<str>>) {
+        self.seen.lock().awaited = nodes;
+    }
+}

@@ -1,0 +1,252 @@
+//! The status of a policy: the only source of its words.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use mainstay_crds::{BreakerStatus, NodeCounts, NodeHealthPolicy, NodeHealthPolicyStatus, UnhealthyNode};
+use mainstay_runtime::{
+    clock::{Clock, Moment},
+    conditions::{self, Verdict},
+};
+
+use crate::{
+    announce::place,
+    plan::{Breaker, NodePlan, NodeView, State, Step},
+    settings::SettingsError,
+};
+
+/// At most this many nodes are listed.
+const MOST_NODES: usize = 100;
+/// At most this many breakers are.
+const MOST_BREAKERS: usize = 64;
+
+/// A node and what is decided of it.
+pub struct Judged<'a> {
+    /// The node.
+    pub view: &'a NodeView,
+    /// What is decided.
+    pub planned: &'a NodePlan,
+}
+
+/// A policy and all that a plan says of it.
+pub struct Policy<'a> {
+    /// The policy.
+    pub policy: &'a NodeHealthPolicy,
+    /// Its nodes.
+    pub nodes: Vec<Judged<'a>>,
+    /// Its breakers.
+    pub breakers: Vec<&'a Breaker>,
+    /// The other policies that select a node of its own too.
+    pub overlaps: Vec<&'a str>,
+    /// How many of them are stricter, and have these nodes.
+    pub stricter: usize,
+}
+
+impl Policy<'_> {
+    /// The status. `now` is the time of what changes with it.
+    pub fn status(&self, clock: &Clock, now: Timestamp) -> NodeHealthPolicyStatus {
+        let mut listed: Vec<_> =
+            self.nodes.iter().filter(|judged| judged.planned.state != State::Healthy).collect();
+        listed.sort_by_key(|judged| (std::cmp::Reverse(importance(judged.planned.state)), &judged.view.name));
+        let unlisted = listed.len().saturating_sub(MOST_NODES);
+        let standing = self.policy.status.as_ref().map_or(&[][..], |status| &status.conditions);
+        let generation = self.policy.metadata.generation;
+        let mut breakers: Vec<_> = self.breakers.iter().map(|breaker| shown(breaker, clock)).collect();
+        breakers.sort_by_key(|breaker| !breaker.open);
+        breakers.truncate(MOST_BREAKERS);
+        NodeHealthPolicyStatus {
+            observed_generation: generation,
+            conditions: conditions::merge(self.verdicts(), standing, generation, now),
+            nodes: self.counts(),
+            unhealthy_nodes: listed
+                .iter()
+                .take(MOST_NODES)
+                .map(|judged| listed_node(judged, clock))
+                .collect(),
+            unlisted: count(unlisted),
+            breakers,
+        }
+    }
+
+    fn counts(&self) -> NodeCounts {
+        let of = |state| count(self.nodes.iter().filter(|judged| judged.planned.state == state).count());
+        NodeCounts {
+            total: count(self.nodes.len()),
+            healthy: of(State::Healthy),
+            unjudged: of(State::Unjudged),
+            suspect: of(State::Suspect),
+            unconfirmed: of(State::Unconfirmed),
+            doubted: of(State::Doubted),
+            waiting: of(State::Waiting),
+            acting: of(State::Acting),
+            recovering: of(State::Recovering),
+            quarantined: of(State::Quarantined),
+        }
+    }
+
+    fn verdicts(&self) -> Vec<Verdict> {
+        vec![self.ready(), self.breaker_open(), self.overlap(), self.dry_run()]
+    }
+
+    fn ready(&self) -> Verdict {
+        let verdict = |status, reason, message| Verdict { kind: "Ready", status, reason, message };
+        let unjudged = self.nodes.iter().find(|judged| judged.planned.state == State::Unjudged);
+        if let Some(judged) = unjudged {
+            let message = format!("node {}: {}", judged.view.name, judged.planned.why);
+            return verdict(false, "UnreachableAfterTooShort", message);
+        }
+        if self.nodes.is_empty() {
+            let message = if self.stricter > 0 {
+                "every node that it selects belongs to a stricter policy".to_owned()
+            } else {
+                "it selects no node: see spec.nodeSelector".to_owned()
+            };
+            return verdict(false, "NoNodes", message);
+        }
+        verdict(true, "Watching", format!("{} nodes are watched", self.nodes.len()))
+    }
+
+    fn breaker_open(&self) -> Verdict {
+        let open: Vec<_> = self.breakers.iter().filter(|breaker| breaker.open_since.is_some()).collect();
+        let (reason, message) = match open.iter().find(|breaker| breaker.everything).or(open.first()) {
+            None => ("Closed", "no more nodes are unhealthy than may be".to_owned()),
+            Some(breaker) if breaker.everything => (
+                "NoNodeAnswers",
+                "no node of the policy answers any more, which says more about the network than about the nodes: \
+                 nothing is done, and what was taken is handed back"
+                    .to_owned(),
+            ),
+            Some(_) => {
+                let words = open.iter().take(5).map(|breaker| {
+                    let place = breaker.zone.as_deref().map_or_else(|| "all zones".to_owned(), place);
+                    format!(
+                        "{place}: {} of {} nodes, {} may be",
+                        breaker.unhealthy, breaker.nodes, breaker.limit
+                    )
+                });
+                let words = words.collect::<Vec<_>>().join("; ");
+                ("TooManyUnhealthy", format!("nothing new is done where too many are unhealthy or overdue: {words}"))
+            }
+        };
+        Verdict { kind: "BreakerOpen", status: !open.is_empty(), reason, message }
+    }
+
+    fn overlap(&self) -> Verdict {
+        let holds = !self.overlaps.is_empty();
+        let message = match (holds, self.stricter) {
+            (false, _) => "no other policy selects any of its nodes".to_owned(),
+            (true, _) => format!(
+                "some of its nodes are also selected by {}; each node belongs to the strictest of its policies: those \
+                 that act before dry runs, then the shortest unreachableAfter, then the name",
+                self.overlaps.join(", ")
+            ),
+        };
+        let reason = if holds { "OtherPolicies" } else { "Alone" };
+        Verdict { kind: "Overlap", status: holds, reason, message }
+    }
+
+    fn dry_run(&self) -> Verdict {
+        let dry_run = self.policy.spec.dry_run;
+        let (reason, message) = if dry_run {
+            ("DryRun", "everything is decided and shown, and nothing is written to nodes or pods")
+        } else {
+            ("Acting", "what is decided is done")
+        };
+        Verdict { kind: "DryRun", status: dry_run, reason, message: message.to_owned() }
+    }
+}
+
+/// The status of a policy that cannot be carried out. Its nodes are nobody's until it is put right.
+pub fn unusable(policy: &NodeHealthPolicy, error: &SettingsError, now: Timestamp) -> NodeHealthPolicyStatus {
+    let standing = policy.status.as_ref().map_or(&[][..], |status| &status.conditions);
+    let generation = policy.metadata.generation;
+    let verdict =
+        Verdict { kind: "Ready", status: false, reason: "SettingsInvalid", message: error.to_string() };
+    NodeHealthPolicyStatus {
+        observed_generation: generation,
+        conditions: conditions::merge(vec![verdict], standing, generation, now),
+        ..NodeHealthPolicyStatus::default()
+    }
+}
+
+/// Whether a change must not wait for the pace: a condition or the state of a node.
+pub fn is_urgent(old: &NodeHealthPolicyStatus, new: &NodeHealthPolicyStatus) -> bool {
+    let states = |status: &NodeHealthPolicyStatus| -> Vec<_> {
+        status.unhealthy_nodes.iter().map(|node| (node.name.clone(), node.state.clone())).collect()
+    };
+    let verdicts = |status: &NodeHealthPolicyStatus| -> Vec<_> {
+        let conditions = status.conditions.iter();
+        conditions.map(|condition| (condition.status.clone(), condition.reason.clone())).collect()
+    };
+    old.observed_generation != new.observed_generation
+        || verdicts(old) != verdicts(new)
+        || states(old) != states(new)
+}
+
+/// The higher, the sooner a node is listed.
+fn importance(state: State) -> usize {
+    match state {
+        State::Waiting => 8,
+        State::Acting => 7,
+        State::Doubted => 6,
+        State::Unconfirmed => 5,
+        State::Quarantined => 4,
+        State::Recovering => 3,
+        State::Suspect => 2,
+        State::Unjudged => 1,
+        State::Healthy => 0,
+    }
+}
+
+fn listed_node(judged: &Judged<'_>, clock: &Clock) -> UnhealthyNode {
+    let Judged { view, planned } = judged;
+    let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    UnhealthyNode {
+        name: view.name.to_string(),
+        zone: text(&view.zone),
+        state: planned.state.name().to_owned(),
+        since: Some(time(clock, since(view))),
+        reason: text(&planned.why),
+        waiting_for: text(&planned.waits_for),
+        next_step: planned.next.map(|(step, _)| step_name(step).to_owned()),
+        next_step_time: planned.next.map(|(_, at)| time(clock, at)),
+    }
+}
+
+fn since(view: &NodeView) -> Moment {
+    view.failing.as_ref().map_or(view.heartbeat.silent_since(), |(_, since)| *since)
+}
+
+fn shown(breaker: &Breaker, clock: &Clock) -> BreakerStatus {
+    BreakerStatus {
+        zone: breaker.zone.as_deref().map(str::to_owned),
+        nodes: count(breaker.nodes),
+        unhealthy: count(breaker.unhealthy),
+        limit: count(breaker.limit),
+        open: breaker.open_since.is_some(),
+        open_since: breaker.open_since.map(|since| time(clock, since)),
+    }
+}
+
+/// As the field of the spec that it comes from.
+fn step_name(step: Step) -> &'static str {
+    match step {
+        Step::Cordon => "Cordon",
+        Step::Taint => "Taint",
+        Step::PodsNotReady => "PodsNotReady",
+        Step::Drain => "Drain",
+        Step::Delete => "Delete",
+        Step::Remediate => "Remediate",
+        Step::OutOfService => "OutOfService",
+        Step::HandBack => "HandBack",
+    }
+}
+
+/// In whole seconds: that is all that the API keeps, and an equal status must be found equal.
+fn time(clock: &Clock, moment: Moment) -> Time {
+    let second = clock.timestamp(moment).as_second();
+    Time(Timestamp::from_second(second).expect("a whole second of a valid time is one"))
+}
+
+fn count(count: usize) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
+}

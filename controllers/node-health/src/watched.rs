@@ -1,0 +1,258 @@
+//! Nodes and Leases as the watches decode them, and as the stores keep them.
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::{
+        coordination::v1,
+        core::v1::{Node as KubernetesNode, Taint},
+    },
+    apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
+};
+use mainstay_runtime::{
+    index::Indexed,
+    slim::{self, Header},
+    stands_for,
+};
+use serde::Deserialize;
+
+use crate::record::{self, Record};
+
+/// Where kubelets renew their Leases.
+pub const LEASES: &str = "kube-node-lease";
+
+/// The taint of a node that its cloud reports as shut down (k8s.io/cloud-provider/api).
+const SHUT_DOWN: &str = "node.cloudprovider.kubernetes.io/shutdown";
+/// The annotation by which a person says that a node is dead. Its value is the boot that is dead, so that it says
+/// nothing of the next one.
+pub const CONFIRMED_DEAD: &str = "mainstay.dev/confirmed-dead";
+/// The label by which a node is kept out of all remediation (medik8s).
+const EXCLUDED: &str = "remediation.medik8s.io/exclude-from-remediation";
+const ZONE: &str = "topology.kubernetes.io/zone";
+const REGION: &str = "topology.kubernetes.io/region";
+const CONTROL_PLANE: [&str; 2] = ["node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master"];
+
+/// A node as the watch and live reads decode it.
+#[derive(Debug, Clone, Deserialize)]
+pub struct WatchedNode {
+    #[serde(deserialize_with = "slim::metadata")]
+    pub(crate) metadata: ObjectMeta,
+    #[serde(default)]
+    spec: WatchedSpec,
+    #[serde(default)]
+    status: WatchedStatus,
+}
+stands_for!(WatchedNode, KubernetesNode);
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+struct WatchedSpec {
+    unschedulable: bool,
+    taints: Vec<Taint>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct WatchedStatus {
+    addresses: Vec<WatchedAddress>,
+    conditions: Vec<NodeCondition>,
+    node_info: WatchedInfo,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct WatchedAddress {
+    #[serde(rename = "type")]
+    kind: String,
+    address: String,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+struct WatchedInfo {
+    #[serde(rename = "bootID")]
+    boot_id: String,
+}
+
+/// A condition of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct NodeCondition {
+    /// Its type.
+    #[serde(rename = "type")]
+    pub kind: Arc<str>,
+    /// `True`, `False` or `Unknown`.
+    pub status: Arc<str>,
+}
+
+/// A node as the store keeps it.
+#[derive(Debug)]
+pub struct Node {
+    header: Header,
+    /// What plans read of it.
+    pub facts: Facts,
+}
+
+/// What plans read of a node: as long as it stays equal a change is no news.
+#[derive(Debug, PartialEq)]
+pub struct Facts {
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its failure domain: its zone, with the region before it where the zone's name does not tell it. Empty: it has
+    /// no such label.
+    pub zone: Arc<str>,
+    /// Whether it runs the control plane.
+    pub control_plane: bool,
+    /// Whether it is kept out of all remediation.
+    pub excluded: bool,
+    /// `spec.unschedulable`.
+    pub unschedulable: bool,
+    /// `spec.taints`.
+    pub taints: Vec<Taint>,
+    /// The types and statuses of its conditions.
+    pub conditions: Vec<NodeCondition>,
+    /// Where its kubelet answers.
+    pub address: Option<IpAddr>,
+    /// The boot that it reports.
+    pub boot_id: Arc<str>,
+    /// What stands on it by this controller.
+    pub record: Record,
+    /// The boot that a person says is dead.
+    pub confirmed_dead: Option<Box<str>>,
+}
+
+impl Node {
+    /// Its name.
+    pub fn name(&self) -> &Arc<str> {
+        &self.header.key.name
+    }
+
+    /// `metadata.uid`.
+    pub fn uid(&self) -> &str {
+        &self.header.uid
+    }
+}
+
+impl Facts {
+    /// Whether the node carries a taint of this key.
+    pub fn has_taint(&self, key: &str) -> bool {
+        self.taints.iter().any(|taint| taint.key == key)
+    }
+
+    /// Whether its cloud says that it is shut down.
+    pub fn is_shut_down(&self) -> bool {
+        self.has_taint(SHUT_DOWN)
+    }
+
+    /// Whether the condition has this status.
+    pub fn has(&self, kind: &str, status: &str) -> bool {
+        self.conditions.iter().any(|condition| &*condition.kind == kind && &*condition.status == status)
+    }
+}
+
+impl From<WatchedNode> for Node {
+    fn from(watched: WatchedNode) -> Self {
+        Self { header: Header::of(&watched), facts: Facts::from(watched) }
+    }
+}
+
+impl From<WatchedNode> for Facts {
+    fn from(watched: WatchedNode) -> Self {
+        let WatchedNode { metadata, spec, status } = watched;
+        let (labels, mut annotations) =
+            (metadata.labels.unwrap_or_default(), metadata.annotations.unwrap_or_default());
+        let internal = status.addresses.iter().find(|address| address.kind == "InternalIP");
+        Self {
+            zone: zone(&labels),
+            control_plane: CONTROL_PLANE.iter().any(|role| labels.contains_key(*role)),
+            excluded: labels.get(EXCLUDED).is_some_and(|value| value == "true"),
+            labels,
+            unschedulable: spec.unschedulable,
+            taints: spec.taints,
+            conditions: status.conditions,
+            address: internal.and_then(|address| address.address.parse().ok()),
+            boot_id: status.node_info.boot_id.into(),
+            record: annotations
+                .get(record::ANNOTATION)
+                .map_or_else(Record::default, |text| Record::read(text)),
+            confirmed_dead: annotations.remove(CONFIRMED_DEAD).map(String::into_boxed_str),
+        }
+    }
+}
+
+fn zone(labels: &BTreeMap<String, String>) -> Arc<str> {
+    match (labels.get(REGION), labels.get(ZONE)) {
+        (Some(region), Some(zone)) if !zone.starts_with(region.as_str()) => format!("{region}/{zone}").into(),
+        (_, Some(zone)) => zone.as_str().into(),
+        (Some(region), None) => region.as_str().into(),
+        (None, None) => "".into(),
+    }
+}
+
+impl Indexed for Node {
+    /// All of them.
+    type Bucket = ();
+
+    fn header(&self) -> &Header {
+        &self.header
+    }
+    fn buckets(&self) -> Vec<()> {
+        vec![()]
+    }
+}
+
+/// A node's Lease as the watch and live reads decode it.
+#[derive(Debug, Clone, Deserialize)]
+pub struct WatchedLease {
+    #[serde(deserialize_with = "slim::metadata")]
+    metadata: ObjectMeta,
+    #[serde(default)]
+    spec: WatchedLeaseSpec,
+}
+stands_for!(WatchedLease, v1::Lease);
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct WatchedLeaseSpec {
+    renew_time: Option<MicroTime>,
+    lease_duration_seconds: Option<u32>,
+}
+
+/// A node's Lease as the store keeps it.
+#[derive(Debug)]
+pub struct Lease {
+    header: Header,
+    /// `spec.renewTime`, by the clock of the node.
+    pub renewed: Option<Timestamp>,
+    /// `spec.leaseDurationSeconds`.
+    pub duration: Option<Duration>,
+}
+
+impl Lease {
+    /// The name of its node.
+    pub fn node(&self) -> &Arc<str> {
+        &self.header.key.name
+    }
+}
+
+impl From<WatchedLease> for Lease {
+    fn from(watched: WatchedLease) -> Self {
+        let spec = &watched.spec;
+        Self {
+            header: Header::of(&watched),
+            renewed: spec.renew_time.as_ref().map(|time| time.0),
+            duration: spec.lease_duration_seconds.map(|seconds| Duration::from_secs(seconds.into())),
+        }
+    }
+}
+
+impl Indexed for Lease {
+    /// None: a Lease is asked for by its name.
+    type Bucket = ();
+
+    fn header(&self) -> &Header {
+        &self.header
+    }
+    fn buckets(&self) -> Vec<()> {
+        Vec::new()
+    }
+}
