@@ -7,7 +7,9 @@ WORKDIR /src
 COPY . .
 # Each controller is named twice: to be built, and to have its binary put where the next stage takes it from.
 RUN cargo build --release --locked -p mainstay-replication -p mainstay-endpoints \
- && install -D -t /out target/release/mainstay-replication target/release/mainstay-endpoints
+    -p mainstay-node-health \
+ && install -D -t /out target/release/mainstay-replication target/release/mainstay-endpoints \
+    target/release/mainstay-node-health
 
 FROM gcr.io/distroless/cc-debian12:nonroot
 COPY --from=builder /out/ /bin/

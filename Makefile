@@ -10,7 +10,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 IMAGE := localhost/mainstay:$(VERSION)
 IMAGE_FILE := $(TARGET)/mainstay-image.tar
-CONTROLLERS := mainstay-replication mainstay-endpoints
+CONTROLLERS := mainstay-replication mainstay-endpoints mainstay-node-health
 # By which checks over HTTPS verify certificates, unless they name others.
 ROOTS := /etc/ssl/certs/ca-certificates.crt
 CLUSTER := $(TARGET)/debug/mainstay-cluster

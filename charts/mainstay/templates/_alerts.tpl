@@ -120,3 +120,40 @@ What is wrong with pools. The series name none: kubectl get endpointpools does.
   annotations:
     summary: Checks of {{ include "mainstay.controllerName" . }} have begun more than 2 seconds late for 15 minutes, so failures are noticed late.
 {{- end -}}
+
+{{/*
+What is wrong with nodes. kubectl get nodehealthpolicies names them.
+*/}}
+{{- define "mainstay.nodeHealthAlerts" -}}
+- alert: MainstayNodeBreakerOpen
+  expr: max by (policy, zone) (mainstay_node_health_breaker_open) > 0
+  for: 1m
+  labels:
+    severity: critical
+    mainstay_controller: {{ .name }}
+  annotations:
+    summary: {{ "So many nodes of policy {{ $labels.policy }}, zone {{ $labels.zone }}, are unhealthy at once that nothing new is done with them." | quote }}
+- alert: MainstayNodeUnhealthy
+  expr: sum by (policy) (max by (policy, state) (mainstay_node_health_nodes{state=~"Waiting|Acting"})) > 0
+  for: 15m
+  labels:
+    severity: warning
+    mainstay_controller: {{ .name }}
+  annotations:
+    summary: {{ "For 15 minutes {{ $value }} nodes of policy {{ $labels.policy }} have been unhealthy." | quote }}
+- alert: MainstayNodesUnjudged
+  expr: max by (policy) (mainstay_node_health_nodes{state="Unjudged"}) > 0
+  for: 15m
+  labels:
+    severity: warning
+    mainstay_controller: {{ .name }}
+  annotations:
+    summary: {{ "{{ $value }} nodes renew their Leases too rarely for unreachableAfter of policy {{ $labels.policy }}: their silence is not noticed." | quote }}
+- alert: MainstayNodeHealthBlind
+  expr: sum(increase(mainstay_node_health_blind_total[15m])) > 3
+  labels:
+    severity: warning
+    mainstay_controller: {{ .name }}
+  annotations:
+    summary: {{ printf "%s has lost sight of the API server more than three times in 15 minutes; each time all nodes are watched anew." (include "mainstay.controllerName" .) | quote }}
+{{- end -}}

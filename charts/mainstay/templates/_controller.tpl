@@ -4,15 +4,16 @@ ClusterRole, the Role for its Lease, metrics Service, disruption budget, and on 
 ServiceMonitor, PrometheusRule, NetworkPolicy and dashboard.
 
 Takes (dict "root" $ "name" "<controller>" "kind" "<value of its metrics' label controller>"), and of
-what only some controllers have: "flags", a list of further flags that the chart sets; "alerts", the
+what only some controllers have: "key", the name of its values where that is another; "flags", a list of further flags that the chart sets; "alerts", the
 name of a template with further rules of the PrometheusRule; "egress", the name of one with further
 egress rules of the NetworkPolicy. Both get what this one gets.
-The binary is /bin/mainstay-<controller>, its values are controllers.<controller>, and the caller
+The binary is /bin/mainstay-<controller>, its values are controllers.<key>, and the caller
 provides the ClusterRole named by "mainstay.controllerName".
 */}}
 {{- define "mainstay.controller" -}}
 {{- $root := .root }}
-{{- $values := index $root.Values.controllers .name }}
+{{- $key := .key | default .name }}
+{{- $values := index $root.Values.controllers $key }}
 {{- $name := include "mainstay.controllerName" . }}
 {{- $namespace := $root.Release.Namespace }}
 {{- $labels := include "mainstay.labels" . }}
@@ -27,7 +28,7 @@ provides the ClusterRole named by "mainstay.controllerName".
 {{- range $extra := $values.extraArgs }}
 {{- range $flag := $flags }}
 {{- if eq (splitList "=" $extra | first) (splitList "=" $flag | first) }}
-{{- fail (printf "controllers.%s.extraArgs has %q, which the chart sets itself: use the value of that name instead (the Lease is named by fullnameOverride)." $.name $extra) }}
+{{- fail (printf "controllers.%s.extraArgs has %q, which the chart sets itself: use the value of that name instead (the Lease is named by fullnameOverride)." $key $extra) }}
 {{- end }}
 {{- end }}
 {{- end }}

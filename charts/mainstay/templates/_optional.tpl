@@ -91,6 +91,15 @@ spec:
   {{- end }}
 {{- end -}}
 
+{{/* The kubelets that policies ask for a second opinion. */}}
+{{- define "mainstay.nodeHealthEgress" -}}
+- ports:
+    {{- range .root.Values.networkPolicy.kubeletPorts }}
+    - port: {{ int . }}
+      protocol: TCP
+    {{- end }}
+{{- end -}}
+
 {{/* The dashboard dashboards/<controller>.json as a ConfigMap. */}}
 {{- define "mainstay.dashboard" -}}
 {{- if .root.Values.dashboards.enabled }}
