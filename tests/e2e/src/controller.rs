@@ -18,7 +18,7 @@ pub const NAMESPACE: &str = "mainstay";
 pub const NAME: &str = "mainstay-replication";
 
 /// The controllers, by the names of their components.
-pub const COMPONENTS: [&str; 2] = ["replication", "endpoints"];
+pub const COMPONENTS: [&str; 3] = ["replication", "endpoints", "node-health"];
 
 /// A controller that [`crate::install`] installed.
 #[derive(Clone)]

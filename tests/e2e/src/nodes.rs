@@ -1,19 +1,25 @@
 //! Nodes that kwok plays, for a test alone.
 
-use k8s_openapi::api::core::v1::Node;
+use std::time::Duration;
+
+use futures::future::join_all;
+use k8s_openapi::api::{coordination::v1::Lease, core::v1::Node};
 use kube::{
-    Api,
-    api::{ListParams, PostParams},
+    Api, Client,
+    api::{ListParams, Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
 
 use crate::{Scenario, command::kubectl, eventually, pods::PAUSE};
 
 const LABEL: &str = "e2e.mainstay.dev/nodes-of";
+/// kwok's own annotation and taint.
+const FAKE: &str = "kwok.x-k8s.io/node";
 const ZONE: &str = "topology.kubernetes.io/zone";
 
 /// Fake nodes on which only pods of one test run. They are deleted when this is dropped.
 pub struct FakeNodes {
+    client: Client,
     nodes: Api<Node>,
     /// Value of the label and the taint that set these nodes apart.
     mark: String,
@@ -32,7 +38,7 @@ impl FakeNodes {
         }
         let mark = scenario.namespace.clone();
         let names: Vec<_> = (0..zones.len()).map(|number| format!("{mark}-{number}")).collect();
-        let made = Self { nodes, mark, names };
+        let made = Self { client: scenario.client.clone(), nodes, mark, names };
         for (name, zone) in made.names.iter().zip(zones) {
             let node = serde_json::from_value(node(name, &made.mark, zone)).expect("a node");
             made.nodes.create(&PostParams::default(), &node).await.expect("the node is created");
@@ -52,11 +58,77 @@ impl FakeNodes {
         &self.names[number]
     }
 
+    /// The label that all of these nodes have, and no others.
+    pub fn label(&self) -> (&'static str, &str) {
+        (LABEL, &self.mark)
+    }
+
+    /// Node number `number`, as it is.
+    ///
+    /// # Panics
+    /// When it cannot be read.
+    pub async fn get(&self, number: usize) -> Node {
+        self.nodes.get(self.name(number)).await.expect("the node is there")
+    }
+
+    /// Merges `patch` into node number `number`.
+    ///
+    /// # Panics
+    /// When it cannot be.
+    pub async fn patch(&self, number: usize, patch: Value) {
+        let patched =
+            self.nodes.patch(self.name(number), &PatchParams::default(), &Patch::Merge(patch)).await;
+        patched.expect("the node is patched");
+    }
+
+    /// Merges `patch` into the status of node number `number`, lists by their keys.
+    ///
+    /// # Panics
+    /// When it cannot be.
+    pub async fn patch_status(&self, number: usize, status: Value) {
+        let patch = Patch::Strategic(json!({"status": status}));
+        let patched = self.nodes.patch_status(self.name(number), &PatchParams::default(), &patch).await;
+        patched.expect("the node's status is patched");
+    }
+
+    /// Lets nodes fall silent: kwok lets go of a node whose Lease another holds. The last renewal lies in the future, so
+    /// that kwok does not take the Lease back; those who go by the clock of the node would wait for it.
+    ///
+    /// # Panics
+    /// When the Lease cannot be written.
+    pub async fn silence(&self, numbers: &[usize]) {
+        let params = PatchParams::default();
+        let renewed = k8s_openapi::jiff::Timestamp::now() + Duration::from_secs(3600);
+        let renewed = renewed.strftime("%FT%T.000000Z").to_string();
+        let patch = Patch::Merge(json!({"spec": {"holderIdentity": "dead", "renewTime": renewed}}));
+        let leases = self.leases();
+        let silence = numbers.iter().map(|number| leases.patch(self.name(*number), &params, &patch));
+        for silenced in join_all(silence).await {
+            silenced.expect("the Lease is taken");
+        }
+    }
+
+    /// Brings silent nodes back.
+    ///
+    /// # Panics
+    /// When the Lease cannot be deleted.
+    pub async fn revive(&self, numbers: &[usize]) {
+        for number in numbers {
+            self.leases().delete(self.name(*number), &Default::default()).await.expect("the Lease is free");
+        }
+    }
+
+    /// The Leases of all nodes.
+    pub fn leases(&self) -> Api<Lease> {
+        Api::namespaced(self.client.clone(), "kube-node-lease")
+    }
+
     /// A pod for these nodes, wherever the scheduler puts it.
     pub fn pod(&self) -> Value {
+        let tolerations = [LABEL, FAKE].map(|key| json!({"key": key, "operator": "Exists"}));
         json!({
             "nodeSelector": {LABEL: self.mark},
-            "tolerations": [{"operator": "Exists", "effect": "NoSchedule"}],
+            "tolerations": tolerations,
             // Nobody need wait for a fake kubelet.
             "terminationGracePeriodSeconds": 0,
             "containers": [{"name": "none", "image": PAUSE}],
@@ -95,12 +167,12 @@ fn node(name: &str, mark: &str, zone: &str) -> Value {
             "name": name,
             // kwok plays the nodes of this type, zone by zone.
             "labels": {"type": "kwok", "kubernetes.io/hostname": name, ZONE: zone, LABEL: mark},
-            "annotations": {"kwok.x-k8s.io/node": "fake"},
+            "annotations": {FAKE: "fake"},
         },
         // Pods of others stay away, and so do DaemonSets without a word.
         "spec": {"taints": [
             {"key": LABEL, "value": mark, "effect": "NoSchedule"},
-            {"key": "kwok.x-k8s.io/node", "value": "fake", "effect": "NoSchedule"},
+            {"key": FAKE, "value": "fake", "effect": "NoSchedule"},
         ]},
         "status": {"allocatable": room, "capacity": room},
     })

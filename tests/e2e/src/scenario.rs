@@ -120,6 +120,11 @@ impl Scenario {
         Controller::new(self.client.clone(), "endpoints")
     }
 
+    /// The node-health controller.
+    pub fn health_controller(&self) -> Controller {
+        Controller::new(self.client.clone(), "node-health")
+    }
+
     /// Runs `kubectl` with the words of `line` in the namespace.
     pub fn kubectl(&self, line: &str) -> Finished {
         kubectl(&format!("--namespace={} {line}", self.namespace))

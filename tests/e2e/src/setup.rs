@@ -32,10 +32,20 @@ static VALUES: LazyLock<Value> = LazyLock::new(|| {
     let digest = format!("{:.16x}", Sha256::digest(image));
     // The tag is the same for every build, so it is this that makes the Deployment run the new one.
     let controllers = COMPONENTS.map(|component| {
-        (component.to_owned(), json!({"podAnnotations": {"e2e.mainstay.dev/image": digest}}))
+        (values_key(component), json!({"podAnnotations": {"e2e.mainstay.dev/image": digest}}))
     });
     json!({"controllers": Map::from_iter(controllers)})
 });
+
+/// The key of a component under `controllers` of the chart's values.
+fn values_key(component: &str) -> String {
+    let mut words = component.split('-');
+    let first = words.next().unwrap_or_default().to_owned();
+    words.fold(first, |key, word| {
+        let (initial, rest) = word.split_at(1);
+        key + &initial.to_uppercase() + rest
+    })
+}
 
 static INSTALLED: LazyLock<()> = LazyLock::new(|| {
     kinds_release();
@@ -53,6 +63,11 @@ pub fn is_local() -> bool {
     LOCAL.is_some()
 }
 
+/// The local cluster, where the tests run on it.
+pub fn local() -> Option<&'static Cluster> {
+    LOCAL.as_ref()
+}
+
 /// Loads the image and installs both charts, the first time it is called.
 pub fn install() {
     *INSTALLED
@@ -66,8 +81,8 @@ pub fn values() -> Value {
 /// Installs or upgrades the chart of the kinds, and waits until the API server serves them.
 pub fn kinds_release() {
     helm(&["upgrade", "--install", "mainstay-crds", "charts/mainstay-crds"], "").succeeded();
-    let kinds =
-        ["replicagroups", "endpointpools", "endpointgrants"].map(|kind| format!("crd/{kind}.mainstay.dev"));
+    let kinds = ["replicagroups", "endpointpools", "endpointgrants", "nodehealthpolicies"]
+        .map(|kind| format!("crd/{kind}.mainstay.dev"));
     let established =
         || kubectl(&format!("wait --for=condition=Established {} --timeout=60s", kinds.join(" ")));
     // kubectl gives a kind up that has no conditions at all yet.
