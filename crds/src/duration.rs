@@ -6,8 +6,12 @@ use kube::core::Duration as GoDuration;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
-/// A duration as `metav1.Duration` reads it, but not negative and in no unit below a millisecond; written in the largest
-/// units, as `90s` would be `1m30s`.
+/// The most digits of a number in a duration. What is admitted then ends before 2562047h, where Go's durations do, so
+/// that neither CEL nor [`GoDuration`] meets one that it cannot hold: the latter panics.
+const MAX_DIGITS: usize = 6;
+
+/// A duration as `metav1.Duration` reads it, but not negative, in no unit below a millisecond, and in numbers of at most
+/// six digits; written in the largest units, as `90s` would be `1m30s`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Duration(time::Duration);
 
@@ -49,6 +53,11 @@ impl Serialize for Duration {
 impl<'de> Deserialize<'de> for Duration {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
+        if text.split(|character: char| !character.is_ascii_digit()).any(|digits| digits.len() > MAX_DIGITS) {
+            return Err(D::Error::custom(format!(
+                "{text:?} has a number of more than {MAX_DIGITS} digits; write it in a larger unit"
+            )));
+        }
         let duration = GoDuration::from_str(&text).map_err(D::Error::custom)?;
         if duration.is_negative() {
             return Err(D::Error::custom(format!("{text:?} is negative")));
@@ -68,7 +77,7 @@ impl JsonSchema for Duration {
         json_schema!({
             "type": "string",
             "maxLength": 20,
-            "pattern": "^([0-9]+(\\.[0-9]+)?(ms|s|m|h))+$",
+            "pattern": format!("^([0-9]{{1,{MAX_DIGITS}}}(\\.[0-9]{{1,{MAX_DIGITS}}})?(ms|s|m|h))+$"),
         })
     }
 }
@@ -89,5 +98,15 @@ mod tests {
         for wrong in ["-1s", "5", "5 s", "soon"] {
             assert!(serde_json::from_value::<Duration>(wrong.into()).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_duration_that_nothing_can_hold_is_refused_and_does_not_panic() {
+        for wrong in ["9999999999999999999h", "1000000h", "0.0000001s"] {
+            let error = serde_json::from_value::<Duration>(wrong.into()).unwrap_err().to_string();
+            assert!(error.contains(wrong) && error.contains("more than 6 digits"), "{error}");
+        }
+        let longest: Duration = serde_json::from_value("999999h999999h99999h".into()).unwrap();
+        assert!(longest < Duration::seconds(2_562_047 * 3600), "{longest}");
     }
 }

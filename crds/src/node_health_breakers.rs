@@ -10,7 +10,7 @@ use crate::schema;
 
 /// When nothing is done, since too many nodes fail at once. A breaker that has opened stays open until no more than half
 /// of its limit have been unhealthy for `closeAfter`; what is left to do then is done no faster than `maxActionsPer`
-/// allows. When no node of the policy answers any more, what was taken is handed back.
+/// allows. When no node of the cluster answers any more, what was taken is handed back.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Breakers {
@@ -48,7 +48,7 @@ impl Default for Breakers {
 pub struct Breaker {
     /// More unhealthy or overdue nodes than this open it: a number, or a percentage of the nodes, rounded up. Default
     /// 40%.
-    #[schemars(schema_with = "schema::int_or_percent")]
+    #[schemars(schema_with = "schema::nodes_or_percent")]
     pub max_unhealthy: IntOrString,
 }
 
@@ -118,6 +118,11 @@ impl Default for Flapping {
 
 fn flapping_rules() -> Vec<Rule> {
     vec![
+        Rule::new("self.count == 0 || duration(self.window) >= duration('1s')")
+            .message(
+                "spec.flapping.window must be at least 1s; to turn flapping off set spec.flapping.count to 0",
+            )
+            .field_path(".window"),
         Rule::new("duration(self.maxQuarantine) >= duration(self.quarantine)")
             .message("spec.flapping.maxQuarantine must not be shorter than spec.flapping.quarantine")
             .field_path(".maxQuarantine"),

@@ -47,7 +47,7 @@ use crate::schema;
 pub struct NodeHealthPolicySpec {
     /// The nodes that the policy is for; an empty selector stands for all. A node that several policies select belongs
     /// to one of them: those that act come before dry runs, then the shortest `unreachableAfter`, then the name.
-    #[schemars(schema_with = "schema::label_selector")]
+    #[schemars(schema_with = "schema::node_selector")]
     pub node_selector: LabelSelector,
 
     /// Decides and shows everything, and writes nothing to nodes or pods. Default false.
@@ -206,6 +206,7 @@ fn opinion_rules() -> Vec<Rule> {
 /// How a kubelet is asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-validations" = probe_rules()))]
 pub struct KubeletProbe {
     /// `TCP`: its port accepts a connection, which a kernel does also for a kubelet that hangs. `HTTPS`: it answers a
     /// request, or at least shows a certificate. Default `TCP`.
@@ -224,6 +225,14 @@ impl Default for KubeletProbe {
     fn default() -> Self {
         Self { kind: KubeletProbeType::Tcp, port: 10250, timeout: Duration::seconds(1) }
     }
+}
+
+fn probe_rules() -> Vec<Rule> {
+    vec![
+        Rule::new("duration(self.timeout) > duration('0s')")
+            .message("spec.secondOpinion.kubelet.timeout must be more than 0s: no kubelet answers in no time")
+            .field_path(".timeout"),
+    ]
 }
 
 /// How a kubelet is asked.

@@ -68,6 +68,14 @@ pub(crate) fn label_selector(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
+/// A `LabelSelector` of nodes.
+pub(crate) fn node_selector(generator: &mut SchemaGenerator) -> Schema {
+    let mut schema = label_selector(generator).to_value();
+    schema["properties"]["matchLabels"]["description"] =
+        "Labels a node must have, each with exactly this value.".into();
+    Schema::try_from(schema).expect("a schema that a description was changed of is one")
+}
+
 fn label_selector_requirement() -> Value {
     let mut key = label_key();
     key["description"] = "The label that the condition is about.".into();
@@ -108,6 +116,13 @@ pub(crate) fn int_or_percent(_: &mut SchemaGenerator) -> Schema {
         "maxLength": 10,
         "pattern": "^[0-9]{1,9}%$",
     })
+}
+
+/// A number of nodes, or a percentage of them, of which there are no more than a hundred.
+pub(crate) fn nodes_or_percent(generator: &mut SchemaGenerator) -> Schema {
+    let mut schema = int_or_percent(generator);
+    schema.insert("pattern".into(), "^([0-9]{1,2}|100)%$".into());
+    schema
 }
 
 /// The keys of node labels in `scaleDown.spread`.

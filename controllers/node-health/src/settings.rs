@@ -280,6 +280,51 @@ mod tests {
     }
 
     #[test]
+    fn who_is_asked_for_a_second_opinion_is_asked_as_the_policy_says() {
+        let kubelet = |probe: Value| read(json!({"secondOpinion": {"kubelet": probe, "maxDelay": "5s"}}));
+        let settings = kubelet(json!({})).unwrap();
+        assert_eq!(
+            settings.kubelet,
+            Some(KubeletCheck { tls: false, port: 10250, timeout: Duration::from_secs(1) })
+        );
+        assert!(!settings.pods);
+        assert_eq!(settings.rules.max_doubt, Duration::from_secs(5));
+        assert!(kubelet(json!({"type": "HTTPS"})).unwrap().kubelet.unwrap().tls);
+        let pods = read(json!({"secondOpinion": {"pods": true}})).unwrap();
+        assert_eq!((pods.pods, pods.kubelet), (true, None));
+        let error = kubelet(json!({"port": 65536})).unwrap_err().to_string();
+        assert!(error.contains("spec.secondOpinion.kubelet.port is 65536"), "{error}");
+    }
+
+    #[test]
+    fn templates_and_their_times_keep_their_order() {
+        let template = |name: &str, timeout: &str| {
+            json!({
+                "apiVersion": "example.com/v1", "kind": "RebootTemplate", "name": name, "namespace": "ns",
+                "timeout": timeout,
+            })
+        };
+        let templates = [template("soft", "1m"), template("hard", "2m")];
+        let settings = read(json!({"remediation": {"after": "30s", "templates": templates}})).unwrap();
+        assert_eq!(
+            settings.templates.iter().map(|template| &*template.name).collect::<Vec<_>>(),
+            ["soft", "hard"]
+        );
+        let steps = &settings.rules.steps;
+        assert_eq!(steps.remediation, [Duration::from_secs(60), Duration::from_secs(120)]);
+        assert_eq!(steps.remediate_after, Duration::from_secs(30));
+    }
+
+    #[test]
+    fn a_selector_that_cannot_be_read_is_refused_by_name() {
+        let mut wrong = policy("p", json!({}));
+        let requirement = json!([{"key": "zone", "operator": "Near", "values": ["a"]}]);
+        wrong.spec.node_selector.match_expressions = serde_json::from_value(requirement).unwrap();
+        let error = Settings::read(&wrong).unwrap_err().to_string();
+        assert!(error.contains("spec.nodeSelector"), "{error}");
+    }
+
+    #[test]
     fn those_that_act_come_first_then_the_strictest_then_by_name() {
         let settings = |name: &str, after: &str, dry_run: bool| {
             Settings::read(&policy(name, json!({"unreachableAfter": after, "dryRun": dry_run})))
