@@ -33,6 +33,8 @@ pub struct Known {
     pub remediation: Option<Remediation>,
     /// How many of its pods are to leave it.
     pub pods: usize,
+    /// The pod that a PodDisruptionBudget held at the last visit.
+    pub blocked: Option<String>,
 }
 
 impl Known {
@@ -176,3 +178,6 @@ pub type KnownNodes = HashMap<Arc<str>, Known>;
 
 /// The time between two renewals of a node whose Lease does not say: a kubelet's default.
 pub const DEFAULT_INTERVAL: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests;

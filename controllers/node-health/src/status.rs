@@ -111,7 +111,7 @@ impl Policy<'_> {
             None => ("Closed", "no more nodes are unhealthy than may be".to_owned()),
             Some(breaker) if breaker.everything => (
                 "NoNodeAnswers",
-                "no node of the policy answers any more, which says more about the network than about the nodes: \
+                "no node of the cluster answers any more, which says more about the network than about the nodes: \
                  nothing is done, and what was taken is handed back"
                     .to_owned(),
             ),
@@ -168,10 +168,12 @@ pub fn unusable(policy: &NodeHealthPolicy, error: &SettingsError, now: Timestamp
     }
 }
 
-/// Whether a change must not wait for the pace: a condition or the state of a node.
+/// Whether a change must not wait for the pace: a condition or the state of a node, but for one that is only overdue,
+/// which at a busy hour many are for a moment.
 pub fn is_urgent(old: &NodeHealthPolicyStatus, new: &NodeHealthPolicyStatus) -> bool {
     let states = |status: &NodeHealthPolicyStatus| -> Vec<_> {
-        status.unhealthy_nodes.iter().map(|node| (node.name.clone(), node.state.clone())).collect()
+        let nodes = status.unhealthy_nodes.iter().filter(|node| node.state != State::Suspect.name());
+        nodes.map(|node| (node.name.clone(), node.state.clone())).collect()
     };
     let verdicts = |status: &NodeHealthPolicyStatus| -> Vec<_> {
         let conditions = status.conditions.iter();
@@ -204,7 +206,7 @@ fn listed_node(judged: &Judged<'_>, clock: &Clock) -> UnhealthyNode {
         name: view.name.to_string(),
         zone: text(&view.zone),
         state: planned.state.name().to_owned(),
-        since: Some(time(clock, since(view))),
+        since: since(judged).map(|since| time(clock, since)),
         reason: text(&planned.why),
         waiting_for: text(&planned.waits_for),
         next_step: planned.next.map(|(step, _)| step_name(step).to_owned()),
@@ -212,8 +214,14 @@ fn listed_node(judged: &Judged<'_>, clock: &Clock) -> UnhealthyNode {
     }
 }
 
-fn since(view: &NodeView) -> Moment {
-    view.failing.as_ref().map_or(view.heartbeat.silent_since(), |(_, since)| *since)
+/// Since when a node is silent or its condition bad. One that is heard has no such time, but for its last renewal, which
+/// would make another status every few seconds.
+fn since(judged: &Judged<'_>) -> Option<Moment> {
+    let view = judged.view;
+    match judged.planned.state {
+        State::Healthy | State::Unjudged | State::Recovering | State::Quarantined => None,
+        _ => Some(view.failing.as_ref().map_or(view.heartbeat.silent_since(), |(_, since)| *since)),
+    }
 }
 
 fn shown(breaker: &Breaker, clock: &Clock) -> BreakerStatus {
@@ -250,3 +258,6 @@ fn time(clock: &Clock, moment: Moment) -> Time {
 fn count(count: usize) -> i32 {
     i32::try_from(count).unwrap_or(i32::MAX)
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,7 +17,10 @@ use mainstay_runtime::{
 };
 use serde::Deserialize;
 
-use crate::record::{self, Record};
+use crate::{
+    apply::node::UNHEALTHY,
+    record::{self, Record},
+};
 
 /// Where kubelets renew their Leases.
 pub const LEASES: &str = "kube-node-lease";
@@ -138,6 +141,11 @@ impl Facts {
         self.taints.iter().any(|taint| taint.key == key)
     }
 
+    /// Whether nothing of this controller stands on it.
+    pub fn is_untouched(&self) -> bool {
+        self.record == Record::default() && !self.has_taint(UNHEALTHY)
+    }
+
     /// Whether its cloud says that it is shut down.
     pub fn is_shut_down(&self) -> bool {
         self.has_taint(SHUT_DOWN)
@@ -254,5 +262,23 @@ impl Indexed for Lease {
     }
     fn buckets(&self) -> Vec<()> {
         Vec::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_zone_is_named_with_its_region_where_its_own_name_does_not_tell() {
+        let zone_of = |labels: &[(&str, &str)]| {
+            let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+            zone(&labels.collect()).to_string()
+        };
+        assert_eq!(zone_of(&[(ZONE, "eu-1a"), (REGION, "eu-1")]), "eu-1a");
+        assert_eq!(zone_of(&[(ZONE, "a"), (REGION, "eu-1")]), "eu-1/a");
+        assert_eq!(zone_of(&[(ZONE, "a")]), "a");
+        assert_eq!(zone_of(&[(REGION, "eu-1")]), "eu-1");
+        assert_eq!(zone_of(&[]), "");
     }
 }

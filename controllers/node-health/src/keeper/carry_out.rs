@@ -32,6 +32,10 @@ impl Keeper {
         let settings = pass.assigned.policies[index].map(|policy| &pass.settings[policy]);
         let known = mind.known.get_mut(node.name()).expect("every node of the pass is known");
         known.record.clone_from(&planned.record);
+        if planned.state == State::Healthy && planned.record == Record::default() && node.facts.is_untouched()
+        {
+            return;
+        }
         let dry_run = known.dry_run;
         let wanted =
             if dry_run { node.facts.record.handed_back(&node.facts.boot_id) } else { planned.record.clone() };

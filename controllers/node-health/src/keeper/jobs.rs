@@ -7,11 +7,17 @@ use std::{
     time::Duration,
 };
 
-use mainstay_runtime::clock::Moment;
+use mainstay_runtime::{
+    backoff::{Backoff, Growth},
+    clock::Moment,
+};
 use tokio::{
     sync::Semaphore,
     task::{Id, JoinSet},
 };
+
+/// What fails is tried again after this, and each further time after twice as long.
+const GROWTH: Growth = Growth { first: Duration::from_millis(500), cap: Duration::from_secs(30) };
 
 /// What is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -38,6 +44,7 @@ pub(super) struct Jobs<O> {
     keys: HashMap<Id, Key>,
     running: HashSet<Key>,
     not_before: HashMap<Key, Moment>,
+    backoff: Backoff<Key>,
     permits: Arc<Semaphore>,
 }
 
@@ -49,6 +56,7 @@ impl<O: Send + 'static> Jobs<O> {
             keys: HashMap::new(),
             running: HashSet::new(),
             not_before: HashMap::new(),
+            backoff: Backoff::new(GROWTH),
             permits: Arc::new(Semaphore::new(limit)),
         }
     }
@@ -83,8 +91,15 @@ impl<O: Send + 'static> Jobs<O> {
         (key, outcome)
     }
 
-    /// Lets jobs of this key rest.
+    /// A job of this key has failed: the next one comes later, and no sooner than the server has asked for.
+    pub(super) fn failed(&mut self, key: Key, now: Moment, at_least: Option<Duration>) {
+        let rest = self.backoff.fail(&key, at_least);
+        self.not_before.insert(key, now + rest);
+    }
+
+    /// A job of this key has succeeded, and the next one is to rest.
     pub(super) fn rest(&mut self, key: Key, now: Moment, rest: Duration) {
+        self.backoff.forget(&key);
         self.not_before.insert(key, now + rest);
     }
 

@@ -168,7 +168,7 @@ impl Keeper {
         let now = self.clock.now();
         match outcome {
             Some(outcome) => outcome::take_in(self, mind, key, outcome, now),
-            None => mind.jobs.rest(key, now, outcome::RETRY),
+            None => mind.jobs.failed(key, now, None),
         }
     }
 

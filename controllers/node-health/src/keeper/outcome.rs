@@ -13,8 +13,6 @@ use crate::{
     record::Record,
 };
 
-/// What failed is tried again after this.
-pub(super) const RETRY: Duration = Duration::from_secs(1);
 /// What was written is looked at again after this: the store shows it by then.
 const CATCH_UP: Duration = Duration::from_millis(500);
 /// How often those are asked again that have said that a silent node lives.
@@ -47,35 +45,47 @@ pub(super) enum Outcome {
 
 pub(super) fn take_in(keeper: &Keeper, mind: &mut Mind, key: Key, outcome: Outcome, now: Moment) {
     let name = Arc::clone(&key.1);
-    let rest = match outcome {
+    match after(keeper, mind, &name, outcome, now) {
+        Ok(rest) => mind.jobs.rest(key, now, rest),
+        Err(at_least) => mind.jobs.failed(key, now, at_least),
+    }
+}
+
+/// How long a success is to rest, or how long the server has asked to wait after a failure.
+fn after(
+    keeper: &Keeper,
+    mind: &mut Mind,
+    name: &Arc<str>,
+    outcome: Outcome,
+    now: Moment,
+) -> Result<Duration, Option<Duration>> {
+    match outcome {
         Outcome::Confirmed(Ok(answer)) => {
-            if let Some(known) = mind.known.get_mut(&name) {
+            if let Some(known) = mind.known.get_mut(name) {
                 known.answer = answer;
             }
-            ASK_AGAIN
+            Ok(ASK_AGAIN)
         }
         Outcome::Confirmed(Err(error)) => {
             tracing::debug!(node = %name, %error, "a live read said nothing");
-            RETRY
+            Err(error.retry_after())
         }
-        Outcome::Written { before, wanted, result } => written(keeper, &name, &before, &wanted, result),
-        Outcome::Visited(visit) => visited(keeper, mind, &name, visit),
+        Outcome::Written { before, wanted, result } => written(keeper, name, &before, &wanted, result),
+        Outcome::Visited(visit) => visited(keeper, mind, name, visit),
         Outcome::Remedied(Ok(visit)) => {
-            remedied(keeper, mind, &name, visit, now);
-            VISIT
+            remedied(keeper, mind, name, visit, now);
+            Ok(VISIT)
         }
         Outcome::Remedied(Err(error)) => {
             keeper.metrics.acted(Action::Remediate, metrics::Outcome::Error, 1);
-            keeper.failed(&name, &error)
+            Err(keeper.failed(name, &error))
         }
-        Outcome::Reported(Ok(None)) => return,
-        Outcome::Reported(Ok(Some(due))) => due,
+        Outcome::Reported(Ok(due)) => Ok(due.unwrap_or_default()),
         Outcome::Reported(Err(error)) => {
             tracing::warn!(policy = %name, %error, "could not write the status");
-            RETRY
+            Err(error.retry_after())
         }
-    };
-    mind.jobs.rest(key, now, rest);
+    }
 }
 
 fn written(
@@ -84,18 +94,18 @@ fn written(
     before: &Record,
     wanted: &Record,
     result: Result<bool, ApplyError>,
-) -> Duration {
+) -> Result<Duration, Option<Duration>> {
     let actions = actions(before, wanted);
     match result {
         Ok(wrote) => {
             for action in actions.into_iter().filter(|_| wrote) {
                 keeper.metrics.acted(action, metrics::Outcome::Success, 1);
             }
-            CATCH_UP
+            Ok(CATCH_UP)
         }
         Err(error) => {
             actions.into_iter().for_each(|action| keeper.metrics.acted(action, metrics::Outcome::Error, 1));
-            keeper.failed(name, &error)
+            Err(keeper.failed(name, &error))
         }
     }
 }
@@ -121,16 +131,25 @@ pub(super) fn actions(before: &Record, after: &Record) -> Vec<Action> {
     actions
 }
 
-fn visited(keeper: &Keeper, mind: &mut Mind, name: &Arc<str>, visit: pods::Visit) -> Duration {
+fn visited(
+    keeper: &Keeper,
+    mind: &mut Mind,
+    name: &Arc<str>,
+    visit: pods::Visit,
+) -> Result<Duration, Option<Duration>> {
     let pods::Visit { marked, evicted, left, blocked, error } = visit;
     keeper.metrics.acted(Action::PodNotReady, metrics::Outcome::Success, marked);
     keeper.metrics.acted(Action::Evict, metrics::Outcome::Success, evicted);
-    if let Some(known) = mind.known.get_mut(name) {
+    let known = mind.known.get_mut(name);
+    let told = known.and_then(|known| {
         known.pods = left;
-    }
+        std::mem::replace(&mut known.blocked, blocked.as_ref().map(|(pod, _)| pod.clone()))
+    });
     if let Some((pod, words)) = &blocked {
         keeper.metrics.acted(Action::Evict, metrics::Outcome::Blocked, 1);
-        keeper.with_node(name, |node| keeper.announcer.blocked(node, pod, words));
+        if told.as_ref() != Some(pod) {
+            keeper.with_node(name, |node| keeper.announcer.blocked(node, pod, words));
+        }
     }
     match error {
         Some(error) => {
@@ -139,10 +158,10 @@ fn visited(keeper: &Keeper, mind: &mut Mind, name: &Arc<str>, visit: pods::Visit
                 _ => Action::Evict,
             };
             keeper.metrics.acted(action, metrics::Outcome::Error, 1);
-            keeper.failed(name, &error)
+            Err(keeper.failed(name, &error))
         }
-        None if left == 0 => REVISIT,
-        None => VISIT,
+        None if left == 0 => Ok(REVISIT),
+        None => Ok(VISIT),
     }
 }
 
@@ -169,10 +188,10 @@ fn remedied(keeper: &Keeper, mind: &mut Mind, name: &Arc<str>, visit: remediatio
 }
 
 impl Keeper {
-    /// Tells of a failure, and for how long what failed rests.
-    fn failed(&self, name: &Arc<str>, error: &ApplyError) -> Duration {
+    /// Tells of a failure. Returns how long the server has asked to wait.
+    fn failed(&self, name: &Arc<str>, error: &ApplyError) -> Option<Duration> {
         self.metrics.failed(error);
         self.with_node(name, |node| self.announcer.failed(node, error));
-        error.request().retry_after().unwrap_or(RETRY)
+        error.request().retry_after()
     }
 }

@@ -198,3 +198,34 @@ fn turns(before: &Record, after: &Record) -> Vec<(Turn, String)> {
     }
     turns
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::record::Taken;
+
+    fn taken(since: bool, out_of_service: Option<&str>) -> Record {
+        let since = since.then_some(Timestamp::UNIX_EPOCH);
+        let out_of_service = out_of_service.map(Into::into);
+        Record {
+            taken: Some(Taken { policy: "p".into(), since, out_of_service, ..Taken::default() }),
+            ..Record::default()
+        }
+    }
+
+    #[test]
+    fn each_turn_is_told_once() {
+        let told = |before: &Record, after: &Record| {
+            turns(before, after).into_iter().map(|(turn, _)| turn).collect::<Vec<_>>()
+        };
+        let nothing = Record::default();
+        assert_eq!(told(&nothing, &taken(true, None)), [Turn::Taken]);
+        assert_eq!(told(&taken(true, None), &taken(true, None)), []);
+        assert_eq!(told(&taken(true, None), &taken(true, Some("b"))), [Turn::OutOfServiceSet]);
+        assert_eq!(told(&taken(true, Some("b")), &taken(false, Some("b"))), [Turn::HandedBack]);
+        assert_eq!(told(&taken(false, Some("b")), &nothing), [Turn::OutOfServiceRemoved]);
+        assert_eq!(told(&taken(true, None), &nothing), [Turn::HandedBack]);
+    }
+}

@@ -1,0 +1,150 @@
+//! Whose a node is, and what is believed of it.
+
+use jiff::Timestamp;
+use mainstay_crds::NodeHealthPolicy;
+use mainstay_runtime::{clock::Clock, index::Change};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{
+    settings,
+    watched::{Lease, WatchedLease, WatchedNode},
+};
+
+fn node(name: &str, labels: Value, status: Value, annotations: Value) -> Arc<Node> {
+    let node = json!({
+        "metadata": {"name": name, "uid": name, "labels": labels, "annotations": annotations}, "status": status,
+    });
+    Arc::new(Node::from(serde_json::from_value::<WatchedNode>(node).unwrap()))
+}
+
+fn plain(name: &str, labels: Value) -> Arc<Node> {
+    node(name, labels, json!({}), json!({}))
+}
+
+fn read(name: &str, spec: Value) -> Arc<Settings> {
+    let policy = json!({
+        "apiVersion": "mainstay.dev/v1alpha1", "kind": "NodeHealthPolicy", "metadata": {"name": name}, "spec": spec,
+    });
+    let policy: NodeHealthPolicy = serde_json::from_value(policy).unwrap();
+    Settings::read(&policy).map(Arc::new).unwrap()
+}
+
+fn lease(sight: &Sight, node: &str, second: i64) {
+    let lease = json!({
+        "metadata": {"name": node},
+        "spec": {
+            "leaseDurationSeconds": 40,
+            "renewTime": Timestamp::from_second(second).unwrap().strftime("%FT%T.000000Z").to_string(),
+        },
+    });
+    let lease = Arc::new(Lease::from(serde_json::from_value::<WatchedLease>(lease).unwrap()));
+    sight.lease_changed(&Change { old: None, new: Some(&lease) });
+}
+
+#[test]
+fn a_node_belongs_to_the_strictest_of_its_policies_and_all_of_them_know() {
+    let mut all = [
+        read("lax", json!({"nodeSelector": {}, "unreachableAfter": "60s"})),
+        read("gpu", json!({"nodeSelector": {"matchLabels": {"gpu": "yes"}}, "unreachableAfter": "20s"})),
+        read("dry", json!({"nodeSelector": {}, "unreachableAfter": "16s", "dryRun": true})),
+    ];
+    settings::order(&mut all);
+    let excluded = json!({"gpu": "yes", "remediation.medik8s.io/exclude-from-remediation": "true"});
+    let nodes = [plain("a", json!({})), plain("b", json!({"gpu": "yes"})), plain("c", excluded)];
+    let assigned = assign(&all, &nodes);
+    let names: Vec<_> =
+        assigned.policies.iter().map(|policy| policy.map(|index| &*all[index].name)).collect();
+    assert_eq!(names, [Some("lax"), Some("gpu"), None]);
+    assert_eq!(assigned.overlaps, [BTreeSet::from([1, 2]), BTreeSet::from([0, 2]), BTreeSet::from([0, 1])]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_holds_for_the_silence_that_was_asked_about_and_only_while_the_api_server_answers() {
+    let clock = Clock::start();
+    let sight = Sight::new(clock);
+    let (settings, node) = (read("p", json!({"nodeSelector": {}})), plain("n", json!({})));
+    sight.node_changed(&Change { old: None, new: Some(&node) });
+    lease(&sight, "n", 1000);
+    lease(&sight, "n", 1010);
+    let mut known = Known::first(&node, false);
+    let confirmed =
+        |known: &Known| view(&node, Some((0, &settings)), known, &sight, clock.now()).unwrap().confirmed;
+    let pass_time = async |seconds: u64| {
+        for _ in 0..seconds {
+            tokio::time::advance(Duration::from_secs(1)).await;
+            sight.pulse();
+        }
+    };
+    pass_time(16).await;
+    assert!(!confirmed(&known), "nobody was asked");
+    known.answer.silence = sight.heartbeat("n").map(|heartbeat| heartbeat.silent_since());
+    assert!(confirmed(&known));
+    tokio::time::advance(Duration::from_secs(3)).await;
+    assert!(!confirmed(&known), "the API server is away");
+    sight.pulse();
+    assert!(!confirmed(&known), "it was, so that the silence begins anew");
+    pass_time(16).await;
+    assert!(!confirmed(&known), "this is another silence");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_condition_counts_from_the_moment_at_which_it_was_seen() {
+    let clock = Clock::start();
+    let sight = Sight::new(clock);
+    let spec = json!({"nodeSelector": {}, "conditions": [{"type": "Bad", "status": "True", "for": "10s"}]});
+    let settings = read("p", spec);
+    let with = |status: &str| {
+        node("n", json!({}), json!({"conditions": [{"type": "Bad", "status": status}]}), json!({}))
+    };
+    let (well, bad) = (with("False"), with("True"));
+    sight.node_changed(&Change { old: None, new: Some(&well) });
+    tokio::time::advance(Duration::from_secs(5)).await;
+    sight.node_changed(&Change { old: Some(&well), new: Some(&bad) });
+    let seen = || view(&bad, Some((0, &settings)), &Known::default(), &sight, clock.now()).unwrap();
+    let due = clock.now() + Duration::from_secs(10);
+    assert_eq!((seen().failing, seen().failing_due), (None, Some(due)));
+    // The same again, with other facts, is no new beginning.
+    tokio::time::advance(Duration::from_secs(10)).await;
+    sight.node_changed(&Change { old: Some(&well), new: Some(&bad) });
+    let (words, since) = seen().failing.unwrap();
+    assert_eq!((&*words, since), ("its condition Bad is True", Duration::from_secs(5)));
+}
+
+#[test]
+fn only_proof_of_this_boot_counts() {
+    let sight = Sight::new(Clock::start());
+    let proof_of = |annotations: Value, taints: Value, remediation| {
+        let node = json!({
+            "metadata": {"name": "n", "annotations": annotations},
+            "spec": {"taints": taints}, "status": {"nodeInfo": {"bootID": "boot-1"}},
+        });
+        let node = Arc::new(Node::from(serde_json::from_value::<WatchedNode>(node).unwrap()));
+        sight.node_changed(&Change { old: None, new: Some(&node) });
+        let known = Known { remediation: Some(remediation), ..Known::default() };
+        view(&node, None, &known, &sight, Duration::ZERO).unwrap().proof
+    };
+    let dead = |boot: &str| json!({"mainstay.dev/confirmed-dead": boot});
+    let shut_down = json!([{"key": "node.cloudprovider.kubernetes.io/shutdown", "effect": "NoSchedule"}]);
+    let stands = |succeeded| Remediation::Stands { template: 0, since: Duration::ZERO, succeeded };
+    assert_eq!(proof_of(json!({}), json!([]), Remediation::None), None);
+    assert_eq!(proof_of(dead("boot-0"), json!([]), Remediation::None), None);
+    assert_eq!(proof_of(dead("boot-1"), json!([]), Remediation::None), Some(Proof::Person));
+    assert_eq!(proof_of(json!({}), shut_down, Remediation::None), Some(Proof::ShutDown));
+    assert_eq!(proof_of(json!({}), json!([]), stands(Some(false))), None);
+    assert_eq!(proof_of(json!({}), json!([]), stands(Some(true))), Some(Proof::Remediated));
+}
+
+#[test]
+fn remediations_of_a_node_that_was_taken_are_looked_for_before_it_is_handed_back() {
+    let template = json!({"apiVersion": "x/v1", "kind": "XTemplate", "name": "x", "namespace": "x"});
+    let with = read("p", json!({"nodeSelector": {}, "remediation": {"templates": [template]}}));
+    let without = read("p", json!({"nodeSelector": {}}));
+    let taken = Record { taken: Some(crate::record::Taken::default()), ..Record::default() };
+    let known = |record: &Record| Known { record: record.clone(), ..Known::default() };
+    let seen = |settings: &Settings, record: &Record| {
+        remediation(&known(record), Some((0, settings)), Duration::ZERO) == Remediation::None
+    };
+    assert!(!seen(&with, &taken));
+    assert!(seen(&with, &Record::default()) && seen(&without, &taken));
+}

@@ -1,0 +1,130 @@
+//! What a policy says of itself.
+
+use std::{sync::Arc, time::Duration};
+
+use serde_json::json;
+
+use super::*;
+use crate::{
+    plan::{Heartbeat, PodsPlan, Remediation},
+    record::Record,
+};
+
+fn policy() -> NodeHealthPolicy {
+    let policy = json!({
+        "apiVersion": "mainstay.dev/v1alpha1", "kind": "NodeHealthPolicy",
+        "metadata": {"name": "p", "generation": 3}, "spec": {"nodeSelector": {}},
+    });
+    serde_json::from_value(policy).unwrap()
+}
+
+fn node(name: &str, state: State) -> (NodeView, NodePlan) {
+    let view = NodeView {
+        name: name.into(),
+        zone: Arc::from("zone-a"),
+        control_plane: false,
+        rules: Some(0),
+        heartbeat: Heartbeat { heard: None, listening: Duration::from_secs(5), interval: None },
+        failing: None,
+        failing_due: None,
+        confirmed: false,
+        doubt: None,
+        record: Record::default(),
+        boot_id: Arc::from(""),
+        proof: None,
+        remediation: Remediation::None,
+        pods: 0,
+    };
+    let planned = NodePlan {
+        state,
+        why: "why".into(),
+        waits_for: String::new(),
+        next: None,
+        record: Record::default(),
+        pods: PodsPlan::default(),
+        remediation: None,
+    };
+    (view, planned)
+}
+
+fn status(nodes: &[(NodeView, NodePlan)], breakers: &[Breaker], stricter: usize) -> NodeHealthPolicyStatus {
+    Policy {
+        policy: &policy(),
+        nodes: nodes.iter().map(|(view, planned)| Judged { view, planned }).collect(),
+        breakers: breakers.iter().collect(),
+        overlaps: vec!["other"; stricter],
+        stricter,
+    }
+    .status(&Clock::start(), Timestamp::UNIX_EPOCH)
+}
+
+fn says(status: &NodeHealthPolicyStatus, kind: &str) -> (String, String) {
+    let condition = status.conditions.iter().find(|condition| condition.type_ == kind).unwrap();
+    (format!("{} {}", condition.status, condition.reason), condition.message.clone())
+}
+
+#[test]
+fn those_are_listed_first_that_need_a_person_and_the_rest_is_counted() {
+    let mut nodes: Vec<_> = (0..150).map(|index| node(&format!("s-{index:03}"), State::Suspect)).collect();
+    nodes.push(node("waits", State::Waiting));
+    nodes.push(node("well", State::Healthy));
+    let status = status(&nodes, &[], 0);
+    assert_eq!((status.unhealthy_nodes.len(), status.unlisted), (100, 51));
+    assert_eq!(status.unhealthy_nodes[0].name, "waits");
+    assert_eq!((status.nodes.total, status.nodes.healthy, status.nodes.suspect), (152, 1, 150));
+    assert_eq!(status.observed_generation, Some(3));
+    assert_eq!(says(&status, "Ready").0, "True Watching");
+}
+
+#[test]
+fn a_node_that_is_heard_has_no_time_since_which_it_is_silent() {
+    let since = |state| status(&[node("n", state)], &[], 0).unhealthy_nodes[0].since.clone();
+    assert!(since(State::Acting).is_some() && since(State::Suspect).is_some());
+    for state in [State::Unjudged, State::Recovering, State::Quarantined] {
+        assert_eq!(since(state), None, "{state:?}");
+    }
+}
+
+#[test]
+fn conditions_say_what_is_wrong_and_where() {
+    let unjudged = status(&[node("n", State::Unjudged)], &[], 0);
+    assert_eq!(says(&unjudged, "Ready"), ("False UnreachableAfterTooShort".into(), "node n: why".into()));
+    assert!(says(&status(&[], &[], 0), "Ready").1.contains("spec.nodeSelector"));
+    let shadowed = status(&[], &[], 1);
+    assert!(says(&shadowed, "Ready").1.contains("stricter"));
+    assert!(says(&shadowed, "Overlap").1.contains("other"));
+
+    let breaker = |zone: Option<&str>, open: bool, everything| Breaker {
+        policy: "p".into(),
+        zone: zone.map(Into::into),
+        nodes: 9,
+        unhealthy: 5,
+        limit: 4,
+        open_since: open.then_some(Duration::ZERO),
+        everything,
+    };
+    let closed = breaker(None, false, false);
+    let open = status(&[], &[closed.clone(), breaker(Some("zone-a"), true, false)], 0);
+    let (holds, message) = says(&open, "BreakerOpen");
+    assert_eq!(holds, "True TooManyUnhealthy");
+    assert!(message.contains("zone zone-a: 5 of 9 nodes, 4 may be"), "{message}");
+    assert_eq!(open.breakers[0].zone.as_deref(), Some("zone-a"), "open ones come first");
+    let nobody = status(&[], &[breaker(None, true, true)], 0);
+    assert_eq!(says(&nobody, "BreakerOpen").0, "True NoNodeAnswers");
+    assert_eq!(says(&status(&[], &[closed], 0), "BreakerOpen").0, "False Closed");
+}
+
+#[test]
+fn a_node_that_is_only_overdue_waits_for_the_pace() {
+    let quiet = status(&[], &[], 0);
+    let of = |state| {
+        let mut status = quiet.clone();
+        let (view, planned) = node("n", state);
+        status.unhealthy_nodes =
+            vec![listed_node(&Judged { view: &view, planned: &planned }, &Clock::start())];
+        status
+    };
+    assert!(!is_urgent(&quiet, &of(State::Suspect)));
+    assert!(is_urgent(&quiet, &of(State::Waiting)));
+    assert!(is_urgent(&of(State::Waiting), &of(State::Acting)));
+}
