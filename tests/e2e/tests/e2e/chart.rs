@@ -14,16 +14,30 @@ fn rendered(words: &[&str]) -> Vec<Value> {
     serde_saphyr::from_multiple(&text).unwrap_or_else(|error| panic!("no YAML: {error}\n{text}"))
 }
 
-/// The kinds of objects, with their names.
+/// The kinds of objects, with their names, and their namespaces where those are not the release's.
 fn names(objects: &[Value]) -> BTreeSet<String> {
     let name = |object: &Value| {
-        Some(format!("{}/{}", object["kind"].as_str()?, object["metadata"]["name"].as_str()?))
+        let namespace = object["metadata"]["namespace"].as_str().filter(|namespace| *namespace != "default");
+        let (kind, name) = (object["kind"].as_str()?, object["metadata"]["name"].as_str()?);
+        Some(format!(
+            "{kind}/{name}{}",
+            namespace.map(|namespace| format!(" in {namespace}")).unwrap_or_default()
+        ))
     };
     objects.iter().filter_map(name).collect()
 }
 
-/// The chart's controllers, by the key of their values.
-const CONTROLLERS: [&str; 2] = ["replication", "endpoints"];
+/// The chart's controllers, and the keys of their values.
+const CONTROLLERS: [(&str, &str); 3] =
+    [("replication", "replication"), ("endpoints", "endpoints"), ("node-health", "nodeHealth")];
+
+/// What only this controller has: rights in another namespace, and those that remediators bring.
+const OF_NODE_HEALTH: [&str; 4] = [
+    "Role/mainstay-node-health in kube-node-lease",
+    "RoleBinding/mainstay-node-health in kube-node-lease",
+    "ClusterRole/mainstay-node-health-remediation",
+    "ClusterRoleBinding/mainstay-node-health-remediation",
+];
 
 /// What is there for users, whichever controllers are on.
 const ROLES: [&str; 3] =
@@ -41,7 +55,9 @@ fn objects_of(controller: &str) -> BTreeSet<String> {
         "PodDisruptionBudget",
         "Deployment",
     ];
-    kinds.map(|kind| format!("{kind}/mainstay-{controller}")).into()
+    let own: &[&str] = if controller == "node-health" { &OF_NODE_HEALTH } else { &[] };
+    let all = kinds.map(|kind| format!("{kind}/mainstay-{controller}"));
+    all.into_iter().chain(own.iter().map(ToString::to_string)).collect()
 }
 
 /// The object of this kind and name.
@@ -61,7 +77,7 @@ fn flags(objects: &[Value], controller: &str) -> Vec<String> {
 fn the_defaults_render_the_objects_of_every_controller_and_the_roles_of_users() {
     let objects = rendered(&[]);
     let mut expected: BTreeSet<String> = ROLES.map(Into::into).into();
-    expected.extend(CONTROLLERS.into_iter().flat_map(objects_of));
+    expected.extend(CONTROLLERS.into_iter().flat_map(|(controller, _)| objects_of(controller)));
     assert_eq!(names(&objects), expected);
     assert_eq!(objects.len(), expected.len());
 }
@@ -69,8 +85,8 @@ fn the_defaults_render_the_objects_of_every_controller_and_the_roles_of_users() 
 #[test]
 fn one_replica_has_no_disruption_budget() {
     let all = names(&rendered(&[]));
-    for controller in CONTROLLERS {
-        let single = names(&rendered(&[&format!("--set=controllers.{controller}.replicas=1")]));
+    for (controller, key) in CONTROLLERS {
+        let single = names(&rendered(&[&format!("--set=controllers.{key}.replicas=1")]));
         let missing: Vec<_> = all.difference(&single).collect();
         assert_eq!(missing, [&format!("PodDisruptionBudget/mainstay-{controller}")]);
     }
@@ -79,8 +95,8 @@ fn one_replica_has_no_disruption_budget() {
 #[test]
 fn a_controller_that_is_off_leaves_nothing() {
     let all = names(&rendered(&[]));
-    for controller in CONTROLLERS {
-        let others = names(&rendered(&[&format!("--set=controllers.{controller}.enabled=false")]));
+    for (controller, key) in CONTROLLERS {
+        let others = names(&rendered(&[&format!("--set=controllers.{key}.enabled=false")]));
         assert_eq!(others, &all - &objects_of(controller));
     }
 }
@@ -164,7 +180,7 @@ fn optional_objects_are_rendered_on_request() {
         "--set=networkPolicy.enabled=true,dashboards.enabled=true",
     ];
     let names = names(&rendered(&on));
-    for controller in CONTROLLERS {
+    for (controller, _) in CONTROLLERS {
         for name in [
             format!("ServiceMonitor/mainstay-{controller}"),
             format!("PrometheusRule/mainstay-{controller}"),

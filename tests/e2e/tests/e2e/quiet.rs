@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, time::Duration};
 use k8s_openapi::{NamespaceResourceScope, api::discovery::v1::EndpointSlice};
 use kube::{Resource, ResourceExt};
 use mainstay_crds::{EndpointPool, ReplicaGroup};
-use mainstay_e2e::{Controller, Metrics, OUT, STANDBY, Scenario, USED, group, pods, pool, within};
+use mainstay_e2e::{
+    Controller, FakeNodes, Metrics, OUT, STANDBY, Scenario, USED, group, pods, policy, pool, within,
+};
 use serde::de::DeserializeOwned;
 use tokio::time::sleep;
 
@@ -33,9 +35,11 @@ where
     listed.iter().map(|object| (object.name_any(), object.resource_version())).collect()
 }
 
-/// Waits until the leader has sent nothing for a while but what keeps its Lease, and `unchanged` has stood.
+/// Waits until the leader has sent nothing for a while but what keeps its Lease and so many reads of its own, and
+/// `unchanged` has stood.
 async fn falls_quiet(
     controller: &Controller,
+    own_reads: f64,
     unchanged: impl AsyncFn() -> Vec<BTreeMap<String, Option<String>>>,
 ) {
     let leader = controller.leader().await;
@@ -50,7 +54,7 @@ async fn falls_quiet(
         let [put, get, patch, post, delete] = ["PUT", "GET", "PATCH", "POST", "DELETE"].map(sent);
         let seen = format!("PUT {put}, GET {get}, PATCH {patch}, POST {post}, DELETE {delete}");
         assert!(put > 0.0, "the leader has not renewed its Lease: {seen}");
-        let quiet = put <= RENEWALS && get <= RENEWALS + WATCHES && patch + post + delete == 0.0;
+        let quiet = put <= RENEWALS && get <= RENEWALS + WATCHES + own_reads && patch + post + delete == 0.0;
         (quiet && versions_before == versions_after).then_some(()).ok_or(seen)
     })
     .await;
@@ -61,7 +65,7 @@ async fn a_settled_controller_sends_nothing_but_its_lease() {
     let scenario = Scenario::alone("quiet").await;
     scenario.create(&group("running", pods::pause()).replicas(2)).await.ready().await;
     scenario.create(&group("waiting", pods::gated()).replicas(5)).await.reason("PodsNotReady").await;
-    falls_quiet(&scenario.controller(), async || vec![versions::<ReplicaGroup>(&scenario).await]).await;
+    falls_quiet(&scenario.controller(), 0.0, async || vec![versions::<ReplicaGroup>(&scenario).await]).await;
 }
 
 #[tokio::test]
@@ -75,8 +79,23 @@ async fn checks_that_say_what_they_said_before_write_nothing() {
     web.has(&[(&first, USED), (&second, OUT), (&standby, STANDBY)]).await;
     web.until("says who fails", |status| status.members.failing == 1).await;
     let controller = scenario.endpoints_controller();
-    falls_quiet(&controller, async || {
+    falls_quiet(&controller, 0.0, async || {
         vec![versions::<EndpointPool>(&scenario).await, versions::<EndpointSlice>(&scenario).await]
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_policy_whose_nodes_are_well_writes_nothing() {
+    let scenario = Scenario::alone("well").await;
+    let Some(nodes) = FakeNodes::make(&scenario, &["zone-a", "zone-b", "zone-c"]).await else { return };
+    let health = policy(&scenario, &nodes).create(&scenario.client).await;
+    health.watches(3).await;
+    // It asks the API server once a second whether it answers.
+    let pulses = WINDOW.as_secs_f64() + 2.0;
+    falls_quiet(&scenario.health_controller(), pulses, async || {
+        let policy = health.get().await;
+        vec![BTreeMap::from([(policy.name_any(), policy.resource_version())])]
     })
     .await;
 }

@@ -10,6 +10,9 @@ use serde_json::json;
 /// Name of the ServiceAccount and the ClusterRole of the endpoints controller.
 const ENDPOINTS: &str = "mainstay-endpoints";
 
+/// Name of the ServiceAccount and the ClusterRole of the node-health controller.
+const NODE_HEALTH: &str = "mainstay-node-health";
+
 /// Questions of `kubectl auth can-i`: verb, resource, and options.
 type Questions = &'static [(&'static str, &'static str, &'static str)];
 
@@ -104,6 +107,36 @@ const ENDPOINTS_DENIED: Questions = &[
     ("create", "leases.coordination.k8s.io", "--namespace=kube-system"),
 ];
 
+/// What the node-health controller's account may do.
+const NODE_HEALTH_ALLOWED: Questions = &[
+    ("watch", "nodehealthpolicies.mainstay.dev", ""),
+    ("patch", "nodehealthpolicies.mainstay.dev", "--subresource=status"),
+    ("patch", "nodes", ""),
+    ("list", "pods", "--all-namespaces"),
+    ("delete", "pods", "--all-namespaces"),
+    ("create", "pods", "--all-namespaces --subresource=eviction"),
+    ("patch", "pods", "--all-namespaces --subresource=status"),
+    ("watch", "leases.coordination.k8s.io", "--namespace=kube-node-lease"),
+    ("create", "events.events.k8s.io", "--all-namespaces"),
+    ("update", "leases.coordination.k8s.io/mainstay-node-health", "--namespace=mainstay"),
+];
+
+/// What it may not.
+const NODE_HEALTH_DENIED: Questions = &[
+    ("get", "secrets", "--all-namespaces"),
+    ("get", "configmaps", "--all-namespaces"),
+    ("update", "nodehealthpolicies.mainstay.dev", ""),
+    ("delete", "nodes", ""),
+    ("patch", "nodes", "--subresource=status"),
+    ("watch", "pods", "--all-namespaces"),
+    ("create", "pods", "--all-namespaces"),
+    ("patch", "pods", "--all-namespaces"),
+    ("patch", "leases.coordination.k8s.io", "--namespace=kube-node-lease"),
+    ("watch", "leases.coordination.k8s.io", "--all-namespaces"),
+    ("escalate", "clusterroles.rbac.authorization.k8s.io", ""),
+    ("bind", "clusterroles.rbac.authorization.k8s.io", ""),
+];
+
 /// What a role says: API group, resource, verbs.
 type Rules = &'static [(&'static str, &'static str, &'static [&'static str])];
 
@@ -137,6 +170,18 @@ const ENDPOINTS_ROLE: Rules = &[
     ("events.k8s.io", "events", &["create", "patch"]),
 ];
 
+/// All that the node-health controller's role says.
+const NODE_HEALTH_ROLE: Rules = &[
+    ("mainstay.dev", "nodehealthpolicies", &["list", "watch"]),
+    ("mainstay.dev", "nodehealthpolicies/status", &["patch"]),
+    ("mainstay.dev", "nodehealthpolicies/finalizers", &["update"]),
+    ("", "nodes", &["get", "list", "patch", "watch"]),
+    ("", "pods", &["delete", "list"]),
+    ("", "pods/status", &["patch"]),
+    ("", "pods/eviction", &["create"]),
+    ("events.k8s.io", "events", &["create", "patch"]),
+];
+
 /// Each resource of a role, with its verbs.
 fn rules_of(role: ClusterRole) -> BTreeMap<(String, String), BTreeSet<String>> {
     let mut rules = BTreeMap::new();
@@ -160,7 +205,7 @@ async fn the_role_of_each_controller_has_these_rules_and_no_other() {
     let entry = |(group, resource, verbs): &(&str, &str, &[&str])| {
         (((*group).to_owned(), (*resource).to_owned()), text(verbs))
     };
-    for (name, expected) in [(NAME, ROLE), (ENDPOINTS, ENDPOINTS_ROLE)] {
+    for (name, expected) in [(NAME, ROLE), (ENDPOINTS, ENDPOINTS_ROLE), (NODE_HEALTH, NODE_HEALTH_ROLE)] {
         let role = Api::<ClusterRole>::all(scenario.client.clone()).get(name).await.unwrap();
         assert_eq!(rules_of(role), expected.iter().map(entry).collect::<BTreeMap<_, _>>(), "{name}");
     }
@@ -174,6 +219,8 @@ async fn each_controller_may_do_what_it_does_and_no_more() {
         (NAME, DENIED, "no"),
         (ENDPOINTS, ENDPOINTS_ALLOWED, "yes"),
         (ENDPOINTS, ENDPOINTS_DENIED, "no"),
+        (NODE_HEALTH, NODE_HEALTH_ALLOWED, "yes"),
+        (NODE_HEALTH, NODE_HEALTH_DENIED, "no"),
     ] {
         for (verb, resource, options) in questions {
             let account = format!("--as=system:serviceaccount:{NAMESPACE}:{name}");
