@@ -246,7 +246,32 @@ run "$shop | uniq -c"
 run "kubectl -n demo get endpointpool/shop -o jsonpath='{.status.conditions[?(@.type==\"FailedOver\")].message}{\"\\n\"}'"
 run "kubectl -n demo scale deployment/shop-main --replicas=2"
 
-step "10. Prometheus reads the controllers' metrics."
+step "10. A node dies: its Lease is renewed no more. In seconds it is out of use, and it is given back when it returns."
+run "kubectl apply -f examples/nodehealthpolicy.yaml"
+until_true 60 "the policy to watch all nodes" kubectl wait nodehealthpolicy/workers --for=condition=Ready --timeout=1s
+run "kubectl get nodehealthpolicies"
+victim=$(printf '%s\n' "${!zone_of[@]}" | sort | head -n 1)
+if [ -z "$victim" ]; then
+  say "Skipped: nodes of yours are not for a demo to kill, and there are none simulated by kwok."
+else
+  say "So far it is a dry run. Now it acts, on simulated nodes only:"
+  acts='{"spec":{"dryRun":false,"nodeSelector":{"matchLabels":{"type":"kwok"}},"secondOpinion":null}}'
+  run "kubectl patch nodehealthpolicy workers --type=merge -p '$acts'"
+  # kwok lets go of a node whose Lease another holds, and takes it back when the last renewal is old.
+  lost="{\"spec\":{\"holderIdentity\":\"nobody\",\"renewTime\":\"$(date -u -d '+1 hour' +%FT%T.000000Z)\"}}"
+  run "kubectl -n kube-node-lease patch lease $victim --type=merge -p '$lost'"
+  run "kubectl wait node/$victim --for='jsonpath={.spec.unschedulable}=true' --timeout=90s" 100
+  run "kubectl get nodehealthpolicies"
+  why='{range .status.unhealthyNodes[*]}{.name}: {.state}, {.reason}{"\n"}{end}'
+  run "kubectl get nodehealthpolicy workers -o jsonpath='$why'"
+  run "kubectl -n kube-node-lease delete lease $victim"
+  until_true 120 "the node to be given back" bash -c \
+    "! kubectl get node $victim -o jsonpath='{.spec}' | grep -e unschedulable -e mainstay.dev/unhealthy"
+  run "kubectl events --for node/$victim | grep -e NodeTaken -e NodeHandedBack | tail -n 2"
+fi
+run "kubectl delete nodehealthpolicy workers"
+
+step "11. Prometheus reads the controllers' metrics."
 created='sum(mainstay_replication_pods_created_total)'
 scraped() { [ "$(promtool query instant "$prometheus" "$1" | grep -c .)" -ge 1 ]; }
 if [ -n "$existing" ]; then
@@ -258,7 +283,7 @@ else
   run "promtool query instant $prometheus '$created'"
 fi
 
-step "11. Events tell what was done: one a batch, not one a pod."
+step "12. Events tell what was done: one a batch, not one a pod."
 run "kubectl -n demo events --for replicagroup/web | tail -n 6"
 
 step "Done. The cluster stays up; try next:"
