@@ -73,7 +73,7 @@ cluster-down: cluster ## Stop the local cluster and remove what it left
 cluster-status: cluster ## Say what of the local cluster runs
 	$(CLUSTER) status
 
-.PHONY: bench-replication bench-rollout bench-endpoints
+.PHONY: bench-replication bench-rollout bench-endpoints bench-node-health
 bench-replication: packages cluster ## Measure ReplicaGroup beside ReplicaSet; writes docs/benchmarks.md
 	cargo build --release -p mainstay-replication -p mainstay-bench
 	$(CLUSTER) up --nodes 30 --zones 3
@@ -86,3 +86,7 @@ bench-endpoints: packages cluster ## Measure EndpointPool beside Services with a
 	cargo build --release -p mainstay-endpoints -p mainstay-bench
 	$(CLUSTER) up --nodes 30 --zones 3
 	$(CLUSTER) exec -- $(TARGET)/release/mainstay-bench endpoints
+bench-node-health: packages cluster ## Measure NodeHealthPolicy beside the node lifecycle; writes docs/benchmarks.md
+	cargo build --release -p mainstay-node-health -p mainstay-bench
+	$(CLUSTER) up --nodes 1000 --zones 3
+	$(CLUSTER) exec -- $(TARGET)/release/mainstay-bench node-health

@@ -66,7 +66,9 @@ pub(crate) async fn make(bed: &Bed, controller: &str) -> Result<Account> {
 pub(crate) async fn remove(bed: &Bed) -> Result<()> {
     let selector = format!("--selector=app.kubernetes.io/instance={RELEASE}");
     let mut kubectl = bed.cluster.command("kubectl");
-    output(kubectl.args(["delete", "clusterroles,clusterrolebindings", &selector]), "").map(drop)
+    output(kubectl.args(["delete", "clusterroles,clusterrolebindings", &selector]), "")?;
+    let mut kubectl = bed.cluster.command("kubectl");
+    output(kubectl.args(["delete", "roles,rolebindings", "--all-namespaces", &selector]), "").map(drop)
 }
 
 /// The documents of the chart that give rights.

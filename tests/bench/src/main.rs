@@ -13,6 +13,7 @@ mod document;
 mod endpoints;
 mod error;
 mod meter;
+mod node_health;
 mod observer;
 mod owner;
 mod replication;
@@ -44,6 +45,8 @@ enum Bench {
     Rollout(rollout::Options),
     /// EndpointPools beside Services with a selector, and what checks cost
     Endpoints(endpoints::Options),
+    /// NodeHealthPolicy beside the node lifecycle controller, on a thousand fake nodes
+    NodeHealth(node_health::Options),
 }
 
 #[tokio::main(worker_threads = 2)]
@@ -52,6 +55,7 @@ async fn main() -> ExitCode {
         Bench::Replication(options) => replication::run(&options).await,
         Bench::Rollout(options) => rollout::run(&options).await,
         Bench::Endpoints(options) => endpoints::run(&options).await,
+        Bench::NodeHealth(options) => node_health::run(&options).await,
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
