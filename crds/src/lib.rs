@@ -35,8 +35,8 @@ pub use endpoint_pool::{
 };
 pub use lifecycle::{Lifecycle, PreDelete};
 pub use node_health_actions::{
-    Actions, CordonAction, DrainAction, OnDeadline, OutOfServiceAction, PodsNotReadyAction,
-    RemediationPolicy, RemediationTemplate, TaintAction, TaintEffect,
+    Actions, DrainAction, OnDeadline, OutOfServiceAction, RemediationPolicy, RemediationTemplate, StepAction,
+    TaintAction, TaintEffect,
 };
 pub use node_health_breakers::{Breaker, Breakers, Flapping, MaxActionsPer};
 pub use node_health_policy::{

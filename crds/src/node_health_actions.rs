@@ -12,14 +12,14 @@ use crate::duration::Duration;
 #[serde(rename_all = "camelCase", default)]
 pub struct Actions {
     /// The node takes no new pods: `spec.unschedulable`. Default: at once.
-    pub cordon: CordonAction,
+    pub cordon: StepAction,
 
     /// The node gets the taint `mainstay.dev/unhealthy`. Default: at once, with NoSchedule.
     pub taint: TaintAction,
 
     /// The node's pods are marked not ready, so that no Service sends to them any more. Only of a node that is
     /// unreachable. Default: at once.
-    pub pods_not_ready: PodsNotReadyAction,
+    pub pods_not_ready: StepAction,
 
     /// The node's pods are evicted. Default: after 10s.
     pub drain: DrainAction,
@@ -31,17 +31,17 @@ pub struct Actions {
     pub out_of_service: OutOfServiceAction,
 }
 
-/// Whether and when a node takes no new pods.
+/// Whether and when a step is taken that is, unless the policy says otherwise.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
-pub struct CordonAction {
+pub struct StepAction {
     /// Whether this is done. Default true.
     pub enabled: bool,
     /// When. Default 0s.
     pub after: Duration,
 }
 
-impl Default for CordonAction {
+impl Default for StepAction {
     fn default() -> Self {
         Self { enabled: true, after: Duration::seconds(0) }
     }
@@ -74,22 +74,6 @@ pub enum TaintEffect {
     NoSchedule,
     /// None at all.
     NoExecute,
-}
-
-/// Whether and when pods are marked not ready.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
-pub struct PodsNotReadyAction {
-    /// Whether this is done. Default true.
-    pub enabled: bool,
-    /// When. Default 0s.
-    pub after: Duration,
-}
-
-impl Default for PodsNotReadyAction {
-    fn default() -> Self {
-        Self { enabled: true, after: Duration::seconds(0) }
-    }
 }
 
 /// Whether, when and how pods are evicted.

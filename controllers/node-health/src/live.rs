@@ -8,6 +8,7 @@ use mainstay_probe::{Check, Failure, Http, Kind, Tls};
 use mainstay_runtime::{
     clock::{Clock, Moment},
     failure::RequestError,
+    request::within,
 };
 
 use crate::{
@@ -77,7 +78,7 @@ impl Question {
         client: &Client,
     ) -> Result<Option<(Option<Timestamp>, Option<Duration>)>, RequestError> {
         let leases: Api<WatchedLease> = Api::namespaced(client.clone(), LEASES);
-        match soon(leases.get(self.node.name())).await {
+        match within(LIMIT, leases.get(self.node.name())).await {
             Ok(lease) => {
                 let lease = Lease::from(lease);
                 Ok(Some((lease.renewed, lease.duration)))
@@ -90,7 +91,7 @@ impl Question {
     async fn still_failing(&self, client: &Client) -> Result<bool, RequestError> {
         let Some((kind, status, _)) = &self.failing else { return Ok(false) };
         let nodes: Api<WatchedNode> = Api::all(client.clone());
-        match soon(nodes.get(self.node.name())).await {
+        match within(LIMIT, nodes.get(self.node.name())).await {
             Ok(node) => Ok(Facts::from(node).has(kind, status)),
             Err(RequestError::NotFound(_)) => Ok(false),
             Err(error) => Err(error),
@@ -126,18 +127,13 @@ async fn answers(check: &KubeletCheck, target: SocketAddr) -> bool {
     matches!(outcome.result, Ok(()) | Err(Failure::Tls(_)))
 }
 
-async fn soon<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, RequestError> {
-    let answer = tokio::time::timeout(LIMIT, request).await;
-    answer.map_err(|_| RequestError::timed_out(LIMIT))?.map_err(Into::into)
-}
-
 /// Asks the API server again and again whether it answers, from its store and not from its cache.
 pub async fn pulse(client: &Client, clock: &Clock, sight: &Sight, mut was_away: impl FnMut()) {
     let leases: Api<WatchedLease> = Api::namespaced(client.clone(), LEASES);
     let one = ListParams::default().limit(1);
     loop {
         let began = clock.now();
-        if soon(leases.list(&one)).await.is_ok() && sight.pulse() {
+        if within(LIMIT, leases.list(&one)).await.is_ok() && sight.pulse() {
             tracing::warn!("the API server was away: the silence of every node begins anew");
             was_away();
         }

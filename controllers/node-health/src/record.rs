@@ -41,6 +41,33 @@ impl Record {
     pub fn write(&self) -> Option<String> {
         (*self != Self::default()).then(|| serde_json::to_string(self).expect("a record is plain data"))
     }
+
+    /// Whether the node is acted on, or was and has not been handed back.
+    pub fn is_taken(&self) -> bool {
+        self.taken.as_ref().is_some_and(|taken| taken.since.is_some())
+    }
+
+    /// Without the taint out-of-service of a boot that is over. A node that does not tell its boot is at the same one.
+    pub fn at_boot(mut self, boot_id: &str) -> Self {
+        let Some(taken) = &mut self.taken else { return self };
+        taken.out_of_service.take_if(|boot| !boot_id.is_empty() && **boot != *boot_id);
+        if taken.since.is_none() && taken.out_of_service.is_none() {
+            self.taken = None;
+        }
+        self
+    }
+
+    /// What stays of what was taken when the node is handed back: the taint out-of-service, until it has booted anew.
+    pub fn remnant(&self) -> Option<Taken> {
+        let Taken { policy, out_of_service, .. } = self.taken.as_ref()?;
+        let out_of_service = Some(Arc::clone(out_of_service.as_ref()?));
+        Some(Taken { policy: Arc::clone(policy), out_of_service, ..Taken::default() })
+    }
+
+    /// The record of a node that nobody watches any more.
+    pub fn handed_back(&self) -> Self {
+        Self { taken: self.remnant(), ..Self::default() }
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
@@ -73,25 +100,4 @@ pub enum TaintEffect {
     NoSchedule,
     /// None at all.
     NoExecute,
-}
-
-impl Record {
-    /// Whether the node is acted on, or was and has not been handed back.
-    pub fn is_taken(&self) -> bool {
-        self.taken.as_ref().is_some_and(|taken| taken.since.is_some())
-    }
-
-    /// What stays of what was taken when a node is handed back: the taint out-of-service, until the node has booted
-    /// anew.
-    pub fn remnant(&self, boot_id: &str) -> Option<Taken> {
-        let taken = self.taken.as_ref()?;
-        let boot = taken.out_of_service.clone();
-        let boot = boot.filter(|boot| boot_id.is_empty() || **boot == *boot_id)?;
-        Some(Taken { policy: Arc::clone(&taken.policy), out_of_service: Some(boot), ..Taken::default() })
-    }
-
-    /// The record of a node that nobody watches any more.
-    pub fn handed_back(&self, boot_id: &str) -> Self {
-        Self { taken: self.remnant(boot_id), ..Self::default() }
-    }
 }

@@ -217,10 +217,9 @@ fn listed_node(judged: &Judged<'_>, clock: &Clock) -> UnhealthyNode {
 /// Since when a node is silent or its condition bad. One that is heard has no such time, but for its last renewal, which
 /// would make another status every few seconds.
 fn since(judged: &Judged<'_>) -> Option<Moment> {
-    let view = judged.view;
     match judged.planned.state {
         State::Healthy | State::Unjudged | State::Recovering | State::Quarantined => None,
-        _ => Some(view.failing.as_ref().map_or(view.heartbeat.silent_since(), |(_, since)| *since)),
+        _ => Some(judged.view.unwell_since()),
     }
 }
 

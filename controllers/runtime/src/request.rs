@@ -18,8 +18,19 @@ pub const LIMIT: Duration = Duration::from_secs(10);
 /// # Errors
 /// What the server said, or [`RequestError::NoAnswer`].
 pub async fn in_time<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, RequestError> {
-    let answer = tokio::time::timeout(LIMIT, request).await;
-    answer.map_err(|_| RequestError::timed_out(LIMIT))?.map_err(Into::into)
+    within(LIMIT, request).await
+}
+
+/// Gives a request up that is not answered in this time.
+///
+/// # Errors
+/// As [`in_time`].
+pub async fn within<T>(
+    limit: Duration,
+    request: impl Future<Output = kube::Result<T>>,
+) -> Result<T, RequestError> {
+    let answer = tokio::time::timeout(limit, request).await;
+    answer.map_err(|_| RequestError::timed_out(limit))?.map_err(Into::into)
 }
 
 /// A request that could not even be written down.

@@ -16,6 +16,7 @@ mod meter;
 mod node_health;
 mod observer;
 mod owner;
+mod pods;
 mod replication;
 mod rollout;
 mod run;

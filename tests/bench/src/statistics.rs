@@ -33,6 +33,12 @@ impl Spread {
     }
 }
 
+/// The value that this share of sorted values does not exceed; not a number when there are none.
+pub(crate) fn percentile(sorted: &[f64], share: f64) -> f64 {
+    let index = (sorted.len() as f64 * share).ceil() as usize;
+    sorted.get(index.saturating_sub(1)).copied().unwrap_or(f64::NAN)
+}
+
 /// A number with a comma between thousands.
 pub(crate) fn number(value: f64, decimals: usize) -> String {
     let text = format!("{value:.decimals$}");
@@ -60,6 +66,14 @@ mod tests {
         assert_eq!(spread, Spread { median: 3.0, min: 1.0, max: 9.0, count: 4 });
         assert_eq!(spread.show(1), "3.0 (1.0–9.0)");
         assert_eq!(Spread::of([0.25]).unwrap().show(2), "0.25");
+    }
+
+    #[test]
+    fn a_percentile_is_the_value_that_so_many_do_not_exceed() {
+        let values: Vec<f64> = (1..=100).map(f64::from).collect();
+        assert_eq!((percentile(&values, 0.5), percentile(&values, 0.99)), (50.0, 99.0));
+        assert_eq!(percentile(&[7.0], 0.99), 7.0);
+        assert!(percentile(&[], 0.5).is_nan());
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub use group::{Draft, Group, condition, group, reason};
 pub use health::{Health, PolicyDraft, Stand, policy};
 pub use metrics::Metrics;
 pub use moments::Moment;
-pub use nodes::FakeNodes;
+pub use nodes::{FakeNodes, is_ready as is_ready_node};
 pub use pool::{DRAINING, OUT, Pool, PoolDraft, STANDBY, USED, pool};
 pub use pre_delete::{FINALIZER, is_told, told_at};
 pub use record::Recorder;

@@ -149,7 +149,8 @@ impl Drop for FakeNodes {
     }
 }
 
-fn is_ready(node: &Node) -> bool {
+/// Whether a node is ready, and not tainted as one that is not.
+pub fn is_ready(node: &Node) -> bool {
     let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
     let not_ready = |taint: &&k8s_openapi::api::core::v1::Taint| taint.key == "node.kubernetes.io/not-ready";
     let tainted =

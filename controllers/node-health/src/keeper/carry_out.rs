@@ -37,8 +37,11 @@ impl Keeper {
             return;
         }
         let dry_run = known.dry_run;
-        let wanted =
-            if dry_run { node.facts.record.handed_back(&node.facts.boot_id) } else { planned.record.clone() };
+        let wanted = if dry_run {
+            node.facts.record.clone().at_boot(&node.facts.boot_id).handed_back()
+        } else {
+            planned.record.clone()
+        };
         let stands = Change::of(&node.facts, &wanted).is_empty();
         if !stands {
             self.write(mind, pass, node, wanted);

@@ -33,7 +33,7 @@ use crate::{
     live,
     metrics::Metrics,
     observe::{self, Known, KnownNodes},
-    plan::{self, Memory, Now, Plan, plan},
+    plan::{Memory, Now, Plan, plan},
     settings::{self, Settings, SettingsError},
     sight::Sight,
     watched::Node,
@@ -252,9 +252,4 @@ impl Pass {
             known.retain(|name, _| names.contains(name));
         }
     }
-}
-
-/// Whether the plan finds a node unhealthy.
-pub(crate) fn is_unhealthy(state: plan::State) -> bool {
-    matches!(state, plan::State::Waiting | plan::State::Acting)
 }

@@ -9,7 +9,7 @@ use kube::Api;
 use mainstay_crds::NodeHealthPolicy;
 
 use super::{
-    Keeper, Mind, Pass, is_unhealthy,
+    Keeper, Mind, Pass,
     jobs::Task,
     outcome::{self, Outcome},
 };
@@ -73,10 +73,9 @@ impl Keeper {
             self.announcer.turned(node, policy.map(|policy| &**policy), turn, note, dry_run)
         };
         let known = told.is_some_and(|told| told.unhealthy);
-        let unhealthy = is_unhealthy(planned.state);
+        let unhealthy = planned.state.is_unhealthy();
         if unhealthy && !known {
-            let since = view.failing.as_ref().map_or(view.heartbeat.silent_since(), |(_, since)| *since);
-            self.metrics.detected(pass.now.moment.saturating_sub(since).as_secs_f64());
+            self.metrics.detected(pass.now.moment.saturating_sub(view.unwell_since()).as_secs_f64());
             say(Turn::Unhealthy, &planned.why);
         }
         for (turn, note) in turns(&view.record, &planned.record) {

@@ -33,7 +33,6 @@ use self::{
     breakers::{Storm, Weather},
     verdict::Verdict,
 };
-use crate::record::Record;
 
 /// What each node is to carry.
 pub fn plan(rules: &[Rules], nodes: &[NodeView], memory: &Memory, now: Now) -> Plan {
@@ -98,7 +97,7 @@ impl<'a> Draft<'a> {
             why: String::new(),
             waits_for: String::new(),
             next: None,
-            record: without_old_boot(node),
+            record: node.record.clone().at_boot(&node.boot_id),
             pods: PodsPlan::default(),
             remediation: None,
         };
@@ -146,7 +145,7 @@ impl<'a> Draft<'a> {
     /// A node that no policy selects any more.
     fn release(&mut self) {
         self.memory = NodeMemory::default();
-        self.plan.record = self.node.record.handed_back(&self.node.boot_id);
+        self.plan.record = self.plan.record.handed_back();
         if self.plan.record.taken.is_some() {
             self.wait_for_boot();
         }
@@ -155,7 +154,7 @@ impl<'a> Draft<'a> {
     /// No node of the cluster answers: that says more about this process than about the nodes.
     fn give_up(&mut self, verdict: &Verdict, storm: &Storm) {
         self.memory = NodeMemory::default();
-        self.plan.record.taken = self.node.record.remnant(&self.node.boot_id);
+        self.plan.record.taken = self.plan.record.remnant();
         self.plan.state = if verdict.is_bad() { State::Waiting } else { State::Suspect };
         self.plan.waits_for = storm.words();
     }
@@ -196,18 +195,4 @@ impl<'a> Draft<'a> {
         "a new boot: the taint out-of-service stays until the node reports one"
             .clone_into(&mut self.plan.waits_for);
     }
-}
-
-/// The node's record, without the taint out-of-service of a boot that is over.
-fn without_old_boot(node: &NodeView) -> Record {
-    let mut record = node.record.clone();
-    let Some(taken) = &mut record.taken else { return record };
-    let is_over = |boot: &Arc<str>| !node.boot_id.is_empty() && *boot != node.boot_id;
-    if taken.out_of_service.as_ref().is_some_and(is_over) {
-        taken.out_of_service = None;
-    }
-    if taken.since.is_none() && taken.out_of_service.is_none() {
-        record.taken = None;
-    }
-    record
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::{world::*, *};
+use crate::record::Record;
 
 /// What happens between two looks.
 #[derive(Debug, Clone)]

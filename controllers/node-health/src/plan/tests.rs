@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{world::*, *};
-use crate::record::TaintEffect;
+use crate::record::{Record, TaintEffect};
 
 fn three_zones() -> World {
     World::new(rules("p"), &["a", "b", "c"], 10)

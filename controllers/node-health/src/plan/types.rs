@@ -151,6 +151,13 @@ pub struct NodeView {
     pub pods: usize,
 }
 
+impl NodeView {
+    /// Since when its condition is bad, or else it is silent.
+    pub fn unwell_since(&self) -> Moment {
+        self.failing.as_ref().map_or(self.heartbeat.silent_since(), |(_, since)| *since)
+    }
+}
+
 /// What is heard of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Heartbeat {
@@ -351,6 +358,11 @@ impl State {
         Self::Recovering,
         Self::Quarantined,
     ];
+
+    /// Whether the verdict is that the node is unhealthy, whether anything is done about it or not.
+    pub fn is_unhealthy(self) -> bool {
+        matches!(self, Self::Waiting | Self::Acting)
+    }
 
     /// As it is written in a status and in a metric's label.
     pub fn name(self) -> &'static str {

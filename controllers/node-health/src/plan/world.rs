@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use jiff::Timestamp;
 
 use super::*;
+use crate::record::Record;
 
 /// How far the clock moves between two plans.
 pub(super) const TICK: Duration = Duration::from_millis(500);

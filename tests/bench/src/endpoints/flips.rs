@@ -8,7 +8,9 @@ use crate::{
     bed::{Bed, NAMESPACE},
     error::{Context, Error, Result},
     meter::{Meter, Requests, added, writes},
+    pods::{self, object},
     side::Side,
+    statistics::percentile,
 };
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::{
@@ -21,7 +23,7 @@ use kube::{
 };
 use mainstay_crds::EndpointPool;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::{
     fmt,
     time::{Duration, Instant},
@@ -144,15 +146,7 @@ pub(crate) async fn make_pods(bed: &Bed, services: usize, pods: usize) -> Result
         async move { api.create(&PostParams::default(), &pod?).await.when("create a pod").map(drop) }
     });
     stream::iter(all).buffer_unordered(IN_FLIGHT).try_collect::<Vec<()>>().await?;
-    bed.until("all pods to be ready", async || {
-        let ready = api.list(&ListParams::default()).await.when("list pods")?;
-        Ok(ready.iter().all(|pod| {
-            let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
-            let mut conditions = conditions.into_iter().flatten();
-            conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True")
-        }))
-    })
-    .await
+    pods::ready(bed).await
 }
 
 fn pod(number: usize, app: &str, node: &str) -> Result<Pod> {
@@ -168,10 +162,6 @@ fn pod(number: usize, app: &str, node: &str) -> Result<Pod> {
 
 fn name(number: usize) -> String {
     format!("pod-{number}")
-}
-
-fn object<T: serde::de::DeserializeOwned>(value: Value) -> Result<T> {
-    serde_json::from_value(value).map_err(|error| Error::Refused(format!("the bench's own object: {error}")))
 }
 
 /// Makes a Service with a selector and a pool with its Service for each app.
@@ -282,24 +272,10 @@ async fn flip(pods: &Api<Pod>, name: &str, ready: bool) -> Result<()> {
     pods.patch_status(name, &PatchParams::default(), &patch).await.when("flip a pod").map(drop)
 }
 
-/// The value that this share of sorted values does not exceed.
-fn percentile(sorted: &[f64], share: f64) -> f64 {
-    let index = (sorted.len() as f64 * share).ceil() as usize;
-    sorted.get(index.saturating_sub(1)).copied().unwrap_or(f64::NAN)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{APART, order, percentile};
+    use super::{APART, order};
     use std::collections::HashSet;
-
-    #[test]
-    fn a_percentile_is_the_value_that_so_many_do_not_exceed() {
-        let values: Vec<f64> = (1..=100).map(f64::from).collect();
-        assert_eq!((percentile(&values, 0.5), percentile(&values, 0.99)), (50.0, 99.0));
-        assert_eq!(percentile(&[7.0], 0.99), 7.0);
-        assert!(percentile(&[], 0.5).is_nan());
-    }
 
     #[test]
     fn each_pod_becomes_ready_again_and_few_are_not_ready_at_a_time() {

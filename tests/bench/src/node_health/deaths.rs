@@ -4,7 +4,9 @@ use super::eyes::{Eyes, Seen};
 use crate::{
     bed::{Bed, NAMESPACE},
     error::{Context, Error, Result},
+    pods::{self, object},
     side::Side,
+    statistics::percentile,
 };
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::{
@@ -20,7 +22,7 @@ use kube::{
 };
 use mainstay_crds::NodeHealthPolicy;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::{
     collections::BTreeMap,
     fmt,
@@ -89,11 +91,7 @@ pub(crate) struct Times {
 impl Times {
     fn of(mut values: Vec<f64>) -> Option<Self> {
         values.sort_by(f64::total_cmp);
-        let at = |share: f64| {
-            let index = (values.len() as f64 * share).ceil() as usize;
-            values.get(index.saturating_sub(1)).copied()
-        };
-        Some(Self { p50: at(0.50)?, p99: at(0.99)? })
+        (!values.is_empty()).then(|| Self { p50: percentile(&values, 0.50), p99: percentile(&values, 0.99) })
     }
 }
 
@@ -206,15 +204,7 @@ pub(crate) async fn make_pods(bed: &Bed, nodes: &Nodes, each: usize) -> Result<(
         async move { pods.create(&PostParams::default(), &pod?).await.when("create a pod").map(drop) }
     });
     stream::iter(made).buffer_unordered(IN_FLIGHT).try_collect::<Vec<()>>().await?;
-    bed.until("all pods to be ready", async || {
-        let listed = pods.list(&ListParams::default()).await.when("list pods")?;
-        Ok(listed.iter().all(|pod| {
-            let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
-            let mut conditions = conditions.into_iter().flatten();
-            conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True")
-        }))
-    })
-    .await
+    pods::ready(bed).await
 }
 
 fn pod(node: &str, number: usize) -> Result<Pod> {
@@ -226,10 +216,6 @@ fn pod(node: &str, number: usize) -> Result<Pod> {
             "containers": [{"name": "none", "image": "registry.k8s.io/pause:3.10.2"}],
         },
     }))
-}
-
-fn object<T: serde::de::DeserializeOwned>(value: Value) -> Result<T> {
-    serde_json::from_value(value).map_err(|error| Error::Refused(format!("the bench's own object: {error}")))
 }
 
 /// Lets nodes die as the scenario says, waits until the side has cleared them, and brings them back.

@@ -8,7 +8,7 @@ use kube::{
     api::{ListParams, Patch, PatchParams},
 };
 use mainstay_cluster::Cluster;
-use mainstay_e2e::{FakeNodes, Scenario, Stand, eventually, local, policy, run, within};
+use mainstay_e2e::{FakeNodes, Scenario, Stand, eventually, is_ready_node, local, policy, run, within};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
@@ -47,11 +47,8 @@ async fn all_ready(scenario: &Scenario) {
     let nodes: Api<Node> = Api::all(scenario.client.clone());
     within(LONG, "all nodes are ready", async || {
         let listed = nodes.list(&ListParams::default()).await.map_err(|error| error.to_string())?;
-        let is_ready = |node: &&Node| {
-            let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
-            !conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
-        };
-        let not: Vec<_> = listed.iter().filter(is_ready).map(ResourceExt::name_any).collect();
+        let not = listed.iter().filter(|node| !is_ready_node(node));
+        let not: Vec<_> = not.map(ResourceExt::name_any).collect();
         not.is_empty().then_some(()).ok_or_else(|| format!("not ready: {not:?}"))
     })
     .await;
