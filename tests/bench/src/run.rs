@@ -49,7 +49,7 @@ impl Common {
         let program = self.program(&name)?;
         let account = bed.prepare(controller).await?;
         let log = self.output.join(format!("{name}.log"));
-        Ok(Stage { bed, account, program, log, upstream })
+        Ok(Stage { bed, account, program, log, upstream, flags: &[] })
     }
 
     fn program(&self, name: &str) -> Result<PathBuf> {

@@ -93,6 +93,8 @@ pub(crate) struct Stage<'a> {
     pub log: PathBuf,
     /// The controllers of kube-controller-manager that Mainstay's is measured beside.
     pub upstream: &'static [&'static str],
+    /// Further flags of kube-controller-manager.
+    pub flags: &'static [&'static str],
 }
 
 impl Stage<'_> {
@@ -103,7 +105,7 @@ impl Stage<'_> {
         let (these, others) = controllers(self.upstream);
         let rest: &[&str] = if is_alone { &[&others] } else { &[] };
         self.bed.stop_alone().await?;
-        let manager = self.bed.restart(MANAGER, &[rest, lifted].concat()).await?;
+        let manager = self.bed.restart(MANAGER, &[rest, lifted, self.flags].concat()).await?;
         let (mut meter, mut controller) = (None, None);
         match side {
             Side::Mainstay => {
@@ -112,7 +114,7 @@ impl Stage<'_> {
                 controller = Some(started);
             }
             Side::AloneLifted | Side::Alone => {
-                let flags = [&[these.as_str()], lifted].concat();
+                let flags = [&[these.as_str()], lifted, self.flags].concat();
                 meter = Some(self.bed.meter(&self.bed.start_alone(&flags).await?)?);
             }
             Side::Shipped => meter = Some(self.bed.meter(&manager)?),
