@@ -20,6 +20,11 @@ impl Duration {
     pub const fn seconds(seconds: u64) -> Self {
         Self(time::Duration::from_secs(seconds))
     }
+
+    /// So many milliseconds.
+    pub const fn millis(millis: u64) -> Self {
+        Self(time::Duration::from_millis(millis))
+    }
 }
 
 impl From<Duration> for time::Duration {

@@ -5,6 +5,9 @@
 //! binary writes both out as manifests. Whatever a schema or a CEL rule can refuse is refused at admission,
 //! so that a controller never meets it.
 
+mod config_rollout;
+mod config_rollout_stages;
+mod config_rollout_status;
 mod duration;
 mod endpoint_check;
 mod endpoint_grant;
@@ -25,6 +28,13 @@ mod volume_claims;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
 
+pub use config_rollout::{
+    ConfigMode, ConfigRollout, ConfigRolloutSpec, ConfigSource, RollbackPolicy, SourceKind,
+};
+pub use config_rollout_stages::{ConfigGate, ConfigProbe, ConfigStage, ConfigTarget, TargetKind};
+pub use config_rollout_status::{
+    ConfigFailure, ConfigRolloutProgress, ConfigRolloutStatus, ConfigTargetStatus, SourceProblem,
+};
 pub use duration::Duration;
 pub use endpoint_check::{CheckType, EndpointCheck, GrpcCheck, HttpCheck, TlsCheck};
 pub use endpoint_grant::{EndpointGrant, EndpointGrantSpec, GrantedTo};
@@ -65,5 +75,11 @@ pub const VERSION: &str = "v1alpha1";
 
 /// Every custom resource definition, in the order in which they are to be installed.
 pub fn all() -> Vec<CustomResourceDefinition> {
-    vec![ReplicaGroup::crd(), EndpointPool::crd(), EndpointGrant::crd(), NodeHealthPolicy::crd()]
+    vec![
+        ReplicaGroup::crd(),
+        EndpointPool::crd(),
+        EndpointGrant::crd(),
+        NodeHealthPolicy::crd(),
+        ConfigRollout::crd(),
+    ]
 }

@@ -70,9 +70,23 @@ pub(crate) fn label_selector(_: &mut SchemaGenerator) -> Schema {
 
 /// A `LabelSelector` of nodes.
 pub(crate) fn node_selector(generator: &mut SchemaGenerator) -> Schema {
+    selector_of("node", generator)
+}
+
+/// A `LabelSelector` of Secrets or ConfigMaps.
+pub(crate) fn source_selector(generator: &mut SchemaGenerator) -> Schema {
+    selector_of("source", generator)
+}
+
+/// A `LabelSelector` of workloads.
+pub(crate) fn target_selector(generator: &mut SchemaGenerator) -> Schema {
+    selector_of("target", generator)
+}
+
+fn selector_of(what: &str, generator: &mut SchemaGenerator) -> Schema {
     let mut schema = label_selector(generator).to_value();
     schema["properties"]["matchLabels"]["description"] =
-        "Labels a node must have, each with exactly this value.".into();
+        format!("Labels a {what} must have, each with exactly this value.").into();
     Schema::try_from(schema).expect("a schema that a description was changed of is one")
 }
 

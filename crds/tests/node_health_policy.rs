@@ -6,29 +6,12 @@ use kube::CustomResourceExt;
 use mainstay_crds::{NodeHealthPolicy, NodeHealthPolicySpec};
 use serde_json::{Value, json};
 
+mod defaults;
+
 fn schema() -> Value {
     let crd = NodeHealthPolicy::crd();
     let schema = crd.spec.versions[0].schema.as_ref().expect("every version has a schema");
     serde_json::to_value(&schema.open_api_v3_schema).expect("a schema is JSON")
-}
-
-/// Sets what is not there to its default, and goes on within, as the API server does
-/// (apiextensions-apiserver `pkg/apiserver/schema/defaulting`).
-fn set_defaults(value: &mut Value, schema: &Value) {
-    match value {
-        Value::Object(fields) => {
-            for (name, property) in schema["properties"].as_object().into_iter().flatten() {
-                if let Some(default) = property.get("default") {
-                    fields.entry(name).or_insert_with(|| default.clone());
-                }
-                if let Some(field) = fields.get_mut(name) {
-                    set_defaults(field, property);
-                }
-            }
-        }
-        Value::Array(items) => items.iter_mut().for_each(|item| set_defaults(item, &schema["items"])),
-        _ => {}
-    }
 }
 
 #[test]
@@ -50,7 +33,7 @@ fn the_api_server_and_the_types_agree_on_defaults() {
     for sparse in sparse {
         let typed: NodeHealthPolicySpec = serde_json::from_value(sparse.clone()).unwrap();
         let mut stored = sparse;
-        set_defaults(&mut stored, &schema()["properties"]["spec"]);
+        defaults::set(&mut stored, &schema()["properties"]["spec"]);
         assert_eq!(serde_json::to_value(&typed).unwrap(), stored);
     }
 }

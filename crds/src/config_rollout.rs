@@ -1,0 +1,194 @@
+//! `ConfigRollout`: Secrets and ConfigMaps that roll out, and roll back, like code.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use kube::CustomResource;
+use kube::core::Rule;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::config_rollout_stages::ConfigStage;
+use crate::config_rollout_status::ConfigRolloutStatus;
+use crate::duration::Duration;
+use crate::schema;
+
+/// Which configuration reaches which workloads, and how.
+#[derive(CustomResource, JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "mainstay.dev",
+    version = "v1alpha1",
+    kind = "ConfigRollout",
+    plural = "configrollouts",
+    shortname = "cro",
+    category = "all",
+    namespaced,
+    status = "ConfigRolloutStatus",
+    derive = "PartialEq",
+    validation = name_rule(),
+    doc = "ConfigRollout turns each change of a set of Secrets and ConfigMaps into an immutable revision, brings it to \
+           workloads stage by stage, and takes it back where it does harm.",
+    printcolumn(name = "Mode", type_ = "string", json_path = ".spec.mode"),
+    printcolumn(name = "Current", type_ = "integer", json_path = ".status.currentRevision"),
+    printcolumn(name = "Newest", type_ = "integer", json_path = ".status.revision"),
+    printcolumn(name = "Failed", type_ = "integer", json_path = ".status.failedRevision"),
+    printcolumn(name = "Stage", type_ = "string", json_path = ".status.rollout.stage"),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].reason"#
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].message"#,
+        priority = 1
+    )
+)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = spec_rules()), transform = schema::with_flowing_text)]
+pub struct ConfigRolloutSpec {
+    /// The Secrets and ConfigMaps, in the rollout's namespace. At most 64 entries.
+    #[schemars(length(min = 1, max = 64), extend("x-kubernetes-list-type" = "atomic"))]
+    pub sources: Vec<ConfigSource>,
+
+    /// How a revision reaches the pods of a target. Immutable.
+    #[serde(default)]
+    pub mode: ConfigMode,
+
+    /// The targets, in the order in which they get a revision. At most 16 stages.
+    #[schemars(
+        length(min = 1, max = 16),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
+    )]
+    pub stages: Vec<ConfigStage>,
+
+    /// What follows when a target fails its gate.
+    #[serde(default)]
+    pub rollback_policy: RollbackPolicy,
+
+    /// A revision is made when the sources have not changed for so long, so that changes which belong together become
+    /// one; but after ten times as long at the latest. Default 500ms.
+    #[serde(default = "half_a_second")]
+    pub debounce: Duration,
+
+    /// Rollouts begin at least this far apart. Default 0s.
+    #[serde(default)]
+    pub min_interval: Duration,
+
+    /// Nothing new is begun while this is true: neither a revision nor a change of a target.
+    #[serde(default)]
+    pub paused: bool,
+
+    /// How many revisions are kept that neither the targets nor anything in the namespace refers to. Default 5. What
+    /// a pod, a ReplicaSet or a ControllerRevision refers to is always kept.
+    #[serde(default = "five")]
+    #[schemars(range(min = 0, max = 100))]
+    pub history_limit: i32,
+
+    /// The field managers from whom the rollout may take the fields of a target that it writes. A field of any other
+    /// manager stops the target with the condition `Conflict`. Default: the commands of kubectl that write an object as
+    /// it stands, which nobody repeats by themselves.
+    #[serde(default = "kubectl")]
+    #[schemars(schema_with = "managers")]
+    pub take_over_from: Vec<String>,
+}
+
+fn half_a_second() -> Duration {
+    Duration::millis(500)
+}
+
+fn five() -> i32 {
+    5
+}
+
+fn kubectl() -> Vec<String> {
+    let commands = ["client-side-apply", "create", "edit", "patch", "replace", "set"];
+    let commands = commands.map(|command| format!("kubectl-{command}"));
+    // `kubectl rollout undo` has no name of its own.
+    ["kubectl".to_owned()].into_iter().chain(commands).collect()
+}
+
+fn managers(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "array",
+        "x-kubernetes-list-type": "set",
+        "maxItems": 32,
+        "items": { "type": "string", "minLength": 1, "maxLength": 128 },
+    })
+}
+
+/// The name is part of annotation keys and the value of a label.
+fn name_rule() -> Rule {
+    Rule::new("size(self.metadata.name) <= 63").message(
+        "metadata.name must have at most 63 characters: revisions and pod templates carry it in a label or the key \
+         of an annotation",
+    )
+}
+
+fn spec_rules() -> Vec<Rule> {
+    vec![
+        Rule::new("self.mode == oldSelf.mode")
+            .message("spec.mode is immutable: create a new ConfigRollout instead")
+            .field_path(".mode"),
+    ]
+}
+
+/// Secrets or ConfigMaps.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(extend("x-kubernetes-validations" = source_rules()))]
+pub struct ConfigSource {
+    /// `ConfigMap` or `Secret`.
+    pub kind: SourceKind,
+
+    /// The one of this name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub name: Option<String>,
+
+    /// All with these labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::source_selector")]
+    pub selector: Option<LabelSelector>,
+}
+
+fn source_rules() -> Vec<Rule> {
+    vec![
+        Rule::new("has(self.name) != has(self.selector)")
+            .message("a source has either a name or a selector: set one of them"),
+    ]
+}
+
+/// A kind of configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum SourceKind {
+    /// A ConfigMap.
+    ConfigMap,
+    /// A Secret.
+    Secret,
+}
+
+/// How a revision reaches the pods of a target.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ConfigMode {
+    /// The references in the target's template are moved to the revision's objects.
+    #[default]
+    Repoint,
+    /// The template gets an annotation that names the revision, and a webhook moves the references of the pods that
+    /// are made from it. Whatever else the template says stays as it is, so that tools which keep it in Git see no
+    /// change of theirs.
+    Admission,
+    /// The template gets an annotation that changes with the revision, so that pods are made anew. They read the
+    /// sources themselves, so there is nothing to go back to.
+    RestartOnly,
+}
+
+/// What follows when a target fails its gate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum RollbackPolicy {
+    /// Every target of the rollout gets the revision back that it had.
+    #[default]
+    Always,
+    /// Everything stays as it is and the condition `Stalled` says why: for credentials of which the old ones are
+    /// worth nothing any more.
+    Never,
+}

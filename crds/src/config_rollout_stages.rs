@@ -1,0 +1,140 @@
+//! The stages of a `ConfigRollout`: which targets get a revision when, and what they must show then.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use kube::core::Rule;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::schema;
+use crate::update::Pause;
+
+/// Targets that get a revision together.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ConfigStage {
+    /// Its name.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub name: String,
+
+    /// The workloads. One that two stages name is of the first.
+    #[schemars(length(min = 1, max = 64), extend("x-kubernetes-list-type" = "atomic"))]
+    pub targets: Vec<ConfigTarget>,
+
+    /// How many targets of the stage are on their way at the same time. Default: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub max_parallel: Option<i32>,
+
+    /// For so many seconds without a break a target must be available and its probe succeed. Default 0.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 604_800))]
+    pub soak_seconds: i32,
+
+    /// What a target must show for the rollout to go on.
+    #[serde(default)]
+    pub gate: ConfigGate,
+
+    /// What is waited for when all targets of the stage have passed, before the next one begins. Without it that
+    /// begins at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause: Option<Pause>,
+}
+
+/// Workloads of one kind.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(extend("x-kubernetes-validations" = target_rules()))]
+pub struct ConfigTarget {
+    /// `Deployment`, `StatefulSet`, `DaemonSet` or `ReplicaGroup`.
+    pub kind: TargetKind,
+
+    /// The one of this name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub name: Option<String>,
+
+    /// All with these labels that refer to one of the sources.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::target_selector")]
+    pub selector: Option<LabelSelector>,
+}
+
+fn target_rules() -> Vec<Rule> {
+    vec![
+        Rule::new("has(self.name) != has(self.selector)")
+            .message("a target has either a name or a selector: set one of them"),
+    ]
+}
+
+/// A kind of workload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum TargetKind {
+    /// `apps/v1` Deployment.
+    Deployment,
+    /// `apps/v1` StatefulSet.
+    StatefulSet,
+    /// `apps/v1` DaemonSet.
+    DaemonSet,
+    /// `mainstay.dev/v1alpha1` ReplicaGroup.
+    ReplicaGroup,
+}
+
+/// What a target must show: that all its pods are of the new template and available, that none of them has restarted
+/// more often than those before, and that its probe succeeds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ConfigGate {
+    /// A target that has not shown it so many seconds after it was changed has failed; `soakSeconds` come on top.
+    /// Default 600.
+    #[schemars(range(min = 1, max = 604_800))]
+    pub deadline_seconds: i32,
+
+    /// A target of which a pod has restarted so much more often than those before it has failed. Default 0.
+    #[schemars(range(min = 0))]
+    pub more_restarts: i32,
+
+    /// Asked of a Service of the namespace over HTTP, every second. Default: nothing is asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probe: Option<ConfigProbe>,
+}
+
+impl Default for ConfigGate {
+    fn default() -> Self {
+        Self { deadline_seconds: 600, more_restarts: 0, probe: None }
+    }
+}
+
+/// A GET request to a Service. It succeeds with a status from 200 to 399.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ConfigProbe {
+    /// The Service's name.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
+    pub service: String,
+
+    /// The Service's port. Default 80.
+    #[serde(default = "http")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: u16,
+
+    /// Path and query. Default `/`.
+    #[serde(default = "root")]
+    #[schemars(length(max = 2048), regex(pattern = r"^/[!-~]*$"))]
+    pub path: String,
+
+    /// Seconds after which there is no answer. Default 2.
+    #[serde(default = "two")]
+    #[schemars(range(min = 1, max = 60))]
+    pub timeout_seconds: i32,
+}
+
+fn http() -> u16 {
+    80
+}
+
+fn root() -> String {
+    "/".into()
+}
+
+fn two() -> i32 {
+    2
+}

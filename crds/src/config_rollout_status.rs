@@ -1,0 +1,169 @@
+//! What a `ConfigRollout` has done and waits for, as the controller last saw it.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::config_rollout::SourceKind;
+use crate::config_rollout_stages::TargetKind;
+use crate::schema;
+
+/// What the rollout has done and waits for.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(transform = schema::without_defaults, transform = schema::with_flowing_text)]
+pub struct ConfigRolloutStatus {
+    /// The generation of the spec that this status answers; 0 means none yet.
+    #[schemars(range(min = 0))]
+    pub observed_generation: i64,
+
+    /// The newest revision, counted from 1. No number is used twice.
+    #[schemars(range(min = 0))]
+    pub revision: i64,
+
+    /// The revision that all targets have had last; absent while there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub current_revision: Option<i64>,
+
+    /// The revision that has failed. It is not tried again until a source changes, or the annotation
+    /// `mainstay.dev/retry` names it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub failed_revision: Option<i64>,
+
+    /// Why it has failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<ConfigFailure>,
+
+    /// What is on its way to the targets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<ConfigRolloutProgress>,
+
+    /// When a rollout last began.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_rollout_at: Option<Time>,
+
+    /// What is waited for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waiting_for: Option<String>,
+
+    /// The targets, in their order.
+    #[schemars(
+        length(max = 512),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["kind", "name"])
+    )]
+    pub targets: Vec<ConfigTargetStatus>,
+
+    /// Sources of which no revision can be made, and why; at most 20.
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub source_problems: Vec<SourceProblem>,
+
+    /// What holds now, each with a reason and a sentence: `Ready`, `Reconciling`, `Stalled`, `SourcesReady`,
+    /// `Conflict` and `RolledBack`.
+    #[schemars(schema_with = "schema::conditions")]
+    pub conditions: Vec<Condition>,
+}
+
+/// Why a revision has failed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ConfigFailure {
+    /// `DeadlineExceeded`, `MoreRestarts` or `ProgressDeadlineExceeded`.
+    pub reason: String,
+    /// The target that failed its gate, as `Deployment/web`.
+    #[serde(default)]
+    pub target: String,
+    /// What was seen.
+    #[serde(default)]
+    pub message: String,
+}
+
+/// A revision on its way to the targets.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ConfigRolloutProgress {
+    /// The revision; 0 stands for the sources themselves.
+    #[schemars(range(min = 0))]
+    pub revision: i64,
+
+    /// Whether it is the way back from one that has failed.
+    #[serde(default)]
+    pub back: bool,
+
+    /// When it began.
+    pub started_at: Time,
+
+    /// The stage that it is at.
+    pub stage: String,
+
+    /// Since when all targets of that stage have passed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passed_at: Option<Time>,
+}
+
+/// A target.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ConfigTargetStatus {
+    /// Its kind.
+    pub kind: TargetKind,
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<String>,
+    /// The name of its stage.
+    #[serde(default)]
+    pub stage: String,
+    /// The revision that it was given last; 0 stands for the sources themselves.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub revision: i64,
+    /// `Current`, `Pending`, `Updating`, `Soaking`, `Passed`, `Held`, `Conflict` or `Missing`.
+    #[serde(default)]
+    pub state: String,
+    /// When it was changed for this rollout.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed_at: Option<Time>,
+    /// Since when it has been available since then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub available_at: Option<Time>,
+    /// The most restarts of one of its pods before the change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub restarts_before: Option<i32>,
+    /// How often another has taken the change back.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    #[schemars(range(min = 0))]
+    pub reverts: i32,
+    /// When that was last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reverted_at: Option<Time>,
+    /// The generation of the target at which another manager's fields stood in the way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub conflict_generation: Option<i64>,
+    /// What is waited for, or what is wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+fn is_zero(count: &i32) -> bool {
+    *count == 0
+}
+
+/// A source of which no revision can be made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SourceProblem {
+    /// Its kind.
+    pub kind: SourceKind,
+    /// Its name.
+    pub name: String,
+    /// `SourceMissing`, `KeyMissing` or `SourceTooLarge`.
+    #[serde(default)]
+    pub reason: String,
+    /// What was seen, without any value.
+    #[serde(default)]
+    pub message: String,
+}
