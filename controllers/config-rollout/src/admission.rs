@@ -1,0 +1,186 @@
+//! Moves the references of pods whose template names a revision: mode `Admission`.
+//!
+//! The API server asks only about pods that carry such an annotation, and refuses them while nobody answers. A pod whose
+//! revision is not to be found is refused too: it must not read the sources, which may be what was rolled back.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{DynamicObject, ListParams},
+};
+use mainstay_crds::SourceKind;
+use mainstay_runtime::{failure::RequestError, index::ObjectKey, request::in_time};
+use mainstay_webhook::{AdmissionRequest, AdmissionResponse, Handler};
+use serde_json::{Value, json};
+
+use crate::{
+    observe::{SOURCE_KINDS, Stores},
+    plan::{Number, Observed, Snapshot, SourceKey, SourceVersion},
+    references,
+    watched::{ADMISSION_PREFIX, Mark, ROLLOUT, WatchedConfig},
+};
+
+/// The path at which the API server asks.
+pub const PATH: &str = "/mutate-pods";
+/// The name of the webhook in its configuration.
+pub const WEBHOOK: &str = "pods.config-rollout.mainstay.dev";
+
+/// Answers about pods.
+pub struct Admission {
+    /// For revisions that the stores do not show yet.
+    pub client: Client,
+    /// The objects of revisions.
+    pub stores: Stores,
+}
+
+/// What has come of a pod.
+type Patch = Vec<Value>;
+
+impl Handler for Admission {
+    async fn review(&self, request: &AdmissionRequest<DynamicObject>) -> AdmissionResponse {
+        let answer = AdmissionResponse::from(request);
+        let Some(pod) = &request.object else { return answer };
+        let namespace =
+            request.namespace.as_deref().or(pod.metadata.namespace.as_deref()).unwrap_or_default();
+        match self.moved(namespace, pod).await {
+            Ok(patch) if patch.is_empty() => answer,
+            Ok(patch) => match serde_json::from_value(Value::Array(patch)) {
+                Ok(patch) => answer.with_patch(patch).unwrap_or_else(AdmissionResponse::invalid),
+                Err(error) => AdmissionResponse::invalid(error),
+            },
+            Err(why) => {
+                tracing::warn!(namespace, why, "a pod is refused");
+                answer.deny(why)
+            }
+        }
+    }
+}
+
+impl Admission {
+    /// The patch that moves the references of a pod, or why it cannot be had.
+    async fn moved(&self, namespace: &str, pod: &DynamicObject) -> Result<Patch, String> {
+        let mut patch = Patch::new();
+        for (key, value) in pod.annotations() {
+            let Some(rollout) = key.strip_prefix(ADMISSION_PREFIX) else { continue };
+            let number: Number = value.parse().map_err(|_| {
+                format!("the annotation {key} is {value:?}: it must be the number of a revision")
+            })?;
+            let rollout = ObjectKey::new(namespace, rollout);
+            let revision = self.revision(&rollout, number).await?;
+            patch.extend(moves(&pod.data["spec"], &revision, number));
+        }
+        Ok(patch)
+    }
+
+    /// The objects of the rollout's revisions, of which `number` is one.
+    async fn revision(&self, rollout: &ObjectKey, number: Number) -> Result<Observed, String> {
+        let (name, namespace) = (&rollout.name, &rollout.namespace);
+        let snapshots = self.stores.snapshots(rollout);
+        let mut seen = Observed { snapshots, ..Observed::default() };
+        if !seen.has(number) {
+            // The store of a replica may be behind the one that has made the revision.
+            seen.snapshots = self.live(rollout).await.map_err(|error| {
+                format!(
+                    "revision {number} of ConfigRollout {namespace}/{name} could not be looked up: {error}"
+                )
+            })?;
+        }
+        seen.has(number).then_some(seen).ok_or_else(|| {
+            format!(
+                "there is no revision {number} of ConfigRollout {namespace}/{name}: remove the annotation \
+                 {ADMISSION_PREFIX}{name} from the pod's template, or let the ConfigRollout set it"
+            )
+        })
+    }
+
+    async fn live(
+        &self,
+        rollout: &ObjectKey,
+    ) -> Result<BTreeMap<SourceKey, BTreeMap<Number, Snapshot>>, RequestError> {
+        let mut snapshots: BTreeMap<SourceKey, BTreeMap<_, _>> = BTreeMap::new();
+        let params = ListParams::default().labels(&format!("{ROLLOUT}={}", rollout.name));
+        for kind in SOURCE_KINDS {
+            let metadata: Vec<_> = match kind {
+                SourceKind::ConfigMap => {
+                    let api =
+                        Api::<WatchedConfig<ConfigMap>>::namespaced(self.client.clone(), &rollout.namespace);
+                    in_time(api.list_metadata(&params))
+                        .await?
+                        .into_iter()
+                        .map(|object| object.metadata)
+                        .collect()
+                }
+                SourceKind::Secret => {
+                    let api =
+                        Api::<WatchedConfig<Secret>>::namespaced(self.client.clone(), &rollout.namespace);
+                    in_time(api.list_metadata(&params))
+                        .await?
+                        .into_iter()
+                        .map(|object| object.metadata)
+                        .collect()
+                }
+            };
+            for metadata in metadata {
+                let Some(mark) = Mark::read(&metadata) else { continue };
+                let snapshot = Snapshot {
+                    name: Arc::from(metadata.name.unwrap_or_default()),
+                    uid: metadata.uid.unwrap_or_default().into(),
+                    of: SourceVersion { uid: mark.source_uid, version: mark.source_version },
+                };
+                let source = SourceKey { kind, name: mark.source.as_ref().into() };
+                snapshots.entry(source).or_default().insert(mark.number, snapshot);
+            }
+        }
+        Ok(snapshots)
+    }
+}
+
+impl Observed {
+    /// Whether there is a revision of this number.
+    fn has(&self, number: Number) -> bool {
+        self.snapshots.values().any(|objects| objects.contains_key(&number))
+    }
+}
+
+/// The operations of a JSON patch that move the references of a pod's spec to a revision.
+fn moves(spec: &Value, seen: &Observed, number: Number) -> Patch {
+    let moved = references::find(spec).into_iter().filter_map(|reference| {
+        let source = SourceKey { kind: reference.kind, name: reference.name.as_str().into() };
+        let object = seen.snapshots.get(&source)?.get(&seen.object(&source, number))?;
+        let path = format!("/spec{}", reference.pointer());
+        Some(json!({"op": "replace", "path": path, "value": &*object.name}))
+    });
+    moved.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_gets_the_objects_of_its_revision_and_keeps_the_rest() {
+        let snapshot = |name: &str| Snapshot {
+            name: name.into(),
+            uid: "u".into(),
+            of: SourceVersion { uid: "u".into(), version: "1".into() },
+        };
+        let web = SourceKey { kind: SourceKind::ConfigMap, name: "web".into() };
+        let objects = [(2, snapshot("web-2")), (5, snapshot("web-5")), (9, snapshot("web-9"))];
+        let seen = Observed { snapshots: [(web, objects.into())].into(), ..Observed::default() };
+        let spec = json!({
+            "containers": [{"name": "app", "envFrom": [{"configMapRef": {"name": "web"}}]}],
+            "volumes": [{"name": "a", "configMap": {"name": "other"}}, {"name": "b", "secret": {"secretName": "web"}}],
+        });
+        let expected = |name: &str| {
+            vec![
+                json!({"op": "replace", "path": "/spec/containers/0/envFrom/0/configMapRef/name", "value": name}),
+            ]
+        };
+        assert_eq!(moves(&spec, &seen, 7), expected("web-5"));
+        assert_eq!(moves(&spec, &seen, 9), expected("web-9"));
+        assert!(moves(&spec, &seen, 1).is_empty());
+        assert!(seen.has(5) && !seen.has(7));
+    }
+}

@@ -1,0 +1,98 @@
+//! What people and Prometheus are told of what was done.
+
+use kube::Resource;
+use mainstay_crds::ConfigRollout;
+use mainstay_runtime::{
+    events::{Events, Kind},
+    failure::RequestError,
+    reconcile::PassError,
+};
+
+use crate::{
+    apply::ApplyError,
+    metrics::Metrics,
+    plan::{News, Number},
+};
+
+/// Publishes events and counts.
+#[derive(Clone)]
+pub struct Announcer {
+    /// Where events go.
+    pub events: Events,
+    /// The controller's series.
+    pub metrics: Metrics,
+}
+
+impl Announcer {
+    fn say(&self, rollout: &ConfigRollout, kind: Kind, reason: &'static str, action: &str, note: &str) {
+        tracing::info!(reason, note, "a change of the configuration");
+        self.events.publish(rollout.object_ref(&()), kind, reason, action, note);
+    }
+
+    pub(crate) fn made(&self, rollout: &ConfigRollout, number: Number) {
+        self.metrics.made();
+        let note = format!("revision {number} is what the sources say now");
+        self.say(rollout, Kind::Normal, "RevisionMade", "Create", &note);
+    }
+
+    pub(crate) fn collected(&self, rollout: &ConfigRollout, count: usize) {
+        self.metrics.collected(count);
+        let note = format!("deleted {count} objects of revisions that nothing refers to");
+        self.say(rollout, Kind::Normal, "RevisionsDeleted", "Delete", &note);
+    }
+
+    pub(crate) fn conflict(&self, rollout: &ConfigRollout, sentence: &str) {
+        self.say(rollout, Kind::Warning, "FieldManagerConflict", "Rollout", sentence);
+    }
+
+    pub(crate) fn failed(&self, rollout: &ConfigRollout, error: &ApplyError) {
+        self.metrics.failed(error);
+        // The rollout goes with its namespace, in which nothing can be said any more.
+        if !matches!(error.request(), RequestError::NamespaceTerminating(_)) {
+            self.say(rollout, Kind::Warning, "RequestFailed", error.operation(), &error.to_string());
+        }
+    }
+
+    pub(crate) fn news(&self, rollout: &ConfigRollout, news: &News) {
+        self.metrics.news(news);
+        let (kind, reason, note) = match news {
+            News::Started(number) => {
+                (Kind::Normal, "RolloutStarted", format!("bringing the targets to revision {number}"))
+            }
+            News::StagePassed(stage) => {
+                (Kind::Normal, "StagePassed", format!("all targets of stage {stage} have passed"))
+            }
+            News::Completed(number, took) => {
+                let note = format!("all targets have revision {number} after {} s", took.as_secs());
+                (Kind::Normal, "RolloutCompleted", note)
+            }
+            News::Failed(number, failed) => {
+                let note = format!(
+                    "revision {number} has failed at {} ({}): {}",
+                    failed.target, failed.reason, failed.message
+                );
+                (Kind::Warning, "RolloutFailed", note)
+            }
+            News::RolledBack(0, took) => {
+                let note =
+                    format!("all targets read the sources themselves again after {} s", took.as_secs());
+                (Kind::Normal, "RolledBack", note)
+            }
+            News::RolledBack(number, took) => {
+                let note = format!("all targets are back at revision {number} after {} s", took.as_secs());
+                (Kind::Normal, "RolledBack", note)
+            }
+            News::Held(target) => {
+                let note =
+                    format!("somebody has taken {target} back; it follows the next change of a source");
+                (Kind::Normal, "TargetHeld", note)
+            }
+            News::Reverted(target) => (
+                Kind::Warning,
+                "TargetReverted",
+                format!("another manager has taken the change of {target} back"),
+            ),
+        };
+        self.say(rollout, kind, reason, "Rollout", &note);
+    }
+}

@@ -1,0 +1,181 @@
+//! Deletes revisions that nothing refers to any more.
+//!
+//! What is in use is asked of the server each time: pods, ReplicaSets and ControllerRevisions, so that
+//! `kubectl rollout undo` finds what it goes back to. Whatever cannot be asked keeps everything.
+
+use std::collections::HashSet;
+
+use http::Request;
+use k8s_openapi::api::{apps::v1 as apps, core::v1 as core};
+use kube::{
+    Resource,
+    api::{DeleteParams, Preconditions},
+};
+use mainstay_crds::SourceKind;
+use mainstay_runtime::{failure::RequestError, index::ObjectKey};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::Value;
+
+use super::{ApplyError, Writer, path, source_path};
+use crate::{
+    observe::annotation,
+    plan::{Number, Observed, Snapshot, SourceKey},
+    references,
+};
+
+/// How many objects are asked for at a time.
+const PAGE: usize = 200;
+
+/// What a namespace's objects refer to.
+#[derive(Debug, Default)]
+struct InUse {
+    names: HashSet<(SourceKind, String)>,
+    revisions: HashSet<Number>,
+}
+
+#[derive(Deserialize)]
+struct Page<T> {
+    #[serde(default)]
+    metadata: PageMetadata,
+    items: Vec<T>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct PageMetadata {
+    r#continue: Option<String>,
+}
+
+/// The parts of an object that may name configuration: a pod's own, or its template's.
+#[derive(Deserialize)]
+struct Referring {
+    #[serde(default)]
+    metadata: Value,
+    #[serde(default)]
+    spec: Value,
+    #[serde(default)]
+    data: Value,
+}
+
+impl Writer {
+    /// Deletes those of `candidates` that nothing in the namespace refers to. Returns how many were deleted.
+    ///
+    /// # Errors
+    /// When the namespace cannot be searched, or an object cannot be deleted.
+    pub async fn collect(
+        &self,
+        rollout: &ObjectKey,
+        observed: &Observed,
+        candidates: &[(SourceKey, Number)],
+    ) -> Result<usize, ApplyError> {
+        let mut in_use = InUse::default();
+        self.search::<core::Pod>(rollout, &mut in_use).await?;
+        self.search::<apps::ReplicaSet>(rollout, &mut in_use).await?;
+        self.search::<apps::ControllerRevision>(rollout, &mut in_use).await?;
+        let mut deleted = 0;
+        for (source, number) in candidates {
+            let Some(snapshot) = observed.snapshots.get(source).and_then(|all| all.get(number)) else {
+                continue;
+            };
+            let is_named = in_use.names.contains(&(source.kind, snapshot.name.to_string()));
+            let is_meant = in_use.revisions.iter().any(|used| observed.object(source, *used) == *number);
+            if !is_named && !is_meant {
+                deleted += usize::from(self.delete(rollout, source, snapshot).await?);
+            }
+        }
+        Ok(deleted)
+    }
+
+    async fn search<K>(&self, rollout: &ObjectKey, in_use: &mut InUse) -> Result<(), ApplyError>
+    where
+        K: Resource<DynamicType = ()> + DeserializeOwned,
+    {
+        let mut token = String::new();
+        loop {
+            let url = format!("{}?limit={PAGE}&continue={token}", path::<K>(&rollout.namespace, ""));
+            let page: Page<Referring> = self
+                .send(Request::get(url).body(Vec::new()))
+                .await
+                .map_err(|source| ApplyError::Read { what: format!("the {}", K::plural(&())), source })?;
+            page.items.iter().for_each(|object| in_use.add(&rollout.name, object));
+            match page.metadata.r#continue.filter(|token| !token.is_empty()) {
+                Some(next) => token = next,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    async fn delete(
+        &self,
+        rollout: &ObjectKey,
+        source: &SourceKey,
+        snapshot: &Snapshot,
+    ) -> Result<bool, ApplyError> {
+        let uid = snapshot.uid.to_string();
+        let params = DeleteParams {
+            preconditions: Some(Preconditions { uid: Some(uid.clone()), resource_version: None }),
+            ..DeleteParams::default()
+        };
+        let request = Request::delete(source_path(source.kind, &rollout.namespace, &snapshot.name))
+            .header(http::header::CONTENT_TYPE, "application/json")
+            .body(serde_json::to_vec(&params).unwrap_or_default());
+        match self.send::<Value>(request).await {
+            Ok(_) => {
+                let object = ObjectKey::new(&rollout.namespace, &snapshot.name);
+                self.sources[source.kind as usize].ended(rollout, &object, &uid);
+                Ok(true)
+            }
+            Err(RequestError::NotFound(_) | RequestError::Conflict(_)) => Ok(false),
+            Err(error) => Err(ApplyError::Collect {
+                what: format!("{:?} {}", source.kind, snapshot.name),
+                source: error,
+            }),
+        }
+    }
+}
+
+impl InUse {
+    fn add(&mut self, rollout: &str, object: &Referring) {
+        let templates = [&object.spec["template"], &object.data["spec"]["template"]];
+        let specs = templates.map(|template| &template["spec"]).into_iter().chain([&object.spec]);
+        for reference in specs.flat_map(references::find) {
+            self.names.insert((reference.kind, reference.name));
+        }
+        let metadata = templates.map(|template| &template["metadata"]).into_iter().chain([&object.metadata]);
+        for metadata in metadata {
+            for mode in [mainstay_crds::ConfigMode::Admission, mainstay_crds::ConfigMode::RestartOnly] {
+                let named = annotation(mode, rollout).and_then(|key| metadata["annotations"][key].as_str());
+                self.revisions.extend(named.and_then(|number| number.parse::<Number>().ok()));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn pods_replica_sets_and_controller_revisions_keep_what_they_name() {
+        let pod = json!({"spec": {"volumes": [{"configMap": {"name": "a-1"}}]}});
+        let template = json!({
+            "metadata": {"annotations": {"revision.mainstay.dev/web": "7"}},
+            "spec": {"imagePullSecrets": [{"name": "b-2"}]},
+        });
+        let replica_set = json!({"spec": {"template": template}});
+        let revision = json!({"data": {"spec": {"template": {"spec": {
+            "containers": [{"name": "c", "envFrom": [{"configMapRef": {"name": "c-3"}}]}],
+        }}}}});
+        let mut in_use = InUse::default();
+        for object in [pod, replica_set, revision] {
+            in_use.add("web", &serde_json::from_value(object).unwrap());
+        }
+        let named = |kind, name: &str| in_use.names.contains(&(kind, name.to_owned()));
+        assert!(named(SourceKind::ConfigMap, "a-1"));
+        assert!(named(SourceKind::Secret, "b-2"));
+        assert!(named(SourceKind::ConfigMap, "c-3"));
+        assert_eq!(in_use.revisions, HashSet::from([7]));
+    }
+}

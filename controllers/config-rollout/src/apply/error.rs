@@ -1,0 +1,64 @@
+//! Writes that failed.
+
+use mainstay_runtime::{failure::RequestError, reconcile::PassError};
+use thiserror::Error;
+
+/// A write, or the read before it, that failed. The variant names the operation.
+#[derive(Debug, Error)]
+pub enum ApplyError {
+    /// A source or an object of a revision could not be read.
+    #[error("could not read {what}: {source}")]
+    Read {
+        /// Kind and name.
+        what: String,
+        /// What the server said.
+        source: RequestError,
+    },
+    /// An object of a revision could not be made.
+    #[error("could not make {what}: {source}")]
+    Create {
+        /// Kind and name.
+        what: String,
+        /// What the server said.
+        source: RequestError,
+    },
+    /// A target could not be changed.
+    #[error("could not change {what}: {source}")]
+    Target {
+        /// Kind and name.
+        what: String,
+        /// What the server said.
+        source: RequestError,
+    },
+    /// An object of an old revision could not be deleted.
+    #[error("could not delete {what}: {source}")]
+    Collect {
+        /// Kind and name.
+        what: String,
+        /// What the server said.
+        source: RequestError,
+    },
+}
+
+impl ApplyError {
+    /// The operation, as the label of a metric.
+    pub fn operation(&self) -> &'static str {
+        match self {
+            Self::Read { .. } => "read",
+            Self::Create { .. } => "create",
+            Self::Target { .. } => "change_target",
+            Self::Collect { .. } => "collect",
+        }
+    }
+}
+
+impl PassError for ApplyError {
+    fn request(&self) -> &RequestError {
+        match self {
+            Self::Read { source, .. }
+            | Self::Create { source, .. }
+            | Self::Target { source, .. }
+            | Self::Collect { source, .. } => source,
+        }
+    }
+}

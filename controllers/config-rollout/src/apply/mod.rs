@@ -1,0 +1,100 @@
+//! Carries out plans; the only reader of values, and the only writer of revisions and targets.
+//!
+//! Every object that is made is noted in the write gate, every delete names the object's UID, and a target is changed
+//! by server-side apply under the rollout's own field manager.
+
+mod collect;
+mod error;
+mod revision;
+mod target;
+
+use http::Request;
+use k8s_openapi::api::{apps::v1 as apps, core::v1 as core};
+use kube::{Client, Resource};
+use mainstay_crds::{ReplicaGroup, SourceKind, TargetKind};
+use mainstay_runtime::{failure::RequestError, gate::Gate, index::ObjectKey, request::in_time};
+use serde::de::DeserializeOwned;
+
+pub use self::{error::ApplyError, revision::Examined, target::Given};
+use crate::observe::{SOURCE_KINDS, Stores, TARGET_KINDS};
+
+/// The field manager of the status, and the beginning of those of targets.
+pub const FIELD_MANAGER: &str = "mainstay-config-rollout";
+
+/// Reads sources, and writes revisions and targets.
+pub struct Writer {
+    client: Client,
+    stores: Stores,
+    sources: [Gate<ObjectKey>; SOURCE_KINDS.len()],
+    targets: [Gate<ObjectKey>; TARGET_KINDS.len()],
+}
+
+impl Writer {
+    /// A writer that has written nothing yet.
+    pub fn new(client: Client, stores: Stores) -> Self {
+        Self { client, stores, sources: Default::default(), targets: Default::default() }
+    }
+
+    /// Whether the stores have seen all that was written for the rollout. Creates whose answer was lost are looked up.
+    ///
+    /// # Errors
+    /// The look-up's.
+    pub async fn may_write(&self, rollout: &ObjectKey) -> Result<bool, ApplyError> {
+        for kind in SOURCE_KINDS {
+            let gate = &self.sources[kind as usize];
+            for (object, intent) in gate.unanswered(rollout) {
+                let found = self.read_config(kind, &object.namespace, &object.name).await?;
+                gate.settle(rollout, &object, &intent, found.as_ref().map(|found| &found.metadata));
+            }
+        }
+        let sources = SOURCE_KINDS
+            .iter()
+            .all(|kind| self.sources[*kind as usize].is_open(rollout, self.stores.configs(*kind)));
+        let targets = TARGET_KINDS
+            .iter()
+            .all(|kind| self.targets[*kind as usize].is_open(rollout, self.stores.workloads(*kind)));
+        Ok(sources && targets)
+    }
+
+    /// Forgets a rollout that is gone.
+    pub fn forget(&self, rollout: &ObjectKey) {
+        self.sources.iter().for_each(|gate| gate.forget(rollout));
+        self.targets.iter().for_each(|gate| gate.forget(rollout));
+    }
+
+    async fn send<T: DeserializeOwned>(
+        &self,
+        request: http::Result<Request<Vec<u8>>>,
+    ) -> Result<T, RequestError> {
+        in_time(self.client.request(request.map_err(mainstay_runtime::request::malformed)?)).await
+    }
+}
+
+/// The path of an object, or of all of a namespace where the name is empty.
+fn path<K: Resource<DynamicType = ()>>(namespace: &str, name: &str) -> String {
+    let all = K::url_path(&(), Some(namespace));
+    if name.is_empty() { all } else { format!("{all}/{name}") }
+}
+
+fn source_path(kind: SourceKind, namespace: &str, name: &str) -> String {
+    match kind {
+        SourceKind::ConfigMap => path::<core::ConfigMap>(namespace, name),
+        SourceKind::Secret => path::<core::Secret>(namespace, name),
+    }
+}
+
+fn target_path(kind: TargetKind, namespace: &str, name: &str) -> String {
+    match kind {
+        TargetKind::Deployment => path::<apps::Deployment>(namespace, name),
+        TargetKind::StatefulSet => path::<apps::StatefulSet>(namespace, name),
+        TargetKind::DaemonSet => path::<apps::DaemonSet>(namespace, name),
+        TargetKind::ReplicaGroup => path::<ReplicaGroup>(namespace, name),
+    }
+}
+
+fn target_version(kind: TargetKind) -> String {
+    match kind {
+        TargetKind::ReplicaGroup => ReplicaGroup::api_version(&()).into_owned(),
+        _ => "apps/v1".to_owned(),
+    }
+}

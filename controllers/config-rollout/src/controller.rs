@@ -1,0 +1,265 @@
+//! The wiring: which watches fill which stores, and which changes make which rollouts due.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use clap::Args;
+use k8s_openapi::api::{apps::v1 as apps, core::v1 as core};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    runtime::{WatchStreamExt, reflector, watcher},
+};
+use mainstay_crds::{ConfigRollout, ReplicaGroup, SourceKind, TargetKind};
+use mainstay_runtime::{
+    client::watch_config,
+    events::Events,
+    index::{Change, Index, ObjectKey},
+    manager::{Controller, Manager},
+    metrics::LoopMetrics,
+    reconcile::{self, Work},
+    report::Reports,
+    root,
+};
+use mainstay_webhook::{ConfigurationKind, Names, WebhookFlags};
+use parking_lot::RwLock;
+use serde::de::DeserializeOwned;
+
+use crate::{
+    admission::{Admission, PATH, WEBHOOK},
+    announce::Announcer,
+    apply::{FIELD_MANAGER, Writer},
+    metrics::Metrics,
+    observe::{Concern, Stores, concerns},
+    reconcile::{ConfigRollouts, STATUS_PACE},
+    record,
+    slots::Slots,
+    watched::{Config, WatchedConfig, WatchedWorkload, Workload},
+};
+
+/// The value of the label `controller` of the loop's series.
+const LOOP: &str = "configrollout";
+
+/// What only this controller can be told.
+#[derive(Debug, Clone, Args)]
+pub struct Options {
+    /// Where pods are admitted.
+    #[command(flatten)]
+    pub webhook: WebhookFlags,
+    /// The Service by which the API server reaches the webhook, which has the name of its Secret and configuration, too
+    #[arg(long, env = "MAINSTAY_WEBHOOK_NAME")]
+    pub webhook_name: Option<String>,
+    /// How many targets of all rollouts together are on their way at the same time
+    #[arg(long, env = "MAINSTAY_MAX_TARGETS_ROLLING", default_value_t = 100,
+          value_parser = clap::value_parser!(u16).range(1..))]
+    pub max_targets_rolling: u16,
+}
+
+/// Starts the watches and returns the loop.
+pub async fn build(manager: &Manager, options: Options) -> Controller {
+    let flags = &manager.flags;
+    let metrics = LoopMetrics::new(&manager.registry, LOOP, flags.max_concurrent_reconciles);
+    let (work, keys) = Work::new(metrics);
+    let stores = Stores::default();
+    let (rollouts, rollout_writer) = reflector::store();
+    let own_metrics = Metrics::new(&manager.registry);
+    let reconciler = Arc::new(ConfigRollouts {
+        client: manager.client.clone(),
+        stores: stores.clone(),
+        writer: Writer::new(manager.client.clone(), stores.clone()),
+        reports: Reports::new(FIELD_MANAGER, STATUS_PACE),
+        announcer: Announcer {
+            events: Events::start(manager.client.clone(), FIELD_MANAGER, &manager.identity),
+            metrics: own_metrics.clone(),
+        },
+        slots: Slots::new(options.max_targets_rolling.into()),
+        work: Arc::clone(&work),
+        max_in_flight: flags.max_in_flight_writes.into(),
+        memory: parking_lot::Mutex::default(),
+    });
+    let watches = Watches {
+        work: Arc::clone(&work),
+        stores: stores.clone(),
+        reconciler: Arc::clone(&reconciler),
+        rollouts: Arc::default(),
+    };
+    watches.start(manager, watch_config(&manager.client).await, rollout_writer);
+
+    let (synced_rollouts, counted) = (rollouts.clone(), rollouts.clone());
+    let admits =
+        options.webhook_name.as_ref().map(|name| admission(manager, &options.webhook, name, &stores));
+    let synced = async move {
+        // The writer lives in a task that ends with the process, so waiting cannot fail.
+        let _ = synced_rollouts.wait_until_ready().await;
+        stores.synced().await;
+        if let Some(admits) = admits {
+            admits.await;
+        }
+    };
+    let (passed, shutdown) = (Arc::clone(&work), manager.shutdown.clone());
+    let run = reconcile::run(reconciler, rollouts, passed, keys, manager.bounds(), shutdown);
+    manager.controller(&work, synced, run, move || refresh(&own_metrics, &counted.state()))
+}
+
+/// Starts the webhook. The returned future ends when it can be asked.
+fn admission(
+    manager: &Manager,
+    flags: &WebhookFlags,
+    name: &str,
+    stores: &Stores,
+) -> impl Future<Output = ()> + Send + 'static + use<> {
+    let names = Names {
+        service: name.to_owned(),
+        namespace: std::env::var("POD_NAMESPACE")
+            .unwrap_or_else(|_| manager.client.default_namespace().to_owned()),
+        kind: ConfigurationKind::Mutating,
+        configuration: name.to_owned(),
+        webhooks: vec![WEBHOOK],
+    };
+    let handler = Admission { client: manager.client.clone(), stores: stores.clone() };
+    mainstay_webhook::start(manager, flags, names, PATH, handler)
+}
+
+/// Brings the gauges up to date.
+fn refresh(metrics: &Metrics, rollouts: &[Arc<ConfigRollout>]) {
+    let mut reasons: BTreeMap<String, i64> = BTreeMap::new();
+    let mut rolling = 0;
+    for rollout in rollouts {
+        let mut conditions = rollout.status.iter().flat_map(|status| &status.conditions);
+        let ready = conditions.find(|condition| condition.type_ == "Ready").map(|ready| ready.reason.clone());
+        *reasons.entry(ready.unwrap_or_else(|| "Unknown".to_owned())).or_default() += 1;
+        rolling += record::state(rollout, None).on_their_way();
+    }
+    metrics.rollouts.reset();
+    for (reason, count) in reasons {
+        metrics.rollouts.with_label_values(&[reason]).set(count);
+    }
+    metrics.on_their_way.set(i64::try_from(rolling).unwrap_or(i64::MAX));
+}
+
+/// The rollouts of each namespace, so that a change asks those alone whom it can concern.
+type ByNamespace = HashMap<Arc<str>, BTreeMap<Arc<str>, Arc<ConfigRollout>>>;
+
+/// The watches' side of the controller. Each runs in a task of its own until the process ends.
+#[derive(Clone)]
+struct Watches {
+    work: Arc<Work>,
+    stores: Stores,
+    reconciler: Arc<ConfigRollouts>,
+    rollouts: Arc<RwLock<ByNamespace>>,
+}
+
+impl Watches {
+    fn start(
+        self,
+        manager: &Manager,
+        config: watcher::Config,
+        rollouts: reflector::store::Writer<ConfigRollout>,
+    ) {
+        let client = &manager.client;
+        let events = watcher(Api::all(client.clone()), config.clone()).default_backoff().modify(
+            |rollout: &mut ConfigRollout| {
+                rollout.metadata.managed_fields = None;
+            },
+        );
+        let this = self.clone();
+        tokio::spawn(async move {
+            root::follow(rollouts, events, |old, new| this.rollout_changed(old, new)).await;
+        });
+        self.follow_sources::<core::ConfigMap>(client, &config, SourceKind::ConfigMap);
+        self.follow_sources::<core::Secret>(client, &config, SourceKind::Secret);
+        self.follow_targets::<apps::Deployment>(client, &config, TargetKind::Deployment);
+        self.follow_targets::<apps::StatefulSet>(client, &config, TargetKind::StatefulSet);
+        self.follow_targets::<apps::DaemonSet>(client, &config, TargetKind::DaemonSet);
+        self.follow_targets::<ReplicaGroup>(client, &config, TargetKind::ReplicaGroup);
+    }
+
+    fn follow_sources<K>(&self, client: &Client, config: &watcher::Config, kind: SourceKind)
+    where
+        K: Resource<DynamicType = ()> + Clone + 'static,
+        WatchedConfig<K>: DeserializeOwned,
+    {
+        let api = Api::<WatchedConfig<K>>::all(client.clone());
+        let events = watcher(api, config.clone()).default_backoff();
+        let (this, store): (_, Index<Config>) = (self.clone(), self.stores.configs(kind).clone());
+        tokio::spawn(async move {
+            store.follow(events, Into::into, |change| this.source_changed(kind, change)).await;
+        });
+    }
+
+    fn follow_targets<K>(&self, client: &Client, config: &watcher::Config, kind: TargetKind)
+    where
+        K: Resource<DynamicType = ()> + Clone + 'static,
+        WatchedWorkload<K>: DeserializeOwned,
+    {
+        let api = Api::<WatchedWorkload<K>>::all(client.clone());
+        let events = watcher(api, config.clone()).default_backoff();
+        let (this, store): (_, Index<Workload>) = (self.clone(), self.stores.workloads(kind).clone());
+        tokio::spawn(async move {
+            store.follow(events, Into::into, |change| this.target_changed(kind, change)).await;
+        });
+    }
+
+    fn rollout_changed(&self, old: Option<&ConfigRollout>, new: Option<&ConfigRollout>) {
+        let Some(rollout) = new.or(old) else { return };
+        let key = ObjectKey::of(rollout);
+        let replaced = matches!((old, new), (Some(old), Some(new)) if old.uid() != new.uid());
+        if new.is_none() || replaced {
+            self.work.forget(&key);
+            self.reconciler.forget(&key);
+        }
+        let mut rollouts = self.rollouts.write();
+        let namespace = rollouts.entry(Arc::clone(&key.namespace)).or_default();
+        let Some(new) = new else {
+            namespace.remove(&key.name);
+            if namespace.is_empty() {
+                rollouts.remove(&key.namespace);
+            }
+            return;
+        };
+        namespace.insert(Arc::clone(&key.name), Arc::new(new.clone()));
+        if old.is_none() {
+            self.reconciler.slots.seed(&key, record::state(new, None).on_their_way());
+        }
+        if old.is_some_and(|old| old.metadata.generation != new.metadata.generation) {
+            // A changed spec may be a right one: it is tried at once.
+            self.work.backoff.forget(&key);
+        }
+        self.work.trigger(&key);
+    }
+
+    /// An object of a revision matters to its rollout, a source to those that name it before or after the change.
+    fn source_changed(&self, kind: SourceKind, change: Change<'_, Config>) {
+        if let (Some(old), Some(new)) = (change.old, change.new)
+            && old.version == new.version
+        {
+            return;
+        }
+        for config in [change.old, change.new].into_iter().flatten() {
+            let namespace = &config.header.key.namespace;
+            match &config.mark {
+                Some(mark) => self.work.trigger(&ObjectKey {
+                    namespace: Arc::clone(namespace),
+                    name: Arc::clone(&mark.rollout),
+                }),
+                None => self.trigger(namespace, &Concern::Source(kind, config)),
+            }
+        }
+    }
+
+    fn target_changed(&self, kind: TargetKind, change: Change<'_, Workload>) {
+        for workload in [change.old, change.new].into_iter().flatten() {
+            self.trigger(&workload.header.key.namespace, &Concern::Target(kind, workload));
+        }
+    }
+
+    fn trigger(&self, namespace: &str, what: &Concern<'_>) {
+        let rollouts = self.rollouts.read();
+        for rollout in rollouts.get(namespace).into_iter().flat_map(BTreeMap::values) {
+            if concerns(rollout, what) {
+                self.work.trigger(&ObjectKey::of(&**rollout));
+            }
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! The ConfigRollout controller: Secrets and ConfigMaps that roll out, and roll back, like code.
+//!
+//! Data flows one way: [`observe`] turns the stores into what [`plan`] needs, `plan` decides without any I/O,
+//! [`apply`] is the only writer of revisions and targets, [`status`] turns what was seen into conditions, and
+//! [`reconcile`] is the pass that joins them. [`references`] is the one place that knows where a pod spec names
+//! Secrets and ConfigMaps.
+//!
+//! Values of Secrets are read in [`apply`] alone, compared there, copied into a revision there, and dropped.
+
+pub mod admission;
+pub mod announce;
+pub mod apply;
+pub mod controller;
+mod evidence;
+pub mod metrics;
+pub mod observe;
+pub mod plan;
+pub mod reconcile;
+mod record;
+pub mod references;
+mod settings;
+pub mod slots;
+pub mod status;
+pub mod watched;

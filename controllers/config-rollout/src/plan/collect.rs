@@ -1,0 +1,29 @@
+//! Which objects of revisions nothing needs that the rules know of.
+
+use std::collections::BTreeSet;
+
+use super::types::{Number, Observed, Settings, SourceKey, State};
+
+/// The objects that may be deleted where nothing in the namespace refers to them; none while something is on its way.
+pub fn unused(observed: &Observed, settings: &Settings, state: &State) -> Vec<(SourceKey, Number)> {
+    if state.rollout.is_some() {
+        return Vec::new();
+    }
+    let mut kept: BTreeSet<(&SourceKey, Number)> = BTreeSet::new();
+    let failed = state.failed.as_ref().map(|(number, _)| *number);
+    for number in [Some(state.newest), state.stable, failed].into_iter().flatten() {
+        kept.extend(observed.snapshots.keys().map(|source| (source, observed.object(source, number))));
+    }
+    for (source, pins) in observed.targets.iter().flat_map(|target| &target.pins.0) {
+        kept.extend(pins.iter().map(|pin| (source, *pin)));
+    }
+    let all = observed
+        .snapshots
+        .iter()
+        .flat_map(|(source, objects)| objects.keys().map(move |number| (source, *number)));
+    let free: Vec<_> = all.filter(|object| !kept.contains(object)).collect();
+    let numbers: BTreeSet<_> = free.iter().map(|(_, number)| *number).collect();
+    let history: BTreeSet<_> = numbers.into_iter().rev().take(settings.history).collect();
+    let free = free.into_iter().filter(|(_, number)| !history.contains(number));
+    free.map(|(source, number)| (source.clone(), number)).collect()
+}

@@ -1,0 +1,321 @@
+//! Decides what a rollout does next; pure, without clock or client.
+//!
+//! The whole state is in [`State`], which is written to the status before anything else is done, so that a restart at
+//! any point goes on where the last process was. What the targets have is never remembered but read from their
+//! templates ([`Pins`](types::Pins)).
+
+pub mod collect;
+mod gate;
+pub mod sources;
+mod stages;
+pub mod types;
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+pub use self::{
+    sources::{Finding, Findings, Problem, Wanted},
+    types::*,
+};
+
+/// So often another may take a change of a target back before the target is left to it.
+const MOST_REVERTS: i32 = 3;
+/// Reverts further apart than this do not add up.
+const REVERTS_ADD_UP: Duration = Duration::from_secs(600);
+/// Sources that never rest are examined after so many debounce times.
+const MOST_DEBOUNCES: u32 = 10;
+
+/// Since when the sources as they are have not been examined: the first and the last change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Changed {
+    /// The first one.
+    pub first: Timestamp,
+    /// The last one.
+    pub last: Timestamp,
+}
+
+/// What a plan is made from.
+#[derive(Debug)]
+pub struct Input<'a> {
+    /// What is seen.
+    pub observed: &'a Observed,
+    /// What the spec says.
+    pub settings: &'a Settings,
+    /// What reading the sources has shown.
+    pub findings: &'a Findings,
+    /// What is remembered.
+    pub state: &'a State,
+    /// Since when sources wait to be examined.
+    pub changed: Option<Changed>,
+    /// How many more targets may be on their way, of all rollouts together.
+    pub slots: usize,
+    /// The time.
+    pub now: Timestamp,
+}
+
+/// Decides what a rollout does next.
+pub fn plan(input: &Input<'_>) -> Plan {
+    let mut planner =
+        Planner { input, plan: Plan { state: input.state.clone(), ..Plan::default() }, due: None };
+    planner.take_stock();
+    let wanted = sources::wanted(input.observed, input.findings, &planner.plan.state);
+    let goal = planner.goal(wanted);
+    planner.begin(goal);
+    planner.advance();
+    planner.examine(wanted);
+    planner.finish(wanted)
+}
+
+/// The targets whose gates are being judged, and with them what has to be asked first.
+pub fn judged<'a>(observed: &'a Observed, state: &'a State) -> impl Iterator<Item = &'a TargetView> {
+    let rollout = state.rollout.as_ref().filter(|rollout| !state.is_ungated(rollout));
+    observed.targets.iter().filter(move |target| {
+        let remembered = state.targets.get(&target.key);
+        let on_its_way = remembered.is_some_and(|target| target.changed.is_some() && !target.passed);
+        on_its_way && rollout.is_some_and(|rollout| observed.is_at(target, rollout.to))
+    })
+}
+
+impl State {
+    /// The way back, and targets that come to join the others, are not judged: what they get has been proven.
+    pub fn is_ungated(&self, rollout: &Rollout) -> bool {
+        rollout.back || self.stable == Some(rollout.to)
+    }
+
+    /// Whether this has all of `other` that a restart must not lose.
+    pub fn remembers(&self, other: &Self) -> bool {
+        let lasting = |state: &Self| {
+            let mut state = state.clone();
+            state.targets.values_mut().for_each(|target| target.seen = false);
+            state
+        };
+        lasting(self) == lasting(other)
+    }
+
+    /// How many targets are on their way and judged.
+    pub fn on_their_way(&self) -> usize {
+        let judged = self.rollout.as_ref().is_some_and(|rollout| !self.is_ungated(rollout));
+        let on_its_way = |target: &&TargetState| target.changed.is_some() && !target.passed;
+        if judged { self.targets.values().filter(on_its_way).count() } else { 0 }
+    }
+}
+
+impl State {
+    /// Whether a target is to be brought to `goal` while nothing is under way. One that somebody keeps elsewhere is
+    /// so only when there is something new.
+    fn is_due(&self, observed: &Observed, target: &TargetView, goal: Number, is_new: bool) -> bool {
+        let kept = |remembered: &TargetState| remembered.held || remembered.is_stopped(target);
+        let stays = !is_new && self.targets.get(&target.key).is_some_and(kept);
+        !stays && !observed.is_at(target, goal)
+    }
+}
+
+impl TargetState {
+    /// Forgets how far it was in a rollout.
+    fn rest(&mut self) {
+        self.changed = None;
+        self.available = None;
+        self.passed = false;
+        self.restarts_before = 0;
+    }
+
+    fn counts_as_reverted(&mut self, now: Timestamp) {
+        let adds_up = self.reverted.is_some_and(|last| since(last, now) < REVERTS_ADD_UP);
+        self.reverts = if adds_up { self.reverts + 1 } else { 1 };
+        self.reverted = Some(seconds(now));
+        self.seen = false;
+    }
+
+    /// Another manager is in the way of what it was to be given.
+    pub fn stop(&mut self, generation: i64, sentence: String) {
+        self.rest();
+        self.conflict = Some((generation, sentence));
+    }
+
+    /// Whether another manager is in the way, and nothing has changed about it.
+    pub fn is_stopped(&self, target: &TargetView) -> bool {
+        self.conflict.as_ref().is_some_and(|(generation, _)| *generation == target.generation)
+    }
+}
+
+struct Planner<'a> {
+    input: &'a Input<'a>,
+    plan: Plan,
+    due: Option<Timestamp>,
+}
+
+impl Planner<'_> {
+    /// Brings what is remembered of the targets up to date with the targets that there are.
+    fn take_stock(&mut self) {
+        let Input { observed, now, .. } = *self.input;
+        let state = &mut self.plan.state;
+        state.newest = state.newest.max(observed.highest());
+        state.targets.retain(|key, _| observed.targets.iter().any(|target| target.key == *key));
+        let at_rest = state.rollout.is_none();
+        for target in &observed.targets {
+            let remembered = state.targets.entry(target.key.clone()).or_default();
+            if remembered.uid != target.uid {
+                let given = state.stable.filter(|stable| observed.is_at(target, *stable)).unwrap_or_default();
+                *remembered = TargetState { uid: target.uid.clone(), given, ..TargetState::default() };
+            }
+            if observed.is_at(target, remembered.given) {
+                remembered.seen = true;
+                remembered.held = false;
+            } else if remembered.seen && !remembered.held {
+                let was_moved_on = at_rest || remembered.changed.is_some();
+                if at_rest && target.pins.is_older(remembered.given) {
+                    remembered.held = true;
+                    self.plan.news.push(News::Held(target.key.clone()));
+                } else if was_moved_on && remembered.given > 0 {
+                    remembered.counts_as_reverted(now);
+                    if remembered.reverts >= MOST_REVERTS {
+                        let said = "another manager takes every change of its references back".to_owned();
+                        remembered.stop(target.generation, said);
+                    }
+                    self.plan.news.push(News::Reverted(target.key.clone()));
+                }
+            }
+            if !remembered.is_stopped(target) {
+                remembered.conflict = None;
+            }
+        }
+    }
+
+    /// The revision that the targets should be brought to; `None` where they stay as they are.
+    fn goal(&mut self, wanted: Wanted) -> Option<Number> {
+        let Input { settings, .. } = *self.input;
+        let state = &mut self.plan.state;
+        state.failed.take_if(|(failed, _)| settings.retry == Some(*failed));
+        let failed = state.failed.as_ref().map(|(number, _)| *number);
+        match wanted {
+            // What is under way goes on until there is another revision, and what has failed and is kept stays.
+            Wanted::Nothing | Wanted::Unknown => {
+                let under_way = state.rollout.as_ref().map(|rollout| rollout.to);
+                let kept = failed.is_some() && !settings.goes_back;
+                under_way.or(state.stable.filter(|_| !kept))
+            }
+            Wanted::Revision(number) if failed == Some(number) => {
+                self.plan.wait = Wait::Source;
+                settings.goes_back.then(|| state.stable.unwrap_or_default())
+            }
+            Wanted::Revision(number) => Some(number),
+        }
+    }
+
+    /// Begins a rollout to `goal`, or turns the one under way to it.
+    fn begin(&mut self, goal: Option<Number>) {
+        let Input { observed, settings, now, .. } = *self.input;
+        let Some(goal) = goal else { return };
+        let state = &mut self.plan.state;
+        let is_new = state.stable != Some(goal);
+        let back = self.plan.wait == Wait::Source;
+        match &state.rollout {
+            Some(rollout) if rollout.to == goal => return,
+            Some(_) => {}
+            None if !observed.targets.iter().any(|target| state.is_due(observed, target, goal, is_new)) => {
+                if is_new && goal > 0 && !back {
+                    state.stable = Some(goal);
+                    state.failed = None;
+                }
+                return;
+            }
+            None => {}
+        }
+        if settings.paused && !back {
+            self.plan.wait = Wait::Paused;
+            return;
+        }
+        let next = state.last.and_then(|last| last.checked_add(settings.min_interval).ok());
+        if let Some(next) = next.filter(|next| is_new && !back && *next > now) {
+            self.plan.wait = Wait::Interval(next);
+            self.due_at(next);
+            return;
+        }
+        let started = seconds(now);
+        state.rollout = Some(Rollout { to: goal, back, started, stage: 0, passed: None });
+        for target in state.targets.values_mut() {
+            target.rest();
+            if is_new {
+                target.held = false;
+                target.conflict = None;
+                target.reverts = 0;
+            }
+        }
+        if is_new && !back {
+            state.last = Some(started);
+            self.plan.news.push(News::Started(goal));
+        }
+    }
+
+    /// Decides whether the sources are read now.
+    fn examine(&mut self, wanted: Wanted) {
+        let Input { settings, changed, now, .. } = *self.input;
+        self.plan.unsettled = wanted == Wanted::Unknown;
+        if !self.plan.unsettled {
+            return;
+        }
+        if settings.paused {
+            self.plan.wait = Wait::Paused;
+            return;
+        }
+        let quiet = |changed: Changed| changed.last.checked_add(settings.debounce).unwrap_or(changed.last);
+        let longest = settings.debounce * MOST_DEBOUNCES;
+        let latest = |changed: Changed| changed.first.checked_add(longest).unwrap_or(changed.first);
+        let until = changed.map_or(now, |changed| quiet(changed).min(latest(changed)));
+        self.plan.examine = until <= now;
+        if self.plan.state.rollout.is_none() {
+            self.plan.wait = if self.plan.examine { Wait::Examine } else { Wait::Debounce(until) };
+        }
+        if !self.plan.examine {
+            self.due_at(until);
+        }
+    }
+
+    fn due_at(&mut self, at: Timestamp) {
+        self.due = Some(self.due.map_or(at, |due| due.min(at)));
+    }
+
+    fn finish(mut self, wanted: Wanted) -> Plan {
+        let Input { observed, now, .. } = *self.input;
+        if self.plan.wait == Wait::Nothing && wanted == Wanted::Nothing && observed.uses.is_empty() {
+            self.plan.wait = Wait::NoUse;
+        }
+        let in_conflict = self.plan.state.targets.values().any(|target| target.conflict.is_some());
+        if self.plan.wait == Wait::Nothing && in_conflict {
+            self.plan.wait = Wait::Conflict;
+        }
+        self.plan.recheck_in = self.due.map(|due| since(now, due));
+        self.plan
+    }
+}
+
+impl Pins {
+    /// Whether all that is named are objects of revisions, at most as old as `given`.
+    fn is_older(&self, given: Number) -> bool {
+        let mut pins = self.0.values().flatten().peekable();
+        pins.peek().is_some() && pins.all(|pin| *pin > 0 && *pin <= given)
+    }
+}
+
+/// How long after `from` it is at `to`; nothing when it is not later.
+fn since(from: Timestamp, to: Timestamp) -> Duration {
+    Duration::try_from(to.duration_since(from)).unwrap_or_default()
+}
+
+/// The full second in which `time` is: a status keeps no more of it.
+fn seconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
+}
+
+/// The next full second.
+fn next_second(time: Timestamp) -> Timestamp {
+    let second = seconds(time);
+    if second == time { time } else { second.checked_add(Duration::from_secs(1)).unwrap_or(time) }
+}
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod world;

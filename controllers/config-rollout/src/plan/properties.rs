@@ -1,0 +1,126 @@
+//! What holds in every run, whatever happens in it.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::world::{BAD, World, source};
+use super::*;
+
+#[derive(Debug, Clone)]
+enum Step {
+    Write(usize, u8),
+    Lose(usize),
+    Wait(u64),
+    Die,
+    Restart,
+    TakeBack(usize),
+    Revert(usize),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let value = prop_oneof![4 => 1..4_u8, 1 => Just(BAD)];
+    prop_oneof![
+        3 => (0..2_usize, value).prop_map(|(place, value)| Step::Write(place, value)),
+        1 => (0..2_usize).prop_map(Step::Lose),
+        6 => (1..20_u64).prop_map(Step::Wait),
+        2 => Just(Step::Die),
+        1 => Just(Step::Restart),
+        1 => (0..4_usize).prop_map(Step::TakeBack),
+        1 => (0..4_usize).prop_map(Step::Revert),
+    ]
+}
+
+fn take(world: &mut World, step: &Step) {
+    match step {
+        Step::Write(place, value) => world.write(*place, *value),
+        Step::Lose(place) => world.sources[*place] = None,
+        Step::Wait(seconds) => {
+            for _ in 0..*seconds {
+                world.pass(false);
+                check(world);
+                world.advance(1);
+            }
+        }
+        Step::Die => world.pass(true),
+        Step::Restart => world.restart(),
+        Step::TakeBack(place) => {
+            let observed = world.observe();
+            let target = &mut world.targets[*place];
+            for (place, pin) in &mut target.pins {
+                *pin = (*pin).min(observed.object(&source(*place), 1));
+            }
+            target.generation += 1;
+        }
+        Step::Revert(place) => {
+            let target = &mut world.targets[*place];
+            target.pins.iter_mut().for_each(|(_, pin)| *pin = 0);
+            target.generation += 1;
+        }
+    }
+}
+
+/// What holds after every pass.
+fn check(world: &World) {
+    let state = &world.state;
+    let observed = world.observe();
+    for (key, _) in &world.last.moves {
+        let target = observed.targets.iter().find(|target| target.key == *key).unwrap();
+        let Some(rollout) = &state.rollout else { panic!("{key} was moved without a rollout") };
+        assert!(
+            state.is_ungated(rollout) || target.stage == rollout.stage,
+            "{key} of stage {} was moved in stage {}",
+            target.stage,
+            rollout.stage
+        );
+    }
+    let judged = state.rollout.as_ref().is_some_and(|rollout| !state.is_ungated(rollout));
+    assert!(!judged || state.on_their_way() <= 2, "more than maxParallel are on their way");
+    let failed = state.failed.as_ref().map(|(number, _)| *number);
+    assert!(failed.is_none() || state.stable != failed, "a failed revision is the current one");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happened_good_sources_reach_all_targets(
+        steps in prop::collection::vec(step(), 1..40),
+        debounce in 0..5_u64,
+    ) {
+        let mut world = World::new(4);
+        world.settings.debounce = Duration::from_secs(debounce);
+        world.settings.stages.iter_mut().for_each(|stage| stage.max_parallel = 2);
+        for step in &steps {
+            take(&mut world, step);
+        }
+        world.write(0, 50);
+        world.write(1, 51);
+        world.run(300);
+        for place in 0..4 {
+            prop_assert_eq!(world.values(place), vec![Some(50), Some(51)], "{:?}", world.last);
+        }
+        prop_assert_eq!(world.state.rollout.clone(), None);
+        let (before, plan) = (world.state.clone(), world.plan());
+        prop_assert!(plan.moves.is_empty() && !plan.examine && plan.state == before, "{:?}", plan);
+    }
+
+    #[test]
+    fn whatever_happened_a_bad_value_is_nowhere_in_the_end(steps in prop::collection::vec(step(), 1..40)) {
+        let mut world = World::new(4);
+        world.settings.stages.iter_mut().for_each(|stage| stage.max_parallel = 2);
+        world.run(60);
+        for step in &steps {
+            take(&mut world, step);
+        }
+        world.write(0, 50);
+        world.write(1, 51);
+        world.run(300);
+        world.write(0, BAD);
+        world.run(300);
+        for place in 0..4 {
+            prop_assert_eq!(world.values(place), vec![Some(50), Some(51)], "{:?}", world.last);
+        }
+        prop_assert_eq!(world.last.wait.clone(), Wait::Source);
+    }
+}

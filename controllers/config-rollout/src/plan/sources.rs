@@ -1,0 +1,93 @@
+//! What the targets should have: the newest revision, the one before, or one that is still to be made.
+//!
+//! A source is settled in an object of a revision when that is a copy of the very version, or was compared with it and
+//! found equal in all keys that are used. What was found is kept in memory and only there: after a restart it is found
+//! anew, by reading the source once more.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::types::{Number, Observed, SourceKey, SourceVersion, State, Uses};
+
+/// What was found by reading a source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// Which version was read.
+    pub version: SourceVersion,
+    /// What of it the targets used then.
+    pub uses: Uses,
+    /// The objects that it equals in all that is used.
+    pub equals: BTreeSet<Number>,
+    /// Why it can be in no revision.
+    pub problem: Option<Problem>,
+}
+
+/// Why a source can be in no revision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Problem {
+    /// Keys without which pods do not start are not in it.
+    KeyMissing(Vec<String>),
+    /// The server refuses a copy of it.
+    Refused(String),
+}
+
+/// What was found by reading sources.
+pub type Findings = BTreeMap<SourceKey, Finding>;
+
+/// What the targets should have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// What they have: they use no source, or none of which there could be a revision.
+    Nothing,
+    /// This revision.
+    Revision(Number),
+    /// A revision that is made when the sources have been read.
+    Unknown,
+}
+
+impl Observed {
+    /// What was found about the version of the source as it is, in the keys that are used now.
+    pub fn finding<'a>(&self, findings: &'a Findings, source: &SourceKey) -> Option<&'a Finding> {
+        let finding = findings.get(source)?;
+        let is_current = self.sources.get(source) == Some(&finding.version)
+            && self.uses.get(source) == Some(&finding.uses);
+        is_current.then_some(finding)
+    }
+
+    /// The sources that are used, exist, and can be in a revision as far as is known.
+    pub fn sound_sources<'a>(&'a self, findings: &'a Findings) -> impl Iterator<Item = &'a SourceKey> {
+        self.uses.keys().filter(|source| {
+            let finding = self.finding(findings, source);
+            self.sources.contains_key(*source) && finding.is_none_or(|finding| finding.problem.is_none())
+        })
+    }
+
+    fn equals(&self, findings: &Findings, source: &SourceKey, number: Number) -> bool {
+        let object = self.object(source, number);
+        let snapshot = self.snapshots.get(source).and_then(|objects| objects.get(&object));
+        let is_copy = snapshot.is_some_and(|snapshot| self.sources.get(source) == Some(&snapshot.of));
+        is_copy || self.finding(findings, source).is_some_and(|finding| finding.equals.contains(&object))
+    }
+}
+
+/// What the targets should have.
+pub fn wanted(observed: &Observed, findings: &Findings, state: &State) -> Wanted {
+    let sound: Vec<_> = observed.sound_sources(findings).collect();
+    let all_equal = |number| sound.iter().all(|source| observed.equals(findings, source, number));
+    let newest = state.newest;
+    if sound.is_empty() {
+        // Sources that are missing keep the targets where they are.
+        return if newest == 0 || observed.uses.is_empty() {
+            Wanted::Nothing
+        } else {
+            Wanted::Revision(newest)
+        };
+    }
+    if newest > 0 && all_equal(newest) {
+        return Wanted::Revision(newest);
+    }
+    match state.stable {
+        // Somebody has taken a change back.
+        Some(stable) if stable > 0 && all_equal(stable) => Wanted::Revision(stable),
+        _ => Wanted::Unknown,
+    }
+}

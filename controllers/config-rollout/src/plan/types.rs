@@ -1,0 +1,332 @@
+//! What the rules see and what they decide, in their own words.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use mainstay_crds::{SourceKind, TargetKind};
+
+use crate::watched::Progress;
+
+/// The number of a revision. 0 stands for the sources themselves, which no revision has replaced yet.
+pub type Number = u64;
+
+/// A source, by its kind and name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SourceKey {
+    /// Its kind.
+    pub kind: SourceKind,
+    /// Its name.
+    pub name: Arc<str>,
+}
+
+impl fmt::Display for SourceKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}/{}", self.kind, self.name)
+    }
+}
+
+/// A target, by its kind and name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TargetKey {
+    /// Its kind.
+    pub kind: TargetKind,
+    /// Its name.
+    pub name: Arc<str>,
+}
+
+impl fmt::Display for TargetKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}/{}", self.kind, self.name)
+    }
+}
+
+/// What of a source the targets use.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Uses {
+    /// Whether one of them takes all keys that there are.
+    pub all: bool,
+    /// The keys that are used by name; of each, whether pods do not start without it.
+    pub keys: BTreeMap<String, bool>,
+    /// Whether pods do not start without the source.
+    pub required: bool,
+}
+
+/// A version of a source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceVersion {
+    /// `metadata.uid`.
+    pub uid: Box<str>,
+    /// `metadata.resourceVersion`.
+    pub version: Box<str>,
+}
+
+/// An object of a revision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its UID.
+    pub uid: Box<str>,
+    /// Of which version of its source it is a copy.
+    pub of: SourceVersion,
+}
+
+/// What a target's template names now.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pins(pub BTreeMap<SourceKey, BTreeSet<Number>>);
+
+/// A target as it is.
+#[derive(Debug, Clone)]
+pub struct TargetView {
+    /// Its kind and name.
+    pub key: TargetKey,
+    /// Its UID.
+    pub uid: Box<str>,
+    /// The place of its stage.
+    pub stage: usize,
+    /// `metadata.generation`.
+    pub generation: i64,
+    /// What its template names.
+    pub pins: Pins,
+    /// How far its pods are.
+    pub progress: Progress,
+}
+
+/// What was asked about a target on its way.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Evidence {
+    /// The most restarts of a pod that was made since the change.
+    pub restarts: i32,
+    /// What its stage's probe said; `None` where there is none, or it was not asked.
+    pub probe: Option<Result<(), String>>,
+}
+
+/// All that a pass sees of a rollout.
+#[derive(Debug, Clone, Default)]
+pub struct Observed {
+    /// The sources that exist, in use or not.
+    pub sources: BTreeMap<SourceKey, SourceVersion>,
+    /// The sources that are named and do not exist.
+    pub missing_sources: Vec<SourceKey>,
+    /// What of each source the targets use; sources that none uses are left out.
+    pub uses: BTreeMap<SourceKey, Uses>,
+    /// The objects of all revisions, by source and number.
+    pub snapshots: BTreeMap<SourceKey, BTreeMap<Number, Snapshot>>,
+    /// The targets, in the order of their stages.
+    pub targets: Vec<TargetView>,
+    /// The targets that are named and do not exist.
+    pub missing_targets: Vec<(TargetKey, usize)>,
+    /// What was asked about those on their way.
+    pub evidence: BTreeMap<TargetKey, Evidence>,
+}
+
+impl Observed {
+    /// The number of the object that revision `number` has for `source`: its own, or that of the last revision before
+    /// in which the source had changed. 0 where there is none.
+    pub fn object(&self, source: &SourceKey, number: Number) -> Number {
+        let objects = self.snapshots.get(source);
+        let object = objects.and_then(|objects| objects.range(1..=number.max(1)).next_back());
+        object.filter(|(object, _)| **object <= number).map_or(0, |(object, _)| *object)
+    }
+
+    /// Whether the target's template names what it has in revision `number`.
+    pub fn is_at(&self, target: &TargetView, number: Number) -> bool {
+        target.pins.0.iter().all(|(source, pins)| pins.iter().all(|pin| *pin == self.object(source, number)))
+    }
+
+    /// The highest number of any object.
+    pub fn highest(&self) -> Number {
+        let last = |objects: &BTreeMap<Number, Snapshot>| objects.keys().next_back().copied();
+        self.snapshots.values().filter_map(last).max().unwrap_or_default()
+    }
+}
+
+/// How a rollout goes, as the spec says.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The stages, at least one.
+    pub stages: Vec<StageSettings>,
+    /// Whether a revision that has failed is taken back.
+    pub goes_back: bool,
+    /// For how long sources must be quiet.
+    pub debounce: Duration,
+    /// How far apart rollouts begin.
+    pub min_interval: Duration,
+    /// Whether nothing new is begun.
+    pub paused: bool,
+    /// How many unused revisions are kept.
+    pub history: usize,
+    /// The stage of the revision that somebody has let go on.
+    pub goes_on: Option<(Number, Arc<str>)>,
+    /// The failed revision that somebody wants to be tried again.
+    pub retry: Option<Number>,
+}
+
+/// A stage, as the spec says.
+#[derive(Debug, Clone)]
+pub struct StageSettings {
+    /// Its name.
+    pub name: Arc<str>,
+    /// How many of its targets are on their way together.
+    pub max_parallel: usize,
+    /// For how long a target must be available.
+    pub soak: Duration,
+    /// When a target has failed that is not.
+    pub deadline: Duration,
+    /// How many more restarts are no failure.
+    pub more_restarts: i32,
+    /// Whether there is a probe.
+    pub probed: bool,
+    /// What is waited for before the next stage.
+    pub pause: Option<PauseSettings>,
+}
+
+/// What is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PauseSettings {
+    /// So much time.
+    For(Duration),
+    /// Somebody who continues.
+    Continue,
+}
+
+/// What is remembered of a rollout, in its status.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct State {
+    /// The newest revision.
+    pub newest: Number,
+    /// The revision that all targets have had last.
+    pub stable: Option<Number>,
+    /// The one that has failed, and why.
+    pub failed: Option<(Number, Failed)>,
+    /// What is on its way.
+    pub rollout: Option<Rollout>,
+    /// When a rollout last began.
+    pub last: Option<Timestamp>,
+    /// What is remembered of each target.
+    pub targets: BTreeMap<TargetKey, TargetState>,
+}
+
+/// Why a revision has failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failed {
+    /// The kind of failure.
+    pub reason: &'static str,
+    /// The target that failed its gate.
+    pub target: String,
+    /// What was seen.
+    pub message: String,
+}
+
+/// A revision on its way.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rollout {
+    /// The revision.
+    pub to: Number,
+    /// Whether it is the way back from one that has failed.
+    pub back: bool,
+    /// When it began.
+    pub started: Timestamp,
+    /// The place of its stage.
+    pub stage: usize,
+    /// Since when all targets of that stage have passed.
+    pub passed: Option<Timestamp>,
+}
+
+/// What is remembered of a target.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct TargetState {
+    /// Its UID.
+    pub uid: Box<str>,
+    /// The revision that it was given last.
+    pub given: Number,
+    /// Whether it has been seen to have it.
+    pub seen: bool,
+    /// When it was changed for this rollout.
+    pub changed: Option<Timestamp>,
+    /// Since when it has been available since then.
+    pub available: Option<Timestamp>,
+    /// Whether it has passed its gate.
+    pub passed: bool,
+    /// Whether somebody has taken it back to an older revision, where it stays until a source changes.
+    pub held: bool,
+    /// The most restarts of a pod before the change.
+    pub restarts_before: i32,
+    /// How often another has taken the change back.
+    pub reverts: i32,
+    /// When that was last.
+    pub reverted: Option<Timestamp>,
+    /// Its generation when another manager's fields stood in the way, and the sentence that says whose.
+    pub conflict: Option<(i64, String)>,
+}
+
+/// What a pass is to do.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Plan {
+    /// What is to be remembered, before anything else is done.
+    pub state: State,
+    /// Whether the sources say something that has yet to be looked at.
+    pub unsettled: bool,
+    /// Read the sources and make a revision of what has changed.
+    pub examine: bool,
+    /// Give these targets the revision.
+    pub moves: Vec<(TargetKey, Number)>,
+    /// What keeps the rollout from going on.
+    pub wait: Wait,
+    /// What has come about.
+    pub news: Vec<News>,
+    /// When time alone changes the plan.
+    pub recheck_in: Option<Duration>,
+}
+
+/// What keeps a rollout from going on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Wait {
+    /// Nothing: all targets have the revision.
+    #[default]
+    Nothing,
+    /// No target uses a source.
+    NoUse,
+    /// `spec.paused`.
+    Paused,
+    /// Sources that change still, until then.
+    Debounce(Timestamp),
+    /// The sources are to be read.
+    Examine,
+    /// `spec.minInterval`, until then.
+    Interval(Timestamp),
+    /// A person who says that a stage may go on, or a time.
+    Stage(Option<Timestamp>),
+    /// Targets of the stage that have not passed.
+    Targets,
+    /// Other rollouts, of which as many targets are on their way as may be.
+    Slots,
+    /// Another manager.
+    Conflict,
+    /// A source that changes: the failed revision is not tried again.
+    Source,
+}
+
+/// What has come about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum News {
+    /// A rollout has begun.
+    Started(Number),
+    /// All targets of a stage have passed.
+    StagePassed(Arc<str>),
+    /// All targets have the revision.
+    Completed(Number, Duration),
+    /// A revision has failed.
+    Failed(Number, Failed),
+    /// All targets have the revision before back.
+    RolledBack(Number, Duration),
+    /// Somebody has taken a target back.
+    Held(TargetKey),
+    /// Another has taken a change back.
+    Reverted(TargetKey),
+}

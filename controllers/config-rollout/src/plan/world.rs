@@ -1,0 +1,264 @@
+//! A namespace with two sources and a few targets, in which plans are carried out at once and time is set by hand.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use jiff::Timestamp;
+use mainstay_crds::{SourceKind, TargetKind};
+
+use super::*;
+use crate::watched::Progress;
+
+/// What a source says. Those from [`BAD`] on keep every target from becoming available.
+pub(super) type Value = u8;
+pub(super) const BAD: Value = 100;
+
+/// A target of the world.
+#[derive(Debug, Clone)]
+pub(super) struct Target {
+    pub(super) stage: usize,
+    /// The sources that it uses, by their places, and the object that it names of each.
+    pub(super) pins: BTreeMap<usize, Number>,
+    pub(super) generation: i64,
+    /// Since when its template is as it is.
+    since: Timestamp,
+    pub(super) restarts: i32,
+}
+
+/// The world.
+#[derive(Debug, Clone)]
+pub(super) struct World {
+    pub(super) now: Timestamp,
+    pub(super) settings: Settings,
+    pub(super) sources: Vec<Option<(Value, u64)>>,
+    pub(super) objects: BTreeMap<(usize, Number), (Value, u64)>,
+    pub(super) targets: Vec<Target>,
+    pub(super) state: State,
+    pub(super) findings: Findings,
+    pub(super) news: Vec<News>,
+    pub(super) last: Plan,
+    /// How long pods take to become available.
+    pub(super) startup: Duration,
+    pub(super) probe: Option<bool>,
+    changed: Option<Changed>,
+    clock: u64,
+}
+
+pub(super) fn source(place: usize) -> SourceKey {
+    SourceKey { kind: SourceKind::ConfigMap, name: format!("source-{place}").into() }
+}
+
+pub(super) fn target(place: usize) -> TargetKey {
+    TargetKey { kind: TargetKind::Deployment, name: format!("target-{place}").into() }
+}
+
+pub(super) fn stage(name: &str) -> StageSettings {
+    StageSettings {
+        name: name.into(),
+        max_parallel: usize::MAX,
+        soak: Duration::ZERO,
+        deadline: Duration::from_secs(60),
+        more_restarts: 0,
+        probed: false,
+        pause: None,
+    }
+}
+
+impl World {
+    /// Two stages; of the targets the first is of the first stage, the others of the second. All use both sources.
+    pub(super) fn new(targets: usize) -> Self {
+        let now = Timestamp::from_second(1_000_000).unwrap();
+        let target = |place: usize| Target {
+            stage: place.min(1),
+            pins: [(0, 0), (1, 0)].into(),
+            generation: 1,
+            since: now,
+            restarts: 0,
+        };
+        Self {
+            now,
+            settings: Settings {
+                stages: vec![stage("canary"), stage("rest")],
+                goes_back: true,
+                debounce: Duration::ZERO,
+                min_interval: Duration::ZERO,
+                paused: false,
+                history: 2,
+                goes_on: None,
+                retry: None,
+            },
+            sources: vec![Some((1, 1)), Some((1, 2))],
+            objects: BTreeMap::new(),
+            targets: (0..targets).map(target).collect(),
+            state: State::default(),
+            findings: Findings::new(),
+            news: Vec::new(),
+            last: Plan::default(),
+            startup: Duration::from_secs(3),
+            probe: None,
+            changed: None,
+            clock: 10,
+        }
+    }
+
+    pub(super) fn write(&mut self, place: usize, value: Value) {
+        self.clock += 1;
+        self.sources[place] = Some((value, self.clock));
+        let first = self.changed.map_or(self.now, |changed| changed.first);
+        self.changed = Some(Changed { first, last: self.now });
+    }
+
+    /// The process starts anew: what is in memory alone is lost.
+    pub(super) fn restart(&mut self) {
+        self.findings.clear();
+        self.state.targets.values_mut().for_each(|target| target.seen = false);
+        self.changed = None;
+    }
+
+    pub(super) fn value_of(&self, place: usize, target: &Target) -> Option<Value> {
+        match target.pins[&place] {
+            0 => self.sources[place].map(|(value, _)| value),
+            number => Some(self.objects[&(place, number)].0),
+        }
+    }
+
+    pub(super) fn values(&self, target: usize) -> Vec<Option<Value>> {
+        let target = &self.targets[target];
+        target.pins.keys().map(|place| self.value_of(*place, target)).collect()
+    }
+
+    fn is_available(&self, target: &Target) -> bool {
+        let is_good = |place: &usize| self.value_of(*place, target).is_some_and(|value| value < BAD);
+        let started = since(target.since, self.now) >= self.startup;
+        started && target.pins.keys().all(is_good)
+    }
+
+    pub(super) fn observe(&self) -> Observed {
+        let mut observed = Observed::default();
+        let version = |version: u64| SourceVersion { uid: "u".into(), version: version.to_string().into() };
+        for (place, content) in self.sources.iter().enumerate() {
+            match content {
+                Some((_, at)) => drop(observed.sources.insert(source(place), version(*at))),
+                None => observed.missing_sources.push(source(place)),
+            }
+        }
+        for ((place, number), (_, of)) in &self.objects {
+            let name = format!("{}-{number}", source(*place).name);
+            let snapshot = Snapshot { name: name.as_str().into(), uid: name.into(), of: version(*of) };
+            observed.snapshots.entry(source(*place)).or_default().insert(*number, snapshot);
+        }
+        for (place, target) in self.targets.iter().enumerate() {
+            let pins = target.pins.iter().map(|(place, pin)| (source(*place), [*pin].into()));
+            for place in target.pins.keys() {
+                observed.uses.entry(source(*place)).or_default().all = true;
+            }
+            let available = i32::from(self.is_available(target));
+            observed.targets.push(TargetView {
+                key: self::target(place),
+                uid: format!("uid-{place}").into(),
+                stage: target.stage,
+                generation: target.generation,
+                pins: Pins(pins.collect()),
+                progress: Progress {
+                    observed: true,
+                    wanted: 1,
+                    current: 1,
+                    updated: 1,
+                    available,
+                    given_up: None,
+                },
+            });
+            let probe = self.probe.map(|works| if works { Ok(()) } else { Err("503".to_owned()) });
+            let evidence = Evidence { restarts: target.restarts, probe };
+            observed.evidence.insert(self::target(place), evidence);
+        }
+        observed
+    }
+
+    pub(super) fn plan(&self) -> Plan {
+        let observed = self.observe();
+        plan(&Input {
+            observed: &observed,
+            settings: &self.settings,
+            findings: &self.findings,
+            state: &self.state,
+            changed: self.changed,
+            slots: 100,
+            now: self.now,
+        })
+    }
+
+    /// One pass: what is decided is remembered and, unless the process dies at once, carried out.
+    pub(super) fn pass(&mut self, dies: bool) {
+        let plan = self.plan();
+        self.state = plan.state.clone();
+        self.news.extend(plan.news.iter().cloned());
+        self.last = plan.clone();
+        if dies {
+            self.restart();
+            return;
+        }
+        for (key, number) in &plan.moves {
+            let observed = self.observe();
+            let place = (0..self.targets.len()).find(|place| target(*place) == *key).unwrap();
+            let moved = &mut self.targets[place];
+            for (place, pin) in &mut moved.pins {
+                *pin = observed.object(&source(*place), *number);
+            }
+            moved.generation += 1;
+            moved.since = self.now;
+        }
+        if plan.examine {
+            self.examine();
+        }
+    }
+
+    /// As `apply` reads sources and makes revisions.
+    fn examine(&mut self) {
+        let observed = self.observe();
+        let newest = self.state.newest;
+        self.changed = None;
+        let mut equal = Vec::new();
+        for place in 0..self.sources.len() {
+            let (Some((value, _)), Some(uses)) = (self.sources[place], observed.uses.get(&source(place)))
+            else {
+                continue;
+            };
+            let numbers = [Some(newest), self.state.stable].into_iter().flatten();
+            let objects = numbers.map(|number| observed.object(&source(place), number));
+            let equals =
+                objects.filter(|number| self.objects.get(&(place, *number)).is_some_and(|o| o.0 == value));
+            let version = observed.sources[&source(place)].clone();
+            let finding = Finding { version, uses: uses.clone(), equals: equals.collect(), problem: None };
+            equal.push((place, finding));
+        }
+        let all = |number: Number| {
+            number > 0
+                && equal.iter().all(|(place, finding)| {
+                    finding.equals.contains(&observed.object(&source(*place), number))
+                })
+        };
+        if !all(newest) && !self.state.stable.is_some_and(all) {
+            let number = newest.max(observed.highest()) + 1;
+            for (place, finding) in &mut equal {
+                if !finding.equals.contains(&observed.object(&source(*place), newest)) {
+                    let of = self.sources[*place].unwrap();
+                    assert!(self.objects.insert((*place, number), of).is_none(), "a name was used twice");
+                    finding.equals.insert(number);
+                }
+            }
+        }
+        self.findings.extend(equal.into_iter().map(|(place, finding)| (source(place), finding)));
+    }
+
+    pub(super) fn advance(&mut self, seconds: u64) {
+        self.now = self.now.checked_add(Duration::from_secs(seconds)).unwrap();
+    }
+
+    /// Passes, a second apart.
+    pub(super) fn run(&mut self, seconds: u64) {
+        for _ in 0..seconds {
+            self.pass(false);
+            self.advance(1);
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! What is remembered of a rollout, as its status keeps it.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use mainstay_crds::{
+    ConfigFailure, ConfigRollout, ConfigRolloutProgress, ConfigRolloutStatus, ConfigTargetStatus,
+};
+
+use crate::plan::{Failed, Number, Rollout, State, TargetKey, TargetState};
+
+/// The states that a target's status names.
+pub(crate) const PASSED: &str = "Passed";
+pub(crate) const HELD: &str = "Held";
+pub(crate) const MISSING: &str = "Missing";
+
+/// The kinds of failure.
+const REASONS: [&str; 3] = ["DeadlineExceeded", "MoreRestarts", "ProgressDeadlineExceeded"];
+
+/// Reads what a status remembers.
+pub(crate) fn read(rollout: &ConfigRollout, status: &ConfigRolloutStatus) -> State {
+    let failed =
+        status.failed_revision.map(|revision| (unsigned(revision), failure(status.failure.as_ref())));
+    State {
+        newest: unsigned(status.revision),
+        stable: status.current_revision.map(unsigned),
+        failed,
+        rollout: status.rollout.as_ref().map(|progress| under_way(rollout, progress)),
+        last: status.last_rollout_at.as_ref().map(|time| time.0),
+        targets: status.targets.iter().filter(|target| target.state != MISSING).map(target).collect(),
+    }
+}
+
+fn failure(failure: Option<&ConfigFailure>) -> Failed {
+    let failure = failure.cloned().unwrap_or_default();
+    let reason = REASONS.into_iter().find(|reason| *reason == failure.reason).unwrap_or(REASONS[0]);
+    Failed { reason, target: failure.target, message: failure.message }
+}
+
+fn under_way(rollout: &ConfigRollout, progress: &ConfigRolloutProgress) -> Rollout {
+    let stage = rollout.spec.stages.iter().position(|stage| stage.name == progress.stage);
+    Rollout {
+        to: unsigned(progress.revision),
+        back: progress.back,
+        started: progress.started_at.0,
+        // A stage that is gone begins anew; targets that have the revision have nothing to do there.
+        stage: stage.unwrap_or_default(),
+        passed: progress.passed_at.as_ref().map(|time| time.0),
+    }
+}
+
+fn target(status: &ConfigTargetStatus) -> (TargetKey, TargetState) {
+    let key = TargetKey { kind: status.kind, name: status.name.as_str().into() };
+    let message = || status.message.clone().unwrap_or_default();
+    let state = TargetState {
+        uid: status.uid.as_deref().unwrap_or_default().into(),
+        given: unsigned(status.revision),
+        seen: false,
+        changed: status.changed_at.as_ref().map(|time| time.0),
+        available: status.available_at.as_ref().map(|time| time.0),
+        passed: status.state == PASSED,
+        held: status.state == HELD,
+        restarts_before: status.restarts_before.unwrap_or_default(),
+        reverts: status.reverts,
+        reverted: status.reverted_at.as_ref().map(|time| time.0),
+        conflict: status.conflict_generation.map(|generation| (generation, message())),
+    };
+    (key, state)
+}
+
+/// Writes what is remembered into a status, but for the targets.
+pub(crate) fn write(rollout: &ConfigRollout, state: &State, status: &mut ConfigRolloutStatus) {
+    status.revision = signed(state.newest);
+    status.current_revision = state.stable.map(signed);
+    status.failed_revision = state.failed.as_ref().map(|(number, _)| signed(*number));
+    status.failure = state.failed.as_ref().map(|(_, failed)| ConfigFailure {
+        reason: failed.reason.to_owned(),
+        target: failed.target.clone(),
+        message: failed.message.clone(),
+    });
+    status.rollout = state.rollout.as_ref().map(|under_way| ConfigRolloutProgress {
+        revision: signed(under_way.to),
+        back: under_way.back,
+        started_at: Time(under_way.started),
+        stage: stage_name(rollout, under_way.stage),
+        passed_at: under_way.passed.map(Time),
+    });
+    status.last_rollout_at = state.last.map(Time);
+}
+
+/// The name of a stage by its place.
+pub(crate) fn stage_name(rollout: &ConfigRollout, place: usize) -> String {
+    rollout.spec.stages.get(place).map(|stage| stage.name.clone()).unwrap_or_default()
+}
+
+/// What the status of a target remembers.
+pub(crate) fn target_status(
+    key: &TargetKey,
+    stage: String,
+    remembered: &TargetState,
+    state: &'static str,
+    message: Option<String>,
+) -> ConfigTargetStatus {
+    let TargetState {
+        uid,
+        given,
+        seen: _,
+        changed,
+        available,
+        passed: _,
+        held: _,
+        restarts_before,
+        reverts,
+        reverted,
+        conflict,
+    } = remembered;
+    ConfigTargetStatus {
+        kind: key.kind,
+        name: key.name.to_string(),
+        uid: (!uid.is_empty()).then(|| uid.to_string()),
+        stage,
+        revision: signed(*given),
+        state: state.to_owned(),
+        changed_at: changed.map(Time),
+        available_at: available.map(Time),
+        restarts_before: changed.map(|_| *restarts_before),
+        reverts: *reverts,
+        reverted_at: reverted.map(Time),
+        conflict_generation: conflict.as_ref().map(|(generation, _)| *generation),
+        message,
+    }
+}
+
+fn unsigned(number: i64) -> Number {
+    number.try_into().unwrap_or_default()
+}
+
+fn signed(number: Number) -> i64 {
+    number.try_into().unwrap_or(i64::MAX)
+}
+
+/// The state that this process wrote last, or else that the store shows.
+pub(crate) fn state(rollout: &ConfigRollout, last: Option<&ConfigRolloutStatus>) -> State {
+    let status = last.or(rollout.status.as_ref());
+    status.map(|status| read(rollout, status)).unwrap_or_default()
+}

@@ -1,0 +1,52 @@
+//! What a rollout's spec says, in the words of the rules.
+
+use std::time::Duration;
+
+use kube::ResourceExt;
+use mainstay_crds::{ConfigMode, ConfigRollout, ConfigStage, Pause, RollbackPolicy};
+
+use crate::plan::{Number, PauseSettings, Settings, StageSettings};
+
+/// The annotation by which somebody lets a paused stage go on: `<revision>/<stage>`.
+pub(crate) const CONTINUE: &str = "mainstay.dev/continue";
+/// The annotation by which somebody has a failed revision tried again: its number.
+pub(crate) const RETRY: &str = "mainstay.dev/retry";
+
+/// The settings of a rollout.
+pub(crate) fn read(rollout: &ConfigRollout) -> Settings {
+    let spec = &rollout.spec;
+    Settings {
+        stages: spec.stages.iter().map(stage).collect(),
+        goes_back: spec.rollback_policy == RollbackPolicy::Always && spec.mode != ConfigMode::RestartOnly,
+        debounce: spec.debounce.into(),
+        min_interval: spec.min_interval.into(),
+        paused: spec.paused,
+        history: usize::try_from(spec.history_limit).unwrap_or_default(),
+        goes_on: rollout.annotations().get(CONTINUE).and_then(|text| goes_on(text)),
+        retry: rollout.annotations().get(RETRY).and_then(|text| text.parse().ok()),
+    }
+}
+
+fn goes_on(text: &str) -> Option<(Number, std::sync::Arc<str>)> {
+    let (revision, stage) = text.split_once('/')?;
+    Some((revision.parse().ok()?, stage.into()))
+}
+
+fn stage(stage: &ConfigStage) -> StageSettings {
+    let ConfigStage { name, targets: _, max_parallel, soak_seconds, gate, pause } = stage;
+    StageSettings {
+        name: name.as_str().into(),
+        max_parallel: max_parallel.map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(1)),
+        soak: seconds(*soak_seconds),
+        deadline: seconds(gate.deadline_seconds),
+        more_restarts: gate.more_restarts,
+        probed: gate.probe.is_some(),
+        pause: pause.as_ref().map(|Pause { seconds: time }| {
+            time.map_or(PauseSettings::Continue, |time| PauseSettings::For(seconds(time)))
+        }),
+    }
+}
+
+fn seconds(number: i32) -> Duration {
+    Duration::from_secs(u64::try_from(number).unwrap_or_default())
+}

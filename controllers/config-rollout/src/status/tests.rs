@@ -1,0 +1,159 @@
+use std::collections::BTreeMap;
+
+use mainstay_crds::{SourceKind, TargetKind};
+use serde_json::json;
+
+use super::*;
+use crate::plan::{Failed, Finding, Pins, Rollout, SourceVersion, TargetKey, Uses};
+use crate::watched::Progress;
+
+fn rollout() -> ConfigRollout {
+    serde_json::from_value(json!({
+        "apiVersion": "mainstay.dev/v1alpha1",
+        "kind": "ConfigRollout",
+        "metadata": {"name": "web", "namespace": "shop", "generation": 4},
+        "spec": {
+            "sources": [{"kind": "ConfigMap", "name": "web"}],
+            "stages": [{"name": "canary", "targets": [{"kind": "Deployment", "name": "web"}]}],
+        },
+    }))
+    .unwrap()
+}
+
+fn target() -> TargetView {
+    TargetView {
+        key: TargetKey { kind: TargetKind::Deployment, name: "web".into() },
+        uid: "u".into(),
+        stage: 0,
+        generation: 1,
+        pins: Pins::default(),
+        progress: Progress { wanted: 3, updated: 1, ..Progress::default() },
+    }
+}
+
+fn source() -> SourceKey {
+    SourceKey { kind: SourceKind::ConfigMap, name: "web".into() }
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+/// The status, and `Ready`'s reason and sentence.
+fn say(observed: &Observed, findings: &Findings, plan: &Plan) -> (ConfigRolloutStatus, String, String) {
+    let rollout = rollout();
+    let status = told(&Told { rollout: &rollout, observed, findings, plan, failure: None }, at(100));
+    let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready").unwrap().clone();
+    (status, ready.reason, ready.message)
+}
+
+fn holds(status: &ConfigRolloutStatus, kind: &str) -> bool {
+    status.conditions.iter().any(|condition| condition.type_ == kind && condition.status == "True")
+}
+
+#[test]
+fn a_paused_stage_says_how_it_goes_on() {
+    let rollout = Rollout { to: 7, back: false, started: at(1), stage: 0, passed: Some(at(2)) };
+    let state = State { newest: 7, stable: Some(6), rollout: Some(rollout), ..State::default() };
+    let plan = Plan { state, wait: Wait::Stage(None), ..Plan::default() };
+    let (status, reason, message) = say(&Observed::default(), &Findings::new(), &plan);
+    assert_eq!(reason, "StagePaused");
+    let command =
+        "kubectl annotate configrollout web --namespace shop --overwrite mainstay.dev/continue=7/canary";
+    assert!(message.contains(command), "{message}");
+    assert!(holds(&status, "Reconciling") && !holds(&status, "Stalled"));
+    assert_eq!(status.rollout.unwrap().stage, "canary");
+}
+
+#[test]
+fn a_failure_is_told_with_its_target_and_the_way_to_try_again() {
+    let failed = Failed {
+        reason: "MoreRestarts",
+        target: "Deployment/web".to_owned(),
+        message: "a new pod has restarted 2 times, no pod before it more than 0".to_owned(),
+    };
+    let state = State { newest: 7, stable: Some(6), failed: Some((7, failed)), ..State::default() };
+    let plan = Plan { state: state.clone(), wait: Wait::Source, ..Plan::default() };
+    let (status, reason, message) = say(&Observed::default(), &Findings::new(), &plan);
+    assert_eq!(reason, "MoreRestarts");
+    assert!(
+        message.contains("revision 7 has failed at Deployment/web") && message.contains("retry=7"),
+        "{message}"
+    );
+    assert!(holds(&status, "Stalled") && holds(&status, "RolledBack"));
+    assert_eq!((status.failed_revision, status.current_revision), (Some(7), Some(6)));
+    assert!(record::read(&rollout(), &status).remembers(&state), "the status keeps all that is remembered");
+}
+
+#[test]
+fn what_a_status_keeps_of_targets_is_what_was_remembered() {
+    let key = target().key;
+    let remembered = TargetState {
+        uid: "u".into(),
+        given: 7,
+        changed: Some(at(10)),
+        available: Some(at(20)),
+        restarts_before: 3,
+        reverts: 2,
+        reverted: Some(at(5)),
+        ..TargetState::default()
+    };
+    for change in [
+        TargetState { passed: true, ..remembered.clone() },
+        TargetState { held: true, changed: None, available: None, restarts_before: 0, ..remembered.clone() },
+        TargetState { conflict: Some((4, "Deployment/web is managed by x".into())), ..remembered.clone() },
+        remembered,
+    ] {
+        let rollout = Rollout { to: 7, back: false, started: at(1), stage: 0, passed: None };
+        let state = State {
+            newest: 7,
+            stable: Some(6),
+            rollout: Some(rollout),
+            last: Some(at(1)),
+            targets: [(key.clone(), change)].into(),
+            ..State::default()
+        };
+        let observed = Observed { targets: vec![target()], ..Observed::default() };
+        let plan = Plan { state: state.clone(), wait: Wait::Targets, ..Plan::default() };
+        let (status, ..) = say(&observed, &Findings::new(), &plan);
+        assert!(record::read(&self::rollout(), &status).remembers(&state), "{:?}", status.targets);
+    }
+}
+
+#[test]
+fn problems_of_sources_are_named_without_a_value() {
+    let version = SourceVersion { uid: "u".into(), version: "1".into() };
+    let uses = Uses { keys: [("mode".to_owned(), true)].into(), ..Uses::default() };
+    let observed = Observed {
+        sources: [(source(), version.clone())].into(),
+        uses: [(source(), uses.clone())].into(),
+        missing_sources: vec![SourceKey { kind: SourceKind::Secret, name: "keys".into() }],
+        ..Observed::default()
+    };
+    let problem = Some(Problem::KeyMissing(vec!["mode".to_owned()]));
+    let finding = Finding { version, uses, equals: Default::default(), problem };
+    let findings: Findings = BTreeMap::from([(source(), finding)]);
+    let (status, reason, message) = say(&observed, &findings, &Plan::default());
+    assert_eq!(reason, "SourceMissing");
+    assert!(message.contains("Secret/keys") && message.contains("1 more"), "{message}");
+    let reasons: Vec<_> = status.source_problems.iter().map(|problem| problem.reason.as_str()).collect();
+    assert_eq!(reasons, ["SourceMissing", "KeyMissing"]);
+}
+
+#[test]
+fn sentences_alone_are_not_urgent() {
+    let (mut one, ..) = say(&Observed::default(), &Findings::new(), &Plan::default());
+    one.targets.push(record::target_status(
+        &target().key,
+        "canary".into(),
+        &TargetState::default(),
+        "Updating",
+        None,
+    ));
+    let mut other = one.clone();
+    other.waiting_for = Some("something else".to_owned());
+    other.targets[0].message = Some("1 of 3".to_owned());
+    assert!(!is_urgent(&one, &other));
+    other.targets[0].state = "Soaking".to_owned();
+    assert!(is_urgent(&one, &other));
+}
