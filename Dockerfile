@@ -7,9 +7,9 @@ WORKDIR /src
 COPY . .
 # Each controller is named twice: to be built, and to have its binary put where the next stage takes it from.
 RUN cargo build --release --locked -p mainstay-replication -p mainstay-endpoints \
-    -p mainstay-node-health \
+    -p mainstay-node-health -p mainstay-config-rollout \
  && install -D -t /out target/release/mainstay-replication target/release/mainstay-endpoints \
-    target/release/mainstay-node-health
+    target/release/mainstay-node-health target/release/mainstay-config-rollout
 
 FROM gcr.io/distroless/cc-debian12:nonroot
 COPY --from=builder /out/ /bin/

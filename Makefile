@@ -10,7 +10,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 IMAGE := localhost/mainstay:$(VERSION)
 IMAGE_FILE := $(TARGET)/mainstay-image.tar
-CONTROLLERS := mainstay-replication mainstay-endpoints mainstay-node-health
+CONTROLLERS := mainstay-replication mainstay-endpoints mainstay-node-health mainstay-config-rollout
 # By which checks over HTTPS verify certificates, unless they name others.
 ROOTS := /etc/ssl/certs/ca-certificates.crt
 CLUSTER := $(TARGET)/debug/mainstay-cluster
@@ -73,7 +73,7 @@ cluster-down: cluster ## Stop the local cluster and remove what it left
 cluster-status: cluster ## Say what of the local cluster runs
 	$(CLUSTER) status
 
-.PHONY: bench-replication bench-rollout bench-endpoints bench-node-health
+.PHONY: bench-replication bench-rollout bench-endpoints bench-node-health bench-config
 bench-replication: packages cluster ## Measure ReplicaGroup beside ReplicaSet; writes docs/benchmarks.md
 	cargo build --release -p mainstay-replication -p mainstay-bench
 	$(CLUSTER) up --nodes 30 --zones 3
@@ -90,3 +90,7 @@ bench-node-health: packages cluster ## Measure NodeHealthPolicy beside the node 
 	cargo build --release -p mainstay-node-health -p mainstay-bench
 	$(CLUSTER) up --nodes 1000 --zones 3
 	$(CLUSTER) exec -- $(TARGET)/release/mainstay-bench node-health
+bench-config: packages cluster ## Measure ConfigRollout; writes docs/benchmarks.md
+	cargo build --release -p mainstay-config-rollout -p mainstay-bench
+	$(CLUSTER) up
+	$(CLUSTER) exec -- $(TARGET)/release/mainstay-bench config

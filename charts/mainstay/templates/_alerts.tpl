@@ -157,3 +157,35 @@ What is wrong with nodes. kubectl get nodehealthpolicies names them.
   annotations:
     summary: {{ printf "%s has lost sight of the API server more than three times in 15 minutes; each time all nodes are watched anew." (include "mainstay.controllerName" .) | quote }}
 {{- end -}}
+
+{{/*
+What keeps configuration from its workloads. kubectl get configrollouts names them.
+*/}}
+{{- define "mainstay.configRolloutAlerts" -}}
+- alert: MainstayConfigRolloutFailed
+  expr: |
+    sum(max by (reason) (mainstay_config_rollout_rollouts{
+      reason=~"DeadlineExceeded|MoreRestarts|ProgressDeadlineExceeded"})) > 0
+  labels:
+    severity: warning
+    mainstay_controller: {{ .name }}
+  annotations:
+    summary: {{ "The newest revision of {{ $value }} ConfigRollouts has failed at its gates; it is not tried again until a source changes." | quote }}
+- alert: MainstayConfigRolloutStuck
+  expr: |
+    sum(max by (reason) (mainstay_config_rollout_rollouts{
+      reason=~"FieldManagerConflict|KeyMissing|SourceMissing|SourceTooLarge|TargetMissing"})) > 0
+  for: 15m
+  labels:
+    severity: warning
+    mainstay_controller: {{ .name }}
+  annotations:
+    summary: {{ "For 15 minutes {{ $value }} ConfigRollouts have waited for a source, a target, or another manager of a field." | quote }}
+- alert: MainstayConfigReverted
+  expr: sum(increase(mainstay_config_rollout_reverts_total[1h])) > 3
+  labels:
+    severity: warning
+    mainstay_controller: {{ .name }}
+  annotations:
+    summary: Another manager keeps taking changes of {{ include "mainstay.controllerName" . }} back; each time pods are made anew.
+{{- end -}}

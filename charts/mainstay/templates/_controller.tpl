@@ -4,9 +4,10 @@ ClusterRole, the Role for its Lease, metrics Service, disruption budget, and on 
 ServiceMonitor, PrometheusRule, NetworkPolicy and dashboard.
 
 Takes (dict "root" $ "name" "<controller>" "kind" "<value of its metrics' label controller>"), and of
-what only some controllers have: "key", the name of its values where that is another; "flags", a list of further flags that the chart sets; "alerts", the
-name of a template with further rules of the PrometheusRule; "egress", the name of one with further
-egress rules of the NetworkPolicy. Both get what this one gets.
+what only some controllers have: "key", the name of its values where that is another; "flags", a
+list of further flags that the chart sets; "webhook", whether it serves one; "alerts", the name of a
+template with further rules of the PrometheusRule; "egress", the name of one with further egress
+rules of the NetworkPolicy. Both get what this one gets.
 The binary is /bin/mainstay-<controller>, its values are controllers.<key>, and the caller
 provides the ClusterRole named by "mainstay.controllerName".
 */}}
@@ -203,6 +204,10 @@ spec:
               containerPort: 8080
             - name: probes
               containerPort: 8081
+            {{- if .webhook }}
+            - name: webhook
+              containerPort: 9443
+            {{- end }}
           livenessProbe:
             httpGet:
               path: /healthz

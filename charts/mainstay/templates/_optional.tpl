@@ -50,6 +50,12 @@ spec:
     - ports:
         - port: probes
           protocol: TCP
+    {{- if .webhook }}
+    # The API server asks from addresses that differ from cluster to cluster.
+    - ports:
+        - port: webhook
+          protocol: TCP
+    {{- end }}
     - ports:
         - port: metrics
           protocol: TCP
@@ -89,6 +95,11 @@ spec:
   to:
     {{- toYaml . | nindent 4 }}
   {{- end }}
+{{- end -}}
+
+{{/* The Services that gates ask: any port, since rollouts say which. */}}
+{{- define "mainstay.configRolloutEgress" -}}
+{{- include "mainstay.endpointsEgress" . }}
 {{- end -}}
 
 {{/* The kubelets that policies ask for a second opinion. */}}
