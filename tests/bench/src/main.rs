@@ -7,6 +7,7 @@
 //! interrupted.
 
 mod bed;
+mod config;
 mod controller;
 mod credentials;
 mod document;
@@ -48,6 +49,8 @@ enum Bench {
     Endpoints(endpoints::Options),
     /// NodeHealthPolicy beside the node lifecycle controller, on a thousand fake nodes
     NodeHealth(node_health::Options),
+    /// ConfigRollouts: from a change to all templates, and what Secrets cost
+    Config(config::Options),
 }
 
 #[tokio::main(worker_threads = 2)]
@@ -57,6 +60,7 @@ async fn main() -> ExitCode {
         Bench::Rollout(options) => rollout::run(&options).await,
         Bench::Endpoints(options) => endpoints::run(&options).await,
         Bench::NodeHealth(options) => node_health::run(&options).await,
+        Bench::Config(options) => config::run(&options).await,
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
