@@ -271,7 +271,24 @@ else
 fi
 run "kubectl delete nodehealthpolicy workers"
 
-step "11. Prometheus reads the controllers' metrics."
+step "11. A ConfigMap is rolled out like code: a canary first. A bad value is taken back by itself."
+run "kubectl -n demo apply -f examples/configrollout.yaml"
+soon='[{"op":"replace","path":"/spec/stages/0/soakSeconds","value":3},'
+soon+='{"op":"replace","path":"/spec/stages/0/gate/deadlineSeconds","value":15}]'
+run "kubectl -n demo patch configrollout/greeter --type=json -p '$soon'"
+run "kubectl -n demo wait configrollout/greeter --for=condition=Ready --timeout=120s" 130 \
+  "Look at: ${enter}kubectl -n demo describe configrollout/greeter"
+newest() { kubectl -n demo get configrollout/greeter -o jsonpath='{.status.revision}'; }
+next=$(($(newest) + 1))
+run "kubectl -n demo patch configmap/greeter --type=merge -p '{\"data\":{\"greeting\":\"good evening\"}}'"
+run "kubectl -n demo wait configrollout/greeter --for='jsonpath={.status.currentRevision}=$next' --timeout=120s" 130
+run "kubectl -n demo get configmaps -l mainstay.dev/config-rollout=greeter"
+run "kubectl -n demo patch configmap/greeter --type=merge -p '{\"data\":{\"port\":\"9090\"}}'"
+run "kubectl -n demo wait configrollout/greeter --for=condition=RolledBack --timeout=120s" 130
+run "kubectl -n demo get configrollouts"
+run "kubectl -n demo get configrollout/greeter -o jsonpath='{.status.conditions[?(@.type==\"RolledBack\")].message}{\"\\n\"}'"
+
+step "12. Prometheus reads the controllers' metrics."
 created='sum(mainstay_replication_pods_created_total)'
 scraped() { [ "$(promtool query instant "$prometheus" "$1" | grep -c .)" -ge 1 ]; }
 if [ -n "$existing" ]; then
@@ -283,7 +300,7 @@ else
   run "promtool query instant $prometheus '$created'"
 fi
 
-step "12. Events tell what was done: one a batch, not one a pod."
+step "13. Events tell what was done: one a batch, not one a pod."
 run "kubectl -n demo events --for replicagroup/web | tail -n 6"
 
 step "Done. The cluster stays up; try next:"

@@ -18,7 +18,7 @@ pub const NAMESPACE: &str = "mainstay";
 pub const NAME: &str = "mainstay-replication";
 
 /// The controllers, by the names of their components.
-pub const COMPONENTS: [&str; 3] = ["replication", "endpoints", "node-health"];
+pub const COMPONENTS: [&str; 4] = ["replication", "endpoints", "node-health", "config-rollout"];
 
 /// A controller that [`crate::install`] installed.
 #[derive(Clone)]

@@ -16,6 +16,7 @@
 
 mod authority;
 mod command;
+mod config;
 mod connection;
 mod content;
 mod controller;
@@ -38,6 +39,7 @@ mod wait;
 
 pub use authority::Authority;
 pub use command::{Finished, helm, kubectl, root, run};
+pub use config::{Config, RolloutDraft, config_rollout, deployment, reader, stage};
 pub use connection::Connection;
 pub use content::{File, Files};
 pub use controller::{COMPONENTS, Controller, NAME, NAMESPACE};

@@ -268,7 +268,7 @@ impl Drop for Scenario {
     fn drop(&mut self) {
         if thread::panicking() {
             let seen = self
-                .kubectl("get replicagroups,endpointpools,services,endpointslices,pods,events --output=wide");
+                .kubectl("get replicagroups,endpointpools,configrollouts,services,endpointslices,pods,events --output=wide");
             eprintln!("namespace {} when the test failed:\n{}{}", self.namespace, seen.stdout, seen.stderr);
         }
         kubectl(&format!("delete namespace {} --wait=false", self.namespace));

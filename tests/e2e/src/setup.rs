@@ -81,7 +81,7 @@ pub fn values() -> Value {
 /// Installs or upgrades the chart of the kinds, and waits until the API server serves them.
 pub fn kinds_release() {
     helm(&["upgrade", "--install", "mainstay-crds", "charts/mainstay-crds"], "").succeeded();
-    let kinds = ["replicagroups", "endpointpools", "endpointgrants", "nodehealthpolicies"]
+    let kinds = ["replicagroups", "endpointpools", "endpointgrants", "nodehealthpolicies", "configrollouts"]
         .map(|kind| format!("crd/{kind}.mainstay.dev"));
     let established =
         || kubectl(&format!("wait --for=condition=Established {} --timeout=60s", kinds.join(" ")));

@@ -28,8 +28,22 @@ fn names(objects: &[Value]) -> BTreeSet<String> {
 }
 
 /// The chart's controllers, and the keys of their values.
-const CONTROLLERS: [(&str, &str); 3] =
-    [("replication", "replication"), ("endpoints", "endpoints"), ("node-health", "nodeHealth")];
+const CONTROLLERS: [(&str, &str); 4] = [
+    ("replication", "replication"),
+    ("endpoints", "endpoints"),
+    ("node-health", "nodeHealth"),
+    ("config-rollout", "configRollout"),
+];
+
+/// What only this controller has: its webhook.
+const OF_CONFIG_ROLLOUT: [&str; 6] = [
+    "Service/mainstay-config-rollout-webhook",
+    "Role/mainstay-config-rollout-webhook",
+    "RoleBinding/mainstay-config-rollout-webhook",
+    "ClusterRole/mainstay-config-rollout-webhook",
+    "ClusterRoleBinding/mainstay-config-rollout-webhook",
+    "MutatingWebhookConfiguration/mainstay-config-rollout-webhook",
+];
 
 /// What only this controller has: rights in another namespace, and those that remediators bring.
 const OF_NODE_HEALTH: [&str; 4] = [
@@ -55,7 +69,11 @@ fn objects_of(controller: &str) -> BTreeSet<String> {
         "PodDisruptionBudget",
         "Deployment",
     ];
-    let own: &[&str] = if controller == "node-health" { &OF_NODE_HEALTH } else { &[] };
+    let own: &[&str] = match controller {
+        "node-health" => &OF_NODE_HEALTH,
+        "config-rollout" => &OF_CONFIG_ROLLOUT,
+        _ => &[],
+    };
     let all = kinds.map(|kind| format!("{kind}/mainstay-{controller}"));
     all.into_iter().chain(own.iter().map(ToString::to_string)).collect()
 }
@@ -119,7 +137,7 @@ fn what_only_endpoints_are_told_is_no_flag_of_another_controller() {
 }
 
 #[test]
-fn only_the_checking_controller_may_reach_more_than_the_cluster_itself() {
+fn only_controllers_that_check_may_reach_more_than_the_cluster_itself() {
     let to = |words: &[&str], controller: &str| {
         let objects = rendered(&[&["--set=networkPolicy.enabled=true"], words].concat());
         let policy = find(&objects, "NetworkPolicy", &format!("mainstay-{controller}"));
@@ -128,8 +146,25 @@ fn only_the_checking_controller_may_reach_more_than_the_cluster_itself() {
     };
     assert_eq!(to(&[], "replication"), None);
     assert_eq!(to(&[], "endpoints"), Some(json!({"ports": [{"protocol": "TCP"}]})));
+    assert_eq!(to(&[], "config-rollout"), to(&[], "endpoints"));
     let bounded = to(&["--set=networkPolicy.checksTo[0].ipBlock.cidr=10.0.0.0/8"], "endpoints");
     assert_eq!(bounded.expect("a rule")["to"], json!([{"ipBlock": {"cidr": "10.0.0.0/8"}}]));
+}
+
+#[test]
+fn with_cert_manager_the_controller_makes_no_certificate_and_has_no_right_to() {
+    let words = ["--set=webhooks.certificates=certManager", "--set=webhooks.certManager.issuerRef.name=own"];
+    let (objects, before) = (rendered(&words), names(&rendered(&[])));
+    let webhook = |kind| format!("{kind}/mainstay-config-rollout-webhook");
+    let (now, role) = (names(&objects), [webhook("ClusterRole"), webhook("ClusterRoleBinding")]);
+    assert_eq!(before.difference(&now).collect::<Vec<_>>(), role.iter().collect::<Vec<_>>());
+    assert_eq!(now.difference(&before).collect::<Vec<_>>(), [&webhook("Certificate")]);
+    let role = find(&objects, "Role", "mainstay-config-rollout-webhook");
+    assert!(!role.to_string().contains("create") && !role.to_string().contains("update"), "{role}");
+    let configuration = find(&objects, "MutatingWebhookConfiguration", "mainstay-config-rollout-webhook");
+    let annotations = &configuration["metadata"]["annotations"];
+    assert_eq!(annotations["cert-manager.io/inject-ca-from"], "default/mainstay-config-rollout-webhook");
+    assert!(flags(&objects, "config-rollout").contains(&"--webhook-certificates=secret".to_owned()));
 }
 
 #[test]
@@ -166,6 +201,9 @@ fn a_wrong_value_is_refused_with_its_path() {
         ("controllers.endpoints.forbiddenRange={nodes}", "'forbiddenRange'"),
         ("controllers.endpoints.forbiddenRanges={10.0.0.1}", "controllers/endpoints/forbiddenRanges/0"),
         ("controllers.endpoints.maxConcurrentChecks=0", "controllers/endpoints/maxConcurrentChecks"),
+        ("controllers.configRollout.maxTargetsRolling=0", "controllers/configRollout/maxTargetsRolling"),
+        ("webhooks.certificates=vault", "webhooks/certificates"),
+        ("webhooks.certificates=certManager", "webhooks.certManager.issuerRef.name"),
     ] {
         let said = helm(&[TEMPLATE, &["--set", value]].concat(), "").refused();
         assert!(said.contains(path), "--set {value}: the refusal does not say {path:?}: {said}");

@@ -1,10 +1,15 @@
 //! The end-to-end tests, one file a theme. `make e2e` runs them.
 
 mod admission;
+mod admission_kinds;
 mod basics;
 mod canary;
 mod chart;
 mod claims;
+mod config_admission;
+mod config_gates;
+mod config_rollout;
+mod config_secrets;
 mod deletion;
 mod disruption;
 mod endpoints;

@@ -2,11 +2,15 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use k8s_openapi::{NamespaceResourceScope, api::discovery::v1::EndpointSlice};
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::{apps::v1::Deployment, discovery::v1::EndpointSlice},
+};
 use kube::{Resource, ResourceExt};
-use mainstay_crds::{EndpointPool, ReplicaGroup};
+use mainstay_crds::{ConfigRollout, EndpointPool, ReplicaGroup};
 use mainstay_e2e::{
-    Controller, FakeNodes, Metrics, OUT, STANDBY, Scenario, USED, group, pods, policy, pool, within,
+    Controller, FakeNodes, Metrics, OUT, STANDBY, Scenario, USED, config_rollout, deployment, group, pods,
+    policy, pool, reader, within,
 };
 use serde::de::DeserializeOwned;
 use tokio::time::sleep;
@@ -17,8 +21,8 @@ const WINDOW: Duration = Duration::from_secs(10);
 const RENEWALS: f64 = 6.0;
 
 /// The server ends a watch after some minutes. All of a controller may be begun anew in the same window, and none has
-/// more than seven.
-const WATCHES: f64 = 7.0;
+/// more than eight.
+const WATCHES: f64 = 8.0;
 
 fn requests(metrics: &Metrics, method: &str) -> f64 {
     metrics.sum("rest_client_requests_total", &[("method", method)])
@@ -96,6 +100,20 @@ async fn a_policy_whose_nodes_are_well_writes_nothing() {
     falls_quiet(&scenario.health_controller(), pulses, async || {
         let policy = health.get().await;
         vec![BTreeMap::from([(policy.name_any(), policy.resource_version())])]
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_rollout_whose_targets_have_its_revision_sends_nothing() {
+    let scenario = Scenario::alone("current").await;
+    scenario.mode("one").await;
+    scenario.secret("web", &[("token", "first")]).await;
+    scenario.apply(&deployment("web", reader()));
+    let rollout = scenario.create_rollout(&config_rollout("web")).await;
+    rollout.completes(1).await;
+    falls_quiet(&scenario.config_controller(), 0.0, async || {
+        vec![versions::<ConfigRollout>(&scenario).await, versions::<Deployment>(&scenario).await]
     })
     .await;
 }

@@ -13,6 +13,9 @@ const ENDPOINTS: &str = "mainstay-endpoints";
 /// Name of the ServiceAccount and the ClusterRole of the node-health controller.
 const NODE_HEALTH: &str = "mainstay-node-health";
 
+/// Name of the ServiceAccount and the ClusterRole of the config-rollout controller.
+const CONFIG_ROLLOUT: &str = "mainstay-config-rollout";
+
 /// Questions of `kubectl auth can-i`: verb, resource, and options.
 type Questions = &'static [(&'static str, &'static str, &'static str)];
 
@@ -170,6 +173,23 @@ const ENDPOINTS_ROLE: Rules = &[
     ("events.k8s.io", "events", &["create", "patch"]),
 ];
 
+/// All that the config-rollout controller's role says.
+const CONFIG_ROLLOUT_ROLE: Rules = &[
+    ("mainstay.dev", "configrollouts", &["list", "watch"]),
+    ("mainstay.dev", "configrollouts/status", &["patch"]),
+    ("", "configmaps", &["create", "delete", "get", "list", "watch"]),
+    ("", "secrets", &["create", "delete", "get", "list", "watch"]),
+    ("apps", "deployments", &["get", "list", "patch", "watch"]),
+    ("apps", "statefulsets", &["get", "list", "patch", "watch"]),
+    ("apps", "daemonsets", &["get", "list", "patch", "watch"]),
+    ("mainstay.dev", "replicagroups", &["get", "list", "patch", "watch"]),
+    ("", "pods", &["list"]),
+    ("apps", "replicasets", &["list"]),
+    ("apps", "controllerrevisions", &["list"]),
+    ("", "services", &["get"]),
+    ("events.k8s.io", "events", &["create", "patch"]),
+];
+
 /// All that the node-health controller's role says.
 const NODE_HEALTH_ROLE: Rules = &[
     ("mainstay.dev", "nodehealthpolicies", &["list", "watch"]),
@@ -180,6 +200,42 @@ const NODE_HEALTH_ROLE: Rules = &[
     ("", "pods/status", &["patch"]),
     ("", "pods/eviction", &["create"]),
     ("events.k8s.io", "events", &["create", "patch"]),
+];
+
+/// What the config-rollout controller's account may do.
+const CONFIG_ROLLOUT_ALLOWED: Questions = &[
+    ("watch", "configrollouts.mainstay.dev", "--all-namespaces"),
+    ("patch", "configrollouts.mainstay.dev", "--all-namespaces --subresource=status"),
+    ("get", "secrets", "--all-namespaces"),
+    ("create", "configmaps", "--all-namespaces"),
+    ("patch", "deployments.apps", "--all-namespaces"),
+    ("patch", "replicagroups.mainstay.dev", "--all-namespaces"),
+    ("update", "secrets/mainstay-config-rollout-webhook", "--namespace=mainstay"),
+    (
+        "patch",
+        "mutatingwebhookconfigurations.admissionregistration.k8s.io/mainstay-config-rollout-webhook",
+        "",
+    ),
+    ("update", "leases.coordination.k8s.io/mainstay-config-rollout", "--namespace=mainstay"),
+];
+
+/// What it may not.
+const CONFIG_ROLLOUT_DENIED: Questions = &[
+    ("update", "secrets", "--all-namespaces"),
+    ("patch", "secrets", "--all-namespaces"),
+    ("update", "secrets/another", "--namespace=mainstay"),
+    ("patch", "configmaps", "--all-namespaces"),
+    ("deletecollection", "secrets", "--all-namespaces"),
+    ("create", "deployments.apps", "--all-namespaces"),
+    ("delete", "deployments.apps", "--all-namespaces"),
+    ("update", "configrollouts.mainstay.dev", "--all-namespaces"),
+    ("create", "pods", "--all-namespaces"),
+    ("delete", "pods", "--all-namespaces"),
+    ("create", "serviceaccounts", "--all-namespaces --subresource=token"),
+    ("patch", "mutatingwebhookconfigurations.admissionregistration.k8s.io/another", ""),
+    ("create", "mutatingwebhookconfigurations.admissionregistration.k8s.io", ""),
+    ("escalate", "clusterroles.rbac.authorization.k8s.io", ""),
+    ("bind", "clusterroles.rbac.authorization.k8s.io", ""),
 ];
 
 /// Each resource of a role, with its verbs.
@@ -205,7 +261,12 @@ async fn the_role_of_each_controller_has_these_rules_and_no_other() {
     let entry = |(group, resource, verbs): &(&str, &str, &[&str])| {
         (((*group).to_owned(), (*resource).to_owned()), text(verbs))
     };
-    for (name, expected) in [(NAME, ROLE), (ENDPOINTS, ENDPOINTS_ROLE), (NODE_HEALTH, NODE_HEALTH_ROLE)] {
+    for (name, expected) in [
+        (NAME, ROLE),
+        (ENDPOINTS, ENDPOINTS_ROLE),
+        (NODE_HEALTH, NODE_HEALTH_ROLE),
+        (CONFIG_ROLLOUT, CONFIG_ROLLOUT_ROLE),
+    ] {
         let role = Api::<ClusterRole>::all(scenario.client.clone()).get(name).await.unwrap();
         assert_eq!(rules_of(role), expected.iter().map(entry).collect::<BTreeMap<_, _>>(), "{name}");
     }
@@ -221,6 +282,8 @@ async fn each_controller_may_do_what_it_does_and_no_more() {
         (ENDPOINTS, ENDPOINTS_DENIED, "no"),
         (NODE_HEALTH, NODE_HEALTH_ALLOWED, "yes"),
         (NODE_HEALTH, NODE_HEALTH_DENIED, "no"),
+        (CONFIG_ROLLOUT, CONFIG_ROLLOUT_ALLOWED, "yes"),
+        (CONFIG_ROLLOUT, CONFIG_ROLLOUT_DENIED, "no"),
     ] {
         for (verb, resource, options) in questions {
             let account = format!("--as=system:serviceaccount:{NAMESPACE}:{name}");

@@ -1,0 +1,274 @@
+//! ConfigRollouts: drafts of them, those that exist, and the workloads that read what they bring.
+
+use std::collections::BTreeMap;
+
+use http::Request;
+use k8s_openapi::{
+    ByteString,
+    api::{
+        apps::v1::Deployment,
+        core::v1::{ConfigMap, Pod, Secret},
+    },
+};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{ListParams, Patch, PatchParams, PostParams},
+};
+use mainstay_crds::{ConfigRollout, ConfigRolloutStatus};
+use serde_json::{Value, json};
+
+use crate::{
+    Scenario,
+    event::event,
+    eventually,
+    pods::{is_active, is_ready, web},
+};
+
+/// A rollout as a user writes it.
+#[derive(Clone, Debug)]
+pub struct RolloutDraft(Value);
+
+/// A rollout of the ConfigMap and the Secret `web` to the Deployment `web`, that waits for no further change.
+pub fn config_rollout(name: &str) -> RolloutDraft {
+    RolloutDraft(json!({
+        "apiVersion": "mainstay.dev/v1alpha1",
+        "kind": "ConfigRollout",
+        "metadata": {"name": name},
+        "spec": {
+            "sources": [{"kind": "ConfigMap", "name": "web"}, {"kind": "Secret", "name": "web"}],
+            "debounce": "0s",
+            "stages": [{"name": "all", "targets": [{"kind": "Deployment", "name": "web"}]}],
+        },
+    }))
+}
+
+/// A stage of these Deployments.
+pub fn stage(name: &str, deployments: &[&str]) -> Value {
+    let targets: Vec<_> =
+        deployments.iter().map(|name| json!({"kind": "Deployment", "name": name})).collect();
+    json!({"name": name, "targets": targets})
+}
+
+impl RolloutDraft {
+    /// Sets the field of this path, whose parts are divided by dots.
+    pub fn with(mut self, path: &str, value: impl Into<Value>) -> Self {
+        let field = path.split('.').fold(&mut self.0, |object, part| &mut object[part]);
+        *field = value.into();
+        self
+    }
+
+    /// The object.
+    pub fn object(&self) -> &Value {
+        &self.0
+    }
+}
+
+/// A pod that reads the keys `mode` and `port` of the ConfigMap `web` and `token` of the Secret `web` from its
+/// environment, and has the whole ConfigMap as files. Its init container `print` prints mode and token, its server `files`
+/// on port 8082 serves the files, and its server `web` listens on the port that it is told: the pod is ready when that is
+/// 8080.
+pub fn reader() -> Value {
+    let from = |name: &str, kind: &str, key: &str| json!({"name": name, "valueFrom": {kind: {"name": "web", "key": key}}});
+    let mut spec = web();
+    let mut files = spec["containers"][0].clone();
+    let mut print = files.clone();
+    print["name"] = "print".into();
+    print["args"] = json!(["entrypoint-tester", "$(MODE)", "$(TOKEN)"]);
+    print["env"] = json!([from("MODE", "configMapKeyRef", "mode"), from("TOKEN", "secretKeyRef", "token")]);
+    files["name"] = "files".into();
+    files["args"] = json!(["test-webserver", "--port=8082"]);
+    files["volumeMounts"] = json!([{"name": "config", "mountPath": "/config"}]);
+    let server = &mut spec["containers"][0];
+    server["args"] = json!(["netexec", "--http-port=$(PORT)", "--udp-port=-1"]);
+    server["env"] = json!([from("PORT", "configMapKeyRef", "port")]);
+    server["readinessProbe"] = json!({"httpGet": {"path": "/hostname", "port": 8080}, "periodSeconds": 1});
+    spec["containers"].as_array_mut().expect("a pod has a list of containers").push(files);
+    spec["initContainers"] = json!([print]);
+    spec["volumes"] = json!([{"name": "config", "configMap": {"name": "web"}}]);
+    spec["terminationGracePeriodSeconds"] = 1.into();
+    spec
+}
+
+/// A Deployment of one pod with this spec, that never has fewer than that available.
+pub fn deployment(name: &str, pod: Value) -> Value {
+    json!({
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name, "labels": {"app": name}},
+        "spec": {
+            "replicas": 1,
+            "strategy": {"rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
+            "selector": {"matchLabels": {"app": name}},
+            "template": {"metadata": {"labels": {"app": name}}, "spec": pod},
+        },
+    })
+}
+
+/// A rollout that exists.
+#[derive(Clone)]
+pub struct Config {
+    client: Client,
+    namespace: String,
+    name: String,
+    uid: String,
+}
+
+impl Config {
+    fn api(&self) -> Api<ConfigRollout> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// The rollout as it is.
+    ///
+    /// # Panics
+    /// When it cannot be read.
+    pub async fn get(&self) -> ConfigRollout {
+        self.api().get(&self.name).await.expect("the rollout is there")
+    }
+
+    /// Merges `patch` into the rollout.
+    ///
+    /// # Panics
+    /// When it cannot be.
+    pub async fn patch(&self, patch: Value) {
+        let patched = self.api().patch(&self.name, &PatchParams::default(), &Patch::Merge(patch)).await;
+        patched.expect("the rollout is patched");
+    }
+
+    /// Waits until the status answers the present spec and is so.
+    pub async fn until(
+        &self,
+        what: &str,
+        holds: impl Fn(&ConfigRolloutStatus) -> bool,
+    ) -> ConfigRolloutStatus {
+        eventually(&format!("rollout {}: {what}", self.name), async || {
+            let rollout = self.api().get(&self.name).await.map_err(|error| error.to_string())?;
+            let status = rollout.status.clone().unwrap_or_default();
+            let answers = Some(status.observed_generation) == rollout.metadata.generation;
+            if answers && holds(&status) { Ok(status) } else { Err(json!(status).to_string()) }
+        })
+        .await
+    }
+
+    /// Waits until all targets have this revision, and nothing is on its way.
+    pub async fn completes(&self, revision: i64) -> ConfigRolloutStatus {
+        self.until(&format!("all targets have revision {revision}"), |status| {
+            status.current_revision == Some(revision)
+                && status.rollout.is_none()
+                && status.targets.iter().all(|target| target.state == "Current")
+        })
+        .await
+    }
+
+    /// Waits until the condition has this status and reason; returns its sentence.
+    pub async fn says(&self, kind: &str, holds: bool, reason: &str) -> String {
+        let wanted = if holds { "True" } else { "False" };
+        let found = |status: &ConfigRolloutStatus| {
+            let condition = status.conditions.iter().find(|condition| condition.type_ == kind)?;
+            (condition.status == wanted && condition.reason == reason).then(|| condition.message.clone())
+        };
+        let status =
+            self.until(&format!("{kind} is {wanted}, {reason}"), |status| found(status).is_some()).await;
+        found(&status).unwrap_or_default()
+    }
+
+    /// Waits for an event of this reason about the rollout; returns its sentence.
+    pub async fn event(&self, reason: &str) -> String {
+        event(&self.client, &self.namespace, (&self.name, &self.uid), reason).await
+    }
+}
+
+impl Scenario {
+    /// The config-rollout controller.
+    pub fn config_controller(&self) -> crate::Controller {
+        crate::Controller::new(self.client.clone(), "config-rollout")
+    }
+
+    /// Creates a rollout.
+    pub async fn create_rollout(&self, draft: &RolloutDraft) -> Config {
+        let object = serde_json::from_value(draft.0.clone()).expect("a draft is a rollout");
+        let made = self.api::<ConfigRollout>().create(&PostParams::default(), &object).await;
+        let made = made.expect("the rollout is created");
+        Config {
+            client: self.client.clone(),
+            namespace: self.namespace.clone(),
+            name: made.name_any(),
+            uid: made.uid().expect("an object that exists has a UID"),
+        }
+    }
+
+    /// Writes a ConfigMap with these values, as `kubectl apply` does.
+    pub async fn config_map(&self, name: &str, values: &[(&str, &str)]) {
+        let data: BTreeMap<_, _> = values.iter().copied().collect();
+        let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data});
+        let params = PatchParams::apply("e2e").force();
+        let written = self.api::<ConfigMap>().patch(name, &params, &Patch::Apply(map)).await;
+        written.expect("the ConfigMap is written");
+    }
+
+    /// Writes a Secret with these values.
+    pub async fn secret(&self, name: &str, values: &[(&str, &str)]) {
+        let bytes = |(key, value): &(&str, &str)| ((*key).to_owned(), ByteString(value.as_bytes().to_vec()));
+        let data: BTreeMap<_, _> = values.iter().map(bytes).collect();
+        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "data": data});
+        let params = PatchParams::apply("e2e").force();
+        let written = self.api::<Secret>().patch(name, &params, &Patch::Apply(secret)).await;
+        written.expect("the Secret is written");
+    }
+
+    /// Creates an object as `kubectl apply` does, by the client.
+    pub fn apply(&self, object: &Value) {
+        let namespace = format!("--namespace={}", self.namespace);
+        crate::run("kubectl", &["apply", "--filename=-", &namespace], &object.to_string()).succeeded();
+    }
+
+    /// Writes the ConfigMap `web` with this mode; with the mode `bad` no pod of [`reader`] becomes ready.
+    pub async fn mode(&self, mode: &str) {
+        let port = if mode == "bad" { "9999" } else { "8080" };
+        self.config_map("web", &[("mode", mode), ("port", port)]).await;
+    }
+
+    /// Waits until all active pods of [`reader`] with this label `app` are ready, and read this mode and token.
+    pub async fn read_by(&self, app: &str, mode: &str, token: &str) {
+        eventually(&format!("pods of {app} read {mode} and {token}"), async || {
+            let pods = self.active(app).await;
+            if pods.is_empty() || !pods.iter().all(is_ready) {
+                return Err(format!("{} pods, not all ready", pods.len()));
+            }
+            for pod in pods {
+                let name = pod.name_any();
+                let printed = self.kubectl(&format!("logs {name} --container=print")).stdout;
+                let file = self.served(&format!("pods/{name}:8082")).await?;
+                if !printed.contains(&format!(" {mode} {token}]")) || file != mode {
+                    return Err(format!("{name} has printed {printed:?} and serves {file:?}"));
+                }
+            }
+            Ok(())
+        })
+        .await;
+    }
+
+    /// The pods of this label `app` that neither ended nor are on their way out.
+    pub async fn active(&self, app: &str) -> Vec<Pod> {
+        let ours = ListParams::default().labels(&format!("app={app}"));
+        let pods = self.pods().list(&ours).await.expect("pods are listed").items;
+        pods.into_iter().filter(is_active).collect()
+    }
+
+    /// The mode that a server of [`reader`] has as a file, or one behind a Service: `pods/<name>:8082`,
+    /// `services/<name>:80`.
+    ///
+    /// # Errors
+    /// When nobody answers.
+    pub async fn served(&self, server: &str) -> Result<String, String> {
+        let url = format!("/api/v1/namespaces/{}/{server}/proxy/config/mode", self.namespace);
+        let request = Request::get(url).body(Vec::new()).map_err(|error| error.to_string())?;
+        self.client.request_text(request).await.map_err(|error| error.to_string())
+    }
+
+    /// The template of a Deployment.
+    pub async fn template(&self, name: &str) -> Value {
+        let deployment = self.api::<Deployment>().get(name).await.expect("the Deployment is there");
+        json!(deployment.spec.expect("a Deployment has a spec").template)
+    }
+}

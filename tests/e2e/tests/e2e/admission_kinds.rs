@@ -1,0 +1,91 @@
+//! What the API server refuses of ConfigRollouts and NodeHealthPolicies, in words that name the field.
+
+use mainstay_e2e::{Scenario, config_rollout, kubectl, run, stage};
+use serde_json::{Value, json};
+
+/// The object is refused, and the refusal has these words.
+fn refused(scenario: &Scenario, what: &str, object: &Value, words: &[&str]) {
+    let said = scenario.kubectl_create(object, &["--dry-run=server"]).refused();
+    for word in words {
+        assert!(said.contains(word), "{what}: the refusal does not say {word:?}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn config_rollouts_that_make_no_sense_are_refused() {
+    let scenario = Scenario::start("wrongconfig").await;
+    let draft = |path: &str, value: Value| config_rollout("web").with(path, value).object().clone();
+    let both = json!([{"kind": "Secret", "name": "a", "selector": {}}]);
+    let targets = |targets: Value| json!([{"name": "all", "targets": targets}]);
+    for (what, object, words) in [
+        ("no source", draft("spec.sources", json!([])), ["spec.sources", "at least 1"]),
+        (
+            "a name and a selector",
+            draft("spec.sources", both),
+            ["spec.sources[0]", "either a name or a selector"],
+        ),
+        (
+            "a source of another kind",
+            draft("spec.sources", json!([{"kind": "Ingress", "name": "a"}])),
+            ["spec.sources[0].kind", "\"ConfigMap\""],
+        ),
+        ("no stage", draft("spec.stages", json!([])), ["spec.stages", "at least 1"]),
+        (
+            "two stages of one name",
+            draft("spec.stages", json!([stage("all", &["a"]), stage("all", &["b"])])),
+            ["spec.stages[1]", "Duplicate value"],
+        ),
+        (
+            "a target without a name",
+            draft("spec.stages", targets(json!([{"kind": "Deployment"}]))),
+            ["targets[0]", "either a name or a selector"],
+        ),
+        (
+            "a target of another kind",
+            draft("spec.stages", targets(json!([{"kind": "CronJob", "name": "a"}]))),
+            ["targets[0].kind", "\"StatefulSet\""],
+        ),
+        ("an unknown mode", draft("spec.mode", json!("Inplace")), ["spec.mode", "\"Repoint\""]),
+        ("a wrong duration", draft("spec.debounce", json!("soon")), ["spec.debounce", "should match"]),
+        (
+            "a name that is too long for a label",
+            draft("metadata.name", json!("a".repeat(64))),
+            ["metadata.name", "63"],
+        ),
+        ("a mistyped field", draft("spec.debouce", json!("1s")), ["spec.debouce", "unknown field"]),
+    ] {
+        refused(&scenario, what, &object, &words);
+    }
+    scenario.create_rollout(&config_rollout("web")).await;
+    let said = scenario
+        .kubectl(r#"patch configrollout web --type=merge --patch={"spec":{"mode":"Admission"}}"#)
+        .refused();
+    assert!(said.contains("spec.mode is immutable"), "{said}");
+}
+
+#[tokio::test]
+async fn node_health_policies_that_make_no_sense_are_refused() {
+    let _scenario = Scenario::start("wrongnodes").await;
+    let policy = |path: &str, value: Value| {
+        let mut policy = json!({
+            "apiVersion": "mainstay.dev/v1alpha1",
+            "kind": "NodeHealthPolicy",
+            "metadata": {"name": "e2e-wrong"},
+            "spec": {"nodeSelector": {}, "dryRun": true},
+        });
+        *path.split('.').fold(&mut policy, |object, part| &mut object[part]) = value;
+        policy
+    };
+    for (what, object, word) in [
+        ("no selector", policy("spec", json!({})), "spec.nodeSelector"),
+        ("a wrong duration", policy("spec.unreachableAfter", json!("15")), "spec.unreachableAfter"),
+        ("more than all nodes", policy("spec.breakers.zone.maxUnhealthy", json!("140%")), "maxUnhealthy"),
+        ("an unknown way on", policy("spec.actions.drain.onDeadline", json!("Force")), "onDeadline"),
+        ("a mistyped field", policy("spec.dryrun", json!(true)), "spec.dryrun"),
+    ] {
+        let said =
+            run("kubectl", &["create", "--filename=-", "--dry-run=server"], &object.to_string()).refused();
+        assert!(said.contains(word), "{what}: the refusal does not say {word:?}: {said}");
+    }
+    kubectl("get nodehealthpolicy e2e-wrong").refused();
+}
