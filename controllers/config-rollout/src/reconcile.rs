@@ -23,7 +23,10 @@ use crate::{
     apply::{ApplyError, Given, Writer},
     evidence,
     observe::{Seen, Stores},
-    plan::{self, Changed, Findings, Input, Number, Plan, SourceKey, SourceVersion, State, TargetKey, Wait},
+    plan::{
+        self, Changed, Findings, Input, Number, Plan, SourceKey, SourceVersion, State, TargetKey,
+        TargetState, Wait,
+    },
     record, settings,
     slots::Slots,
     status::{self, Failure, Told},
@@ -309,12 +312,17 @@ impl ConfigRollouts {
         let (mut first, mut conflicts) = (None, false);
         while let Some((target, given)) = moves.next().await {
             match given {
-                Ok(Given::Done) => self.announcer.metrics.moved(),
+                Ok(Given::Done) => {
+                    self.announcer.metrics.moved();
+                    self.change(key, target, TargetState::confirm);
+                }
                 Ok(Given::Gone) => {}
                 Ok(Given::Conflict(sentence)) => {
                     conflicts = true;
                     self.announcer.conflict(rollout, &sentence);
-                    self.stop(key, seen, target, sentence);
+                    let view = seen.observed.targets.iter().find(|view| view.key == *target);
+                    let generation = view.map_or(0, |view| view.generation);
+                    self.change(key, target, |remembered| remembered.stop(generation, sentence));
                 }
                 Err(error) => first = first.or(Some(error)),
             }
@@ -322,14 +330,12 @@ impl ConfigRollouts {
         first.map_or(Ok(conflicts), |error| Err(error.into()))
     }
 
-    /// Remembers that another manager is in the way of a target.
-    fn stop(&self, key: &ObjectKey, seen: &Seen, target: &TargetKey, sentence: String) {
-        let generation =
-            seen.observed.targets.iter().find(|view| view.key == *target).map(|view| view.generation);
+    /// Changes what is remembered of a target.
+    fn change(&self, key: &ObjectKey, target: &TargetKey, change: impl FnOnce(&mut TargetState)) {
         let mut memory = self.memory.lock();
         let state = memory.get_mut(key).and_then(|memory| memory.state.as_mut());
         if let Some(remembered) = state.and_then(|state| state.targets.get_mut(target)) {
-            remembered.stop(generation.unwrap_or_default(), sentence);
+            change(remembered);
         }
     }
 

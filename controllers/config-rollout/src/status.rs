@@ -257,9 +257,8 @@ fn readiness(told: &Told<'_>, problems: &[SourceProblem]) -> (bool, &'static str
             if let Some((target, _)) = told.observed.missing_targets.first() {
                 return (false, "TargetMissing", format!("there is no {target}: create it, or take it out"));
             }
-            if let Some(problem) = problems.first() {
+            if !problems.is_empty() {
                 let Verdict { reason, message, .. } = sources_ready(told.observed, problems);
-                let _ = problem;
                 return (false, reason, message);
             }
             let (count, number) = (told.observed.targets.len(), words(state.stable.unwrap_or_default()));

@@ -64,11 +64,14 @@ impl RolloutDraft {
 }
 
 /// A pod that reads the keys `mode` and `port` of the ConfigMap `web` and `token` of the Secret `web` from its
-/// environment, and has the whole ConfigMap as files. Its init container `print` prints mode and token, its server `files`
-/// on port 8082 serves the files, and its server `web` listens on the port that it is told: the pod is ready when that is
-/// 8080.
+/// environment, and has the whole ConfigMap as files. Its init container `print` prints mode and token, its server
+/// `files` on port 8082 serves the files, and its server `web` listens on the port that it is told: the pod is ready
+/// when that is 8080.
 pub fn reader() -> Value {
-    let from = |name: &str, kind: &str, key: &str| json!({"name": name, "valueFrom": {kind: {"name": "web", "key": key}}});
+    let from = |name: &str, kind: &str, key: &str| {
+        let selector = json!({"name": "web", "key": key});
+        json!({"name": name, "valueFrom": {kind: selector}})
+    };
     let mut spec = web();
     let mut files = spec["containers"][0].clone();
     let mut print = files.clone();

@@ -1,7 +1,7 @@
 //! Makes revisions: reads sources, compares them with what there is, and copies what has changed.
 //!
-//! Values are in memory for as long as one source is compared or copied, and nowhere else: no error, log line or finding
-//! has them. What is to be copied is read a second time, so that never more than one source is held.
+//! Values are in memory for as long as one source is compared or copied, and nowhere else: no error, log line or
+//! finding has them. What is to be copied is read a second time, so that never more than one source is held.
 
 use std::{collections::BTreeSet, fmt, sync::Arc};
 

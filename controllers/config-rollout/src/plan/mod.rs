@@ -127,6 +127,11 @@ impl TargetState {
         self.seen = false;
     }
 
+    /// The server has it as it was given: where the store shows another template, somebody has taken it back since.
+    pub fn confirm(&mut self) {
+        self.seen = true;
+    }
+
     /// Another manager is in the way of what it was to be given.
     pub fn stop(&mut self, generation: i64, sentence: String) {
         self.rest();

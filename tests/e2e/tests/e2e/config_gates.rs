@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use kube::api::ListParams;
 use mainstay_e2e::{
     Config, NAMESPACE, Scenario, config_rollout, deployment, eventually, kubectl, reader, stage,
 };
@@ -35,7 +36,14 @@ async fn a_bad_value_is_taken_back_and_the_old_one_is_served_throughout() {
     let scenario = Scenario::start("bad").await;
     let rollout = staged(&scenario, |stages| stages[0]["gate"] = json!({"deadlineSeconds": 5})).await;
     scenario.kubectl("expose deployment canary --port=80 --target-port=8082").succeeded();
-    eventually("the Service answers", async || scenario.served("services/canary:80").await).await;
+    // The pod before may still be among the endpoints when its server has ended.
+    let ours = ListParams::default().labels("app=canary");
+    eventually("one pod is left, and the Service answers", async || {
+        let pods = scenario.pods().list(&ours).await.map_err(|error| error.to_string())?.items.len();
+        let said = scenario.served("services/canary:80").await?;
+        (pods == 1).then_some(()).ok_or_else(|| format!("{pods} pods; {said}"))
+    })
+    .await;
     let done = Arc::new(AtomicBool::new(false));
     let (asked, answers) = (Arc::clone(&done), async {
         let mut said = Vec::new();
