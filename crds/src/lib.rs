@@ -5,6 +5,7 @@
 //! binary writes both out as manifests. Whatever a schema or a CEL rule can refuse is refused at admission,
 //! so that a controller never meets it.
 
+mod account_policy;
 mod config_rollout;
 mod config_rollout_stages;
 mod config_rollout_status;
@@ -28,6 +29,11 @@ mod volume_claims;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
 
+pub use account_policy::{
+    AccountPolicy, AccountPolicySpec, AccountPolicyStatus, DeletionPolicy, FailingNamespace,
+    LeavingNamespace, NamespaceCounts, PolicyAccount, PolicyBinding, PolicyKubeconfig, PolicyPullSecret,
+    PolicyRole, PolicyToken, RoleKind, SecretSource, TokenExpiry,
+};
 pub use config_rollout::{
     ConfigMode, ConfigRollout, ConfigRolloutSpec, ConfigSource, RollbackPolicy, SourceKind,
 };

@@ -78,6 +78,45 @@ pub(crate) fn source_selector(generator: &mut SchemaGenerator) -> Schema {
     selector_of("source", generator)
 }
 
+/// A `LabelSelector` of namespaces.
+pub(crate) fn namespace_selector(generator: &mut SchemaGenerator) -> Schema {
+    selector_of("namespace", generator)
+}
+
+/// The name of an object: a DNS subdomain.
+pub(crate) fn object_name(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "string",
+        "minLength": 1,
+        "maxLength": 253,
+        "pattern": "^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$",
+    })
+}
+
+/// A map of labels.
+pub(crate) fn label_map(_: &mut SchemaGenerator) -> Schema {
+    Schema::try_from(labels()).expect("an object is a schema")
+}
+
+/// A map of annotations.
+pub(crate) fn annotation_map(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": MAX_LABELS,
+        "additionalProperties": { "type": "string", "maxLength": 4096 },
+    })
+}
+
+/// For whom a token is.
+pub(crate) fn audiences(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "x-kubernetes-list-type": "set",
+        "maxItems": 8,
+        "items": { "type": "string", "minLength": 1, "maxLength": 253 },
+    })
+}
+
 /// A `LabelSelector` of workloads.
 pub(crate) fn target_selector(generator: &mut SchemaGenerator) -> Schema {
     selector_of("target", generator)

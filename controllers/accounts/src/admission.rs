@@ -1,0 +1,250 @@
+//! Whether whoever writes a policy may give what it gives.
+//!
+//! The controller gives more than most people may, on behalf of whoever has written the policy. So at admission the API
+//! server is asked, for that person, what it would ask if they did it themselves in every namespace: make the accounts and
+//! bindings, bind the roles, issue the tokens, read what is copied. A role may be given by who may `bind` it, or who has
+//! all rights that it has (Kubernetes, pkg/registry/rbac/rolebinding/policybased).
+
+use std::collections::BTreeSet;
+
+use futures::{StreamExt, stream};
+use k8s_openapi::api::{
+    authentication::v1::UserInfo,
+    authorization::v1::{
+        NonResourceAttributes, ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec,
+    },
+    rbac::v1::{ClusterRole, PolicyRule},
+};
+use kube::{
+    Api, Client,
+    api::{DynamicObject, PostParams},
+};
+use mainstay_crds::{AccountPolicy, AccountPolicySpec, RoleKind};
+use mainstay_runtime::{failure::RequestError, request::in_time};
+use mainstay_webhook::{AdmissionRequest, AdmissionResponse, Handler, Operation};
+
+/// The path at which the API server asks.
+pub const PATH: &str = "/validate-account-policies";
+/// The name of the webhook in its configuration.
+pub const WEBHOOK: &str = "policies.accounts.mainstay.dev";
+
+/// Questions under way at the same time.
+const IN_FLIGHT: usize = 16;
+/// A role of more rights than this is asked about as a whole alone.
+const MOST_RIGHTS: usize = 2000;
+
+/// Answers about policies.
+pub struct Admission {
+    /// For the questions to the API server.
+    pub client: Client,
+}
+
+impl Handler for Admission {
+    async fn review(&self, request: &AdmissionRequest<DynamicObject>) -> AdmissionResponse {
+        let answer = AdmissionResponse::from(request);
+        let (Some(new), Ok(old)) =
+            (read(request.object.as_ref()), Ok::<_, ()>(read(request.old_object.as_ref())))
+        else {
+            return AdmissionResponse::invalid("the request has no AccountPolicy");
+        };
+        // Labels, annotations and finalizers give nothing.
+        if request.operation == Operation::Update && old.is_some_and(|old| old.spec == new.spec) {
+            return answer;
+        }
+        match self.refused(&request.user_info, &new.spec).await {
+            Ok(None) => answer,
+            Ok(Some(why)) => answer.deny(why),
+            Err(error) => answer.deny(format!("whether you may give this could not be asked: {error}")),
+        }
+    }
+}
+
+fn read(object: Option<&DynamicObject>) -> Option<AccountPolicy> {
+    serde_json::from_value(serde_json::to_value(object?).ok()?).ok()
+}
+
+impl Admission {
+    /// Why this person may not write a policy with this spec.
+    async fn refused(
+        &self,
+        user: &UserInfo,
+        spec: &AccountPolicySpec,
+    ) -> Result<Option<String>, RequestError> {
+        for (what, attributes) in questions(spec) {
+            if !self.may(user, Question::Resource(attributes.into())).await? {
+                return Ok(Some(format!(
+                    "you may not {what} in every namespace, so a policy of yours may not"
+                )));
+            }
+        }
+        for binding in &spec.role_bindings {
+            let (kind, name) = (binding.role_ref.kind, &binding.role_ref.name);
+            let resource = if kind == RoleKind::ClusterRole { "clusterroles" } else { "roles" };
+            let bind = ResourceAttributes {
+                verb: Some("bind".into()),
+                group: Some("rbac.authorization.k8s.io".into()),
+                resource: Some(resource.into()),
+                name: Some(name.clone()),
+                ..ResourceAttributes::default()
+            };
+            if self.may(user, Question::Resource(bind.into())).await? {
+                continue;
+            }
+            if kind == RoleKind::Role || !self.has_all(user, name).await? {
+                return Ok(Some(format!(
+                    "you may neither bind {kind:?} {name} in every namespace nor have all of its rights, so a policy \
+                     of yours may not give it"
+                )));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether this person has all rights of a ClusterRole, in every namespace.
+    async fn has_all(&self, user: &UserInfo, role: &str) -> Result<bool, RequestError> {
+        let roles = Api::<ClusterRole>::all(self.client.clone());
+        let Some(role) = in_time(roles.get_opt(role)).await? else { return Ok(false) };
+        let rights: Vec<_> = role.rules.iter().flatten().flat_map(rights).collect();
+        if rights.len() > MOST_RIGHTS {
+            return Ok(false);
+        }
+        let answers: Vec<_> = rights.into_iter().map(|right| self.may(user, right)).collect();
+        let mut answers = stream::iter(answers).buffer_unordered(IN_FLIGHT);
+        while let Some(answer) = answers.next().await {
+            if !answer? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    async fn may(&self, user: &UserInfo, question: Question) -> Result<bool, RequestError> {
+        let (resource_attributes, non_resource_attributes) = match question {
+            Question::Resource(attributes) => (Some(*attributes), None),
+            Question::Url(attributes) => (None, Some(attributes)),
+        };
+        let spec = SubjectAccessReviewSpec {
+            user: user.username.clone(),
+            uid: user.uid.clone(),
+            groups: user.groups.clone(),
+            extra: user.extra.clone(),
+            resource_attributes,
+            non_resource_attributes,
+        };
+        let review = SubjectAccessReview { spec, ..SubjectAccessReview::default() };
+        let reviews = Api::<SubjectAccessReview>::all(self.client.clone());
+        let answer = in_time(reviews.create(&PostParams::default(), &review)).await?;
+        Ok(answer.status.is_some_and(|status| status.allowed))
+    }
+}
+
+/// A question to the authorizer.
+enum Question {
+    Resource(Box<ResourceAttributes>),
+    Url(NonResourceAttributes),
+}
+
+/// What is asked about a policy besides its roles, in words and attributes.
+fn questions(spec: &AccountPolicySpec) -> Vec<(String, ResourceAttributes)> {
+    let ask = |verb: &str, group: &str, resource: &str, subresource: Option<&str>| ResourceAttributes {
+        verb: Some(verb.into()),
+        group: Some(group.into()),
+        resource: Some(resource.into()),
+        subresource: subresource.map(Into::into),
+        ..ResourceAttributes::default()
+    };
+    let mut questions = Vec::new();
+    if !spec.service_accounts.is_empty() {
+        questions.push(("create serviceaccounts".to_owned(), ask("create", "", "serviceaccounts", None)));
+    }
+    if !spec.role_bindings.is_empty() {
+        let binding = ask("create", "rbac.authorization.k8s.io", "rolebindings", None);
+        questions.push(("create rolebindings".to_owned(), binding));
+    }
+    if !spec.tokens.is_empty() {
+        let token = ask("create", "", "serviceaccounts", Some("token"));
+        questions.push(("create serviceaccounts/token".to_owned(), token));
+        questions.push(("create secrets".to_owned(), ask("create", "", "secrets", None)));
+    }
+    let secrets = spec.service_accounts.iter().flat_map(|account| &account.image_pull_secrets);
+    let sources: BTreeSet<_> = secrets.filter_map(|secret| secret.copy_from.as_ref()).collect();
+    for source in sources {
+        let read = ResourceAttributes {
+            namespace: Some(source.namespace.clone()),
+            name: Some(source.name.clone()),
+            ..ask("get", "", "secrets", None)
+        };
+        questions.push((format!("get secret {}/{}, which it copies", source.namespace, source.name), read));
+    }
+    questions
+}
+
+/// The rights that a rule has, one by one.
+fn rights(rule: &PolicyRule) -> Vec<Question> {
+    let mut rights = Vec::new();
+    let list = |list: &Option<Vec<String>>| list.clone().unwrap_or_default();
+    for verb in &rule.verbs {
+        for path in list(&rule.non_resource_urls) {
+            rights.push(Question::Url(NonResourceAttributes { path: Some(path), verb: Some(verb.clone()) }));
+        }
+        for group in list(&rule.api_groups) {
+            for resource in list(&rule.resources) {
+                let (resource, subresource) = match resource.split_once('/') {
+                    Some((resource, sub)) => (resource.to_owned(), Some(sub.to_owned())),
+                    None => (resource, None),
+                };
+                let right = ResourceAttributes {
+                    verb: Some(verb.clone()),
+                    group: Some(group.clone()),
+                    resource: Some(resource),
+                    subresource,
+                    ..ResourceAttributes::default()
+                };
+                match list(&rule.resource_names) {
+                    names if names.is_empty() => rights.push(Question::Resource(right.into())),
+                    names => rights.extend(names.into_iter().map(|name| {
+                        Question::Resource(ResourceAttributes { name: Some(name), ..right.clone() }.into())
+                    })),
+                }
+            }
+        }
+    }
+    rights
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_policy_is_asked_about_as_if_its_author_did_it() {
+        let spec: AccountPolicySpec = serde_json::from_value(json!({
+            "namespaceSelector": {},
+            "serviceAccounts": [{"name": "bot", "imagePullSecrets": [
+                {"name": "pull", "copyFrom": {"namespace": "registry", "name": "pull"}},
+            ]}],
+            "tokens": [{"name": "t", "serviceAccount": "bot"}],
+        }))
+        .unwrap();
+        let asked: Vec<_> = questions(&spec).into_iter().map(|(what, _)| what).collect();
+        let expected = [
+            "create serviceaccounts",
+            "create serviceaccounts/token",
+            "create secrets",
+            "get secret registry/pull, which it copies",
+        ];
+        assert_eq!(asked, expected);
+    }
+
+    #[test]
+    fn a_rule_is_taken_apart() {
+        let rule: PolicyRule = serde_json::from_value(json!({
+            "verbs": ["get", "list"], "apiGroups": ["", "apps"], "resources": ["pods", "pods/log"],
+            "nonResourceURLs": ["/healthz"],
+        }))
+        .unwrap();
+        assert_eq!(rights(&rule).len(), 2 * (1 + 2 * 2));
+    }
+}

@@ -1,0 +1,22 @@
+//! Writes that failed.
+
+use mainstay_runtime::{failure::RequestError, reconcile::PassError};
+use thiserror::Error;
+
+/// A write that failed.
+#[derive(Debug, Error)]
+#[error("could not {operation} {what}: {source}")]
+pub struct ApplyError {
+    /// What was to be done: `create`, `change`, `delete`, `issue`, `copy`.
+    pub operation: &'static str,
+    /// Kind and name.
+    pub what: String,
+    /// What the server said.
+    pub source: RequestError,
+}
+
+impl PassError for ApplyError {
+    fn request(&self) -> &RequestError {
+        &self.source
+    }
+}

@@ -1,0 +1,243 @@
+//! Carries out plans; the only writer, and the only place where a token or the content of a pull secret is ever held.
+//!
+//! Each action names the UID of what it changes, so that none hits a later object of the same name.
+
+mod error;
+mod objects;
+mod tokens;
+
+use http::Request;
+use k8s_openapi::api::{core::v1, rbac::v1 as rbac};
+use kube::{Client, Resource};
+use mainstay_runtime::{
+    failure::RequestError,
+    gate::{Gate, Intent},
+    index::ObjectKey,
+    request::{METADATA_ONLY, Written, in_time, malformed},
+};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+pub use self::error::ApplyError;
+use crate::{
+    observe::Stores,
+    plan::{Action, Part},
+    skew::Skew,
+};
+
+/// The field manager of all that is written.
+pub const FIELD_MANAGER: &str = "mainstay-accounts";
+
+/// Writes what policies give.
+pub struct Writer {
+    client: Client,
+    stores: Stores,
+    skew: Skew,
+    accounts: Gate<ObjectKey>,
+    bindings: Gate<ObjectKey>,
+    secrets: Gate<ObjectKey>,
+}
+
+/// What has been done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Done {
+    /// It is as it should be.
+    Written,
+    /// Somebody else was quicker: the next pass sees what stands.
+    Stale,
+    /// There is one of that name that is of no policy.
+    Taken,
+}
+
+impl Writer {
+    /// A writer that has written nothing yet.
+    pub fn new(client: Client, stores: Stores, skew: Skew) -> Self {
+        let (accounts, bindings, secrets) = Default::default();
+        Self { client, stores, skew, accounts, bindings, secrets }
+    }
+
+    /// Whether the stores have seen all that was written in the namespace. Creates whose answer was lost are looked up.
+    ///
+    /// # Errors
+    /// The look-up's.
+    pub async fn may_write(&self, namespace: &ObjectKey) -> Result<bool, ApplyError> {
+        self.settle::<v1::ServiceAccount>(&self.accounts, namespace).await?;
+        self.settle::<rbac::RoleBinding>(&self.bindings, namespace).await?;
+        self.settle::<v1::Secret>(&self.secrets, namespace).await?;
+        Ok(self.accounts.is_open(namespace, &self.stores.accounts)
+            && self.bindings.is_open(namespace, &self.stores.bindings)
+            && self.secrets.is_open(namespace, &self.stores.secrets))
+    }
+
+    /// Forgets a namespace that is gone.
+    pub fn forget(&self, namespace: &ObjectKey) {
+        [&self.accounts, &self.bindings, &self.secrets].iter().for_each(|gate| gate.forget(namespace));
+    }
+
+    /// Carries out one action in the namespace.
+    ///
+    /// # Errors
+    /// When the server refuses it, or does not answer.
+    pub async fn apply(&self, namespace: &ObjectKey, action: &Action) -> Result<Done, ApplyError> {
+        match action {
+            Action::MakeAccount(policy, name, account) => {
+                self.make_account(namespace, policy, name, account).await
+            }
+            Action::MendAccount { .. } => self.mend_account(namespace, action).await,
+            Action::MakeBinding(policy, name, binding) => {
+                self.make_binding(namespace, policy, name, binding).await
+            }
+            Action::MendBinding { .. } => self.mend_binding(namespace, action).await,
+            Action::Copy(policy, name, of, standing) => {
+                self.copy(namespace, policy, name, of, standing.as_deref()).await
+            }
+            Action::Issue { .. } => self.issue(namespace, action).await,
+            Action::Delete(part, name, uid) => self.delete(namespace, *part, name, uid).await,
+            Action::Release(part, name, uid) => self.release(namespace, *part, name, uid).await,
+        }
+    }
+
+    async fn settle<K>(&self, gate: &Gate<ObjectKey>, namespace: &ObjectKey) -> Result<(), ApplyError>
+    where
+        K: Resource<DynamicType = ()>,
+    {
+        for (object, intent) in gate.unanswered(namespace) {
+            let request = Request::get(path::<K>(&object.namespace, &object.name))
+                .header(http::header::ACCEPT, METADATA_ONLY)
+                .body(Vec::new());
+            let found = match self.send::<Metadata>(request).await {
+                Ok(found) => Some(found.metadata),
+                Err(RequestError::NotFound(_)) => None,
+                Err(source) => {
+                    return Err(ApplyError {
+                        operation: "read",
+                        what: format!("{} {}", K::kind(&()), object.name),
+                        source,
+                    });
+                }
+            };
+            gate.settle(namespace, &object, &intent, found.as_ref());
+        }
+        Ok(())
+    }
+
+    fn gate(&self, part: Part) -> &Gate<ObjectKey> {
+        match part {
+            Part::Account => &self.accounts,
+            Part::Binding => &self.bindings,
+            Part::Copy | Part::Handle | Part::Token => &self.secrets,
+        }
+    }
+
+    async fn send<T: DeserializeOwned>(
+        &self,
+        request: http::Result<Request<Vec<u8>>>,
+    ) -> Result<T, RequestError> {
+        in_time(self.client.request(request.map_err(malformed)?)).await
+    }
+
+    /// Creates an object. A create whose answer is lost is looked up before the next pass.
+    async fn create(&self, part: Part, namespace: &ObjectKey, body: &Value) -> Result<Done, ApplyError> {
+        let name = body["metadata"]["name"].as_str().unwrap_or_default();
+        let object = ObjectKey::new(&namespace.name, name);
+        let url = format!("{}?fieldManager={FIELD_MANAGER}", part_path(part, &namespace.name, ""));
+        let request = Request::post(url)
+            .header(http::header::ACCEPT, METADATA_ONLY)
+            .header(http::header::CONTENT_TYPE, "application/json")
+            .body(serde_json::to_vec(body).unwrap_or_default());
+        let gate = self.gate(part);
+        gate.intend(namespace, &object, Intent::Create);
+        match self.send::<Written>(request).await {
+            Ok(Written { metadata }) => {
+                gate.stored(namespace, &object, &metadata.uid, metadata.resource_version.as_deref());
+                Ok(Done::Written)
+            }
+            Err(RequestError::AlreadyExists(_)) => {
+                gate.refused(namespace, &object);
+                Ok(Done::Taken)
+            }
+            Err(source) => {
+                if !source.is_ambiguous() {
+                    gate.refused(namespace, &object);
+                }
+                Err(ApplyError { operation: "create", what: words(part, name), source })
+            }
+        }
+    }
+
+    /// Changes an object by a patch of this type, which names its UID.
+    async fn patch(
+        &self,
+        part: Part,
+        namespace: &ObjectKey,
+        name: &str,
+        (kind, query): (&str, &str),
+        body: &Value,
+    ) -> Result<Done, ApplyError> {
+        let url = format!("{}?fieldManager={FIELD_MANAGER}{query}", part_path(part, &namespace.name, name));
+        let request = Request::patch(url)
+            .header(http::header::ACCEPT, METADATA_ONLY)
+            .header(http::header::CONTENT_TYPE, kind)
+            .body(serde_json::to_vec(body).unwrap_or_default());
+        match self.send::<Written>(request).await {
+            Ok(Written { metadata }) => {
+                let object = ObjectKey::new(&namespace.name, name);
+                let version = metadata.resource_version.as_deref();
+                self.gate(part).stored(namespace, &object, &metadata.uid, version);
+                Ok(Done::Written)
+            }
+            Err(RequestError::NotFound(_) | RequestError::Conflict(_)) => Ok(Done::Stale),
+            Err(source) => Err(ApplyError { operation: "change", what: words(part, name), source }),
+        }
+    }
+
+    async fn delete(
+        &self,
+        namespace: &ObjectKey,
+        part: Part,
+        name: &str,
+        uid: &str,
+    ) -> Result<Done, ApplyError> {
+        let body = json!({"preconditions": {"uid": uid}});
+        let request = Request::delete(part_path(part, &namespace.name, name))
+            .header(http::header::CONTENT_TYPE, "application/json")
+            .body(serde_json::to_vec(&body).unwrap_or_default());
+        let object = ObjectKey::new(&namespace.name, name);
+        match self.send::<Value>(request).await {
+            Ok(_) | Err(RequestError::NotFound(_)) => {
+                self.gate(part).ended(namespace, &object, uid);
+                Ok(Done::Written)
+            }
+            Err(RequestError::Conflict(_)) => Ok(Done::Stale),
+            Err(source) => Err(ApplyError { operation: "delete", what: words(part, name), source }),
+        }
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct Metadata {
+    #[serde(deserialize_with = "mainstay_runtime::slim::metadata")]
+    metadata: k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta,
+}
+
+fn path<K: Resource<DynamicType = ()>>(namespace: &str, name: &str) -> String {
+    let all = K::url_path(&(), Some(namespace));
+    if name.is_empty() { all } else { format!("{all}/{name}") }
+}
+
+fn part_path(part: Part, namespace: &str, name: &str) -> String {
+    match part {
+        Part::Account => path::<v1::ServiceAccount>(namespace, name),
+        Part::Binding => path::<rbac::RoleBinding>(namespace, name),
+        Part::Copy | Part::Handle | Part::Token => path::<v1::Secret>(namespace, name),
+    }
+}
+
+fn words(part: Part, name: &str) -> String {
+    let kind = match part {
+        Part::Account => "ServiceAccount",
+        Part::Binding => "RoleBinding",
+        Part::Copy | Part::Handle | Part::Token => "Secret",
+    };
+    format!("{kind} {name}")
+}

@@ -1,0 +1,210 @@
+//! Accounts, bindings, and copies of pull secrets.
+
+use std::sync::Arc;
+
+use http::Request;
+use mainstay_runtime::{failure::RequestError, index::ObjectKey};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::{ApplyError, Done, Writer, path};
+use crate::{
+    plan::{Account, Action, Binding, Copy, Part},
+    watched::{ADOPTED, GIVEN, PART, POLICY, SOURCE, SOURCE_UID, SOURCE_VERSION},
+};
+
+const APPLY: (&str, &str) = ("application/apply-patch+yaml", "&force=true");
+const MERGE: (&str, &str) = ("application/merge-patch+json", "");
+
+impl Writer {
+    pub(super) async fn make_account(
+        &self,
+        namespace: &ObjectKey,
+        policy: &str,
+        name: &str,
+        account: &Account,
+    ) -> Result<Done, ApplyError> {
+        let mut body = account_body(policy, name, account, false);
+        body["metadata"]["namespace"] = json!(namespace.name);
+        body["imagePullSecrets"] = pull_secrets(account.pull_secrets.iter());
+        self.create(Part::Account, namespace, &body).await
+    }
+
+    /// What is a map is applied, so that what is wanted no more goes by itself; pull secrets are one list, which is
+    /// written as a whole with those of others in it.
+    pub(super) async fn mend_account(
+        &self,
+        namespace: &ObjectKey,
+        action: &Action,
+    ) -> Result<Done, ApplyError> {
+        let Action::MendAccount { policy, name, uid, account, pull_secrets: all, adopted } = action else {
+            return Ok(Done::Stale);
+        };
+        let mut body = account_body(policy, name, account, *adopted);
+        body["metadata"]["uid"] = json!(uid);
+        let applied = self.patch(Part::Account, namespace, name, APPLY, &body).await?;
+        if applied != Done::Written {
+            return Ok(applied);
+        }
+        let list = json!({"metadata": {"uid": uid}, "imagePullSecrets": pull_secrets(all.iter())});
+        self.patch(Part::Account, namespace, name, MERGE, &list).await
+    }
+
+    pub(super) async fn make_binding(
+        &self,
+        namespace: &ObjectKey,
+        policy: &str,
+        name: &str,
+        binding: &Binding,
+    ) -> Result<Done, ApplyError> {
+        let mut body = binding_body(namespace, policy, name, binding, false);
+        body["metadata"]["namespace"] = json!(namespace.name);
+        self.create(Part::Binding, namespace, &body).await
+    }
+
+    pub(super) async fn mend_binding(
+        &self,
+        namespace: &ObjectKey,
+        action: &Action,
+    ) -> Result<Done, ApplyError> {
+        let Action::MendBinding { policy, name, uid, binding, anew, adopted } = action else {
+            return Ok(Done::Stale);
+        };
+        if *anew {
+            let deleted = self.delete(namespace, Part::Binding, name, uid).await?;
+            return match deleted {
+                Done::Written => self.make_binding(namespace, policy, name, binding).await,
+                other => Ok(other),
+            };
+        }
+        let mut body = binding_body(namespace, policy, name, binding, *adopted);
+        body["metadata"]["uid"] = json!(uid);
+        self.patch(Part::Binding, namespace, name, APPLY, &body).await
+    }
+
+    /// Copies a Secret. Its content is in memory for no longer than this takes.
+    pub(super) async fn copy(
+        &self,
+        namespace: &ObjectKey,
+        policy: &str,
+        name: &str,
+        of: &Copy,
+        standing: Option<&str>,
+    ) -> Result<Done, ApplyError> {
+        #[derive(Deserialize)]
+        struct Source {
+            #[serde(deserialize_with = "mainstay_runtime::slim::metadata")]
+            metadata: k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta,
+            #[serde(default)]
+            data: Option<Map<String, Value>>,
+            r#type: Option<String>,
+        }
+        let failed = |source| ApplyError {
+            operation: "read",
+            what: format!("Secret {}/{}", of.namespace, of.name),
+            source,
+        };
+        let url = path::<k8s_openapi::api::core::v1::Secret>(&of.namespace, &of.name);
+        let source: Source = match self.send(Request::get(url).body(Vec::new())).await {
+            Ok(source) => source,
+            Err(RequestError::NotFound(_)) => return Ok(Done::Stale),
+            // What an answer that cannot be read says may be its content.
+            Err(RequestError::NoAnswer(_)) => {
+                return Err(failed(RequestError::NoAnswer("no readable answer".to_owned())));
+            }
+            Err(error) => return Err(failed(error)),
+        };
+        let mut body = json!({
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {
+                "name": name,
+                "labels": {POLICY: policy, PART: "copy"},
+                "annotations": {
+                    SOURCE: format!("{}/{}", of.namespace, of.name),
+                    SOURCE_UID: source.metadata.uid,
+                    SOURCE_VERSION: source.metadata.resource_version,
+                },
+            },
+            "data": source.data,
+            "type": source.r#type,
+        });
+        match standing {
+            None => self.create(Part::Copy, namespace, &body).await,
+            Some(uid) => {
+                body["metadata"]["uid"] = json!(uid);
+                self.patch(Part::Copy, namespace, name, APPLY, &body).await
+            }
+        }
+    }
+
+    /// Takes the policy's mark off an object, and what it has added to one that it had taken over.
+    pub(super) async fn release(
+        &self,
+        namespace: &ObjectKey,
+        part: Part,
+        name: &str,
+        uid: &str,
+    ) -> Result<Done, ApplyError> {
+        let mut body = json!({
+            "metadata": {
+                "uid": uid,
+                "labels": {POLICY: null, PART: null},
+                "annotations": {ADOPTED: null, GIVEN: null},
+            },
+        });
+        if part == Part::Account {
+            let account = self.stores.accounts.get(&ObjectKey::new(&namespace.name, name));
+            let view = account.as_ref().map(|account| &account.view);
+            // Those of an object that the policy made itself stay: it is left as it is.
+            if let Some(view) = view.filter(|view| view.mark.as_ref().is_some_and(|mark| mark.adopted)) {
+                body["imagePullSecrets"] = pull_secrets(view.account.pull_secrets.difference(&view.given));
+            }
+        }
+        self.patch(part, namespace, name, MERGE, &body).await
+    }
+}
+
+fn pull_secrets<'a>(names: impl Iterator<Item = &'a Arc<str>>) -> Value {
+    names.map(|name| json!({"name": &**name})).collect()
+}
+
+fn account_body(policy: &str, name: &str, account: &Account, adopted: bool) -> Value {
+    let Account { labels, annotations, automount, pull_secrets } = account;
+    let mut body = json!({
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": {"name": name, "labels": labels, "annotations": annotations},
+    });
+    body["metadata"]["labels"][POLICY] = json!(policy);
+    let given: Vec<_> = pull_secrets.iter().map(|name| &**name).collect();
+    body["metadata"]["annotations"][GIVEN] = json!(given.join(","));
+    if adopted {
+        body["metadata"]["annotations"][ADOPTED] = json!("true");
+    }
+    if let Some(automount) = automount {
+        body["automountServiceAccountToken"] = json!(automount);
+    }
+    body
+}
+
+fn binding_body(namespace: &ObjectKey, policy: &str, name: &str, binding: &Binding, adopted: bool) -> Value {
+    let subjects: Vec<_> = binding
+        .accounts
+        .iter()
+        .map(|account| json!({"kind": "ServiceAccount", "name": &**account, "namespace": namespace.name}))
+        .collect();
+    let mut body = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "RoleBinding",
+        "metadata": {"name": name, "labels": {POLICY: policy}},
+        "roleRef": {
+            "apiGroup": "rbac.authorization.k8s.io", "kind": &*binding.role.kind, "name": &*binding.role.name,
+        },
+        "subjects": subjects,
+    });
+    if adopted {
+        body["metadata"]["annotations"] = json!({ADOPTED: "true"});
+    }
+    body
+}

@@ -1,0 +1,310 @@
+//! Issues tokens: a handle first, then a token that is bound to it, then the Secret that has it.
+//!
+//! A crash between any two leaves a handle without a token in a Secret, which is used for the next one or deleted. The
+//! Secret is written with the version that it was seen in, so that no other process's token is written over.
+
+use std::fmt;
+
+use http::Request;
+use jiff::Timestamp;
+use k8s_openapi::{ByteString, api::core::v1};
+use mainstay_runtime::{failure::RequestError, index::ObjectKey, names};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{ApplyError, Done, FIELD_MANAGER, Writer, part_path, path};
+use crate::{
+    plan::{Action, OutputView, Part, Token, Why},
+    watched::{EXPIRES, HANDLE, ISSUED, MADE_FOR, OUTPUT, PART, POLICY, PREVIOUS, PREVIOUS_UNTIL},
+};
+
+/// The longest name that an object may have.
+const MAX_NAME: usize = 253;
+
+/// A token that was issued. It is never printed.
+struct Issued {
+    token: String,
+    issued: Timestamp,
+    expires: Timestamp,
+}
+
+impl fmt::Debug for Issued {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Issued").field("expires", &self.expires).finish_non_exhaustive()
+    }
+}
+
+impl Writer {
+    pub(super) async fn issue(&self, namespace: &ObjectKey, action: &Action) -> Result<Done, ApplyError> {
+        let Action::Issue { policy, output, token, made_for, standing, handle, why } = action else {
+            return Ok(Done::Stale);
+        };
+        let (handle, uid) = match handle {
+            Some((name, uid)) => (name.to_string(), uid.to_string()),
+            None => match self.make_handle(namespace, policy, output).await? {
+                Some(made) => made,
+                None => return Ok(Done::Stale),
+            },
+        };
+        let failed = |operation, source| ApplyError { operation, what: format!("token {output}"), source };
+        let issued =
+            self.request(namespace, token, &handle, &uid).await.map_err(|error| failed("issue", error))?;
+        let authority =
+            self.authority(namespace).await.map_err(|error| failed("read the authority for", error))?;
+        let body = Output { namespace, policy, name: output, token, made_for, handle: &handle, why: *why };
+        let body = body.write(&issued, &authority, standing.as_ref());
+        match standing {
+            None => self.create(Part::Token, namespace, &body).await,
+            Some(_) => self.replace(namespace, output, &body).await,
+        }
+    }
+
+    async fn make_handle(
+        &self,
+        namespace: &ObjectKey,
+        policy: &str,
+        output: &str,
+    ) -> Result<Option<(String, String)>, ApplyError> {
+        let name = names::generated(&format!("{output}-handle"), MAX_NAME);
+        let body = json!({
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {
+                "name": name,
+                "labels": {POLICY: policy, PART: "handle"},
+                "annotations": {OUTPUT: output},
+            },
+            "immutable": true,
+        });
+        if self.create(Part::Handle, namespace, &body).await? != Done::Written {
+            return Ok(None);
+        }
+        let handle = self.secret_uid(namespace, &name).await?;
+        Ok(handle.map(|uid| (name, uid)))
+    }
+
+    async fn secret_uid(&self, namespace: &ObjectKey, name: &str) -> Result<Option<String>, ApplyError> {
+        let request = Request::get(path::<v1::Secret>(&namespace.name, name))
+            .header(http::header::ACCEPT, mainstay_runtime::request::METADATA_ONLY)
+            .body(Vec::new());
+        match self.send::<super::Metadata>(request).await {
+            Ok(found) => Ok(found.metadata.uid),
+            Err(RequestError::NotFound(_)) => Ok(None),
+            Err(source) => Err(ApplyError { operation: "read", what: format!("Secret {name}"), source }),
+        }
+    }
+
+    /// Asks for a token that is bound to the handle.
+    async fn request(
+        &self,
+        namespace: &ObjectKey,
+        token: &Token,
+        handle: &str,
+        uid: &str,
+    ) -> Result<Issued, RequestError> {
+        #[derive(Deserialize)]
+        struct Answer {
+            status: Status,
+        }
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Status {
+            token: String,
+            expiration_timestamp: Timestamp,
+        }
+        let body = json!({
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenRequest",
+            "spec": {
+                "audiences": token.audiences,
+                "expirationSeconds": token.ttl.as_secs(),
+                "boundObjectRef": {"apiVersion": "v1", "kind": "Secret", "name": handle, "uid": uid},
+            },
+        });
+        let url = format!("{}/token", path::<v1::ServiceAccount>(&namespace.name, &token.account));
+        let request = Request::post(url)
+            .header(http::header::CONTENT_TYPE, "application/json")
+            .body(serde_json::to_vec(&body).unwrap_or_default());
+        let answer: Answer = self.send(request).await.map_err(|error| match error {
+            // What an answer that cannot be read says may be a token.
+            RequestError::NoAnswer(_) => RequestError::NoAnswer("no readable answer".to_owned()),
+            other => other,
+        })?;
+        let Status { token, expiration_timestamp: expires } = answer.status;
+        let issued = issued_at(&token).unwrap_or_else(|| self.skew.now());
+        self.skew.set(issued);
+        Ok(Issued { token, issued, expires })
+    }
+
+    /// The authority that clients of the API server trust, which the cluster puts into every namespace.
+    async fn authority(&self, namespace: &ObjectKey) -> Result<String, RequestError> {
+        #[derive(Deserialize)]
+        struct Map {
+            #[serde(default)]
+            data: std::collections::BTreeMap<String, String>,
+        }
+        let url = path::<v1::ConfigMap>(&namespace.name, "kube-root-ca.crt");
+        let mut map: Map = self.send(Request::get(url).body(Vec::new())).await?;
+        Ok(map.data.remove("ca.crt").unwrap_or_default())
+    }
+
+    async fn replace(&self, namespace: &ObjectKey, name: &str, body: &Value) -> Result<Done, ApplyError> {
+        let url = format!("{}?fieldManager={FIELD_MANAGER}", part_path(Part::Token, &namespace.name, name));
+        let request = Request::put(url)
+            .header(http::header::ACCEPT, mainstay_runtime::request::METADATA_ONLY)
+            .header(http::header::CONTENT_TYPE, "application/json")
+            .body(serde_json::to_vec(body).unwrap_or_default());
+        match self.send::<mainstay_runtime::request::Written>(request).await {
+            Ok(written) => {
+                let (object, metadata) = (ObjectKey::new(&namespace.name, name), written.metadata);
+                let version = metadata.resource_version.as_deref();
+                self.secrets.stored(namespace, &object, &metadata.uid, version);
+                Ok(Done::Written)
+            }
+            Err(RequestError::NotFound(_) | RequestError::Conflict(_)) => Ok(Done::Stale),
+            Err(source) => Err(ApplyError { operation: "change", what: format!("Secret {name}"), source }),
+        }
+    }
+}
+
+/// A Secret with a token that is about to be written.
+struct Output<'a> {
+    namespace: &'a ObjectKey,
+    policy: &'a str,
+    name: &'a str,
+    token: &'a Token,
+    made_for: &'a str,
+    handle: &'a str,
+    why: Why,
+}
+
+impl Output<'_> {
+    fn write(&self, issued: &Issued, authority: &str, standing: Option<&OutputView>) -> Value {
+        let bytes = |text: &str| json!(ByteString(text.as_bytes().to_vec()));
+        let mut body = json!({
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {
+                "name": self.name,
+                "labels": {POLICY: self.policy, PART: "token"},
+                "annotations": {
+                    MADE_FOR: self.made_for,
+                    HANDLE: self.handle,
+                    ISSUED: issued.issued.to_string(),
+                    EXPIRES: issued.expires.to_string(),
+                },
+            },
+            "type": "Opaque",
+            "data": {
+                "token": bytes(&issued.token),
+                "ca.crt": bytes(authority),
+                "namespace": bytes(&self.namespace.name),
+            },
+        });
+        if let Some(server) = &self.token.server {
+            let config = self.kubeconfig(server, authority, &issued.token);
+            body["data"]["kubeconfig"] = bytes(&config.to_string());
+        }
+        if let Some(standing) = standing {
+            body["metadata"]["uid"] = json!(standing.uid);
+            body["metadata"]["resourceVersion"] = json!(standing.version);
+            // A token that was revoked has no overlap: its handle is gone.
+            if self.why != Why::Revoked {
+                let until = issued.issued.checked_add(self.token.overlap).unwrap_or(issued.issued);
+                body["metadata"]["annotations"][PREVIOUS] = json!(&*standing.handle);
+                body["metadata"]["annotations"][PREVIOUS_UNTIL] = json!(until.to_string());
+            }
+        }
+        body
+    }
+
+    /// JSON, which is YAML as well.
+    fn kubeconfig(&self, server: &str, authority: &str, token: &str) -> Value {
+        let account = &*self.token.account;
+        json!({
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "cluster", "cluster": {
+                "server": server, "certificate-authority-data": ByteString(authority.as_bytes().to_vec()),
+            }}],
+            "users": [{"name": account, "user": {"token": token}}],
+            "contexts": [{"name": account, "context": {
+                "cluster": "cluster", "user": account, "namespace": self.namespace.name,
+            }}],
+            "current-context": account,
+        })
+    }
+}
+
+/// When a token was issued, by its own claim `iat` (RFC 7519, 4.1.6). Nothing is verified: it has come from its issuer.
+fn issued_at(token: &str) -> Option<Timestamp> {
+    #[derive(Deserialize)]
+    struct Claims {
+        iat: i64,
+    }
+    // The middle part is base64url without padding; ByteString reads the other alphabet, with it.
+    let mut payload = token.split('.').nth(1)?.replace('-', "+").replace('_', "/");
+    payload.extend(std::iter::repeat_n('=', (4 - payload.len() % 4) % 4));
+    let ByteString(payload) = serde_json::from_value(json!(payload)).ok()?;
+    let Claims { iat } = serde_json::from_slice(&payload).ok()?;
+    Timestamp::from_second(iat).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_token_says_when_it_was_issued() {
+        // {"iat":1700000000,"x":"??>"}: its base64url has both letters that base64 does not know.
+        let payload = "eyJpYXQiOjE3MDAwMDAwMDAsIngiOiI_Pz4ifQ";
+        assert_eq!(issued_at(&format!("h.{payload}.s")), Timestamp::from_second(1_700_000_000).ok());
+        assert_eq!(issued_at("no token"), None);
+    }
+
+    #[test]
+    fn the_handle_before_is_named_unless_it_was_revoked_and_a_token_is_never_printed() {
+        let token = Token {
+            account: "bot".into(),
+            audiences: vec![],
+            ttl: Duration::from_secs(600),
+            overlap: Duration::from_secs(60),
+            server: Some("https://kubernetes.default.svc".into()),
+        };
+        let time = |second| Timestamp::from_second(second).unwrap();
+        let issued = Issued { token: "the-token".into(), issued: time(100), expires: time(700) };
+        assert!(!format!("{issued:?}").contains("the-token"));
+        let standing = OutputView {
+            uid: "u".into(),
+            version: "7".into(),
+            policy: "ci".into(),
+            made_for: "".into(),
+            handle: "h1".into(),
+            issued: time(0),
+            expires: time(600),
+            previous: None,
+            revoked: false,
+        };
+        let namespace = ObjectKey::new("", "ns");
+        for (why, previous) in [(Why::Renewal, json!("h1")), (Why::Revoked, json!(null))] {
+            let output = Output {
+                namespace: &namespace,
+                policy: "ci",
+                name: "bot-token",
+                token: &token,
+                made_for: "w",
+                handle: "h2",
+                why,
+            };
+            let body = output.write(&issued, "ca", Some(&standing));
+            let annotations = &body["metadata"]["annotations"];
+            assert_eq!((&annotations[HANDLE], &annotations[PREVIOUS]), (&json!("h2"), &previous));
+            assert_eq!(body["metadata"]["resourceVersion"], "7");
+            let ByteString(config) = serde_json::from_value(body["data"]["kubeconfig"].clone()).unwrap();
+            let config: Value = serde_json::from_slice(&config).unwrap();
+            assert_eq!(config["users"][0]["user"]["token"], "the-token");
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! The wiring: which watches fill which stores, and which changes make which namespaces and policies due.
+
+use std::{collections::HashSet, sync::Arc};
+
+use clap::Args;
+use k8s_openapi::api::core::v1;
+use kube::{
+    Api, Client, Resource,
+    runtime::{WatchStreamExt, reflector, reflector::Store, watcher},
+};
+use mainstay_crds::AccountPolicy;
+use mainstay_runtime::{
+    client::watch_config,
+    clock::Clock,
+    events::Events,
+    index::{Change, Index, Indexed, ObjectKey},
+    manager::{Controller, Manager},
+    metrics::LoopMetrics,
+    reconcile::{self, Work},
+    report::Reports,
+    root,
+    slim::MetadataOf,
+};
+use mainstay_webhook::{ConfigurationKind, Names, WebhookFlags};
+use serde::de::DeserializeOwned;
+
+use crate::{
+    admission::{Admission, PATH, WEBHOOK},
+    announce::Announcer,
+    apply::{FIELD_MANAGER, Writer},
+    metrics::Metrics,
+    observe::Stores,
+    policies::{Policies, STATUS_PACE},
+    reconcile::{Namespaces, Outcomes},
+    settings::Settings,
+    skew::Skew,
+    sources::Sources,
+    watched::{Namespace, POLICY, Stored, WatchedAccount, WatchedBinding},
+};
+
+/// The type of Secrets whose tokens never end.
+const ETERNAL: &str = "type=kubernetes.io/service-account-token";
+
+/// What only this controller can be told.
+#[derive(Debug, Clone, Args)]
+pub struct Options {
+    /// Where policies are admitted.
+    #[command(flatten)]
+    pub webhook: WebhookFlags,
+    /// The Service by which the API server reaches the webhook, which has the name of its Secret and configuration, too
+    #[arg(long, env = "MAINSTAY_WEBHOOK_NAME")]
+    pub webhook_name: Option<String>,
+}
+
+/// Starts the watches and returns both loops.
+pub async fn build(manager: &Manager, options: Options) -> Controller {
+    let concurrency = manager.flags.max_concurrent_reconciles;
+    let (work, keys) = Work::new(LoopMetrics::new(&manager.registry, "namespace", concurrency));
+    let (policy_work, policy_keys) =
+        Work::new(LoopMetrics::new(&manager.registry, "accountpolicy", concurrency));
+    let (stores, skew) = (Stores::default(), Skew::new(Clock::start()));
+    skew.ask(&manager.client).await;
+    let (namespaces, namespace_writer) = reflector::store();
+    let (policies, policy_writer) = reflector::store();
+    let own_metrics = Metrics::new(&manager.registry);
+    let announcer = Announcer {
+        events: Events::start(manager.client.clone(), FIELD_MANAGER, &manager.identity),
+        metrics: own_metrics.clone(),
+    };
+    let outcomes = Arc::new(Outcomes::default());
+    let giver = Arc::new(Namespaces {
+        stores: stores.clone(),
+        writer: Writer::new(manager.client.clone(), stores.clone(), skew.clone()),
+        announcer: announcer.clone(),
+        skew: skew.clone(),
+        outcomes: Arc::clone(&outcomes),
+        policies: Arc::clone(&policy_work),
+    });
+    let teller = Arc::new(Policies {
+        client: manager.client.clone(),
+        stores: stores.clone(),
+        outcomes,
+        reports: Reports::new(FIELD_MANAGER, STATUS_PACE),
+        announcer,
+        skew,
+    });
+    let watches = Watches {
+        work: Arc::clone(&work),
+        policy_work: Arc::clone(&policy_work),
+        stores: stores.clone(),
+        policies: policies.clone(),
+        giver: Arc::clone(&giver),
+        teller: Arc::clone(&teller),
+        sources: None,
+    };
+    watches.start(manager, watch_config(&manager.client).await, namespace_writer, policy_writer);
+
+    let (synced_namespaces, synced_policies, counted) =
+        (namespaces.clone(), policies.clone(), policies.clone());
+    let admits = options.webhook_name.as_ref().map(|name| admission(manager, &options.webhook, name));
+    let synced = async move {
+        // The writers live in tasks that end with the process, so waiting cannot fail.
+        let _ = synced_policies.wait_until_ready().await;
+        let _ = synced_namespaces.wait_until_ready().await;
+        stores.synced().await;
+        if let Some(admits) = admits {
+            admits.await;
+        }
+    };
+    let (passed, shutdown) = (Arc::clone(&work), manager.shutdown.clone());
+    let gives = reconcile::run(giver, namespaces, passed, keys, manager.bounds(), shutdown);
+    let (told, shutdown) = (Arc::clone(&policy_work), manager.shutdown.clone());
+    let tells = reconcile::run(teller, policies, told, policy_keys, manager.bounds(), shutdown);
+    let run = async move {
+        futures::future::join(gives, tells).await;
+    };
+    let refresh = move || {
+        policy_work.refresh_metrics();
+        own_metrics.policies.set(i64::try_from(counted.len()).unwrap_or(i64::MAX));
+    };
+    manager.controller(&work, synced, run, refresh)
+}
+
+/// Starts the webhook. The returned future ends when it can be asked.
+fn admission(
+    manager: &Manager,
+    flags: &WebhookFlags,
+    name: &str,
+) -> impl Future<Output = ()> + Send + 'static + use<> {
+    let names = Names {
+        service: name.to_owned(),
+        namespace: std::env::var("POD_NAMESPACE")
+            .unwrap_or_else(|_| manager.client.default_namespace().to_owned()),
+        kind: ConfigurationKind::Validating,
+        configuration: name.to_owned(),
+        webhooks: vec![WEBHOOK],
+    };
+    mainstay_webhook::start(manager, flags, names, PATH, Admission { client: manager.client.clone() })
+}
+
+/// The watches' side of the controller. Each runs in a task of its own until the process ends.
+#[derive(Clone)]
+struct Watches {
+    work: Arc<Work>,
+    policy_work: Arc<Work>,
+    stores: Stores,
+    policies: Store<AccountPolicy>,
+    giver: Arc<Namespaces>,
+    teller: Arc<Policies>,
+    sources: Option<Arc<Sources>>,
+}
+
+impl Watches {
+    fn start(
+        mut self,
+        manager: &Manager,
+        config: watcher::Config,
+        namespaces: reflector::store::Writer<MetadataOf<v1::Namespace>>,
+        policies: reflector::store::Writer<AccountPolicy>,
+    ) {
+        let client = &manager.client;
+        let this = self.clone();
+        let changed = move |_: &ObjectKey| this.all_namespaces();
+        self.sources = Some(Arc::new(Sources::new(client.clone(), self.stores.clone(), changed)));
+
+        let events = watcher(Api::all(client.clone()), config.clone()).default_backoff().modify(
+            |policy: &mut AccountPolicy| {
+                policy.metadata.managed_fields = None;
+            },
+        );
+        let this = self.clone();
+        tokio::spawn(async move {
+            root::follow(policies, events, |old, new| this.policy_changed(old, new)).await
+        });
+
+        let api = Api::<MetadataOf<v1::Namespace>>::all(client.clone());
+        let events = watcher(api.clone(), config.clone()).default_backoff();
+        tokio::spawn(async move { root::follow(namespaces, events, |_, _| {}).await });
+        let (this, store) = (self.clone(), self.stores.namespaces.clone());
+        let events = watcher(api, config.clone()).default_backoff();
+        tokio::spawn(async move {
+            store.follow(events, Into::into, |change| this.namespace_changed(&change)).await;
+        });
+
+        let ours = config.clone().labels(POLICY);
+        self.follow::<WatchedAccount, _>(client, config.clone(), &self.stores.accounts);
+        self.follow::<WatchedBinding, _>(client, config.clone(), &self.stores.bindings);
+        self.follow::<MetadataOf<v1::Secret>, _>(client, ours, &self.stores.secrets);
+
+        let api = Api::<MetadataOf<v1::Secret>>::all(client.clone());
+        let events = watcher(api, config.fields(ETERNAL)).default_backoff();
+        let (this, store) = (self.clone(), self.stores.eternal.clone());
+        tokio::spawn(async move {
+            store.follow(events, Into::into, |_| this.all_policies()).await;
+        });
+    }
+
+    fn follow<W, V>(&self, client: &Client, config: watcher::Config, store: &Index<Stored<V>>)
+    where
+        W: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + Send + 'static,
+        Stored<V>: From<W> + Indexed<Bucket = crate::watched::Bucket>,
+        V: Send + Sync + 'static,
+    {
+        let events = watcher(Api::<W>::all(client.clone()), config).default_backoff();
+        let (this, store) = (self.clone(), store.clone());
+        tokio::spawn(async move {
+            store.follow(events, Into::into, |change| this.object_changed(&change)).await;
+        });
+    }
+
+    fn policy_changed(&self, old: Option<&AccountPolicy>, new: Option<&AccountPolicy>) {
+        let Some(policy) = new.or(old) else { return };
+        let key = ObjectKey::of(policy);
+        if new.is_none() {
+            self.policy_work.forget(&key);
+            self.teller.reports.forget(&key);
+        }
+        if new.is_some() {
+            self.policy_work.trigger(&key);
+        }
+        let same = |old: &AccountPolicy, new: &AccountPolicy| {
+            old.metadata.generation == new.metadata.generation
+                && old.metadata.deletion_timestamp == new.metadata.deletion_timestamp
+        };
+        if matches!((old, new), (Some(old), Some(new)) if same(old, new)) {
+            return;
+        }
+        self.read_policies();
+        self.all_namespaces();
+    }
+
+    /// Takes up the policies as they are.
+    fn read_policies(&self) {
+        let policies = self.policies.state();
+        let mut settings: Vec<_> =
+            policies.iter().filter_map(|policy| Settings::read(policy).ok().map(Arc::new)).collect();
+        settings.sort_by(|one, other| one.name.cmp(&other.name));
+        if let Some(sources) = &self.sources {
+            let copies = settings.iter().flat_map(|policy| policy.gift.copies.values());
+            let wanted: HashSet<_> = copies.map(|copy| ObjectKey::new(&copy.namespace, &copy.name)).collect();
+            sources.watch(&wanted);
+        }
+        *self.stores.policies.write() = Arc::new(settings);
+    }
+
+    fn namespace_changed(&self, change: &Change<'_, Namespace>) {
+        let Some(namespace) = change.new.or(change.old) else { return };
+        let key = &namespace.header.key;
+        if change.new.is_none() {
+            self.work.forget(key);
+            self.giver.writer.forget(key);
+            self.giver.outcomes.forget(&key.name);
+        } else {
+            self.work.trigger(key);
+        }
+        self.all_policies();
+    }
+
+    /// What is of a policy, or has the name of what it gives, matters to its namespace.
+    fn object_changed<V>(&self, change: &Change<'_, Stored<V>>)
+    where
+        Stored<V>: Indexed,
+    {
+        let policies = Arc::clone(&self.stores.policies.read());
+        for object in [change.old, change.new].into_iter().flatten() {
+            let key = object.key();
+            let name = &key.name;
+            let is_named = policies.iter().any(|policy| {
+                policy.gift.accounts.contains_key(name) || policy.gift.bindings.contains_key(name)
+            });
+            if object.policy.is_some() || is_named {
+                self.work.trigger(&ObjectKey::new("", &key.namespace));
+            }
+            if let Some(policy) = &object.policy {
+                self.policy_work.trigger(&ObjectKey::new("", policy));
+            }
+        }
+    }
+
+    fn all_namespaces(&self) {
+        for namespace in self.stores.namespaces.bucket(&()) {
+            self.work.trigger(&namespace.header.key);
+        }
+    }
+
+    fn all_policies(&self) {
+        for policy in self.stores.policies.read().iter() {
+            self.policy_work.trigger(&ObjectKey::new("", &policy.name));
+        }
+    }
+}

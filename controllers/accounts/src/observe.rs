@@ -1,0 +1,143 @@
+//! Turns the stores into what the rules need of one namespace.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use jiff::Timestamp;
+use mainstay_crds::DeletionPolicy;
+use mainstay_runtime::index::{Index, ObjectKey};
+use parking_lot::{Mutex, RwLock};
+
+use crate::{
+    plan::{AccountView, BindingView, Leaving, Observed},
+    settings::Settings,
+    watched::{Bucket, Eternal, Namespace, SecretView, Stored},
+};
+
+/// The policies that can be carried out, in the order of their names.
+pub type Policies = Arc<Vec<Arc<Settings>>>;
+/// When what a namespace was given is taken back, by policy and namespace.
+pub type Departures = BTreeMap<(Arc<str>, Arc<str>), Timestamp>;
+/// The UID and resourceVersion of a Secret.
+pub type Version = (Box<str>, Box<str>);
+
+/// What passes read.
+#[derive(Clone, Default)]
+pub struct Stores {
+    /// Namespaces.
+    pub namespaces: Index<Namespace>,
+    /// All service accounts.
+    pub accounts: Index<Stored<AccountView>>,
+    /// All role bindings.
+    pub bindings: Index<Stored<BindingView>>,
+    /// The Secrets of policies.
+    pub secrets: Index<Stored<SecretView>>,
+    /// Secrets with tokens that never end.
+    pub eternal: Index<Eternal>,
+    /// The Secrets that are copied, by namespace and name.
+    pub sources: Arc<Mutex<HashMap<ObjectKey, Option<Version>>>>,
+    /// The policies.
+    pub policies: Arc<RwLock<Policies>>,
+    /// When what a namespace was given is taken back, by policy and namespace.
+    pub leaving: Arc<Mutex<Departures>>,
+}
+
+impl Stores {
+    /// Ends when all have been filled once.
+    pub async fn synced(&self) {
+        self.namespaces.synced().await;
+        self.accounts.synced().await;
+        self.bindings.synced().await;
+        self.secrets.synced().await;
+        self.eternal.synced().await;
+    }
+
+    /// Looks at a namespace; `None` when it is gone or going.
+    pub fn observe(&self, namespace: &ObjectKey, now: Timestamp) -> Option<Observed> {
+        let found = self.namespaces.get(namespace).filter(|namespace| !namespace.header.terminating)?;
+        let policies = Arc::clone(&self.policies.read());
+        let bucket = Bucket::Namespace(Arc::clone(&namespace.name));
+        let mut observed = Observed { consent: found.consent.clone(), ..Observed::default() };
+        let known: BTreeSet<_> = policies.iter().map(|policy| Arc::clone(&policy.name)).collect();
+        for account in self.accounts.bucket(&bucket) {
+            observed.accounts.insert(Arc::clone(&account.header.key.name), account.view.clone());
+        }
+        for binding in self.bindings.bucket(&bucket) {
+            observed.bindings.insert(Arc::clone(&binding.header.key.name), binding.view.clone());
+        }
+        for secret in self.secrets.bucket(&bucket) {
+            // What a policy made that nobody knows any more is nobody's to take away.
+            if secret.policy.as_ref().is_some_and(|policy| known.contains(policy))
+                && !secret.header.terminating
+            {
+                add_secret(&mut observed, &secret);
+            }
+        }
+        observed
+            .accounts
+            .retain(|_, view| view.mark.as_ref().is_none_or(|mark| known.contains(&mark.policy)));
+        observed
+            .bindings
+            .retain(|_, view| view.mark.as_ref().is_none_or(|mark| known.contains(&mark.policy)));
+        let owners = owners(&observed);
+        for policy in policies.iter() {
+            let key = (Arc::clone(&policy.name), Arc::clone(&namespace.name));
+            if policy.picks(&found.labels) {
+                self.leaving.lock().remove(&key);
+                observed.gifts.push(self.gift(policy));
+            } else if owners.contains(&policy.name) {
+                observed.leaving.insert(Arc::clone(&policy.name), self.leaves(policy, key, now));
+            } else {
+                self.leaving.lock().remove(&key);
+            }
+        }
+        Some(observed)
+    }
+
+    fn gift(&self, policy: &Settings) -> crate::plan::Gift {
+        let mut gift = policy.gift.clone();
+        let sources = self.sources.lock();
+        for copy in gift.copies.values_mut() {
+            copy.version = sources.get(&ObjectKey::new(&copy.namespace, &copy.name)).cloned().flatten();
+        }
+        gift
+    }
+
+    fn leaves(&self, policy: &Settings, key: (Arc<str>, Arc<str>), now: Timestamp) -> Leaving {
+        match policy.deletion {
+            DeletionPolicy::Orphan if policy.going => Leaving::Orphan,
+            _ if policy.going => Leaving::Delete(now),
+            _ => {
+                let at = now.checked_add(policy.grace).unwrap_or(now);
+                Leaving::Delete(*self.leaving.lock().entry(key).or_insert(at))
+            }
+        }
+    }
+
+    /// How many objects a policy has in all namespaces.
+    pub fn owned_by(&self, policy: &Arc<str>) -> usize {
+        let bucket = Bucket::Policy(Arc::clone(policy));
+        self.accounts.count(&bucket) + self.bindings.count(&bucket) + self.secrets.count(&bucket)
+    }
+}
+
+fn add_secret(observed: &mut Observed, secret: &Stored<SecretView>) {
+    let name = Arc::clone(&secret.header.key.name);
+    match &secret.view {
+        SecretView::Copy(copy) => drop(observed.copies.insert(name, copy.clone())),
+        SecretView::Handle(handle) => drop(observed.handles.insert(name, handle.clone())),
+        SecretView::Output(output) => drop(observed.outputs.insert(name, output.clone())),
+        SecretView::Spoilt => {}
+    }
+}
+
+fn owners(observed: &Observed) -> BTreeSet<Arc<str>> {
+    let accounts = observed.accounts.values().filter_map(|view| Some(&view.mark.as_ref()?.policy));
+    let bindings = observed.bindings.values().filter_map(|view| Some(&view.mark.as_ref()?.policy));
+    let copies = observed.copies.values().map(|view| &view.policy);
+    let handles = observed.handles.values().map(|view| &view.policy);
+    let outputs = observed.outputs.values().map(|view| &view.policy);
+    accounts.chain(bindings).chain(copies).chain(handles).chain(outputs).cloned().collect()
+}

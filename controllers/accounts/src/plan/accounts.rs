@@ -1,0 +1,152 @@
+//! Accounts, bindings, copies of pull secrets, and what becomes of them when a policy leaves.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use super::{Action, Gift, Leaving, Part, Planner};
+
+impl Planner<'_> {
+    pub(super) fn copies(&mut self, gift: &Gift) {
+        for (name, wanted) in &gift.copies {
+            let standing = self.observed.copies.get(name);
+            if wanted.version.is_none() {
+                let message =
+                    format!("there is no Secret {}/{} to copy: create it", wanted.namespace, wanted.name);
+                self.problem(gift, "SourceMissing", message);
+                continue;
+            }
+            match standing {
+                Some(copy) if copy.policy != gift.policy => {
+                    let message = format!("Secret {name} belongs to AccountPolicy {}", copy.policy);
+                    self.problem(gift, "Conflict", message);
+                }
+                Some(copy) if copy.of == *wanted => {}
+                standing => {
+                    let uid = standing.map(|copy| copy.uid.clone());
+                    let (policy, name) = (Arc::clone(&gift.policy), Arc::clone(name));
+                    self.plan.actions.push(Action::Copy(policy, name, wanted.clone(), uid));
+                }
+            }
+        }
+    }
+
+    pub(super) fn accounts(&mut self, gift: &Gift) {
+        for (name, wanted) in &gift.accounts {
+            let Some(standing) = self.observed.accounts.get(name) else {
+                let (policy, name) = (Arc::clone(&gift.policy), Arc::clone(name));
+                self.plan.actions.push(Action::MakeAccount(policy, name, wanted.clone()));
+                continue;
+            };
+            let adopted = match self.may_have(gift, standing.mark.as_ref(), standing.consent.as_ref()) {
+                Ok(adopted) => adopted,
+                Err(whose) => {
+                    self.problem(gift, "Conflict", format!("ServiceAccount {name} {whose}"));
+                    continue;
+                }
+            };
+            // Entries of others stay, and what the policy gave and gives no more goes.
+            let others = standing.account.pull_secrets.difference(&standing.given).cloned();
+            let pull_secrets: BTreeSet<_> = others.chain(wanted.pull_secrets.iter().cloned()).collect();
+            let has = |all: &std::collections::BTreeMap<String, String>,
+                       some: &std::collections::BTreeMap<_, _>| {
+                some.iter().all(|(key, value)| all.get(key) == Some(value))
+            };
+            let is_right = standing.mark.is_some()
+                && has(&standing.account.labels, &wanted.labels)
+                && has(&standing.account.annotations, &wanted.annotations)
+                && wanted.automount.is_none_or(|wanted| standing.account.automount == Some(wanted))
+                && standing.account.pull_secrets == pull_secrets
+                && standing.given == wanted.pull_secrets;
+            if !is_right {
+                self.plan.repairs += usize::from(standing.mark.is_some());
+                self.plan.actions.push(Action::MendAccount {
+                    policy: Arc::clone(&gift.policy),
+                    name: Arc::clone(name),
+                    uid: standing.uid.clone(),
+                    account: wanted.clone(),
+                    pull_secrets,
+                    adopted,
+                });
+            }
+        }
+    }
+
+    pub(super) fn bindings(&mut self, gift: &Gift) {
+        for (name, wanted) in &gift.bindings {
+            let Some(standing) = self.observed.bindings.get(name) else {
+                let (policy, name) = (Arc::clone(&gift.policy), Arc::clone(name));
+                self.plan.actions.push(Action::MakeBinding(policy, name, wanted.clone()));
+                continue;
+            };
+            let adopted = match self.may_have(gift, standing.mark.as_ref(), standing.consent.as_ref()) {
+                Ok(adopted) => adopted,
+                Err(whose) => {
+                    self.problem(gift, "Conflict", format!("RoleBinding {name} {whose}"));
+                    continue;
+                }
+            };
+            if standing.mark.is_none() || standing.binding.as_ref() != Some(wanted) {
+                self.plan.repairs += usize::from(standing.mark.is_some());
+                self.plan.actions.push(Action::MendBinding {
+                    policy: Arc::clone(&gift.policy),
+                    name: Arc::clone(name),
+                    uid: standing.uid.clone(),
+                    binding: wanted.clone(),
+                    anew: standing.role != wanted.role,
+                    adopted,
+                });
+            }
+        }
+    }
+
+    /// Takes back what is given no more: tokens first, since they are worth most, and accounts last.
+    pub(super) fn leave(&mut self) {
+        let observed = self.observed;
+        for (name, handle) in &observed.handles {
+            let is_kept = observed
+                .gifts
+                .iter()
+                .any(|gift| gift.policy == handle.policy && gift.tokens.contains_key(&handle.output));
+            if !is_kept {
+                self.take(Part::Handle, &handle.policy, name, &handle.uid, false);
+            }
+        }
+        for (name, output) in &observed.outputs {
+            if !self.gives(&output.policy, |gift| gift.tokens.contains_key(name)) {
+                self.take(Part::Token, &output.policy, name, &output.uid, false);
+            }
+        }
+        for (name, binding) in &observed.bindings {
+            let Some(mark) = &binding.mark else { continue };
+            if !self.gives(&mark.policy, |gift| gift.bindings.contains_key(name)) {
+                self.take(Part::Binding, &mark.policy, name, &binding.uid, mark.adopted);
+            }
+        }
+        for (name, account) in &observed.accounts {
+            let Some(mark) = &account.mark else { continue };
+            if !self.gives(&mark.policy, |gift| gift.accounts.contains_key(name)) {
+                self.take(Part::Account, &mark.policy, name, &account.uid, mark.adopted);
+            }
+        }
+        for (name, copy) in &observed.copies {
+            if !self.gives(&copy.policy, |gift| gift.copies.contains_key(name)) {
+                self.take(Part::Copy, &copy.policy, name, &copy.uid, false);
+            }
+        }
+    }
+
+    fn gives(&self, policy: &Arc<str>, gives: impl Fn(&Gift) -> bool) -> bool {
+        self.observed.gifts.iter().any(|gift| gift.policy == *policy && gives(gift))
+    }
+
+    /// Takes an object back: at once where its policy gives other things still, and at the policy's time where it
+    /// leaves the namespace.
+    fn take(&mut self, part: Part, policy: &Arc<str>, name: &Arc<str>, uid: &str, adopted: bool) {
+        let (name, uid) = (Arc::clone(name), uid.into());
+        match self.observed.leaving.get(policy) {
+            Some(Leaving::Orphan) => self.plan.actions.push(Action::Release(part, name, uid)),
+            Some(Leaving::Delete(at)) if *at > self.now => self.due(*at),
+            _ if adopted => self.plan.actions.push(Action::Release(part, name, uid)),
+            _ => self.plan.actions.push(Action::Delete(part, name, uid)),
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! Decides what is done in one namespace; pure, without clock or client.
+//!
+//! All that is remembered is in the objects themselves: whose they are in a label, of a token when it was issued and
+//! when it ends in annotations of its Secret. So a restart issues nothing anew.
+
+mod accounts;
+mod tokens;
+pub mod types;
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+pub use self::types::*;
+
+/// Decides what is done in a namespace at this time of the API server's clock.
+pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
+    let mut planner = Planner { observed, now, plan: Plan::default() };
+    for gift in &observed.gifts {
+        planner.copies(gift);
+        planner.accounts(gift);
+        planner.bindings(gift);
+        planner.tokens(gift);
+    }
+    planner.leave();
+    planner.plan
+}
+
+struct Planner<'a> {
+    observed: &'a Observed,
+    now: Timestamp,
+    plan: Plan,
+}
+
+impl Planner<'_> {
+    fn due(&mut self, at: Timestamp) {
+        self.plan.due = Some(self.plan.due.map_or(at, |due| due.min(at)));
+    }
+
+    fn problem(&mut self, gift: &Gift, reason: &'static str, message: String) {
+        self.plan.problems.push(Problem { policy: Arc::clone(&gift.policy), reason, message });
+    }
+
+    /// Whether a policy may have an object that is marked so. Fails with whose it is.
+    fn may_have(&self, gift: &Gift, mark: Option<&Mark>, consent: Option<&Arc<str>>) -> Result<bool, String> {
+        match mark {
+            Some(mark) if mark.policy == gift.policy => Ok(mark.adopted),
+            Some(mark) => {
+                Err(format!("belongs to AccountPolicy {}: name it in one of the two alone", mark.policy))
+            }
+            None if consent == Some(&gift.policy) || self.observed.consent.as_ref() == Some(&gift.policy) => {
+                Ok(true)
+            }
+            None => Err(format!(
+                "was made by somebody else: annotate it, or its namespace, with mainstay.dev/adopt={} to hand it over",
+                gift.policy
+            )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

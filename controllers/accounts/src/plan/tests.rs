@@ -1,0 +1,224 @@
+use std::{collections::BTreeMap, time::Duration};
+
+use super::{tokens::renewed_at, *};
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_000_000 + second).unwrap()
+}
+
+fn name(text: &str) -> Arc<str> {
+    text.into()
+}
+
+fn gift(policy: &str) -> Gift {
+    let account = Account { automount: Some(false), ..Account::default() };
+    let binding = Binding {
+        role: Role { kind: "ClusterRole".into(), name: "edit".into() },
+        accounts: [name("bot")].into(),
+    };
+    let token = Token {
+        account: name("bot"),
+        audiences: vec![],
+        ttl: Duration::from_secs(1000),
+        overlap: Duration::from_secs(100),
+        server: None,
+    };
+    Gift {
+        policy: policy.into(),
+        accounts: [(name("bot"), account)].into(),
+        bindings: [(name("bot"), binding)].into(),
+        tokens: [(name("bot-token"), token)].into(),
+        ..Gift::default()
+    }
+}
+
+fn mark(policy: &str) -> Option<Mark> {
+    Some(Mark { policy: policy.into(), adopted: false })
+}
+
+/// A namespace in which all is as the policy wants it; the token was issued at 0.
+fn settled() -> Observed {
+    let gift = gift("ci");
+    let account = AccountView {
+        uid: "a".into(),
+        mark: mark("ci"),
+        account: gift.accounts[&name("bot")].clone(),
+        ..AccountView::default()
+    };
+    let binding = gift.bindings[&name("bot")].clone();
+    let binding = BindingView {
+        uid: "b".into(),
+        mark: mark("ci"),
+        consent: None,
+        role: binding.role.clone(),
+        binding: Some(binding),
+    };
+    let output = OutputView {
+        uid: "o".into(),
+        version: "1".into(),
+        policy: "ci".into(),
+        made_for: tokens::word(&gift.tokens[&name("bot-token")]),
+        handle: name("h1"),
+        issued: at(0),
+        expires: at(1000),
+        previous: None,
+        revoked: false,
+    };
+    let handle =
+        HandleView { uid: "h".into(), policy: "ci".into(), output: name("bot-token"), created: at(0) };
+    Observed {
+        gifts: vec![gift],
+        accounts: [(name("bot"), account)].into(),
+        bindings: [(name("bot"), binding)].into(),
+        outputs: [(name("bot-token"), output)].into(),
+        handles: [(name("h1"), handle)].into(),
+        ..Observed::default()
+    }
+}
+
+fn why(plan: &Plan) -> Vec<Why> {
+    plan.actions
+        .iter()
+        .filter_map(|action| if let Action::Issue { why, .. } = action { Some(*why) } else { None })
+        .collect()
+}
+
+#[test]
+fn a_new_namespace_gets_all_and_a_settled_one_nothing() {
+    let observed = Observed { gifts: vec![gift("ci")], ..Observed::default() };
+    let plan = plan(&observed, at(0));
+    assert!(matches!(plan.actions[0], Action::MakeAccount(..)), "{plan:?}");
+    assert!(matches!(plan.actions[1], Action::MakeBinding(..)), "{plan:?}");
+    assert_eq!((plan.actions.len(), why(&plan)), (3, vec![Why::First]));
+    let plan = super::plan(&settled(), at(100));
+    assert_eq!((plan.actions.clone(), plan.problems.clone()), (vec![], vec![]));
+    assert_eq!(plan.due, Some(renewed_at(&settled().outputs[&name("bot-token")])));
+}
+
+#[test]
+fn a_token_is_renewed_late_in_the_life_that_was_granted() {
+    let observed = settled();
+    let renewed = renewed_at(&observed.outputs[&name("bot-token")]);
+    assert!(renewed >= at(700) && renewed <= at(800), "{renewed}");
+    assert_eq!(why(&plan(&observed, renewed)), [Why::Renewal]);
+}
+
+#[test]
+fn the_handle_before_lives_for_the_overlap_and_one_without_a_token_for_a_minute() {
+    let mut observed = settled();
+    let output = observed.outputs.get_mut("bot-token").unwrap();
+    output.previous = Some((name("h0"), at(100)));
+    let handle = observed.handles[&name("h1")].clone();
+    observed.handles.insert(name("h0"), HandleView { uid: "h0".into(), ..handle.clone() });
+    observed.handles.insert(name("lost"), HandleView { uid: "lost".into(), created: at(40), ..handle });
+    let deleted = |now| -> Vec<_> {
+        let actions = plan(&observed, now).actions.into_iter();
+        actions
+            .filter_map(
+                |action| if let Action::Delete(Part::Handle, name, _) = action { Some(name) } else { None },
+            )
+            .collect()
+    };
+    assert!(deleted(at(99)).is_empty());
+    assert_eq!(deleted(at(100)), [name("h0"), name("lost")]);
+}
+
+#[test]
+fn a_handle_that_was_made_for_nothing_is_used_for_the_next_token() {
+    let mut observed = settled();
+    let handle = observed.handles[&name("h1")].clone();
+    observed.handles.insert(name("spare"), HandleView { created: at(800), ..handle });
+    let plan = plan(&observed, at(810));
+    let Some(Action::Issue { handle, .. }) = plan.actions.last() else { panic!("{plan:?}") };
+    assert_eq!(handle.as_ref().map(|(name, _)| &**name), Some("spare"));
+}
+
+#[test]
+fn revoking_deletes_the_handles_first() {
+    let mut observed = settled();
+    observed.outputs.get_mut("bot-token").unwrap().revoked = true;
+    let plan = plan(&observed, at(10));
+    assert_eq!(plan.actions[0], Action::Delete(Part::Handle, name("h1"), "h".into()));
+    assert_eq!(why(&plan), [Why::Revoked]);
+}
+
+#[test]
+fn drift_is_repaired_and_entries_of_others_stay() {
+    let mut observed = settled();
+    observed.gifts[0].accounts.get_mut("bot").unwrap().pull_secrets = [name("ours")].into();
+    let account = observed.accounts.get_mut("bot").unwrap();
+    account.account.automount = Some(true);
+    account.account.pull_secrets = [name("theirs"), name("before")].into();
+    account.given = [name("before")].into();
+    let plan = plan(&observed, at(10));
+    let [Action::MendAccount { pull_secrets, .. }] = &plan.actions[..] else { panic!("{plan:?}") };
+    assert_eq!(*pull_secrets, [name("ours"), name("theirs")].into());
+    assert_eq!(plan.repairs, 1);
+}
+
+#[test]
+fn a_binding_to_another_role_is_made_anew() {
+    let mut observed = settled();
+    let binding = observed.bindings.get_mut("bot").unwrap();
+    binding.role.name = name("view");
+    binding.binding = None;
+    let plan = plan(&observed, at(10));
+    assert!(matches!(&plan.actions[..], [Action::MendBinding { anew: true, .. }]), "{plan:?}");
+}
+
+#[test]
+fn what_is_somebody_elses_is_taken_over_with_consent_alone() {
+    let mut observed = settled();
+    observed.accounts.get_mut("bot").unwrap().mark = None;
+    let refused = plan(&observed, at(10));
+    assert!(
+        refused.actions.is_empty() && refused.problems[0].message.contains("mainstay.dev/adopt=ci"),
+        "{refused:?}"
+    );
+    for consent in ["account", "namespace"] {
+        let mut observed = observed.clone();
+        match consent {
+            "account" => observed.accounts.get_mut("bot").unwrap().consent = Some(name("ci")),
+            _ => observed.consent = Some(name("ci")),
+        }
+        let plan = plan(&observed, at(10));
+        assert!(matches!(&plan.actions[..], [Action::MendAccount { adopted: true, .. }]), "{plan:?}");
+    }
+    observed.accounts.get_mut("bot").unwrap().mark = mark("other");
+    assert!(plan(&observed, at(10)).problems[0].message.contains("AccountPolicy other"));
+}
+
+#[test]
+fn a_policy_that_leaves_takes_away_what_it_gave_when_the_time_has_come() {
+    let mut observed = settled();
+    observed.gifts.clear();
+    observed.leaving = BTreeMap::from([(name("ci"), Leaving::Delete(at(60)))]);
+    let plan_at = |observed: &Observed, now| plan(observed, now);
+    assert_eq!((plan_at(&observed, at(59)).actions, plan_at(&observed, at(59)).due), (vec![], Some(at(60))));
+    let parts: Vec<_> = plan_at(&observed, at(60))
+        .actions
+        .into_iter()
+        .map(|action| if let Action::Delete(part, ..) = action { part } else { panic!("{action:?}") })
+        .collect();
+    assert_eq!(parts, [Part::Handle, Part::Token, Part::Binding, Part::Account]);
+    observed.accounts.get_mut("bot").unwrap().mark = Some(Mark { policy: "ci".into(), adopted: true });
+    assert!(plan_at(&observed, at(60)).actions.contains(&Action::Release(
+        Part::Account,
+        name("bot"),
+        "a".into()
+    )));
+    observed.leaving = BTreeMap::from([(name("ci"), Leaving::Orphan)]);
+    assert!(plan_at(&observed, at(0)).actions.iter().all(|action| matches!(action, Action::Release(..))));
+}
+
+#[test]
+fn what_a_policy_no_longer_names_goes_at_once() {
+    let mut observed = settled();
+    observed.gifts[0].tokens.clear();
+    let plan = plan(&observed, at(10));
+    let gone = [
+        Action::Delete(Part::Handle, name("h1"), "h".into()),
+        Action::Delete(Part::Token, name("bot-token"), "o".into()),
+    ];
+    assert_eq!(plan.actions, gone);
+}

@@ -1,0 +1,311 @@
+//! What the rules see of one namespace and what they decide, in their own words.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use jiff::Timestamp;
+
+/// What a policy gives to a namespace.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Gift {
+    /// The policy's name.
+    pub policy: Arc<str>,
+    /// Its accounts, by name.
+    pub accounts: BTreeMap<Arc<str>, Account>,
+    /// Its bindings, by name.
+    pub bindings: BTreeMap<Arc<str>, Binding>,
+    /// Copies of pull secrets, by name.
+    pub copies: BTreeMap<Arc<str>, Copy>,
+    /// Its tokens, by the name of the Secret.
+    pub tokens: BTreeMap<Arc<str>, Token>,
+}
+
+/// A service account as it should be.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Account {
+    /// Labels that it has among others.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations that it has among others.
+    pub annotations: BTreeMap<String, String>,
+    /// `automountServiceAccountToken`, where the policy says something about it.
+    pub automount: Option<bool>,
+    /// Pull secrets that it has among others.
+    pub pull_secrets: BTreeSet<Arc<str>>,
+}
+
+/// A role binding as it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Binding {
+    /// The role.
+    pub role: Role,
+    /// The accounts of the namespace that have it.
+    pub accounts: BTreeSet<Arc<str>>,
+}
+
+/// A role.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Role {
+    /// `Role` or `ClusterRole`.
+    pub kind: Arc<str>,
+    /// Its name.
+    pub name: Arc<str>,
+}
+
+/// A copy of a Secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Copy {
+    /// The namespace of the source.
+    pub namespace: Arc<str>,
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its UID and resourceVersion; `None` when there is none.
+    pub version: Option<(Box<str>, Box<str>)>,
+}
+
+/// A token as it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Token {
+    /// Whose it is.
+    pub account: Arc<str>,
+    /// For whom it is; empty for the API server.
+    pub audiences: Vec<String>,
+    /// How long it is asked to live.
+    pub ttl: Duration,
+    /// For how long the one before lives on.
+    pub overlap: Duration,
+    /// Where the API server is, for a kubeconfig.
+    pub server: Option<String>,
+}
+
+/// Whose an object is, and since when it was somebody else's.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Mark {
+    /// The policy.
+    pub policy: Arc<str>,
+    /// Whether the policy has taken it over.
+    pub adopted: bool,
+}
+
+/// A service account as it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AccountView {
+    /// Its UID.
+    pub uid: Box<str>,
+    /// Whose it is; `None`: of no policy.
+    pub mark: Option<Mark>,
+    /// The policy that its owner lets take it over.
+    pub consent: Option<Arc<str>>,
+    /// What it has.
+    pub account: Account,
+    /// The pull secrets that a policy has given it.
+    pub given: BTreeSet<Arc<str>>,
+}
+
+/// A role binding as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BindingView {
+    /// Its UID.
+    pub uid: Box<str>,
+    /// Whose it is.
+    pub mark: Option<Mark>,
+    /// The policy that its owner lets take it over.
+    pub consent: Option<Arc<str>>,
+    /// Its role, and the accounts of its own namespace; `None`: it has other subjects as well.
+    pub binding: Option<Binding>,
+    /// Its role.
+    pub role: Role,
+}
+
+/// A copy as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CopyView {
+    /// Its UID.
+    pub uid: Box<str>,
+    /// Whose it is.
+    pub policy: Arc<str>,
+    /// Of which Secret it is a copy, and of which version.
+    pub of: Copy,
+}
+
+/// A handle as it is: the tokens that are bound to it live no longer than it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HandleView {
+    /// Its UID.
+    pub uid: Box<str>,
+    /// Whose it is.
+    pub policy: Arc<str>,
+    /// The Secret for which it was made.
+    pub output: Arc<str>,
+    /// When it was made.
+    pub created: Timestamp,
+}
+
+/// A Secret with a token as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutputView {
+    /// Its UID.
+    pub uid: Box<str>,
+    /// Its resourceVersion.
+    pub version: Box<str>,
+    /// Whose it is.
+    pub policy: Arc<str>,
+    /// What it was made for, in one word; another word makes it anew.
+    pub made_for: Box<str>,
+    /// The handle of its token.
+    pub handle: Arc<str>,
+    /// When the token was issued, by the API server's clock.
+    pub issued: Timestamp,
+    /// When it ends.
+    pub expires: Timestamp,
+    /// The handle of the token before, and until when it is kept.
+    pub previous: Option<(Arc<str>, Timestamp)>,
+    /// Whether somebody wants it revoked.
+    pub revoked: bool,
+}
+
+/// One namespace, as a pass sees it.
+#[derive(Debug, Clone, Default)]
+pub struct Observed {
+    /// What it is to be given, by policies in the order of their names.
+    pub gifts: Vec<Gift>,
+    /// Policies that give it nothing any more, and since when; `None` for one that goes itself.
+    pub leaving: BTreeMap<Arc<str>, Leaving>,
+    /// The policy that the namespace's owner lets take things over.
+    pub consent: Option<Arc<str>>,
+    /// All service accounts.
+    pub accounts: BTreeMap<Arc<str>, AccountView>,
+    /// All role bindings.
+    pub bindings: BTreeMap<Arc<str>, BindingView>,
+    /// Copies of pull secrets.
+    pub copies: BTreeMap<Arc<str>, CopyView>,
+    /// Handles.
+    pub handles: BTreeMap<Arc<str>, HandleView>,
+    /// Secrets with tokens.
+    pub outputs: BTreeMap<Arc<str>, OutputView>,
+}
+
+/// How a policy leaves a namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leaving {
+    /// It takes away what it gave, at this time.
+    Delete(Timestamp),
+    /// It leaves what it gave as it is, and forgets it.
+    Orphan,
+}
+
+/// One thing to be done. Each is safe to do again.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Make an account.
+    MakeAccount(Arc<str>, Arc<str>, Account),
+    /// Bring an account, or take it over: policy, name, UID, what it should be, whether it was somebody else's.
+    MendAccount {
+        /// The policy.
+        policy: Arc<str>,
+        /// Its name.
+        name: Arc<str>,
+        /// Its UID.
+        uid: Box<str>,
+        /// What it should be.
+        account: Account,
+        /// All pull secrets that it is to have.
+        pull_secrets: BTreeSet<Arc<str>>,
+        /// Whether it was somebody else's.
+        adopted: bool,
+    },
+    /// Make a binding.
+    MakeBinding(Arc<str>, Arc<str>, Binding),
+    /// Bring a binding to what it should be; `anew` where its role is another, which cannot be changed.
+    MendBinding {
+        /// The policy.
+        policy: Arc<str>,
+        /// Its name.
+        name: Arc<str>,
+        /// Its UID.
+        uid: Box<str>,
+        /// What it should be.
+        binding: Binding,
+        /// Whether it is deleted and made anew.
+        anew: bool,
+        /// Whether it was somebody else's.
+        adopted: bool,
+    },
+    /// Copy a pull secret: policy, name, source, and the UID of the copy that is replaced.
+    Copy(Arc<str>, Arc<str>, Copy, Option<Box<str>>),
+    /// Issue a token: into this Secret, with this handle where there is one that has no token yet.
+    Issue {
+        /// The policy.
+        policy: Arc<str>,
+        /// The Secret's name.
+        output: Arc<str>,
+        /// What it should be.
+        token: Token,
+        /// The word for that.
+        made_for: Box<str>,
+        /// The Secret as it is.
+        standing: Option<OutputView>,
+        /// A handle that was made for it and has no token.
+        handle: Option<(Arc<str>, Box<str>)>,
+        /// Why.
+        why: Why,
+    },
+    /// Delete what a policy made, or what it is done with.
+    Delete(Part, Arc<str>, Box<str>),
+    /// Take a policy's mark, and what it has added, off an object.
+    Release(Part, Arc<str>, Box<str>),
+}
+
+/// A kind of object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// A service account.
+    Account,
+    /// A role binding.
+    Binding,
+    /// A copy of a pull secret.
+    Copy,
+    /// A handle.
+    Handle,
+    /// A Secret with a token.
+    Token,
+}
+
+/// Why a token is issued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// There is none.
+    First,
+    /// It has lived for long enough.
+    Renewal,
+    /// The policy says something else of it.
+    Changed,
+    /// Somebody wants it revoked.
+    Revoked,
+}
+
+/// Why a policy cannot give what it should.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The policy.
+    pub policy: Arc<str>,
+    /// As a condition names it.
+    pub reason: &'static str,
+    /// What is wrong and what to do.
+    pub message: String,
+}
+
+/// What a pass is to do.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Plan {
+    /// In this order.
+    pub actions: Vec<Action>,
+    /// Why something is not done.
+    pub problems: Vec<Problem>,
+    /// How many of the actions repair what somebody has changed.
+    pub repairs: usize,
+    /// When time alone changes the plan.
+    pub due: Option<Timestamp>,
+}

@@ -1,0 +1,192 @@
+//! One pass over one policy: its finalizer, and what is told of it. It gives nothing by itself.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use kube::{
+    Api, Client, ResourceExt,
+    api::{Patch, PatchParams},
+};
+use mainstay_crds::{AccountPolicy, AccountPolicyStatus};
+use mainstay_runtime::{
+    failure::RequestError,
+    index::ObjectKey,
+    reconcile::{PassFailure, Reconciler},
+    report::Reports,
+    request::in_time,
+};
+use serde_json::json;
+
+use crate::{
+    announce::Announcer,
+    apply::ApplyError,
+    observe::Stores,
+    reconcile::{Failing, Outcomes},
+    settings::Settings,
+    skew::Skew,
+    status::{self, Told},
+    watched::{Bucket, SecretView},
+};
+
+/// What keeps a policy that is deleted until what it gave is taken back.
+pub const FINALIZER: &str = "mainstay.dev/accounts";
+/// How often a policy's status follows its counters.
+pub const STATUS_PACE: Duration = Duration::from_secs(1);
+
+/// The pass over policies.
+pub struct Policies {
+    /// For the finalizer and the status.
+    pub client: Client,
+    /// What passes read.
+    pub stores: Stores,
+    /// What came of the passes over namespaces.
+    pub outcomes: Arc<Outcomes>,
+    /// Writes the status.
+    pub reports: Reports<AccountPolicyStatus>,
+    /// Tells people and Prometheus.
+    pub announcer: Announcer,
+    /// The API server's clock.
+    pub skew: Skew,
+}
+
+impl Reconciler for Policies {
+    type Object = AccountPolicy;
+    type Error = PassFailure<ApplyError>;
+
+    async fn reconcile(
+        self: Arc<Self>,
+        policy: Arc<AccountPolicy>,
+        held: Option<Duration>,
+    ) -> Result<Option<Duration>, Self::Error> {
+        if held.is_some() {
+            return Ok(held);
+        }
+        let settings = match Settings::read(&policy) {
+            Ok(settings) => settings,
+            Err(error) => {
+                return self.report(&policy, status::unusable(&policy, &error, Timestamp::now())).await;
+            }
+        };
+        let left = self.stores.owned_by(&settings.name);
+        if settings.going && left == 0 {
+            self.set_finalizer(&policy, false).await?;
+            return Ok(None);
+        }
+        if !settings.going {
+            self.set_finalizer(&policy, true).await?;
+        }
+        let told = self.look(&settings, left);
+        self.tell_failing(&policy, &told);
+        self.report(&policy, status::told(&policy, &told, Timestamp::now())).await
+    }
+}
+
+impl Policies {
+    fn look(&self, settings: &Settings, left: usize) -> Told {
+        let mut told = Told { left: settings.going.then_some(left), ..Told::default() };
+        for namespace in self.stores.namespaces.bucket(&()) {
+            if namespace.header.terminating || !settings.picks(&namespace.labels) {
+                continue;
+            }
+            let name = &namespace.header.key.name;
+            told.total += 1;
+            told.eternal += self.stores.eternal.count(name);
+            match self.outcomes.of(name, &settings.name) {
+                Some(None) => told.ready += 1,
+                Some(Some(failing)) => told.failing.push((Arc::clone(name), failing)),
+                None => {}
+            }
+        }
+        told.failing.sort_by(|one, other| one.0.cmp(&other.0));
+        for secret in self.stores.secrets.bucket(&Bucket::Policy(Arc::clone(&settings.name))) {
+            if let SecretView::Output(output) = &secret.view {
+                let key = &secret.header.key;
+                told.tokens.push((output.expires, Arc::clone(&key.namespace), Arc::clone(&key.name)));
+            }
+        }
+        told.tokens.sort();
+        let leaving = self.stores.leaving.lock();
+        let ours = leaving.iter().filter(|((policy, _), _)| *policy == settings.name);
+        told.leaving = ours.map(|((_, namespace), at)| (Arc::clone(namespace), *at)).collect();
+        self.measure(settings, &told);
+        told
+    }
+
+    fn measure(&self, settings: &Settings, told: &Told) {
+        let metrics = &self.announcer.metrics;
+        let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        let waiting = told.total - told.ready - told.failing.len();
+        for (state, count) in [("ready", told.ready), ("failing", told.failing.len()), ("waiting", waiting)] {
+            metrics.namespaces.with_label_values(&[&*settings.name, state]).set(number(count));
+        }
+        metrics.eternal.with_label_values(&[&*settings.name]).set(number(told.eternal));
+        if let Some((expires, ..)) = told.tokens.first() {
+            let left = expires.duration_since(self.skew.now()).as_secs();
+            metrics.soonest.with_label_values(&[&*settings.name]).set(left);
+        }
+    }
+
+    /// One event for each namespace that has begun to fail.
+    fn tell_failing(&self, policy: &AccountPolicy, told: &Told) {
+        let before =
+            self.reports.last(&ObjectKey::of(policy)).or_else(|| policy.status.clone()).unwrap_or_default();
+        let before: BTreeSet<_> = before.failing.iter().map(|failing| failing.name.as_str()).collect();
+        for (namespace, Failing { message, .. }) in told.failing.iter().take(before.len() + 10) {
+            if !before.contains(&**namespace) {
+                self.announcer.failing(policy, namespace, message);
+            }
+        }
+    }
+
+    async fn set_finalizer(
+        &self,
+        policy: &AccountPolicy,
+        wanted: bool,
+    ) -> Result<(), PassFailure<ApplyError>> {
+        let mut finalizers = policy.metadata.finalizers.clone().unwrap_or_default();
+        if finalizers.iter().any(|finalizer| finalizer == FINALIZER) == wanted {
+            return Ok(());
+        }
+        finalizers.retain(|finalizer| finalizer != FINALIZER);
+        if wanted {
+            finalizers.push(FINALIZER.to_owned());
+        }
+        // The version keeps finalizers of others from being written over.
+        let patch = json!({"metadata": {
+            "uid": policy.metadata.uid,
+            "resourceVersion": policy.metadata.resource_version,
+            "finalizers": finalizers,
+        }});
+        let params =
+            PatchParams { field_manager: Some(crate::apply::FIELD_MANAGER.into()), ..PatchParams::default() };
+        let policies = Api::<AccountPolicy>::all(self.client.clone());
+        match in_time(policies.patch_metadata(&policy.name_any(), &params, &Patch::Merge(patch))).await {
+            // The store is about to show another version.
+            Ok(_) | Err(RequestError::NotFound(_) | RequestError::Conflict(_)) => Ok(()),
+            Err(source) => {
+                let what = format!("the finalizer of AccountPolicy {}", policy.name_any());
+                Err(PassFailure::Apply(ApplyError { operation: "change", what, source }))
+            }
+        }
+    }
+
+    async fn report(
+        &self,
+        policy: &AccountPolicy,
+        status: AccountPolicyStatus,
+    ) -> Result<Option<Duration>, PassFailure<ApplyError>> {
+        let policies = Api::<AccountPolicy>::all(self.client.clone());
+        let heads = |status: &AccountPolicyStatus| -> Vec<(String, String)> {
+            status
+                .conditions
+                .iter()
+                .map(|it| (it.type_.clone(), format!("{}{}", it.status, it.reason)))
+                .collect()
+        };
+        let is_urgent = |old: &AccountPolicyStatus, new: &AccountPolicyStatus| {
+            old.observed_generation != new.observed_generation || heads(old) != heads(new)
+        };
+        let report = self.reports.report(&policies, policy, policy.status.as_ref(), status, is_urgent);
+        report.await.map_err(PassFailure::Status)
+    }
+}

@@ -1,0 +1,191 @@
+//! One pass over one namespace: observe, plan, apply.
+//!
+//! A namespace is what a pass is about, so that one that fails is tried again alone and holds up no other. What comes of
+//! it is told by the policies' own pass ([`crate::policies`]).
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use k8s_openapi::api::core::v1;
+use mainstay_runtime::{
+    failure::RequestError,
+    index::ObjectKey,
+    reconcile::{PassError, Reconciler, Work},
+    slim::MetadataOf,
+};
+use parking_lot::Mutex;
+
+use crate::{
+    announce::Announcer,
+    apply::{ApplyError, Done, Writer},
+    observe::Stores,
+    plan::{Action, Plan, plan},
+    skew::Skew,
+};
+
+/// When a pass that waits for the store looks again, should no event come first.
+const RECHECK: Duration = Duration::from_secs(1);
+
+/// The pass over namespaces, with all that it reads and writes.
+pub struct Namespaces {
+    /// What passes read.
+    pub stores: Stores,
+    /// What passes write with.
+    pub writer: Writer,
+    /// Tells people and Prometheus.
+    pub announcer: Announcer,
+    /// The API server's clock.
+    pub skew: Skew,
+    /// What came of the last pass over each namespace.
+    pub outcomes: Arc<Outcomes>,
+    /// The policies' loop, which is told.
+    pub policies: Arc<Work>,
+}
+
+/// Why a policy could not give a namespace everything.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failing {
+    /// As a condition names it.
+    pub reason: &'static str,
+    /// What is wrong and what to do.
+    pub message: String,
+}
+
+/// What came of the last pass over each namespace: for each policy that gives it something, whether it has everything.
+#[derive(Debug, Default)]
+pub struct Outcomes(Mutex<HashMap<Arc<str>, OfPolicies>>);
+
+/// What came of each policy.
+type OfPolicies = BTreeMap<Arc<str>, Option<Failing>>;
+
+impl Outcomes {
+    /// What came of `policy` in `namespace`; `None` when there was no pass yet.
+    pub fn of(&self, namespace: &str, policy: &str) -> Option<Option<Failing>> {
+        self.0.lock().get(namespace)?.get(policy).cloned()
+    }
+
+    /// Notes what came of a pass. Returns whether it is another than before, by policy.
+    fn note(&self, namespace: &Arc<str>, now: BTreeMap<Arc<str>, Option<Failing>>) -> Vec<Arc<str>> {
+        let before = self.0.lock().insert(Arc::clone(namespace), now.clone()).unwrap_or_default();
+        let policies = before.keys().chain(now.keys()).collect::<std::collections::BTreeSet<_>>();
+        policies.into_iter().filter(|policy| before.get(*policy) != now.get(*policy)).cloned().collect()
+    }
+
+    /// Forgets a namespace that is gone.
+    pub fn forget(&self, namespace: &str) {
+        self.0.lock().remove(namespace);
+    }
+}
+
+impl Reconciler for Namespaces {
+    type Object = MetadataOf<v1::Namespace>;
+    type Error = ApplyError;
+
+    async fn reconcile(
+        self: Arc<Self>,
+        namespace: Arc<MetadataOf<v1::Namespace>>,
+        held: Option<Duration>,
+    ) -> Result<Option<Duration>, ApplyError> {
+        if held.is_some() {
+            return Ok(held);
+        }
+        let key = ObjectKey::of(&*namespace);
+        if !self.writer.may_write(&key).await? {
+            return Ok(Some(RECHECK));
+        }
+        let now = self.skew.now();
+        let Some(observed) = self.stores.observe(&key, now) else { return Ok(None) };
+        let plan = plan(&observed, now);
+        let mut outcomes: BTreeMap<_, Option<Failing>> =
+            observed.gifts.iter().map(|gift| (Arc::clone(&gift.policy), None)).collect();
+        for problem in &plan.problems {
+            let failing = Failing { reason: problem.reason, message: problem.message.clone() };
+            outcomes.insert(Arc::clone(&problem.policy), Some(failing));
+        }
+        let written = self.carry_out(&key, &plan, &mut outcomes).await;
+        if written.is_ok() {
+            self.announcer.repaired(plan.repairs);
+        }
+        for policy in self.outcomes.note(&key.name, outcomes) {
+            self.policies.trigger(&ObjectKey::new("", &policy));
+        }
+        written?;
+        let due =
+            plan.due.map(|due| Duration::try_from(due.duration_since(self.skew.now())).unwrap_or_default());
+        let more = (!plan.actions.is_empty()).then_some(RECHECK);
+        Ok([due, more].into_iter().flatten().min())
+    }
+}
+
+impl Namespaces {
+    /// Carries out what can be: what fails for one thing is no reason not to do another. Returns the first failure.
+    async fn carry_out(
+        &self,
+        key: &ObjectKey,
+        plan: &Plan,
+        outcomes: &mut BTreeMap<Arc<str>, Option<Failing>>,
+    ) -> Result<(), ApplyError> {
+        let mut first = None;
+        for action in &plan.actions {
+            let failing = match self.writer.apply(key, action).await {
+                Ok(Done::Written) => {
+                    self.announcer.done(key, action);
+                    continue;
+                }
+                // The stores are about to show what stands.
+                Ok(Done::Stale) => continue,
+                Ok(Done::Taken) => Failing {
+                    reason: "Conflict",
+                    message: format!(
+                        "{} is there and of no policy: delete it, or annotate it",
+                        action.what()
+                    ),
+                },
+                Err(error) => {
+                    self.announcer.failed(&error);
+                    // A namespace that goes takes all with it.
+                    if matches!(error.request(), RequestError::NamespaceTerminating(_)) {
+                        return Ok(());
+                    }
+                    let failing = Failing { reason: error.request().reason(), message: error.to_string() };
+                    first = first.or(Some(error));
+                    failing
+                }
+            };
+            if let Some(policy) = action.policy() {
+                outcomes.insert(Arc::clone(policy), Some(failing));
+            }
+        }
+        first.map_or(Ok(()), Err)
+    }
+}
+
+impl Action {
+    /// The policy for which it is done; `None` for what is taken back.
+    fn policy(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::MakeAccount(policy, ..) | Self::MakeBinding(policy, ..) | Self::Copy(policy, ..) => {
+                Some(policy)
+            }
+            Self::MendAccount { policy, .. }
+            | Self::MendBinding { policy, .. }
+            | Self::Issue { policy, .. } => Some(policy),
+            Self::Delete(..) | Self::Release(..) => None,
+        }
+    }
+
+    /// Kind and name of what it is about.
+    fn what(&self) -> String {
+        match self {
+            Self::MakeAccount(_, name, _) | Self::MendAccount { name, .. } => {
+                format!("ServiceAccount {name}")
+            }
+            Self::MakeBinding(_, name, _) | Self::MendBinding { name, .. } => format!("RoleBinding {name}"),
+            Self::Copy(_, name, ..) | Self::Issue { output: name, .. } => format!("Secret {name}"),
+            Self::Delete(part, name, _) | Self::Release(part, name, _) => format!("{part:?} {name}"),
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! A policy's spec, in the words of the rules.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use kube::{
+    ResourceExt,
+    core::{Selector, SelectorExt},
+};
+use mainstay_crds::{AccountPolicy, DeletionPolicy, PolicyAccount, PolicyToken, RoleKind, SecretSource};
+use thiserror::Error;
+
+use crate::plan::{Account, Binding, Copy, Gift, Role, Token};
+
+/// A policy that can be carried out.
+#[derive(Debug)]
+pub struct Settings {
+    /// The policy's name.
+    pub name: Arc<str>,
+    /// Which namespaces it picks.
+    pub selector: Selector,
+    /// What it gives, but for the versions of what is copied.
+    pub gift: Gift,
+    /// For how long a namespace keeps what it was given that is picked no more.
+    pub grace: Duration,
+    /// What becomes of what was given when the policy goes.
+    pub deletion: DeletionPolicy,
+    /// Whether the policy is going.
+    pub going: bool,
+}
+
+/// Why a policy cannot be carried out.
+#[derive(Debug, Error)]
+pub enum SettingsError {
+    /// The selector is none.
+    #[error("spec.namespaceSelector is not a selector: {0}; correct it")]
+    Selector(String),
+    /// One pull secret is to be a copy of two.
+    #[error("spec.serviceAccounts has the pull secret {0} with two sources: name one of them")]
+    TwoSources(String),
+}
+
+impl SettingsError {
+    /// As a condition names it.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Selector(_) => "InvalidSelector",
+            Self::TwoSources(_) => "TwoSources",
+        }
+    }
+}
+
+impl Settings {
+    /// Reads a policy.
+    ///
+    /// # Errors
+    /// What the schema cannot refuse.
+    pub fn read(policy: &AccountPolicy) -> Result<Self, SettingsError> {
+        let spec = &policy.spec;
+        let selector = Selector::try_from(spec.namespace_selector.clone())
+            .map_err(|error| SettingsError::Selector(error.to_string()))?;
+        let name: Arc<str> = policy.name_any().into();
+        let mut copies = BTreeMap::new();
+        for secret in spec.service_accounts.iter().flat_map(|account| &account.image_pull_secrets) {
+            let Some(SecretSource { namespace, name: of }) = &secret.copy_from else { continue };
+            let copy = Copy { namespace: namespace.as_str().into(), name: of.as_str().into(), version: None };
+            let before = copies.insert(Arc::from(secret.name.as_str()), copy.clone());
+            if before.is_some_and(|before| before != copy) {
+                return Err(SettingsError::TwoSources(secret.name.clone()));
+            }
+        }
+        let gift = Gift {
+            policy: Arc::clone(&name),
+            accounts: spec.service_accounts.iter().map(account).collect(),
+            bindings: spec.role_bindings.iter().map(binding).collect(),
+            copies,
+            tokens: spec.tokens.iter().map(token).collect(),
+        };
+        Ok(Self {
+            name,
+            selector,
+            gift,
+            grace: spec.grace_period.into(),
+            deletion: spec.deletion_policy,
+            going: policy.metadata.deletion_timestamp.is_some(),
+        })
+    }
+
+    /// Whether it picks a namespace with these labels.
+    pub fn picks(&self, labels: &BTreeMap<String, String>) -> bool {
+        !self.going && self.selector.matches(labels)
+    }
+}
+
+fn account(account: &PolicyAccount) -> (Arc<str>, Account) {
+    let PolicyAccount { name, labels, annotations, automount_service_account_token, image_pull_secrets } =
+        account;
+    let account = Account {
+        labels: labels.clone(),
+        annotations: annotations.clone(),
+        automount: *automount_service_account_token,
+        pull_secrets: image_pull_secrets.iter().map(|secret| secret.name.as_str().into()).collect(),
+    };
+    (name.as_str().into(), account)
+}
+
+fn binding(binding: &mainstay_crds::PolicyBinding) -> (Arc<str>, Binding) {
+    let kind = match binding.role_ref.kind {
+        RoleKind::ClusterRole => "ClusterRole",
+        RoleKind::Role => "Role",
+    };
+    let role = Role { kind: kind.into(), name: binding.role_ref.name.as_str().into() };
+    let accounts = binding.service_accounts.iter().map(|name| name.as_str().into()).collect();
+    (binding.name.as_str().into(), Binding { role, accounts })
+}
+
+fn token(token: &PolicyToken) -> (Arc<str>, Token) {
+    let PolicyToken { name, service_account, audiences, ttl, overlap, kubeconfig } = token;
+    let token = Token {
+        account: service_account.as_str().into(),
+        audiences: audiences.clone(),
+        ttl: (*ttl).into(),
+        overlap: (*overlap).into(),
+        server: kubeconfig.as_ref().map(|kubeconfig| kubeconfig.server.clone()),
+    };
+    (name.as_str().into(), token)
+}

@@ -1,0 +1,135 @@
+//! What people are told of a policy. Pure.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use mainstay_crds::{
+    AccountPolicy, AccountPolicyStatus, FailingNamespace, LeavingNamespace, NamespaceCounts, TokenExpiry,
+};
+use mainstay_runtime::conditions::{Verdict, merge};
+
+use crate::{reconcile::Failing, settings::SettingsError};
+
+/// The most namespaces that a status lists as failing.
+const MOST_FAILING: usize = 20;
+/// The most tokens that a status lists.
+const MOST_TOKENS: usize = 10;
+/// The most namespaces that a status lists as leaving.
+const MOST_LEAVING: usize = 1000;
+
+/// What is seen of a policy in all namespaces.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    /// How many namespaces it picks.
+    pub(crate) total: usize,
+    /// How many of them have everything.
+    pub(crate) ready: usize,
+    /// Those that cannot be given everything, in the order of their names.
+    pub(crate) failing: Vec<(Arc<str>, Failing)>,
+    /// Those that it picks no more.
+    pub(crate) leaving: Vec<(Arc<str>, Timestamp)>,
+    /// Its tokens: when each ends, namespace and name.
+    pub(crate) tokens: Vec<(Timestamp, Arc<str>, Arc<str>)>,
+    /// Secrets with tokens that never end.
+    pub(crate) eternal: usize,
+    /// How many objects it has, when it goes.
+    pub(crate) left: Option<usize>,
+}
+
+/// The status of a policy.
+pub(crate) fn told(policy: &AccountPolicy, told: &Told, now: Timestamp) -> AccountPolicyStatus {
+    let Told { total, ready, failing, leaving, tokens, eternal, left } = told;
+    let verdict =
+        |kind, status, reason, message: &str| Verdict { kind, status, reason, message: message.to_owned() };
+    let (is_ready, reason, message) = match (left, failing.first()) {
+        (Some(left), _) => (false, "Deleting", format!("{left} objects are still to be taken back")),
+        (None, Some((namespace, first))) => {
+            let message = format!(
+                "{} of {total} namespaces do not have everything; {namespace}: {}",
+                failing.len(),
+                first.message
+            );
+            (false, first.reason, message)
+        }
+        (None, None) if ready < total => {
+            (false, "Giving", format!("{ready} of {total} namespaces have everything"))
+        }
+        (None, None) => (true, "AllReady", format!("{total} namespaces have everything")),
+    };
+    let has_eternal = *eternal > 0;
+    let eternal_message = if has_eternal {
+        format!(
+            "{eternal} Secrets of type kubernetes.io/service-account-token have tokens that never end: replace them"
+        )
+    } else {
+        String::new()
+    };
+    let verdicts = vec![
+        verdict("Ready", is_ready, reason, &message),
+        verdict("Reconciling", !is_ready, reason, &message),
+        verdict("Stalled", false, "None", ""),
+        verdict("EternalTokens", has_eternal, if has_eternal { "Found" } else { "None" }, &eternal_message),
+    ];
+    AccountPolicyStatus {
+        observed_generation: policy.metadata.generation.unwrap_or_default(),
+        namespaces: NamespaceCounts {
+            total: number(*total),
+            ready: number(*ready),
+            failing: number(failing.len()),
+        },
+        failing: failing
+            .iter()
+            .take(MOST_FAILING)
+            .map(|(namespace, failing)| FailingNamespace {
+                name: namespace.to_string(),
+                reason: failing.reason.to_owned(),
+                message: failing.message.clone(),
+            })
+            .collect(),
+        leaving: leaving
+            .iter()
+            .take(MOST_LEAVING)
+            .map(|(namespace, at)| LeavingNamespace { name: namespace.to_string(), at: Time(seconds(*at)) })
+            .collect(),
+        tokens: number(tokens.len()),
+        soonest_expiry: tokens
+            .iter()
+            .take(MOST_TOKENS)
+            .map(|(expires, namespace, name)| TokenExpiry {
+                namespace: namespace.to_string(),
+                name: name.to_string(),
+                expires: Time(seconds(*expires)),
+            })
+            .collect(),
+        eternal_tokens: number(*eternal),
+        conditions: conditions(policy, verdicts, now),
+    }
+}
+
+/// The status of a policy that cannot be carried out.
+pub(crate) fn unusable(policy: &AccountPolicy, error: &SettingsError, now: Timestamp) -> AccountPolicyStatus {
+    let verdict = |kind, status| Verdict { kind, status, reason: error.reason(), message: error.to_string() };
+    AccountPolicyStatus {
+        observed_generation: policy.metadata.generation.unwrap_or_default(),
+        conditions: conditions(policy, vec![verdict("Ready", false), verdict("Stalled", true)], now),
+        ..policy.status.clone().unwrap_or_default()
+    }
+}
+
+fn conditions(
+    policy: &AccountPolicy,
+    verdicts: Vec<Verdict>,
+    now: Timestamp,
+) -> Vec<k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition> {
+    let standing = policy.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    merge(verdicts, standing, policy.metadata.generation, now)
+}
+
+fn seconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
+}
+
+fn number(count: usize) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
+}

@@ -1,0 +1,289 @@
+//! What is kept of the objects that are watched. No value of a Secret is among it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::{core::v1, rbac::v1 as rbac},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use mainstay_runtime::{
+    index::Indexed,
+    slim::{self, Header, MetadataOf},
+    stands_for,
+};
+use serde::Deserialize;
+
+use crate::plan::{
+    Account, AccountView, Binding, BindingView, Copy, CopyView, HandleView, Mark, OutputView, Role,
+};
+
+/// The label that everything has which a policy has made or taken over: the policy's name.
+pub const POLICY: &str = "mainstay.dev/account-policy";
+/// The label that says what a Secret of a policy is: `copy`, `handle` or `token`.
+pub const PART: &str = "mainstay.dev/account-part";
+/// The annotation of what a policy has taken over.
+pub const ADOPTED: &str = "mainstay.dev/adopted";
+/// The annotation by which the owner of an object, or of a namespace, lets a policy of this name take it over.
+pub const ADOPT: &str = "mainstay.dev/adopt";
+/// The annotation by which somebody revokes a token.
+pub const REVOKE: &str = "mainstay.dev/revoke";
+/// The annotation with the pull secrets that a policy has given an account.
+pub const GIVEN: &str = "mainstay.dev/pull-secrets";
+/// Annotations of a Secret with a token.
+pub const MADE_FOR: &str = "mainstay.dev/made-for";
+/// See [`MADE_FOR`].
+pub const HANDLE: &str = "mainstay.dev/handle";
+/// See [`MADE_FOR`].
+pub const ISSUED: &str = "mainstay.dev/issued-at";
+/// See [`MADE_FOR`].
+pub const EXPIRES: &str = "mainstay.dev/expires-at";
+/// See [`MADE_FOR`].
+pub const PREVIOUS: &str = "mainstay.dev/previous-handle";
+/// See [`MADE_FOR`].
+pub const PREVIOUS_UNTIL: &str = "mainstay.dev/previous-until";
+/// The annotation of a handle: the Secret that it was made for.
+pub const OUTPUT: &str = "mainstay.dev/token";
+/// Annotations of a copy: namespace and name of its source, its UID and its resourceVersion.
+pub const SOURCE: &str = "mainstay.dev/source";
+/// See [`SOURCE`].
+pub const SOURCE_UID: &str = "mainstay.dev/source-uid";
+/// See [`SOURCE`].
+pub const SOURCE_VERSION: &str = "mainstay.dev/source-resource-version";
+
+fn text<'a>(map: &'a Option<BTreeMap<String, String>>, key: &str) -> Option<&'a str> {
+    map.as_ref()?.get(key).map(String::as_str)
+}
+
+fn mark(metadata: &ObjectMeta) -> Option<Mark> {
+    let policy = text(&metadata.labels, POLICY)?.into();
+    Some(Mark { policy, adopted: text(&metadata.annotations, ADOPTED).is_some() })
+}
+
+fn consent(metadata: &ObjectMeta) -> Option<Arc<str>> {
+    text(&metadata.annotations, ADOPT).map(Into::into)
+}
+
+/// A namespace as the store keeps it.
+#[derive(Debug)]
+pub struct Namespace {
+    /// Name, UID and version.
+    pub header: Header,
+    /// `metadata.labels`.
+    pub labels: BTreeMap<String, String>,
+    /// The policy that its owner lets take things over.
+    pub consent: Option<Arc<str>>,
+}
+
+impl From<MetadataOf<v1::Namespace>> for Namespace {
+    fn from(watched: MetadataOf<v1::Namespace>) -> Self {
+        Self {
+            header: Header::of(&watched),
+            consent: consent(&watched.metadata),
+            labels: watched.metadata.labels.unwrap_or_default(),
+        }
+    }
+}
+
+impl Indexed for Namespace {
+    /// All of them.
+    type Bucket = ();
+
+    fn header(&self) -> &Header {
+        &self.header
+    }
+    fn buckets(&self) -> Vec<()> {
+        vec![()]
+    }
+}
+
+/// A service account as the watch decodes it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WatchedAccount {
+    #[serde(deserialize_with = "slim::metadata")]
+    metadata: ObjectMeta,
+    automount_service_account_token: Option<bool>,
+    #[serde(default)]
+    image_pull_secrets: Vec<v1::LocalObjectReference>,
+}
+stands_for!(WatchedAccount, v1::ServiceAccount);
+
+/// By what objects are asked for together.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Bucket {
+    /// Those of a namespace.
+    Namespace(Arc<str>),
+    /// Those of a policy.
+    Policy(Arc<str>),
+}
+
+fn buckets(header: &Header, policy: Option<&Arc<str>>) -> Vec<Bucket> {
+    let namespace = Bucket::Namespace(Arc::clone(&header.key.namespace));
+    [namespace].into_iter().chain(policy.map(|policy| Bucket::Policy(Arc::clone(policy)))).collect()
+}
+
+/// An object as the store keeps it: what the rules see of it.
+#[derive(Debug)]
+pub struct Stored<V> {
+    /// Name, UID and version.
+    pub header: Header,
+    /// The policy whose it is.
+    pub policy: Option<Arc<str>>,
+    /// What the rules see.
+    pub view: V,
+}
+
+impl<V: Send + Sync + 'static> Indexed for Stored<V> {
+    type Bucket = Bucket;
+
+    fn header(&self) -> &Header {
+        &self.header
+    }
+    fn buckets(&self) -> Vec<Bucket> {
+        buckets(&self.header, self.policy.as_ref())
+    }
+}
+
+impl From<WatchedAccount> for Stored<AccountView> {
+    fn from(watched: WatchedAccount) -> Self {
+        let header = Header::of(&watched);
+        let WatchedAccount { metadata, automount_service_account_token, image_pull_secrets } = watched;
+        let mark = mark(&metadata);
+        let given = text(&metadata.annotations, GIVEN).unwrap_or_default();
+        let view = AccountView {
+            uid: header.uid.clone(),
+            consent: consent(&metadata),
+            given: given.split(',').filter(|name| !name.is_empty()).map(Into::into).collect(),
+            account: Account {
+                automount: automount_service_account_token,
+                pull_secrets: image_pull_secrets.into_iter().map(|secret| secret.name.into()).collect(),
+                // Nothing of others is needed, and policies look at what is theirs alone.
+                labels: metadata.labels.unwrap_or_default(),
+                annotations: metadata.annotations.unwrap_or_default(),
+            },
+            mark,
+        };
+        Self { header, policy: view.mark.as_ref().map(|mark| Arc::clone(&mark.policy)), view }
+    }
+}
+
+/// A role binding as the watch decodes it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WatchedBinding {
+    #[serde(deserialize_with = "slim::metadata")]
+    metadata: ObjectMeta,
+    role_ref: rbac::RoleRef,
+    #[serde(default)]
+    subjects: Vec<rbac::Subject>,
+}
+stands_for!(WatchedBinding, rbac::RoleBinding);
+
+impl From<WatchedBinding> for Stored<BindingView> {
+    fn from(watched: WatchedBinding) -> Self {
+        let header = Header::of(&watched);
+        let WatchedBinding { metadata, role_ref, subjects } = watched;
+        let role = Role { kind: role_ref.kind.into(), name: role_ref.name.into() };
+        let accounts: Option<BTreeSet<Arc<str>>> = subjects
+            .into_iter()
+            .map(|subject| {
+                let is_own = subject.namespace.as_deref() == Some(&header.key.namespace);
+                (subject.kind == "ServiceAccount" && is_own).then(|| subject.name.into())
+            })
+            .collect();
+        let mark = mark(&metadata);
+        let view = BindingView {
+            uid: header.uid.clone(),
+            consent: consent(&metadata),
+            binding: accounts.map(|accounts| Binding { role: role.clone(), accounts }),
+            role,
+            mark,
+        };
+        Self { header, policy: view.mark.as_ref().map(|mark| Arc::clone(&mark.policy)), view }
+    }
+}
+
+/// What a Secret of a policy is.
+#[derive(Debug)]
+pub enum SecretView {
+    /// A copy of a pull secret.
+    Copy(CopyView),
+    /// A handle.
+    Handle(HandleView),
+    /// A Secret with a token.
+    Output(OutputView),
+    /// One whose annotations somebody has spoilt: it is taken for one that is to be made anew.
+    Spoilt,
+}
+
+impl From<MetadataOf<v1::Secret>> for Stored<SecretView> {
+    fn from(watched: MetadataOf<v1::Secret>) -> Self {
+        let header = Header::of(&watched);
+        let metadata = watched.metadata;
+        let policy: Option<Arc<str>> = text(&metadata.labels, POLICY).map(Into::into);
+        let view = match (policy.clone(), text(&metadata.labels, PART)) {
+            (Some(policy), Some("copy")) => copy(&header, policy, &metadata).map(SecretView::Copy),
+            (Some(policy), Some("handle")) => handle(&header, policy, &metadata).map(SecretView::Handle),
+            (Some(policy), Some("token")) => output(&header, policy, &metadata).map(SecretView::Output),
+            _ => None,
+        };
+        Self { header, policy, view: view.unwrap_or(SecretView::Spoilt) }
+    }
+}
+
+fn copy(header: &Header, policy: Arc<str>, metadata: &ObjectMeta) -> Option<CopyView> {
+    let annotation = |key| text(&metadata.annotations, key);
+    let (namespace, name) = annotation(SOURCE)?.split_once('/')?;
+    let version = Some((annotation(SOURCE_UID)?.into(), annotation(SOURCE_VERSION)?.into()));
+    let of = Copy { namespace: namespace.into(), name: name.into(), version };
+    Some(CopyView { uid: header.uid.clone(), policy, of })
+}
+
+fn handle(header: &Header, policy: Arc<str>, metadata: &ObjectMeta) -> Option<HandleView> {
+    let created = metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0);
+    let output = text(&metadata.annotations, OUTPUT)?.into();
+    Some(HandleView { uid: header.uid.clone(), policy, output, created })
+}
+
+fn output(header: &Header, policy: Arc<str>, metadata: &ObjectMeta) -> Option<OutputView> {
+    let annotation = |key| text(&metadata.annotations, key);
+    let time = |key| annotation(key)?.parse::<Timestamp>().ok();
+    let previous = annotation(PREVIOUS).zip(time(PREVIOUS_UNTIL));
+    Some(OutputView {
+        uid: header.uid.clone(),
+        version: metadata.resource_version.as_deref()?.into(),
+        policy,
+        made_for: annotation(MADE_FOR)?.into(),
+        handle: annotation(HANDLE)?.into(),
+        issued: time(ISSUED)?,
+        expires: time(EXPIRES)?,
+        previous: previous.map(|(handle, until)| (handle.into(), until)),
+        revoked: annotation(REVOKE).is_some(),
+    })
+}
+
+/// A Secret with a token that never ends: that there is one is all that is known of it.
+#[derive(Debug)]
+pub struct Eternal(pub Header);
+
+impl From<MetadataOf<v1::Secret>> for Eternal {
+    fn from(watched: MetadataOf<v1::Secret>) -> Self {
+        Self(Header::of(&watched))
+    }
+}
+
+impl Indexed for Eternal {
+    /// The namespace.
+    type Bucket = Arc<str>;
+
+    fn header(&self) -> &Header {
+        &self.0
+    }
+    fn buckets(&self) -> Vec<Arc<str>> {
+        vec![Arc::clone(&self.0.key.namespace)]
+    }
+}
