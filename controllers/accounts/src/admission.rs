@@ -21,12 +21,14 @@ use kube::{
 };
 use mainstay_crds::{AccountPolicy, AccountPolicySpec, RoleKind};
 use mainstay_runtime::{failure::RequestError, request::in_time};
-use mainstay_webhook::{AdmissionRequest, AdmissionResponse, Handler, Operation};
+use mainstay_webhook::{AdmissionRequest, AdmissionResponse, ConfigurationKind, Handler, Operation, Webhook};
 
-/// The path at which the API server asks.
-pub const PATH: &str = "/validate-account-policies";
-/// The name of the webhook in its configuration.
-pub const WEBHOOK: &str = "policies.accounts.mainstay.dev";
+/// The webhook.
+pub const WEBHOOK: Webhook = Webhook {
+    kind: ConfigurationKind::Validating,
+    name: "policies.accounts.mainstay.dev",
+    path: "/validate-account-policies",
+};
 
 /// Questions under way at the same time.
 const IN_FLIGHT: usize = 16;
@@ -42,11 +44,10 @@ pub struct Admission {
 impl Handler for Admission {
     async fn review(&self, request: &AdmissionRequest<DynamicObject>) -> AdmissionResponse {
         let answer = AdmissionResponse::from(request);
-        let (Some(new), Ok(old)) =
-            (read(request.object.as_ref()), Ok::<_, ()>(read(request.old_object.as_ref())))
-        else {
+        let Some(new) = read(request.object.as_ref()) else {
             return AdmissionResponse::invalid("the request has no AccountPolicy");
         };
+        let old = read(request.old_object.as_ref());
         // Labels, annotations and finalizers give nothing.
         if request.operation == Operation::Update && old.is_some_and(|old| old.spec == new.spec) {
             return answer;

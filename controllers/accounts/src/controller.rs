@@ -21,11 +21,11 @@ use mainstay_runtime::{
     root,
     slim::MetadataOf,
 };
-use mainstay_webhook::{ConfigurationKind, Names, WebhookFlags};
+use mainstay_webhook::WebhookFlags;
 use serde::de::DeserializeOwned;
 
 use crate::{
-    admission::{Admission, PATH, WEBHOOK},
+    admission::{Admission, WEBHOOK},
     announce::Announcer,
     apply::{FIELD_MANAGER, Writer},
     metrics::Metrics,
@@ -35,7 +35,7 @@ use crate::{
     settings::Settings,
     skew::Skew,
     sources::Sources,
-    watched::{Namespace, POLICY, Stored, WatchedAccount, WatchedBinding},
+    watched::{POLICY, Stored, WatchedAccount, WatchedBinding},
 };
 
 /// The type of Secrets whose tokens never end.
@@ -47,9 +47,6 @@ pub struct Options {
     /// Where policies are admitted.
     #[command(flatten)]
     pub webhook: WebhookFlags,
-    /// The Service by which the API server reaches the webhook, which has the name of its Secret and configuration, too
-    #[arg(long, env = "MAINSTAY_WEBHOOK_NAME")]
-    pub webhook_name: Option<String>,
 }
 
 /// Starts the watches and returns both loops.
@@ -58,9 +55,9 @@ pub async fn build(manager: &Manager, options: Options) -> Controller {
     let (work, keys) = Work::new(LoopMetrics::new(&manager.registry, "namespace", concurrency));
     let (policy_work, policy_keys) =
         Work::new(LoopMetrics::new(&manager.registry, "accountpolicy", concurrency));
-    let (stores, skew) = (Stores::default(), Skew::new(Clock::start()));
-    skew.ask(&manager.client).await;
     let (namespaces, namespace_writer) = reflector::store();
+    let (stores, skew) = (Stores::new(namespaces.clone()), Skew::new(Clock::start()));
+    skew.ask(&manager.client).await;
     let (policies, policy_writer) = reflector::store();
     let own_metrics = Metrics::new(&manager.registry);
     let announcer = Announcer {
@@ -84,6 +81,8 @@ pub async fn build(manager: &Manager, options: Options) -> Controller {
         announcer,
         skew,
     });
+    let (all, woken) = (namespaces.clone(), Arc::clone(&work));
+    let sources = Sources::new(manager.client.clone(), stores.clone(), move || trigger_all(&woken, &all));
     let watches = Watches {
         work: Arc::clone(&work),
         policy_work: Arc::clone(&policy_work),
@@ -91,21 +90,18 @@ pub async fn build(manager: &Manager, options: Options) -> Controller {
         policies: policies.clone(),
         giver: Arc::clone(&giver),
         teller: Arc::clone(&teller),
-        sources: None,
+        sources: Arc::new(sources),
     };
     watches.start(manager, watch_config(&manager.client).await, namespace_writer, policy_writer);
 
-    let (synced_namespaces, synced_policies, counted) =
-        (namespaces.clone(), policies.clone(), policies.clone());
-    let admits = options.webhook_name.as_ref().map(|name| admission(manager, &options.webhook, name));
+    let (synced_policies, counted) = (policies.clone(), policies.clone());
+    let handler = Admission { client: manager.client.clone() };
+    let admits = mainstay_webhook::start(manager, &options.webhook, WEBHOOK, handler);
     let synced = async move {
-        // The writers live in tasks that end with the process, so waiting cannot fail.
+        // The writer lives in a task that ends with the process, so waiting cannot fail.
         let _ = synced_policies.wait_until_ready().await;
-        let _ = synced_namespaces.wait_until_ready().await;
         stores.synced().await;
-        if let Some(admits) = admits {
-            admits.await;
-        }
+        admits.await;
     };
     let (passed, shutdown) = (Arc::clone(&work), manager.shutdown.clone());
     let gives = reconcile::run(giver, namespaces, passed, keys, manager.bounds(), shutdown);
@@ -121,23 +117,6 @@ pub async fn build(manager: &Manager, options: Options) -> Controller {
     manager.controller(&work, synced, run, refresh)
 }
 
-/// Starts the webhook. The returned future ends when it can be asked.
-fn admission(
-    manager: &Manager,
-    flags: &WebhookFlags,
-    name: &str,
-) -> impl Future<Output = ()> + Send + 'static + use<> {
-    let names = Names {
-        service: name.to_owned(),
-        namespace: std::env::var("POD_NAMESPACE")
-            .unwrap_or_else(|_| manager.client.default_namespace().to_owned()),
-        kind: ConfigurationKind::Validating,
-        configuration: name.to_owned(),
-        webhooks: vec![WEBHOOK],
-    };
-    mainstay_webhook::start(manager, flags, names, PATH, Admission { client: manager.client.clone() })
-}
-
 /// The watches' side of the controller. Each runs in a task of its own until the process ends.
 #[derive(Clone)]
 struct Watches {
@@ -147,22 +126,18 @@ struct Watches {
     policies: Store<AccountPolicy>,
     giver: Arc<Namespaces>,
     teller: Arc<Policies>,
-    sources: Option<Arc<Sources>>,
+    sources: Arc<Sources>,
 }
 
 impl Watches {
     fn start(
-        mut self,
+        self,
         manager: &Manager,
         config: watcher::Config,
         namespaces: reflector::store::Writer<MetadataOf<v1::Namespace>>,
         policies: reflector::store::Writer<AccountPolicy>,
     ) {
         let client = &manager.client;
-        let this = self.clone();
-        let changed = move |_: &ObjectKey| this.all_namespaces();
-        self.sources = Some(Arc::new(Sources::new(client.clone(), self.stores.clone(), changed)));
-
         let events = watcher(Api::all(client.clone()), config.clone()).default_backoff().modify(
             |policy: &mut AccountPolicy| {
                 policy.metadata.managed_fields = None;
@@ -174,12 +149,10 @@ impl Watches {
         });
 
         let api = Api::<MetadataOf<v1::Namespace>>::all(client.clone());
-        let events = watcher(api.clone(), config.clone()).default_backoff();
-        tokio::spawn(async move { root::follow(namespaces, events, |_, _| {}).await });
-        let (this, store) = (self.clone(), self.stores.namespaces.clone());
         let events = watcher(api, config.clone()).default_backoff();
+        let this = self.clone();
         tokio::spawn(async move {
-            store.follow(events, Into::into, |change| this.namespace_changed(&change)).await;
+            root::follow(namespaces, events, |old, new| this.namespace_changed(old, new)).await;
         });
 
         let ours = config.clone().labels(POLICY);
@@ -226,7 +199,7 @@ impl Watches {
             return;
         }
         self.read_policies();
-        self.all_namespaces();
+        trigger_all(&self.work, &self.stores.namespaces);
     }
 
     /// Takes up the policies as they are.
@@ -235,23 +208,25 @@ impl Watches {
         let mut settings: Vec<_> =
             policies.iter().filter_map(|policy| Settings::read(policy).ok().map(Arc::new)).collect();
         settings.sort_by(|one, other| one.name.cmp(&other.name));
-        if let Some(sources) = &self.sources {
-            let copies = settings.iter().flat_map(|policy| policy.gift.copies.values());
-            let wanted: HashSet<_> = copies.map(|copy| ObjectKey::new(&copy.namespace, &copy.name)).collect();
-            sources.watch(&wanted);
-        }
+        let copies = settings.iter().flat_map(|policy| policy.gift.copies.values());
+        let wanted: HashSet<_> = copies.map(|copy| ObjectKey::new(&copy.namespace, &copy.name)).collect();
+        self.sources.watch(&wanted);
         *self.stores.policies.write() = Arc::new(settings);
     }
 
-    fn namespace_changed(&self, change: &Change<'_, Namespace>) {
-        let Some(namespace) = change.new.or(change.old) else { return };
-        let key = &namespace.header.key;
-        if change.new.is_none() {
-            self.work.forget(key);
-            self.giver.writer.forget(key);
+    fn namespace_changed(
+        &self,
+        old: Option<&MetadataOf<v1::Namespace>>,
+        new: Option<&MetadataOf<v1::Namespace>>,
+    ) {
+        let Some(namespace) = new.or(old) else { return };
+        let key = ObjectKey::of(namespace);
+        if new.is_none() {
+            self.work.forget(&key);
+            self.giver.writer.forget(&key);
             self.giver.outcomes.forget(&key.name);
         } else {
-            self.work.trigger(key);
+            self.work.trigger(&key);
         }
         self.all_policies();
     }
@@ -277,15 +252,15 @@ impl Watches {
         }
     }
 
-    fn all_namespaces(&self) {
-        for namespace in self.stores.namespaces.bucket(&()) {
-            self.work.trigger(&namespace.header.key);
-        }
-    }
-
     fn all_policies(&self) {
         for policy in self.stores.policies.read().iter() {
             self.policy_work.trigger(&ObjectKey::new("", &policy.name));
         }
+    }
+}
+
+fn trigger_all(work: &Work, namespaces: &Store<MetadataOf<v1::Namespace>>) {
+    for namespace in namespaces.state() {
+        work.trigger(&ObjectKey::of(&*namespace));
     }
 }

@@ -6,14 +6,19 @@ use std::{
 };
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{ResourceExt, runtime::reflector::Store};
 use mainstay_crds::DeletionPolicy;
-use mainstay_runtime::index::{Index, ObjectKey};
+use mainstay_runtime::{
+    index::{Index, ObjectKey},
+    slim::MetadataOf,
+};
 use parking_lot::{Mutex, RwLock};
 
 use crate::{
     plan::{AccountView, BindingView, Leaving, Observed},
     settings::Settings,
-    watched::{Bucket, Eternal, Namespace, SecretView, Stored},
+    watched::{Bucket, Eternal, SecretView, Stored, consent},
 };
 
 /// The policies that can be carried out, in the order of their names.
@@ -24,10 +29,10 @@ pub type Departures = BTreeMap<(Arc<str>, Arc<str>), Timestamp>;
 pub type Version = (Box<str>, Box<str>);
 
 /// What passes read.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Stores {
     /// Namespaces.
-    pub namespaces: Index<Namespace>,
+    pub namespaces: Store<MetadataOf<Namespace>>,
     /// All service accounts.
     pub accounts: Index<Stored<AccountView>>,
     /// All role bindings.
@@ -45,9 +50,24 @@ pub struct Stores {
 }
 
 impl Stores {
+    /// Empty stores beside the one of the namespaces.
+    pub fn new(namespaces: Store<MetadataOf<Namespace>>) -> Self {
+        Self {
+            namespaces,
+            accounts: Index::default(),
+            bindings: Index::default(),
+            secrets: Index::default(),
+            eternal: Index::default(),
+            sources: Arc::default(),
+            policies: Arc::default(),
+            leaving: Arc::default(),
+        }
+    }
+
     /// Ends when all have been filled once.
     pub async fn synced(&self) {
-        self.namespaces.synced().await;
+        // The writer lives in a task that ends with the process, so waiting cannot fail.
+        let _ = self.namespaces.wait_until_ready().await;
         self.accounts.synced().await;
         self.bindings.synced().await;
         self.secrets.synced().await;
@@ -56,10 +76,13 @@ impl Stores {
 
     /// Looks at a namespace; `None` when it is gone or going.
     pub fn observe(&self, namespace: &ObjectKey, now: Timestamp) -> Option<Observed> {
-        let found = self.namespaces.get(namespace).filter(|namespace| !namespace.header.terminating)?;
+        let found = self.namespaces.get(&namespace.reference())?;
+        if found.metadata.deletion_timestamp.is_some() {
+            return None;
+        }
         let policies = Arc::clone(&self.policies.read());
         let bucket = Bucket::Namespace(Arc::clone(&namespace.name));
-        let mut observed = Observed { consent: found.consent.clone(), ..Observed::default() };
+        let mut observed = Observed { consent: consent(&found.metadata), ..Observed::default() };
         let known: BTreeSet<_> = policies.iter().map(|policy| Arc::clone(&policy.name)).collect();
         for account in self.accounts.bucket(&bucket) {
             observed.accounts.insert(Arc::clone(&account.header.key.name), account.view.clone());
@@ -84,7 +107,7 @@ impl Stores {
         let owners = owners(&observed);
         for policy in policies.iter() {
             let key = (Arc::clone(&policy.name), Arc::clone(&namespace.name));
-            if policy.picks(&found.labels) {
+            if policy.picks(found.labels()) {
                 self.leaving.lock().remove(&key);
                 observed.gifts.push(self.gift(policy));
             } else if owners.contains(&policy.name) {

@@ -84,16 +84,16 @@ impl Reconciler for Policies {
 impl Policies {
     fn look(&self, settings: &Settings, left: usize) -> Told {
         let mut told = Told { left: settings.going.then_some(left), ..Told::default() };
-        for namespace in self.stores.namespaces.bucket(&()) {
-            if namespace.header.terminating || !settings.picks(&namespace.labels) {
+        for namespace in self.stores.namespaces.state() {
+            if namespace.metadata.deletion_timestamp.is_some() || !settings.picks(namespace.labels()) {
                 continue;
             }
-            let name = &namespace.header.key.name;
+            let name: Arc<str> = namespace.name_any().into();
             told.total += 1;
-            told.eternal += self.stores.eternal.count(name);
-            match self.outcomes.of(name, &settings.name) {
+            told.eternal += self.stores.eternal.count(&name);
+            match self.outcomes.of(&name, &settings.name) {
                 Some(None) => told.ready += 1,
-                Some(Some(failing)) => told.failing.push((Arc::clone(name), failing)),
+                Some(Some(failing)) => told.failing.push((name, failing)),
                 None => {}
             }
         }

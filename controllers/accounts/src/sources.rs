@@ -19,16 +19,12 @@ pub(crate) struct Sources {
     client: Client,
     stores: Stores,
     watches: Mutex<HashMap<ObjectKey, AbortOnDropHandle<()>>>,
-    changed: Arc<dyn Fn(&ObjectKey) + Send + Sync>,
+    changed: Arc<dyn Fn() + Send + Sync>,
 }
 
 impl Sources {
-    /// Calls `changed` with each source that changes.
-    pub(crate) fn new(
-        client: Client,
-        stores: Stores,
-        changed: impl Fn(&ObjectKey) + Send + Sync + 'static,
-    ) -> Self {
+    /// Calls `changed` whenever a source does.
+    pub(crate) fn new(client: Client, stores: Stores, changed: impl Fn() + Send + Sync + 'static) -> Self {
         Self { client, stores, watches: Mutex::default(), changed: Arc::new(changed) }
     }
 
@@ -57,7 +53,7 @@ impl Sources {
                     });
                     let before = stores.sources.lock().insert(source.clone(), version.clone());
                     if before.flatten() != version {
-                        changed(&source);
+                        changed();
                     }
                 }
                 Err(error) => tracing::warn!(%error, "the watch of a pull secret failed and is tried again"),

@@ -7,7 +7,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use mainstay_crds::{
     AccountPolicy, AccountPolicyStatus, FailingNamespace, LeavingNamespace, NamespaceCounts, TokenExpiry,
 };
-use mainstay_runtime::conditions::{Verdict, merge};
+use mainstay_runtime::{
+    conditions::{Verdict, merge},
+    report::{number, second},
+};
 
 use crate::{reconcile::Failing, settings::SettingsError};
 
@@ -90,7 +93,7 @@ pub(crate) fn told(policy: &AccountPolicy, told: &Told, now: Timestamp) -> Accou
         leaving: leaving
             .iter()
             .take(MOST_LEAVING)
-            .map(|(namespace, at)| LeavingNamespace { name: namespace.to_string(), at: Time(seconds(*at)) })
+            .map(|(namespace, at)| LeavingNamespace { name: namespace.to_string(), at: Time(second(*at)) })
             .collect(),
         tokens: number(tokens.len()),
         soonest_expiry: tokens
@@ -99,7 +102,7 @@ pub(crate) fn told(policy: &AccountPolicy, told: &Told, now: Timestamp) -> Accou
             .map(|(expires, namespace, name)| TokenExpiry {
                 namespace: namespace.to_string(),
                 name: name.to_string(),
-                expires: Time(seconds(*expires)),
+                expires: Time(second(*expires)),
             })
             .collect(),
         eternal_tokens: number(*eternal),
@@ -124,12 +127,4 @@ fn conditions(
 ) -> Vec<k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition> {
     let standing = policy.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
     merge(verdicts, standing, policy.metadata.generation, now)
-}
-
-fn seconds(time: Timestamp) -> Timestamp {
-    Timestamp::from_second(time.as_second()).unwrap_or(time)
-}
-
-fn number(count: usize) -> i32 {
-    i32::try_from(count).unwrap_or(i32::MAX)
 }

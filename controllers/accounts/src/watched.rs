@@ -63,41 +63,9 @@ fn mark(metadata: &ObjectMeta) -> Option<Mark> {
     Some(Mark { policy, adopted: text(&metadata.annotations, ADOPTED).is_some() })
 }
 
-fn consent(metadata: &ObjectMeta) -> Option<Arc<str>> {
+/// The policy that the owner of an object, or of a namespace, lets take it over.
+pub(crate) fn consent(metadata: &ObjectMeta) -> Option<Arc<str>> {
     text(&metadata.annotations, ADOPT).map(Into::into)
-}
-
-/// A namespace as the store keeps it.
-#[derive(Debug)]
-pub struct Namespace {
-    /// Name, UID and version.
-    pub header: Header,
-    /// `metadata.labels`.
-    pub labels: BTreeMap<String, String>,
-    /// The policy that its owner lets take things over.
-    pub consent: Option<Arc<str>>,
-}
-
-impl From<MetadataOf<v1::Namespace>> for Namespace {
-    fn from(watched: MetadataOf<v1::Namespace>) -> Self {
-        Self {
-            header: Header::of(&watched),
-            consent: consent(&watched.metadata),
-            labels: watched.metadata.labels.unwrap_or_default(),
-        }
-    }
-}
-
-impl Indexed for Namespace {
-    /// All of them.
-    type Bucket = ();
-
-    fn header(&self) -> &Header {
-        &self.header
-    }
-    fn buckets(&self) -> Vec<()> {
-        vec![()]
-    }
 }
 
 /// A service account as the watch decodes it.

@@ -3,29 +3,34 @@
 //! The API server asks only about pods that carry such an annotation, and refuses them while nobody answers. A pod
 //! whose revision is not to be found is refused too: it must not read the sources, which may be what was rolled back.
 
-use std::{collections::BTreeMap, sync::Arc};
-
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::core::v1::{ConfigMap, Secret},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use kube::{
-    Api, Client, ResourceExt,
+    Api, Client, Resource, ResourceExt,
     api::{DynamicObject, ListParams},
 };
 use mainstay_crds::SourceKind;
 use mainstay_runtime::{failure::RequestError, index::ObjectKey, request::in_time};
-use mainstay_webhook::{AdmissionRequest, AdmissionResponse, Handler};
+use mainstay_webhook::{AdmissionRequest, AdmissionResponse, ConfigurationKind, Handler, Webhook};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::{
-    observe::{SOURCE_KINDS, Stores},
-    plan::{Number, Observed, Snapshot, SourceKey, SourceVersion},
+    observe::{SOURCE_KINDS, Stores, add_snapshot},
+    plan::{Number, Observed, Snapshots, SourceKey},
     references,
     watched::{ADMISSION_PREFIX, Mark, ROLLOUT, WatchedConfig},
 };
 
-/// The path at which the API server asks.
-pub const PATH: &str = "/mutate-pods";
-/// The name of the webhook in its configuration.
-pub const WEBHOOK: &str = "pods.config-rollout.mainstay.dev";
+/// The webhook.
+pub const WEBHOOK: Webhook = Webhook {
+    kind: ConfigurationKind::Mutating,
+    name: "pods.config-rollout.mainstay.dev",
+    path: "/mutate-pods",
+};
 
 /// Answers about pods.
 pub struct Admission {
@@ -95,45 +100,31 @@ impl Admission {
         })
     }
 
-    async fn live(
-        &self,
-        rollout: &ObjectKey,
-    ) -> Result<BTreeMap<SourceKey, BTreeMap<Number, Snapshot>>, RequestError> {
-        let mut snapshots: BTreeMap<SourceKey, BTreeMap<_, _>> = BTreeMap::new();
-        let params = ListParams::default().labels(&format!("{ROLLOUT}={}", rollout.name));
+    async fn live(&self, rollout: &ObjectKey) -> Result<Snapshots, RequestError> {
+        let mut snapshots = Snapshots::new();
         for kind in SOURCE_KINDS {
-            let metadata: Vec<_> = match kind {
-                SourceKind::ConfigMap => {
-                    let api =
-                        Api::<WatchedConfig<ConfigMap>>::namespaced(self.client.clone(), &rollout.namespace);
-                    in_time(api.list_metadata(&params))
-                        .await?
-                        .into_iter()
-                        .map(|object| object.metadata)
-                        .collect()
-                }
-                SourceKind::Secret => {
-                    let api =
-                        Api::<WatchedConfig<Secret>>::namespaced(self.client.clone(), &rollout.namespace);
-                    in_time(api.list_metadata(&params))
-                        .await?
-                        .into_iter()
-                        .map(|object| object.metadata)
-                        .collect()
-                }
+            let found = match kind {
+                SourceKind::ConfigMap => self.list::<ConfigMap>(rollout).await?,
+                SourceKind::Secret => self.list::<Secret>(rollout).await?,
             };
-            for metadata in metadata {
+            for metadata in found {
                 let Some(mark) = Mark::read(&metadata) else { continue };
-                let snapshot = Snapshot {
-                    name: Arc::from(metadata.name.unwrap_or_default()),
-                    uid: metadata.uid.unwrap_or_default().into(),
-                    of: SourceVersion { uid: mark.source_uid, version: mark.source_version },
-                };
-                let source = SourceKey { kind, name: mark.source.as_ref().into() };
-                snapshots.entry(source).or_default().insert(mark.number, snapshot);
+                let (name, uid) = (metadata.name.unwrap_or_default(), metadata.uid.unwrap_or_default());
+                add_snapshot(&mut snapshots, kind, &name, &uid, &mark);
             }
         }
         Ok(snapshots)
+    }
+
+    /// The metadata of the objects of a kind that carry the rollout's label.
+    async fn list<K>(&self, rollout: &ObjectKey) -> Result<Vec<ObjectMeta>, RequestError>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone,
+        WatchedConfig<K>: DeserializeOwned,
+    {
+        let objects = Api::<WatchedConfig<K>>::namespaced(self.client.clone(), &rollout.namespace);
+        let params = ListParams::default().labels(&format!("{ROLLOUT}={}", rollout.name));
+        Ok(in_time(objects.list_metadata(&params)).await?.into_iter().map(|object| object.metadata).collect())
     }
 }
 
@@ -158,6 +149,7 @@ fn moves(spec: &Value, seen: &Observed, number: Number) -> Patch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::{Snapshot, SourceVersion};
 
     #[test]
     fn a_pod_gets_the_objects_of_its_revision_and_keeps_the_rest() {

@@ -22,12 +22,12 @@ use mainstay_runtime::{
     report::Reports,
     root,
 };
-use mainstay_webhook::{ConfigurationKind, Names, WebhookFlags};
+use mainstay_webhook::WebhookFlags;
 use parking_lot::RwLock;
 use serde::de::DeserializeOwned;
 
 use crate::{
-    admission::{Admission, PATH, WEBHOOK},
+    admission::{Admission, WEBHOOK},
     announce::Announcer,
     apply::{FIELD_MANAGER, Writer},
     metrics::Metrics,
@@ -47,9 +47,6 @@ pub struct Options {
     /// Where pods are admitted.
     #[command(flatten)]
     pub webhook: WebhookFlags,
-    /// The Service by which the API server reaches the webhook, which has the name of its Secret and configuration, too
-    #[arg(long, env = "MAINSTAY_WEBHOOK_NAME")]
-    pub webhook_name: Option<String>,
     /// How many targets of all rollouts together are on their way at the same time
     #[arg(long, env = "MAINSTAY_MAX_TARGETS_ROLLING", default_value_t = 100,
           value_parser = clap::value_parser!(u16).range(1..))]
@@ -87,38 +84,17 @@ pub async fn build(manager: &Manager, options: Options) -> Controller {
     watches.start(manager, watch_config(&manager.client).await, rollout_writer);
 
     let (synced_rollouts, counted) = (rollouts.clone(), rollouts.clone());
-    let admits =
-        options.webhook_name.as_ref().map(|name| admission(manager, &options.webhook, name, &stores));
+    let handler = Admission { client: manager.client.clone(), stores: stores.clone() };
+    let admits = mainstay_webhook::start(manager, &options.webhook, WEBHOOK, handler);
     let synced = async move {
         // The writer lives in a task that ends with the process, so waiting cannot fail.
         let _ = synced_rollouts.wait_until_ready().await;
         stores.synced().await;
-        if let Some(admits) = admits {
-            admits.await;
-        }
+        admits.await;
     };
     let (passed, shutdown) = (Arc::clone(&work), manager.shutdown.clone());
     let run = reconcile::run(reconciler, rollouts, passed, keys, manager.bounds(), shutdown);
     manager.controller(&work, synced, run, move || refresh(&own_metrics, &counted.state()))
-}
-
-/// Starts the webhook. The returned future ends when it can be asked.
-fn admission(
-    manager: &Manager,
-    flags: &WebhookFlags,
-    name: &str,
-    stores: &Stores,
-) -> impl Future<Output = ()> + Send + 'static + use<> {
-    let names = Names {
-        service: name.to_owned(),
-        namespace: std::env::var("POD_NAMESPACE")
-            .unwrap_or_else(|_| manager.client.default_namespace().to_owned()),
-        kind: ConfigurationKind::Mutating,
-        configuration: name.to_owned(),
-        webhooks: vec![WEBHOOK],
-    };
-    let handler = Admission { client: manager.client.clone(), stores: stores.clone() };
-    mainstay_webhook::start(manager, flags, names, PATH, handler)
 }
 
 /// Brings the gauges up to date.

@@ -1,10 +1,8 @@
 //! Turns the stores into what the rules need.
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    sync::Arc,
-};
+use std::{collections::HashSet, sync::Arc};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::{
     ResourceExt,
     core::{Selector, SelectorExt},
@@ -14,9 +12,11 @@ use mainstay_runtime::index::{Index, ObjectKey};
 use thiserror::Error;
 
 use crate::{
-    plan::{Number, Observed, Pins, Snapshot, SourceKey, SourceVersion, TargetKey, TargetView, Uses},
+    plan::{
+        Number, Observed, Pins, Snapshot, Snapshots, SourceKey, SourceVersion, TargetKey, TargetView, Uses,
+    },
     references::{Keys, Reference},
-    watched::{ADMISSION_PREFIX, Bucket, Config, RESTART_PREFIX, Workload},
+    watched::{ADMISSION_PREFIX, Bucket, Config, Mark, RESTART_PREFIX, Workload},
 };
 
 /// More targets than this are refused: each is a line of the status.
@@ -170,21 +170,15 @@ impl Stores {
     }
 
     /// The objects of a rollout's revisions.
-    pub fn snapshots(&self, key: &ObjectKey) -> BTreeMap<SourceKey, BTreeMap<Number, Snapshot>> {
-        let mut snapshots: BTreeMap<SourceKey, BTreeMap<_, _>> = BTreeMap::new();
+    pub fn snapshots(&self, key: &ObjectKey) -> Snapshots {
+        let mut snapshots = Snapshots::new();
         let bucket = Bucket::Rollout(Arc::clone(&key.namespace), Arc::clone(&key.name));
         for kind in SOURCE_KINDS {
             for object in self.configs(kind).bucket(&bucket) {
                 let Some(mark) = object.mark.as_ref().filter(|_| !object.header.terminating) else {
                     continue;
                 };
-                let source = SourceKey { kind, name: mark.source.as_ref().into() };
-                let snapshot = Snapshot {
-                    name: Arc::clone(&object.header.key.name),
-                    uid: object.header.uid.clone(),
-                    of: SourceVersion { uid: mark.source_uid.clone(), version: mark.source_version.clone() },
-                };
-                snapshots.entry(source).or_default().insert(mark.number, snapshot);
+                add_snapshot(&mut snapshots, kind, &object.header.key.name, &object.header.uid, mark);
             }
         }
         snapshots
@@ -312,6 +306,17 @@ impl Uses {
     }
 }
 
+/// Adds the object of a revision that has this mark.
+pub fn add_snapshot(snapshots: &mut Snapshots, kind: SourceKind, name: &str, uid: &str, mark: &Mark) {
+    let snapshot = Snapshot {
+        name: name.into(),
+        uid: uid.into(),
+        of: SourceVersion { uid: mark.source_uid.clone(), version: mark.source_version.clone() },
+    };
+    let source = SourceKey { kind, name: mark.source.as_ref().into() };
+    snapshots.entry(source).or_default().insert(mark.number, snapshot);
+}
+
 /// The annotation of a template that names the revision of a rollout.
 pub fn annotation(mode: ConfigMode, rollout: &str) -> Option<String> {
     match mode {
@@ -321,17 +326,14 @@ pub fn annotation(mode: ConfigMode, rollout: &str) -> Option<String> {
     }
 }
 
-fn readable(
-    selector: &k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector,
-    field: impl Fn() -> String,
-) -> Result<Selector, ObserveError> {
+fn readable(selector: &LabelSelector, field: impl Fn() -> String) -> Result<Selector, ObserveError> {
     Selector::try_from(selector.clone())
         .map_err(|error| ObserveError::Selector { field: field(), message: error.to_string() })
 }
 
 /// Whether a change of this source or workload can matter to `rollout`.
 pub fn concerns(rollout: &ConfigRollout, what: &Concern<'_>) -> bool {
-    let selects = |selector: &k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector, labels| {
+    let selects = |selector: &LabelSelector, labels| {
         Selector::try_from(selector.clone()).is_ok_and(|selector| selector.matches(labels))
     };
     match what {

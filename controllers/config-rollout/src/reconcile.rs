@@ -24,7 +24,7 @@ use crate::{
     evidence,
     observe::{Seen, Stores},
     plan::{
-        self, Changed, Findings, Input, Number, Plan, SourceKey, SourceVersion, State, TargetKey,
+        self, Changed, Findings, Input, Number, Plan, Settings, SourceKey, SourceVersion, State, TargetKey,
         TargetState, Wait,
     },
     record, settings,
@@ -144,13 +144,14 @@ impl ConfigRollouts {
             }
         };
         self.ask(rollout, key, &mut seen).await?;
-        let mut plan = self.plan(rollout, key, &seen);
+        let settings = settings::read(rollout);
+        let mut plan = self.plan(rollout, key, &settings, &seen);
         if plan.examine {
             if self.examine(rollout, key, &seen, &plan.state).await? {
                 // The stores are about to show the revision; what is planned before that would be about the last one.
                 return Ok(Some(RECHECK));
             }
-            plan = self.plan(rollout, key, &seen);
+            plan = self.plan(rollout, key, &settings, &seen);
         }
         self.note_restarts(rollout, &mut plan).await?;
         self.remember(key, None);
@@ -163,7 +164,7 @@ impl ConfigRollouts {
             // What stood in the way is remembered and told by the next pass.
             return Ok(Some(PACE));
         }
-        let collect = self.collect(rollout, key, &seen, &plan).await?;
+        let collect = self.collect(rollout, key, &settings, &seen, &plan).await?;
         Ok([due, plan.recheck_in, collect].into_iter().flatten().min())
     }
 
@@ -212,13 +213,12 @@ impl ConfigRollouts {
         Ok(())
     }
 
-    fn plan(&self, rollout: &ConfigRollout, key: &ObjectKey, seen: &Seen) -> Plan {
+    fn plan(&self, rollout: &ConfigRollout, key: &ObjectKey, settings: &Settings, seen: &Seen) -> Plan {
         let mut state = self.state(rollout, key);
         if self.answers(rollout, key) != rollout.metadata.generation {
             // The new spec may let the rollout do what stood in its way.
             state.targets.values_mut().for_each(|target| target.conflict = None);
         }
-        let settings = settings::read(rollout);
         let now = Timestamp::now();
         let mut memory = self.memory.lock();
         let memory = memory.entry(key.clone()).or_default();
@@ -227,7 +227,7 @@ impl ConfigRollouts {
             let (observed, findings, changed) = (&seen.observed, &memory.findings, memory.changed);
             let plan = plan::plan(&Input {
                 observed,
-                settings: &settings,
+                settings,
                 findings,
                 state: &state,
                 changed,
@@ -344,10 +344,11 @@ impl ConfigRollouts {
         &self,
         rollout: &ConfigRollout,
         key: &ObjectKey,
+        settings: &Settings,
         seen: &Seen,
         plan: &Plan,
     ) -> Result<Option<Duration>, PassFailure> {
-        let unused = plan::collect::unused(&seen.observed, &settings::read(rollout), &plan.state);
+        let unused = plan::collect::unused(&seen.observed, settings, &plan.state);
         if unused.is_empty() || !plan.moves.is_empty() {
             return Ok(None);
         }

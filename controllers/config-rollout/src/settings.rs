@@ -12,12 +12,17 @@ pub(crate) const CONTINUE: &str = "mainstay.dev/continue";
 /// The annotation by which somebody has a failed revision tried again: its number.
 pub(crate) const RETRY: &str = "mainstay.dev/retry";
 
+/// Whether a revision that has failed is taken back. Pods that read the sources themselves have nothing to go back to.
+pub(crate) fn goes_back(rollout: &ConfigRollout) -> bool {
+    rollout.spec.rollback_policy == RollbackPolicy::Always && rollout.spec.mode != ConfigMode::RestartOnly
+}
+
 /// The settings of a rollout.
 pub(crate) fn read(rollout: &ConfigRollout) -> Settings {
     let spec = &rollout.spec;
     Settings {
         stages: spec.stages.iter().map(stage).collect(),
-        goes_back: spec.rollback_policy == RollbackPolicy::Always && spec.mode != ConfigMode::RestartOnly,
+        goes_back: goes_back(rollout),
         debounce: spec.debounce.into(),
         min_interval: spec.min_interval.into(),
         paused: spec.paused,

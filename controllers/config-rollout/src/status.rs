@@ -13,7 +13,7 @@ use crate::{
     observe::ObserveError,
     plan::{Findings, Observed, Plan, Problem, SourceKey, State, TargetState, TargetView, Wait},
     record::{self, HELD, MISSING, PASSED},
-    settings::{CONTINUE, RETRY},
+    settings::{CONTINUE, RETRY, goes_back},
 };
 
 /// The most problems of sources that a status lists.
@@ -70,7 +70,8 @@ pub fn told(told: &Told<'_>, now: Timestamp) -> ConfigRolloutStatus {
         ..ConfigRolloutStatus::default()
     };
     record::write(rollout, &plan.state, &mut status);
-    let (ready, reason, message) = readiness(told, &problems);
+    let sources = sources_ready(observed, &problems);
+    let (ready, reason, message) = readiness(told, &sources);
     let stalled = stalled(told);
     let none = |kind| Verdict { kind, status: false, reason: "None", message: String::new() };
     let is_stalled = stalled.is_some();
@@ -83,7 +84,7 @@ pub fn told(told: &Told<'_>, now: Timestamp) -> ConfigRolloutStatus {
             reason,
             message,
         }),
-        sources_ready(observed, &problems),
+        sources,
         conflict(&plan.state).map_or(none("Conflict"), |message| Verdict {
             kind: "Conflict",
             status: true,
@@ -193,7 +194,7 @@ fn failed_sentence(told: &Told<'_>) -> Option<(&'static str, String)> {
 fn rolled_back(told: &Told<'_>) -> Option<(&'static str, String)> {
     let state = &told.plan.state;
     let going = state.rollout.as_ref().is_some_and(|rollout| rollout.back);
-    if !going && told.plan.wait != Wait::Source || !crate::settings::read(told.rollout).goes_back {
+    if !going && told.plan.wait != Wait::Source || !goes_back(told.rollout) {
         return None;
     }
     let (reason, sentence) = failed_sentence(told)?;
@@ -231,7 +232,7 @@ fn stalled(told: &Told<'_>) -> Option<(&'static str, String)> {
 }
 
 /// Status, reason and message of `Ready`.
-fn readiness(told: &Told<'_>, problems: &[SourceProblem]) -> (bool, &'static str, String) {
+fn readiness(told: &Told<'_>, sources: &Verdict) -> (bool, &'static str, String) {
     if let Some(failure) = told.failure {
         return (false, failure.reason, failure.message.clone());
     }
@@ -257,9 +258,8 @@ fn readiness(told: &Told<'_>, problems: &[SourceProblem]) -> (bool, &'static str
             if let Some((target, _)) = told.observed.missing_targets.first() {
                 return (false, "TargetMissing", format!("there is no {target}: create it, or take it out"));
             }
-            if !problems.is_empty() {
-                let Verdict { reason, message, .. } = sources_ready(told.observed, problems);
-                return (false, reason, message);
+            if !sources.status {
+                return (false, sources.reason, sources.message.clone());
             }
             let (count, number) = (told.observed.targets.len(), words(state.stable.unwrap_or_default()));
             return (true, "Current", format!("{count} targets have {number}"));

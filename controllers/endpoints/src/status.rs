@@ -10,6 +10,7 @@ use mainstay_crds::{EndpointPool, EndpointPoolStatus, MemberCounts, MemberOut, T
 use mainstay_runtime::{
     conditions::{Verdict, merge},
     failure::RequestError,
+    report::number,
 };
 
 pub(crate) use self::words::best_tier;
@@ -158,11 +159,6 @@ fn verdicts(
             message: failure.message.clone(),
         }),
     ]
-}
-
-/// A count as a status keeps it.
-fn number(count: usize) -> i32 {
-    i32::try_from(count).unwrap_or(i32::MAX)
 }
 
 /// How many members are in which state.

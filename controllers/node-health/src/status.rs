@@ -6,6 +6,7 @@ use mainstay_crds::{BreakerStatus, NodeCounts, NodeHealthPolicy, NodeHealthPolic
 use mainstay_runtime::{
     clock::{Clock, Moment},
     conditions::{self, Verdict},
+    report::{number, second},
 };
 
 use crate::{
@@ -62,15 +63,15 @@ impl Policy<'_> {
                 .take(MOST_NODES)
                 .map(|judged| listed_node(judged, clock))
                 .collect(),
-            unlisted: count(unlisted),
+            unlisted: number(unlisted),
             breakers,
         }
     }
 
     fn counts(&self) -> NodeCounts {
-        let of = |state| count(self.nodes.iter().filter(|judged| judged.planned.state == state).count());
+        let of = |state| number(self.nodes.iter().filter(|judged| judged.planned.state == state).count());
         NodeCounts {
-            total: count(self.nodes.len()),
+            total: number(self.nodes.len()),
             healthy: of(State::Healthy),
             unjudged: of(State::Unjudged),
             suspect: of(State::Suspect),
@@ -226,9 +227,9 @@ fn since(judged: &Judged<'_>) -> Option<Moment> {
 fn shown(breaker: &Breaker, clock: &Clock) -> BreakerStatus {
     BreakerStatus {
         zone: breaker.zone.as_deref().map(str::to_owned),
-        nodes: count(breaker.nodes),
-        unhealthy: count(breaker.unhealthy),
-        limit: count(breaker.limit),
+        nodes: number(breaker.nodes),
+        unhealthy: number(breaker.unhealthy),
+        limit: number(breaker.limit),
         open: breaker.open_since.is_some(),
         open_since: breaker.open_since.map(|since| time(clock, since)),
     }
@@ -250,12 +251,7 @@ fn step_name(step: Step) -> &'static str {
 
 /// In whole seconds: that is all that the API keeps, and an equal status must be found equal.
 fn time(clock: &Clock, moment: Moment) -> Time {
-    let second = clock.timestamp(moment).as_second();
-    Time(Timestamp::from_second(second).expect("a whole second of a valid time is one"))
-}
-
-fn count(count: usize) -> i32 {
-    i32::try_from(count).unwrap_or(i32::MAX)
+    Time(second(clock.timestamp(moment)))
 }
 
 #[cfg(test)]

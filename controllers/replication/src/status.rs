@@ -7,6 +7,7 @@ use mainstay_crds::{ReplicaGroup, ReplicaGroupStatus};
 use mainstay_runtime::{
     conditions::{Verdict, merge},
     failure::RequestError,
+    report::number,
 };
 
 use crate::{
@@ -154,11 +155,6 @@ pub fn is_urgent(group: &ReplicaGroup, old: &ReplicaGroupStatus, new: &ReplicaGr
         status.conditions.iter().map(head).collect()
     };
     old.observed_generation != new.observed_generation || heads(old) != heads(new)
-}
-
-/// A count as a status keeps it.
-pub(crate) fn number(count: usize) -> i32 {
-    i32::try_from(count).unwrap_or(i32::MAX)
 }
 
 fn conditions(group: &ReplicaGroup, verdicts: Vec<Verdict>, now: Timestamp) -> Vec<Condition> {

@@ -84,6 +84,15 @@ impl RequestError {
         }
     }
 
+    /// The same, without what an answer said that could not be read: of one that has a Secret's content, that content may
+    /// be cited.
+    pub fn without_content(self) -> Self {
+        match self {
+            Self::NoAnswer(_) => Self::NoAnswer("no readable answer".to_owned()),
+            other => other,
+        }
+    }
+
     /// The error of a request that was given up after `waited`.
     pub fn timed_out(waited: Duration) -> Self {
         Self::NoAnswer(format!("given up after {} s", waited.as_secs()))

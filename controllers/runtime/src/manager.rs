@@ -51,6 +51,12 @@ pub struct Manager {
 }
 
 impl Manager {
+    /// The namespace that the process runs in.
+    pub fn namespace(&self) -> String {
+        let own = std::env::var("POD_NAMESPACE");
+        own.unwrap_or_else(|_| self.client.default_namespace().to_owned())
+    }
+
     /// How the flags bound passes.
     pub fn bounds(&self) -> Bounds {
         let Flags { max_concurrent_reconciles, reconcile_timeout, .. } = self.flags;
@@ -249,9 +255,8 @@ fn elector(name: &str, manager: &Manager) -> Result<Option<Elector>, RunError> {
         return Ok(None);
     }
     let namespace = manager.flags.leader_election_namespace.clone();
-    let namespace = namespace.or_else(|| std::env::var("POD_NAMESPACE").ok());
     let settings = Settings {
-        namespace: namespace.unwrap_or_else(|| manager.client.default_namespace().to_owned()),
+        namespace: namespace.unwrap_or_else(|| manager.namespace()),
         name: manager.flags.leader_election_id.clone().unwrap_or_else(|| name.to_owned()),
         identity: manager.identity.clone(),
         lease_duration,

@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, fmt::Debug, time::Duration};
 
+use jiff::Timestamp;
 use kube::{
     Api, Resource, ResourceExt,
     api::{Patch, PatchParams},
@@ -15,6 +16,16 @@ use crate::{failure::RequestError, index::ObjectKey, request::in_time};
 
 /// When a status that the server found to be made from an old object is made anew.
 const CATCH_UP: Duration = Duration::from_millis(200);
+
+/// A count as a status keeps it.
+pub fn number(count: usize) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
+}
+
+/// The full second in which `time` is: a status keeps no more of it.
+pub fn second(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
+}
 
 /// Writes the status of objects of one kind and remembers what was written last.
 #[derive(Debug)]

@@ -2,7 +2,9 @@
 
 use std::{future::Future, time::Duration};
 
-use serde::Deserialize;
+use http::Request;
+use kube::{Client, Resource};
+use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::failure::RequestError;
 
@@ -31,6 +33,23 @@ pub async fn within<T>(
 ) -> Result<T, RequestError> {
     let answer = tokio::time::timeout(limit, request).await;
     answer.map_err(|_| RequestError::timed_out(limit))?.map_err(Into::into)
+}
+
+/// Sends a request that was written by hand, and gives it up when it is not answered in time.
+///
+/// # Errors
+/// As [`in_time`], and when the request could not even be written down.
+pub async fn send<T: DeserializeOwned>(
+    client: &Client,
+    request: http::Result<Request<Vec<u8>>>,
+) -> Result<T, RequestError> {
+    in_time(client.request(request.map_err(malformed)?)).await
+}
+
+/// The path of an object of a namespace, or of all of them where the name is empty.
+pub fn path<K: Resource<DynamicType = ()>>(namespace: &str, name: &str) -> String {
+    let all = K::url_path(&(), Some(namespace));
+    if name.is_empty() { all } else { format!("{all}/{name}") }
 }
 
 /// A request that could not even be written down.

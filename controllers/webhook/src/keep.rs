@@ -19,9 +19,9 @@ use kube::{
 };
 use mainstay_runtime::{failure::RequestError, request::in_time};
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::{CertificatesFrom, Names, certificate, server::Certificates};
+use crate::{CertificatesFrom, Names, Webhook, certificate, server::Certificates};
 
 /// The annotation of the Secret that says when a new certificate is to be made.
 const RENEW_AT: &str = "mainstay.dev/renew-at";
@@ -46,6 +46,7 @@ pub enum ConfigurationKind {
 pub(crate) struct Keeper {
     client: Client,
     names: Names,
+    webhook: Webhook,
     from: CertificatesFrom,
     certificates: Certificates,
     shown: Option<(ByteString, ByteString)>,
@@ -55,10 +56,11 @@ impl Keeper {
     pub(crate) fn new(
         client: Client,
         names: Names,
+        webhook: Webhook,
         from: CertificatesFrom,
         certificates: Certificates,
     ) -> Self {
-        Self { client, names, from, certificates, shown: None }
+        Self { client, names, webhook, from, certificates, shown: None }
     }
 
     /// Runs until the process ends.
@@ -175,7 +177,7 @@ impl Keeper {
 
     /// Tells the API server whom to trust. Returns whether it was not so before.
     async fn publish(&self, authority: ByteString) -> Result<bool, RequestError> {
-        match self.names.kind {
+        match self.webhook.kind {
             ConfigurationKind::Mutating => self.publish_in::<MutatingWebhookConfiguration>(authority).await,
             ConfigurationKind::Validating => {
                 self.publish_in::<ValidatingWebhookConfiguration>(authority).await
@@ -191,28 +193,21 @@ impl Keeper {
             + serde::Serialize
             + DeserializeOwned,
     {
-        let Names { configuration, webhooks, .. } = &self.names;
+        let (configuration, name) = (&self.names.service, self.webhook.name);
         let configurations = Api::<K>::all(self.client.clone());
         let standing = in_time(configurations.get(configuration)).await?;
         let standing = serde_json::to_value(&standing).unwrap_or_default();
         let authority = json!(authority);
-        let trusts = |name: &&&str| {
-            let all = standing["webhooks"].as_array().into_iter().flatten();
-            let ours = all.filter(|webhook| webhook["name"] == **name);
-            ours.into_iter().any(|webhook: &Value| webhook["clientConfig"]["caBundle"] == authority)
-        };
-        if webhooks.iter().all(|name| trusts(&name)) {
+        let mut webhooks = standing["webhooks"].as_array().into_iter().flatten();
+        let ours = webhooks.find(|webhook| webhook["name"] == name);
+        if ours.is_some_and(|webhook| webhook["clientConfig"]["caBundle"] == authority) {
             return Ok(false);
         }
-        let webhooks: Vec<_> = webhooks
-            .iter()
-            .map(|name| json!({"name": name, "clientConfig": {"caBundle": authority}}))
-            .collect();
         let patch = json!({
             "apiVersion": K::api_version(&()),
             "kind": K::kind(&()),
             "metadata": {"name": configuration},
-            "webhooks": webhooks,
+            "webhooks": [{"name": name, "clientConfig": {"caBundle": authority}}],
         });
         let params = PatchParams::apply(&self.names.service).force();
         in_time(configurations.patch_metadata(configuration, &params, &Patch::Apply(patch)))

@@ -27,6 +27,10 @@ pub struct WebhookFlags {
     /// Who makes the webhook's certificate: this program, or another, such as cert-manager
     #[arg(long, env = "MAINSTAY_WEBHOOK_CERTIFICATES", default_value = "own")]
     pub webhook_certificates: CertificatesFrom,
+    /// The Service by which the API server reaches the webhook, which has the name of its Secret and configuration, too;
+    /// without it there is no webhook
+    #[arg(long, env = "MAINSTAY_WEBHOOK_NAME")]
+    pub webhook_name: Option<String>,
 }
 
 /// Who makes the certificate.
@@ -38,33 +42,46 @@ pub enum CertificatesFrom {
     Secret,
 }
 
-/// What a webhook is called in the cluster.
-#[derive(Debug, Clone)]
-pub struct Names {
-    /// The Service by which the API server reaches it, and the Secret with its certificate.
-    pub service: String,
-    /// The namespace of both.
-    pub namespace: String,
+/// A webhook: what it is, and where it is asked.
+#[derive(Debug, Clone, Copy)]
+pub struct Webhook {
     /// Whether it changes objects or only judges them.
     pub kind: ConfigurationKind,
-    /// The name of its configuration.
-    pub configuration: String,
-    /// The names of the webhooks in it.
-    pub webhooks: Vec<&'static str>,
+    /// Its name in its configuration.
+    pub name: &'static str,
+    /// The path at which it is asked.
+    pub path: &'static str,
 }
 
-/// Starts the webhook `path`. The returned future ends when it can be asked.
+/// What belongs to a webhook in the cluster.
+#[derive(Debug, Clone)]
+struct Names {
+    /// The Service, the Secret with the certificate, and the configuration.
+    service: String,
+    /// The namespace of the Service and the Secret.
+    namespace: String,
+}
+
+/// Starts the webhook, where the flags name one. The returned future ends when it can be asked.
 pub fn start<H: Handler>(
     manager: &Manager,
     flags: &WebhookFlags,
-    names: Names,
-    path: &'static str,
+    webhook: Webhook,
     handler: H,
 ) -> impl Future<Output = ()> + Send + 'static + use<H> {
-    let certificates = Certificates::default();
-    let ready = certificates.ready();
-    let from = flags.webhook_certificates;
-    tokio::spawn(Keeper::new(manager.client.clone(), names, from, certificates.clone()).run());
-    tokio::spawn(server::serve(flags.webhook_bind_address, path, certificates, handler));
-    ready
+    let ready = flags.webhook_name.clone().map(|service| {
+        let names = Names { service, namespace: manager.namespace() };
+        let certificates = Certificates::default();
+        let ready = certificates.ready();
+        let from = flags.webhook_certificates;
+        let keeper = Keeper::new(manager.client.clone(), names, webhook, from, certificates.clone());
+        tokio::spawn(keeper.run());
+        tokio::spawn(server::serve(flags.webhook_bind_address, webhook.path, certificates, handler));
+        ready
+    });
+    async move {
+        if let Some(ready) = ready {
+            ready.await;
+        }
+    }
 }

@@ -13,9 +13,8 @@ use mainstay_runtime::{
     failure::RequestError,
     gate::{Gate, Intent},
     index::ObjectKey,
-    request::{METADATA_ONLY, Written, in_time, malformed},
+    request::{METADATA_ONLY, Written, path, send},
 };
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 pub use self::error::ApplyError;
@@ -47,6 +46,13 @@ pub enum Done {
     Stale,
     /// There is one of that name that is of no policy.
     Taken,
+}
+
+impl Done {
+    /// What a create has come to.
+    fn created(uid: Option<String>) -> Self {
+        if uid.is_some() { Self::Written } else { Self::Taken }
+    }
 }
 
 impl Writer {
@@ -105,7 +111,7 @@ impl Writer {
             let request = Request::get(path::<K>(&object.namespace, &object.name))
                 .header(http::header::ACCEPT, METADATA_ONLY)
                 .body(Vec::new());
-            let found = match self.send::<Metadata>(request).await {
+            let found = match send::<Metadata>(&self.client, request).await {
                 Ok(found) => Some(found.metadata),
                 Err(RequestError::NotFound(_)) => None,
                 Err(source) => {
@@ -129,15 +135,14 @@ impl Writer {
         }
     }
 
-    async fn send<T: DeserializeOwned>(
-        &self,
-        request: http::Result<Request<Vec<u8>>>,
-    ) -> Result<T, RequestError> {
-        in_time(self.client.request(request.map_err(malformed)?)).await
-    }
-
     /// Creates an object. A create whose answer is lost is looked up before the next pass.
-    async fn create(&self, part: Part, namespace: &ObjectKey, body: &Value) -> Result<Done, ApplyError> {
+    /// Returns its UID, or that the name is taken.
+    async fn create(
+        &self,
+        part: Part,
+        namespace: &ObjectKey,
+        body: &Value,
+    ) -> Result<Option<String>, ApplyError> {
         let name = body["metadata"]["name"].as_str().unwrap_or_default();
         let object = ObjectKey::new(&namespace.name, name);
         let url = format!("{}?fieldManager={FIELD_MANAGER}", part_path(part, &namespace.name, ""));
@@ -147,14 +152,14 @@ impl Writer {
             .body(serde_json::to_vec(body).unwrap_or_default());
         let gate = self.gate(part);
         gate.intend(namespace, &object, Intent::Create);
-        match self.send::<Written>(request).await {
+        match send::<Written>(&self.client, request).await {
             Ok(Written { metadata }) => {
                 gate.stored(namespace, &object, &metadata.uid, metadata.resource_version.as_deref());
-                Ok(Done::Written)
+                Ok(Some(metadata.uid))
             }
             Err(RequestError::AlreadyExists(_)) => {
                 gate.refused(namespace, &object);
-                Ok(Done::Taken)
+                Ok(None)
             }
             Err(source) => {
                 if !source.is_ambiguous() {
@@ -179,7 +184,7 @@ impl Writer {
             .header(http::header::ACCEPT, METADATA_ONLY)
             .header(http::header::CONTENT_TYPE, kind)
             .body(serde_json::to_vec(body).unwrap_or_default());
-        match self.send::<Written>(request).await {
+        match send::<Written>(&self.client, request).await {
             Ok(Written { metadata }) => {
                 let object = ObjectKey::new(&namespace.name, name);
                 let version = metadata.resource_version.as_deref();
@@ -203,7 +208,7 @@ impl Writer {
             .header(http::header::CONTENT_TYPE, "application/json")
             .body(serde_json::to_vec(&body).unwrap_or_default());
         let object = ObjectKey::new(&namespace.name, name);
-        match self.send::<Value>(request).await {
+        match send::<Value>(&self.client, request).await {
             Ok(_) | Err(RequestError::NotFound(_)) => {
                 self.gate(part).ended(namespace, &object, uid);
                 Ok(Done::Written)
@@ -218,11 +223,6 @@ impl Writer {
 struct Metadata {
     #[serde(deserialize_with = "mainstay_runtime::slim::metadata")]
     metadata: k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta,
-}
-
-fn path<K: Resource<DynamicType = ()>>(namespace: &str, name: &str) -> String {
-    let all = K::url_path(&(), Some(namespace));
-    if name.is_empty() { all } else { format!("{all}/{name}") }
 }
 
 fn part_path(part: Part, namespace: &str, name: &str) -> String {

@@ -3,11 +3,15 @@
 use std::sync::Arc;
 
 use http::Request;
-use mainstay_runtime::{failure::RequestError, index::ObjectKey};
+use mainstay_runtime::{
+    failure::RequestError,
+    index::ObjectKey,
+    request::{path, send},
+};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{ApplyError, Done, Writer, path};
+use super::{ApplyError, Done, Writer};
 use crate::{
     plan::{Account, Action, Binding, Copy, Part},
     watched::{ADOPTED, GIVEN, PART, POLICY, SOURCE, SOURCE_UID, SOURCE_VERSION},
@@ -27,7 +31,7 @@ impl Writer {
         let mut body = account_body(policy, name, account, false);
         body["metadata"]["namespace"] = json!(namespace.name);
         body["imagePullSecrets"] = pull_secrets(account.pull_secrets.iter());
-        self.create(Part::Account, namespace, &body).await
+        self.create(Part::Account, namespace, &body).await.map(Done::created)
     }
 
     /// What is a map is applied, so that what is wanted no more goes by itself; pull secrets are one list, which is
@@ -59,7 +63,7 @@ impl Writer {
     ) -> Result<Done, ApplyError> {
         let mut body = binding_body(namespace, policy, name, binding, false);
         body["metadata"]["namespace"] = json!(namespace.name);
-        self.create(Part::Binding, namespace, &body).await
+        self.create(Part::Binding, namespace, &body).await.map(Done::created)
     }
 
     pub(super) async fn mend_binding(
@@ -105,14 +109,10 @@ impl Writer {
             source,
         };
         let url = path::<k8s_openapi::api::core::v1::Secret>(&of.namespace, &of.name);
-        let source: Source = match self.send(Request::get(url).body(Vec::new())).await {
+        let source: Source = match send(&self.client, Request::get(url).body(Vec::new())).await {
             Ok(source) => source,
             Err(RequestError::NotFound(_)) => return Ok(Done::Stale),
-            // What an answer that cannot be read says may be its content.
-            Err(RequestError::NoAnswer(_)) => {
-                return Err(failed(RequestError::NoAnswer("no readable answer".to_owned())));
-            }
-            Err(error) => return Err(failed(error)),
+            Err(error) => return Err(failed(error.without_content())),
         };
         let mut body = json!({
             "apiVersion": "v1",
@@ -130,7 +130,7 @@ impl Writer {
             "type": source.r#type,
         });
         match standing {
-            None => self.create(Part::Copy, namespace, &body).await,
+            None => self.create(Part::Copy, namespace, &body).await.map(Done::created),
             Some(uid) => {
                 body["metadata"]["uid"] = json!(uid);
                 self.patch(Part::Copy, namespace, name, APPLY, &body).await

@@ -8,11 +8,16 @@ use std::fmt;
 use http::Request;
 use jiff::Timestamp;
 use k8s_openapi::{ByteString, api::core::v1};
-use mainstay_runtime::{failure::RequestError, index::ObjectKey, names};
+use mainstay_runtime::{
+    failure::RequestError,
+    index::ObjectKey,
+    names,
+    request::{METADATA_ONLY, Written, path, send},
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{ApplyError, Done, FIELD_MANAGER, Writer, part_path, path};
+use super::{ApplyError, Done, FIELD_MANAGER, Writer, part_path};
 use crate::{
     plan::{Action, OutputView, Part, Token, Why},
     watched::{EXPIRES, HANDLE, ISSUED, MADE_FOR, OUTPUT, PART, POLICY, PREVIOUS, PREVIOUS_UNTIL},
@@ -54,7 +59,7 @@ impl Writer {
         let body = Output { namespace, policy, name: output, token, made_for, handle: &handle, why: *why };
         let body = body.write(&issued, &authority, standing.as_ref());
         match standing {
-            None => self.create(Part::Token, namespace, &body).await,
+            None => self.create(Part::Token, namespace, &body).await.map(Done::created),
             Some(_) => self.replace(namespace, output, &body).await,
         }
     }
@@ -76,22 +81,7 @@ impl Writer {
             },
             "immutable": true,
         });
-        if self.create(Part::Handle, namespace, &body).await? != Done::Written {
-            return Ok(None);
-        }
-        let handle = self.secret_uid(namespace, &name).await?;
-        Ok(handle.map(|uid| (name, uid)))
-    }
-
-    async fn secret_uid(&self, namespace: &ObjectKey, name: &str) -> Result<Option<String>, ApplyError> {
-        let request = Request::get(path::<v1::Secret>(&namespace.name, name))
-            .header(http::header::ACCEPT, mainstay_runtime::request::METADATA_ONLY)
-            .body(Vec::new());
-        match self.send::<super::Metadata>(request).await {
-            Ok(found) => Ok(found.metadata.uid),
-            Err(RequestError::NotFound(_)) => Ok(None),
-            Err(source) => Err(ApplyError { operation: "read", what: format!("Secret {name}"), source }),
-        }
+        Ok(self.create(Part::Handle, namespace, &body).await?.map(|uid| (name, uid)))
     }
 
     /// Asks for a token that is bound to the handle.
@@ -125,11 +115,8 @@ impl Writer {
         let request = Request::post(url)
             .header(http::header::CONTENT_TYPE, "application/json")
             .body(serde_json::to_vec(&body).unwrap_or_default());
-        let answer: Answer = self.send(request).await.map_err(|error| match error {
-            // What an answer that cannot be read says may be a token.
-            RequestError::NoAnswer(_) => RequestError::NoAnswer("no readable answer".to_owned()),
-            other => other,
-        })?;
+        // What an answer that cannot be read says may be a token.
+        let answer: Answer = send(&self.client, request).await.map_err(RequestError::without_content)?;
         let Status { token, expiration_timestamp: expires } = answer.status;
         let issued = issued_at(&token).unwrap_or_else(|| self.skew.now());
         self.skew.set(issued);
@@ -144,17 +131,17 @@ impl Writer {
             data: std::collections::BTreeMap<String, String>,
         }
         let url = path::<v1::ConfigMap>(&namespace.name, "kube-root-ca.crt");
-        let mut map: Map = self.send(Request::get(url).body(Vec::new())).await?;
+        let mut map: Map = send(&self.client, Request::get(url).body(Vec::new())).await?;
         Ok(map.data.remove("ca.crt").unwrap_or_default())
     }
 
     async fn replace(&self, namespace: &ObjectKey, name: &str, body: &Value) -> Result<Done, ApplyError> {
         let url = format!("{}?fieldManager={FIELD_MANAGER}", part_path(Part::Token, &namespace.name, name));
         let request = Request::put(url)
-            .header(http::header::ACCEPT, mainstay_runtime::request::METADATA_ONLY)
+            .header(http::header::ACCEPT, METADATA_ONLY)
             .header(http::header::CONTENT_TYPE, "application/json")
             .body(serde_json::to_vec(body).unwrap_or_default());
-        match self.send::<mainstay_runtime::request::Written>(request).await {
+        match send::<Written>(&self.client, request).await {
             Ok(written) => {
                 let (object, metadata) = (ObjectKey::new(&namespace.name, name), written.metadata);
                 let version = metadata.resource_version.as_deref();

@@ -12,11 +12,15 @@ use kube::{
     api::{DeleteParams, Preconditions},
 };
 use mainstay_crds::SourceKind;
-use mainstay_runtime::{failure::RequestError, index::ObjectKey};
+use mainstay_runtime::{
+    failure::RequestError,
+    index::ObjectKey,
+    request::{path, send},
+};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use super::{ApplyError, Writer, path, source_path};
+use super::{ApplyError, Writer, source_path};
 use crate::{
     observe::annotation,
     plan::{Number, Observed, Snapshot, SourceKey},
@@ -93,8 +97,7 @@ impl Writer {
         let mut token = String::new();
         loop {
             let url = format!("{}?limit={PAGE}&continue={token}", path::<K>(&rollout.namespace, ""));
-            let page: Page<Referring> = self
-                .send(Request::get(url).body(Vec::new()))
+            let page: Page<Referring> = send(&self.client, Request::get(url).body(Vec::new()))
                 .await
                 .map_err(|source| ApplyError::Read { what: format!("the {}", K::plural(&())), source })?;
             page.items.iter().for_each(|object| in_use.add(&rollout.name, object));
@@ -119,7 +122,7 @@ impl Writer {
         let request = Request::delete(source_path(source.kind, &rollout.namespace, &snapshot.name))
             .header(http::header::CONTENT_TYPE, "application/json")
             .body(serde_json::to_vec(&params).unwrap_or_default());
-        match self.send::<Value>(request).await {
+        match send::<Value>(&self.client, request).await {
             Ok(_) => {
                 let object = ObjectKey::new(&rollout.namespace, &snapshot.name);
                 self.sources[source.kind as usize].ended(rollout, &object, &uid);

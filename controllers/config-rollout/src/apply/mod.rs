@@ -8,12 +8,10 @@ mod error;
 mod revision;
 mod target;
 
-use http::Request;
 use k8s_openapi::api::{apps::v1 as apps, core::v1 as core};
 use kube::{Client, Resource};
 use mainstay_crds::{ReplicaGroup, SourceKind, TargetKind};
-use mainstay_runtime::{failure::RequestError, gate::Gate, index::ObjectKey, request::in_time};
-use serde::de::DeserializeOwned;
+use mainstay_runtime::{gate::Gate, index::ObjectKey, request::path};
 
 pub use self::{error::ApplyError, revision::Examined, target::Given};
 use crate::observe::{SOURCE_KINDS, Stores, TARGET_KINDS};
@@ -61,19 +59,6 @@ impl Writer {
         self.sources.iter().for_each(|gate| gate.forget(rollout));
         self.targets.iter().for_each(|gate| gate.forget(rollout));
     }
-
-    async fn send<T: DeserializeOwned>(
-        &self,
-        request: http::Result<Request<Vec<u8>>>,
-    ) -> Result<T, RequestError> {
-        in_time(self.client.request(request.map_err(mainstay_runtime::request::malformed)?)).await
-    }
-}
-
-/// The path of an object, or of all of a namespace where the name is empty.
-fn path<K: Resource<DynamicType = ()>>(namespace: &str, name: &str) -> String {
-    let all = K::url_path(&(), Some(namespace));
-    if name.is_empty() { all } else { format!("{all}/{name}") }
 }
 
 fn source_path(kind: SourceKind, namespace: &str, name: &str) -> String {

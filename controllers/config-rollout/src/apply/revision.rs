@@ -12,7 +12,7 @@ use mainstay_runtime::{
     failure::RequestError,
     gate::Intent,
     index::ObjectKey,
-    request::{METADATA_ONLY, Written},
+    request::{METADATA_ONLY, Written, send},
     slim,
 };
 use serde::{Deserialize, Serialize};
@@ -269,7 +269,7 @@ impl Writer {
             .body(body);
         let gate = &self.sources[*kind as usize];
         gate.intend(rollout, &object, Intent::Create);
-        match self.send::<Written>(request).await {
+        match send::<Written>(&self.client, request).await {
             Ok(Written { metadata }) => {
                 gate.stored(rollout, &object, &metadata.uid, metadata.resource_version.as_deref());
                 Ok(true)
@@ -299,22 +299,13 @@ impl Writer {
         namespace: &str,
         name: &str,
     ) -> Result<Option<Content>, ApplyError> {
-        match self.send(Request::get(source_path(kind, namespace, name)).body(Vec::new())).await {
+        match send(&self.client, Request::get(source_path(kind, namespace, name)).body(Vec::new())).await {
             Ok(content) => Ok(Some(content)),
             Err(RequestError::NotFound(_)) => Ok(None),
             Err(source) => {
-                Err(ApplyError::Read { what: format!("{kind:?} {name}"), source: without_values(source) })
+                Err(ApplyError::Read { what: format!("{kind:?} {name}"), source: source.without_content() })
             }
         }
-    }
-}
-
-impl Observed {
-    /// Whether the source is the very version of which revision `number` has a copy.
-    fn is_copied(&self, source: &SourceKey, number: Number) -> bool {
-        let object = self.object(source, number);
-        let snapshot = self.snapshots.get(source).and_then(|objects| objects.get(&object));
-        snapshot.is_some_and(|snapshot| self.sources.get(source) == Some(&snapshot.of))
     }
 }
 
@@ -322,14 +313,6 @@ impl Observed {
 fn too_large(error: RequestError) -> RequestError {
     match error {
         RequestError::Server(said) if said.contains("request is too large") => RequestError::Invalid(said),
-        other => other,
-    }
-}
-
-/// An answer that cannot be read may be cited by the error, so the error is not kept.
-fn without_values(error: RequestError) -> RequestError {
-    match error {
-        RequestError::NoAnswer(_) => RequestError::NoAnswer("no readable answer".to_owned()),
         other => other,
     }
 }

@@ -7,7 +7,7 @@ use mainstay_crds::{ConfigMode, ConfigRollout};
 use mainstay_runtime::{
     failure::RequestError,
     index::ObjectKey,
-    request::{LIMIT, METADATA_ONLY, Written},
+    request::{LIMIT, METADATA_ONLY, Written, malformed, send},
     slim,
 };
 use serde::Deserialize;
@@ -69,7 +69,7 @@ impl Writer {
         let namespace = rollout.namespace().unwrap_or_default();
         let url = target_path(target.kind, &namespace, &target.name);
         let view = seen.observed.targets.iter().find(|view| view.key == *target);
-        let live: Live = match self.send(Request::get(&url).body(Vec::new())).await {
+        let live: Live = match send(&self.client, Request::get(&url).body(Vec::new())).await {
             Ok(live) => live,
             Err(RequestError::NotFound(_)) => return Ok(Given::Gone),
             Err(error) => return Err(failed(error)),
@@ -134,7 +134,7 @@ impl Writer {
             .header(http::header::ACCEPT, METADATA_ONLY)
             .header(http::header::CONTENT_TYPE, "application/apply-patch+yaml")
             .body(serde_json::to_vec(body).unwrap_or_default());
-        let request = request.map_err(|error| Refused::Other(mainstay_runtime::request::malformed(error)))?;
+        let request = request.map_err(|error| Refused::Other(malformed(error)))?;
         let answer = tokio::time::timeout(LIMIT, self.client.request::<Written>(request)).await;
         match answer.map_err(|_| Refused::Other(RequestError::timed_out(LIMIT)))? {
             Ok(Written { metadata }) => {

@@ -13,6 +13,7 @@ pub mod types;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use mainstay_runtime::report::second;
 
 pub use self::{
     sources::{Finding, Findings, Problem, Wanted},
@@ -123,7 +124,7 @@ impl TargetState {
     fn counts_as_reverted(&mut self, now: Timestamp) {
         let adds_up = self.reverted.is_some_and(|last| since(last, now) < REVERTS_ADD_UP);
         self.reverts = if adds_up { self.reverts + 1 } else { 1 };
-        self.reverted = Some(seconds(now));
+        self.reverted = Some(second(now));
         self.seen = false;
     }
 
@@ -237,7 +238,7 @@ impl Planner<'_> {
             self.due_at(next);
             return;
         }
-        let started = seconds(now);
+        let started = second(now);
         state.rollout = Some(Rollout { to: goal, back, started, stage: 0, passed: None });
         for target in state.targets.values_mut() {
             target.rest();
@@ -308,15 +309,10 @@ fn since(from: Timestamp, to: Timestamp) -> Duration {
     Duration::try_from(to.duration_since(from)).unwrap_or_default()
 }
 
-/// The full second in which `time` is: a status keeps no more of it.
-fn seconds(time: Timestamp) -> Timestamp {
-    Timestamp::from_second(time.as_second()).unwrap_or(time)
-}
-
 /// The next full second.
 fn next_second(time: Timestamp) -> Timestamp {
-    let second = seconds(time);
-    if second == time { time } else { second.checked_add(Duration::from_secs(1)).unwrap_or(time) }
+    let floor = second(time);
+    if floor == time { time } else { floor.checked_add(Duration::from_secs(1)).unwrap_or(time) }
 }
 #[cfg(test)]
 mod properties;

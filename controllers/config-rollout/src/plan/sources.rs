@@ -61,11 +61,17 @@ impl Observed {
         })
     }
 
-    fn equals(&self, findings: &Findings, source: &SourceKey, number: Number) -> bool {
+    /// Whether the source is the very version of which revision `number` has a copy.
+    pub fn is_copied(&self, source: &SourceKey, number: Number) -> bool {
         let object = self.object(source, number);
         let snapshot = self.snapshots.get(source).and_then(|objects| objects.get(&object));
-        let is_copy = snapshot.is_some_and(|snapshot| self.sources.get(source) == Some(&snapshot.of));
-        is_copy || self.finding(findings, source).is_some_and(|finding| finding.equals.contains(&object))
+        snapshot.is_some_and(|snapshot| self.sources.get(source) == Some(&snapshot.of))
+    }
+
+    fn equals(&self, findings: &Findings, source: &SourceKey, number: Number) -> bool {
+        let object = self.object(source, number);
+        self.is_copied(source, number)
+            || self.finding(findings, source).is_some_and(|finding| finding.equals.contains(&object))
     }
 }
 

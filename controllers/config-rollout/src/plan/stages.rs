@@ -1,10 +1,11 @@
 //! Takes a rollout from stage to stage.
 
 use jiff::Timestamp;
+use mainstay_runtime::report::second;
 
 use super::{
     Failed, Input, News, Number, PauseSettings, Planner, Rollout, Wait, gate, gate::Standing, next_second,
-    seconds, since,
+    since,
 };
 
 /// How the targets of a stage stand.
@@ -187,7 +188,7 @@ impl Planner<'_> {
             remembered.rest();
             remembered.given = to;
             remembered.seen = false;
-            remembered.changed = Some(seconds(now));
+            remembered.changed = Some(second(now));
         }
         self.plan.moves.push((target.key.clone(), to));
     }
@@ -201,7 +202,7 @@ impl Planner<'_> {
         self.plan.moves.clear();
         self.plan.wait = Wait::Source;
         let to = state.stable.unwrap_or_default();
-        let started = seconds(now);
+        let started = second(now);
         state.rollout =
             settings.goes_back.then_some(Rollout { to, back: true, started, stage: 0, passed: None });
     }

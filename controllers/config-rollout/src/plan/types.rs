@@ -76,6 +76,9 @@ pub struct Snapshot {
     pub of: SourceVersion,
 }
 
+/// The objects of all revisions, by source and number.
+pub type Snapshots = BTreeMap<SourceKey, BTreeMap<Number, Snapshot>>;
+
 /// What a target's template names now.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Pins(pub BTreeMap<SourceKey, BTreeSet<Number>>);
@@ -116,7 +119,7 @@ pub struct Observed {
     /// What of each source the targets use; sources that none uses are left out.
     pub uses: BTreeMap<SourceKey, Uses>,
     /// The objects of all revisions, by source and number.
-    pub snapshots: BTreeMap<SourceKey, BTreeMap<Number, Snapshot>>,
+    pub snapshots: Snapshots,
     /// The targets, in the order of their stages.
     pub targets: Vec<TargetView>,
     /// The targets that are named and do not exist.

@@ -6,9 +6,10 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use mainstay_crds::{FailureStatus, HeldRevision, ReplicaGroup, ReplicaGroupStatus, RolloutStatus};
+use mainstay_runtime::report::number;
 
 use super::{Failed, Reason, Rollout, State};
-use crate::{plan::Share, revision, status::number};
+use crate::{plan::Share, revision};
 
 impl State {
     /// What `status` keeps of `group`. What it cannot mean is left out.
