@@ -40,6 +40,7 @@ async fn a_tier_is_returned_to_above_the_upper_share_alone_and_not_before_its_ti
     assert_eq!(tier_when_healthy(&web, 2, 3).await, Some(0));
     scenario.serving("b", false).await;
     has([OUT, OUT, STANDBY], USED).await;
+    assert_eq!(tier_when_healthy(&web, 1, 3).await, Some(1));
     // And too few to come back.
     scenario.serving("b", true).await;
     assert_eq!(tier_when_healthy(&web, 2, 3).await, Some(1));
