@@ -6,8 +6,8 @@
 use std::time::Duration;
 
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    exponential_buckets,
+    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, exponential_buckets,
 };
 
 /// Registers a collector.
@@ -77,90 +77,59 @@ pub struct LoopMetrics {
     pub(crate) adds: IntCounter,
     pub(crate) queue_time: Histogram,
     pub(crate) work_time: Histogram,
-    pub(crate) unfinished: prometheus::Gauge,
-    pub(crate) longest_running: prometheus::Gauge,
+    pub(crate) unfinished: Gauge,
+    pub(crate) longest_running: Gauge,
     pub(crate) retries: IntCounter,
     /// Passes whose writes waited because the store had not seen the last ones.
     pub stale_skips: IntCounter,
 }
 
 impl LoopMetrics {
-    /// Registers the series of `controller` (a kind in lower case, as controller-runtime labels it).
+    /// Registers the series of `controller` (a kind in lower case, as controller-runtime labels it). Each loop of a process
+    /// has another.
     ///
     /// # Panics
-    /// As [`register`]: a process runs one loop.
+    /// As [`register`].
     pub fn new(registry: &Registry, controller: &str, concurrency: u16) -> Self {
-        let by_controller = |name: &str, help: &str| {
-            counters(registry, name, help, &["controller"]).with_label_values(&[controller])
-        };
-        let passes = counters(
-            registry,
-            "controller_runtime_reconcile_total",
-            "Passes by result.",
-            &["controller", "result"],
-        );
-        gauges(
-            registry,
-            "controller_runtime_max_concurrent_reconciles",
-            "How many objects may be reconciled at the same time.",
-            &["controller"],
-        )
-        .with_label_values(&[controller])
-        .set(concurrency.into());
-        let pass_time = vec![
-            0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0,
-        ];
-        let queue = Queue { registry, controller };
+        let series = Series { registry, controller };
+        let queue_time = "From a key's first unserved change to the pass that serves it.";
+        let [success, requeue_after, error] = ["success", "requeue_after", "error"].map(|result| {
+            let options = series.options("controller_runtime_reconcile_total", "Passes by result.");
+            series.counter_of(options.const_label("result", result))
+        });
+        series
+            .gauge(
+                "controller_runtime_max_concurrent_reconciles",
+                "How many objects may be reconciled at the same time.",
+            )
+            .set(concurrency.into());
         Self {
-            success: passes.with_label_values(&[controller, "success"]),
-            requeue_after: passes.with_label_values(&[controller, "requeue_after"]),
-            error: passes.with_label_values(&[controller, "error"]),
-            errors: by_controller("controller_runtime_reconcile_errors_total", "Passes that failed."),
-            terminal_errors: by_controller(
+            success,
+            requeue_after,
+            error,
+            errors: series.counter("controller_runtime_reconcile_errors_total", "Passes that failed."),
+            terminal_errors: series.counter(
                 "controller_runtime_terminal_reconcile_errors_total",
                 "Passes that failed for a reason that only a person or another object can remove.",
             ),
-            panics: by_controller("controller_runtime_reconcile_panics_total", "Passes that panicked."),
-            timeouts: by_controller(
-                "controller_runtime_reconcile_timeouts_total",
-                "Passes that took too long.",
+            panics: series.counter("controller_runtime_reconcile_panics_total", "Passes that panicked."),
+            timeouts: series
+                .counter("controller_runtime_reconcile_timeouts_total", "Passes that took too long."),
+            time: series.time("controller_runtime_reconcile_time_seconds", "How long passes take."),
+            active_workers: series.gauge("controller_runtime_active_workers", "Passes under way."),
+            depth: series.queue_gauge("workqueue_depth", "Keys with changes not served yet."),
+            adds: series.counter_of(series.queue("workqueue_adds_total", "Keys that began to wait.")),
+            queue_time: series.queue_time("workqueue_queue_duration_seconds", queue_time),
+            work_time: series.queue_time("workqueue_work_duration_seconds", "How long passes take."),
+            unfinished: series
+                .queue_seconds("workqueue_unfinished_work_seconds", "Age of all passes under way, added up."),
+            longest_running: series.queue_seconds(
+                "workqueue_longest_running_processor_seconds",
+                "Age of the oldest pass under way.",
             ),
-            time: histograms(
-                registry,
-                "controller_runtime_reconcile_time_seconds",
-                "How long passes take.",
-                pass_time,
-                &["controller"],
-            )
-            .with_label_values(&[controller]),
-            active_workers: gauges(
-                registry,
-                "controller_runtime_active_workers",
-                "Passes under way.",
-                &["controller"],
-            )
-            .with_label_values(&[controller]),
-            depth: gauges(registry, "workqueue_depth", "Keys with changes not served yet.", QUEUE)
-                .with_label_values(&[controller, controller]),
-            adds: counters(registry, "workqueue_adds_total", "Keys that began to wait.", QUEUE)
-                .with_label_values(&[controller, controller]),
-            queue_time: queue.histogram(
-                "workqueue_queue_duration_seconds",
-                "From a key's first unserved change to the pass that serves it.",
-            ),
-            work_time: queue.histogram("workqueue_work_duration_seconds", "How long passes take."),
-            unfinished: queue
-                .gauge("workqueue_unfinished_work_seconds", "Age of all passes under way, added up."),
-            longest_running: queue
-                .gauge("workqueue_longest_running_processor_seconds", "Age of the oldest pass under way."),
-            retries: counters(
-                registry,
-                "workqueue_retries_total",
-                "Passes scheduled after a failure.",
-                QUEUE,
-            )
-            .with_label_values(&[controller, controller]),
-            stale_skips: by_controller(
+            retries: series
+                .counter_of(series.queue("workqueue_retries_total", "Passes scheduled after a failure.")),
+            stale_skips: series.counter(
                 "stale_sync_skips_total",
                 "Passes whose writes waited until the store had seen the last ones.",
             ),
@@ -183,25 +152,60 @@ impl LoopMetrics {
     }
 }
 
-const QUEUE: &[&str] = &["name", "controller"];
-
-struct Queue<'a> {
+/// Makes series of one loop. They differ from those of another loop by the value of a label alone, which is what the
+/// registry tells them apart by.
+struct Series<'a> {
     registry: &'a Registry,
     controller: &'a str,
 }
 
-impl Queue<'_> {
-    fn histogram(&self, name: &str, help: &str) -> Histogram {
-        // client-go's workqueue buckets: 10 ns to 10 s in powers of ten, here from 10 µs.
-        let buckets = exponential_buckets(1e-5, 10.0, 8).expect("a positive start and factor");
-        histograms(self.registry, name, help, buckets, QUEUE)
-            .with_label_values(&[self.controller, self.controller])
+const VALID: &str = "a valid name and labels";
+
+impl Series<'_> {
+    fn options(&self, name: &str, help: &str) -> Opts {
+        Opts::new(name, help).const_label("controller", self.controller)
     }
 
-    fn gauge(&self, name: &str, help: &str) -> prometheus::Gauge {
-        let vector =
-            prometheus::GaugeVec::new(Opts::new(name, help), QUEUE).expect("a valid name and labels");
-        register(self.registry, vector).with_label_values(&[self.controller, self.controller])
+    fn queue(&self, name: &str, help: &str) -> Opts {
+        self.options(name, help).const_label("name", self.controller)
+    }
+
+    fn counter_of(&self, options: Opts) -> IntCounter {
+        register(self.registry, IntCounter::with_opts(options).expect(VALID))
+    }
+
+    fn counter(&self, name: &str, help: &str) -> IntCounter {
+        self.counter_of(self.options(name, help))
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> IntGauge {
+        register(self.registry, IntGauge::with_opts(self.options(name, help)).expect(VALID))
+    }
+
+    fn queue_gauge(&self, name: &str, help: &str) -> IntGauge {
+        register(self.registry, IntGauge::with_opts(self.queue(name, help)).expect(VALID))
+    }
+
+    fn queue_seconds(&self, name: &str, help: &str) -> Gauge {
+        register(self.registry, Gauge::with_opts(self.queue(name, help)).expect(VALID))
+    }
+
+    fn histogram(&self, options: Opts, buckets: Vec<f64>) -> Histogram {
+        let options = HistogramOpts { common_opts: options, buckets };
+        register(self.registry, Histogram::with_opts(options).expect(VALID))
+    }
+
+    fn time(&self, name: &str, help: &str) -> Histogram {
+        let buckets = vec![
+            0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0,
+        ];
+        self.histogram(self.options(name, help), buckets)
+    }
+
+    fn queue_time(&self, name: &str, help: &str) -> Histogram {
+        // client-go's workqueue buckets: 10 ns to 10 s in powers of ten, here from 10 µs.
+        let buckets = exponential_buckets(1e-5, 10.0, 8).expect("a positive start and factor");
+        self.histogram(self.queue(name, help), buckets)
     }
 }
 
@@ -213,6 +217,8 @@ mod tests {
     fn all_series_exist_before_the_first_pass() {
         let registry = Registry::new();
         let metrics = LoopMetrics::new(&registry, "replicagroup", 8);
+        // A second loop has its own.
+        let _other = LoopMetrics::new(&registry, "namespace", 1);
         metrics.finished(PassResult::Error);
         let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
         for line in [
@@ -223,6 +229,7 @@ mod tests {
             "workqueue_depth{controller=\"replicagroup\",name=\"replicagroup\"} 0",
             "workqueue_queue_duration_seconds_count{controller=\"replicagroup\",name=\"replicagroup\"} 0",
             "stale_sync_skips_total{controller=\"replicagroup\"} 0",
+            "stale_sync_skips_total{controller=\"namespace\"} 0",
         ] {
             assert!(text.contains(line), "{line} is missing from\n{text}");
         }
