@@ -1,6 +1,6 @@
 //! The wiring: which watches fill which stores, and when a process that leads looks at them.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures::FutureExt;
 use kube::{
@@ -9,6 +9,7 @@ use kube::{
 };
 use mainstay_crds::NodeHealthPolicy;
 use mainstay_runtime::{
+    batch::in_batches,
     client::watch_config,
     clock::Clock,
     events::Events,
@@ -30,6 +31,10 @@ use crate::{
 
 /// The value of the label `controller` of the loop's series.
 const LOOP: &str = "nodehealthpolicy";
+
+/// Between two looks at Leases. A thousand nodes renew a hundred of them a second, and none is looked at for less than
+/// some seconds of silence.
+const LEASES_REST: Duration = Duration::from_millis(250);
 
 /// Starts the watches and returns the loop.
 pub async fn build(manager: &Manager) -> Controller {
@@ -100,6 +105,7 @@ async fn watch(
     });
 
     let events = watcher(Api::<WatchedLease>::namespaced(client(), LEASES), config).default_backoff();
+    let events = in_batches(events, LEASES_REST);
     let (sight, leases) = (Arc::clone(&keeper.sight), leases.clone());
     tokio::spawn(async move {
         leases.follow(events, Lease::from, |change| sight.lease_changed(&change)).await;

@@ -28,6 +28,7 @@ pub use k8s_openapi;
 pub use kube;
 
 pub mod backoff;
+pub mod batch;
 pub mod client;
 pub mod clock;
 pub mod conditions;
