@@ -7,7 +7,10 @@ use crate::{
     error::{Context, Error, Result, last_lines, output},
     image::Image,
     lock::Lock,
-    pins::{AGNHOST_IMAGE, BUILD_FLAGS, GO_VERSION, MODULES, Module, PAUSE_IMAGE, Program, key, link_flags},
+    pins::{
+        AGNHOST_IMAGE, BUILD_FLAGS, GO_VERSION, KUBECTL_IMAGE, MODULES, Module, PAUSE_IMAGE, Program, key,
+        link_flags,
+    },
     process::Process,
     progress::{Progress, check_interrupt},
 };
@@ -62,8 +65,8 @@ impl Cache {
     }
 
     /// Images that every cluster loads.
-    pub fn images(&self) -> [PathBuf; 2] {
-        ["pause.tar", "agnhost.tar"].map(|file| self.root.join("images").join(file))
+    pub fn images(&self) -> [PathBuf; 3] {
+        ["pause.tar", "agnhost.tar", "kubectl.tar"].map(|file| self.root.join("images").join(file))
     }
 
     fn complete(&self) -> bool {
@@ -166,7 +169,7 @@ impl Cache {
             copy_yaml(&module_folder(work, "kwok", "sigs.k8s.io/kwok")?.join("kustomize/stage"), &copy)?;
             fs::rename(&copy, self.stages()).context(|| "cannot place kwok's stages".into())?;
         }
-        let [pause_image, agnhost_image] = self.images();
+        let [pause_image, agnhost_image, kubectl_image] = self.images();
         if !pause_image.exists() {
             let source = module_folder(work, "kubernetes", "k8s.io/kubernetes")?;
             let (source, program) = (source.join("build/pause/linux/pause.c"), work.join("pause"));
@@ -176,6 +179,10 @@ impl Cache {
         if !agnhost_image.exists() {
             let program = self.bin().join("agnhost");
             single_program_image(AGNHOST_IMAGE, "/agnhost", "0:0", program).write(&agnhost_image)?;
+        }
+        if !kubectl_image.exists() {
+            let program = self.bin().join("kubectl");
+            single_program_image(KUBECTL_IMAGE, "/bin/kubectl", "0:0", program).write(&kubectl_image)?;
         }
         Ok(())
     }

@@ -32,7 +32,7 @@ pub use down::down;
 pub use error::{Error, Result};
 pub use image::Image;
 pub use layout::{API_SERVICE_ADDRESS, DNS_SERVICE_ADDRESS, HOST_ADDRESS, Layout, POD_RANGE, REAL_NODE};
-pub use pins::{AGNHOST_IMAGE, KUBERNETES_VERSION};
+pub use pins::{AGNHOST_IMAGE, KUBECTL_IMAGE, KUBERNETES_VERSION};
 pub use process::{Process, Usage};
 pub use progress::{Progress, catch_interrupts};
 pub use status::{ComponentStatus, State, Status};

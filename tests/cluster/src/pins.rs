@@ -67,6 +67,10 @@ pub(crate) const PAUSE_IMAGE: &str = "registry.k8s.io/pause:3.10.2";
 /// The image of Kubernetes' test program; the tag is that of test/images/agnhost in the pinned Kubernetes.
 pub const AGNHOST_IMAGE: &str = "registry.k8s.io/e2e-test-images/agnhost:2.63.0";
 
+/// The image of kubectl, under the name of the one that Kubernetes publishes. Its version is the pinned one, so the key
+/// need not have it.
+pub const KUBECTL_IMAGE: &str = "registry.k8s.io/kubectl:v1.36.4";
+
 /// All modules, in build order: the longest first.
 pub(crate) const MODULES: &[Module] = &[
     Module {
