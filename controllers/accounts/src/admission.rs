@@ -21,7 +21,9 @@ use kube::{
 };
 use mainstay_crds::{AccountPolicy, AccountPolicySpec, RoleKind};
 use mainstay_runtime::{failure::RequestError, request::in_time};
-use mainstay_webhook::{AdmissionRequest, AdmissionResponse, ConfigurationKind, Handler, Operation, Webhook};
+use mainstay_webhook::{AdmissionRequest, AdmissionResponse, ConfigurationKind, Handler, Webhook};
+
+use crate::settings::Settings;
 
 /// The webhook.
 pub const WEBHOOK: Webhook = Webhook {
@@ -47,10 +49,8 @@ impl Handler for Admission {
         let Some(new) = read(request.object.as_ref()) else {
             return AdmissionResponse::invalid("the request has no AccountPolicy");
         };
-        let old = read(request.old_object.as_ref());
-        // Labels, annotations and finalizers give nothing.
-        if request.operation == Operation::Update && old.is_some_and(|old| old.spec == new.spec) {
-            return answer;
+        if let Err(error) = Settings::read(&new) {
+            return answer.deny(error);
         }
         match self.refused(&request.user_info, &new.spec).await {
             Ok(None) => answer,

@@ -46,9 +46,9 @@ impl Announcer {
         self.metrics.repaired(count);
     }
 
-    pub(crate) fn failed(&self, error: &ApplyError) {
+    pub(crate) fn failed(&self, action: &Action, error: &ApplyError) {
         tracing::debug!(reason = error.request().reason(), %error, "a write failed");
-        self.metrics.failed(error);
+        self.metrics.failed(action, error);
     }
 
     pub(crate) fn failing(&self, policy: &AccountPolicy, namespace: &str, message: &str) {

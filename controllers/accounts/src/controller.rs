@@ -79,7 +79,6 @@ pub async fn build(manager: &Manager, options: Options) -> Controller {
         outcomes,
         reports: Reports::new(FIELD_MANAGER, STATUS_PACE),
         announcer,
-        skew,
     });
     let (all, woken) = (namespaces.clone(), Arc::clone(&work));
     let sources = Sources::new(manager.client.clone(), stores.clone(), move || trigger_all(&woken, &all));
@@ -112,6 +111,7 @@ pub async fn build(manager: &Manager, options: Options) -> Controller {
     };
     let refresh = move || {
         policy_work.refresh_metrics();
+        own_metrics.refresh(skew.now());
         own_metrics.policies.set(i64::try_from(counted.len()).unwrap_or(i64::MAX));
     };
     manager.controller(&work, synced, run, refresh)
@@ -187,6 +187,7 @@ impl Watches {
         if new.is_none() {
             self.policy_work.forget(&key);
             self.teller.reports.forget(&key);
+            self.teller.announcer.metrics.forget(&key.name);
         }
         if new.is_some() {
             self.policy_work.trigger(&key);

@@ -1,9 +1,13 @@
 //! The controller's own series.
 
+use std::{collections::BTreeMap, sync::Arc};
+
+use jiff::Timestamp;
 use mainstay_runtime::{
     metrics::{counters, gauges},
     reconcile::PassError,
 };
+use parking_lot::Mutex;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 
 use crate::{
@@ -11,17 +15,21 @@ use crate::{
     plan::{Action, Why},
 };
 
+/// What a namespace of a policy may be.
+pub(crate) const STATES: [&str; 3] = ["ready", "failing", "waiting"];
+
 /// What the controller did.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     issued: IntCounterVec,
-    failed: IntCounter,
+    renewals: IntCounterVec,
     repaired: IntCounter,
     failures: IntCounterVec,
     /// Namespaces by policy and state.
     pub namespaces: IntGaugeVec,
-    /// Seconds until the first token of a policy ends.
-    pub soonest: IntGaugeVec,
+    soonest: IntGaugeVec,
+    /// When the first token of each policy ends.
+    ends: Arc<Mutex<BTreeMap<Arc<str>, Timestamp>>>,
     /// Secrets with tokens that never end, by policy.
     pub eternal: IntGaugeVec,
     /// How many policies there are.
@@ -42,7 +50,12 @@ impl Metrics {
                 "Tokens issued, by why.",
                 &["why"],
             ),
-            failed: counter("mainstay_accounts_renewals_failed_total", "Tokens that could not be issued."),
+            renewals: counters(
+                registry,
+                "mainstay_accounts_renewals_total",
+                "Attempts to put another token in the place of one, by result.",
+                &["result"],
+            ),
             repaired: counter(
                 "mainstay_accounts_drift_repairs_total",
                 "Objects of policies that somebody had changed and that were put right.",
@@ -65,6 +78,7 @@ impl Metrics {
                 "Seconds until the first token of a policy ends.",
                 &["policy"],
             ),
+            ends: Arc::default(),
             eternal: gauges(
                 registry,
                 "mainstay_accounts_eternal_tokens",
@@ -77,6 +91,9 @@ impl Metrics {
         for why in [Why::First, Why::Renewal, Why::Changed, Why::Revoked] {
             drop(this.issued.with_label_values(&[format!("{why:?}")]));
         }
+        for result in ["success", "failure"] {
+            drop(this.renewals.with_label_values(&[result]));
+        }
         this
     }
 
@@ -84,16 +101,51 @@ impl Metrics {
         if let Action::Issue { why, .. } = action {
             self.issued.with_label_values(&[format!("{why:?}")]).inc();
         }
+        self.renewed(action, "success");
+    }
+
+    fn renewed(&self, action: &Action, result: &str) {
+        if let Action::Issue { standing: Some(_), .. } = action {
+            self.renewals.with_label_values(&[result]).inc();
+        }
     }
 
     pub(crate) fn repaired(&self, count: usize) {
         self.repaired.inc_by(u64::try_from(count).unwrap_or(u64::MAX));
     }
 
-    pub(crate) fn failed(&self, error: &ApplyError) {
-        if error.operation == "issue" {
-            self.failed.inc();
-        }
+    pub(crate) fn failed(&self, action: &Action, error: &ApplyError) {
+        self.renewed(action, "failure");
         self.failures.with_label_values(&[error.operation, error.request().reason()]).inc();
+    }
+
+    /// Notes when the first token of a policy ends.
+    pub(crate) fn ends(&self, policy: &Arc<str>, first: Option<Timestamp>) {
+        match first {
+            Some(end) => drop(self.ends.lock().insert(Arc::clone(policy), end)),
+            None => self.forget_end(policy),
+        }
+    }
+
+    fn forget_end(&self, policy: &str) {
+        self.ends.lock().remove(policy);
+        // An error says that there is none.
+        let _ = self.soonest.remove_label_values(&[policy]);
+    }
+
+    /// Brings up to date what changes by itself.
+    pub fn refresh(&self, now: Timestamp) {
+        for (policy, end) in &*self.ends.lock() {
+            self.soonest.with_label_values(&[&**policy]).set(end.duration_since(now).as_secs());
+        }
+    }
+
+    /// Forgets a policy that is gone.
+    pub(crate) fn forget(&self, policy: &str) {
+        self.forget_end(policy);
+        let _ = self.eternal.remove_label_values(&[policy]);
+        for state in STATES {
+            let _ = self.namespaces.remove_label_values(&[policy, state]);
+        }
     }
 }

@@ -20,10 +20,10 @@ use serde_json::json;
 use crate::{
     announce::Announcer,
     apply::ApplyError,
+    metrics::STATES,
     observe::Stores,
     reconcile::{Failing, Outcomes},
     settings::Settings,
-    skew::Skew,
     status::{self, Told},
     watched::{Bucket, SecretView},
 };
@@ -45,8 +45,6 @@ pub struct Policies {
     pub reports: Reports<AccountPolicyStatus>,
     /// Tells people and Prometheus.
     pub announcer: Announcer,
-    /// The API server's clock.
-    pub skew: Skew,
 }
 
 impl Reconciler for Policies {
@@ -116,14 +114,11 @@ impl Policies {
         let metrics = &self.announcer.metrics;
         let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         let waiting = told.total - told.ready - told.failing.len();
-        for (state, count) in [("ready", told.ready), ("failing", told.failing.len()), ("waiting", waiting)] {
+        for (state, count) in STATES.iter().zip([told.ready, told.failing.len(), waiting]) {
             metrics.namespaces.with_label_values(&[&*settings.name, state]).set(number(count));
         }
         metrics.eternal.with_label_values(&[&*settings.name]).set(number(told.eternal));
-        if let Some((expires, ..)) = told.tokens.first() {
-            let left = expires.duration_since(self.skew.now()).as_secs();
-            metrics.soonest.with_label_values(&[&*settings.name]).set(left);
-        }
+        metrics.ends(&settings.name, told.tokens.first().map(|(expires, ..)| *expires));
     }
 
     /// One event for each namespace that has begun to fail.

@@ -140,12 +140,12 @@ impl Namespaces {
                 Ok(Done::Taken) => Failing {
                     reason: "Conflict",
                     message: format!(
-                        "{} is there and of no policy: delete it, or annotate it",
+                        "{} is there and of no policy: delete it, or give the policy's another name",
                         action.what()
                     ),
                 },
                 Err(error) => {
-                    self.announcer.failed(&error);
+                    self.announcer.failed(action, &error);
                     // A namespace that goes takes all with it.
                     if matches!(error.request(), RequestError::NamespaceTerminating(_)) {
                         return Ok(());

@@ -6,6 +6,8 @@ mod error;
 mod objects;
 mod tokens;
 
+use std::{sync::Arc, time::Instant};
+
 use http::Request;
 use k8s_openapi::api::{core::v1, rbac::v1 as rbac};
 use kube::{Client, Resource};
@@ -35,6 +37,8 @@ pub struct Writer {
     accounts: Gate<ObjectKey>,
     bindings: Gate<ObjectKey>,
     secrets: Gate<ObjectKey>,
+    /// The authority of the API server, and when it was read.
+    authority: tokio::sync::Mutex<Option<(Arc<str>, Instant)>>,
 }
 
 /// What has been done.
@@ -58,8 +62,8 @@ impl Done {
 impl Writer {
     /// A writer that has written nothing yet.
     pub fn new(client: Client, stores: Stores, skew: Skew) -> Self {
-        let (accounts, bindings, secrets) = Default::default();
-        Self { client, stores, skew, accounts, bindings, secrets }
+        let (accounts, bindings, secrets, authority) = Default::default();
+        Self { client, stores, skew, accounts, bindings, secrets, authority }
     }
 
     /// Whether the stores have seen all that was written in the namespace. Creates whose answer was lost are looked up.

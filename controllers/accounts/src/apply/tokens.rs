@@ -3,7 +3,12 @@
 //! A crash between any two leaves a handle without a token in a Secret, which is used for the next one or deleted. The
 //! Secret is written with the version that it was seen in, so that no other process's token is written over.
 
-use std::fmt;
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use http::Request;
 use jiff::Timestamp;
@@ -25,6 +30,9 @@ use crate::{
 
 /// The longest name that an object may have.
 const MAX_NAME: usize = 253;
+
+/// For how long the authority that was read is used.
+const AUTHORITY_AGE: Duration = Duration::from_secs(60);
 
 /// A token that was issued. It is never printed.
 struct Issued {
@@ -54,8 +62,7 @@ impl Writer {
         let failed = |operation, source| ApplyError { operation, what: format!("token {output}"), source };
         let issued =
             self.request(namespace, token, &handle, &uid).await.map_err(|error| failed("issue", error))?;
-        let authority =
-            self.authority(namespace).await.map_err(|error| failed("read the authority for", error))?;
+        let authority = self.authority().await.map_err(|error| failed("read the authority for", error))?;
         let body = Output { namespace, policy, name: output, token, made_for, handle: &handle, why: *why };
         let body = body.write(&issued, &authority, standing.as_ref());
         match standing {
@@ -123,16 +130,26 @@ impl Writer {
         Ok(Issued { token, issued, expires })
     }
 
-    /// The authority that clients of the API server trust, which the cluster puts into every namespace.
-    async fn authority(&self, namespace: &ObjectKey) -> Result<String, RequestError> {
+    /// The authority that clients of the API server trust. The cluster puts the same into every namespace, into a new one
+    /// not at once: it is read where it is for certain.
+    async fn authority(&self) -> Result<Arc<str>, RequestError> {
         #[derive(Deserialize)]
         struct Map {
             #[serde(default)]
-            data: std::collections::BTreeMap<String, String>,
+            data: BTreeMap<String, String>,
         }
-        let url = path::<v1::ConfigMap>(&namespace.name, "kube-root-ca.crt");
+        // Held while it is read: of many that ask at once, one reads.
+        let mut known = self.authority.lock().await;
+        if let Some((text, read)) = &*known
+            && read.elapsed() < AUTHORITY_AGE
+        {
+            return Ok(Arc::clone(text));
+        }
+        let url = path::<v1::ConfigMap>("kube-system", "kube-root-ca.crt");
         let mut map: Map = send(&self.client, Request::get(url).body(Vec::new())).await?;
-        Ok(map.data.remove("ca.crt").unwrap_or_default())
+        let text: Arc<str> = map.data.remove("ca.crt").unwrap_or_default().into();
+        *known = Some((Arc::clone(&text), Instant::now()));
+        Ok(text)
     }
 
     async fn replace(&self, namespace: &ObjectKey, name: &str, body: &Value) -> Result<Done, ApplyError> {
@@ -239,8 +256,6 @@ fn issued_at(token: &str) -> Option<Timestamp> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
