@@ -10,7 +10,8 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 IMAGE := localhost/mainstay:$(VERSION)
 IMAGE_FILE := $(TARGET)/mainstay-image.tar
-CONTROLLERS := mainstay-replication mainstay-endpoints mainstay-node-health mainstay-config-rollout
+CONTROLLERS := mainstay-replication mainstay-endpoints mainstay-node-health mainstay-config-rollout \
+	mainstay-accounts
 # By which checks over HTTPS verify certificates, unless they name others.
 ROOTS := /etc/ssl/certs/ca-certificates.crt
 CLUSTER := $(TARGET)/debug/mainstay-cluster
@@ -73,7 +74,7 @@ cluster-down: cluster ## Stop the local cluster and remove what it left
 cluster-status: cluster ## Say what of the local cluster runs
 	$(CLUSTER) status
 
-.PHONY: bench-replication bench-rollout bench-endpoints bench-node-health bench-config
+.PHONY: bench-replication bench-rollout bench-endpoints bench-node-health bench-config bench-accounts
 bench-replication: packages cluster ## Measure ReplicaGroup beside ReplicaSet; writes docs/benchmarks.md
 	cargo build --release -p mainstay-replication -p mainstay-bench
 	$(CLUSTER) up --nodes 30 --zones 3
@@ -94,3 +95,7 @@ bench-config: packages cluster ## Measure ConfigRollout; writes docs/benchmarks.
 	cargo build --release -p mainstay-config-rollout -p mainstay-bench
 	$(CLUSTER) up
 	$(CLUSTER) exec -- $(TARGET)/release/mainstay-bench config
+bench-accounts: packages cluster ## Measure AccountPolicy beside the service account controller; writes docs/benchmarks.md
+	cargo build --release -p mainstay-accounts -p mainstay-bench
+	$(CLUSTER) up
+	$(CLUSTER) exec -- $(TARGET)/release/mainstay-bench accounts

@@ -192,9 +192,18 @@ pub enum RoleKind {
     Role,
 }
 
+fn token_rules() -> Vec<Rule> {
+    vec![
+        Rule::new("duration(self.ttl) >= duration('10m')")
+            .message("ttl must be at least 10m: the API server issues no token that ends sooner")
+            .field_path(".ttl"),
+    ]
+}
+
 /// A token in a Secret, renewed before it ends.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = token_rules()))]
 pub struct PolicyToken {
     /// The name of the Secret: with `token`, `ca.crt` and `namespace`.
     #[schemars(schema_with = "schema::object_name")]

@@ -87,5 +87,6 @@ pub fn all() -> Vec<CustomResourceDefinition> {
         EndpointGrant::crd(),
         NodeHealthPolicy::crd(),
         ConfigRollout::crd(),
+        AccountPolicy::crd(),
     ]
 }

@@ -189,3 +189,32 @@ What keeps configuration from its workloads. kubectl get configrollouts names th
   annotations:
     summary: Another manager keeps taking changes of {{ include "mainstay.controllerName" . }} back; each time pods are made anew.
 {{- end -}}
+
+{{/*
+What keeps accounts and tokens from namespaces. kubectl get accountpolicies has more.
+*/}}
+{{- define "mainstay.accountsAlerts" -}}
+- alert: MainstayTokenEndsSoon
+  expr: min by (policy) (mainstay_accounts_soonest_expiry_seconds) < 90
+  for: 1m
+  labels:
+    severity: critical
+    mainstay_controller: {{ .name }}
+  annotations:
+    summary: {{ "A token of AccountPolicy {{ $labels.policy }} ends in {{ $value }} seconds and has not been renewed." | quote }}
+- alert: MainstayNamespacesFailing
+  expr: max by (policy) (mainstay_accounts_namespaces{state="failing"}) > 0
+  for: 15m
+  labels:
+    severity: warning
+    mainstay_controller: {{ .name }}
+  annotations:
+    summary: {{ "For 15 minutes {{ $value }} namespaces have not had everything that AccountPolicy {{ $labels.policy }} gives." | quote }}
+- alert: MainstayAccountDrift
+  expr: sum(increase(mainstay_accounts_drift_repairs_total[1h])) > 20
+  labels:
+    severity: warning
+    mainstay_controller: {{ .name }}
+  annotations:
+    summary: Somebody keeps changing what {{ include "mainstay.controllerName" . }} keeps; it puts it right each time.
+{{- end -}}

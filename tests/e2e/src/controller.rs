@@ -18,7 +18,7 @@ pub const NAMESPACE: &str = "mainstay";
 pub const NAME: &str = "mainstay-replication";
 
 /// The controllers, by the names of their components.
-pub const COMPONENTS: [&str; 4] = ["replication", "endpoints", "node-health", "config-rollout"];
+pub const COMPONENTS: [&str; 5] = ["replication", "endpoints", "node-health", "config-rollout", "accounts"];
 
 /// A controller that [`crate::install`] installed.
 #[derive(Clone)]

@@ -81,8 +81,15 @@ pub fn values() -> Value {
 /// Installs or upgrades the chart of the kinds, and waits until the API server serves them.
 pub fn kinds_release() {
     helm(&["upgrade", "--install", "mainstay-crds", "charts/mainstay-crds"], "").succeeded();
-    let kinds = ["replicagroups", "endpointpools", "endpointgrants", "nodehealthpolicies", "configrollouts"]
-        .map(|kind| format!("crd/{kind}.mainstay.dev"));
+    let kinds = [
+        "replicagroups",
+        "endpointpools",
+        "endpointgrants",
+        "nodehealthpolicies",
+        "configrollouts",
+        "accountpolicies",
+    ]
+    .map(|kind| format!("crd/{kind}.mainstay.dev"));
     let established =
         || kubectl(&format!("wait --for=condition=Established {} --timeout=60s", kinds.join(" ")));
     // kubectl gives a kind up that has no conditions at all yet.

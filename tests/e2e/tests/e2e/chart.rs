@@ -28,22 +28,20 @@ fn names(objects: &[Value]) -> BTreeSet<String> {
 }
 
 /// The chart's controllers, and the keys of their values.
-const CONTROLLERS: [(&str, &str); 4] = [
+const CONTROLLERS: [(&str, &str); 5] = [
     ("replication", "replication"),
     ("endpoints", "endpoints"),
     ("node-health", "nodeHealth"),
     ("config-rollout", "configRollout"),
+    ("accounts", "accounts"),
 ];
 
-/// What only this controller has: its webhook.
-const OF_CONFIG_ROLLOUT: [&str; 6] = [
-    "Service/mainstay-config-rollout-webhook",
-    "Role/mainstay-config-rollout-webhook",
-    "RoleBinding/mainstay-config-rollout-webhook",
-    "ClusterRole/mainstay-config-rollout-webhook",
-    "ClusterRoleBinding/mainstay-config-rollout-webhook",
-    "MutatingWebhookConfiguration/mainstay-config-rollout-webhook",
-];
+/// The controllers with a webhook, and the kind of its configuration.
+const WEBHOOKS: [(&str, &str); 2] =
+    [("config-rollout", "MutatingWebhookConfiguration"), ("accounts", "ValidatingWebhookConfiguration")];
+
+/// What a webhook needs.
+const OF_WEBHOOKS: [&str; 5] = ["Service", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"];
 
 /// What only this controller has: rights in another namespace, and those that remediators bring.
 const OF_NODE_HEALTH: [&str; 4] = [
@@ -69,13 +67,12 @@ fn objects_of(controller: &str) -> BTreeSet<String> {
         "PodDisruptionBudget",
         "Deployment",
     ];
-    let own: &[&str] = match controller {
-        "node-health" => &OF_NODE_HEALTH,
-        "config-rollout" => &OF_CONFIG_ROLLOUT,
-        _ => &[],
-    };
+    let own: &[&str] = if controller == "node-health" { &OF_NODE_HEALTH } else { &[] };
     let all = kinds.map(|kind| format!("{kind}/mainstay-{controller}"));
-    all.into_iter().chain(own.iter().map(ToString::to_string)).collect()
+    let webhook = WEBHOOKS.iter().filter(|(name, _)| *name == controller).flat_map(|(_, configuration)| {
+        OF_WEBHOOKS.iter().chain([configuration]).map(|kind| format!("{kind}/mainstay-{controller}-webhook"))
+    });
+    all.into_iter().chain(webhook).chain(own.iter().map(ToString::to_string)).collect()
 }
 
 /// The object of this kind and name.
@@ -155,16 +152,23 @@ fn only_controllers_that_check_may_reach_more_than_the_cluster_itself() {
 fn with_cert_manager_the_controller_makes_no_certificate_and_has_no_right_to() {
     let words = ["--set=webhooks.certificates=certManager", "--set=webhooks.certManager.issuerRef.name=own"];
     let (objects, before) = (rendered(&words), names(&rendered(&[])));
-    let webhook = |kind| format!("{kind}/mainstay-config-rollout-webhook");
-    let (now, role) = (names(&objects), [webhook("ClusterRole"), webhook("ClusterRoleBinding")]);
-    assert_eq!(before.difference(&now).collect::<Vec<_>>(), role.iter().collect::<Vec<_>>());
-    assert_eq!(now.difference(&before).collect::<Vec<_>>(), [&webhook("Certificate")]);
-    let role = find(&objects, "Role", "mainstay-config-rollout-webhook");
-    assert!(!role.to_string().contains("create") && !role.to_string().contains("update"), "{role}");
-    let configuration = find(&objects, "MutatingWebhookConfiguration", "mainstay-config-rollout-webhook");
-    let annotations = &configuration["metadata"]["annotations"];
-    assert_eq!(annotations["cert-manager.io/inject-ca-from"], "default/mainstay-config-rollout-webhook");
-    assert!(flags(&objects, "config-rollout").contains(&"--webhook-certificates=secret".to_owned()));
+    let each = |kinds: &[&str]| -> BTreeSet<_> {
+        let names = WEBHOOKS
+            .iter()
+            .flat_map(|(name, _)| kinds.iter().map(move |kind| format!("{kind}/mainstay-{name}-webhook")));
+        names.collect()
+    };
+    let now = names(&objects);
+    assert_eq!(&before - &now, each(&["ClusterRole", "ClusterRoleBinding"]));
+    assert_eq!(&now - &before, each(&["Certificate"]));
+    for (controller, kind) in WEBHOOKS {
+        let name = format!("mainstay-{controller}-webhook");
+        let role = find(&objects, "Role", &name);
+        assert!(!role.to_string().contains("create") && !role.to_string().contains("update"), "{role}");
+        let annotations = &find(&objects, kind, &name)["metadata"]["annotations"];
+        assert_eq!(annotations["cert-manager.io/inject-ca-from"], format!("default/{name}"));
+        assert!(flags(&objects, controller).contains(&"--webhook-certificates=secret".to_owned()));
+    }
 }
 
 #[test]
@@ -202,6 +206,7 @@ fn a_wrong_value_is_refused_with_its_path() {
         ("controllers.endpoints.forbiddenRanges={10.0.0.1}", "controllers/endpoints/forbiddenRanges/0"),
         ("controllers.endpoints.maxConcurrentChecks=0", "controllers/endpoints/maxConcurrentChecks"),
         ("controllers.configRollout.maxTargetsRolling=0", "controllers/configRollout/maxTargetsRolling"),
+        ("controllers.accounts.grantableClusterRoles=edit", "controllers/accounts/grantableClusterRoles"),
         ("webhooks.certificates=vault", "webhooks/certificates"),
         ("webhooks.certificates=certManager", "webhooks.certManager.issuerRef.name"),
     ] {

@@ -16,6 +16,9 @@ const NODE_HEALTH: &str = "mainstay-node-health";
 /// Name of the ServiceAccount and the ClusterRole of the config-rollout controller.
 const CONFIG_ROLLOUT: &str = "mainstay-config-rollout";
 
+/// Name of the ServiceAccount and the ClusterRole of the accounts controller.
+const ACCOUNTS: &str = "mainstay-accounts";
+
 /// Questions of `kubectl auth can-i`: verb, resource, and options.
 type Questions = &'static [(&'static str, &'static str, &'static str)];
 
@@ -238,15 +241,57 @@ const CONFIG_ROLLOUT_DENIED: Questions = &[
     ("bind", "clusterroles.rbac.authorization.k8s.io", ""),
 ];
 
-/// Each resource of a role, with its verbs.
+/// All that the accounts controller's role says.
+const ACCOUNTS_ROLE: Rules = &[
+    ("mainstay.dev", "accountpolicies", &["list", "patch", "watch"]),
+    ("mainstay.dev", "accountpolicies/status", &["patch"]),
+    ("", "namespaces", &["list", "watch"]),
+    ("", "serviceaccounts", &["create", "delete", "get", "list", "patch", "watch"]),
+    ("", "serviceaccounts/token", &["create"]),
+    ("rbac.authorization.k8s.io", "rolebindings", &["create", "delete", "get", "list", "patch", "watch"]),
+    ("rbac.authorization.k8s.io", "clusterroles", &["get"]),
+    ("rbac.authorization.k8s.io", "clusterroles [\"view\", \"edit\"]", &["bind"]),
+    ("authorization.k8s.io", "subjectaccessreviews", &["create"]),
+    ("", "secrets", &["create", "delete", "get", "list", "patch", "update", "watch"]),
+    ("", "configmaps [\"kube-root-ca.crt\"]", &["get"]),
+    ("events.k8s.io", "events", &["create", "patch"]),
+];
+
+/// What the accounts controller's account may do.
+const ACCOUNTS_ALLOWED: Questions = &[
+    ("create", "serviceaccounts", "--all-namespaces --subresource=token"),
+    ("bind", "clusterroles.rbac.authorization.k8s.io/edit", ""),
+    ("get", "configmaps/kube-root-ca.crt", "--namespace=kube-system"),
+    ("patch", "validatingwebhookconfigurations.admissionregistration.k8s.io/mainstay-accounts-webhook", ""),
+    ("update", "leases.coordination.k8s.io/mainstay-accounts", "--namespace=mainstay"),
+];
+
+/// What it may not.
+const ACCOUNTS_DENIED: Questions = &[
+    ("bind", "clusterroles.rbac.authorization.k8s.io/cluster-admin", ""),
+    ("bind", "roles.rbac.authorization.k8s.io", "--all-namespaces"),
+    ("escalate", "clusterroles.rbac.authorization.k8s.io", ""),
+    ("create", "clusterrolebindings.rbac.authorization.k8s.io", ""),
+    ("create", "roles.rbac.authorization.k8s.io", "--all-namespaces"),
+    ("impersonate", "users", ""),
+    ("create", "accountpolicies.mainstay.dev", ""),
+    ("update", "accountpolicies.mainstay.dev", ""),
+    ("patch", "namespaces", ""),
+    ("get", "configmaps", "--namespace=kube-system"),
+    ("create", "pods", "--all-namespaces"),
+    ("patch", "validatingwebhookconfigurations.admissionregistration.k8s.io/another", ""),
+];
+
+/// Each resource of a role, with the names to which a rule is bound, and its verbs.
 fn rules_of(role: ClusterRole) -> BTreeMap<(String, String), BTreeSet<String>> {
     let mut rules = BTreeMap::new();
     for rule in role.rules.unwrap_or_default() {
-        let named = [rule.resource_names.is_some(), rule.non_resource_urls.is_some()];
-        assert_eq!(named, [false; 2], "a rule of another kind: {rule:?}");
+        assert_eq!(rule.non_resource_urls, None, "a rule of another kind: {rule:?}");
+        let names = rule.resource_names.map(|names| format!(" {names:?}")).unwrap_or_default();
         for group in rule.api_groups.iter().flatten() {
             for resource in rule.resources.iter().flatten() {
-                let verbs: &mut BTreeSet<_> = rules.entry((group.clone(), resource.clone())).or_default();
+                let resource = format!("{resource}{names}");
+                let verbs: &mut BTreeSet<_> = rules.entry((group.clone(), resource)).or_default();
                 verbs.extend(rule.verbs.clone());
             }
         }
@@ -266,6 +311,7 @@ async fn the_role_of_each_controller_has_these_rules_and_no_other() {
         (ENDPOINTS, ENDPOINTS_ROLE),
         (NODE_HEALTH, NODE_HEALTH_ROLE),
         (CONFIG_ROLLOUT, CONFIG_ROLLOUT_ROLE),
+        (ACCOUNTS, ACCOUNTS_ROLE),
     ] {
         let role = Api::<ClusterRole>::all(scenario.client.clone()).get(name).await.unwrap();
         assert_eq!(rules_of(role), expected.iter().map(entry).collect::<BTreeMap<_, _>>(), "{name}");
@@ -284,6 +330,8 @@ async fn each_controller_may_do_what_it_does_and_no_more() {
         (NODE_HEALTH, NODE_HEALTH_DENIED, "no"),
         (CONFIG_ROLLOUT, CONFIG_ROLLOUT_ALLOWED, "yes"),
         (CONFIG_ROLLOUT, CONFIG_ROLLOUT_DENIED, "no"),
+        (ACCOUNTS, ACCOUNTS_ALLOWED, "yes"),
+        (ACCOUNTS, ACCOUNTS_DENIED, "no"),
     ] {
         for (verb, resource, options) in questions {
             let account = format!("--as=system:serviceaccount:{NAMESPACE}:{name}");
