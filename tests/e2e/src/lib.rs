@@ -14,6 +14,7 @@
 //! | `MAINSTAY_E2E_VALUES` | further values for the chart, say the image's place in a registry |
 //! | `MAINSTAY_E2E_SEED` | the seed of what is random, as a test that failed has printed it |
 
+mod accounts;
 mod authority;
 mod command;
 mod config;
@@ -23,6 +24,7 @@ mod controller;
 mod event;
 mod group;
 mod health;
+mod leak;
 mod metrics;
 mod moments;
 mod nodes;
@@ -37,6 +39,7 @@ mod traffic;
 mod volumes;
 mod wait;
 
+pub use accounts::{Accounts, AccountsDraft, account_policy, rewrite_as, value as secret_value, who};
 pub use authority::Authority;
 pub use command::{Finished, helm, kubectl, root, run};
 pub use config::{Config, RolloutDraft, config_rollout, deployment, reader, stage};
@@ -45,6 +48,7 @@ pub use content::{File, Files};
 pub use controller::{COMPONENTS, Controller, NAME, NAMESPACE};
 pub use group::{Draft, Group, condition, group, reason};
 pub use health::{Health, PolicyDraft, Stand, policy};
+pub use leak::is_nowhere;
 pub use metrics::Metrics;
 pub use moments::Moment;
 pub use nodes::{FakeNodes, is_ready as is_ready_node};

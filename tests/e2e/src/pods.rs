@@ -9,6 +9,9 @@ pub const PAUSE: &str = "registry.k8s.io/pause:3.10.2";
 /// The test program with many commands, among them a web server.
 pub const AGNHOST: &str = "registry.k8s.io/e2e-test-images/agnhost:2.63.0";
 
+/// The program kubectl, for the cluster's version.
+pub const KUBECTL: &str = mainstay_cluster::KUBECTL_IMAGE;
+
 /// An image that no registry has: nobody answers at its place.
 pub const NO_IMAGE: &str = "localhost/e2e/missing:1";
 
@@ -62,6 +65,21 @@ pub fn storing() -> Value {
     // Where the program puts uploads, without a choice.
     spec["containers"][0]["volumeMounts"] = json!([{"name": "data", "mountPath": "/uploads"}]);
     spec["terminationGracePeriodSeconds"] = 1.into();
+    spec
+}
+
+/// A pod that runs kubectl once with these words, as whoever the key `kubeconfig` of the Secret says.
+pub fn kubectl(secret: &str, words: &[&str]) -> Value {
+    let args = [&["--kubeconfig=/config/kubeconfig"], words].concat();
+    let mut spec = restricted(json!({
+        "name": "kubectl",
+        "image": KUBECTL,
+        "args": args,
+        "volumeMounts": [{"name": "config", "mountPath": "/config"}],
+    }));
+    spec["volumes"] = json!([{"name": "config", "secret": {"secretName": secret}}]);
+    spec["automountServiceAccountToken"] = false.into();
+    spec["restartPolicy"] = "Never".into();
     spec
 }
 

@@ -1,6 +1,6 @@
-//! What the API server refuses of ConfigRollouts and NodeHealthPolicies, in words that name the field.
+//! What the API server refuses of ConfigRollouts, NodeHealthPolicies and AccountPolicies, in words that name the field.
 
-use mainstay_e2e::{Scenario, config_rollout, kubectl, run, stage};
+use mainstay_e2e::{Scenario, account_policy, config_rollout, kubectl, run, stage};
 use serde_json::{Value, json};
 
 /// The object is refused, and the refusal has these words.
@@ -88,4 +88,37 @@ async fn node_health_policies_that_make_no_sense_are_refused() {
         assert!(said.contains(word), "{what}: the refusal does not say {word:?}: {said}");
     }
     kubectl("get nodehealthpolicy e2e-wrong").refused();
+}
+
+#[tokio::test]
+async fn account_policies_that_make_no_sense_are_refused() {
+    let scenario = Scenario::start("wrongaccounts").await;
+    let draft = |path: &str, value: Value| account_policy(&scenario).with(path, value).object().clone();
+    for (what, object, words) in [
+        (
+            "a token of an account that is not there",
+            draft("spec.tokens.0.serviceAccount", json!("another")),
+            ["spec.tokens", "that spec.serviceAccounts does not have"],
+        ),
+        (
+            "a binding of one",
+            draft("spec.roleBindings.0.serviceAccounts", json!(["another"])),
+            ["spec.roleBindings", "that spec.serviceAccounts does not have"],
+        ),
+        ("a life that is too short", draft("spec.tokens.0.ttl", json!("5m")), ["ttl", "10m"]),
+        (
+            "a role of another kind",
+            draft("spec.roleBindings.0.roleRef.kind", json!("Group")),
+            ["kind", "\"Role\""],
+        ),
+        (
+            "a server without TLS",
+            draft("spec.tokens.0.kubeconfig", json!({"server": "http://kubernetes"})),
+            ["kubeconfig.server", "https://"],
+        ),
+        ("a name that is too long", draft("metadata.name", json!("a".repeat(64))), ["metadata.name", "63"]),
+        ("a mistyped field", draft("spec.gracePeriods", json!("1s")), ["spec.gracePeriods", "unknown field"]),
+    ] {
+        refused(&scenario, what, &object, &words);
+    }
 }

@@ -1,5 +1,7 @@
 //! The end-to-end tests, one file a theme. `make e2e` runs them.
 
+mod accounts;
+mod accounts_tokens;
 mod admission;
 mod admission_kinds;
 mod basics;

@@ -4,13 +4,13 @@ use std::{collections::BTreeMap, time::Duration};
 
 use k8s_openapi::{
     NamespaceResourceScope,
-    api::{apps::v1::Deployment, discovery::v1::EndpointSlice},
+    api::{apps::v1::Deployment, core::v1::Secret, discovery::v1::EndpointSlice},
 };
 use kube::{Resource, ResourceExt};
 use mainstay_crds::{ConfigRollout, EndpointPool, ReplicaGroup};
 use mainstay_e2e::{
-    Controller, FakeNodes, Metrics, OUT, STANDBY, Scenario, USED, config_rollout, deployment, group, pods,
-    policy, pool, reader, within,
+    Controller, FakeNodes, Metrics, OUT, STANDBY, Scenario, USED, account_policy, config_rollout, deployment,
+    group, pods, policy, pool, reader, within,
 };
 use serde::de::DeserializeOwned;
 use tokio::time::sleep;
@@ -114,6 +114,21 @@ async fn a_rollout_whose_targets_have_its_revision_sends_nothing() {
     rollout.completes(1).await;
     falls_quiet(&scenario.config_controller(), 0.0, async || {
         vec![versions::<ConfigRollout>(&scenario).await, versions::<Deployment>(&scenario).await]
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_policy_whose_namespaces_have_everything_sends_nothing() {
+    let scenario = Scenario::alone("given").await;
+    scenario.pick(&scenario, true);
+    let policy = account_policy(&scenario).create(&scenario.client).await;
+    policy.ready(1).await;
+    falls_quiet(&scenario.accounts_controller(), 0.0, async || {
+        vec![
+            versions::<Secret>(&scenario).await,
+            BTreeMap::from([("policy".to_owned(), policy.version().await)]),
+        ]
     })
     .await;
 }
