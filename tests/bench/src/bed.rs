@@ -2,7 +2,7 @@
 //! restarted with other flags while measuring and put back afterwards.
 
 use crate::{
-    credentials,
+    accounts, credentials,
     error::{Context, Error, Result},
     meter::Meter,
 };
@@ -108,7 +108,8 @@ impl Bed {
 
     /// Puts the cluster back. Tries everything and returns the first failure.
     pub(crate) async fn clear(&self) -> Result<()> {
-        let mut result = self.stop_alone().await;
+        let mut result = accounts::remove(self).await;
+        result = result.and(self.stop_alone().await);
         for (name, flags) in &self.before {
             let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
             result = result.and(self.restart(name, &flags).await.map(drop));

@@ -6,6 +6,7 @@
 //! tells what was seen; a bench ends by itself, and puts the cluster back also when it fails or is
 //! interrupted.
 
+mod accounts;
 mod bed;
 mod config;
 mod controller;
@@ -51,6 +52,8 @@ enum Bench {
     NodeHealth(node_health::Options),
     /// ConfigRollouts: from a change to all templates, and what Secrets cost
     Config(config::Options),
+    /// AccountPolicy beside the service account controller, on a thousand namespaces
+    Accounts(accounts::Options),
 }
 
 #[tokio::main(worker_threads = 2)]
@@ -61,6 +64,7 @@ async fn main() -> ExitCode {
         Bench::Endpoints(options) => endpoints::run(&options).await,
         Bench::NodeHealth(options) => node_health::run(&options).await,
         Bench::Config(options) => config::run(&options).await,
+        Bench::Accounts(options) => accounts::run(&options).await,
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

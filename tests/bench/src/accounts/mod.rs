@@ -1,0 +1,101 @@
+//! AccountPolicy beside kube-controller-manager's service account controller: many namespaces appear at once, and each is
+//! to get its account. Mainstay gives a right and a token besides; upstream gives the account `default` alone.
+
+mod eyes;
+mod report;
+mod turn;
+
+use crate::{
+    bed::{Bed, LIFTED, MANAGER},
+    error::{Context, Result},
+    run::{self, Common},
+    side::Side,
+};
+use clap::Args;
+use futures::{StreamExt, TryStreamExt, stream};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{
+    Api, ResourceExt,
+    api::{DeleteParams, ListParams, Patch, PatchParams},
+};
+use mainstay_crds::AccountPolicy;
+use serde::Serialize;
+use serde_json::json;
+
+/// The label of the namespaces, which the policy picks.
+const LABEL: &str = "mainstay-bench/accounts";
+/// The policy's name.
+const POLICY: &str = "mainstay-bench";
+/// Requests under way when namespaces are made and deleted.
+const IN_FLIGHT: usize = 16;
+/// The controllers of kube-controller-manager that do this.
+const UPSTREAM: [&str; 1] = ["serviceaccount-controller"];
+const SIDES: [Side; 3] = [Side::Mainstay, Side::AloneLifted, Side::Shipped];
+
+/// What is measured.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Namespaces that appear at once
+    #[arg(long, default_value_t = 1000)]
+    namespaces: usize,
+    /// For how long nothing may be written afterwards, in seconds
+    #[arg(long, default_value_t = 60)]
+    settled_seconds: u64,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// All that was measured.
+#[derive(Debug, Default, Serialize)]
+struct Measured {
+    namespaces: usize,
+    settled_seconds: u64,
+    rows: Vec<turn::Row>,
+}
+
+/// Runs the bench, puts the cluster back, and writes what was measured.
+pub(crate) async fn run(options: &Options) -> Result<()> {
+    let measure = async |bed: &mut Bed, measured: &mut Measured| measure(bed, options, measured).await;
+    run::run("accounts", &options.common, measure, report::section).await
+}
+
+async fn measure(bed: &mut Bed, options: &Options, measured: &mut Measured) -> Result<()> {
+    remove(bed).await?;
+    let stage = options.common.stage(bed, "accounts", &UPSTREAM).await?;
+    (measured.namespaces, measured.settled_seconds) = (options.namespaces, options.settled_seconds);
+    for round in 0..options.common.rounds {
+        for side in Side::order(&SIDES, round, options.common.limited_rounds) {
+            let row = turn::measure(&stage, side, round, options).await?;
+            stage.bed.progress.say(&row);
+            measured.rows.push(row);
+            remove(stage.bed).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes what a turn has made. A policy that its controller did not let go of is let go of here.
+pub(crate) async fn remove(bed: &Bed) -> Result<()> {
+    let policies: Api<AccountPolicy> = Api::all(bed.client.clone());
+    // Where there is none, or no such kind, there is nothing to do.
+    if policies.delete(POLICY, &DeleteParams::default()).await.is_ok() {
+        let free = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+        drop(policies.patch(POLICY, &PatchParams::default(), &free).await);
+    }
+    let api: Api<Namespace> = Api::all(bed.client.clone());
+    let list = async || api.list_metadata(&ListParams::default().labels(LABEL)).await.when("list namespaces");
+    let left = list().await?.items;
+    if left.is_empty() {
+        return Ok(());
+    }
+    // At default limits a thousand namespaces take it three quarters of an hour.
+    let flags = [&LIFTED[..], &["--concurrent-namespace-syncs=50"]].concat();
+    bed.stop_alone().await?;
+    bed.restart(MANAGER, &flags).await?;
+    let delete = async |name: String| {
+        api.delete(&name, &DeleteParams::default()).await.map(drop).when("delete a namespace")
+    };
+    let names = left.iter().map(ResourceExt::name_any);
+    stream::iter(names.map(delete)).buffer_unordered(IN_FLIGHT).try_collect::<Vec<()>>().await?;
+    bed.until("the namespaces to be gone", async || Ok(list().await?.items.is_empty())).await
+}
