@@ -288,7 +288,38 @@ run "kubectl -n demo wait configrollout/greeter --for=condition=RolledBack --tim
 run "kubectl -n demo get configrollouts"
 run "kubectl -n demo get configrollout/greeter -o jsonpath='{.status.conditions[?(@.type==\"RolledBack\")].message}{\"\\n\"}'"
 
-step "12. Prometheus reads the controllers' metrics."
+step "12. A team's namespaces get an account, a right and a token that is renewed. Revoking takes a moment."
+run "kubectl apply -f examples/accountpolicy.yaml"
+# One of a run before may still be going.
+until_true 120 "namespace demo-blue" bash -c \
+  'kubectl create namespace demo-blue || kubectl get namespace demo-blue -o jsonpath={.status.phase} | grep -x Active'
+run "kubectl label namespace demo-blue team=blue --overwrite"
+until_true 60 "the namespace to have everything" kubectl -n demo-blue get secret pipeline-token
+run "kubectl -n demo-blue get serviceaccounts,rolebindings,secrets"
+data() { kubectl -n demo-blue get secret pipeline-token -o jsonpath="{.data.$1}" | base64 -d; }
+token() { data token; }
+# With the token and nothing else: a certificate of yours would say who comes.
+server=$(kubectl config view --minify -o jsonpath='{.clusters[0].cluster.server}')
+authority=$(mktemp)
+data 'ca\.crt' >"$authority"
+may() {
+  kubectl --kubeconfig=/dev/null --server="$server" --certificate-authority="$authority" --token="$1" \
+    -n demo-blue auth can-i "${@:2}" 2>&1 || true
+}
+first=$(token)
+say "With the token: may it create pods? $(may "$first" create pods). Roles? $(may "$first" create roles)."
+run "kubectl -n demo-blue annotate secret pipeline-token mainstay.dev/revoke=yes"
+another() { [ "$(token)" != "$first" ]; }
+until_true 30 "another token" another
+refused() { may "$first" create pods | grep -i 'must be logged in\|unauthorized'; }
+until_true 30 "the token before to be worth nothing" refused
+say "The token before: $seen" "The new one may create pods: $(may "$(token)" create pods)."
+rm -f "$authority"
+run "kubectl get accountpolicies"
+run "kubectl delete accountpolicy pipelines"
+run "kubectl delete namespace demo-blue --wait=false"
+
+step "13. Prometheus reads the controllers' metrics."
 created='sum(mainstay_replication_pods_created_total)'
 scraped() { [ "$(promtool query instant "$prometheus" "$1" | grep -c .)" -ge 1 ]; }
 if [ -n "$existing" ]; then
@@ -300,7 +331,7 @@ else
   run "promtool query instant $prometheus '$created'"
 fi
 
-step "13. Events tell what was done: one a batch, not one a pod."
+step "14. Events tell what was done: one a batch, not one a pod."
 run "kubectl -n demo events --for replicagroup/web | tail -n 6"
 
 step "Done. The cluster stays up; try next:"
