@@ -6,6 +6,7 @@ use clap::Args;
 use k8s_openapi::api::core::v1;
 use kube::{
     Api, Client, Resource,
+    core::PartialObjectMeta,
     runtime::{WatchStreamExt, reflector, reflector::Store, watcher},
 };
 use mainstay_crds::AccountPolicy;
@@ -158,7 +159,8 @@ impl Watches {
         let ours = config.clone().labels(POLICY);
         self.follow::<WatchedAccount, _>(client, config.clone(), &self.stores.accounts);
         self.follow::<WatchedBinding, _>(client, config.clone(), &self.stores.bindings);
-        self.follow::<MetadataOf<v1::Secret>, _>(client, ours, &self.stores.secrets);
+        // With managedFields, which say whether somebody has changed what is in them.
+        self.follow::<PartialObjectMeta<v1::Secret>, _>(client, ours, &self.stores.secrets);
 
         let api = Api::<MetadataOf<v1::Secret>>::all(client.clone());
         let events = watcher(api, config.fields(ETERNAL)).default_backoff();

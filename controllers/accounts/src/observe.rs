@@ -16,7 +16,7 @@ use mainstay_runtime::{
 use parking_lot::{Mutex, RwLock};
 
 use crate::{
-    plan::{AccountView, BindingView, Leaving, Observed},
+    plan::{AccountView, BindingView, Leaving, Observed, Source},
     settings::Settings,
     watched::{Bucket, Eternal, SecretView, Stored, consent},
 };
@@ -25,8 +25,6 @@ use crate::{
 pub type Policies = Arc<Vec<Arc<Settings>>>;
 /// When what a namespace was given is taken back, by policy and namespace.
 pub type Departures = BTreeMap<(Arc<str>, Arc<str>), Timestamp>;
-/// The UID and resourceVersion of a Secret.
-pub type Version = (Box<str>, Box<str>);
 
 /// What passes read.
 #[derive(Clone)]
@@ -42,7 +40,7 @@ pub struct Stores {
     /// Secrets with tokens that never end.
     pub eternal: Index<Eternal>,
     /// The Secrets that are copied, by namespace and name.
-    pub sources: Arc<Mutex<HashMap<ObjectKey, Option<Version>>>>,
+    pub sources: Arc<Mutex<HashMap<ObjectKey, Source>>>,
     /// The policies.
     pub policies: Arc<RwLock<Policies>>,
     /// When what a namespace was given is taken back, by policy and namespace.
@@ -82,7 +80,11 @@ impl Stores {
         }
         let policies = Arc::clone(&self.policies.read());
         let bucket = Bucket::Namespace(Arc::clone(&namespace.name));
-        let mut observed = Observed { consent: consent(&found.metadata), ..Observed::default() };
+        let mut observed = Observed {
+            namespace: Arc::clone(&namespace.name),
+            consent: consent(&found.metadata),
+            ..Observed::default()
+        };
         let known: BTreeSet<_> = policies.iter().map(|policy| Arc::clone(&policy.name)).collect();
         for account in self.accounts.bucket(&bucket) {
             observed.accounts.insert(Arc::clone(&account.header.key.name), account.view.clone());
@@ -123,7 +125,8 @@ impl Stores {
         let mut gift = policy.gift.clone();
         let sources = self.sources.lock();
         for copy in gift.copies.values_mut() {
-            copy.version = sources.get(&ObjectKey::new(&copy.namespace, &copy.name)).cloned().flatten();
+            let known = sources.get(&ObjectKey::new(&copy.namespace, &copy.name)).cloned();
+            copy.source = known.unwrap_or_default();
         }
         gift
     }
@@ -152,7 +155,7 @@ fn add_secret(observed: &mut Observed, secret: &Stored<SecretView>) {
         SecretView::Copy(copy) => drop(observed.copies.insert(name, copy.clone())),
         SecretView::Handle(handle) => drop(observed.handles.insert(name, handle.clone())),
         SecretView::Output(output) => drop(observed.outputs.insert(name, output.clone())),
-        SecretView::Spoilt => {}
+        SecretView::Spoilt => drop(observed.spoilt.insert(name, secret.header.uid.clone())),
     }
 }
 

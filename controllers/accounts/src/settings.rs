@@ -9,7 +9,7 @@ use kube::{
 use mainstay_crds::{AccountPolicy, DeletionPolicy, PolicyAccount, PolicyToken, RoleKind, SecretSource};
 use thiserror::Error;
 
-use crate::plan::{Account, Binding, Copy, Gift, Role, Token};
+use crate::plan::{Account, Binding, Copy, Gift, Role, Source, Token};
 
 /// A policy that can be carried out.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub struct Settings {
     pub name: Arc<str>,
     /// Which namespaces it picks.
     pub selector: Selector,
-    /// What it gives, but for the versions of what is copied.
+    /// What it gives, but for what is known of the sources of copies.
     pub gift: Gift,
     /// For how long a namespace keeps what it was given that is picked no more.
     pub grace: Duration,
@@ -62,7 +62,11 @@ impl Settings {
         let mut copies = BTreeMap::new();
         for secret in spec.service_accounts.iter().flat_map(|account| &account.image_pull_secrets) {
             let Some(SecretSource { namespace, name: of }) = &secret.copy_from else { continue };
-            let copy = Copy { namespace: namespace.as_str().into(), name: of.as_str().into(), version: None };
+            let copy = Copy {
+                namespace: namespace.as_str().into(),
+                name: of.as_str().into(),
+                source: Source::Unknown,
+            };
             let before = copies.insert(Arc::from(secret.name.as_str()), copy.clone());
             if before.is_some_and(|before| before != copy) {
                 return Err(SettingsError::TwoSources(secret.name.clone()));

@@ -12,7 +12,7 @@ use mainstay_runtime::{index::ObjectKey, slim::MetadataOf};
 use parking_lot::Mutex;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::observe::{Stores, Version};
+use crate::{observe::Stores, plan::Source};
 
 /// The watches of sources.
 pub(crate) struct Sources {
@@ -47,12 +47,12 @@ impl Sources {
         AbortOnDropHandle::new(tokio::spawn(seen.for_each(move |seen| {
             match seen {
                 Ok(secret) => {
-                    let version = secret.map(|secret| -> Version {
-                        let text = |text: Option<String>| text.unwrap_or_default().into();
-                        (text(secret.metadata.uid), text(secret.metadata.resource_version))
+                    let text = |text: Option<String>| text.unwrap_or_default().into();
+                    let known = secret.map_or(Source::Missing, |secret| {
+                        Source::At(text(secret.metadata.uid), text(secret.metadata.resource_version))
                     });
-                    let before = stores.sources.lock().insert(source.clone(), version.clone());
-                    if before.flatten() != version {
+                    let before = stores.sources.lock().insert(source.clone(), known.clone());
+                    if before != Some(known) {
                         changed();
                     }
                 }

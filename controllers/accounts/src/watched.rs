@@ -17,9 +17,12 @@ use mainstay_runtime::{
 };
 use serde::Deserialize;
 
+use crate::apply::FIELD_MANAGER;
 use crate::plan::{
-    Account, AccountView, Binding, BindingView, Copy, CopyView, HandleView, Mark, OutputView, Role,
+    Account, AccountView, Binding, BindingView, Copy, CopyView, HandleView, Mark, OutputView, Role, Source,
+    Written,
 };
+use kube::core::PartialObjectMeta;
 
 /// The label that everything has which a policy has made or taken over: the policy's name.
 pub const POLICY: &str = "mainstay.dev/account-policy";
@@ -35,6 +38,8 @@ pub const REVOKE: &str = "mainstay.dev/revoke";
 pub const GIVEN: &str = "mainstay.dev/pull-secrets";
 /// Annotations of a Secret with a token.
 pub const MADE_FOR: &str = "mainstay.dev/made-for";
+/// See [`MADE_FOR`].
+pub const ACCOUNT: &str = "mainstay.dev/account-uid";
 /// See [`MADE_FOR`].
 pub const HANDLE: &str = "mainstay.dev/handle";
 /// See [`MADE_FOR`].
@@ -188,8 +193,8 @@ pub enum SecretView {
     Spoilt,
 }
 
-impl From<MetadataOf<v1::Secret>> for Stored<SecretView> {
-    fn from(watched: MetadataOf<v1::Secret>) -> Self {
+impl From<PartialObjectMeta<v1::Secret>> for Stored<SecretView> {
+    fn from(watched: PartialObjectMeta<v1::Secret>) -> Self {
         let header = Header::of(&watched);
         let metadata = watched.metadata;
         let policy: Option<Arc<str>> = text(&metadata.labels, POLICY).map(Into::into);
@@ -203,12 +208,27 @@ impl From<MetadataOf<v1::Secret>> for Stored<SecretView> {
     }
 }
 
+/// Who wrote the values, by the fields that each manager has under `data`.
+fn written(metadata: &ObjectMeta) -> Written {
+    let mut keys = BTreeSet::new();
+    let managers = metadata.managed_fields.iter().flatten();
+    for entry in managers.clone() {
+        let fields = entry.fields_v1.as_ref().and_then(|fields| fields.0["f:data"].as_object());
+        let Some(fields) = fields else { continue };
+        if entry.manager.as_deref() != Some(FIELD_MANAGER) {
+            return Written::ByOthers;
+        }
+        keys.extend(fields.keys().filter_map(|field| field.strip_prefix("f:")).map(Into::into));
+    }
+    if managers.count() == 0 { Written::Unknown } else { Written::ByUs(keys) }
+}
+
 fn copy(header: &Header, policy: Arc<str>, metadata: &ObjectMeta) -> Option<CopyView> {
     let annotation = |key| text(&metadata.annotations, key);
     let (namespace, name) = annotation(SOURCE)?.split_once('/')?;
-    let version = Some((annotation(SOURCE_UID)?.into(), annotation(SOURCE_VERSION)?.into()));
-    let of = Copy { namespace: namespace.into(), name: name.into(), version };
-    Some(CopyView { uid: header.uid.clone(), policy, of })
+    let source = Source::At(annotation(SOURCE_UID)?.into(), annotation(SOURCE_VERSION)?.into());
+    let of = Copy { namespace: namespace.into(), name: name.into(), source };
+    Some(CopyView { uid: header.uid.clone(), policy, of, written: written(metadata) })
 }
 
 fn handle(header: &Header, policy: Arc<str>, metadata: &ObjectMeta) -> Option<HandleView> {
@@ -226,6 +246,8 @@ fn output(header: &Header, policy: Arc<str>, metadata: &ObjectMeta) -> Option<Ou
         version: metadata.resource_version.as_deref()?.into(),
         policy,
         made_for: annotation(MADE_FOR)?.into(),
+        account: annotation(ACCOUNT)?.into(),
+        written: written(metadata),
         handle: annotation(HANDLE)?.into(),
         issued: time(ISSUED)?,
         expires: time(EXPIRES)?,

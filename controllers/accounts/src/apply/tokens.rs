@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 use super::{ApplyError, Done, FIELD_MANAGER, Writer, part_path};
 use crate::{
     plan::{Action, OutputView, Part, Token, Why},
-    watched::{EXPIRES, HANDLE, ISSUED, MADE_FOR, OUTPUT, PART, POLICY, PREVIOUS, PREVIOUS_UNTIL},
+    watched::{ACCOUNT, EXPIRES, HANDLE, ISSUED, MADE_FOR, OUTPUT, PART, POLICY, PREVIOUS, PREVIOUS_UNTIL},
 };
 
 /// The longest name that an object may have.
@@ -37,6 +37,8 @@ const AUTHORITY_AGE: Duration = Duration::from_secs(60);
 /// A token that was issued. It is never printed.
 struct Issued {
     token: String,
+    /// The UID of its account.
+    account: String,
     issued: Timestamp,
     expires: Timestamp,
 }
@@ -64,7 +66,7 @@ impl Writer {
             self.request(namespace, token, &handle, &uid).await.map_err(|error| failed("issue", error))?;
         let authority = self.authority().await.map_err(|error| failed("read the authority for", error))?;
         let body = Output { namespace, policy, name: output, token, made_for, handle: &handle, why: *why };
-        let body = body.write(&issued, &authority, standing.as_ref());
+        let body = body.write(&issued, &authority, standing.as_deref());
         match standing {
             None => self.create(Part::Token, namespace, &body).await.map(Done::created),
             Some(_) => self.replace(namespace, output, &body).await,
@@ -125,9 +127,12 @@ impl Writer {
         // What an answer that cannot be read says may be a token.
         let answer: Answer = send(&self.client, request).await.map_err(RequestError::without_content)?;
         let Status { token, expiration_timestamp: expires } = answer.status;
-        let issued = issued_at(&token).unwrap_or_else(|| self.skew.now());
+        let Some(Claims { iat, kubernetes }) = claims(&token) else {
+            return Err(RequestError::NoAnswer("the token does not say whose it is".to_owned()));
+        };
+        let issued = Timestamp::from_second(iat).unwrap_or_else(|_| self.skew.now());
         self.skew.set(issued);
-        Ok(Issued { token, issued, expires })
+        Ok(Issued { token, account: kubernetes.serviceaccount.uid, issued, expires })
     }
 
     /// The authority that clients of the API server trust. The cluster puts the same into every namespace, into a new one
@@ -193,6 +198,7 @@ impl Output<'_> {
                 "labels": {POLICY: self.policy, PART: "token"},
                 "annotations": {
                     MADE_FOR: self.made_for,
+                    ACCOUNT: issued.account,
                     HANDLE: self.handle,
                     ISSUED: issued.issued.to_string(),
                     EXPIRES: issued.expires.to_string(),
@@ -240,30 +246,48 @@ impl Output<'_> {
     }
 }
 
-/// When a token was issued, by its own claim `iat` (RFC 7519, 4.1.6). Nothing is verified: it has come from its issuer.
-fn issued_at(token: &str) -> Option<Timestamp> {
-    #[derive(Deserialize)]
-    struct Claims {
-        iat: i64,
-    }
+/// What a token says: when it was issued (RFC 7519, 4.1.6), and for which account (Kubernetes,
+/// pkg/serviceaccount/claims.go).
+#[derive(Deserialize)]
+struct Claims {
+    iat: i64,
+    #[serde(rename = "kubernetes.io")]
+    kubernetes: KubernetesClaims,
+}
+
+#[derive(Deserialize)]
+struct KubernetesClaims {
+    serviceaccount: AccountClaim,
+}
+
+#[derive(Deserialize)]
+struct AccountClaim {
+    uid: String,
+}
+
+/// Reads a token. Nothing is verified: it has come from its issuer.
+fn claims(token: &str) -> Option<Claims> {
     // The middle part is base64url without padding; ByteString reads the other alphabet, with it.
     let mut payload = token.split('.').nth(1)?.replace('-', "+").replace('_', "/");
     payload.extend(std::iter::repeat_n('=', (4 - payload.len() % 4) % 4));
     let ByteString(payload) = serde_json::from_value(json!(payload)).ok()?;
-    let Claims { iat } = serde_json::from_slice(&payload).ok()?;
-    Timestamp::from_second(iat).ok()
+    serde_json::from_slice(&payload).ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::Written;
 
     #[test]
-    fn a_token_says_when_it_was_issued() {
-        // {"iat":1700000000,"x":"??>"}: its base64url has both letters that base64 does not know.
-        let payload = "eyJpYXQiOjE3MDAwMDAwMDAsIngiOiI_Pz4ifQ";
-        assert_eq!(issued_at(&format!("h.{payload}.s")), Timestamp::from_second(1_700_000_000).ok());
-        assert_eq!(issued_at("no token"), None);
+    fn a_token_says_when_it_was_issued_and_for_whom() {
+        let payload =
+            json!({"iat": 1_700_000_000, "kubernetes.io": {"serviceaccount": {"uid": "u"}}, "x": "??>"});
+        let base64 = json!(ByteString(payload.to_string().into_bytes()));
+        let payload = base64.as_str().unwrap().trim_end_matches('=').replace('+', "-").replace('/', "_");
+        let read = claims(&format!("h.{payload}.s")).unwrap();
+        assert_eq!((read.iat, &*read.kubernetes.serviceaccount.uid), (1_700_000_000, "u"));
+        assert!(claims("no token").is_none());
     }
 
     #[test]
@@ -276,13 +300,16 @@ mod tests {
             server: Some("https://kubernetes.default.svc".into()),
         };
         let time = |second| Timestamp::from_second(second).unwrap();
-        let issued = Issued { token: "the-token".into(), issued: time(100), expires: time(700) };
+        let issued =
+            Issued { token: "the-token".into(), account: "a".into(), issued: time(100), expires: time(700) };
         assert!(!format!("{issued:?}").contains("the-token"));
         let standing = OutputView {
             uid: "u".into(),
             version: "7".into(),
             policy: "ci".into(),
             made_for: "".into(),
+            account: "a".into(),
+            written: Written::Unknown,
             handle: "h1".into(),
             issued: time(0),
             expires: time(600),

@@ -2,25 +2,33 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::{Action, Gift, Leaving, Part, Planner};
+use super::{Action, Gift, Leaving, Part, Planner, Source};
 
 impl Planner<'_> {
     pub(super) fn copies(&mut self, gift: &Gift) {
         for (name, wanted) in &gift.copies {
-            let standing = self.observed.copies.get(name);
-            if wanted.version.is_none() {
-                let message =
-                    format!("there is no Secret {}/{} to copy: create it", wanted.namespace, wanted.name);
-                self.problem(gift, "SourceMissing", message);
+            // The source is in this namespace, under this name.
+            if wanted.namespace == self.observed.namespace && wanted.name == *name {
                 continue;
             }
-            match standing {
+            match wanted.source {
+                Source::At(..) => {}
+                Source::Unknown => continue,
+                Source::Missing => {
+                    let message =
+                        format!("there is no Secret {}/{} to copy: create it", wanted.namespace, wanted.name);
+                    self.problem(gift, "SourceMissing", message);
+                    continue;
+                }
+            }
+            match self.observed.copies.get(name) {
                 Some(copy) if copy.policy != gift.policy => {
                     let message = format!("Secret {name} belongs to AccountPolicy {}", copy.policy);
                     self.problem(gift, "Conflict", message);
                 }
-                Some(copy) if copy.of == *wanted => {}
+                Some(copy) if copy.of == *wanted && copy.written.has(&[]) => {}
                 standing => {
+                    self.plan.repairs += usize::from(standing.is_some_and(|copy| copy.of == *wanted));
                     let uid = standing.map(|copy| copy.uid.clone());
                     let (policy, name) = (Arc::clone(&gift.policy), Arc::clone(name));
                     self.plan.actions.push(Action::Copy(policy, name, wanted.clone(), uid));
@@ -101,6 +109,9 @@ impl Planner<'_> {
     /// Takes back what is given no more: tokens first, since they are worth most, and accounts last.
     pub(super) fn leave(&mut self) {
         let observed = self.observed;
+        for (name, uid) in &observed.spoilt {
+            self.plan.actions.push(Action::Delete(Part::Token, Arc::clone(name), uid.clone()));
+        }
         for (name, handle) in &observed.handles {
             let is_kept = observed
                 .gifts

@@ -58,6 +58,8 @@ fn settled() -> Observed {
         version: "1".into(),
         policy: "ci".into(),
         made_for: tokens::word(&gift.tokens[&name("bot-token")]),
+        account: "a".into(),
+        written: Written::ByUs(["token", "ca.crt", "namespace"].map(Into::into).into()),
         handle: name("h1"),
         issued: at(0),
         expires: at(1000),
@@ -221,4 +223,72 @@ fn what_a_policy_no_longer_names_goes_at_once() {
         Action::Delete(Part::Token, name("bot-token"), "o".into()),
     ];
     assert_eq!(plan.actions, gone);
+}
+
+/// What is decided of the settled namespace after a change of its Secret with a token.
+fn decided(second: i64, change: impl FnOnce(&mut OutputView)) -> Plan {
+    let mut observed = settled();
+    change(observed.outputs.get_mut("bot-token").unwrap());
+    plan(&observed, at(second))
+}
+
+#[test]
+fn a_token_that_is_worth_nothing_is_made_anew() {
+    // Its handle is gone, which somebody else has deleted.
+    let mut observed = settled();
+    observed.handles.clear();
+    assert_eq!(why(&plan(&observed, at(1))), [Why::Revoked]);
+    // The account is another of the same name.
+    assert_eq!(why(&decided(1, |output| output.account = "another".into())), [Why::Changed]);
+    // One that is made in this pass is known in the next.
+    let mut observed = settled();
+    observed.accounts.clear();
+    assert_eq!(why(&plan(&observed, at(1))), []);
+}
+
+#[test]
+fn values_that_somebody_has_changed_are_put_right_but_not_again_and_again() {
+    for written in [Written::ByOthers, Written::ByUs(["ca.crt", "namespace"].map(Into::into).into())] {
+        let change = |output: &mut OutputView| output.written = written.clone();
+        let early = decided(9, change);
+        assert_eq!((why(&early), early.repairs, early.due), (vec![], 0, Some(at(10))));
+        let late = decided(10, change);
+        assert_eq!((why(&late), late.repairs), (vec![Why::Changed], 1));
+    }
+    assert_eq!(why(&decided(10, |output| output.written = Written::Unknown)), []);
+}
+
+#[test]
+fn an_account_of_somebody_else_gets_no_token_and_a_spoilt_secret_goes() {
+    let mut observed = settled();
+    observed.outputs.clear();
+    observed.accounts.get_mut("bot").unwrap().mark = None;
+    let plan = plan(&observed, at(1));
+    assert_eq!((why(&plan), plan.problems[0].reason), (vec![], "Conflict"));
+    let mut observed = settled();
+    observed.spoilt = [(name("bot-token"), "s".into())].into();
+    let plan = super::plan(&observed, at(1));
+    assert_eq!(plan.actions, [Action::Delete(Part::Token, name("bot-token"), "s".into())]);
+}
+
+#[test]
+fn a_source_is_copied_where_it_is_not_itself_and_one_that_is_not_known_yet_is_waited_for() {
+    let of =
+        |namespace: &str, source: Source| Copy { namespace: name(namespace), name: name("pull"), source };
+    let known = Source::At("u".into(), "1".into());
+    let look = |namespace: &str, wanted: Copy, standing: Option<Copy>| {
+        let mut observed = settled();
+        observed.namespace = name(namespace);
+        observed.gifts[0].copies = [(name("pull"), wanted)].into();
+        let view = |of| CopyView { uid: "c".into(), policy: "ci".into(), of, written: Written::Unknown };
+        observed.copies = standing.map(|of| (name("pull"), view(of))).into_iter().collect();
+        let plan = plan(&observed, at(1));
+        (plan.actions.len(), plan.problems.len())
+    };
+    assert_eq!(look("one", of("registry", known.clone()), None), (1, 0));
+    assert_eq!(look("registry", of("registry", known.clone()), None), (0, 0));
+    assert_eq!(look("one", of("registry", Source::Missing), None), (0, 1));
+    assert_eq!(look("one", of("registry", Source::Unknown), Some(of("registry", known.clone()))), (0, 0));
+    let later = Source::At("u".into(), "2".into());
+    assert_eq!(look("one", of("registry", later), Some(of("registry", known))), (1, 0));
 }

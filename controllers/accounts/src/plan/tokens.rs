@@ -12,16 +12,15 @@ const RENEWED_AT: f64 = 0.8;
 const JITTER: f64 = 0.1;
 /// A handle without a token is kept for so long: it may have been made by the pass before, whose answer was lost.
 const UNUSED: Duration = Duration::from_secs(60);
+/// A Secret whose values somebody else has written is put right no sooner than so long after it was written.
+const CONTESTED: Duration = Duration::from_secs(10);
 
 impl Planner<'_> {
     pub(super) fn tokens(&mut self, gift: &Gift) {
         for (name, token) in &gift.tokens {
-            if !gift.accounts.contains_key(&token.account)
-                && !self.observed.accounts.contains_key(&token.account)
-            {
-                let message =
-                    format!("token {name} is for ServiceAccount {}, which is not there", token.account);
-                self.problem(gift, "AccountMissing", message);
+            let account = self.observed.accounts.get(&token.account);
+            // Nobody is given a token of somebody else's account. That it is somebody else's is told with it.
+            if account.is_some_and(|it| self.may_have(gift, it.mark.as_ref(), it.consent.as_ref()).is_err()) {
                 continue;
             }
             let standing = self.observed.outputs.get(name);
@@ -34,8 +33,22 @@ impl Planner<'_> {
             let made_for = word(token);
             let why = match standing {
                 None => Some(Why::First),
-                Some(output) if output.revoked => Some(Why::Revoked),
+                // Also by who has deleted the handle.
+                Some(output) if output.revoked || !self.observed.handles.contains_key(&output.handle) => {
+                    Some(Why::Revoked)
+                }
                 Some(output) if output.made_for != made_for => Some(Why::Changed),
+                Some(output) if account.is_some_and(|account| account.uid != output.account) => {
+                    Some(Why::Changed)
+                }
+                Some(output) if !output.written.has(keys(token)) => {
+                    // Who writes it again and again does not get a token each time.
+                    let at = output.issued.checked_add(CONTESTED).unwrap_or(output.issued);
+                    let is_due = at <= self.now;
+                    self.plan.repairs += usize::from(is_due);
+                    self.due(at);
+                    is_due.then_some(Why::Changed)
+                }
                 Some(output) => {
                     let at = renewed_at(output);
                     if at <= self.now {
@@ -55,7 +68,7 @@ impl Planner<'_> {
                 output: Arc::clone(name),
                 token: token.clone(),
                 made_for,
-                standing: standing.cloned(),
+                standing: standing.cloned().map(Box::new),
                 handle: unused,
                 why,
             });
@@ -101,6 +114,12 @@ impl Planner<'_> {
             }
         }
     }
+}
+
+/// The keys of a Secret with a token.
+fn keys(token: &Token) -> &'static [&'static str] {
+    let keys = &["token", "ca.crt", "namespace", "kubeconfig"];
+    if token.server.is_some() { keys } else { &keys[..3] }
 }
 
 impl OutputView {

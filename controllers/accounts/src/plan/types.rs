@@ -61,8 +61,43 @@ pub struct Copy {
     pub namespace: Arc<str>,
     /// Its name.
     pub name: Arc<str>,
-    /// Its UID and resourceVersion; `None` when there is none.
-    pub version: Option<(Box<str>, Box<str>)>,
+    /// What is known of the source.
+    pub source: Source,
+}
+
+/// What is known of a Secret that is copied.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Source {
+    /// It has not been looked for yet.
+    #[default]
+    Unknown,
+    /// It is not there.
+    Missing,
+    /// Its UID and resourceVersion.
+    At(Box<str>, Box<str>),
+}
+
+/// Who wrote the values of a Secret, as far as `metadata.managedFields` say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Written {
+    /// They say nothing.
+    #[default]
+    Unknown,
+    /// This controller alone, and these keys.
+    ByUs(BTreeSet<Box<str>>),
+    /// Somebody else, at least in part.
+    ByOthers,
+}
+
+impl Written {
+    /// Whether nobody has changed or taken away one of these keys.
+    pub fn has(&self, keys: &[&str]) -> bool {
+        match self {
+            Self::Unknown => true,
+            Self::ByUs(ours) => keys.iter().all(|key| ours.contains(*key)),
+            Self::ByOthers => false,
+        }
+    }
 }
 
 /// A token as it should be.
@@ -128,6 +163,8 @@ pub struct CopyView {
     pub policy: Arc<str>,
     /// Of which Secret it is a copy, and of which version.
     pub of: Copy,
+    /// Who wrote its values.
+    pub written: Written,
 }
 
 /// A handle as it is: the tokens that are bound to it live no longer than it.
@@ -154,6 +191,10 @@ pub struct OutputView {
     pub policy: Arc<str>,
     /// What it was made for, in one word; another word makes it anew.
     pub made_for: Box<str>,
+    /// The UID of the account for which the token was issued. It is worth nothing for another one of the same name.
+    pub account: Box<str>,
+    /// Who wrote its values.
+    pub written: Written,
     /// The handle of its token.
     pub handle: Arc<str>,
     /// When the token was issued, by the API server's clock.
@@ -169,6 +210,8 @@ pub struct OutputView {
 /// One namespace, as a pass sees it.
 #[derive(Debug, Clone, Default)]
 pub struct Observed {
+    /// Its name.
+    pub namespace: Arc<str>,
     /// What it is to be given, by policies in the order of their names.
     pub gifts: Vec<Gift>,
     /// Policies that give it nothing any more, and since when; `None` for one that goes itself.
@@ -185,6 +228,8 @@ pub struct Observed {
     pub handles: BTreeMap<Arc<str>, HandleView>,
     /// Secrets with tokens.
     pub outputs: BTreeMap<Arc<str>, OutputView>,
+    /// Secrets of policies whose annotations somebody has spoilt, by name, with their UIDs: they are made anew.
+    pub spoilt: BTreeMap<Arc<str>, Box<str>>,
 }
 
 /// How a policy leaves a namespace.
@@ -246,7 +291,7 @@ pub enum Action {
         /// The word for that.
         made_for: Box<str>,
         /// The Secret as it is.
-        standing: Option<OutputView>,
+        standing: Option<Box<OutputView>>,
         /// A handle that was made for it and has no token.
         handle: Option<(Arc<str>, Box<str>)>,
         /// Why.

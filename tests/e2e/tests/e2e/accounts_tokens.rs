@@ -101,6 +101,43 @@ async fn a_token_is_renewed_with_an_overlap() {
 }
 
 #[tokio::test]
+async fn a_token_that_somebody_has_made_worthless_is_made_anew() {
+    let scenario = Scenario::start("worthless").await;
+    scenario.pick(&scenario, true);
+    let policy = account_policy(&scenario).create(&scenario.client).await;
+    policy.ready(1).await;
+    let first = scenario.token("bot-token", "").await;
+    scenario.kubectl("delete secret --selector=mainstay.dev/account-part=handle").succeeded();
+    let second = scenario.token("bot-token", &first).await;
+    assert!(who(&second).await.is_ok());
+    scenario.is_refused(&first).await;
+    // The next account of that name is another.
+    scenario.kubectl("delete serviceaccount bot").succeeded();
+    let third = scenario.token("bot-token", &second).await;
+    assert!(who(&third).await.is_ok());
+    scenario.is_refused(&second).await;
+    // "broken" in base64.
+    scenario
+        .kubectl(r#"patch secret bot-token --type=merge --patch={"data":{"token":"YnJva2Vu"}}"#)
+        .succeeded();
+    eventually("the Secret has a token that works", async || {
+        let token = scenario.token("bot-token", "").await;
+        who(&token).await.map(drop).map_err(|code| format!("{code}"))
+    })
+    .await;
+    scenario
+        .kubectl(r#"patch secret bot-token --type=json --patch=[{"op":"remove","path":"/data/ca.crt"}]"#)
+        .succeeded();
+    eventually("the Secret has all keys", async || {
+        let secret = secret(&scenario).await;
+        (!secret_value(&secret, "ca.crt").is_empty())
+            .then_some(())
+            .ok_or_else(|| "it has no ca.crt".to_owned())
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_pod_works_with_the_kubeconfig() {
     let scenario = Scenario::start("kubeconfig").await;
     scenario.pick(&scenario, true);
