@@ -72,6 +72,7 @@ pub async fn build(manager: &Manager, options: Options) -> Controller {
         announcer: announcer.clone(),
         skew: skew.clone(),
         outcomes: Arc::clone(&outcomes),
+        max_in_flight: manager.flags.max_in_flight_writes.into(),
         policies: Arc::clone(&policy_work),
     });
     let teller = Arc::new(Policies {

@@ -5,10 +5,12 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    pin::pin,
     sync::Arc,
     time::Duration,
 };
 
+use futures::{FutureExt, Stream, StreamExt, stream};
 use k8s_openapi::api::core::v1;
 use mainstay_runtime::{
     failure::RequestError,
@@ -41,6 +43,8 @@ pub struct Namespaces {
     pub skew: Skew,
     /// What came of the last pass over each namespace.
     pub outcomes: Arc<Outcomes>,
+    /// How many requests for one namespace may be under way.
+    pub max_in_flight: usize,
     /// The policies' loop, which is told.
     pub policies: Arc<Work>,
 }
@@ -121,6 +125,18 @@ impl Reconciler for Namespaces {
 }
 
 impl Namespaces {
+    /// Carries out actions that do not need one another.
+    fn apply<'a>(
+        &'a self,
+        key: &'a ObjectKey,
+        actions: Vec<&'a Action>,
+    ) -> impl Stream<Item = (&'a Action, Result<Done, ApplyError>)> {
+        let under_way = actions.into_iter().map(move |action: &'a Action| {
+            async move { (action, self.writer.apply(key, action).await) }.boxed()
+        });
+        stream::iter(under_way).buffered(self.max_in_flight)
+    }
+
     /// Carries out what can be: what fails for one thing is no reason not to do another. Returns the first failure.
     async fn carry_out(
         &self,
@@ -129,8 +145,12 @@ impl Namespaces {
         outcomes: &mut BTreeMap<Arc<str>, Option<Failing>>,
     ) -> Result<(), ApplyError> {
         let mut first = None;
-        for action in &plan.actions {
-            let failing = match self.writer.apply(key, action).await {
+        // An account is there before a token of it is asked for; nothing else waits for another.
+        let (tokens, others): (Vec<_>, Vec<_>) =
+            plan.actions.iter().partition(|action| matches!(action, Action::Issue { .. }));
+        let mut done = pin!(self.apply(key, others).chain(self.apply(key, tokens)));
+        while let Some((action, result)) = done.next().await {
+            let failing = match result {
                 Ok(Done::Written) => {
                     self.announcer.done(key, action);
                     continue;

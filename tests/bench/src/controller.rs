@@ -46,7 +46,7 @@ pub(crate) struct Controller {
 }
 
 impl Controller {
-    /// Starts `program` under `account`, with leader election and otherwise as it comes, and waits until it
+    /// Starts `program` under `account`, with leader election and what the chart bounds it by, and otherwise as it comes, and waits until it
     /// is ready and leads. Its log is added to `log`.
     pub(crate) async fn start(bed: &Bed, program: &Path, account: &Account, log: &Path) -> Result<Self> {
         let output = File::options().create(true).append(true).open(log);
@@ -56,6 +56,7 @@ impl Controller {
         command.env("KUBECONFIG", &account.kubeconfig);
         command.arg(format!("--leader-election-id={}", account.name));
         command.arg(format!("--leader-election-namespace={NAMESPACE}"));
+        command.args(&account.bounds);
         command.arg(format!("--metrics-bind-address={METRICS}"));
         command.arg(format!("--health-probe-bind-address={PROBES}"));
         command.stdout(output.try_clone().map_err(failed)?).stderr(output);

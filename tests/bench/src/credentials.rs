@@ -26,6 +26,8 @@ pub(crate) struct Account {
     pub name: String,
     /// A kubeconfig with a token of it.
     pub kubeconfig: PathBuf,
+    /// How much the chart has the controller do at the same time, as flags.
+    pub bounds: Vec<String>,
 }
 
 impl Account {
@@ -59,7 +61,7 @@ pub(crate) async fn make(bed: &Bed, controller: &str) -> Result<Account> {
     let token = output(&mut kubectl, "")?.trim().to_owned();
     let kubeconfig = bed.files.path().join("kubeconfig");
     write_kubeconfig(bed, token, &kubeconfig)?;
-    Ok(Account { name, kubeconfig })
+    Ok(Account { name, kubeconfig, bounds: bounds(&rendered) })
 }
 
 /// Removes what [`make`] has put outside the namespace.
@@ -79,6 +81,12 @@ fn rights(rendered: &str) -> String {
             .any(|line| line.strip_prefix("kind: ").is_some_and(|kind| KINDS.contains(&kind.trim())))
     };
     rendered.split("\n---").filter(gives).collect::<Vec<_>>().join("\n---")
+}
+
+/// The flags that bound what the controller does at the same time.
+fn bounds(rendered: &str) -> Vec<String> {
+    let flags = rendered.lines().filter_map(|line| line.trim().strip_prefix("- ")?.trim_matches('"').into());
+    flags.filter(|flag: &&str| flag.starts_with("--max-")).map(str::to_owned).collect()
 }
 
 fn write_kubeconfig(bed: &Bed, token: String, path: &PathBuf) -> Result<()> {
@@ -107,7 +115,13 @@ fn output(command: &mut Command, input: &str) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::rights;
+    use super::{bounds, rights};
+
+    #[test]
+    fn a_controller_is_bounded_as_the_chart_has_it() {
+        let rendered = "args:\n  - \"--log-level=info\"\n  - \"--max-in-flight-writes=64\"\n";
+        assert_eq!(bounds(rendered), ["--max-in-flight-writes=64"]);
+    }
 
     #[test]
     fn only_documents_that_give_rights_are_installed() {
