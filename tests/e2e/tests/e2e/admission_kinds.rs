@@ -1,6 +1,6 @@
 //! What the API server refuses of ConfigRollouts, NodeHealthPolicies and AccountPolicies, in words that name the field.
 
-use mainstay_e2e::{Scenario, account_policy, config_rollout, kubectl, run, stage};
+use mainstay_e2e::{Scenario, account_policy, config_rollout, kubectl, root, run, stage};
 use serde_json::{Value, json};
 
 /// The object is refused, and the refusal has these words.
@@ -121,4 +121,17 @@ async fn account_policies_that_make_no_sense_are_refused() {
     ] {
         refused(&scenario, what, &object, &words);
     }
+}
+
+#[tokio::test]
+async fn all_examples_are_admitted() {
+    let scenario = Scenario::start("examples").await;
+    let files = std::fs::read_dir(root().join("examples")).expect("there are examples");
+    let mut count = 0;
+    for file in files {
+        let file = file.expect("a file").path();
+        scenario.kubectl(&format!("apply --dry-run=server --filename={}", file.display())).succeeded();
+        count += 1;
+    }
+    assert!(count >= 6, "{count} examples");
 }
