@@ -70,6 +70,16 @@ impl Heartbeats {
         self.entry(node, now);
     }
 
+    /// The node tells of another boot than before: whatever its Lease says, it lives.
+    pub fn booted(&mut self, node: &Arc<str>, now: Moment) {
+        let entry = self.entry(node, now);
+        match entry.renewed {
+            Some(_) => entry.heard = Some(now),
+            // It is about to have one.
+            None => entry.listening = now,
+        }
+    }
+
     /// The Lease of `node` is gone: what it said says nothing any more.
     pub fn lease_gone(&mut self, node: &Arc<str>, now: Moment) {
         *self.entry(node, now) = Entry { renewed: None, interval: None, heard: None, listening: now };
@@ -145,6 +155,17 @@ mod tests {
         assert_eq!(heard(&heartbeats), (Some(at(19)), at(19)));
         assert_eq!(heartbeats.of("n").unwrap().interval, Some(at(10)));
         assert_eq!(heartbeats.renewal("n"), time(10));
+    }
+
+    #[test]
+    fn who_has_booted_lives_before_its_lease_says_so() {
+        let (mut heartbeats, node) = (Heartbeats::new(at(0)), "n".into());
+        heartbeats.booted(&node, at(3));
+        assert_eq!(heard(&heartbeats), (None, at(3)), "without a Lease its silence says no more than before");
+        heartbeats.renewed(&node, time(1000), LASTS, at(5));
+        heartbeats.renewed(&node, time(1010), LASTS, at(15));
+        heartbeats.booted(&node, at(60));
+        assert_eq!(heard(&heartbeats).0, Some(at(60)));
     }
 
     #[test]

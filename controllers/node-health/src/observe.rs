@@ -31,6 +31,8 @@ pub struct Known {
     pub answer: Answer,
     /// How its remediation goes. `None`: it has not been looked for yet.
     pub remediation: Option<Remediation>,
+    /// The boot of the node of which a remediation that has succeeded says that it is dead.
+    pub dead: Option<String>,
     /// How many of its pods are to leave it.
     pub pods: usize,
     /// The pod that a PodDisruptionBudget held at the last visit.
@@ -150,14 +152,13 @@ pub fn failing<'a>(
 
 fn proof(node: &Node, known: &Known) -> Option<Proof> {
     let facts = &node.facts;
-    let confirmed = facts.confirmed_dead.as_deref();
-    let remediated = matches!(known.remediation, Some(Remediation::Stands { succeeded: Some(true), .. }));
+    let is_present = |boot: &str| !boot.is_empty() && *boot == *facts.boot_id;
     if facts.is_shut_down() {
         Some(Proof::ShutDown)
-    } else if confirmed.is_some_and(|boot| !boot.is_empty() && *boot == *facts.boot_id) {
+    } else if facts.confirmed_dead.as_deref().is_some_and(is_present) {
         Some(Proof::Person)
     } else {
-        remediated.then_some(Proof::Remediated)
+        known.dead.as_deref().is_some_and(is_present).then_some(Proof::Remediated)
     }
 }
 

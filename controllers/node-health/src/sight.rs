@@ -100,6 +100,11 @@ impl Sight {
             return;
         };
         seen.heartbeats.known(node.name(), now);
+        let boot = |node: &Arc<Node>| Some(Arc::clone(&node.facts.boot_id)).filter(|boot| !boot.is_empty());
+        let before = change.old.and_then(boot);
+        if before.is_some() && boot(node).is_some_and(|boot| before != Some(boot)) {
+            seen.heartbeats.booted(node.name(), now);
+        }
         if change.old.is_some_and(|old| old.facts == node.facts) {
             return;
         }

@@ -26,6 +26,8 @@ const TEMPLATE_NAME: &str = "remediation.medik8s.io/template-name";
 const MULTIPLE: &str = "remediation.medik8s.io/multiple-templates-support";
 /// On a remediation: its time is over, and its remediator has to stop.
 const TIMED_OUT: &str = "remediation.medik8s.io/nhc-timed-out";
+/// The boot of the node for which it was made: that it succeeds says of no later one that it is dead.
+const BOOT: &str = "mainstay.dev/boot-id";
 /// Whose remediation it is.
 const POLICY: &str = "mainstay.dev/node-health-policy";
 
@@ -38,6 +40,8 @@ pub struct Case {
     pub policy_uid: Box<str>,
     /// The node's name.
     pub node: Arc<str>,
+    /// The boot that the node reports.
+    pub boot_id: Arc<str>,
     /// The templates, in their order.
     pub templates: Vec<TemplateRef>,
     /// Which of them is to stand. `None`: none, and those that do are deleted.
@@ -49,6 +53,8 @@ pub struct Case {
 pub struct Visit {
     /// The last template whose remediation stands, and what it says of itself.
     pub stands: Option<(usize, Option<bool>)>,
+    /// The boot that is dead, as it has succeeded.
+    pub dead: Option<String>,
     /// The remediation that was made.
     pub created: Option<String>,
     /// Those that were told that their time is over.
@@ -72,6 +78,7 @@ pub async fn visit(client: &Client, case: &Case) -> Result<Visit, ApplyError> {
         };
         let succeeded = succeeded(standing);
         visit.stands = Some((index, succeeded));
+        visit.dead = succeeded.filter(|is_so| *is_so).and_then(|_| standing.annotations().get(BOOT).cloned());
         match case.wanted {
             None => remediation.delete(standing).await?,
             Some(wanted)
@@ -139,7 +146,7 @@ impl Remediation {
                 "name": self.name,
                 "namespace": reference.namespace,
                 "labels": {POLICY: &*case.policy},
-                "annotations": {NODE_NAME: &*case.node, TEMPLATE_NAME: reference.name},
+                "annotations": {NODE_NAME: &*case.node, TEMPLATE_NAME: reference.name, BOOT: &*case.boot_id},
                 "ownerReferences": [{
                     "apiVersion": "mainstay.dev/v1alpha1", "kind": "NodeHealthPolicy",
                     "name": &*case.policy, "uid": &*case.policy_uid, "controller": false,

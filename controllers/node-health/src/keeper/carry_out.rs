@@ -122,6 +122,7 @@ impl Keeper {
             policy: Arc::clone(&settings.name),
             policy_uid: policy_uid.into(),
             node: Arc::clone(node.name()),
+            boot_id: Arc::clone(&node.facts.boot_id),
             templates: settings.templates.clone(),
             wanted: planned.remediation,
         };

@@ -166,7 +166,7 @@ fn visited(
 }
 
 fn remedied(keeper: &Keeper, mind: &mut Mind, name: &Arc<str>, visit: remediation::Visit, now: Moment) {
-    let remediation::Visit { stands, created, timed_out } = visit;
+    let remediation::Visit { stands, dead, created, timed_out } = visit;
     if let Some(remediation) = &created {
         keeper.metrics.acted(Action::Remediate, metrics::Outcome::Success, 1);
         keeper.with_node(name, |node| keeper.announcer.remediation_created(node, remediation));
@@ -175,6 +175,7 @@ fn remedied(keeper: &Keeper, mind: &mut Mind, name: &Arc<str>, visit: remediatio
         keeper.with_node(name, |node| keeper.announcer.remediation_timed_out(node, remediation));
     }
     let Some(known) = mind.known.get_mut(name) else { return };
+    known.dead = dead;
     let before = known.remediation;
     known.remediation = Some(match (stands, before) {
         (None, _) => Remediation::None,

@@ -114,25 +114,24 @@ async fn a_condition_counts_from_the_moment_at_which_it_was_seen() {
 #[test]
 fn only_proof_of_this_boot_counts() {
     let sight = Sight::new(Clock::start());
-    let proof_of = |annotations: Value, taints: Value, remediation| {
+    let proof_of = |annotations: Value, taints: Value, dead: Option<&str>| {
         let node = json!({
             "metadata": {"name": "n", "annotations": annotations},
             "spec": {"taints": taints}, "status": {"nodeInfo": {"bootID": "boot-1"}},
         });
         let node = Arc::new(Node::from(serde_json::from_value::<WatchedNode>(node).unwrap()));
         sight.node_changed(&Change { old: None, new: Some(&node) });
-        let known = Known { remediation: Some(remediation), ..Known::default() };
+        let known = Known { dead: dead.map(str::to_owned), ..Known::default() };
         view(&node, None, &known, &sight, Duration::ZERO).unwrap().proof
     };
     let dead = |boot: &str| json!({"mainstay.dev/confirmed-dead": boot});
     let shut_down = json!([{"key": "node.cloudprovider.kubernetes.io/shutdown", "effect": "NoSchedule"}]);
-    let stands = |succeeded| Remediation::Stands { template: 0, since: Duration::ZERO, succeeded };
-    assert_eq!(proof_of(json!({}), json!([]), Remediation::None), None);
-    assert_eq!(proof_of(dead("boot-0"), json!([]), Remediation::None), None);
-    assert_eq!(proof_of(dead("boot-1"), json!([]), Remediation::None), Some(Proof::Person));
-    assert_eq!(proof_of(json!({}), shut_down, Remediation::None), Some(Proof::ShutDown));
-    assert_eq!(proof_of(json!({}), json!([]), stands(Some(false))), None);
-    assert_eq!(proof_of(json!({}), json!([]), stands(Some(true))), Some(Proof::Remediated));
+    assert_eq!(proof_of(json!({}), json!([]), None), None);
+    assert_eq!(proof_of(dead("boot-0"), json!([]), None), None);
+    assert_eq!(proof_of(dead("boot-1"), json!([]), None), Some(Proof::Person));
+    assert_eq!(proof_of(json!({}), shut_down, None), Some(Proof::ShutDown));
+    assert_eq!(proof_of(json!({}), json!([]), Some("boot-0")), None);
+    assert_eq!(proof_of(json!({}), json!([]), Some("boot-1")), Some(Proof::Remediated));
 }
 
 #[test]

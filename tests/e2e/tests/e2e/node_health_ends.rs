@@ -184,7 +184,9 @@ async fn remediations_escalate_prove_death_and_are_deleted_when_the_node_is_well
     remediator.says(&scenario, &standing[1].1, "True");
     comes_to(&nodes, 1, true).await;
 
+    // The next boot is not dead, also before it renews its Lease.
     nodes.patch_status(1, json!({"nodeInfo": {"bootID": "boot-2"}})).await;
+    comes_to(&nodes, 1, false).await;
     nodes.revive(&[1]).await;
     remediator.has(&scenario, &[]).await;
     comes_to(&nodes, 1, false).await;
