@@ -1,6 +1,6 @@
 //! Takes the events of a busy watch in batches: what costs is waking up for each of them.
 
-use std::{pin::pin, time::Duration};
+use std::time::Duration;
 
 use futures::{Stream, StreamExt, stream};
 use tokio::time::{sleep, timeout};
@@ -14,7 +14,7 @@ const DRAINED: Duration = Duration::from_millis(2);
 pub fn in_batches<S: Stream>(events: S, rest: Duration) -> impl Stream<Item = S::Item> {
     stream::unfold((Box::pin(events), false), move |(mut events, in_batch)| async move {
         if in_batch {
-            match timeout(DRAINED, pin!(events.next())).await {
+            match timeout(DRAINED, events.next()).await {
                 Ok(event) => return Some((event?, (events, true))),
                 Err(_) => sleep(rest).await,
             }

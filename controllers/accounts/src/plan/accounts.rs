@@ -106,7 +106,7 @@ impl Planner<'_> {
         }
     }
 
-    /// Takes back what is given no more: tokens first, since they are worth most, and accounts last.
+    /// Takes back what is given no more.
     pub(super) fn leave(&mut self) {
         let observed = self.observed;
         for (name, uid) in &observed.spoilt {

@@ -41,18 +41,17 @@ impl Planner<'_> {
                 Some(output) if account.is_some_and(|account| account.uid != output.account) => {
                     Some(Why::Changed)
                 }
-                Some(output) if !output.written.has(keys(token)) => {
-                    // Who writes it again and again does not get a token each time.
-                    let at = output.issued.checked_add(CONTESTED).unwrap_or(output.issued);
-                    let is_due = at <= self.now;
-                    self.plan.repairs += usize::from(is_due);
-                    self.due(at);
-                    is_due.then_some(Why::Changed)
-                }
                 Some(output) => {
-                    let at = renewed_at(output);
+                    let is_touched = !output.written.has(keys(token));
+                    let (at, why) = if is_touched {
+                        // Who writes it again and again does not get a token each time.
+                        (output.issued.checked_add(CONTESTED).unwrap_or(output.issued), Why::Changed)
+                    } else {
+                        (renewed_at(output), Why::Renewal)
+                    };
                     if at <= self.now {
-                        Some(Why::Renewal)
+                        self.plan.repairs += usize::from(is_touched);
+                        Some(why)
                     } else {
                         self.due(at);
                         None
