@@ -1,15 +1,11 @@
 //! AccountPolicies: drafts of them, those that exist, and what they have given.
 
 use k8s_openapi::{ByteString, api::core::v1::Secret};
-use kube::{
-    Api, Client, Config, ResourceExt,
-    api::{Patch, PatchParams, PostParams},
-    config::AuthInfo,
-};
+use kube::{Api, Client, Config, ResourceExt, api::PostParams, config::AuthInfo};
 use mainstay_crds::{AccountPolicy, AccountPolicyStatus};
 use serde_json::{Value, json};
 
-use crate::{Scenario, command::kubectl, event::event, eventually};
+use crate::{Scenario, command::kubectl, draft::set, event::event, eventually};
 
 /// A policy as a user writes it.
 #[derive(Clone, Debug)]
@@ -37,11 +33,7 @@ pub fn account_policy(scenario: &Scenario) -> AccountsDraft {
 impl AccountsDraft {
     /// Sets the field of this path, whose parts are divided by dots; places in lists are numbers.
     pub fn with(mut self, path: &str, value: impl Into<Value>) -> Self {
-        let field = path.split('.').fold(&mut self.0, |value, part| match part.parse::<usize>() {
-            Ok(place) => &mut value[place],
-            Err(_) => &mut value[part],
-        });
-        *field = value.into();
+        set(&mut self.0, path, value);
         self
     }
 
@@ -72,13 +64,12 @@ pub struct Accounts {
 }
 
 impl Accounts {
-    /// Merges `patch` into the policy.
+    /// The policy as it is.
     ///
     /// # Panics
-    /// When it cannot be.
-    pub async fn patch(&self, patch: Value) {
-        let patched = self.policies.patch(&self.name, &PatchParams::default(), &Patch::Merge(patch)).await;
-        patched.expect("the policy is patched");
+    /// When it cannot be read.
+    pub async fn get(&self) -> AccountPolicy {
+        self.policies.get(&self.name).await.expect("the policy is there")
     }
 
     /// Waits until the status answers the present spec and is so.
@@ -94,11 +85,6 @@ impl Accounts {
             if answers && holds(&status) { Ok(status) } else { Err(json!(status).to_string()) }
         })
         .await
-    }
-
-    /// The version in which it stands.
-    pub async fn version(&self) -> Option<String> {
-        self.policies.get(&self.name).await.expect("the policy is there").resource_version()
     }
 
     /// Waits until so many namespaces are picked and have everything.

@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 
 use crate::{
     Scenario,
+    draft::set,
     event::event,
     eventually,
     pods::{is_active, is_ready, web},
@@ -52,8 +53,7 @@ pub fn stage(name: &str, deployments: &[&str]) -> Value {
 impl RolloutDraft {
     /// Sets the field of this path, whose parts are divided by dots.
     pub fn with(mut self, path: &str, value: impl Into<Value>) -> Self {
-        let field = path.split('.').fold(&mut self.0, |object, part| &mut object[part]);
-        *field = value.into();
+        set(&mut self.0, path, value);
         self
     }
 

@@ -10,7 +10,7 @@ use kube::{
 use mainstay_crds::{ReplicaGroup, ReplicaGroupStatus};
 use serde_json::{Value, json};
 
-use crate::{event::event, eventually};
+use crate::{draft::set, event::event, eventually};
 
 /// A group as a user writes it.
 #[derive(Clone, Debug)]
@@ -41,8 +41,7 @@ impl Draft {
     /// # Panics
     /// When a part of the path leads through something that is no object.
     pub fn with(mut self, path: &str, value: impl Into<Value>) -> Self {
-        let field = path.split('.').fold(&mut self.0, |object, part| &mut object[part]);
-        *field = value.into();
+        set(&mut self.0, path, value);
         self
     }
 

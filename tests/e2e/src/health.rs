@@ -8,7 +8,7 @@ use kube::{
 use mainstay_crds::{NodeHealthPolicy, NodeHealthPolicyStatus};
 use serde_json::{Value, json};
 
-use crate::{FakeNodes, Scenario, command::kubectl, event::event, eventually};
+use crate::{FakeNodes, Scenario, command::kubectl, draft::set, event::event, eventually};
 
 /// The annotation of a node that carries something of a policy.
 const RECORD: &str = "mainstay.dev/node-health";
@@ -38,8 +38,7 @@ pub fn policy(scenario: &Scenario, nodes: &FakeNodes) -> PolicyDraft {
 impl PolicyDraft {
     /// Sets the field of this path, whose parts are divided by dots.
     pub fn with(mut self, path: &str, value: impl Into<Value>) -> Self {
-        let field = path.split('.').fold(&mut self.0, |object, part| &mut object[part]);
-        *field = value.into();
+        set(&mut self.0, path, value);
         self
     }
 

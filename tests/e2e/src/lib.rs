@@ -21,6 +21,7 @@ mod config;
 mod connection;
 mod content;
 mod controller;
+mod draft;
 mod event;
 mod group;
 mod health;
@@ -46,6 +47,7 @@ pub use config::{Config, RolloutDraft, config_rollout, deployment, reader, stage
 pub use connection::Connection;
 pub use content::{File, Files};
 pub use controller::{COMPONENTS, Controller, NAME, NAMESPACE};
+pub use draft::set;
 pub use group::{Draft, Group, condition, group, reason};
 pub use health::{Health, PolicyDraft, Stand, policy};
 pub use leak::is_nowhere;

@@ -10,7 +10,7 @@ use kube::{
 use mainstay_crds::{EndpointPool, EndpointPoolStatus};
 use serde_json::{Value, json};
 
-use crate::{event::event, eventually};
+use crate::{draft::set, event::event, eventually};
 
 /// A pool as a user writes it.
 #[derive(Clone, Debug)]
@@ -67,8 +67,7 @@ impl PoolDraft {
 
     /// Sets the field of this path, whose parts are divided by dots.
     pub fn with(mut self, path: &str, value: impl Into<Value>) -> Self {
-        let field = path.split('.').fold(&mut self.0, |object, part| &mut object[part]);
-        *field = value.into();
+        set(&mut self.0, path, value);
         self
     }
 

@@ -1,6 +1,6 @@
 //! What the API server refuses of ConfigRollouts, NodeHealthPolicies and AccountPolicies, in words that name the field.
 
-use mainstay_e2e::{Scenario, account_policy, config_rollout, kubectl, root, run, stage};
+use mainstay_e2e::{Scenario, account_policy, config_rollout, kubectl, root, run, set, stage};
 use serde_json::{Value, json};
 
 /// The object is refused, and the refusal has these words.
@@ -73,7 +73,7 @@ async fn node_health_policies_that_make_no_sense_are_refused() {
             "metadata": {"name": "e2e-wrong"},
             "spec": {"nodeSelector": {}, "dryRun": true},
         });
-        *path.split('.').fold(&mut policy, |object, part| &mut object[part]) = value;
+        set(&mut policy, path, value);
         policy
     };
     for (what, object, word) in [

@@ -125,10 +125,9 @@ async fn a_policy_whose_namespaces_have_everything_sends_nothing() {
     let policy = account_policy(&scenario).create(&scenario.client).await;
     policy.ready(1).await;
     falls_quiet(&scenario.accounts_controller(), 0.0, async || {
-        vec![
-            versions::<Secret>(&scenario).await,
-            BTreeMap::from([("policy".to_owned(), policy.version().await)]),
-        ]
+        let policy = policy.get().await;
+        let policy = BTreeMap::from([(policy.name_any(), policy.resource_version())]);
+        vec![versions::<Secret>(&scenario).await, policy]
     })
     .await;
 }
