@@ -69,6 +69,18 @@ pub struct TemplateRef {
     pub name: String,
 }
 
+impl TemplateRef {
+    /// The kind of what is made from it.
+    pub fn remediation_kind(&self) -> &str {
+        self.kind.strip_suffix("Template").unwrap_or(&self.kind)
+    }
+
+    /// Another one of this kind in this namespace.
+    pub fn with_name(&self, name: &str) -> Self {
+        Self { name: name.to_owned(), ..self.clone() }
+    }
+}
+
 /// Why a spec cannot be carried out. The schema refuses all of this at admission; an object that was stored under an
 /// older schema may still say it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]

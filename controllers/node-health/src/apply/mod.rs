@@ -4,6 +4,7 @@
 //! refused where the object has changed in between.
 
 pub mod error;
+pub mod leftovers;
 pub mod node;
 pub mod pods;
 pub mod remediation;

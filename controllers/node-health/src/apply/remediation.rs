@@ -19,17 +19,17 @@ use super::{ApplyError, FIELD_MANAGER};
 use crate::settings::TemplateRef;
 
 /// Which node a remediation is about, where its name does not say so.
-const NODE_NAME: &str = "remediation.medik8s.io/node-name";
+pub(super) const NODE_NAME: &str = "remediation.medik8s.io/node-name";
 /// Which template it was made from.
-const TEMPLATE_NAME: &str = "remediation.medik8s.io/template-name";
+pub(super) const TEMPLATE_NAME: &str = "remediation.medik8s.io/template-name";
 /// On a template: its remediator reads the node from [`NODE_NAME`], so that several templates of a kind can be used.
 const MULTIPLE: &str = "remediation.medik8s.io/multiple-templates-support";
 /// On a remediation: its time is over, and its remediator has to stop.
 const TIMED_OUT: &str = "remediation.medik8s.io/nhc-timed-out";
 /// The boot of the node for which it was made: that it succeeds says of no later one that it is dead.
 const BOOT: &str = "mainstay.dev/boot-id";
-/// Whose remediation it is.
-const POLICY: &str = "mainstay.dev/node-health-policy";
+/// Whose remediation it is, for people and for lists; its owner reference decides.
+pub(super) const POLICY: &str = "mainstay.dev/node-health-policy";
 
 /// The policy and the node that remediations are for.
 #[derive(Debug, Clone)]
@@ -112,7 +112,7 @@ impl Remediation {
         let templates: Api<DynamicObject> =
             Api::namespaced_with(client.clone(), &reference.namespace, &templates);
         let template = in_time(templates.get(&reference.name)).await.map_err(read(what()))?;
-        let kind = reference.kind.strip_suffix("Template").unwrap_or(&reference.kind);
+        let kind = reference.remediation_kind();
         let resource = resource(client, &reference.api_version, kind).await;
         let resource = resource.map_err(read(format!("the kind {kind}")))?;
         let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &reference.namespace, &resource);
@@ -186,7 +186,11 @@ impl Remediation {
 }
 
 /// The API's own description of a kind.
-async fn resource(client: &Client, api_version: &str, kind: &str) -> Result<ApiResource, RequestError> {
+pub(super) async fn resource(
+    client: &Client,
+    api_version: &str,
+    kind: &str,
+) -> Result<ApiResource, RequestError> {
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
     let kind = GroupVersionKind::gvk(group, version, kind);
     in_time(discovery::pinned_kind(client, &kind)).await.map(|(resource, _)| resource)
@@ -194,8 +198,13 @@ async fn resource(client: &Client, api_version: &str, kind: &str) -> Result<ApiR
 
 /// The condition `Succeeded`.
 fn succeeded(remediation: &DynamicObject) -> Option<bool> {
+    condition(remediation, "Succeeded")
+}
+
+/// What a remediation says of itself; nothing while it is not decided.
+pub(super) fn condition(remediation: &DynamicObject, kind: &str) -> Option<bool> {
     let conditions = remediation.data.pointer("/status/conditions")?.as_array()?;
-    let condition = conditions.iter().find(|condition| condition["type"] == "Succeeded")?;
+    let condition = conditions.iter().find(|condition| condition["type"] == kind)?;
     match condition["status"].as_str()? {
         "True" => Some(true),
         "False" => Some(false),

@@ -32,6 +32,10 @@ pub(super) enum Task {
     Remedy,
     /// The status of a policy is written.
     Report,
+    /// Its remediations are listed.
+    List,
+    /// Those of them are deleted that nobody waits for any more.
+    Clear,
 }
 
 /// What is done, and with which node or policy.

@@ -6,6 +6,7 @@
 mod carry_out;
 mod jobs;
 mod outcome;
+mod sweep;
 mod tell;
 
 use std::{collections::HashMap, future::Future, sync::Arc, time::Duration};
@@ -30,11 +31,12 @@ use self::{
 };
 use crate::{
     announce::Announcer,
+    apply::leftovers::Standing,
     live,
     metrics::Metrics,
     observe::{self, Known, KnownNodes},
     plan::{Memory, Now, Plan, plan},
-    settings::{self, Settings, SettingsError},
+    settings::{self, Settings, SettingsError, TemplateRef},
     sight::Sight,
     watched::Node,
 };
@@ -91,6 +93,8 @@ struct Mind {
     memory: Memory,
     jobs: Jobs<Outcome>,
     settings: HashMap<Arc<str>, ReadSettings>,
+    /// The remediations of policies, as they were just listed.
+    standing: HashMap<Arc<str>, Vec<Standing>>,
     told: Told,
 }
 
@@ -99,6 +103,22 @@ struct ReadSettings {
     uid: Option<String>,
     generation: Option<i64>,
     settings: Result<Arc<Settings>, SettingsError>,
+    /// All templates that the policy has named since this process leads.
+    templates: Vec<TemplateRef>,
+}
+
+impl ReadSettings {
+    /// Reads a policy that was read `before` at another generation.
+    fn read(policy: &NodeHealthPolicy, before: Option<Self>) -> Self {
+        let settings = Settings::read(policy).map(Arc::new);
+        let mut templates = before.map(|before| before.templates).unwrap_or_default();
+        for template in settings.iter().flat_map(|settings| &settings.templates) {
+            if !templates.contains(template) {
+                templates.push(template.clone());
+            }
+        }
+        Self { uid: policy.uid(), generation: policy.metadata.generation, settings, templates }
+    }
 }
 
 /// What one pass looks at.
@@ -132,6 +152,7 @@ impl Keeper {
             memory: Memory::default(),
             jobs: Jobs::new(self.max_in_flight),
             settings: HashMap::new(),
+            standing: HashMap::new(),
             told: Told::default(),
         };
         async move {
@@ -190,6 +211,7 @@ impl Keeper {
         for ((index, view), planned) in seen.iter().zip(&views).zip(&plan.nodes) {
             self.carry_out(mind, &pass, *index, view, planned);
         }
+        self.sweep(mind, &pass, &seen, &views, &plan);
         self.await_life(&views, &plan.nodes);
         self.report(mind, &pass, &seen, &views, &plan);
         let Plan { memory, due, .. } = plan;
@@ -209,15 +231,12 @@ impl Keeper {
             .collect();
         mind.settings.retain(|name, _| policies.contains_key(name));
         for (name, policy) in &policies {
-            let read = || ReadSettings {
-                uid: policy.uid(),
-                generation: policy.metadata.generation,
-                settings: Settings::read(policy).map(Arc::new),
+            let known = mind.settings.remove(name).filter(|known| known.uid == policy.uid());
+            let read = match known {
+                Some(known) if known.generation == policy.metadata.generation => known,
+                before => ReadSettings::read(policy, before),
             };
-            let known = mind.settings.entry(Arc::clone(name)).or_insert_with(read);
-            if known.generation != policy.metadata.generation || known.uid != policy.uid() {
-                *known = read();
-            }
+            mind.settings.insert(Arc::clone(name), read);
         }
         let mut settings: Vec<_> =
             mind.settings.values().filter_map(|read| read.settings.as_ref().ok().cloned()).collect();

@@ -6,7 +6,7 @@ use mainstay_runtime::{clock::Moment, failure::RequestError, reconcile::PassErro
 
 use super::{Keeper, Mind, jobs::Key};
 use crate::{
-    apply::{ApplyError, pods, remediation},
+    apply::{ApplyError, leftovers::Standing, pods, remediation},
     live::Answer,
     metrics::{self, Action},
     plan::Remediation,
@@ -19,6 +19,8 @@ const CATCH_UP: Duration = Duration::from_millis(500);
 const ASK_AGAIN: Duration = Duration::from_secs(2);
 /// How often pods that are to leave are looked at, and remediations.
 const VISIT: Duration = Duration::from_secs(2);
+/// How often remediations are looked for that nobody waits for any more.
+const SWEEP: Duration = Duration::from_secs(30);
 /// How often pods are looked at that have all begun to leave.
 const REVISIT: Duration = Duration::from_secs(10);
 
@@ -41,6 +43,10 @@ pub(super) enum Outcome {
     Remedied(Result<remediation::Visit, ApplyError>),
     /// Of a write of a status.
     Reported(Result<Option<Duration>, RequestError>),
+    /// Of a list of the remediations of a policy.
+    Listed(Result<Vec<Standing>, ApplyError>),
+    /// Of the deletion of some of them.
+    Cleared(Result<(), ApplyError>),
 }
 
 pub(super) fn take_in(keeper: &Keeper, mind: &mut Mind, key: Key, outcome: Outcome, now: Moment) {
@@ -84,6 +90,16 @@ fn after(
         Outcome::Reported(Err(error)) => {
             tracing::warn!(policy = %name, %error, "could not write the status");
             Err(error.retry_after())
+        }
+        Outcome::Listed(Ok(standing)) => {
+            mind.standing.insert(Arc::clone(name), standing);
+            Ok(SWEEP)
+        }
+        Outcome::Cleared(Ok(())) => Ok(Duration::ZERO),
+        Outcome::Listed(Err(error)) | Outcome::Cleared(Err(error)) => {
+            keeper.metrics.failed(&error);
+            tracing::warn!(policy = %name, %error, "could not end remediations that nobody waits for any more");
+            Err(error.request().retry_after())
         }
     }
 }

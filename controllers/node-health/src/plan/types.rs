@@ -172,6 +172,11 @@ pub struct Heartbeat {
 }
 
 impl Heartbeat {
+    /// Whether it was heard since it is listened to.
+    pub fn is_heard(self) -> bool {
+        self.heard.is_some_and(|heard| heard >= self.listening)
+    }
+
     /// When its silence began.
     pub fn silent_since(self) -> Moment {
         self.heard.map_or(self.listening, |heard| heard.max(self.listening))

@@ -34,8 +34,7 @@ impl Verdict {
                 verdict.overdue = overdue < now;
                 // The first moment at which it is.
                 moments[0] = Some(overdue + Moment::from_nanos(1));
-                let heard = heartbeat.heard.is_some_and(|heard| heard >= heartbeat.listening);
-                verdict.heard = heard && !verdict.overdue;
+                verdict.heard = heartbeat.is_heard() && !verdict.overdue;
                 if let Some(rules) = rules {
                     verdict.unjudged = rules.unreachable_after < interval + interval / 2;
                     let silent = since.saturating_add(rules.unreachable_after);

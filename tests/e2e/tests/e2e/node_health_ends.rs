@@ -92,7 +92,7 @@ impl Remediator {
             },
             "rules": [{
                 "apiGroups": [made.group], "resources": ["repairs", "repairtemplates"],
-                "verbs": ["get", "create", "patch", "delete"],
+                "verbs": ["get", "list", "create", "patch", "delete"],
             }],
         });
         for object in [kind("Repair", "repairs"), kind("RepairTemplate", "repairtemplates"), role] {
@@ -194,4 +194,29 @@ async fn remediations_escalate_prove_death_and_are_deleted_when_the_node_is_well
     health.watches(3).await;
     let name = nodes.get(1).await.name_any();
     assert_eq!(name, nodes.name(1));
+}
+
+#[tokio::test]
+async fn remediations_end_with_the_template_and_with_the_policy_that_asked_for_them() {
+    let scenario = Scenario::start("leftovers").await;
+    let Some(nodes) = FakeNodes::make(&scenario, &[A, B, C]).await else { return };
+    let remediator = Remediator::install(&scenario);
+    let [gentle, hard] = ["gentle", "hard"].map(|name| remediator.template(&scenario, name));
+    let health = policy(&scenario, &nodes)
+        .with("spec.remediation", json!({"templates": [gentle]}))
+        .create(&scenario.client)
+        .await;
+    health.watches(3).await;
+    nodes.silence(&[1]).await;
+    remediator.has(&scenario, &["gentle"]).await;
+
+    health.patch(json!({"spec": {"remediation": {"templates": [hard]}}})).await;
+    remediator.has(&scenario, &["hard"]).await;
+
+    // A person takes the node out of all policies; it is as silent as before.
+    let excluded =
+        json!({"metadata": {"labels": {"remediation.medik8s.io/exclude-from-remediation": "true"}}});
+    nodes.patch(1, excluded).await;
+    nodes.carries(1, &Stand::CLEAR).await;
+    remediator.has(&scenario, &[]).await;
 }

@@ -1,0 +1,72 @@
+//! Ends remediations that no visit to a node ends: of nodes that are well, or that the policy does not act on any more,
+//! and by templates that it does not name any more.
+
+use std::{collections::HashMap, sync::Arc};
+
+use super::{Keeper, Mind, Pass, jobs::Task, outcome::Outcome};
+use crate::{
+    apply::leftovers,
+    plan::{NodePlan, NodeView, Plan, State},
+    settings::Settings,
+};
+
+impl Keeper {
+    /// Lists the remediations of each policy now and then, and deletes what is over by the plan that follows the list.
+    pub(super) fn sweep(
+        &self,
+        mind: &mut Mind,
+        pass: &Pass,
+        seen: &[usize],
+        views: &[NodeView],
+        plan: &Plan,
+    ) {
+        let Mind { settings, standing, jobs, .. } = mind;
+        for (name, read) in settings.iter().filter(|(_, read)| !read.templates.is_empty()) {
+            let Some(uid) = read.uid.clone() else { continue };
+            if let Some(mut over) = standing.remove(name) {
+                let in_use = in_use(pass, name, seen, views, &plan.nodes);
+                let named = read.settings.as_ref().map_or(&[][..], |settings| &settings.templates);
+                over.retain(|standing| standing.is_over(in_use.get(&standing.node).copied(), named));
+                if !over.is_empty() {
+                    let client = self.client.clone();
+                    jobs.start((Task::Clear, Arc::clone(name)), pass.now.moment, async move {
+                        for standing in over {
+                            if let Err(error) = standing.delete(&client).await {
+                                return Outcome::Cleared(Err(error));
+                            }
+                        }
+                        Outcome::Cleared(Ok(()))
+                    });
+                }
+            }
+            let (client, policy, templates) = (self.client.clone(), Arc::clone(name), read.templates.clone());
+            jobs.start((Task::List, Arc::clone(name)), pass.now.moment, async move {
+                Outcome::Listed(leftovers::list(&client, &policy, &uid, &templates).await)
+            });
+        }
+    }
+}
+
+/// Of each node that there is, whether the policy may have a remediation of it.
+fn in_use(
+    pass: &Pass,
+    policy: &str,
+    seen: &[usize],
+    views: &[NodeView],
+    planned: &[NodePlan],
+) -> HashMap<Arc<str>, bool> {
+    let acts = |settings: &Settings| *settings.name == *policy && !settings.rules.dry_run;
+    let all = pass.nodes.iter().enumerate();
+    let mut in_use: HashMap<_, _> = all
+        .map(|(index, node)| {
+            let is_acted_on = pass.policy_of(index).is_some_and(|(_, settings)| acts(settings));
+            (Arc::clone(node.name()), is_acted_on)
+        })
+        .collect();
+    for ((index, view), planned) in seen.iter().zip(views).zip(planned) {
+        if planned.state == State::Healthy && view.heartbeat.is_heard() {
+            in_use.insert(Arc::clone(pass.nodes[*index].name()), false);
+        }
+    }
+    in_use
+}
