@@ -11,8 +11,9 @@ use kube::{
 };
 use tokio::sync::mpsc;
 
-/// Events wait for the server in a queue of this length; more are dropped.
-const QUEUE: usize = 256;
+/// Events wait for the server in a queue of this length, so that a zone of a large cluster may die at once; more are
+/// dropped.
+const QUEUE: usize = 4096;
 /// The server refuses a longer note (events.k8s.io/v1: less than 1 kB).
 const NOTE_LIMIT: usize = 1000;
 

@@ -43,6 +43,8 @@ struct ToldNode {
 impl Keeper {
     /// Tells what this plan changes.
     pub(super) fn tell(&self, mind: &mut Mind, pass: &Pass, seen: &[usize], views: &[NodeView], plan: &Plan) {
+        // A storm is told before the nodes of which it is made.
+        self.tell_breakers(mind, pass, &plan.breakers);
         let before = std::mem::take(&mut mind.told.nodes);
         for ((index, view), planned) in seen.iter().zip(views).zip(&plan.nodes) {
             let told = before.get(&view.name);
@@ -52,7 +54,6 @@ impl Keeper {
                 mind.told.nodes.insert(Arc::clone(&view.name), ToldNode { state, unhealthy });
             }
         }
-        self.tell_breakers(mind, pass, &plan.breakers);
         self.count(pass, seen, plan);
     }
 
