@@ -5,88 +5,36 @@ use kube::{Api, Client, Config, ResourceExt, api::PostParams, config::AuthInfo};
 use mainstay_crds::{AccountPolicy, AccountPolicyStatus};
 use serde_json::{Value, json};
 
-use crate::{Scenario, command::kubectl, draft::set, event::event, eventually};
+use crate::{
+    Scenario,
+    command::kubectl,
+    eventually,
+    object::{DraftOf, Made},
+};
 
 /// A policy as a user writes it.
-#[derive(Clone, Debug)]
-pub struct AccountsDraft(Value);
+pub type AccountsDraft = DraftOf<AccountPolicy>;
+
+/// A policy that exists.
+pub type Accounts = Made<AccountPolicy>;
 
 /// A policy for the namespaces with the label `e2e: <namespace of the test>`: an account `bot` that may view, and a token
 /// of it. It is named after the test's namespace.
 pub fn account_policy(scenario: &Scenario) -> AccountsDraft {
-    AccountsDraft(json!({
-        "apiVersion": "mainstay.dev/v1alpha1",
-        "kind": "AccountPolicy",
-        "metadata": {"name": scenario.namespace},
-        "spec": {
-            "namespaceSelector": {"matchLabels": {"e2e": scenario.namespace}},
-            "gracePeriod": "1s",
-            "serviceAccounts": [{"name": "bot", "automountServiceAccountToken": false}],
-            "roleBindings": [{
-                "name": "bot", "roleRef": {"kind": "ClusterRole", "name": "view"}, "serviceAccounts": ["bot"],
-            }],
-            "tokens": [{"name": "bot-token", "serviceAccount": "bot", "ttl": "10m", "overlap": "1s"}],
-        },
-    }))
-}
-
-impl AccountsDraft {
-    /// Sets the field of this path, whose parts are divided by dots; places in lists are numbers.
-    pub fn with(mut self, path: &str, value: impl Into<Value>) -> Self {
-        set(&mut self.0, path, value);
-        self
-    }
-
-    /// The object.
-    pub fn object(&self) -> &Value {
-        &self.0
-    }
-
-    /// Makes the policy.
-    ///
-    /// # Panics
-    /// When the API server refuses it.
-    pub async fn create(&self, client: &Client) -> Accounts {
-        let policies: Api<AccountPolicy> = Api::all(client.clone());
-        let policy = serde_json::from_value(self.0.clone()).expect("a policy");
-        let made = policies.create(&PostParams::default(), &policy).await.expect("the policy is created");
-        let uid = made.uid().expect("it has a UID");
-        Accounts { client: client.clone(), policies, name: made.name_any(), uid }
-    }
-}
-
-/// A policy that exists. It is deleted when this is dropped.
-pub struct Accounts {
-    client: Client,
-    policies: Api<AccountPolicy>,
-    name: String,
-    uid: String,
+    let bound = json!({
+        "name": "bot", "roleRef": {"kind": "ClusterRole", "name": "view"}, "serviceAccounts": ["bot"],
+    });
+    let spec = json!({
+        "namespaceSelector": {"matchLabels": {"e2e": scenario.namespace}},
+        "gracePeriod": "1s",
+        "serviceAccounts": [{"name": "bot", "automountServiceAccountToken": false}],
+        "roleBindings": [bound],
+        "tokens": [{"name": "bot-token", "serviceAccount": "bot", "ttl": "10m", "overlap": "1s"}],
+    });
+    AccountsDraft::new(&scenario.namespace, spec)
 }
 
 impl Accounts {
-    /// The policy as it is.
-    ///
-    /// # Panics
-    /// When it cannot be read.
-    pub async fn get(&self) -> AccountPolicy {
-        self.policies.get(&self.name).await.expect("the policy is there")
-    }
-
-    /// Waits until the status answers the present spec and is so.
-    pub async fn until(
-        &self,
-        what: &str,
-        holds: impl Fn(&AccountPolicyStatus) -> bool,
-    ) -> AccountPolicyStatus {
-        eventually(&format!("policy {}: {what}", self.name), async || {
-            let policy = self.policies.get(&self.name).await.map_err(|error| error.to_string())?;
-            let status = policy.status.clone().unwrap_or_default();
-            let answers = Some(status.observed_generation) == policy.metadata.generation;
-            if answers && holds(&status) { Ok(status) } else { Err(json!(status).to_string()) }
-        })
-        .await
-    }
-
     /// Waits until so many namespaces are picked and have everything.
     pub async fn ready(&self, count: i32) -> AccountPolicyStatus {
         self.until(&format!("{count} namespaces have everything"), |status| {
@@ -95,24 +43,9 @@ impl Accounts {
         .await
     }
 
-    /// Waits for an event of this reason about the policy; returns its sentence.
-    pub async fn event(&self, reason: &str) -> String {
-        event(&self.client, "default", (&self.name, &self.uid), reason).await
-    }
-
     /// Deletes it and waits until it is gone.
     pub async fn delete(&self) {
-        kubectl(&format!("delete accountpolicy {} --timeout=60s", self.name)).succeeded();
-    }
-}
-
-impl Drop for Accounts {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let seen = kubectl(&format!("get accountpolicy {} --output=yaml", self.name));
-            eprintln!("policy {} when the test failed:\n{}{}", self.name, seen.stdout, seen.stderr);
-        }
-        kubectl(&format!("delete accountpolicy {} --wait=false", self.name));
+        kubectl(&format!("delete accountpolicy {} --timeout=60s", self.name())).succeeded();
     }
 }
 

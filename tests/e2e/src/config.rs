@@ -11,36 +11,32 @@ use k8s_openapi::{
     },
 };
 use kube::{
-    Api, Client, ResourceExt,
-    api::{ListParams, Patch, PatchParams, PostParams},
+    ResourceExt,
+    api::{ListParams, Patch, PatchParams},
 };
 use mainstay_crds::{ConfigRollout, ConfigRolloutStatus};
 use serde_json::{Value, json};
 
 use crate::{
-    Scenario,
-    draft::set,
-    event::event,
-    eventually,
+    Scenario, eventually,
+    object::{DraftOf, Made},
     pods::{is_active, is_ready, web},
 };
 
 /// A rollout as a user writes it.
-#[derive(Clone, Debug)]
-pub struct RolloutDraft(Value);
+pub type RolloutDraft = DraftOf<ConfigRollout>;
+
+/// A rollout that exists.
+pub type Config = Made<ConfigRollout>;
 
 /// A rollout of the ConfigMap and the Secret `web` to the Deployment `web`, that waits for no further change.
 pub fn config_rollout(name: &str) -> RolloutDraft {
-    RolloutDraft(json!({
-        "apiVersion": "mainstay.dev/v1alpha1",
-        "kind": "ConfigRollout",
-        "metadata": {"name": name},
-        "spec": {
-            "sources": [{"kind": "ConfigMap", "name": "web"}, {"kind": "Secret", "name": "web"}],
-            "debounce": "0s",
-            "stages": [{"name": "all", "targets": [{"kind": "Deployment", "name": "web"}]}],
-        },
-    }))
+    let spec = json!({
+        "sources": [{"kind": "ConfigMap", "name": "web"}, {"kind": "Secret", "name": "web"}],
+        "debounce": "0s",
+        "stages": [stage("all", &["web"])],
+    });
+    RolloutDraft::new(name, spec)
 }
 
 /// A stage of these Deployments.
@@ -48,19 +44,6 @@ pub fn stage(name: &str, deployments: &[&str]) -> Value {
     let targets: Vec<_> =
         deployments.iter().map(|name| json!({"kind": "Deployment", "name": name})).collect();
     json!({"name": name, "targets": targets})
-}
-
-impl RolloutDraft {
-    /// Sets the field of this path, whose parts are divided by dots.
-    pub fn with(mut self, path: &str, value: impl Into<Value>) -> Self {
-        set(&mut self.0, path, value);
-        self
-    }
-
-    /// The object.
-    pub fn object(&self) -> &Value {
-        &self.0
-    }
 }
 
 /// A pod that reads the keys `mode` and `port` of the ConfigMap `web` and `token` of the Secret `web` from its
@@ -107,52 +90,7 @@ pub fn deployment(name: &str, pod: Value) -> Value {
     })
 }
 
-/// A rollout that exists.
-#[derive(Clone)]
-pub struct Config {
-    client: Client,
-    namespace: String,
-    name: String,
-    uid: String,
-}
-
 impl Config {
-    fn api(&self) -> Api<ConfigRollout> {
-        Api::namespaced(self.client.clone(), &self.namespace)
-    }
-
-    /// The rollout as it is.
-    ///
-    /// # Panics
-    /// When it cannot be read.
-    pub async fn get(&self) -> ConfigRollout {
-        self.api().get(&self.name).await.expect("the rollout is there")
-    }
-
-    /// Merges `patch` into the rollout.
-    ///
-    /// # Panics
-    /// When it cannot be.
-    pub async fn patch(&self, patch: Value) {
-        let patched = self.api().patch(&self.name, &PatchParams::default(), &Patch::Merge(patch)).await;
-        patched.expect("the rollout is patched");
-    }
-
-    /// Waits until the status answers the present spec and is so.
-    pub async fn until(
-        &self,
-        what: &str,
-        holds: impl Fn(&ConfigRolloutStatus) -> bool,
-    ) -> ConfigRolloutStatus {
-        eventually(&format!("rollout {}: {what}", self.name), async || {
-            let rollout = self.api().get(&self.name).await.map_err(|error| error.to_string())?;
-            let status = rollout.status.clone().unwrap_or_default();
-            let answers = Some(status.observed_generation) == rollout.metadata.generation;
-            if answers && holds(&status) { Ok(status) } else { Err(json!(status).to_string()) }
-        })
-        .await
-    }
-
     /// Waits until all targets have this revision, and nothing is on its way.
     pub async fn completes(&self, revision: i64) -> ConfigRolloutStatus {
         self.until(&format!("all targets have revision {revision}"), |status| {
@@ -162,42 +100,12 @@ impl Config {
         })
         .await
     }
-
-    /// Waits until the condition has this status and reason; returns its sentence.
-    pub async fn says(&self, kind: &str, holds: bool, reason: &str) -> String {
-        let wanted = if holds { "True" } else { "False" };
-        let found = |status: &ConfigRolloutStatus| {
-            let condition = status.conditions.iter().find(|condition| condition.type_ == kind)?;
-            (condition.status == wanted && condition.reason == reason).then(|| condition.message.clone())
-        };
-        let status =
-            self.until(&format!("{kind} is {wanted}, {reason}"), |status| found(status).is_some()).await;
-        found(&status).unwrap_or_default()
-    }
-
-    /// Waits for an event of this reason about the rollout; returns its sentence.
-    pub async fn event(&self, reason: &str) -> String {
-        event(&self.client, &self.namespace, (&self.name, &self.uid), reason).await
-    }
 }
 
 impl Scenario {
     /// The config-rollout controller.
     pub fn config_controller(&self) -> crate::Controller {
         crate::Controller::new(self.client.clone(), "config-rollout")
-    }
-
-    /// Creates a rollout.
-    pub async fn create_rollout(&self, draft: &RolloutDraft) -> Config {
-        let object = serde_json::from_value(draft.0.clone()).expect("a draft is a rollout");
-        let made = self.api::<ConfigRollout>().create(&PostParams::default(), &object).await;
-        let made = made.expect("the rollout is created");
-        Config {
-            client: self.client.clone(),
-            namespace: self.namespace.clone(),
-            name: made.name_any(),
-            uid: made.uid().expect("an object that exists has a UID"),
-        }
     }
 
     /// Writes a ConfigMap with these values, as `kubectl apply` does.

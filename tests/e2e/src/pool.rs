@@ -3,30 +3,25 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::{
-    Api, Client, ResourceExt,
-    api::{ListParams, Patch, PatchParams, PostParams},
-};
+use kube::api::ListParams;
 use mainstay_crds::{EndpointPool, EndpointPoolStatus};
 use serde_json::{Value, json};
 
-use crate::{draft::set, event::event, eventually};
+use crate::{
+    eventually,
+    object::{DraftOf, Made},
+};
 
 /// A pool as a user writes it.
-#[derive(Clone, Debug)]
-pub struct PoolDraft(Value);
+pub type PoolDraft = DraftOf<EndpointPool>;
+
+/// A pool that exists.
+pub type Pool = Made<EndpointPool>;
 
 /// A pool that makes a Service of its own name, from port 80 to port 8080 of its members. It has no members yet.
 pub fn pool(name: &str) -> PoolDraft {
-    PoolDraft(json!({
-        "apiVersion": "mainstay.dev/v1alpha1",
-        "kind": "EndpointPool",
-        "metadata": {"name": name},
-        "spec": {
-            "serviceRef": {"name": name, "create": {"spec": {"ports": [{"port": 80, "targetPort": 8080}]}}},
-            "members": [],
-        },
-    }))
+    let service = json!({"name": name, "create": {"spec": {"ports": [{"port": 80, "targetPort": 8080}]}}});
+    PoolDraft::new(name, json!({"serviceRef": service, "members": []}))
 }
 
 impl PoolDraft {
@@ -45,9 +40,10 @@ impl PoolDraft {
     ///
     /// # Panics
     /// When the draft has been made one that has no list of them.
-    pub fn set(mut self, set: Value) -> Self {
-        self.0["spec"]["members"].as_array_mut().expect("members are a list").push(set);
-        self
+    pub fn set(self, set: Value) -> Self {
+        let mut members = self.object()["spec"]["members"].as_array().expect("members are a list").clone();
+        members.push(set);
+        self.with("spec.members", members)
     }
 
     /// Has the pods of [`pods::judged`](crate::pods::judged) asked once a second whether they serve: three failures take
@@ -61,19 +57,8 @@ impl PoolDraft {
 
     /// Leaves the Service to others.
     pub fn without_service(self) -> Self {
-        let name = self.0["spec"]["serviceRef"]["name"].clone();
+        let name = self.object()["spec"]["serviceRef"]["name"].clone();
         self.with("spec.serviceRef", json!({"name": name}))
-    }
-
-    /// Sets the field of this path, whose parts are divided by dots.
-    pub fn with(mut self, path: &str, value: impl Into<Value>) -> Self {
-        set(&mut self.0, path, value);
-        self
-    }
-
-    /// The object.
-    pub fn object(&self) -> &Value {
-        &self.0
     }
 }
 
@@ -89,74 +74,10 @@ pub const OUT: Conditions = [false, false, false];
 /// It leaves, and still serves.
 pub const DRAINING: Conditions = [false, true, true];
 
-/// A pool that exists.
-#[derive(Clone)]
-pub struct Pool {
-    client: Client,
-    namespace: String,
-    name: String,
-    uid: String,
-}
-
 impl Pool {
-    /// Creates what is drafted.
-    ///
-    /// # Panics
-    /// When the API server refuses it.
-    pub async fn create(client: &Client, namespace: &str, draft: &PoolDraft) -> Self {
-        let object = serde_json::from_value(draft.0.clone()).expect("a draft is a pool");
-        let pools: Api<EndpointPool> = Api::namespaced(client.clone(), namespace);
-        let made = pools.create(&PostParams::default(), &object).await.expect("the pool is created");
-        Self {
-            client: client.clone(),
-            namespace: namespace.to_owned(),
-            name: made.name_any(),
-            uid: made.uid().expect("an object that exists has a UID"),
-        }
-    }
-
-    fn api(&self) -> Api<EndpointPool> {
-        Api::namespaced(self.client.clone(), &self.namespace)
-    }
-
-    /// Its UID.
-    pub fn uid(&self) -> &str {
-        &self.uid
-    }
-
-    /// Changes it by a merge patch.
-    ///
-    /// # Panics
-    /// When the API server refuses the patch.
-    pub async fn patch(&self, patch: Value) {
-        let patched = self.api().patch(&self.name, &PatchParams::default(), &Patch::Merge(patch)).await;
-        patched.expect("the pool is patched");
-    }
-
-    /// Waits until the status answers the present spec and `holds`; returns it.
-    pub async fn until(&self, what: &str, holds: impl Fn(&EndpointPoolStatus) -> bool) -> EndpointPoolStatus {
-        eventually(&format!("{}: {what}", self.name), async || {
-            let pool = self.api().get(&self.name).await.map_err(|error| error.to_string())?;
-            let status = pool.status.clone().unwrap_or_default();
-            let answers = Some(status.observed_generation) == pool.metadata.generation;
-            if answers && holds(&status) { Ok(status) } else { Err(json!(status).to_string()) }
-        })
-        .await
-    }
-
     /// Waits until `count` members are used.
     pub async fn uses(&self, count: i32) -> EndpointPoolStatus {
         self.until(&format!("uses {count} members"), |status| status.members.in_use == count).await
-    }
-
-    /// Waits until a condition has this status, and returns its reason and its sentence.
-    pub async fn says(&self, kind: &str, status: &str, reason: &str) -> String {
-        let found = |seen: &EndpointPoolStatus| {
-            let condition = seen.conditions.iter().find(|condition| condition.type_ == kind)?;
-            (condition.status == status && condition.reason == reason).then(|| condition.message.clone())
-        };
-        let seen = self.until(&format!("{kind} is {status}, {reason}"), |seen| found(seen).is_some()).await;
-        found(&seen).unwrap_or_default()
     }
 
     /// Its slices.
@@ -164,9 +85,8 @@ impl Pool {
     /// # Panics
     /// When they cannot be listed.
     pub async fn slices(&self) -> Vec<EndpointSlice> {
-        let slices: Api<EndpointSlice> = Api::namespaced(self.client.clone(), &self.namespace);
-        let ours = ListParams::default().labels(&format!("mainstay.dev/pool={}", self.name));
-        slices.list(&ours).await.expect("slices are listed").items
+        let ours = ListParams::default().labels(&format!("mainstay.dev/pool={}", self.name()));
+        self.beside::<EndpointSlice>().list(&ours).await.expect("slices are listed").items
     }
 
     /// The conditions of its endpoints, by address.
@@ -186,15 +106,10 @@ impl Pool {
     pub async fn has(&self, expected: &[(&str, Conditions)]) {
         let expected: BTreeMap<_, _> =
             expected.iter().map(|(address, conditions)| ((*address).to_owned(), *conditions)).collect();
-        eventually(&format!("{} has the endpoints {expected:?}", self.name), async || {
+        eventually(&format!("{} has the endpoints {expected:?}", self.name()), async || {
             let endpoints = self.endpoints().await;
             if endpoints == expected { Ok(()) } else { Err(format!("{endpoints:?}")) }
         })
         .await;
-    }
-
-    /// Waits for an event of this reason about the pool; returns its sentence.
-    pub async fn event(&self, reason: &str) -> String {
-        event(&self.client, &self.namespace, (&self.name, &self.uid), reason).await
     }
 }

@@ -19,9 +19,10 @@ use tokio::{
 };
 
 use crate::{
-    Controller, Draft, Group, Pool, PoolDraft,
+    Controller, Group,
     command::{Finished, kubectl, run},
     eventually, install,
+    object::{DraftOf, Kind, Made},
     pods::{self, is_active, is_ready},
     version,
 };
@@ -94,20 +95,19 @@ impl Scenario {
         self.api()
     }
 
-    /// Creates a group.
-    pub async fn create(&self, draft: &Draft) -> Group {
-        Group::create(&self.client, &self.namespace, draft).await
+    /// Creates what is drafted.
+    pub async fn create<K>(&self, draft: &DraftOf<K>) -> Made<K>
+    where
+        K: Kind + kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>,
+    {
+        draft.create_in(&self.client, &self.namespace).await
     }
 
     /// The group of this name.
     pub async fn group(&self, name: &str) -> Group {
-        let groups: Api<ReplicaGroup> = Api::namespaced(self.client.clone(), &self.namespace);
-        Group::of(&self.client, &groups.get(name).await.expect("the group is there"))
-    }
-
-    /// Creates a pool.
-    pub async fn create_pool(&self, draft: &PoolDraft) -> Pool {
-        Pool::create(&self.client, &self.namespace, draft).await
+        let groups = self.api::<ReplicaGroup>();
+        let group = groups.get(name).await.expect("the group is there");
+        Group::of(&self.client, groups, &group)
     }
 
     /// The replication controller.

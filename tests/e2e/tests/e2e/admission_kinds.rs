@@ -1,6 +1,6 @@
 //! What the API server refuses of ConfigRollouts, NodeHealthPolicies and AccountPolicies, in words that name the field.
 
-use mainstay_e2e::{Scenario, account_policy, config_rollout, kubectl, root, run, set, stage};
+use mainstay_e2e::{PolicyDraft, Scenario, account_policy, config_rollout, kubectl, root, run, stage};
 use serde_json::{Value, json};
 
 /// The object is refused, and the refusal has these words.
@@ -56,7 +56,7 @@ async fn config_rollouts_that_make_no_sense_are_refused() {
     ] {
         refused(&scenario, what, &object, &words);
     }
-    scenario.create_rollout(&config_rollout("web")).await;
+    scenario.create(&config_rollout("web")).await;
     let said = scenario
         .kubectl(r#"patch configrollout web --type=merge --patch={"spec":{"mode":"Admission"}}"#)
         .refused();
@@ -67,20 +67,15 @@ async fn config_rollouts_that_make_no_sense_are_refused() {
 async fn node_health_policies_that_make_no_sense_are_refused() {
     let _scenario = Scenario::start("wrongnodes").await;
     let policy = |path: &str, value: Value| {
-        let mut policy = json!({
-            "apiVersion": "mainstay.dev/v1alpha1",
-            "kind": "NodeHealthPolicy",
-            "metadata": {"name": "e2e-wrong"},
-            "spec": {"nodeSelector": {}, "dryRun": true},
-        });
-        set(&mut policy, path, value);
-        policy
+        let draft = PolicyDraft::new("e2e-wrong", json!({"nodeSelector": {}, "dryRun": true}));
+        draft.with(path, value).object().clone()
     };
     for (what, object, word) in [
         ("no selector", policy("spec", json!({})), "spec.nodeSelector"),
         ("a wrong duration", policy("spec.unreachableAfter", json!("15")), "spec.unreachableAfter"),
         ("more than all nodes", policy("spec.breakers.zone.maxUnhealthy", json!("140%")), "maxUnhealthy"),
         ("an unknown way on", policy("spec.actions.drain.onDeadline", json!("Force")), "onDeadline"),
+        ("a name that is too long", policy("metadata.name", json!("a".repeat(64))), "metadata.name"),
         ("a mistyped field", policy("spec.dryrun", json!(true)), "spec.dryrun"),
     ] {
         let said =

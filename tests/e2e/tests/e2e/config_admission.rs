@@ -16,7 +16,7 @@ async fn kept_in_git(scenario: &Scenario) -> Config {
     let mut stages = json!([stage("canary", &["canary"]), stage("rest", &["web"])]);
     stages[0]["pause"] = json!({});
     let draft = config_rollout("web").with("spec.mode", "Admission").with("spec.stages", stages);
-    let rollout = scenario.create_rollout(&draft).await;
+    let rollout = scenario.create(&draft).await;
     rollout.says("Ready", false, "StagePaused").await;
     go_on(scenario, 1);
     rollout.completes(1).await;

@@ -23,7 +23,7 @@ async fn staged(scenario: &Scenario, change: impl FnOnce(&mut serde_json::Value)
         scenario.apply(&deployment(name, reader()));
     }
     let mut stages = json!([stage("canary", &["canary"]), stage("rest", &["web"])]);
-    let rollout = scenario.create_rollout(&config_rollout("web").with("spec.stages", stages.clone())).await;
+    let rollout = scenario.create(&config_rollout("web").with("spec.stages", stages.clone())).await;
     rollout.completes(1).await;
     change(&mut stages);
     rollout.patch(json!({"spec": {"stages": stages}})).await;
@@ -188,7 +188,6 @@ async fn whenever_the_controller_dies_the_rollout_comes_to_its_end() {
         }
         let value = if is_bad { "bad".to_owned() } else { format!("value-{place}") };
         revision += 1;
-        let seen = rollout.clone();
         let before = events(&scenario, phase);
         scenario.mode(&value).await;
         eventually(&format!("{phase} is told"), async || {
@@ -198,13 +197,14 @@ async fn whenever_the_controller_dies_the_rollout_comes_to_its_end() {
         .await;
         victim.kill().await;
         if is_bad {
-            seen.until("is back", |status| {
-                status.failed_revision == Some(revision) && status.rollout.is_none()
-            })
-            .await;
+            rollout
+                .until("is back", |status| {
+                    status.failed_revision == Some(revision) && status.rollout.is_none()
+                })
+                .await;
             scenario.read_by("canary", "value-2", "first").await;
         } else {
-            seen.completes(revision).await;
+            rollout.completes(revision).await;
             scenario.read_by("web", &value, "first").await;
         }
         kubectl(&format!(

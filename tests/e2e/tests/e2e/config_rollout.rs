@@ -29,7 +29,7 @@ async fn objects(scenario: &Scenario) -> Vec<String> {
 
 async fn started(scenario: &Scenario) -> Config {
     web(scenario).await;
-    let rollout = scenario.create_rollout(&config_rollout("web")).await;
+    let rollout = scenario.create(&config_rollout("web")).await;
     rollout.completes(1).await;
     rollout
 }
@@ -66,7 +66,7 @@ async fn a_key_that_nobody_uses_rolls_nothing() {
     let mut pod = reader();
     pod["volumes"][0]["configMap"]["items"] = json!([{"key": "mode", "path": "mode"}]);
     scenario.apply(&deployment("web", pod));
-    let rollout = scenario.create_rollout(&config_rollout("web")).await;
+    let rollout = scenario.create(&config_rollout("web")).await;
     rollout.completes(1).await;
     let before = scenario.template("web").await;
 
@@ -136,7 +136,7 @@ async fn every_place_of_every_kind_of_target_is_moved() {
     let targets: Vec<_> =
         kinds.iter().map(|kind| json!({"kind": kind, "selector": {"matchLabels": {"app": "web"}}})).collect();
     let draft = config_rollout("web").with("spec.stages", json!([{"name": "all", "targets": targets}]));
-    scenario.create_rollout(&draft).await;
+    scenario.create(&draft).await;
     for kind in kinds {
         eventually(&format!("all places of the {kind} name revision 1"), async || {
             let seen = scenario
@@ -163,7 +163,7 @@ async fn what_is_missing_is_named_and_stops_nothing_else() {
         ]),
     );
     let draft = draft.with("spec.stages", json!([stage("all", &["web", "gone"])]));
-    let rollout = scenario.create_rollout(&draft).await;
+    let rollout = scenario.create(&draft).await;
     rollout.until("has moved what there is", |status| status.current_revision == Some(1)).await;
     assert!(rollout.says("SourcesReady", false, "SourceMissing").await.contains("Secret/absent"));
     assert!(rollout.says("Ready", false, "TargetMissing").await.contains("Deployment/gone"));
@@ -194,7 +194,7 @@ async fn another_manager_of_a_field_is_named_and_left_alone() {
         applied.expect("the Deployment is applied");
     };
     apply().await;
-    let rollout = scenario.create_rollout(&config_rollout("web")).await;
+    let rollout = scenario.create(&config_rollout("web")).await;
     let said = rollout.says("Conflict", true, "FieldManagerConflict").await;
     assert!(said.contains("git-tool") && said.contains("Admission"), "{said}");
     rollout.says("Stalled", true, "FieldManagerConflict").await;
@@ -223,7 +223,7 @@ async fn another_manager_of_a_field_is_named_and_left_alone() {
 async fn a_restart_alone_changes_an_annotation_and_nothing_else() {
     let scenario = Scenario::start("restart").await;
     web(&scenario).await;
-    let rollout = scenario.create_rollout(&config_rollout("web").with("spec.mode", "RestartOnly")).await;
+    let rollout = scenario.create(&config_rollout("web").with("spec.mode", "RestartOnly")).await;
     rollout.completes(1).await;
     scenario.mode("two").await;
     rollout.completes(2).await;
@@ -240,7 +240,7 @@ async fn old_revisions_go_when_nothing_refers_to_them_and_undo_finds_the_others(
     let mut kept = deployment("web", reader());
     kept["spec"]["revisionHistoryLimit"] = 1.into();
     scenario.apply(&kept);
-    let rollout = scenario.create_rollout(&config_rollout("web").with("spec.historyLimit", 0)).await;
+    let rollout = scenario.create(&config_rollout("web").with("spec.historyLimit", 0)).await;
     rollout.completes(1).await;
     for (revision, mode) in [(2, "two"), (3, "three"), (4, "four")] {
         scenario.mode(mode).await;

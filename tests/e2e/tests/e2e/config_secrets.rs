@@ -15,7 +15,7 @@ async fn no_value_or_hash_of_one_is_in_a_status_event_log_metric_or_annotation()
         scenario.apply(&deployment(name, reader()));
     }
     let mut stages = json!([stage("canary", &["canary"]), stage("rest", &["web"])]);
-    let rollout = scenario.create_rollout(&config_rollout("web").with("spec.stages", stages.clone())).await;
+    let rollout = scenario.create(&config_rollout("web").with("spec.stages", stages.clone())).await;
     rollout.completes(1).await;
     // A change, one that fails, a key that is missing, and a source that is gone.
     scenario.secret("web", &[("token", PLANTED[1])]).await;

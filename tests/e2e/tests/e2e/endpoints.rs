@@ -43,7 +43,7 @@ async fn the_example_makes_its_service_and_fails_over() {
 async fn slices_say_of_pods_what_upstreams_say_and_come_back_when_somebody_touches_them() {
     let scenario = Scenario::start("slices").await;
     let address = scenario.server("a", "web").await;
-    let web = scenario.create_pool(&pool("web").pods("web", 0)).await;
+    let web = scenario.create(&pool("web").pods("web", 0)).await;
     web.has(&[(&address, USED)]).await;
     let slice = web.slices().await.remove(0);
     let labels = slice.labels();
@@ -85,14 +85,14 @@ async fn a_service_that_goes_takes_its_slices_along_and_one_that_comes_back_is_s
     let address = scenario.server("a", "web").await;
     let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "labels": {"team": "x"}},
                          "spec": {"ports": [{"port": 80, "targetPort": 8080}]}});
-    let web = scenario.create_pool(&pool("web").pods("web", 0).without_service()).await;
-    web.says("Ready", "False", "ServiceNotFound").await;
+    let web = scenario.create(&pool("web").pods("web", 0).without_service()).await;
+    web.says("Ready", false, "ServiceNotFound").await;
     scenario.kubectl_create(&service, &[]).succeeded();
     web.has(&[(&address, USED)]).await;
     assert_eq!(web.slices().await[0].labels()["team"], "x", "slices mirror the Service's labels");
 
     scenario.kubectl("delete service web").succeeded();
-    web.says("Ready", "False", "ServiceNotFound").await;
+    web.says("Ready", false, "ServiceNotFound").await;
     eventually("the slices are gone", async || {
         let left = web.slices().await.len();
         (left == 0).then_some(()).ok_or(format!("{left} are left"))
@@ -102,9 +102,9 @@ async fn a_service_that_goes_takes_its_slices_along_and_one_that_comes_back_is_s
     web.has(&[(&address, USED)]).await;
 
     scenario.kubectl("set selector service/web app=web").succeeded();
-    let sentence = web.says("Ready", "False", "ServiceHasSelector").await;
+    let sentence = web.says("Ready", false, "ServiceHasSelector").await;
     assert!(sentence.contains("remove spec.selector"), "{sentence}");
-    web.says("Stalled", "True", "ServiceHasSelector").await;
+    web.says("Stalled", true, "ServiceHasSelector").await;
     assert!(web.event("ServiceRefused").await.contains("selector"));
 }
 
@@ -115,8 +115,8 @@ async fn a_service_that_is_a_mere_name_is_refused() {
                          "spec": {"type": "ExternalName", "externalName": "web.example.com"}});
     scenario.kubectl_create(&service, &[]).succeeded();
     let draft = pool("web").addresses("outside", &["192.0.2.1".into()]).without_service();
-    let web = scenario.create_pool(&draft).await;
-    let sentence = web.says("Stalled", "True", "ServiceIsExternalName").await;
+    let web = scenario.create(&draft).await;
+    let sentence = web.says("Stalled", true, "ServiceIsExternalName").await;
     assert!(sentence.contains("change its type"), "{sentence}");
     assert_eq!(web.slices().await.len(), 0);
 }
@@ -124,7 +124,7 @@ async fn a_service_that_is_a_mere_name_is_refused() {
 #[tokio::test]
 async fn the_pool_keeps_the_service_that_it_made_and_takes_it_along() {
     let scenario = Scenario::start("made").await;
-    let web = scenario.create_pool(&pool("web").addresses("outside", &["192.0.2.1".into()])).await;
+    let web = scenario.create(&pool("web").addresses("outside", &["192.0.2.1".into()])).await;
     web.uses(1).await;
     let services = scenario.api::<Service>();
     let wrong = Patch::Merge(json!({"spec": {"ports": [{"port": 81, "targetPort": 8080}]}}));
@@ -157,19 +157,19 @@ async fn the_pool_keeps_the_service_that_it_made_and_takes_it_along() {
 #[tokio::test]
 async fn of_two_pools_the_older_has_the_service_until_it_goes() {
     let scenario = Scenario::start("taken").await;
-    let older = scenario.create_pool(&pool("web").addresses("outside", &["192.0.2.1".into()])).await;
+    let older = scenario.create(&pool("web").addresses("outside", &["192.0.2.1".into()])).await;
     older.uses(1).await;
     // Creation times are told in whole seconds, and of equals the name decides.
     let draft = pool("younger")
         .addresses("outside", &["192.0.2.2".into()])
         .with("spec.serviceRef", json!({"name": "web"}));
-    let younger = scenario.create_pool(&draft).await;
-    let sentence = younger.says("Ready", "False", "ServiceTaken").await;
+    let younger = scenario.create(&draft).await;
+    let sentence = younger.says("Ready", false, "ServiceTaken").await;
     assert!(sentence.contains("\"web\""), "{sentence}");
     older.has(&[("192.0.2.1", USED)]).await;
     scenario.kubectl("delete endpointpool web").succeeded();
     // The Service has gone with the pool that made it.
-    younger.says("Ready", "False", "ServiceNotFound").await;
+    younger.says("Ready", false, "ServiceNotFound").await;
 }
 
 #[tokio::test]
@@ -180,7 +180,7 @@ async fn dual_stack_services_have_slices_of_both_families() {
         .pods("web", 0)
         .addresses("outside", &["192.0.2.1".into(), "2001:db8::1".into()])
         .with("spec.serviceRef.create.spec.ipFamilyPolicy", "PreferDualStack");
-    let web = scenario.create_pool(&draft).await;
+    let web = scenario.create(&draft).await;
     scenario.server("a", "web").await;
     let families = eventually("the Service is there", async || {
         let service = kubernetes.get("web").await.map_err(|error| error.to_string())?;
@@ -210,7 +210,7 @@ async fn readiness_and_tiers_are_told_by_conditions() {
     let first = scenario.server("a", "web").await;
     let second = scenario.server("b", "web").await;
     let standby = scenario.server("c", "standby").await;
-    let web = scenario.create_pool(&pool("web").pods("web", 0).pods("standby", 1)).await;
+    let web = scenario.create(&pool("web").pods("web", 0).pods("standby", 1)).await;
     web.has(&[(&first, USED), (&second, USED), (&standby, STANDBY)]).await;
     // Its kubelet would report it ready again, but only when something changes.
     scenario.kubectl("label pod b app=other --overwrite").succeeded();

@@ -14,7 +14,7 @@ async fn traffic_leaves_a_server_that_fails_its_check_and_stays_ready_and_return
     let scenario = Scenario::start("leaves").await;
     client(&scenario).await;
     let (first, second) = (scenario.server("a", "web").await, scenario.server("b", "web").await);
-    let web = scenario.create_pool(&pool("web").pods("web", 0).checked()).await;
+    let web = scenario.create(&pool("web").pods("web", 0).checked()).await;
     web.has(&[(&first, USED), (&second, USED)]).await;
     let traffic = Traffic::through(&scenario, "web").await;
     scenario.serving("a", false).await;
@@ -42,7 +42,7 @@ async fn an_address_outside_dies_and_returns() {
     // To the pool they are mere addresses; that they are pods lets the test end their servers.
     let (first, second) = (scenario.server("a", "other").await, scenario.server("b", "other").await);
     let draft = pool("web").addresses("outside", &[first.clone(), second.clone()]).checked();
-    let web = scenario.create_pool(&draft.with("spec.check.type", "TCP").with("spec.check.port", 8080)).await;
+    let web = scenario.create(&draft.with("spec.check.type", "TCP").with("spec.check.port", 8080)).await;
     web.has(&[(&first, USED), (&second, USED)]).await;
     let traffic = Traffic::through(&scenario, "web").await;
 
@@ -86,10 +86,10 @@ async fn checks_of_every_kind_reach_their_servers() {
             }
             check
         });
-        let checked = scenario.create_pool(&draft).await;
+        let checked = scenario.create(&draft).await;
         checked.has(&[(&address, if passes { USED } else { OUT })]).await;
         if !passes {
-            checked.says("Ready", "False", "NoneHealthy").await;
+            checked.says("Ready", false, "NoneHealthy").await;
         }
     }
 }
@@ -105,26 +105,26 @@ async fn tiers_take_over_and_give_back_and_panic_uses_what_there_is() {
         .pods("standby", 1)
         .checked()
         .with("spec.failover", json!({"belowPercent": 60}));
-    let web = scenario.create_pool(&draft.with("spec.failover.returnSeconds", 5)).await;
+    let web = scenario.create(&draft.with("spec.failover.returnSeconds", 5)).await;
     web.has(&[(&first, USED), (&second, USED), (&standby, STANDBY)]).await;
     let traffic = Traffic::through(&scenario, "web").await;
 
     scenario.serving("a", false).await;
     web.has(&[(&first, OUT), (&second, STANDBY), (&standby, USED)]).await;
-    let sentence = web.says("FailedOver", "True", "TierBelowShare").await;
+    let sentence = web.says("FailedOver", true, "TierBelowShare").await;
     assert!(sentence.contains("1 of 2 members are healthy"), "{sentence}");
     assert!(web.event("FailedOver").await.starts_with("from tier 0 to tier 1"));
     traffic.only("c").await;
 
     scenario.serving("a", true).await;
     web.has(&[(&first, USED), (&second, USED), (&standby, STANDBY)]).await;
-    web.says("FailedOver", "False", "BestTierInUse").await;
+    web.says("FailedOver", false, "BestTierInUse").await;
     assert!(web.event("TierChanged").await.contains("back from tier 1"));
 
     for pod in ["a", "b", "c"] {
         scenario.serving(pod, false).await;
     }
-    web.says("Panic", "True", "TooFewHealthy").await;
+    web.says("Panic", true, "TooFewHealthy").await;
     assert!(web.event("PanicStarted").await.contains("0 of "));
     let kept = [true, false, false];
     eventually("one tier is used whatever its checks say", async || {
@@ -136,7 +136,7 @@ async fn tiers_take_over_and_give_back_and_panic_uses_what_there_is() {
     for pod in ["a", "b", "c"] {
         scenario.serving(pod, true).await;
     }
-    web.says("Panic", "False", "AsExpected").await;
+    web.says("Panic", false, "AsExpected").await;
     web.event("PanicEnded").await;
     assert!(traffic.end().await > 0, "no request was lost");
 }
@@ -146,7 +146,7 @@ async fn who_leaves_is_drained_and_keeps_its_connections() {
     let scenario = Scenario::start("drain").await;
     client(&scenario).await;
     let (first, second) = (scenario.server("a", "web").await, scenario.server("b", "web").await);
-    let web = scenario.create_pool(&pool("web").pods("web", 0).with("spec.drainSeconds", 20)).await;
+    let web = scenario.create(&pool("web").pods("web", 0).with("spec.drainSeconds", 20)).await;
     web.has(&[(&first, USED), (&second, USED)]).await;
     let traffic = Traffic::through(&scenario, "web").await;
     let mut open = connected_to(&scenario, "a").await;

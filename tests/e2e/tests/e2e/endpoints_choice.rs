@@ -26,7 +26,7 @@ async fn a_tier_is_returned_to_above_the_upper_share_alone_and_not_before_its_ti
     let failover = json!({"belowPercent": 60, "returnPercent": 100, "returnSeconds": 0});
     let draft =
         pool("web").pods("main", 0).pods("standby", 1).checked().with("spec.failover", failover.clone());
-    let web = scenario.create_pool(&draft).await;
+    let web = scenario.create(&draft).await;
     let used = [USED; 3];
     let has = async |conditions: [[bool; 3]; 3], other: [bool; 3]| {
         let main = main.iter().map(String::as_str).zip(conditions);
@@ -51,7 +51,7 @@ async fn a_tier_is_returned_to_above_the_upper_share_alone_and_not_before_its_ti
     has([STANDBY; 3], USED).await;
     web.patch(json!({"spec": {"failover": failover}})).await;
     has(used, STANDBY).await;
-    web.says("FailedOver", "False", "BestTierInUse").await;
+    web.says("FailedOver", false, "BestTierInUse").await;
 }
 
 #[tokio::test]
@@ -62,7 +62,7 @@ async fn no_more_are_taken_out_than_the_pool_allows() {
         servers.push(scenario.server(name, "web").await);
     }
     let draft = pool("web").pods("web", 0).checked();
-    let web = scenario.create_pool(&draft.with("spec.maxEjectedPercent", 34)).await;
+    let web = scenario.create(&draft.with("spec.maxEjectedPercent", 34)).await;
     let has = async |conditions: [[bool; 3]; 3]| {
         web.has(&servers.iter().map(String::as_str).zip(conditions).collect::<Vec<_>>()).await;
     };
@@ -72,7 +72,7 @@ async fn no_more_are_taken_out_than_the_pool_allows() {
     // The one that has failed for longest stays out.
     scenario.serving("a", false).await;
     has([[true, false, false], OUT, USED]).await;
-    web.says("Panic", "False", "AsExpected").await;
+    web.says("Panic", false, "AsExpected").await;
     scenario.serving("b", true).await;
     has([OUT, USED, USED]).await;
 }
@@ -81,7 +81,7 @@ async fn no_more_are_taken_out_than_the_pool_allows() {
 async fn slow_start_lets_new_members_in_one_step_after_the_other() {
     let scenario = Scenario::start("slow").await;
     let addresses: Vec<_> = (1..=8).map(|number| format!("192.0.2.{number}")).collect();
-    let web = scenario.create_pool(&pool("web").addresses("outside", &addresses[..4])).await;
+    let web = scenario.create(&pool("web").addresses("outside", &addresses[..4])).await;
     web.uses(4).await;
     let record = Recorder::<EndpointSlice>::start(scenario.api()).await;
     let list: Vec<_> = addresses.iter().map(|ip| json!({"ip": ip})).collect();
@@ -123,7 +123,7 @@ fn gated_server(judge_port: u16) -> Value {
 async fn a_rollout_waits_for_the_checks_of_the_new_pods_and_loses_no_request() {
     let scenario = Scenario::start("rollout").await;
     client(&scenario).await;
-    let web = scenario.create_pool(&pool("web").pods("web", 0).checked()).await;
+    let web = scenario.create(&pool("web").pods("web", 0).checked()).await;
     let deployment = json!({
         "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"},
         "spec": {
@@ -184,7 +184,7 @@ async fn a_pod_that_terminates_stands_as_serving_until_it_is_gone() {
         scenario.kubectl(&format!("wait --for=condition=Ready pod/{name} --timeout=60s")).succeeded();
         addresses.push(scenario.pods().get(name).await.unwrap().status.unwrap().pod_ip.unwrap());
     }
-    let web = scenario.create_pool(&pool("web").pods("web", 0)).await;
+    let web = scenario.create(&pool("web").pods("web", 0)).await;
     web.has(&[(&addresses[0], USED), (&addresses[1], USED)]).await;
     let traffic = Traffic::through(&scenario, "web").await;
     let record = Recorder::<EndpointSlice>::start(scenario.api()).await;

@@ -69,7 +69,7 @@ async fn a_new_leader_changes_no_traffic() {
     let standby = scenario.server("c", "standby").await;
     let draft =
         pool("web").pods("web", 0).pods("standby", 1).checked().with("spec.failover.belowPercent", 40);
-    let web = scenario.create_pool(&draft).await;
+    let web = scenario.create(&draft).await;
     scenario.serving("a", false).await;
     let endpoints = [(first.as_str(), OUT), (second.as_str(), USED), (standby.as_str(), STANDBY)];
     web.has(&endpoints).await;
@@ -91,7 +91,7 @@ async fn a_leader_that_is_killed_in_a_failover_leaves_it_to_the_next() {
     let draft = pool("web").pods("web", 0).pods("standby", 1).checked();
     // It would be returned to at once, if what was known of the failing one were lost.
     let failover = json!({"belowPercent": 60, "returnPercent": 60, "returnSeconds": 0});
-    let web = scenario.create_pool(&draft.with("spec.failover", failover)).await;
+    let web = scenario.create(&draft.with("spec.failover", failover)).await;
     web.has(&[(&first, USED), (&second, USED), (&standby, STANDBY)]).await;
     scenario.serving("a", false).await;
     let endpoints = [(first.as_str(), OUT), (second.as_str(), STANDBY), (standby.as_str(), USED)];

@@ -15,12 +15,12 @@ async fn pods_of_another_namespace_need_its_grant() {
     let here = Scenario::start("here").await;
     let there = here.beside("there").await;
     let address = there.server("a", "web").await;
-    let web = here.create_pool(&pool("web").set(of_namespace(&there.namespace))).await;
+    let web = here.create(&pool("web").set(of_namespace(&there.namespace))).await;
     let by_address =
-        here.create_pool(&pool("by-address").addresses("outside", std::slice::from_ref(&address))).await;
-    let sentence = web.says("MembersAccepted", "False", "NotGranted").await;
+        here.create(&pool("by-address").addresses("outside", std::slice::from_ref(&address))).await;
+    let sentence = web.says("MembersAccepted", false, "NotGranted").await;
     assert!(sentence.contains(&format!("EndpointGrant in namespace {}", there.namespace)), "{sentence}");
-    by_address.says("MembersAccepted", "False", "NotGranted").await;
+    by_address.says("MembersAccepted", false, "NotGranted").await;
     assert!(web.event("MembersRefused").await.contains("EndpointGrant"));
     let grant = json!({
         "apiVersion": "mainstay.dev/v1alpha1", "kind": "EndpointGrant", "metadata": {"name": "grant"},
@@ -29,9 +29,9 @@ async fn pods_of_another_namespace_need_its_grant() {
     there.kubectl_create(&grant, &[]).succeeded();
     web.has(&[(&address, USED)]).await;
     by_address.has(&[(&address, USED)]).await;
-    web.says("MembersAccepted", "True", "AllAccepted").await;
+    web.says("MembersAccepted", true, "AllAccepted").await;
     there.kubectl("delete endpointgrant grant").succeeded();
-    web.says("MembersAccepted", "False", "NotGranted").await;
+    web.says("MembersAccepted", false, "NotGranted").await;
     web.has(&[]).await;
 }
 
@@ -50,13 +50,13 @@ async fn a_grant_is_for_the_pods_and_pools_that_it_names() {
         },
     });
     there.kubectl_create(&grant, &[]).succeeded();
-    let named = here.create_pool(&pool("named").set(of_namespace(&there.namespace))).await;
-    let unnamed = here.create_pool(&pool("unnamed").set(of_namespace(&there.namespace))).await;
+    let named = here.create(&pool("named").set(of_namespace(&there.namespace))).await;
+    let unnamed = here.create(&pool("unnamed").set(of_namespace(&there.namespace))).await;
     named.has(&[(&address, USED)]).await;
     let status = named.until("refuses the other pod", |status| status.members.refused == 1).await;
     assert_eq!((status.out[0].address.as_str(), status.out[0].name.as_deref()), (other.as_str(), Some("b")));
     unnamed.until("refuses both", |status| (status.members.refused, status.members.total) == (2, 0)).await;
-    unnamed.says("Ready", "False", "NoMembers").await;
+    unnamed.says("Ready", false, "NoMembers").await;
     there.kubectl("label pod b share=yes").succeeded();
     named.has(&[(&address, USED), (&other, USED)]).await;
 }
@@ -69,9 +69,9 @@ async fn addresses_out_of_bounds_are_left_out() {
         wrong.extend([HOST_ADDRESS.to_owned(), API_SERVICE_ADDRESS.to_owned()]);
     }
     let all = [wrong.as_slice(), &["192.0.2.1".to_owned()]].concat();
-    let web = scenario.create_pool(&pool("web").addresses("outside", &all)).await;
+    let web = scenario.create(&pool("web").addresses("outside", &all)).await;
     web.has(&[("192.0.2.1", USED)]).await;
-    web.says("MembersAccepted", "False", "RangeForbidden").await;
+    web.says("MembersAccepted", false, "RangeForbidden").await;
     let status = web.until("lists them", |status| status.out.len() == wrong.len()).await;
     for (out, address) in status.out.iter().zip(&wrong) {
         assert_eq!((&out.address, out.reason.as_str()), (address, "RangeForbidden"));
@@ -89,14 +89,14 @@ async fn dns_names_are_followed_and_an_unknown_one_is_told() {
     scenario.kubectl_create(&headless, &[]).succeeded();
     let name = |service: &str| format!("{service}.{}.svc.cluster.local", scenario.namespace);
     let names = |names: &[String]| json!({"name": "names", "dnsNames": names});
-    let web = scenario.create_pool(&pool("web").set(names(&[name("db")]))).await;
+    let web = scenario.create(&pool("web").set(names(&[name("db")]))).await;
     web.has(&[(&first, USED)]).await;
     let second = scenario.server("b", "db").await;
     web.has(&[(&first, USED), (&second, USED)]).await;
 
     let both = [name("db"), name("missing")];
     web.patch(json!({"spec": {"members": [names(&both)]}})).await;
-    let sentence = web.says("MembersAccepted", "False", "LookupFailed").await;
+    let sentence = web.says("MembersAccepted", false, "LookupFailed").await;
     assert!(sentence.contains(&format!("{} could not be looked up", both[1])), "{sentence}");
     web.has(&[(&first, USED), (&second, USED)]).await;
 }
@@ -105,7 +105,7 @@ async fn dns_names_are_followed_and_an_unknown_one_is_told() {
 async fn a_pod_with_the_gate_is_ready_when_it_has_passed_its_check() {
     let scenario = Scenario::start("gate").await;
     let draft = pool("web").pods("web", 0).checked();
-    let web = scenario.create_pool(&draft).await;
+    let web = scenario.create(&draft).await;
     let mut spec = pods::judged();
     spec["readinessGates"] = json!([{"conditionType": "mainstay.dev/endpoint-ready"}]);
     // A check that asks about a service that the server does not know fails.
@@ -161,7 +161,7 @@ async fn certificates_are_verified() {
         ("wrong-root", tls("web.example.com", &stranger.root), false),
     ] {
         let draft = draft.clone().with("metadata.name", name).with("spec.serviceRef.name", name);
-        let checked = scenario.create_pool(&draft.with("spec.check.tls", tls)).await;
+        let checked = scenario.create(&draft.with("spec.check.tls", tls)).await;
         let expected = i32::from(passes);
         checked
             .until("has judged", |status| {
@@ -244,7 +244,7 @@ async fn wrong_pools_are_refused_with_the_field() {
             assert!(refused.contains(text), "{what}: {text:?} is not in {refused}");
         }
     }
-    scenario.create_pool(&valid()).await;
+    scenario.create(&valid()).await;
     let other = Patch::Merge(json!({"spec": {"serviceRef": {"name": "other"}}}));
     let pools = scenario.api::<mainstay_crds::EndpointPool>();
     let refused = pools.patch("web", &PatchParams::default(), &other).await.unwrap_err().to_string();

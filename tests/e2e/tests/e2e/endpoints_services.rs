@@ -59,7 +59,7 @@ async fn target_ports_are_those_that_each_pod_and_each_set_names() {
                 {"name": "metrics", "port": 90, "targetPort": "metrics"},
             ]),
         );
-    let web = scenario.create_pool(&draft).await;
+    let web = scenario.create(&draft).await;
     web.has(&[(&both, USED), (&other, USED), (&half, USED), ("192.0.2.1", USED)]).await;
     let named = |ports: &[(&str, i32)]| -> BTreeMap<_, _> {
         ports.iter().map(|(name, port)| ((*name).to_owned(), *port)).collect()
@@ -71,7 +71,7 @@ async fn target_ports_are_those_that_each_pod_and_each_set_names() {
         ("192.0.2.1".to_owned(), named(&[("web", 8443), ("metrics", 9443)])),
     ]);
     assert_eq!(ports(&web).await, expected);
-    let sentence = web.says("MembersAccepted", "False", "PortNotFound").await;
+    let sentence = web.says("MembersAccepted", false, "PortNotFound").await;
     assert!(sentence.contains("half") && sentence.contains("\"metrics\""), "{sentence}");
 }
 
@@ -80,7 +80,7 @@ async fn slices_hold_as_many_as_they_may_and_a_change_touches_one() {
     let scenario = Scenario::start("packed").await;
     let addresses: Vec<_> = (1..=7).map(|number| format!("192.0.2.{number}")).collect();
     let draft = pool("web").addresses("outside", &addresses[..6]).with("spec.maxEndpointsPerSlice", 2);
-    let web = scenario.create_pool(&draft).await;
+    let web = scenario.create(&draft).await;
     let used = |addresses: &[String]| -> Vec<_> {
         addresses.iter().map(|address| (address.clone(), USED)).collect()
     };
@@ -124,7 +124,7 @@ async fn endpoints_in_use_carry_hints_for_their_zone() {
         .set(zoned(0, "192.0.2.1", "zone-a"))
         .set(zoned(1, "192.0.2.2", "zone-b"))
         .with("spec.serviceRef.create.spec.trafficDistribution", "PreferSameZone");
-    let web = scenario.create_pool(&draft).await;
+    let web = scenario.create(&draft).await;
     web.has(&[("192.0.2.1", USED), ("192.0.2.2", STANDBY)]).await;
     let hints: BTreeMap<_, _> = web
         .slices()
@@ -152,7 +152,7 @@ async fn the_dns_of_a_headless_service_names_those_that_are_used() {
         // A headless Service without a selector has both families unless it says otherwise.
         .with("spec.serviceRef.create.spec.ipFamilyPolicy", "SingleStack")
         .with("spec.serviceRef.create.spec.clusterIP", "None");
-    let web = scenario.create_pool(&draft).await;
+    let web = scenario.create(&draft).await;
     web.has(&[(&first, USED), (&second, USED), ("192.0.2.1", OUT)]).await;
     for slice in web.slices().await {
         assert!(slice.labels().contains_key("service.kubernetes.io/headless"), "{:?}", slice.labels());
@@ -160,7 +160,7 @@ async fn the_dns_of_a_headless_service_names_those_that_are_used() {
     // A pool of a name has the addresses that the cluster's DNS gives it.
     let named = async |name: &str, host: &str| {
         let host = format!("{host}.{}.svc.cluster.local", scenario.namespace);
-        scenario.create_pool(&pool(name).set(json!({"name": "named", "dnsNames": [host]}))).await
+        scenario.create(&pool(name).set(json!({"name": "named", "dnsNames": [host]}))).await
     };
     let all = named("all", "web").await;
     all.has(&[(&first, USED), (&second, USED)]).await;
@@ -181,7 +181,7 @@ async fn a_service_that_publishes_who_is_not_ready_gets_all_of_them() {
         .pods("web", 0)
         .checked()
         .with("spec.serviceRef.create.spec.publishNotReadyAddresses", true);
-    let web = scenario.create_pool(&draft).await;
+    let web = scenario.create(&draft).await;
     web.has(&[(&first, USED), (&second, USED)]).await;
     scenario.serving("a", false).await;
     web.has(&[(&first, [true, false, false]), (&second, USED)]).await;
@@ -196,17 +196,17 @@ async fn the_younger_pool_takes_a_service_over_that_the_older_leaves() {
         let draft = pool(name).addresses("outside", &[address.to_owned()]);
         draft.with("spec.serviceRef", json!({"name": "web"}))
     };
-    let older = scenario.create_pool(&of("a-older", "192.0.2.1")).await;
+    let older = scenario.create(&of("a-older", "192.0.2.1")).await;
     older.uses(1).await;
     // Creation times are told in whole seconds, and of equals the name decides.
-    let younger = scenario.create_pool(&of("b-younger", "192.0.2.2")).await;
-    let sentence = younger.says("Ready", "False", "ServiceTaken").await;
+    let younger = scenario.create(&of("b-younger", "192.0.2.2")).await;
+    let sentence = younger.says("Ready", false, "ServiceTaken").await;
     assert!(sentence.contains("\"a-older\""), "{sentence}");
     assert!(younger.event("ServiceRefused").await.contains("is older"));
     assert_eq!(younger.slices().await.len(), 0, "one pool writes");
     scenario.kubectl("delete endpointpool a-older").succeeded();
     younger.has(&[("192.0.2.2", USED)]).await;
-    younger.says("Ready", "True", "Serving").await;
+    younger.says("Ready", true, "Serving").await;
     eventually("the slices of the older pool have gone with it", async || {
         let slices = older.slices().await;
         slices.is_empty().then_some(()).ok_or(format!("{} are left", slices.len()))
@@ -222,7 +222,7 @@ async fn a_service_of_others_is_used_as_it_is_and_outlives_the_pool() {
     let before = services.get("web").await.unwrap();
     let draft = pool("web").addresses("outside", &["192.0.2.1".into()]);
     let wish = json!([{"port": 81, "targetPort": 8081}]);
-    let web = scenario.create_pool(&draft.with("spec.serviceRef.create.spec.ports", wish)).await;
+    let web = scenario.create(&draft.with("spec.serviceRef.create.spec.ports", wish)).await;
     web.uses(1).await;
     let ports: BTreeSet<_> = ports(&web).await.into_values().flat_map(BTreeMap::into_values).collect();
     assert_eq!(ports, BTreeSet::from([8080]), "the Service's port, not the one that the pool would make");

@@ -47,7 +47,7 @@ async fn a_dead_node_is_taken_its_pods_move_and_it_is_handed_back() {
     let scenario = Scenario::start("dead").await;
     let Some(nodes) = FakeNodes::make(&scenario, &[A, B, C]).await else { return };
     let web = spread(&scenario, &nodes).await;
-    let service = scenario.create_pool(&pool("web").pods("web", 0)).await;
+    let service = scenario.create(&pool("web").pods("web", 0)).await;
     service.uses(3).await;
     // So that not even the time of the flap is left on the node.
     let draft = policy(&scenario, &nodes).with("spec.flapping.count", 0);

@@ -78,7 +78,7 @@ async fn checks_that_say_what_they_said_before_write_nothing() {
     let (first, second) = (scenario.server("a", "web").await, scenario.server("b", "web").await);
     let standby = scenario.server("c", "standby").await;
     let draft = pool("web").pods("web", 0).pods("standby", 1).checked();
-    let web = scenario.create_pool(&draft).await;
+    let web = scenario.create(&draft).await;
     scenario.serving("b", false).await;
     web.has(&[(&first, USED), (&second, OUT), (&standby, STANDBY)]).await;
     web.until("says who fails", |status| status.members.failing == 1).await;
@@ -110,7 +110,7 @@ async fn a_rollout_whose_targets_have_its_revision_sends_nothing() {
     scenario.mode("one").await;
     scenario.secret("web", &[("token", "first")]).await;
     scenario.apply(&deployment("web", reader()));
-    let rollout = scenario.create_rollout(&config_rollout("web")).await;
+    let rollout = scenario.create(&config_rollout("web")).await;
     rollout.completes(1).await;
     falls_quiet(&scenario.config_controller(), 0.0, async || {
         vec![versions::<ConfigRollout>(&scenario).await, versions::<Deployment>(&scenario).await]
