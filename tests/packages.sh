@@ -21,6 +21,7 @@ wanted=(
   containerd runc containernetworking-plugins        # the real node
   nftables iptables iproute2 conntrack ethtool socat # kube-proxy, the kubelet and the network namespace
   ca-certificates                                    # the roots by which checks over HTTPS verify
+  libfaketime                                        # sets the clock of a controller under test
   mount prometheus curl
 )
 missing=()

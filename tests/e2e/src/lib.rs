@@ -16,6 +16,7 @@
 
 mod accounts;
 mod authority;
+mod clock;
 mod command;
 mod config;
 mod connection;
@@ -42,6 +43,7 @@ mod wait;
 
 pub use accounts::{Accounts, AccountsDraft, account_policy, rewrite_as, value as secret_value, who};
 pub use authority::Authority;
+pub use clock::FakeClock;
 pub use command::{Finished, helm, kubectl, root, run};
 pub use config::{Config, RolloutDraft, config_rollout, deployment, reader, stage};
 pub use connection::Connection;

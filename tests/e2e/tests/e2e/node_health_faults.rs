@@ -8,11 +8,17 @@ use kube::{
     api::{ListParams, Patch, PatchParams},
 };
 use mainstay_cluster::Cluster;
-use mainstay_e2e::{FakeNodes, Scenario, Stand, eventually, is_ready_node, local, policy, run, within};
+use mainstay_e2e::{
+    FakeClock, FakeNodes, Scenario, Stand, eventually, is_ready_node, local, policy, run, within,
+};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
+use crate::node_health_storms::stays_clear;
+
 const ZONES: [&str; 3] = ["zone-a", "zone-b", "zone-c"];
+/// How far a controller's clock is set ahead.
+const AHEAD: Duration = Duration::from_secs(2 * 3600);
 const LONG: Duration = Duration::from_secs(240);
 
 fn taken() -> Stand {
@@ -82,6 +88,28 @@ async fn an_api_server_that_was_frozen_marks_no_node() {
     nodes.carries(1, &taken()).await;
     nodes.revive(&[1]).await;
     all_ready(&scenario).await;
+}
+
+#[tokio::test]
+async fn the_controllers_clock_may_be_set_forth_and_back() {
+    let Some(_) = cluster() else { return };
+    let scenario = Scenario::alone("clock").await;
+    let Some(nodes) = FakeNodes::make(&scenario, &ZONES).await else { return };
+    let controller = scenario.health_controller();
+    let clock = FakeClock::install(&controller).await;
+    let health = policy(&scenario, &nodes).create(&scenario.client).await;
+    health.watches(3).await;
+    clock.set(AHEAD).await;
+    // Longer than a node may be silent.
+    stays_clear(&nodes, 3, Duration::from_secs(20)).await;
+    nodes.silence(&[1]).await;
+    nodes.carries(1, &taken()).await;
+    clock.set(Duration::ZERO).await;
+    assert_eq!(Stand::of(&nodes.get(1).await), taken(), "it is still silent");
+    nodes.revive(&[1]).await;
+    nodes.carries(1, &Stand::CLEAR).await;
+    stays_clear(&nodes, 3, Duration::from_secs(20)).await;
+    health.watches(3).await;
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ const B: &str = "zone-b";
 const C: &str = "zone-c";
 
 /// Looks for as long as `time` whether anything of a policy stands on a node.
-async fn stays_clear(nodes: &FakeNodes, count: usize, time: Duration) {
+pub(crate) async fn stays_clear(nodes: &FakeNodes, count: usize, time: Duration) {
     let end = Instant::now() + time;
     while Instant::now() < end {
         for number in 0..count {
