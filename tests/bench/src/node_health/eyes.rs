@@ -16,7 +16,7 @@ use kube::{
 };
 use mainstay_crds::NodeHealthPolicy;
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
@@ -38,6 +38,8 @@ pub(crate) struct Seen {
     pub deleted: HashMap<String, Instant>,
     /// Numbers of nodes that the policy finds unhealthy, each when it was first reached.
     pub unhealthy: Vec<(usize, Instant)>,
+    /// The pods to which each slice sends now.
+    served: HashMap<String, HashSet<String>>,
 }
 
 /// The watches, which end when this is dropped.
@@ -60,9 +62,10 @@ impl Eyes {
         Ok(Self { seen, _watches: watches })
     }
 
-    /// Forgets what was seen.
+    /// Forgets when things were seen.
     pub(crate) fn begin(&self) {
-        *self.seen() = Seen::default();
+        let mut seen = self.seen();
+        *seen = Seen { served: std::mem::take(&mut seen.served), ..Seen::default() };
     }
 
     pub(crate) fn seen(&self) -> MutexGuard<'_, Seen> {
@@ -86,10 +89,10 @@ async fn follow<K>(
         let now = Instant::now();
         let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
-            Ok(Event::Apply(object)) => note(&mut seen, &object, false, now),
+            // A list shows what has come about while the watch was away.
+            Ok(Event::Apply(object) | Event::InitApply(object)) => note(&mut seen, &object, false, now),
             Ok(Event::Delete(object)) => note(&mut seen, &object, true, now),
-            // What stood before is nothing that came about.
-            Ok(Event::Init | Event::InitApply(_) | Event::InitDone) | Err(_) => {}
+            Ok(Event::Init | Event::InitDone) | Err(_) => {}
         }
     }
 }
@@ -105,11 +108,15 @@ fn node(seen: &mut Seen, node: &Node, _: bool, now: Instant) {
     }
 }
 
-fn slice(seen: &mut Seen, slice: &EndpointSlice, _: bool, now: Instant) {
-    for endpoint in slice.endpoints.iter().flatten() {
-        let ready = endpoint.conditions.as_ref().and_then(|conditions| conditions.ready).unwrap_or(true);
-        let pod = endpoint.target_ref.as_ref().and_then(|target| target.name.clone());
-        if let Some(pod) = pod.filter(|_| !ready) {
+/// A pod may leave a slice without having been shown as not ready, and may have moved to another one.
+fn slice(seen: &mut Seen, slice: &EndpointSlice, gone: bool, now: Instant) {
+    let endpoints = slice.endpoints.iter().flatten().filter(|endpoint| {
+        !gone && endpoint.conditions.as_ref().and_then(|conditions| conditions.ready).unwrap_or(true)
+    });
+    let pods = endpoints.filter_map(|endpoint| endpoint.target_ref.as_ref()?.name.clone()).collect();
+    let before = seen.served.insert(slice.name_any(), pods).unwrap_or_default();
+    for pod in before {
+        if !seen.served.values().any(|pods| pods.contains(&pod)) {
             seen.unserved.entry(pod).or_insert(now);
         }
     }
@@ -126,5 +133,35 @@ fn policy(seen: &mut Seen, policy: &NodeHealthPolicy, _: bool, now: Instant) {
     let unhealthy = usize::try_from(nodes.waiting + nodes.acting).unwrap_or_default();
     if seen.unhealthy.last().is_none_or(|(most, _)| unhealthy > *most) {
         seen.unhealthy.push((unhealthy, now));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn sends_to(name: &str, pods: &[(&str, bool)]) -> EndpointSlice {
+        let endpoint = |(pod, ready): &(&str, bool)| json!({"addresses": [], "conditions": {"ready": ready}, "targetRef": {"name": pod}});
+        let endpoints: Vec<_> = pods.iter().map(endpoint).collect();
+        let slice = json!({"metadata": {"name": name}, "addressType": "IPv4", "endpoints": endpoints});
+        serde_json::from_value(slice).expect("a slice")
+    }
+
+    #[test]
+    fn a_pod_is_unserved_when_no_slice_sends_to_it_any_more() {
+        let (mut seen, now) = (Seen::default(), Instant::now());
+        let unserved = |seen: &Seen| {
+            let mut pods: Vec<_> = seen.unserved.keys().cloned().collect();
+            pods.sort();
+            pods
+        };
+        slice(&mut seen, &sends_to("a", &[("one", true), ("two", true), ("three", true)]), false, now);
+        slice(&mut seen, &sends_to("b", &[("three", true), ("new", false)]), false, now);
+        assert_eq!(unserved(&seen), [""; 0], "one that was never served is none");
+        slice(&mut seen, &sends_to("a", &[("one", false)]), false, now);
+        assert_eq!(unserved(&seen), ["one", "two"], "three has moved");
+        slice(&mut seen, &sends_to("b", &[]), true, now);
+        assert_eq!(unserved(&seen), ["one", "three", "two"]);
     }
 }
