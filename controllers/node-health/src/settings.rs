@@ -75,6 +75,12 @@ impl TemplateRef {
         self.kind.strip_suffix("Template").unwrap_or(&self.kind)
     }
 
+    /// Whether the other one is of the same kind and in the same namespace, so that what is made from both is, too.
+    pub fn is_beside(&self, other: &Self) -> bool {
+        (&self.api_version, &self.kind, &self.namespace)
+            == (&other.api_version, &other.kind, &other.namespace)
+    }
+
     /// Another one of this kind in this namespace.
     pub fn with_name(&self, name: &str) -> Self {
         Self { name: name.to_owned(), ..self.clone() }

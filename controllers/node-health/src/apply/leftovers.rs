@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use kube::{
     Api, Client, ResourceExt,
-    api::{ApiResource, DeleteParams, DynamicObject, ListParams, Preconditions},
+    api::{ApiResource, DynamicObject, ListParams},
 };
 use mainstay_runtime::{failure::RequestError, request::in_time};
 
 use super::{
     ApplyError,
-    remediation::{NODE_NAME, POLICY, TEMPLATE_NAME, condition, resource},
+    remediation::{NODE_NAME, POLICY, TEMPLATE_NAME, condition, delete, resource},
 };
 use crate::settings::TemplateRef;
 
@@ -41,14 +41,9 @@ pub async fn list(
 ) -> Result<Vec<Standing>, ApplyError> {
     let mut all = Vec::new();
     for (index, template) in templates.iter().enumerate() {
-        let is_of_kind = |other: &TemplateRef| other.with_name("") == template.with_name("");
-        if templates[..index].iter().any(is_of_kind) {
+        if templates[..index].iter().any(|before| before.is_beside(template)) {
             continue;
         }
-        let failed = |source| {
-            let kind = template.remediation_kind();
-            ApplyError::Read { what: format!("the {kind} objects in {}", template.namespace), source }
-        };
         match of_kind(client, policy, template).await {
             Ok((resource, objects)) => {
                 let owned = objects.iter().filter(|object| {
@@ -58,7 +53,11 @@ pub async fn list(
                 all.extend(owned.filter_map(|object| standing(object, template, &resource)));
             }
             Err(RequestError::NotFound(_)) => {}
-            Err(source) => return Err(failed(source)),
+            Err(source) => {
+                let kind = template.remediation_kind();
+                let what = format!("the {kind} objects in {}", template.namespace);
+                return Err(ApplyError::Read { what, source });
+            }
         }
     }
     Ok(all)
@@ -99,24 +98,22 @@ impl Standing {
         }
     }
 
-    /// Deletes it; its remediator cleans up in its own finalizer.
+    /// Deletes it.
     ///
     /// # Errors
     /// When the server refuses it. One that is gone, or made anew, is no error.
     pub async fn delete(&self, client: &Client) -> Result<(), ApplyError> {
-        let remediation = format!("{} {}", self.resource.kind, self.name);
-        let api: Api<DynamicObject> =
-            Api::namespaced_with(client.clone(), &self.template.namespace, &self.resource);
-        let preconditions = Preconditions { uid: self.uid.clone(), resource_version: None };
-        let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
-        match in_time(api.delete(&self.name, &params)).await {
-            Ok(_) => {
-                tracing::info!(node = &*self.node, remediation, "ended, as nobody waits for it any more");
-                Ok(())
-            }
-            Err(RequestError::NotFound(_) | RequestError::Conflict(_)) => Ok(()),
-            Err(source) => Err(ApplyError::Remediation { action: "delete", remediation, source }),
+        let (kind, name) = (&*self.resource.kind, &*self.name);
+        let api = Api::namespaced_with(client.clone(), &self.template.namespace, &self.resource);
+        if delete(&api, kind, name, self.uid.clone()).await? {
+            tracing::info!(
+                node = &*self.node,
+                kind,
+                name,
+                "a remediation has ended, as nobody waits for it any more"
+            );
         }
+        Ok(())
     }
 }
 

@@ -176,11 +176,25 @@ impl Remediation {
         if standing.metadata.deletion_timestamp.is_some() || !standing.labels().contains_key(POLICY) {
             return Ok(());
         }
-        let preconditions = Preconditions { uid: standing.metadata.uid.clone(), resource_version: None };
-        let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
-        match in_time(self.api.delete(&self.name, &params)).await {
-            Ok(_) | Err(RequestError::NotFound(_) | RequestError::Conflict(_)) => Ok(()),
-            Err(source) => Err(self.failed("delete")(source)),
+        delete(&self.api, &self.resource.kind, &self.name, standing.metadata.uid.clone()).await.map(drop)
+    }
+}
+
+/// Deletes the remediation of this name and UID, whose remediator cleans up in its own finalizer. Returns whether it
+/// stood: one that is gone, or was made anew, is no error.
+pub(super) async fn delete(
+    api: &Api<DynamicObject>,
+    kind: &str,
+    name: &str,
+    uid: Option<String>,
+) -> Result<bool, ApplyError> {
+    let preconditions = Preconditions { uid, resource_version: None };
+    let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+    match in_time(api.delete(name, &params)).await {
+        Ok(_) => Ok(true),
+        Err(RequestError::NotFound(_) | RequestError::Conflict(_)) => Ok(false),
+        Err(source) => {
+            Err(ApplyError::Remediation { action: "delete", remediation: format!("{kind} {name}"), source })
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Ends remediations that no visit to a node ends: of nodes that are well, or that the policy does not act on any more,
 //! and by templates that it does not name any more.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use super::{Keeper, Mind, Pass, jobs::Task, outcome::Outcome};
 use crate::{
@@ -24,9 +24,9 @@ impl Keeper {
         for (name, read) in settings.iter().filter(|(_, read)| !read.templates.is_empty()) {
             let Some(uid) = read.uid.clone() else { continue };
             if let Some(mut over) = standing.remove(name) {
-                let in_use = in_use(pass, name, seen, views, &plan.nodes);
+                let in_use = |node: &str| in_use(pass, name, seen, views, &plan.nodes, node);
                 let named = read.settings.as_ref().map_or(&[][..], |settings| &settings.templates);
-                over.retain(|standing| standing.is_over(in_use.get(&standing.node).copied(), named));
+                over.retain(|standing| standing.is_over(in_use(&standing.node), named));
                 if !over.is_empty() {
                     let client = self.client.clone();
                     jobs.start((Task::Clear, Arc::clone(name)), pass.now.moment, async move {
@@ -47,26 +47,19 @@ impl Keeper {
     }
 }
 
-/// Of each node that there is, whether the policy may have a remediation of it.
+/// Whether the policy may have a remediation of the node of this name. `None`: there is no such node.
 fn in_use(
     pass: &Pass,
     policy: &str,
     seen: &[usize],
     views: &[NodeView],
     planned: &[NodePlan],
-) -> HashMap<Arc<str>, bool> {
+    node: &str,
+) -> Option<bool> {
+    let index = pass.nodes.binary_search_by(|known| (**known.name()).cmp(node)).ok()?;
     let acts = |settings: &Settings| *settings.name == *policy && !settings.rules.dry_run;
-    let all = pass.nodes.iter().enumerate();
-    let mut in_use: HashMap<_, _> = all
-        .map(|(index, node)| {
-            let is_acted_on = pass.policy_of(index).is_some_and(|(_, settings)| acts(settings));
-            (Arc::clone(node.name()), is_acted_on)
-        })
-        .collect();
-    for ((index, view), planned) in seen.iter().zip(views).zip(planned) {
-        if planned.state == State::Healthy && view.heartbeat.is_heard() {
-            in_use.insert(Arc::clone(pass.nodes[*index].name()), false);
-        }
-    }
-    in_use
+    let is_well = seen
+        .binary_search(&index)
+        .is_ok_and(|place| planned[place].state == State::Healthy && views[place].heartbeat.is_heard());
+    Some(!is_well && pass.policy_of(index).is_some_and(|(_, settings)| acts(settings)))
 }

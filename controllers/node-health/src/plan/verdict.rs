@@ -29,8 +29,8 @@ impl Verdict {
         let mut verdict = Self { failing: node.failing.is_some(), ..Self::default() };
         match (heartbeat.interval, rules) {
             (Some(interval), rules) => {
-                // A kubelet moves its renewals by up to 4 % (kubelet, `leaseControllerJitter`), and a write takes time. No
-                // less than this, or many nodes that live would be looked at again and again for nothing.
+                // A kubelet moves its renewals by up to 4 % (kubelet, `leaseControllerJitter`), and a write takes time.
+                // No less than this, or many nodes that live would be looked at again and again for nothing.
                 let overdue = since.saturating_add(interval + interval / 5);
                 verdict.overdue = overdue < now;
                 // The first moment at which it is.
