@@ -21,7 +21,10 @@ const MOST_NODES: usize = 100;
 const MOST_BREAKERS: usize = 64;
 
 /// A node and what is decided of it.
+#[derive(Debug, Clone, Copy)]
 pub struct Judged<'a> {
+    /// Which of the nodes of the pass it is.
+    pub index: usize,
     /// The node.
     pub view: &'a NodeView,
     /// What is decided.
@@ -201,7 +204,7 @@ fn importance(state: State) -> usize {
 }
 
 fn listed_node(judged: &Judged<'_>, clock: &Clock) -> UnhealthyNode {
-    let Judged { view, planned } = judged;
+    let Judged { view, planned, .. } = judged;
     let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     UnhealthyNode {
         name: view.name.to_string(),

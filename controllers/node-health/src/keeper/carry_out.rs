@@ -16,18 +16,13 @@ use crate::{
     plan::{NodePlan, NodeView, PodsPlan, Remediation, State},
     record::Record,
     settings::Settings,
+    status::Judged,
     watched::Node,
 };
 
 impl Keeper {
-    pub(super) fn carry_out(
-        &self,
-        mind: &mut Mind,
-        pass: &Pass,
-        index: usize,
-        view: &NodeView,
-        planned: &NodePlan,
-    ) {
+    pub(super) fn carry_out(&self, mind: &mut Mind, pass: &Pass, judged: Judged<'_>) {
+        let Judged { index, view, planned } = judged;
         let node = &pass.nodes[index];
         let settings = pass.assigned.policies[index].map(|policy| &pass.settings[policy]);
         let known = mind.known.get_mut(node.name()).expect("every node of the pass is known");
@@ -133,11 +128,10 @@ impl Keeper {
     }
 
     /// The nodes of which a sign of life changes what is to be done.
-    pub(super) fn await_life(&self, views: &[NodeView], planned: &[NodePlan]) {
-        let awaited = views
-            .iter()
-            .zip(planned)
-            .filter(|(view, planned)| planned.state != State::Healthy || view.record != Record::default());
-        self.sight.wait_for(awaited.map(|(view, _)| Arc::clone(&view.name)).collect::<HashSet<_>>());
+    pub(super) fn await_life(&self, judged: &[Judged<'_>]) {
+        let awaited = judged.iter().filter(|Judged { view, planned, .. }| {
+            planned.state != State::Healthy || view.record != Record::default()
+        });
+        self.sight.wait_for(awaited.map(|judged| Arc::clone(&judged.view.name)).collect::<HashSet<_>>());
     }
 }

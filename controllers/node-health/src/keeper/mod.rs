@@ -38,6 +38,7 @@ use crate::{
     plan::{Memory, Now, Plan, plan},
     settings::{self, Settings, SettingsError, TemplateRef},
     sight::Sight,
+    status::Judged,
     watched::Node,
 };
 
@@ -207,13 +208,16 @@ impl Keeper {
         }
         let rules: Vec<_> = pass.settings.iter().map(|settings| settings.rules.clone()).collect();
         let plan = plan(&rules, &views, &mind.memory, pass.now);
-        self.tell(mind, &pass, &seen, &views, &plan);
-        for ((index, view), planned) in seen.iter().zip(&views).zip(&plan.nodes) {
-            self.carry_out(mind, &pass, *index, view, planned);
+        let judged = seen.iter().zip(&views).zip(&plan.nodes);
+        let judged: Vec<_> =
+            judged.map(|((index, view), planned)| Judged { index: *index, view, planned }).collect();
+        self.tell(mind, &pass, &judged, &plan.breakers);
+        for judged in &judged {
+            self.carry_out(mind, &pass, *judged);
         }
-        self.sweep(mind, &pass, &seen, &views, &plan);
-        self.await_life(&views, &plan.nodes);
-        self.report(mind, &pass, &seen, &views, &plan);
+        self.sweep(mind, &pass, &judged);
+        self.await_life(&judged);
+        self.report(mind, &pass, &judged, &plan.breakers);
         let Plan { memory, due, .. } = plan;
         mind.memory = memory;
         [due, mind.jobs.due(pass.now.moment)].into_iter().flatten().min()

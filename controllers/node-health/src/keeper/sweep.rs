@@ -4,27 +4,16 @@
 use std::sync::Arc;
 
 use super::{Keeper, Mind, Pass, jobs::Task, outcome::Outcome};
-use crate::{
-    apply::leftovers,
-    plan::{NodePlan, NodeView, Plan, State},
-    settings::Settings,
-};
+use crate::{apply::leftovers, plan::State, settings::Settings, status::Judged};
 
 impl Keeper {
     /// Lists the remediations of each policy now and then, and deletes what is over by the plan that follows the list.
-    pub(super) fn sweep(
-        &self,
-        mind: &mut Mind,
-        pass: &Pass,
-        seen: &[usize],
-        views: &[NodeView],
-        plan: &Plan,
-    ) {
+    pub(super) fn sweep(&self, mind: &mut Mind, pass: &Pass, judged: &[Judged<'_>]) {
         let Mind { settings, standing, jobs, .. } = mind;
         for (name, read) in settings.iter().filter(|(_, read)| !read.templates.is_empty()) {
             let Some(uid) = read.uid.clone() else { continue };
             if let Some(mut over) = standing.remove(name) {
-                let in_use = |node: &str| in_use(pass, name, seen, views, &plan.nodes, node);
+                let in_use = |node: &str| in_use(pass, name, judged, node);
                 let named = read.settings.as_ref().map_or(&[][..], |settings| &settings.templates);
                 over.retain(|standing| standing.is_over(in_use(&standing.node), named));
                 if !over.is_empty() {
@@ -48,18 +37,12 @@ impl Keeper {
 }
 
 /// Whether the policy may have a remediation of the node of this name. `None`: there is no such node.
-fn in_use(
-    pass: &Pass,
-    policy: &str,
-    seen: &[usize],
-    views: &[NodeView],
-    planned: &[NodePlan],
-    node: &str,
-) -> Option<bool> {
+fn in_use(pass: &Pass, policy: &str, judged: &[Judged<'_>], node: &str) -> Option<bool> {
     let index = pass.nodes.binary_search_by(|known| (**known.name()).cmp(node)).ok()?;
     let acts = |settings: &Settings| *settings.name == *policy && !settings.rules.dry_run;
-    let is_well = seen
-        .binary_search(&index)
-        .is_ok_and(|place| planned[place].state == State::Healthy && views[place].heartbeat.is_heard());
+    let is_well = judged.binary_search_by_key(&index, |judged| judged.index).is_ok_and(|place| {
+        let Judged { view, planned, .. } = judged[place];
+        planned.state == State::Healthy && view.heartbeat.is_heard()
+    });
     Some(!is_well && pass.policy_of(index).is_some_and(|(_, settings)| acts(settings)))
 }

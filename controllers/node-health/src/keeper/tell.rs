@@ -16,7 +16,7 @@ use super::{
 use crate::{
     announce::Turn,
     metrics,
-    plan::{Breaker, NodePlan, NodeView, Plan, State},
+    plan::{Breaker, State},
     record::Record,
     status::{self, Judged, Policy},
     watched::Node,
@@ -42,30 +42,23 @@ struct ToldNode {
 
 impl Keeper {
     /// Tells what this plan changes.
-    pub(super) fn tell(&self, mind: &mut Mind, pass: &Pass, seen: &[usize], views: &[NodeView], plan: &Plan) {
+    pub(super) fn tell(&self, mind: &mut Mind, pass: &Pass, judged: &[Judged<'_>], breakers: &[Breaker]) {
         // A storm is told before the nodes of which it is made.
-        self.tell_breakers(mind, pass, &plan.breakers);
+        self.tell_breakers(mind, pass, breakers);
         let before = std::mem::take(&mut mind.told.nodes);
-        for ((index, view), planned) in seen.iter().zip(views).zip(&plan.nodes) {
-            let told = before.get(&view.name);
-            let unhealthy = self.tell_node(pass, *index, view, planned, told);
-            if planned.state != State::Healthy {
-                let state = planned.state;
-                mind.told.nodes.insert(Arc::clone(&view.name), ToldNode { state, unhealthy });
+        for node in judged {
+            let (name, state) = (&node.view.name, node.planned.state);
+            let unhealthy = self.tell_node(pass, *node, before.get(name));
+            if state != State::Healthy {
+                mind.told.nodes.insert(Arc::clone(name), ToldNode { state, unhealthy });
             }
         }
-        self.count(pass, seen, plan);
+        self.count(pass, judged, breakers);
     }
 
     /// Returns whether a verdict stands that has been told.
-    fn tell_node(
-        &self,
-        pass: &Pass,
-        index: usize,
-        view: &NodeView,
-        planned: &NodePlan,
-        told: Option<&ToldNode>,
-    ) -> bool {
+    fn tell_node(&self, pass: &Pass, judged: Judged<'_>, told: Option<&ToldNode>) -> bool {
+        let Judged { index, view, planned } = judged;
         let node = &pass.nodes[index];
         let settings = pass.assigned.policies[index].map(|policy| &pass.settings[policy]);
         let policy = settings.and_then(|settings| pass.policies.get(&settings.name));
@@ -110,26 +103,19 @@ impl Keeper {
         }
     }
 
-    fn count(&self, pass: &Pass, seen: &[usize], plan: &Plan) {
+    fn count(&self, pass: &Pass, judged: &[Judged<'_>], breakers: &[Breaker]) {
         let mut counts = vec![[0; State::COUNT]; pass.settings.len()];
-        for (index, planned) in seen.iter().zip(&plan.nodes) {
+        for Judged { index, planned, .. } in judged {
             if let Some(policy) = pass.assigned.policies[*index] {
                 counts[policy][planned.state as usize] += 1;
             }
         }
         let names = pass.settings.iter().map(|settings| &*settings.name);
-        self.metrics.show(names.zip(&counts), &plan.breakers);
+        self.metrics.show(names.zip(&counts), breakers);
     }
 
     /// Brings the status of each policy to what the plan says.
-    pub(super) fn report(
-        &self,
-        mind: &mut Mind,
-        pass: &Pass,
-        seen: &[usize],
-        views: &[NodeView],
-        plan: &Plan,
-    ) {
+    pub(super) fn report(&self, mind: &mut Mind, pass: &Pass, judged: &[Judged<'_>], breakers: &[Breaker]) {
         for (name, policy) in &pass.policies {
             let Some(read) = mind.settings.get(name) else { continue };
             let status = match &read.settings {
@@ -138,15 +124,13 @@ impl Keeper {
                     let Some(index) = pass.settings.iter().position(|settings| settings.name == *name) else {
                         continue;
                     };
-                    let judged =
-                        seen.iter().zip(views).zip(&plan.nodes).filter_map(|((node, view), planned)| {
-                            (pass.assigned.policies[*node] == Some(index)).then_some(Judged { view, planned })
-                        });
-                    let breakers = plan.breakers.iter().filter(|breaker| breaker.policy == *name);
+                    let nodes =
+                        judged.iter().filter(|judged| pass.assigned.policies[judged.index] == Some(index));
+                    let breakers = breakers.iter().filter(|breaker| breaker.policy == *name);
                     let overlaps = pass.assigned.overlaps[index].iter();
                     Policy {
                         policy,
-                        nodes: judged.collect(),
+                        nodes: nodes.copied().collect(),
                         breakers: breakers.collect(),
                         overlaps: overlaps.map(|other| &*pass.settings[*other].name).collect(),
                         stricter: pass.assigned.overlaps[index]

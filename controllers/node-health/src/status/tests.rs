@@ -50,7 +50,7 @@ fn node(name: &str, state: State) -> (NodeView, NodePlan) {
 fn status(nodes: &[(NodeView, NodePlan)], breakers: &[Breaker], stricter: usize) -> NodeHealthPolicyStatus {
     Policy {
         policy: &policy(),
-        nodes: nodes.iter().map(|(view, planned)| Judged { view, planned }).collect(),
+        nodes: nodes.iter().map(|(view, planned)| Judged { index: 0, view, planned }).collect(),
         breakers: breakers.iter().collect(),
         overlaps: vec!["other"; stricter],
         stricter,
@@ -121,7 +121,7 @@ fn a_node_that_is_only_overdue_waits_for_the_pace() {
         let mut status = quiet.clone();
         let (view, planned) = node("n", state);
         status.unhealthy_nodes =
-            vec![listed_node(&Judged { view: &view, planned: &planned }, &Clock::start())];
+            vec![listed_node(&Judged { index: 0, view: &view, planned: &planned }, &Clock::start())];
         status
     };
     assert!(!is_urgent(&quiet, &of(State::Suspect)));
