@@ -8,8 +8,8 @@ use serde_json::json;
 
 use crate::{
     Controller, NAMESPACE,
-    command::{kubectl, run},
-    within,
+    command::{Finished, kubectl, run},
+    rolled_out, within,
 };
 
 /// Name of the ConfigMap that brings the library, and of the volumes.
@@ -19,8 +19,9 @@ const AHEAD: &str = "e2e.mainstay.dev/clock-ahead";
 /// Until a pod's kubelet shows it a changed annotation, and the controller renews its Lease.
 const LONG: Duration = Duration::from_secs(180);
 
-/// The wall clock of a controller. libfaketime moves it, and leaves the monotonic clock alone, which is what happens when
-/// the clock of a machine is set. While this lives the controller's pods are others than those that were installed.
+/// The wall clock of a controller. libfaketime moves it, and leaves the monotonic clock alone, which is what happens
+/// when the clock of a machine is set. While this lives the controller's pods are others than those that were
+/// installed.
 pub struct FakeClock<'a>(&'a Controller);
 
 impl<'a> FakeClock<'a> {
@@ -59,20 +60,16 @@ impl<'a> FakeClock<'a> {
             "spec": {"containers": [container], "volumes": volumes},
         }}});
         clock.kubectl(&format!("patch {} --patch={patch}", clock.deployment())).succeeded();
-        clock.rolled_out();
+        rolled_out(&controller.name()).succeeded();
         clock
     }
 
-    fn kubectl(&self, line: &str) -> crate::Finished {
+    fn kubectl(&self, line: &str) -> Finished {
         kubectl(&format!("--namespace={NAMESPACE} {line}"))
     }
 
     fn deployment(&self) -> String {
         format!("deployment/{}", self.0.name())
-    }
-
-    fn rolled_out(&self) {
-        self.kubectl(&format!("rollout status {} --timeout=120s", self.deployment())).succeeded();
     }
 
     /// Sets the clock so far ahead of all others, and waits until the Lease is renewed under it.
@@ -98,7 +95,7 @@ impl<'a> FakeClock<'a> {
 impl Drop for FakeClock<'_> {
     fn drop(&mut self) {
         self.kubectl(&format!("rollout undo {}", self.deployment()));
-        self.kubectl(&format!("rollout status {} --timeout=120s", self.deployment()));
+        rolled_out(&self.0.name());
         self.kubectl(&format!("delete configmap {NAME}"));
     }
 }

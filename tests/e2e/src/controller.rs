@@ -9,7 +9,11 @@ use kube::{
     api::{DeleteParams, ListParams},
 };
 
-use crate::{Metrics, command::run, eventually, is_local};
+use crate::{
+    Metrics,
+    command::{Finished, kubectl, run},
+    eventually, is_local,
+};
 
 /// Where the chart is installed.
 pub const NAMESPACE: &str = "mainstay";
@@ -19,6 +23,11 @@ pub const NAME: &str = "mainstay-replication";
 
 /// The controllers, by the names of their components.
 pub const COMPONENTS: [&str; 5] = ["replication", "endpoints", "node-health", "config-rollout", "accounts"];
+
+/// Waits until all pods of the controller's Deployment of this name are the new ones, and are ready.
+pub fn rolled_out(name: &str) -> Finished {
+    kubectl(&format!("rollout status deployment/{name} --namespace={NAMESPACE} --timeout=120s"))
+}
 
 /// A controller that [`crate::install`] installed.
 #[derive(Clone)]

@@ -48,7 +48,7 @@ pub use command::{Finished, helm, kubectl, root, run};
 pub use config::{Config, RolloutDraft, config_rollout, deployment, reader, stage};
 pub use connection::Connection;
 pub use content::{File, Files};
-pub use controller::{COMPONENTS, Controller, NAME, NAMESPACE};
+pub use controller::{COMPONENTS, Controller, NAME, NAMESPACE, rolled_out};
 pub use group::{Draft, Group, condition, group, reason};
 pub use health::{Health, PolicyDraft, Stand, policy};
 pub use leak::is_nowhere;

@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     command::{helm, kubectl, run},
-    controller::{COMPONENTS, NAMESPACE},
+    controller::{COMPONENTS, NAMESPACE, rolled_out},
 };
 
 /// The local cluster, when it is the one that KUBECONFIG names.
@@ -116,7 +116,6 @@ pub fn release(values: &Value) {
     words.extend(further.as_deref());
     helm(&words, &values.to_string()).succeeded();
     for component in COMPONENTS {
-        let deployment = format!("deployment/mainstay-{component}");
-        kubectl(&format!("rollout status {deployment} --namespace={NAMESPACE} --timeout=120s")).succeeded();
+        rolled_out(&format!("mainstay-{component}")).succeeded();
     }
 }

@@ -142,7 +142,10 @@ mod tests {
     use serde_json::json;
 
     fn sends_to(name: &str, pods: &[(&str, bool)]) -> EndpointSlice {
-        let endpoint = |(pod, ready): &(&str, bool)| json!({"addresses": [], "conditions": {"ready": ready}, "targetRef": {"name": pod}});
+        let endpoint = |(pod, ready): &(&str, bool)| {
+            let (conditions, target) = (json!({"ready": ready}), json!({"name": pod}));
+            json!({"addresses": [], "conditions": conditions, "targetRef": target})
+        };
         let endpoints: Vec<_> = pods.iter().map(endpoint).collect();
         let slice = json!({"metadata": {"name": name}, "addressType": "IPv4", "endpoints": endpoints});
         serde_json::from_value(slice).expect("a slice")

@@ -8,7 +8,7 @@ use kube::{
     api::{ListParams, Patch, PatchParams},
 };
 use mainstay_e2e::{
-    NAMESPACE, Scenario, account_policy, eventually, is_local, is_nowhere, kubectl, pods, rewrite_as, run,
+    Scenario, account_policy, eventually, is_local, is_nowhere, kubectl, pods, rewrite_as, rolled_out, run,
     secret_value, who,
 };
 use serde_json::{Value, json};
@@ -70,9 +70,7 @@ async fn a_restart_issues_nothing_anew() {
     let controller = scenario.accounts_controller();
     let leader = controller.leader().await;
     controller.victim(&leader).kill().await;
-    let rollout =
-        format!("rollout status deployment/{} --namespace={NAMESPACE} --timeout=120s", controller.name());
-    kubectl(&rollout).succeeded();
+    rolled_out(&controller.name()).succeeded();
     // A namespace that comes now shows that the new leader has seen all there is.
     let other = scenario.beside("later").await;
     other.pick(&scenario, true);

@@ -2,7 +2,7 @@
 
 use kube::api::{Patch, PatchParams};
 use mainstay_e2e::{
-    Config, NAMESPACE, Scenario, config_rollout, deployment, eventually, kubectl, reader, stage,
+    Config, NAMESPACE, Scenario, config_rollout, deployment, eventually, kubectl, reader, rolled_out, stage,
 };
 use serde_json::{Value, json};
 
@@ -112,7 +112,7 @@ async fn while_nobody_answers_pods_that_name_a_revision_are_refused_and_no_other
     let named = scenario.kubectl_create(&pod(&json!({"revision.mainstay.dev/web": "1"})), &[]);
     let other = scenario.kubectl_create(&pod(&json!({})), &[]);
     kubectl(&format!("scale {deployment} --namespace={NAMESPACE} --replicas=2")).succeeded();
-    kubectl(&format!("rollout status {deployment} --namespace={NAMESPACE} --timeout=120s")).succeeded();
+    rolled_out(&scenario.config_controller().name()).succeeded();
     assert!(!named.ok && named.stderr.contains("webhook"), "{}", named.stderr);
     other.succeeded();
     scenario.kubectl("delete pods --selector=app=web --wait=true").succeeded();

@@ -9,9 +9,7 @@ use std::{
 };
 
 use kube::api::ListParams;
-use mainstay_e2e::{
-    Config, NAMESPACE, Scenario, config_rollout, deployment, eventually, kubectl, reader, stage,
-};
+use mainstay_e2e::{Config, Scenario, config_rollout, deployment, eventually, reader, rolled_out, stage};
 use serde_json::json;
 use tokio::time::sleep;
 
@@ -207,11 +205,7 @@ async fn whenever_the_controller_dies_the_rollout_comes_to_its_end() {
             rollout.completes(revision).await;
             scenario.read_by("web", &value, "first").await;
         }
-        kubectl(&format!(
-            "rollout status deployment/{} --namespace={NAMESPACE} --timeout=120s",
-            controller.name()
-        ))
-        .succeeded();
+        rolled_out(&controller.name()).succeeded();
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use mainstay_e2e::{Controller, NAMESPACE, OUT, Pool, STANDBY, Scenario, USED, eventually, kubectl, pool};
+use mainstay_e2e::{
+    Controller, NAMESPACE, OUT, Pool, STANDBY, Scenario, USED, eventually, kubectl, pool, rolled_out,
+};
 use serde_json::json;
 
 /// Who led before, and how many checks each of the others had made by then.
@@ -43,8 +45,7 @@ impl Before {
 
     /// Waits until all pods are there again, for the tests that follow.
     fn recovers(&self) {
-        let deployment = format!("deployment/{}", self.controller.name());
-        kubectl(&format!("rollout status {deployment} --namespace={NAMESPACE} --timeout=120s")).succeeded();
+        rolled_out(&self.controller.name()).succeeded();
     }
 }
 

@@ -4,7 +4,9 @@ use std::{collections::BTreeMap, time::Duration};
 
 use k8s_openapi::api::{coordination::v1::Lease, core::v1::Pod};
 use kube::ResourceExt;
-use mainstay_e2e::{Controller, NAME, NAMESPACE, Recorder, Scenario, eventually, group, kubectl, pods};
+use mainstay_e2e::{
+    Controller, NAME, NAMESPACE, Recorder, Scenario, eventually, group, kubectl, pods, rolled_out,
+};
 use tokio::time::{sleep, timeout};
 
 /// The pods that say of themselves that they lead.
@@ -58,8 +60,7 @@ async fn when_the_leader_is_killed_in_the_middle_of_a_scale_up_nothing_is_double
     record.catch_up().await;
     assert_eq!(record.uids().len(), MANY, "{left} pods were there when the leader died");
     assert_eq!(leaders(&controller).await.len(), 1);
-    let rollout = format!("rollout status deployment/{NAME} --namespace={NAMESPACE} --timeout=120s");
-    kubectl(&rollout).succeeded();
+    rolled_out(NAME).succeeded();
 }
 
 #[tokio::test]
@@ -85,7 +86,7 @@ async fn a_rollout_of_the_controller_hands_over_and_doubles_nothing() {
         done.then_some(()).ok_or(format!("{holder} leads, the pods are {pods:?}, {before} led before"))
     })
     .await;
-    kubectl(&format!("rollout status deployment/{NAME} --namespace={NAMESPACE} --timeout=120s")).succeeded();
+    rolled_out(NAME).succeeded();
     replicas += STEP;
     grown.scale(replicas).await;
     grown.has(replicas).await;

@@ -5,7 +5,7 @@ use kube::ResourceExt;
 use mainstay_crds::ReplicaGroup;
 use mainstay_e2e::{
     Draft, FINALIZER, FakeNodes, Group, NAME, NAMESPACE, Recorder, Scenario, eventually, group, is_told,
-    kubectl,
+    kubectl, rolled_out,
 };
 use serde_json::json;
 
@@ -148,8 +148,7 @@ async fn a_controller_that_dies_between_the_word_and_the_deletion_is_followed_by
     let others = record.read(|states| states.iter().any(|(pod, _)| pod.uid() != told.uid() && is_told(pod)));
     assert!(!others, "another pod was told too");
     assert_eq!(record.uids().len(), 3);
-    let rollout = format!("rollout status deployment/{NAME} --namespace={NAMESPACE} --timeout=120s");
-    kubectl(&rollout).succeeded();
+    rolled_out(NAME).succeeded();
 }
 
 /// No controller runs while this lives.
@@ -171,7 +170,7 @@ impl Stopped {
 impl Drop for Stopped {
     fn drop(&mut self) {
         kubectl(&format!("scale deployment/{NAME} --namespace={NAMESPACE} --replicas={}", self.0));
-        kubectl(&format!("rollout status deployment/{NAME} --namespace={NAMESPACE} --timeout=120s"));
+        rolled_out(NAME);
     }
 }
 
