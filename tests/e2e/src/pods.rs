@@ -68,6 +68,20 @@ pub fn storing() -> Value {
     spec
 }
 
+/// A web server as [`storing`] that runs on after it is deleted, until [`Scenario::let_end`](crate::Scenario::let_end).
+pub fn lingering() -> Value {
+    let mut spec = storing();
+    // A second server, whose end is the end of the hook. The image has no shell.
+    let wait = ["/agnhost".into(), "netexec".into(), format!("--http-port={END}"), "--udp-port=-1".into()];
+    spec["containers"][0]["lifecycle"] = json!({"preStop": {"exec": {"command": wait}}});
+    // Longer than a test looks on.
+    spec["terminationGracePeriodSeconds"] = 120.into();
+    spec
+}
+
+/// The port on which a pod of [`lingering`] that is being deleted is told that it may end.
+pub(crate) const END: u16 = 8089;
+
 /// A pod that runs kubectl once with these words, as whoever the key `kubeconfig` of the Secret says.
 pub fn kubectl(secret: &str, words: &[&str]) -> Value {
     let args = [&["--kubeconfig=/config/kubeconfig"], words].concat();

@@ -167,7 +167,8 @@ impl Scenario {
         .await;
     }
 
-    /// Ends the server of a pod on this port; its container is started again. Does nothing while it is down.
+    /// Ends the server of a pod on this port; a container that it was all of is started again. Does nothing while it is
+    /// down.
     pub async fn end_server(&self, pod: &str, port: u16) {
         let url = format!("/api/v1/namespaces/{}/pods/{pod}:{port}/proxy/exit?code=1", self.namespace);
         let request = Request::get(url).body(Vec::new()).expect("a valid request");
@@ -181,7 +182,7 @@ impl Scenario {
         patched.expect("the pod is patched");
     }
 
-    /// Keeps a pod that is deleted from being gone until [`Self::let_go`].
+    /// Keeps a pod that is deleted from being gone until [`Self::let_go`]. Its containers end all the same.
     pub async fn hold(&self, pod: &str) {
         self.patch_pod(pod, json!({"metadata": {"finalizers": ["e2e.mainstay.dev/hold"]}})).await;
     }
@@ -189,6 +190,18 @@ impl Scenario {
     /// Takes all finalizers off a pod.
     pub async fn let_go(&self, pod: &str) {
         self.patch_pod(pod, json!({"metadata": {"finalizers": null}})).await;
+    }
+
+    /// Lets a pod of [`pods::lingering`] end that is being deleted.
+    pub async fn let_end(&self, pod: &str) {
+        eventually(&format!("{pod} waits to be told that it may end"), async || {
+            let url =
+                format!("/api/v1/namespaces/{}/pods/{pod}:{}/proxy/hostname", self.namespace, pods::END);
+            let request = Request::get(url).body(Vec::new()).map_err(|error| error.to_string())?;
+            self.client.request_text(request).await.map_err(|error| error.to_string())
+        })
+        .await;
+        self.end_server(pod, pods::END).await;
     }
 
     /// Writes the status of a pod whose kubelet does not, by a strategic merge.

@@ -18,7 +18,8 @@ fn store(volumes: &Volumes, replicas: usize) -> Draft {
 async fn a_replacement_waits_for_the_volume_of_the_pod_that_goes_and_reads_what_that_one_wrote() {
     let scenario = Scenario::start("volumes").await;
     let Some(volumes) = Volumes::real(&scenario, 4) else { return };
-    let store = scenario.create(&store(&volumes, 2)).await;
+    let draft = store(&volumes, 2).with("spec.template.spec", pods::lingering());
+    let store = scenario.create(&draft).await;
     store.ready().await;
     let files = Files::write(&scenario, &store).await;
     let claims = store.claim_uids().await;
@@ -27,7 +28,6 @@ async fn a_replacement_waits_for_the_volume_of_the_pod_that_goes_and_reads_what_
 
     let record = Recorder::<Pod>::start(scenario.pods()).await;
     let (held, victim) = store.slots().await.pop_first().unwrap();
-    scenario.hold(&victim.name_any()).await;
     scenario.kubectl(&format!("delete pod {} --wait=false", victim.name_any())).succeeded();
     let status = store.reason("WaitingForVolumes").await;
     assert_eq!(condition(&status, "Ready").status, "False");
@@ -37,7 +37,7 @@ async fn a_replacement_waits_for_the_volume_of_the_pod_that_goes_and_reads_what_
     store.reason("WaitingForVolumes").await;
     assert_eq!(store.pods().await.len(), 2, "a pod was made that cannot have its volume");
 
-    scenario.let_go(&victim.name_any()).await;
+    scenario.let_end(&victim.name_any()).await;
     store.ready().await;
     files.are_read(&scenario, &store).await;
     assert_ne!(store.slots().await[&held].uid(), victim.uid());

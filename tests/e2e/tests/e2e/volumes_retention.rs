@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use k8s_openapi::{api::core::v1::PersistentVolumeClaim, apimachinery::pkg::apis::meta::v1::OwnerReference};
 use kube::ResourceExt;
 use mainstay_e2e::{
-    Draft, Files, Group, Recorder, Scenario, Volumes, eventually, group, pods, unbound_claim,
+    Draft, Files, Group, Recorder, Scenario, Volumes, eventually, group,
+    pods::{self, is_active},
+    unbound_claim,
 };
 use serde_json::json;
 
@@ -27,13 +29,10 @@ async fn slots(group: &Group) -> BTreeSet<String> {
 async fn a_smaller_group_deletes_claims_it_needs_no_more_once_their_pods_are_gone() {
     let scenario = Scenario::start("smaller").await;
     let Some(volumes) = Volumes::real(&scenario, 3) else { return };
-    let store = scenario.create(&store(&volumes, 3).retention("Delete", "Retain")).await;
+    let draft = store(&volumes, 3).retention("Delete", "Retain");
+    let store = scenario.create(&draft.with("spec.template.spec", pods::lingering())).await;
     store.ready().await;
     let (files, claims) = (Files::write(&scenario, &store).await, store.claim_uids().await);
-    let pods = store.pod_names().await;
-    for pod in &pods {
-        scenario.hold(pod).await;
-    }
     let record = Recorder::<PersistentVolumeClaim>::start(scenario.api()).await;
     store.scale(1).await;
     store.until("has two pods that terminate", |status| status.terminating_replicas == 2).await;
@@ -46,15 +45,20 @@ async fn a_smaller_group_deletes_claims_it_needs_no_more_once_their_pods_are_gon
     });
     assert!(!deleted, "a claim was deleted while its pod was there");
 
-    for pod in &pods {
-        scenario.let_go(pod).await;
-    }
+    let end = async |count: i32| {
+        store.until("has pods that terminate", |status| status.terminating_replicas == count).await;
+        for pod in store.pods().await.iter().filter(|pod| !is_active(pod)) {
+            scenario.let_end(&pod.name_any()).await;
+        }
+    };
+    end(2).await;
     store.ready().await;
     store.keeps_claims_of_pods_alone().await;
     let left = slots(&store).await;
     assert_eq!(left.len(), 2);
     assert!(left.is_subset(&files.slots()), "{left:?} of {files:?}");
     store.scale(1).await;
+    end(1).await;
     store.ready().await;
     store.keeps_claims_of_pods_alone().await;
     let last = slots(&store).await;
