@@ -1,6 +1,6 @@
 //! A policy's spec as the controller works with it.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::{ResourceExt, core::Selector};
@@ -67,6 +67,12 @@ pub struct TemplateRef {
     pub namespace: String,
     /// Its name.
     pub name: String,
+}
+
+impl fmt::Display for TemplateRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}/{}", self.kind, self.namespace, self.name)
+    }
 }
 
 impl TemplateRef {

@@ -98,7 +98,8 @@ pub async fn visit(client: &Client, case: &Case) -> Result<Visit, ApplyError> {
 struct Remediation {
     api: Api<DynamicObject>,
     resource: ApiResource,
-    template: DynamicObject,
+    /// Or the server's words that it is not there, which matters only where something is to be made from it.
+    template: Result<DynamicObject, String>,
     name: String,
     standing: Option<DynamicObject>,
 }
@@ -106,26 +107,25 @@ struct Remediation {
 impl Remediation {
     async fn find(client: &Client, case: &Case, reference: &TemplateRef) -> Result<Self, ApplyError> {
         let read = |what: String| move |source| ApplyError::Read { what, source };
-        let what = || format!("{} {}/{}", reference.kind, reference.namespace, reference.name);
         let templates = resource(client, &reference.api_version, &reference.kind).await;
         let templates = templates.map_err(read(format!("the kind {}", reference.kind)))?;
         let templates: Api<DynamicObject> =
             Api::namespaced_with(client.clone(), &reference.namespace, &templates);
-        let template = in_time(templates.get(&reference.name)).await.map_err(read(what()))?;
+        let template = look(&templates, &reference.name).await.map_err(read(reference.to_string()))?;
         let kind = reference.remediation_kind();
         let resource = resource(client, &reference.api_version, kind).await;
         let resource = resource.map_err(read(format!("the kind {kind}")))?;
         let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &reference.namespace, &resource);
-        let name = match template.annotations().get(MULTIPLE).is_some_and(|value| value == "true") {
-            true => format!("{}-{}", case.node, reference.name),
-            false => case.node.to_string(),
-        };
-        let standing = match in_time(api.get(&name)).await {
-            Ok(standing) => Some(standing),
-            Err(RequestError::NotFound(_)) => None,
-            Err(source) => return Err(read(format!("{kind} {name}"))(source)),
-        };
-        // One that somebody else has made is his to end; to wait for its end is right all the same.
+        let (mut name, mut standing) = (String::new(), None);
+        for possible in names(&case.node, reference, template.as_ref().ok()) {
+            let found = look(&api, &possible).await.map_err(read(format!("{kind} {possible}")))?;
+            name = possible;
+            // One that somebody else has made is his to end; to wait for its end is right all the same.
+            standing = found.ok().filter(|found| template.is_ok() || is_made_from(found, reference));
+            if standing.is_some() {
+                break;
+            }
+        }
         Ok(Self { api, resource, template, name, standing })
     }
 
@@ -139,6 +139,10 @@ impl Remediation {
     }
 
     async fn create(&self, case: &Case, reference: &TemplateRef) -> Result<String, ApplyError> {
+        let template = self.template.as_ref().map_err(|words| {
+            let source = RequestError::NotFound(words.clone());
+            ApplyError::Read { what: reference.to_string(), source }
+        })?;
         let object = json!({
             "apiVersion": self.resource.api_version,
             "kind": self.resource.kind,
@@ -152,7 +156,7 @@ impl Remediation {
                     "name": &*case.policy, "uid": &*case.policy_uid, "controller": false,
                 }],
             },
-            "spec": self.template.data.pointer("/spec/template/spec").cloned().unwrap_or_else(|| json!({})),
+            "spec": template.data.pointer("/spec/template/spec").cloned().unwrap_or_else(|| json!({})),
         });
         let object: DynamicObject = serde_json::from_value(object)
             .map_err(|error| self.failed("write down")(RequestError::Invalid(error.to_string())))?;
@@ -178,6 +182,29 @@ impl Remediation {
         }
         delete(&self.api, &self.resource.kind, &self.name, standing.metadata.uid.clone()).await.map(drop)
     }
+}
+
+/// The object of this name, or the server's words that there is none.
+async fn look(api: &Api<DynamicObject>, name: &str) -> Result<Result<DynamicObject, String>, RequestError> {
+    match in_time(api.get(name)).await {
+        Ok(object) => Ok(Ok(object)),
+        Err(RequestError::NotFound(words)) => Ok(Err(words)),
+        Err(source) => Err(source),
+    }
+}
+
+/// Which names a node's remediation may have; without the template, which decides it, either.
+fn names(node: &str, reference: &TemplateRef, template: Option<&DynamicObject>) -> Vec<String> {
+    let (own, shared) = (format!("{node}-{}", reference.name), node.to_owned());
+    match template.map(|template| template.annotations().get(MULTIPLE).is_some_and(|value| value == "true")) {
+        Some(true) => vec![own],
+        Some(false) => vec![shared],
+        None => vec![own, shared],
+    }
+}
+
+fn is_made_from(remediation: &DynamicObject, reference: &TemplateRef) -> bool {
+    remediation.annotations().get(TEMPLATE_NAME).is_some_and(|name| *name == reference.name)
 }
 
 /// Deletes the remediation of this name and UID, whose remediator cleans up in its own finalizer. Returns whether it

@@ -213,6 +213,16 @@ async fn remediations_end_with_the_template_and_with_the_policy_that_asked_for_t
     health.patch(json!({"spec": {"remediation": {"templates": [hard]}}})).await;
     remediator.has(&scenario, &["hard"]).await;
 
+    // Its template is gone, and so is what was made from it when the node is well.
+    let templates = format!("repairtemplates.{}", remediator.group);
+    scenario.kubectl(&format!("delete {templates} hard")).succeeded();
+    nodes.revive(&[1]).await;
+    nodes.carries(1, &Stand::CLEAR).await;
+    remediator.has(&scenario, &[]).await;
+    remediator.template(&scenario, "hard");
+    nodes.silence(&[1]).await;
+    remediator.has(&scenario, &["hard"]).await;
+
     // A person takes the node out of all policies; it is as silent as before.
     let excluded =
         json!({"metadata": {"labels": {"remediation.medik8s.io/exclude-from-remediation": "true"}}});
