@@ -24,7 +24,7 @@ use mainstay_crds::NodeHealthPolicy;
 use serde::Serialize;
 use serde_json::json;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     fmt,
     time::{Duration, Instant},
 };
@@ -38,6 +38,9 @@ const LIMIT: Duration = Duration::from_secs(900);
 const PAUSE: Duration = Duration::from_millis(200);
 const POLICY: &str = "mainstay-bench";
 const ZONE: &str = "topology.kubernetes.io/zone";
+
+/// When it was seen of whom.
+type Moments = HashMap<String, Instant>;
 
 /// What happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -75,6 +78,8 @@ pub(crate) struct Row {
     pub nodes: usize,
     /// From the last sign of life to the moment at which the side shows the node as unhealthy, seconds.
     pub detected: Times,
+    /// To the moment at which its taint keeps new pods away.
+    pub tainted: Option<Times>,
     /// To the moment at which no Service sends to a pod of it.
     pub unserved: Option<Times>,
     /// To the moment at which a pod of it is deleted.
@@ -102,10 +107,11 @@ impl fmt::Display for Row {
         };
         write!(
             f,
-            "{}, {}: noticed after {} (p50 and p99), unserved after {}, pods deleted after {}",
+            "{}, {}: noticed after {} (p50 and p99), tainted after {}, unserved after {}, pods deleted after {}",
             self.side.title(),
             self.scenario.title(),
             shown(Some(self.detected)),
+            shown(self.tainted),
             shown(self.unserved),
             shown(self.deleted)
         )
@@ -283,10 +289,14 @@ async fn revive(bed: &Bed, victims: &[String]) -> Result<()> {
     .await
 }
 
-/// What a side shows a node as unhealthy by.
-fn detected(seen: &Seen, side: Side, node: &str) -> Option<Instant> {
-    let by = if side == Side::Mainstay { &seen.taken } else { &seen.not_ready };
-    by.get(node).copied()
+/// When a side called nodes unhealthy: in the status of its policy, or in the node's own.
+fn noticed(seen: &Seen, side: Side) -> &Moments {
+    if side == Side::Mainstay { &seen.listed } else { &seen.not_ready }
+}
+
+/// When a side kept new pods away from nodes.
+fn tainted(seen: &Seen, side: Side) -> &Moments {
+    if side == Side::Mainstay { &seen.taken } else { &seen.unreachable }
 }
 
 /// Waits until all nodes are noticed, and cleared where the side is to clear them. A storm is noticed by Mainstay when
@@ -296,21 +306,21 @@ async fn until(eyes: &Eyes, side: Side, died: &BTreeMap<String, Instant>, clears
     loop {
         {
             let seen = eyes.seen();
-            let noticed = if !clears && side == Side::Mainstay {
+            let found = if !clears && side == Side::Mainstay {
                 seen.unhealthy.last().map_or(0, |(most, _)| *most)
             } else {
-                died.keys().filter(|node| detected(&seen, side, node).is_some()).count()
+                died.keys().filter(|node| noticed(&seen, side).contains_key(*node)).count()
             };
-            let cleared = |moments: &std::collections::HashMap<String, Instant>| {
+            let cleared = |moments: &Moments| {
                 died.keys().filter(|node| moments.keys().any(|pod| of(pod, node))).count()
             };
             let (unserved, deleted) = (cleared(&seen.unserved), cleared(&seen.deleted));
             let all = died.len();
-            if noticed >= all && (!clears || unserved >= all && deleted >= all) {
+            if found >= all && (!clears || unserved >= all && deleted >= all) {
                 return Ok(());
             }
             if start.elapsed() > LIMIT {
-                let seen = format!("{noticed} noticed, {unserved} unserved, {deleted} cleared, of {all}");
+                let seen = format!("{found} noticed, {unserved} unserved, {deleted} cleared, of {all}");
                 return Err(Error::Late {
                     what: format!("{} to clear dead nodes", side.title()),
                     seen,
@@ -335,7 +345,10 @@ fn row(
     clears: bool,
 ) -> Option<Row> {
     let since = |died: Instant, at: Instant| at.saturating_duration_since(died).as_secs_f64();
-    let noticed: Vec<f64> = if !clears && side == Side::Mainstay {
+    let nodes = |moments: &Moments| -> Vec<f64> {
+        died.iter().filter_map(|(node, at)| Some(since(*at, *moments.get(node)?))).collect()
+    };
+    let detected = if !clears && side == Side::Mainstay {
         let last = died.values().max()?;
         seen.unhealthy
             .iter()
@@ -344,9 +357,9 @@ fn row(
             .take(1)
             .collect()
     } else {
-        died.iter().filter_map(|(node, at)| Some(since(*at, detected(seen, side, node)?))).collect()
+        nodes(noticed(seen, side))
     };
-    let pods = |moments: &std::collections::HashMap<String, Instant>| {
+    let pods = |moments: &Moments| {
         let all = moments.iter().filter_map(|(pod, at)| {
             let node = pod.rsplit_once('.')?.0;
             Some(since(*died.get(node)?, *at))
@@ -357,7 +370,8 @@ fn row(
         side,
         scenario,
         nodes: died.len(),
-        detected: Times::of(noticed)?,
+        detected: Times::of(detected)?,
+        tainted: Times::of(nodes(tainted(seen, side))).filter(|_| clears),
         unserved: pods(&seen.unserved),
         deleted: pods(&seen.deleted),
     })

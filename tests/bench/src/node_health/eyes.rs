@@ -24,14 +24,22 @@ use tokio::task::JoinSet;
 
 /// The taint of a node that Mainstay has taken.
 const TAINT: &str = "mainstay.dev/unhealthy";
+/// The taint that upstream gives a node of which it hears nothing.
+const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
+/// The states in which the policy's verdict is that a node is unhealthy.
+const VERDICT: [&str; 2] = ["Waiting", "Acting"];
 
 /// When things were first seen, since the last [`Eyes::begin`].
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
+    /// Nodes that the policy lists as unhealthy. It lists no more than a hundred.
+    pub listed: HashMap<String, Instant>,
     /// Nodes that Mainstay has taken.
     pub taken: HashMap<String, Instant>,
     /// Nodes whose condition Ready is not True.
     pub not_ready: HashMap<String, Instant>,
+    /// Nodes that upstream keeps pods away from.
+    pub unreachable: HashMap<String, Instant>,
     /// Pods that no Service sends to.
     pub unserved: HashMap<String, Instant>,
     /// Pods that are deleted, or are being deleted.
@@ -98,9 +106,13 @@ async fn follow<K>(
 }
 
 fn node(seen: &mut Seen, node: &Node, _: bool, now: Instant) {
-    let taints = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
-    if taints.into_iter().any(|taint| taint.key == TAINT) {
-        seen.taken.entry(node.name_any()).or_insert(now);
+    for taint in node.spec.iter().flat_map(|spec| spec.taints.iter().flatten()) {
+        let tainted = match taint.key.as_str() {
+            TAINT => &mut seen.taken,
+            UNREACHABLE => &mut seen.unreachable,
+            _ => continue,
+        };
+        tainted.entry(node.name_any()).or_insert(now);
     }
     let mut conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
     if conditions.any(|condition| condition.type_ == "Ready" && condition.status != "True") {
@@ -129,8 +141,11 @@ fn pod(seen: &mut Seen, pod: &PartialObjectMeta<Pod>, gone: bool, now: Instant) 
 }
 
 fn policy(seen: &mut Seen, policy: &NodeHealthPolicy, _: bool, now: Instant) {
-    let nodes = policy.status.as_ref().map(|status| status.nodes).unwrap_or_default();
-    let unhealthy = usize::try_from(nodes.waiting + nodes.acting).unwrap_or_default();
+    let Some(status) = &policy.status else { return };
+    for node in status.unhealthy_nodes.iter().filter(|node| VERDICT.contains(&node.state.as_str())) {
+        seen.listed.entry(node.name.clone()).or_insert(now);
+    }
+    let unhealthy = usize::try_from(status.nodes.waiting + status.nodes.acting).unwrap_or_default();
     if seen.unhealthy.last().is_none_or(|(most, _)| unhealthy > *most) {
         seen.unhealthy.push((unhealthy, now));
     }

@@ -60,17 +60,18 @@ fn upstream(measured: &Measured, scenario: Scenario) -> impl Iterator<Item = &Ro
 }
 
 fn deaths(measured: &Measured, text: &mut String) {
-    text.push_str("\n### Deaths\n\n| seconds from the last sign of life, p50 / p99 | | noticed | no Service sends to its pods | pods deleted |\n|---|---|--:|--:|--:|\n");
+    text.push_str("\n### Deaths\n\n| seconds from the last sign of life, p50 / p99 | | noticed | tainted | no Service sends to its pods | pods deleted |\n|---|---|--:|--:|--:|--:|\n");
     let shown = |times: Option<Times>| {
         times.map_or("–".into(), |times| format!("{:.1} / {:.1}", times.p50, times.p99))
     };
     for row in &measured.deaths {
         let _ = writeln!(
             text,
-            "| {} | {} | {} | {} | {} |",
+            "| {} | {} | {} | {} | {} | {} |",
             row.scenario.title(),
             row.side.title(),
             shown(Some(row.detected)),
+            shown(row.tainted),
             shown(row.unserved),
             shown(row.deleted)
         );
