@@ -8,8 +8,8 @@ use crate::{
     image::Image,
     lock::Lock,
     pins::{
-        AGNHOST_IMAGE, BUILD_FLAGS, GO_VERSION, KUBECTL_IMAGE, MODULES, Module, PAUSE_IMAGE, Program, key,
-        link_flags,
+        AGNHOST_IMAGE, BUILD_FLAGS, GO_VERSION, KUBECTL_IMAGE, MODULES, Module, PAUSE_IMAGE, Patch, Program,
+        key, link_flags,
     },
     process::Process,
     progress::{Progress, check_interrupt},
@@ -93,9 +93,11 @@ impl Cache {
         for module in MODULES {
             let folder = work.join(module.name);
             write_pins(module, &folder)?;
+            apply(module.patches, &folder)?;
             for program in module.programs {
                 number += 1;
-                self.program(program, &folder, &format!("{} ({number} of {total})", program.name), progress)?;
+                let label = format!("{} ({number} of {total})", program.name);
+                self.program(program, &folder, &label, progress)?;
             }
         }
         self.extras(&work)?;
@@ -166,12 +168,13 @@ impl Cache {
     fn extras(&self, work: &Path) -> Result<()> {
         if !self.stages().exists() {
             let copy = work.join("stages");
-            copy_yaml(&module_folder(work, "kwok", "sigs.k8s.io/kwok")?.join("kustomize/stage"), &copy)?;
+            let kwok = module_folder(&work.join("kwok"), "sigs.k8s.io/kwok")?;
+            copy_yaml(&kwok.join("kustomize/stage"), &copy)?;
             fs::rename(&copy, self.stages()).context(|| "cannot place kwok's stages".into())?;
         }
         let [pause_image, agnhost_image, kubectl_image] = self.images();
         if !pause_image.exists() {
-            let source = module_folder(work, "kubernetes", "k8s.io/kubernetes")?;
+            let source = module_folder(&work.join("kubernetes"), "k8s.io/kubernetes")?;
             let (source, program) = (source.join("build/pause/linux/pause.c"), work.join("pause"));
             output(Command::new("cc").args(["-Os", "-static", "-s", "-o"]).arg(&program).arg(&source))?;
             single_program_image(PAUSE_IMAGE, "/pause", "65535:65535", program).write(&pause_image)?;
@@ -233,10 +236,34 @@ fn write_pins(module: &Module, folder: &Path) -> Result<()> {
         .context(|| format!("cannot write {}", folder.display()))
 }
 
-/// Where Go keeps the sources of `dependency`, as pinned by `module`.
-fn module_folder(work: &Path, module: &str, dependency: &str) -> Result<PathBuf> {
+/// Lets the module in `folder` use copies of the dependencies that it patches.
+fn apply(patches: &[Patch], folder: &Path) -> Result<()> {
+    for Patch { module, file, from, to } in patches {
+        output(go().args(["mod", "download", module]).current_dir(folder))?;
+        let copy = folder.join("patched").join(module);
+        if !copy.exists() {
+            let source = module_folder(folder, module)?;
+            fs::create_dir_all(&copy).context(|| format!("cannot make {}", copy.display()))?;
+            // The module cache's own files are read-only.
+            output(Command::new("cp").args(["-rT", "--no-preserve=mode"]).args([&source, &copy]))?;
+            let replace = format!("-replace={module}=./patched/{module}");
+            output(go().args(["mod", "edit", &replace]).current_dir(folder))?;
+        }
+        let file = copy.join(file);
+        let text = fs::read_to_string(&file).context(|| format!("cannot read {}", file.display()))?;
+        if text.matches(from).count() != 1 {
+            let file = file.display();
+            return Err(Error::Refused(format!("{file} does not have {from:?} once; see src/pins.rs")));
+        }
+        fs::write(&file, text.replace(from, to)).context(|| format!("cannot write {}", file.display()))?;
+    }
+    Ok(())
+}
+
+/// Where Go keeps the sources of `dependency`, as pinned by the module in `folder`.
+fn module_folder(folder: &Path, dependency: &str) -> Result<PathBuf> {
     let mut go = go();
-    go.args(["list", "-mod=readonly", "-m", "-f", "{{.Dir}}", dependency]).current_dir(work.join(module));
+    go.args(["list", "-mod=readonly", "-m", "-f", "{{.Dir}}", dependency]).current_dir(folder);
     Ok(output(&mut go)?.trim().into())
 }
 

@@ -15,6 +15,20 @@ pub(crate) struct Module {
     pub go_sum: &'static str,
     /// The programs to build.
     pub programs: &'static [Program],
+    /// What is changed in its dependencies.
+    pub patches: &'static [Patch],
+}
+
+/// A change to one line of a dependency, without which it does not do what it says.
+pub(crate) struct Patch {
+    /// The Go module.
+    pub module: &'static str,
+    /// The file below it.
+    pub file: &'static str,
+    /// What stands there, exactly once.
+    pub from: &'static str,
+    /// What takes its place.
+    pub to: &'static str,
 }
 
 /// A program to build.
@@ -87,24 +101,36 @@ pub(crate) const MODULES: &[Module] = &[
             plain("etcd", "go.etcd.io/etcd/server/v3"),
             plain("agnhost", "k8s.io/kubernetes/test/images/agnhost"),
         ],
+        patches: &[],
     },
     Module {
         name: "kwok",
         go_mod: include_str!("../go/kwok/go.mod"),
         go_sum: include_str!("../go/kwok/go.sum"),
         programs: &[plain("kwok", "sigs.k8s.io/kwok/cmd/kwok")],
+        // kwok starts its controllers of nodes and of pods in an order left to chance, and that of pods takes over what
+        // says whose Lease it holds: nothing, where it comes first. Then it plays the pods of dead nodes on, and
+        // makes those ready again that were just put out of service.
+        patches: &[Patch {
+            module: "sigs.k8s.io/kwok",
+            file: "pkg/kwok/controllers/controller.go",
+            from: "ReadOnlyFunc:  c.readOnlyFunc,",
+            to: "ReadOnlyFunc: func(node string) bool { return c.readOnlyFunc == nil || c.readOnlyFunc(node) },",
+        }],
     },
     Module {
         name: "coredns",
         go_mod: include_str!("../go/coredns/go.mod"),
         go_sum: include_str!("../go/coredns/go.sum"),
         programs: &[plain("coredns", "github.com/coredns/coredns")],
+        patches: &[],
     },
     Module {
         name: "helm",
         go_mod: include_str!("../go/helm/go.mod"),
         go_sum: include_str!("../go/helm/go.sum"),
         programs: &[Program { name: "helm", package: "helm.sh/helm/v3/cmd/helm", variables: HELM_VARIABLES }],
+        patches: &[],
     },
 ];
 
@@ -138,6 +164,9 @@ pub(crate) fn key(modules: &[Module], go_version: &str) -> String {
             part(program.package);
             part(&link_flags(program));
         }
+        for Patch { module, file, from, to } in module.patches {
+            [*module, *file, *from, *to].into_iter().for_each(&mut part);
+        }
     }
     digest.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
@@ -147,7 +176,7 @@ mod tests {
     use super::*;
 
     fn module(go_sum: &'static str) -> [Module; 1] {
-        [Module { name: "m", go_mod: "module m", go_sum, programs: &[] }]
+        [Module { name: "m", go_mod: "module m", go_sum, programs: &[], patches: &[] }]
     }
 
     #[test]
@@ -157,8 +186,8 @@ mod tests {
         assert_ne!(key_of("a", "go1.26.0"), key_of("b", "go1.26.0"));
         assert_ne!(key_of("a", "go1.26.0"), key_of("a", "go1.26.1"));
         assert_ne!(
-            key(&[Module { name: "m", go_mod: "ab", go_sum: "c", programs: &[] }], "go"),
-            key(&[Module { name: "m", go_mod: "a", go_sum: "bc", programs: &[] }], "go"),
+            key(&[Module { name: "m", go_mod: "ab", go_sum: "c", programs: &[], patches: &[] }], "go"),
+            key(&[Module { name: "m", go_mod: "a", go_sum: "bc", programs: &[], patches: &[] }], "go"),
         );
     }
 
