@@ -185,6 +185,9 @@ mod tests {
         assert_eq!(key_of("a", "go1.26.0"), key_of("a", "go1.26.0"));
         assert_ne!(key_of("a", "go1.26.0"), key_of("b", "go1.26.0"));
         assert_ne!(key_of("a", "go1.26.0"), key_of("a", "go1.26.1"));
+        let patches = &[Patch { module: "m", file: "f.go", from: "a", to: "b" }];
+        let patched = [Module { patches, ..module("a")[0] }];
+        assert_ne!(key_of("a", "go1.26.0"), key(&patched, "go1.26.0"));
         assert_ne!(
             key(&[Module { name: "m", go_mod: "ab", go_sum: "c", programs: &[], patches: &[] }], "go"),
             key(&[Module { name: "m", go_mod: "a", go_sum: "bc", programs: &[], patches: &[] }], "go"),
