@@ -70,6 +70,8 @@ async fn a_bad_value_is_taken_back_and_the_old_one_is_served_throughout() {
     assert!(said.contains("mainstay.dev/retry=2"), "{said}");
     assert!(rollout.event("RolledBack").await.contains("revision 1"));
 
+    // A good value may take its pod's time to start.
+    rollout.patch(json!({"spec": {"stages": [stage("canary", &["canary"]), stage("rest", &["web"])]}})).await;
     scenario.mode("three").await;
     let status = rollout.completes(3).await;
     assert_eq!(status.failed_revision, None);
@@ -145,7 +147,7 @@ async fn a_probe_that_does_not_succeed_takes_the_revision_back() {
     // Nobody is behind this one.
     scenario.kubectl("create service clusterip nobody --tcp=80:8080").succeeded();
     let mut canary = stage("canary", &["canary"]);
-    canary["gate"] = json!({"deadlineSeconds": 10, "probe": {"service": "nobody"}});
+    canary["gate"] = json!({"deadlineSeconds": 20, "probe": {"service": "nobody"}});
     rollout.patch(json!({"spec": {"stages": [canary, stage("rest", &["web"])]}})).await;
     scenario.mode("three").await;
     let said = rollout.says("RolledBack", true, "DeadlineExceeded").await;
