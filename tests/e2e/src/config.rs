@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use http::Request;
 use k8s_openapi::{
     ByteString,
     api::{
@@ -172,9 +171,7 @@ impl Scenario {
     /// # Errors
     /// When nobody answers.
     pub async fn served(&self, server: &str) -> Result<String, String> {
-        let url = format!("/api/v1/namespaces/{}/{server}/proxy/config/mode", self.namespace);
-        let request = Request::get(url).body(Vec::new()).map_err(|error| error.to_string())?;
-        self.client.request_text(request).await.map_err(|error| error.to_string())
+        self.asked(server, "config/mode").await
     }
 
     /// The template of a Deployment.

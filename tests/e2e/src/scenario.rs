@@ -160,20 +160,26 @@ impl Scenario {
     pub async fn serving(&self, pod: &str, serving: bool) {
         let path = if serving { "make-serving" } else { "make-not-serving" };
         eventually(&format!("{pod} is told to {path}"), async || {
-            let url = format!("/api/v1/namespaces/{}/pods/{pod}:8091/proxy/{path}", self.namespace);
-            let request = Request::get(url).body(Vec::new()).map_err(|error| error.to_string())?;
-            self.client.request_text(request).await.map_err(|error| error.to_string())
+            self.asked(&format!("pods/{pod}:8091"), path).await
         })
         .await;
+    }
+
+    /// What a server of the namespace, such as `pods/web:80` or `services/web:80`, answers through the API server's proxy.
+    ///
+    /// # Errors
+    /// When nobody answers.
+    pub(crate) async fn asked(&self, server: &str, path: &str) -> Result<String, String> {
+        let url = format!("/api/v1/namespaces/{}/{server}/proxy/{path}", self.namespace);
+        let request = Request::get(url).body(Vec::new()).map_err(|error| error.to_string())?;
+        self.client.request_text(request).await.map_err(|error| error.to_string())
     }
 
     /// Ends the server of a pod on this port; a container that it was all of is started again. Does nothing while it is
     /// down.
     pub async fn end_server(&self, pod: &str, port: u16) {
-        let url = format!("/api/v1/namespaces/{}/pods/{pod}:{port}/proxy/exit?code=1", self.namespace);
-        let request = Request::get(url).body(Vec::new()).expect("a valid request");
         // A proxy that has nobody to ask waits for long.
-        drop(timeout(Duration::from_secs(1), self.client.request_text(request)).await);
+        drop(timeout(Duration::from_secs(1), self.asked(&format!("pods/{pod}:{port}"), "exit?code=1")).await);
     }
 
     /// Merges `patch` into a pod.
@@ -195,10 +201,7 @@ impl Scenario {
     /// Lets a pod of [`pods::lingering`] end that is being deleted.
     pub async fn let_end(&self, pod: &str) {
         eventually(&format!("{pod} waits to be told that it may end"), async || {
-            let url =
-                format!("/api/v1/namespaces/{}/pods/{pod}:{}/proxy/hostname", self.namespace, pods::END);
-            let request = Request::get(url).body(Vec::new()).map_err(|error| error.to_string())?;
-            self.client.request_text(request).await.map_err(|error| error.to_string())
+            self.asked(&format!("pods/{pod}:{}", pods::END), "hostname").await
         })
         .await;
         self.end_server(pod, pods::END).await;
