@@ -239,9 +239,9 @@ fn write_pins(module: &Module, folder: &Path) -> Result<()> {
 /// Lets the module in `folder` use copies of the dependencies that it patches.
 fn apply(patches: &[Patch], folder: &Path) -> Result<()> {
     for Patch { module, file, from, to } in patches {
-        output(go().args(["mod", "download", module]).current_dir(folder))?;
         let copy = folder.join("patched").join(module);
         if !copy.exists() {
+            output(go().args(["mod", "download", module]).current_dir(folder))?;
             let source = module_folder(folder, module)?;
             fs::create_dir_all(&copy).context(|| format!("cannot make {}", copy.display()))?;
             // The module cache's own files are read-only.

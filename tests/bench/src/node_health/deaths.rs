@@ -1,6 +1,6 @@
 //! Nodes that die, and how soon that is noticed and they are cleared.
 
-use super::eyes::{Eyes, Seen};
+use super::eyes::{Eyes, Moments, Seen};
 use crate::{
     bed::{Bed, NAMESPACE},
     error::{Context, Error, Result},
@@ -24,7 +24,7 @@ use mainstay_crds::NodeHealthPolicy;
 use serde::Serialize;
 use serde_json::json;
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     fmt,
     time::{Duration, Instant},
 };
@@ -38,9 +38,6 @@ const LIMIT: Duration = Duration::from_secs(900);
 const PAUSE: Duration = Duration::from_millis(200);
 const POLICY: &str = "mainstay-bench";
 const ZONE: &str = "topology.kubernetes.io/zone";
-
-/// When it was seen of whom.
-type Moments = HashMap<String, Instant>;
 
 /// What happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

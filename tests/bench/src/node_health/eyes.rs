@@ -29,21 +29,24 @@ const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
 /// The states in which the policy's verdict is that a node is unhealthy.
 const VERDICT: [&str; 2] = ["Waiting", "Acting"];
 
+/// When it was first seen of whom.
+pub(super) type Moments = HashMap<String, Instant>;
+
 /// When things were first seen, since the last [`Eyes::begin`].
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
     /// Nodes that the policy lists as unhealthy. It lists no more than a hundred.
-    pub listed: HashMap<String, Instant>,
+    pub listed: Moments,
     /// Nodes that Mainstay has taken.
-    pub taken: HashMap<String, Instant>,
+    pub taken: Moments,
     /// Nodes whose condition Ready is not True.
-    pub not_ready: HashMap<String, Instant>,
+    pub not_ready: Moments,
     /// Nodes that upstream keeps pods away from.
-    pub unreachable: HashMap<String, Instant>,
+    pub unreachable: Moments,
     /// Pods that no Service sends to.
-    pub unserved: HashMap<String, Instant>,
+    pub unserved: Moments,
     /// Pods that are deleted, or are being deleted.
-    pub deleted: HashMap<String, Instant>,
+    pub deleted: Moments,
     /// Numbers of nodes that the policy finds unhealthy, each when it was first reached.
     pub unhealthy: Vec<(usize, Instant)>,
     /// The pods to which each slice sends now.
