@@ -141,7 +141,8 @@ pub struct PolicyPullSecret {
     #[schemars(schema_with = "schema::object_name")]
     pub name: String,
 
-    /// The Secret of which it is a copy, kept up to date. Default: it is made by others.
+    /// The Secret of which it is a copy, kept up to date: of type `kubernetes.io/dockerconfigjson` or
+    /// `kubernetes.io/dockercfg`. Default: it is made by others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub copy_from: Option<SecretSource>,
 }

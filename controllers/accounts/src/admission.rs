@@ -1,8 +1,8 @@
 //! Whether whoever writes a policy may give what it gives.
 //!
 //! The controller gives more than most people may, on behalf of whoever has written the policy. So at admission the API
-//! server is asked, for that person, what it would ask if they did it themselves in every namespace: make the accounts and
-//! bindings, bind the roles, issue the tokens, read what is copied. A role may be given by who may `bind` it, or who has
+//! server is asked, for that person, what it would ask if they did it themselves in every namespace: write the accounts,
+//! bindings and Secrets, bind the roles, issue the tokens, read what is copied. A role may be given by who may `bind` it, or who has
 //! all rights that it has (Kubernetes, pkg/registry/rbac/rolebinding/policybased).
 
 use std::collections::BTreeSet;
@@ -147,33 +147,42 @@ enum Question {
 
 /// What is asked about a policy besides its roles, in words and attributes.
 fn questions(spec: &AccountPolicySpec) -> Vec<(String, ResourceAttributes)> {
-    let ask = |verb: &str, group: &str, resource: &str, subresource: Option<&str>| ResourceAttributes {
-        verb: Some(verb.into()),
-        group: Some(group.into()),
-        resource: Some(resource.into()),
-        subresource: subresource.map(Into::into),
-        ..ResourceAttributes::default()
+    let ask = |verb: &str, group: &str, resource: &str| {
+        let mut parts = resource.split('/').map(Into::into);
+        ResourceAttributes {
+            verb: Some(verb.into()),
+            group: Some(group.into()),
+            resource: parts.next(),
+            subresource: parts.next(),
+            ..ResourceAttributes::default()
+        }
     };
-    let mut questions = Vec::new();
-    if !spec.service_accounts.is_empty() {
-        questions.push(("create serviceaccounts".to_owned(), ask("create", "", "serviceaccounts", None)));
-    }
-    if !spec.role_bindings.is_empty() {
-        let binding = ask("create", "rbac.authorization.k8s.io", "rolebindings", None);
-        questions.push(("create rolebindings".to_owned(), binding));
-    }
-    if !spec.tokens.is_empty() {
-        let token = ask("create", "", "serviceaccounts", Some("token"));
-        questions.push(("create serviceaccounts/token".to_owned(), token));
-        questions.push(("create secrets".to_owned(), ask("create", "", "secrets", None)));
-    }
     let secrets = spec.service_accounts.iter().flat_map(|account| &account.image_pull_secrets);
     let sources: BTreeSet<_> = secrets.filter_map(|secret| secret.copy_from.as_ref()).collect();
+    let (copies, tokens) = (!sources.is_empty(), !spec.tokens.is_empty());
+    let rbac = "rbac.authorization.k8s.io";
+    // What is written on behalf of the author, by the verbs that it is written with.
+    let written: [(bool, &str, &str, &[&str]); 5] = [
+        (!spec.service_accounts.is_empty(), "", "serviceaccounts", &["create", "patch"]),
+        (!spec.role_bindings.is_empty(), rbac, "rolebindings", &["create", "patch"]),
+        (tokens, "", "serviceaccounts/token", &["create"]),
+        (tokens, "", "secrets", &["create", "update"]),
+        (copies, "", "secrets", &["create", "patch"]),
+    ];
+    let mut questions: Vec<(String, ResourceAttributes)> = Vec::new();
+    for (_, group, resource, verbs) in written.into_iter().filter(|(is_written, ..)| *is_written) {
+        for verb in verbs {
+            let what = format!("{verb} {resource}");
+            if questions.iter().all(|(asked, _)| *asked != what) {
+                questions.push((what, ask(verb, group, resource)));
+            }
+        }
+    }
     for source in sources {
         let read = ResourceAttributes {
             namespace: Some(source.namespace.clone()),
             name: Some(source.name.clone()),
-            ..ask("get", "", "secrets", None)
+            ..ask("get", "", "secrets")
         };
         questions.push((format!("get secret {}/{}, which it copies", source.namespace, source.name), read));
     }
@@ -219,24 +228,50 @@ mod tests {
 
     use super::*;
 
+    fn asked(spec: serde_json::Value) -> Vec<String> {
+        let spec: AccountPolicySpec = serde_json::from_value(spec).unwrap();
+        questions(&spec).into_iter().map(|(what, _)| what).collect()
+    }
+
     #[test]
     fn a_policy_is_asked_about_as_if_its_author_did_it() {
-        let spec: AccountPolicySpec = serde_json::from_value(json!({
-            "namespaceSelector": {},
-            "serviceAccounts": [{"name": "bot", "imagePullSecrets": [
-                {"name": "pull", "copyFrom": {"namespace": "registry", "name": "pull"}},
-            ]}],
-            "tokens": [{"name": "t", "serviceAccount": "bot"}],
-        }))
-        .unwrap();
-        let asked: Vec<_> = questions(&spec).into_iter().map(|(what, _)| what).collect();
-        let expected = [
-            "create serviceaccounts",
-            "create serviceaccounts/token",
-            "create secrets",
-            "get secret registry/pull, which it copies",
-        ];
-        assert_eq!(asked, expected);
+        let account = json!([{"name": "bot"}]);
+        let copies = json!([{"name": "bot", "imagePullSecrets": [
+            {"name": "pull", "copyFrom": {"namespace": "registry", "name": "pull"}}, {"name": "of others"},
+        ]}]);
+        let binding = json!([{
+            "name": "b", "roleRef": {"kind": "Role", "name": "r"}, "serviceAccounts": ["bot"],
+        }]);
+        let tokens = json!([{"name": "t", "serviceAccount": "bot"}]);
+        let accounts = ["create serviceaccounts", "patch serviceaccounts"];
+        let read = "get secret registry/pull, which it copies";
+        for (spec, expected) in [
+            (json!({"serviceAccounts": account}), vec![]),
+            (
+                json!({"serviceAccounts": account, "roleBindings": binding}),
+                vec!["create rolebindings", "patch rolebindings"],
+            ),
+            (json!({"serviceAccounts": copies}), vec!["create secrets", "patch secrets", read]),
+            (
+                json!({"serviceAccounts": account, "tokens": tokens}),
+                vec!["create serviceaccounts/token", "create secrets", "update secrets"],
+            ),
+            (
+                json!({"serviceAccounts": copies, "tokens": tokens}),
+                vec![
+                    "create serviceaccounts/token",
+                    "create secrets",
+                    "update secrets",
+                    "patch secrets",
+                    read,
+                ],
+            ),
+        ] {
+            let mut whole = spec.clone();
+            whole["namespaceSelector"] = json!({});
+            assert_eq!(asked(whole), [&accounts[..], &expected].concat(), "{spec}");
+        }
+        assert_eq!(asked(json!({"namespaceSelector": {}})), Vec::<String>::new());
     }
 
     #[test]

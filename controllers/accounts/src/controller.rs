@@ -31,6 +31,7 @@ use crate::{
     apply::{FIELD_MANAGER, Writer},
     metrics::Metrics,
     observe::Stores,
+    plan::Grantable,
     policies::{Policies, STATUS_PACE},
     reconcile::{Namespaces, Outcomes},
     settings::Settings,
@@ -48,6 +49,19 @@ pub struct Options {
     /// Where policies are admitted.
     #[command(flatten)]
     pub webhook: WebhookFlags,
+    /// The ClusterRoles that policies may give, with commas between them.
+    #[arg(long, value_delimiter = ',', default_values = ["view", "edit"])]
+    pub grantable_cluster_roles: Vec<String>,
+    /// The Roles that policies may give, by their names in any namespace, with commas between them.
+    #[arg(long, value_delimiter = ',')]
+    pub grantable_roles: Vec<String>,
+}
+
+impl Options {
+    fn grantable(&self) -> Grantable {
+        let names = |names: &[String]| names.iter().map(|name| name.as_str().into()).collect();
+        Grantable { cluster_roles: names(&self.grantable_cluster_roles), roles: names(&self.grantable_roles) }
+    }
 }
 
 /// Starts the watches and returns both loops.
@@ -57,7 +71,7 @@ pub async fn build(manager: &Manager, options: Options) -> Controller {
     let (policy_work, policy_keys) =
         Work::new(LoopMetrics::new(&manager.registry, "accountpolicy", concurrency));
     let (namespaces, namespace_writer) = reflector::store();
-    let (stores, skew) = (Stores::new(namespaces.clone()), Skew::new(Clock::start()));
+    let (stores, skew) = (Stores::new(namespaces.clone(), options.grantable()), Skew::new(Clock::start()));
     skew.ask(&manager.client).await;
     let (policies, policy_writer) = reflector::store();
     let own_metrics = Metrics::new(&manager.registry);

@@ -16,7 +16,7 @@ use mainstay_runtime::{
 use parking_lot::{Mutex, RwLock};
 
 use crate::{
-    plan::{AccountView, BindingView, Leaving, Observed, Source},
+    plan::{AccountView, BindingView, Copy, Grantable, Leaving, Observed, Source},
     settings::Settings,
     watched::{Bucket, Eternal, SecretView, Stored, consent},
 };
@@ -41,6 +41,8 @@ pub struct Stores {
     pub eternal: Index<Eternal>,
     /// The Secrets that are copied, by namespace and name.
     pub sources: Arc<Mutex<HashMap<ObjectKey, Source>>>,
+    /// The roles that policies may give.
+    pub grantable: Arc<Grantable>,
     /// The policies.
     pub policies: Arc<RwLock<Policies>>,
     /// When what a namespace was given is taken back, by policy and namespace.
@@ -49,9 +51,10 @@ pub struct Stores {
 
 impl Stores {
     /// Empty stores beside the one of the namespaces.
-    pub fn new(namespaces: Store<MetadataOf<Namespace>>) -> Self {
+    pub fn new(namespaces: Store<MetadataOf<Namespace>>, grantable: Grantable) -> Self {
         Self {
             namespaces,
+            grantable: Arc::new(grantable),
             accounts: Index::default(),
             bindings: Index::default(),
             secrets: Index::default(),
@@ -83,6 +86,7 @@ impl Stores {
         let mut observed = Observed {
             namespace: Arc::clone(&namespace.name),
             consent: consent(&found.metadata),
+            grantable: Arc::clone(&self.grantable),
             ..Observed::default()
         };
         let known: BTreeSet<_> = policies.iter().map(|policy| Arc::clone(&policy.name)).collect();
@@ -129,6 +133,15 @@ impl Stores {
             copy.source = known.unwrap_or_default();
         }
         gift
+    }
+
+    /// Notes that a source is no pull secret, unless another Secret has taken its place since it was read.
+    pub fn is_no_pull_secret(&self, copy: &Copy, uid: &str) {
+        let mut sources = self.sources.lock();
+        let known = sources.get_mut(&ObjectKey::new(&copy.namespace, &copy.name));
+        if let Some(known) = known.filter(|known| matches!(known, Source::At(known, _) if **known == *uid)) {
+            *known = Source::NotPullSecret;
+        }
     }
 
     fn leaves(&self, policy: &Settings, key: (Arc<str>, Arc<str>), now: Timestamp) -> Leaving {

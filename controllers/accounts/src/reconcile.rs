@@ -164,6 +164,10 @@ impl Namespaces {
                         action.what()
                     ),
                 },
+                Ok(Done::NotPullSecret) => {
+                    let Action::Copy(_, name, of, _) = action else { continue };
+                    Failing { reason: "SourceType", message: of.not_pull_secret(name) }
+                }
                 Err(error) => {
                     self.announcer.failed(action, &error);
                     // A namespace that goes takes all with it.

@@ -50,6 +50,8 @@ pub enum Done {
     Stale,
     /// There is one of that name that is of no policy.
     Taken,
+    /// What is to be copied is no pull secret.
+    NotPullSecret,
 }
 
 impl Done {

@@ -19,6 +19,8 @@ use crate::{
 
 const APPLY: (&str, &str) = ("application/apply-patch+yaml", "&force=true");
 const MERGE: (&str, &str) = ("application/merge-patch+json", "");
+/// The types of Secrets that are copied.
+const PULL_SECRETS: [&str; 2] = ["kubernetes.io/dockerconfigjson", "kubernetes.io/dockercfg"];
 
 impl Writer {
     pub(super) async fn make_account(
@@ -86,7 +88,10 @@ impl Writer {
         self.patch(Part::Binding, namespace, name, APPLY, &body).await
     }
 
-    /// Copies a Secret. Its content is in memory for no longer than this takes.
+    /// Copies a pull secret. Its content is in memory for no longer than this takes.
+    ///
+    /// Nothing else is copied: of some types the name and the content are all that it takes to be somebody, as of a
+    /// bootstrap token.
     pub(super) async fn copy(
         &self,
         namespace: &ObjectKey,
@@ -114,6 +119,10 @@ impl Writer {
             Err(RequestError::NotFound(_)) => return Ok(Done::Stale),
             Err(error) => return Err(failed(error.without_content())),
         };
+        if !source.r#type.as_deref().is_some_and(|of| PULL_SECRETS.contains(&of)) {
+            self.stores.is_no_pull_secret(of, source.metadata.uid.as_deref().unwrap_or_default());
+            return Ok(Done::NotPullSecret);
+        }
         let mut body = json!({
             "apiVersion": "v1",
             "kind": "Secret",

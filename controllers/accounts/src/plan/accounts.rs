@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::{Action, Gift, Leaving, Part, Planner, Source};
+use super::{Action, Gift, Leaving, Part, Planner, Role, Source};
 
 impl Planner<'_> {
     pub(super) fn copies(&mut self, gift: &Gift) {
@@ -18,6 +18,10 @@ impl Planner<'_> {
                     let message =
                         format!("there is no Secret {}/{} to copy: create it", wanted.namespace, wanted.name);
                     self.problem(gift, "SourceMissing", message);
+                    continue;
+                }
+                Source::NotPullSecret => {
+                    self.problem(gift, "SourceType", wanted.not_pull_secret(name));
                     continue;
                 }
             }
@@ -80,6 +84,17 @@ impl Planner<'_> {
 
     pub(super) fn bindings(&mut self, gift: &Gift) {
         for (name, wanted) in &gift.bindings {
+            // The API server lets the controller also give roles whose rights it has itself: it is the list that decides.
+            if !self.observed.grantable.has(&wanted.role) {
+                let Role { kind, name: role } = &wanted.role;
+                let key = if &**kind == "Role" { "grantableRoles" } else { "grantableClusterRoles" };
+                let message = format!(
+                    "RoleBinding {name}: policies may not give {kind} {role}: name another role, or add this one to \
+                     controllers.accounts.{key} of the chart. A RoleBinding that stands is left as it is"
+                );
+                self.problem(gift, "RoleNotListed", message);
+                continue;
+            }
             let Some(standing) = self.observed.bindings.get(name) else {
                 let (policy, name) = (Arc::clone(&gift.policy), Arc::clone(name));
                 self.plan.actions.push(Action::MakeBinding(policy, name, wanted.clone()));

@@ -32,6 +32,11 @@ fn gift(policy: &str) -> Gift {
     }
 }
 
+fn grantable(cluster_roles: &[&str]) -> Arc<Grantable> {
+    let cluster_roles = cluster_roles.iter().map(|role| name(role)).collect();
+    Arc::new(Grantable { cluster_roles, roles: [name("deploy")].into() })
+}
+
 fn mark(policy: &str) -> Option<Mark> {
     Some(Mark { policy: policy.into(), adopted: false })
 }
@@ -70,6 +75,7 @@ fn settled() -> Observed {
         HandleView { uid: "h".into(), policy: "ci".into(), output: name("bot-token"), created: at(0) };
     Observed {
         gifts: vec![gift],
+        grantable: grantable(&["edit", "view"]),
         accounts: [(name("bot"), account)].into(),
         bindings: [(name("bot"), binding)].into(),
         outputs: [(name("bot-token"), output)].into(),
@@ -87,7 +93,8 @@ fn why(plan: &Plan) -> Vec<Why> {
 
 #[test]
 fn a_new_namespace_gets_all_and_a_settled_one_nothing() {
-    let observed = Observed { gifts: vec![gift("ci")], ..Observed::default() };
+    let observed =
+        Observed { gifts: vec![gift("ci")], grantable: grantable(&["edit"]), ..Observed::default() };
     let plan = plan(&observed, at(0));
     assert!(matches!(plan.actions[0], Action::MakeAccount(..)), "{plan:?}");
     assert!(matches!(plan.actions[1], Action::MakeBinding(..)), "{plan:?}");
@@ -166,6 +173,30 @@ fn a_binding_to_another_role_is_made_anew() {
     binding.binding = None;
     let plan = plan(&observed, at(10));
     assert!(matches!(&plan.actions[..], [Action::MendBinding { anew: true, .. }]), "{plan:?}");
+}
+
+#[test]
+fn a_role_that_is_not_listed_is_not_given_and_what_stands_is_left_as_it_is() {
+    let role = |kind: &str, role: &str| Role { kind: name(kind), name: name(role) };
+    for (wanted, listed) in [
+        (role("ClusterRole", "view"), true),
+        (role("ClusterRole", "cluster-admin"), false),
+        (role("ClusterRole", "deploy"), false),
+        (role("Role", "deploy"), true),
+        (role("Role", "edit"), false),
+    ] {
+        let mut observed = settled();
+        observed.gifts[0].bindings.get_mut("bot").unwrap().role = wanted.clone();
+        for stands in [true, false] {
+            if !stands {
+                observed.bindings.clear();
+            }
+            let plan = plan(&observed, at(10));
+            let expected = if listed { vec![] } else { vec!["RoleNotListed"] };
+            let problems: Vec<_> = plan.problems.iter().map(|problem| problem.reason).collect();
+            assert_eq!((plan.actions.len(), problems), (usize::from(listed), expected), "{wanted:?} {stands}");
+        }
+    }
 }
 
 #[test]
@@ -288,6 +319,8 @@ fn a_source_is_copied_where_it_is_not_itself_and_one_that_is_not_known_yet_is_wa
     assert_eq!(look("one", of("registry", known.clone()), None), (1, 0));
     assert_eq!(look("registry", of("registry", known.clone()), None), (0, 0));
     assert_eq!(look("one", of("registry", Source::Missing), None), (0, 1));
+    assert_eq!(look("one", of("registry", Source::NotPullSecret), None), (0, 1));
+    assert_eq!(look("one", of("registry", Source::NotPullSecret), Some(of("registry", known.clone()))), (0, 1));
     assert_eq!(look("one", of("registry", Source::Unknown), Some(of("registry", known.clone()))), (0, 0));
     let later = Source::At("u".into(), "2".into());
     assert_eq!(look("one", of("registry", later), Some(of("registry", known))), (1, 0));

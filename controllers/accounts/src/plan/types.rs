@@ -54,6 +54,23 @@ pub struct Role {
     pub name: Arc<str>,
 }
 
+/// The roles that policies may give, whoever has written them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Grantable {
+    /// Names of ClusterRoles.
+    pub cluster_roles: BTreeSet<Arc<str>>,
+    /// Names of Roles, in whichever namespace.
+    pub roles: BTreeSet<Arc<str>>,
+}
+
+impl Grantable {
+    /// Whether this role is among them.
+    pub fn has(&self, role: &Role) -> bool {
+        let names = if &*role.kind == "Role" { &self.roles } else { &self.cluster_roles };
+        names.contains(&role.name)
+    }
+}
+
 /// A copy of a Secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Copy {
@@ -65,6 +82,18 @@ pub struct Copy {
     pub source: Source,
 }
 
+impl Copy {
+    /// Why a Secret of another type is not copied. `name` is that of the copy.
+    pub fn not_pull_secret(&self, name: &str) -> String {
+        format!(
+            "spec.serviceAccounts[].imagePullSecrets[].copyFrom: Secret {}/{} is of neither type \
+             kubernetes.io/dockerconfigjson nor kubernetes.io/dockercfg, and nothing else is copied: name a Secret of \
+             these types, or take copyFrom of {name} out of the policy",
+            self.namespace, self.name
+        )
+    }
+}
+
 /// What is known of a Secret that is copied.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Source {
@@ -73,6 +102,8 @@ pub enum Source {
     Unknown,
     /// It is not there.
     Missing,
+    /// It is no pull secret, by its type.
+    NotPullSecret,
     /// Its UID and resourceVersion.
     At(Box<str>, Box<str>),
 }
@@ -218,6 +249,8 @@ pub struct Observed {
     pub leaving: BTreeMap<Arc<str>, Leaving>,
     /// The policy that the namespace's owner lets take things over.
     pub consent: Option<Arc<str>>,
+    /// The roles that policies may give.
+    pub grantable: Arc<Grantable>,
     /// All service accounts.
     pub accounts: BTreeMap<Arc<str>, AccountView>,
     /// All role bindings.

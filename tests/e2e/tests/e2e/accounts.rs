@@ -124,6 +124,17 @@ async fn pull_secrets_are_copied_and_follow_their_source() {
     has("one").await;
     registry.apply(&login("two"));
     has("two").await;
+
+    // Of other Secrets a copy may be a right, as of a bootstrap token.
+    registry.kubectl("create secret generic other --from-literal=a=b").succeeded();
+    let other = json!([{"name": "bot", "imagePullSecrets": [
+        {"name": "other", "copyFrom": {"namespace": registry.namespace, "name": "other"}},
+    ]}]);
+    policy.patch(json!({"spec": {"serviceAccounts": other}})).await;
+    let status = policy.until("says that it is no pull secret", |status| !status.failing.is_empty()).await;
+    assert_eq!(status.failing[0].reason, "SourceType");
+    assert!(status.failing[0].message.contains("copyFrom"), "{}", status.failing[0].message);
+    assert!(!scenario.kubectl("get secret other").ok, "it was copied");
 }
 
 /// A user of the test's name who has these ClusterRoles in every namespace, until it is dropped.
@@ -157,7 +168,8 @@ impl Drop for Author {
 #[tokio::test]
 async fn nobody_gives_more_than_they_have() {
     let scenario = Scenario::start("escalate").await;
-    // May write policies, make accounts and bindings, and view; may neither edit, nor issue tokens, nor read Secrets.
+    // May write policies, accounts and bindings, and view; may neither edit, nor issue tokens. Of Secrets they may read
+    // those of this namespace, and make none.
     let role = format!("{}-role", scenario.namespace);
     let kinds = "accountpolicies.mainstay.dev,serviceaccounts,rolebindings.rbac.authorization.k8s.io";
     kubectl(&format!("create clusterrole {role} --verb=get,create,update,patch --resource={kinds}"))
@@ -170,8 +182,10 @@ async fn nobody_gives_more_than_they_have() {
             "name": "bot", "roleRef": {"kind": kind, "name": role}, "serviceAccounts": ["bot"],
         }])
     };
+    scenario.kubectl("create role reads --verb=get --resource=secrets").succeeded();
+    scenario.kubectl(&format!("create rolebinding reads --role=reads --user={}", author.0)).succeeded();
     let copied = json!([{"name": "bot", "imagePullSecrets": [
-        {"name": "pull", "copyFrom": {"namespace": "kube-system", "name": "login"}},
+        {"name": "pull", "copyFrom": {"namespace": scenario.namespace, "name": "login"}},
     ]}]);
     for (draft, words) in [
         (
@@ -179,7 +193,7 @@ async fn nobody_gives_more_than_they_have() {
             "neither bind ClusterRole edit",
         ),
         (draft.clone().with("spec.roleBindings", bound("deploy", "Role")), "neither bind Role deploy"),
-        (draft.clone().with("spec.serviceAccounts", copied), "may not get secret kube-system/login"),
+        (draft.clone().with("spec.serviceAccounts", copied), "may not create secrets"),
         (account_policy(&scenario), "may not create serviceaccounts/token"),
     ] {
         let said = author.writes(draft.object()).refused();
@@ -206,7 +220,7 @@ async fn a_role_that_the_chart_does_not_list_is_not_given() {
     }]);
     let policy = account_policy(&scenario).with("spec.roleBindings", admin).create(&scenario.client).await;
     let status = policy.until("says that it may not", |status| !status.failing.is_empty()).await;
-    assert_eq!(status.failing[0].reason, "Forbidden");
+    assert_eq!(status.failing[0].reason, "RoleNotListed");
     assert!(status.failing[0].message.contains("RoleBinding bot"), "{}", status.failing[0].message);
     // The rest is given all the same.
     let token = scenario.token("bot-token", "").await;

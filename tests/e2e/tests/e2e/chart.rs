@@ -134,6 +134,23 @@ fn what_only_endpoints_are_told_is_no_flag_of_another_controller() {
 }
 
 #[test]
+fn the_roles_that_policies_may_give_are_a_right_and_a_flag() {
+    let objects = rendered(&[
+        "--set=controllers.accounts.grantableClusterRoles={view,deployer}",
+        "--set-json=controllers.accounts.grantableRoles=[]",
+    ]);
+    let flags = flags(&objects, "accounts");
+    for flag in ["--grantable-cluster-roles=view,deployer", "--grantable-roles="] {
+        assert!(flags.iter().any(|it| it == flag), "{flag} is not among {flags:?}");
+    }
+    let role = find(&objects, "ClusterRole", "mainstay-accounts");
+    let rules = role["rules"].as_array().expect("it has rules").iter();
+    let bound: Vec<_> = rules.filter(|rule| rule["verbs"] == json!(["bind"])).collect();
+    assert_eq!(bound.len(), 1, "{bound:?}");
+    assert_eq!(bound[0]["resourceNames"], json!(["view", "deployer"]));
+}
+
+#[test]
 fn only_controllers_that_check_may_reach_more_than_the_cluster_itself() {
     let to = |words: &[&str], controller: &str| {
         let objects = rendered(&[&["--set=networkPolicy.enabled=true"], words].concat());
