@@ -7,7 +7,7 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 #[error("could not {operation} {what}: {source}")]
 pub struct ApplyError {
-    /// What was to be done: `create`, `change`, `delete`, `issue`, `copy`.
+    /// What was to be done: `create`, `change`, `replace`, `delete`, `issue`, `read`.
     pub operation: &'static str,
     /// Kind and name.
     pub what: String,

@@ -29,6 +29,9 @@ use crate::{
 /// The field manager of all that is written.
 pub const FIELD_MANAGER: &str = "mainstay-accounts";
 
+/// The longest name that an object may have.
+const MAX_NAME: usize = 253;
+
 /// Writes what policies give.
 pub struct Writer {
     client: Client,
@@ -55,7 +58,13 @@ pub enum Done {
 }
 
 impl Done {
-    /// What a create has come to.
+    /// What the create of an account or a binding has come to. One of that name which is there already is about to be
+    /// shown by the watch, with whose it is.
+    fn made(uid: Option<String>) -> Self {
+        if uid.is_some() { Self::Written } else { Self::Stale }
+    }
+
+    /// What the create of a Secret has come to. Those of nobody's are not watched.
     fn created(uid: Option<String>) -> Self {
         if uid.is_some() { Self::Written } else { Self::Taken }
     }
@@ -247,3 +256,6 @@ fn words(part: Part, name: &str) -> String {
     };
     format!("{kind} {name}")
 }
+
+#[cfg(test)]
+mod tests;

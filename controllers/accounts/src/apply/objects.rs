@@ -3,17 +3,20 @@
 use std::sync::Arc;
 
 use http::Request;
+use k8s_openapi::api::rbac::v1 as rbac;
+use kube::Api;
 use mainstay_runtime::{
     failure::RequestError,
     index::ObjectKey,
-    request::{path, send},
+    names,
+    request::{METADATA_ONLY, Written, in_time, path, send},
 };
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{ApplyError, Done, Writer};
+use super::{ApplyError, Done, FIELD_MANAGER, MAX_NAME, Writer, part_path, words};
 use crate::{
-    plan::{Account, Action, Binding, Copy, Part},
+    plan::{Account, Action, Binding, Copy, Part, Role},
     watched::{ADOPTED, GIVEN, PART, POLICY, SOURCE, SOURCE_UID, SOURCE_VERSION},
 };
 
@@ -33,7 +36,7 @@ impl Writer {
         let mut body = account_body(policy, name, account, false);
         body["metadata"]["namespace"] = json!(namespace.name);
         body["imagePullSecrets"] = pull_secrets(account.pull_secrets.iter());
-        self.create(Part::Account, namespace, &body).await.map(Done::created)
+        self.create(Part::Account, namespace, &body).await.map(Done::made)
     }
 
     /// What is a map is applied, so that what is wanted no more goes by itself; pull secrets are one list, which is
@@ -65,7 +68,7 @@ impl Writer {
     ) -> Result<Done, ApplyError> {
         let mut body = binding_body(namespace, policy, name, binding, false);
         body["metadata"]["namespace"] = json!(namespace.name);
-        self.create(Part::Binding, namespace, &body).await.map(Done::created)
+        self.create(Part::Binding, namespace, &body).await.map(Done::made)
     }
 
     pub(super) async fn mend_binding(
@@ -77,6 +80,7 @@ impl Writer {
             return Ok(Done::Stale);
         };
         if *anew {
+            self.is_accepted(namespace, policy, name, binding).await?;
             let deleted = self.delete(namespace, Part::Binding, name, uid).await?;
             return match deleted {
                 Done::Written => self.make_binding(namespace, policy, name, binding).await,
@@ -86,6 +90,46 @@ impl Writer {
         let mut body = binding_body(namespace, policy, name, binding, *adopted);
         body["metadata"]["uid"] = json!(uid);
         self.patch(Part::Binding, namespace, name, APPLY, &body).await
+    }
+
+    /// Fails where a binding that is to take the place of another would not be made, or would give nothing.
+    ///
+    /// The role of a binding cannot be changed, so the one that stands has to be deleted first. Nothing is deleted
+    /// before the API server has accepted its successor, under a name that nothing has, as a dry run: that a role may
+    /// not be given, or that a quota or a policy of the cluster refuses it, is found out here. That there is such a role
+    /// the API server does not ask.
+    async fn is_accepted(
+        &self,
+        namespace: &ObjectKey,
+        policy: &str,
+        name: &str,
+        binding: &Binding,
+    ) -> Result<(), ApplyError> {
+        let failed =
+            |source| ApplyError { operation: "replace", what: words(Part::Binding, name), source };
+        let Role { kind, name: role } = &binding.role;
+        let there = if &**kind == "Role" {
+            let roles = Api::<rbac::Role>::namespaced(self.client.clone(), &namespace.name);
+            in_time(roles.get_metadata_opt(role)).await.map_err(failed)?.is_some()
+        } else {
+            let roles = Api::<rbac::ClusterRole>::all(self.client.clone());
+            in_time(roles.get_metadata_opt(role)).await.map_err(failed)?.is_some()
+        };
+        if !there {
+            let message = format!("there is no {kind} {role}: make it, or name another; what is bound stays bound");
+            return Err(failed(RequestError::NotFound(message)));
+        }
+        let mut body = binding_body(namespace, policy, name, binding, false);
+        body["metadata"]["name"] = json!(names::generated(&format!("{name}-next"), MAX_NAME));
+        let url = format!(
+            "{}?fieldManager={FIELD_MANAGER}&dryRun=All",
+            part_path(Part::Binding, &namespace.name, "")
+        );
+        let request = Request::post(url)
+            .header(http::header::ACCEPT, METADATA_ONLY)
+            .header(http::header::CONTENT_TYPE, "application/json")
+            .body(serde_json::to_vec(&body).unwrap_or_default());
+        send::<Written>(&self.client, request).await.map(drop).map_err(failed)
     }
 
     /// Copies a pull secret. Its content is in memory for no longer than this takes.

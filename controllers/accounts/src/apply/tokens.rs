@@ -22,14 +22,11 @@ use mainstay_runtime::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{ApplyError, Done, FIELD_MANAGER, Writer, part_path};
+use super::{ApplyError, Done, FIELD_MANAGER, MAX_NAME, Writer, part_path};
 use crate::{
     plan::{Action, OutputView, Part, Token, Why},
     watched::{ACCOUNT, EXPIRES, HANDLE, ISSUED, MADE_FOR, OUTPUT, PART, POLICY, PREVIOUS, PREVIOUS_UNTIL},
 };
-
-/// The longest name that an object may have.
-const MAX_NAME: usize = 253;
 
 /// For how long the authority that was read is used.
 const AUTHORITY_AGE: Duration = Duration::from_secs(60);

@@ -107,6 +107,16 @@ impl Planner<'_> {
                     continue;
                 }
             };
+            let anew = standing.role != wanted.role;
+            if anew && adopted {
+                let Role { kind, name: role } = &standing.role;
+                let message = format!(
+                    "RoleBinding {name} was made by somebody else, for {kind} {role}; another role would take its \
+                     deletion: delete it, or have the policy name that role"
+                );
+                self.problem(gift, "Conflict", message);
+                continue;
+            }
             if standing.mark.is_none() || standing.binding.as_ref() != Some(wanted) {
                 self.plan.repairs += usize::from(standing.mark.is_some());
                 self.plan.actions.push(Action::MendBinding {
@@ -114,7 +124,7 @@ impl Planner<'_> {
                     name: Arc::clone(name),
                     uid: standing.uid.clone(),
                     binding: wanted.clone(),
-                    anew: standing.role != wanted.role,
+                    anew,
                     adopted,
                 });
             }

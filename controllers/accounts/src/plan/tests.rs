@@ -171,8 +171,16 @@ fn a_binding_to_another_role_is_made_anew() {
     let binding = observed.bindings.get_mut("bot").unwrap();
     binding.role.name = name("view");
     binding.binding = None;
-    let plan = plan(&observed, at(10));
-    assert!(matches!(&plan.actions[..], [Action::MendBinding { anew: true, .. }]), "{plan:?}");
+    let made = plan(&observed, at(10));
+    assert!(matches!(&made.actions[..], [Action::MendBinding { anew: true, .. }]), "{made:?}");
+    // What somebody else has made is not deleted for it, with or without the policy's mark.
+    for mark in [Some(Mark { policy: name("ci"), adopted: true }), None] {
+        let binding = observed.bindings.get_mut("bot").unwrap();
+        (binding.mark, binding.consent) = (mark, Some(name("ci")));
+        let kept = plan(&observed, at(10));
+        assert_eq!((kept.actions.len(), kept.problems[0].reason), (0, "Conflict"), "{kept:?}");
+        assert!(kept.problems[0].message.contains("ClusterRole view"), "{kept:?}");
+    }
 }
 
 #[test]

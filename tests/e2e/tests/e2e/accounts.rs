@@ -1,6 +1,9 @@
 //! What an AccountPolicy gives to namespaces, keeps right, and takes back.
 
-use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
+use k8s_openapi::api::{
+    core::v1::{Secret, ServiceAccount},
+    rbac::v1::RoleBinding,
+};
 use kube::{
     ResourceExt,
     api::{Patch, PatchParams},
@@ -212,17 +215,32 @@ async fn nobody_gives_more_than_they_have() {
 }
 
 #[tokio::test]
-async fn a_role_that_the_chart_does_not_list_is_not_given() {
+async fn a_role_that_may_not_be_given_is_told_and_takes_nothing_away() {
     let scenario = Scenario::start("unlisted").await;
     scenario.pick(&scenario, true);
-    let admin = json!([{
-        "name": "bot", "roleRef": {"kind": "ClusterRole", "name": "cluster-admin"}, "serviceAccounts": ["bot"],
-    }]);
-    let policy = account_policy(&scenario).with("spec.roleBindings", admin).create(&scenario.client).await;
+    let policy = account_policy(&scenario).create(&scenario.client).await;
+    policy.ready(1).await;
+    let bindings = scenario.api::<RoleBinding>();
+    let standing = bindings.get("bot").await.expect("it is there");
+    let bound = |role: &str| {
+        json!({"spec": {"roleBindings": [{
+            "name": "bot", "roleRef": {"kind": "ClusterRole", "name": role}, "serviceAccounts": ["bot"],
+        }]}})
+    };
+    policy.patch(bound("cluster-admin")).await;
     let status = policy.until("says that it may not", |status| !status.failing.is_empty()).await;
     assert_eq!(status.failing[0].reason, "RoleNotListed");
     assert!(status.failing[0].message.contains("RoleBinding bot"), "{}", status.failing[0].message);
-    // The rest is given all the same.
+    let kept = bindings.get("bot").await.expect("what works stays");
+    assert_eq!((kept.uid(), kept.role_ref.name), (standing.uid(), "view".to_owned()));
+    // The rest is given all the same, and a role that may be given takes the place of the one before.
     let token = scenario.token("bot-token", "").await;
     assert!(who(&token).await.is_ok());
+    policy.patch(bound("edit")).await;
+    policy.ready(1).await;
+    eventually("the account may edit", async || {
+        let role = bindings.get("bot").await.map_err(|error| error.to_string())?.role_ref.name;
+        (role == "edit").then_some(()).ok_or(role)
+    })
+    .await;
 }

@@ -250,6 +250,7 @@ const ACCOUNTS_ROLE: Rules = &[
     ("", "serviceaccounts/token", &["create"]),
     ("rbac.authorization.k8s.io", "rolebindings", &["create", "delete", "get", "list", "patch", "watch"]),
     ("rbac.authorization.k8s.io", "clusterroles", &["get"]),
+    ("rbac.authorization.k8s.io", "roles", &["get"]),
     ("rbac.authorization.k8s.io", "clusterroles [\"view\", \"edit\"]", &["bind"]),
     ("authorization.k8s.io", "subjectaccessreviews", &["create"]),
     ("", "secrets", &["create", "delete", "get", "list", "patch", "update", "watch"]),
