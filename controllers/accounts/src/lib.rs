@@ -10,6 +10,7 @@ pub mod admission;
 pub mod announce;
 pub mod apply;
 pub mod controller;
+mod managed;
 pub mod metrics;
 pub mod observe;
 pub mod plan;

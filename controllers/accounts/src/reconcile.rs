@@ -197,14 +197,14 @@ impl Action {
             Self::MendAccount { policy, .. }
             | Self::MendBinding { policy, .. }
             | Self::Issue { policy, .. } => Some(policy),
-            Self::Delete(..) | Self::Release(..) => None,
+            Self::Delete(..) | Self::Release(..) | Self::HandBack { .. } => None,
         }
     }
 
     /// Kind and name of what it is about.
     fn what(&self) -> String {
         match self {
-            Self::MakeAccount(_, name, _) | Self::MendAccount { name, .. } => {
+            Self::MakeAccount(_, name, _) | Self::MendAccount { name, .. } | Self::HandBack { name, .. } => {
                 format!("ServiceAccount {name}")
             }
             Self::MakeBinding(_, name, _) | Self::MendBinding { name, .. } => format!("RoleBinding {name}"),

@@ -17,10 +17,10 @@ use mainstay_runtime::{
 };
 use serde::Deserialize;
 
-use crate::apply::FIELD_MANAGER;
+use crate::managed::{ANNOTATIONS, LABELS, TOP, ours_alone, written};
 use crate::plan::{
-    Account, AccountView, Binding, BindingView, Copy, CopyView, HandleView, Mark, OutputView, Role, Source,
-    Written,
+    Account, AccountView, Binding, BindingView, Copy, CopyView, Fields, HandleView, Mark, OutputView, Role,
+    Source,
 };
 use kube::core::PartialObjectMeta;
 
@@ -77,7 +77,7 @@ pub(crate) fn consent(metadata: &ObjectMeta) -> Option<Arc<str>> {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WatchedAccount {
-    #[serde(deserialize_with = "slim::metadata")]
+    /// With managedFields.
     metadata: ObjectMeta,
     automount_service_account_token: Option<bool>,
     #[serde(default)]
@@ -127,6 +127,7 @@ impl From<WatchedAccount> for Stored<AccountView> {
         let WatchedAccount { metadata, automount_service_account_token, image_pull_secrets } = watched;
         let mark = mark(&metadata);
         let given = text(&metadata.annotations, GIVEN).unwrap_or_default();
+        let ours = if mark.is_some() { ours(&metadata) } else { Fields::default() };
         let view = AccountView {
             uid: header.uid.clone(),
             consent: consent(&metadata),
@@ -138,9 +139,24 @@ impl From<WatchedAccount> for Stored<AccountView> {
                 labels: metadata.labels.unwrap_or_default(),
                 annotations: metadata.annotations.unwrap_or_default(),
             },
+            ours,
             mark,
         };
         Self { header, policy: view.mark.as_ref().map(|mark| Arc::clone(&mark.policy)), view }
+    }
+}
+
+/// What a policy has given an account. Its mark is not among it.
+fn ours(metadata: &ObjectMeta) -> Fields {
+    let but = |path, marks: &[&str]| {
+        let mut keys = ours_alone(metadata, path);
+        keys.retain(|key| !marks.contains(&&**key));
+        keys
+    };
+    Fields {
+        labels: but(LABELS, &[POLICY]),
+        annotations: but(ANNOTATIONS, &[ADOPTED, GIVEN]),
+        automount: ours_alone(metadata, TOP).contains("automountServiceAccountToken"),
     }
 }
 
@@ -208,21 +224,6 @@ impl From<PartialObjectMeta<v1::Secret>> for Stored<SecretView> {
     }
 }
 
-/// Who wrote the values, by the fields that each manager has under `data`.
-fn written(metadata: &ObjectMeta) -> Written {
-    let mut keys = BTreeSet::new();
-    let managers = metadata.managed_fields.iter().flatten();
-    for entry in managers.clone() {
-        let fields = entry.fields_v1.as_ref().and_then(|fields| fields.0["f:data"].as_object());
-        let Some(fields) = fields else { continue };
-        if entry.manager.as_deref() != Some(FIELD_MANAGER) {
-            return Written::ByOthers;
-        }
-        keys.extend(fields.keys().filter_map(|field| field.strip_prefix("f:")).map(Into::into));
-    }
-    if managers.count() == 0 { Written::Unknown } else { Written::ByUs(keys) }
-}
-
 fn copy(header: &Header, policy: Arc<str>, metadata: &ObjectMeta) -> Option<CopyView> {
     let annotation = |key| text(&metadata.annotations, key);
     let (namespace, name) = annotation(SOURCE)?.split_once('/')?;
@@ -275,5 +276,41 @@ impl Indexed for Eternal {
     }
     fn buckets(&self) -> Vec<Arc<str>> {
         vec![Arc::clone(&self.0.key.namespace)]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::apply::FIELD_MANAGER;
+
+    #[test]
+    fn what_a_policy_has_given_an_account_is_known_but_not_its_mark() {
+        let fields = json!({
+            "f:metadata": {
+                "f:labels": {".": {}, "f:mainstay.dev/account-policy": {}, "f:team": {}},
+                "f:annotations": {".": {}, "f:mainstay.dev/pull-secrets": {}, "f:example.com/role": {}},
+            },
+            "f:automountServiceAccountToken": {},
+        });
+        let account = |labels| -> Stored<AccountView> {
+            let watched: WatchedAccount = serde_json::from_value(json!({
+                "metadata": {
+                    "name": "bot", "namespace": "ns", "uid": "u", "labels": labels,
+                    "managedFields": [{"manager": FIELD_MANAGER, "operation": "Update", "fieldsV1": fields}],
+                },
+            }))
+            .unwrap();
+            watched.into()
+        };
+        let ours = Fields {
+            labels: ["team".to_owned()].into(),
+            annotations: ["example.com/role".to_owned()].into(),
+            automount: true,
+        };
+        assert_eq!(account(json!({"team": "blue", "mainstay.dev/account-policy": "ci"})).view.ours, ours);
+        assert_eq!(account(json!({"team": "blue"})).view.ours, Fields::default(), "it is of no policy");
     }
 }

@@ -110,11 +110,12 @@ impl Writer {
             }
             Action::MendBinding { .. } => self.mend_binding(namespace, action).await,
             Action::Copy(policy, name, of, standing) => {
-                self.copy(namespace, policy, name, of, standing.as_deref()).await
+                self.copy(namespace, (policy, name), of, standing.as_deref()).await
             }
             Action::Issue { .. } => self.issue(namespace, action).await,
             Action::Delete(part, name, uid) => self.delete(namespace, *part, name, uid).await,
             Action::Release(part, name, uid) => self.release(namespace, *part, name, uid).await,
+            Action::HandBack { .. } => self.hand_back(namespace, action).await,
         }
     }
 

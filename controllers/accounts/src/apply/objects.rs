@@ -1,6 +1,6 @@
 //! Accounts, bindings, and copies of pull secrets.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use http::Request;
 use k8s_openapi::api::rbac::v1 as rbac;
@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 
 use super::{ApplyError, Done, FIELD_MANAGER, MAX_NAME, Writer, part_path, words};
 use crate::{
-    plan::{Account, Action, Binding, Copy, Part, Role},
+    plan::{Account, Action, Binding, Copy, CopyView, Fields, Part, Role},
     watched::{ADOPTED, GIVEN, PART, POLICY, SOURCE, SOURCE_UID, SOURCE_VERSION},
 };
 
@@ -39,14 +39,15 @@ impl Writer {
         self.create(Part::Account, namespace, &body).await.map(Done::made)
     }
 
-    /// What is a map is applied, so that what is wanted no more goes by itself; pull secrets are one list, which is
-    /// written as a whole with those of others in it.
+    /// What is wanted is applied. What is wanted no more is taken away by name: it would not go by itself, since who has
+    /// created an object goes on to have all fields of the create. Pull secrets are one list, which is written as a whole
+    /// with those of others in it.
     pub(super) async fn mend_account(
         &self,
         namespace: &ObjectKey,
         action: &Action,
     ) -> Result<Done, ApplyError> {
-        let Action::MendAccount { policy, name, uid, account, pull_secrets: all, adopted } = action else {
+        let Action::MendAccount { policy, name, uid, account, pull_secrets: all, stale, adopted } = action else {
             return Ok(Done::Stale);
         };
         let mut body = account_body(policy, name, account, *adopted);
@@ -55,8 +56,8 @@ impl Writer {
         if applied != Done::Written {
             return Ok(applied);
         }
-        let list = json!({"metadata": {"uid": uid}, "imagePullSecrets": pull_secrets(all.iter())});
-        self.patch(Part::Account, namespace, name, MERGE, &list).await
+        let body = without(uid, stale, all);
+        self.patch(Part::Account, namespace, name, MERGE, &body).await
     }
 
     pub(super) async fn make_binding(
@@ -139,10 +140,9 @@ impl Writer {
     pub(super) async fn copy(
         &self,
         namespace: &ObjectKey,
-        policy: &str,
-        name: &str,
+        (policy, name): (&str, &str),
         of: &Copy,
-        standing: Option<&str>,
+        standing: Option<&CopyView>,
     ) -> Result<Done, ApplyError> {
         #[derive(Deserialize)]
         struct Source {
@@ -182,16 +182,23 @@ impl Writer {
             "data": source.data,
             "type": source.r#type,
         });
-        match standing {
-            None => self.create(Part::Copy, namespace, &body).await.map(Done::created),
-            Some(uid) => {
-                body["metadata"]["uid"] = json!(uid);
-                self.patch(Part::Copy, namespace, name, APPLY, &body).await
-            }
+        let Some(CopyView { uid, written, .. }) = standing else {
+            return self.create(Part::Copy, namespace, &body).await.map(Done::created);
+        };
+        body["metadata"]["uid"] = json!(uid);
+        let applied = self.patch(Part::Copy, namespace, name, APPLY, &body).await?;
+        // Keys that the source has no more, and those that others have added, do not go by themselves.
+        let is_stale = |key: &Box<str>| !source.data.as_ref().is_some_and(|data| data.contains_key(&**key));
+        let stale: Map<_, _> =
+            written.keys().into_iter().filter(is_stale).map(|key| (key.into(), Value::Null)).collect();
+        if applied != Done::Written || stale.is_empty() {
+            return Ok(applied);
         }
+        let body = json!({"metadata": {"uid": uid}, "data": stale});
+        self.patch(Part::Copy, namespace, name, MERGE, &body).await
     }
 
-    /// Takes the policy's mark off an object, and what it has added to one that it had taken over.
+    /// Takes the policy's mark off an object.
     pub(super) async fn release(
         &self,
         namespace: &ObjectKey,
@@ -199,23 +206,38 @@ impl Writer {
         name: &str,
         uid: &str,
     ) -> Result<Done, ApplyError> {
-        let mut body = json!({
-            "metadata": {
-                "uid": uid,
-                "labels": {POLICY: null, PART: null},
-                "annotations": {ADOPTED: null, GIVEN: null},
-            },
-        });
-        if part == Part::Account {
-            let account = self.stores.accounts.get(&ObjectKey::new(&namespace.name, name));
-            let view = account.as_ref().map(|account| &account.view);
-            // Those of an object that the policy made itself stay: it is left as it is.
-            if let Some(view) = view.filter(|view| view.mark.as_ref().is_some_and(|mark| mark.adopted)) {
-                body["imagePullSecrets"] = pull_secrets(view.account.pull_secrets.difference(&view.given));
-            }
-        }
+        let body = json!({"metadata": {
+            "uid": uid,
+            "labels": {POLICY: null, PART: null},
+            "annotations": {ADOPTED: null, GIVEN: null},
+        }});
         self.patch(part, namespace, name, MERGE, &body).await
     }
+
+    /// Takes the policy's mark off an account, and all that it has added.
+    pub(super) async fn hand_back(&self, namespace: &ObjectKey, action: &Action) -> Result<Done, ApplyError> {
+        let Action::HandBack { name, uid, pull_secrets, stale } = action else { return Ok(Done::Stale) };
+        let mut body = without(uid, stale, pull_secrets);
+        [POLICY, PART].iter().for_each(|key| body["metadata"]["labels"][*key] = Value::Null);
+        [ADOPTED, GIVEN].iter().for_each(|key| body["metadata"]["annotations"][*key] = Value::Null);
+        self.patch(Part::Account, namespace, name, MERGE, &body).await
+    }
+}
+
+/// The patch that takes fields off an account, and leaves it these pull secrets.
+fn without(uid: &str, stale: &Fields, kept: &BTreeSet<Arc<str>>) -> Value {
+    let Fields { labels, annotations, automount } = stale;
+    let nothing = |keys: &BTreeSet<String>| -> Value {
+        keys.iter().map(|key| (key.clone(), Value::Null)).collect::<Map<_, _>>().into()
+    };
+    let mut body = json!({
+        "metadata": {"uid": uid, "labels": nothing(labels), "annotations": nothing(annotations)},
+        "imagePullSecrets": pull_secrets(kept.iter()),
+    });
+    if *automount {
+        body["automountServiceAccountToken"] = Value::Null;
+    }
+    body
 }
 
 fn pull_secrets<'a>(names: impl Iterator<Item = &'a Arc<str>>) -> Value {

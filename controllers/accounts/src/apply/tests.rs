@@ -6,7 +6,7 @@ use mainstay_runtime::clock::Clock;
 use parking_lot::Mutex;
 
 use super::*;
-use crate::plan::{Binding, Grantable, Role};
+use crate::plan::{Account, Binding, Copy, CopyView, Fields, Grantable, Role, Source, Written as WrittenBy};
 
 /// A request: method, path with query, body.
 type Asked = (Method, String, Value);
@@ -115,4 +115,103 @@ async fn the_successor_is_tried_under_a_name_that_nothing_has() {
     assert_eq!((posted.len(), &posted[1]["metadata"]["name"]), (2, &json!("bot")));
     assert!(posted[0]["metadata"]["name"].as_str().unwrap().starts_with("bot-next"), "{}", posted[0]);
     assert_eq!(posted[0]["roleRef"], posted[1]["roleRef"]);
+}
+
+fn keys<T: for<'a> From<&'a str> + Ord>(keys: &[&str]) -> std::collections::BTreeSet<T> {
+    keys.iter().map(|key| T::from(key)).collect()
+}
+
+#[tokio::test]
+async fn what_is_wanted_no_more_is_taken_off_by_name() {
+    let server = Server::new(|_, _| metadata("bot"));
+    let stale =
+        Fields { labels: keys(&["team"]), annotations: keys(&["example.com/role"]), automount: true };
+    let mend = Action::MendAccount {
+        policy: "ci".into(),
+        name: "bot".into(),
+        uid: "u".into(),
+        account: Account::default(),
+        pull_secrets: keys(&["theirs"]),
+        stale: stale.clone(),
+        adopted: false,
+    };
+    let back = Action::HandBack {
+        name: "bot".into(),
+        uid: "u".into(),
+        pull_secrets: keys(&["theirs"]),
+        stale,
+    };
+    let namespace = ObjectKey::new("", "ns");
+    server.writer.apply(&namespace, &mend).await.unwrap();
+    server.writer.apply(&namespace, &back).await.unwrap();
+    let patches = server.bodies(&Method::PATCH);
+    assert_eq!(patches.len(), 3, "{patches:?}");
+    for taken in &patches[1..] {
+        let (labels, annotations) = (&taken["metadata"]["labels"], &taken["metadata"]["annotations"]);
+        let is_off = |map: &Value, key: &str| map.get(key) == Some(&Value::Null);
+        assert!(is_off(labels, "team") && is_off(annotations, "example.com/role"), "{taken}");
+        assert!(is_off(taken, "automountServiceAccountToken"), "{taken}");
+        assert_eq!(taken["imagePullSecrets"], json!([{"name": "theirs"}]));
+    }
+    let mark = |patch: &Value| patch["metadata"]["labels"].get("mainstay.dev/account-policy").cloned();
+    assert_eq!([mark(&patches[1]), mark(&patches[2])], [None, Some(Value::Null)]);
+}
+
+/// A copy of registry/pull, written with these keys, where there is one.
+fn copy(standing: Option<&[&str]>) -> Action {
+    let of = Copy {
+        namespace: "registry".into(),
+        name: "pull".into(),
+        source: Source::At("s".into(), "1".into()),
+    };
+    let standing = standing.map(|found| CopyView {
+        uid: "c".into(),
+        policy: "ci".into(),
+        of: of.clone(),
+        written: WrittenBy::ByOthers(keys(found)),
+    });
+    Action::Copy("ci".into(), "pull".into(), of, standing.map(Box::new))
+}
+
+fn source(of: &'static str) -> impl Fn(&Method, &str) -> (u16, Value) + Send + Sync + 'static {
+    move |method, _| match method {
+        &Method::GET => {
+            let metadata = json!({"name": "pull", "uid": "s", "resourceVersion": "1"});
+            (200, json!({"metadata": metadata, "type": of, "data": {"kept": "YQ=="}}))
+        }
+        _ => metadata("pull"),
+    }
+}
+
+#[tokio::test]
+async fn keys_that_the_source_has_no_more_are_taken_off_the_copy() {
+    let namespace = ObjectKey::new("", "ns");
+    for (standing, patches) in [(&["kept", "gone"][..], 2), (&["kept"], 1)] {
+        let server = Server::new(source("kubernetes.io/dockercfg"));
+        assert_eq!(server.writer.apply(&namespace, &copy(Some(standing))).await.unwrap(), Done::Written);
+        let bodies = server.bodies(&Method::PATCH);
+        assert_eq!(bodies.len(), patches);
+        assert!(bodies[1..].iter().all(|body| body["data"] == json!({"gone": null})), "{bodies:?}");
+    }
+}
+
+#[tokio::test]
+async fn only_pull_secrets_are_copied() {
+    let namespace = ObjectKey::new("", "ns");
+    for (of, copied) in [
+        ("kubernetes.io/dockerconfigjson", true),
+        ("kubernetes.io/dockercfg", true),
+        ("Opaque", false),
+        ("bootstrap.kubernetes.io/token", false),
+        ("kubernetes.io/service-account-token", false),
+    ] {
+        let server = Server::new(source(of));
+        let key = ObjectKey::new("registry", "pull");
+        let sources = Arc::clone(&server.writer.stores.sources);
+        sources.lock().insert(key.clone(), Source::At("s".into(), "1".into()));
+        let done = server.writer.apply(&namespace, &copy(None)).await.unwrap();
+        let expected = if copied { Done::Written } else { Done::NotPullSecret };
+        assert_eq!((done, server.written().len()), (expected, usize::from(copied)), "{of}");
+        assert_eq!(sources.lock()[&key] == Source::NotPullSecret, !copied, "{of} is remembered");
+    }
 }

@@ -33,9 +33,9 @@ impl Planner<'_> {
                 Some(copy) if copy.of == *wanted && copy.written.has(&[]) => {}
                 standing => {
                     self.plan.repairs += usize::from(standing.is_some_and(|copy| copy.of == *wanted));
-                    let uid = standing.map(|copy| copy.uid.clone());
+                    let standing = standing.cloned().map(Box::new);
                     let (policy, name) = (Arc::clone(&gift.policy), Arc::clone(name));
-                    self.plan.actions.push(Action::Copy(policy, name, wanted.clone(), uid));
+                    self.plan.actions.push(Action::Copy(policy, name, wanted.clone(), standing));
                 }
             }
         }
@@ -62,7 +62,9 @@ impl Planner<'_> {
                        some: &std::collections::BTreeMap<_, _>| {
                 some.iter().all(|(key, value)| all.get(key) == Some(value))
             };
-            let is_right = standing.mark.is_some()
+            let stale = standing.ours.beyond(wanted);
+            let is_right = stale.is_empty()
+                && standing.mark.is_some()
                 && has(&standing.account.labels, &wanted.labels)
                 && has(&standing.account.annotations, &wanted.annotations)
                 && wanted.automount.is_none_or(|wanted| standing.account.automount == Some(wanted))
@@ -76,6 +78,7 @@ impl Planner<'_> {
                     uid: standing.uid.clone(),
                     account: wanted.clone(),
                     pull_secrets,
+                    stale,
                     adopted,
                 });
             }
@@ -160,7 +163,18 @@ impl Planner<'_> {
         for (name, account) in &observed.accounts {
             let Some(mark) = &account.mark else { continue };
             if !self.gives(&mark.policy, |gift| gift.accounts.contains_key(name)) {
-                self.take(Part::Account, &mark.policy, name, &account.uid, mark.adopted);
+                match self.end(&mark.policy, mark.adopted) {
+                    Some(End::HandBack) => {
+                        let (theirs, given) = (&account.account.pull_secrets, &account.given);
+                        self.plan.actions.push(Action::HandBack {
+                            name: Arc::clone(name),
+                            uid: account.uid.clone(),
+                            pull_secrets: theirs.difference(given).cloned().collect(),
+                            stale: account.ours.clone(),
+                        });
+                    }
+                    end => self.act(end, Part::Account, name, &account.uid),
+                }
             }
         }
         for (name, copy) in &observed.copies {
@@ -174,15 +188,42 @@ impl Planner<'_> {
         self.observed.gifts.iter().any(|gift| gift.policy == *policy && gives(gift))
     }
 
-    /// Takes an object back: at once where its policy gives other things still, and at the policy's time where it
-    /// leaves the namespace.
+    /// Takes an object back.
     fn take(&mut self, part: Part, policy: &Arc<str>, name: &Arc<str>, uid: &str, adopted: bool) {
-        let (name, uid) = (Arc::clone(name), uid.into());
+        let end = self.end(policy, adopted);
+        self.act(end, part, name, uid);
+    }
+
+    /// What becomes of an object that its policy gives no more: at once where the policy gives other things still, and
+    /// at the policy's time where it leaves the namespace.
+    fn end(&mut self, policy: &Arc<str>, adopted: bool) -> Option<End> {
         match self.observed.leaving.get(policy) {
-            Some(Leaving::Orphan) => self.plan.actions.push(Action::Release(part, name, uid)),
-            Some(Leaving::Delete(at)) if *at > self.now => self.due(*at),
-            _ if adopted => self.plan.actions.push(Action::Release(part, name, uid)),
-            _ => self.plan.actions.push(Action::Delete(part, name, uid)),
+            Some(Leaving::Orphan) => Some(End::Orphan),
+            Some(Leaving::Delete(at)) if *at > self.now => {
+                self.due(*at);
+                None
+            }
+            _ if adopted => Some(End::HandBack),
+            _ => Some(End::Delete),
         }
     }
+
+    fn act(&mut self, end: Option<End>, part: Part, name: &Arc<str>, uid: &str) {
+        let (name, uid) = (Arc::clone(name), uid.into());
+        self.plan.actions.extend(end.map(|end| match end {
+            End::Delete => Action::Delete(part, name, uid),
+            End::HandBack | End::Orphan => Action::Release(part, name, uid),
+        }));
+    }
+}
+
+/// What becomes of an object that its policy gives no more.
+#[derive(Debug, Clone, Copy)]
+enum End {
+    /// The policy made it: it is deleted.
+    Delete,
+    /// It was somebody else's: it stays.
+    HandBack,
+    /// It stays as it is.
+    Orphan,
 }

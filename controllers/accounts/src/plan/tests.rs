@@ -166,6 +166,40 @@ fn drift_is_repaired_and_entries_of_others_stay() {
 }
 
 #[test]
+fn what_a_policy_no_longer_says_of_an_account_is_taken_off() {
+    let keys = |keys: &[&str]| keys.iter().map(ToString::to_string).collect();
+    let ours = Fields { labels: keys(&["kept", "gone"]), annotations: keys(&["role"]), automount: true };
+    let stale = |change: fn(&mut Account)| {
+        let mut observed = settled();
+        let account = observed.accounts.get_mut("bot").unwrap();
+        account.ours = ours.clone();
+        account.account.labels = [("kept", "1"), ("gone", "1"), ("theirs", "1")]
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .into();
+        account.account.annotations = [("role".to_owned(), "1".to_owned())].into();
+        let all = account.account.clone();
+        let wanted = observed.gifts[0].accounts.get_mut("bot").unwrap();
+        (wanted.labels, wanted.annotations) = (all.labels, all.annotations);
+        wanted.labels.remove("theirs");
+        change(wanted);
+        plan(&observed, at(10)).actions.into_iter().find_map(|action| match action {
+            Action::MendAccount { stale, .. } => Some(stale),
+            _ => None,
+        })
+    };
+    let none = Fields::default();
+    assert_eq!(stale(|_| ()), None);
+    let gone = Fields { labels: keys(&["gone"]), ..none.clone() };
+    assert_eq!(stale(|wanted| drop(wanted.labels.remove("gone"))), Some(gone));
+    let gone = Fields { annotations: keys(&["role"]), ..none.clone() };
+    assert_eq!(stale(|wanted| wanted.annotations.clear()), Some(gone));
+    let gone = Fields { automount: true, ..none.clone() };
+    assert_eq!(stale(|wanted| wanted.automount = None), Some(gone));
+    assert_eq!(stale(|wanted| wanted.automount = Some(true)), Some(none));
+    assert_eq!(stale(|wanted| *wanted = Account::default()), Some(ours.clone()));
+}
+
+#[test]
 fn a_binding_to_another_role_is_made_anew() {
     let mut observed = settled();
     let binding = observed.bindings.get_mut("bot").unwrap();
@@ -242,12 +276,18 @@ fn a_policy_that_leaves_takes_away_what_it_gave_when_the_time_has_come() {
         .map(|action| if let Action::Delete(part, ..) = action { part } else { panic!("{action:?}") })
         .collect();
     assert_eq!(parts, [Part::Handle, Part::Token, Part::Binding, Part::Account]);
-    observed.accounts.get_mut("bot").unwrap().mark = Some(Mark { policy: "ci".into(), adopted: true });
-    assert!(plan_at(&observed, at(60)).actions.contains(&Action::Release(
-        Part::Account,
-        name("bot"),
-        "a".into()
-    )));
+    let account = observed.accounts.get_mut("bot").unwrap();
+    account.mark = Some(Mark { policy: "ci".into(), adopted: true });
+    account.account.pull_secrets = [name("ours"), name("theirs")].into();
+    account.given = [name("ours")].into();
+    account.ours = Fields { annotations: ["role".to_owned()].into(), ..Fields::default() };
+    let back = Action::HandBack {
+        name: name("bot"),
+        uid: "a".into(),
+        pull_secrets: [name("theirs")].into(),
+        stale: account.ours.clone(),
+    };
+    assert!(plan_at(&observed, at(60)).actions.contains(&back));
     observed.leaving = BTreeMap::from([(name("ci"), Leaving::Orphan)]);
     assert!(plan_at(&observed, at(0)).actions.iter().all(|action| matches!(action, Action::Release(..))));
 }
@@ -287,7 +327,7 @@ fn a_token_that_is_worth_nothing_is_made_anew() {
 
 #[test]
 fn values_that_somebody_has_changed_are_put_right_but_not_again_and_again() {
-    for written in [Written::ByOthers, Written::ByUs(["ca.crt", "namespace"].map(Into::into).into())] {
+    for written in [Written::ByOthers([].into()), Written::ByUs(["ca.crt", "namespace"].map(Into::into).into())] {
         let change = |output: &mut OutputView| output.written = written.clone();
         let early = decided(9, change);
         assert_eq!((why(&early), early.repairs, early.due), (vec![], 0, Some(at(10))));

@@ -36,6 +36,36 @@ pub struct Account {
     pub pull_secrets: BTreeSet<Arc<str>>,
 }
 
+/// Fields of an account that a policy may say something about, its pull secrets apart.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Fields {
+    /// Labels, by their keys.
+    pub labels: BTreeSet<String>,
+    /// Annotations, by their keys.
+    pub annotations: BTreeSet<String>,
+    /// Whether `automountServiceAccountToken` is one.
+    pub automount: bool,
+}
+
+impl Fields {
+    /// Those of which an account that should be so says nothing.
+    pub fn beyond(&self, account: &Account) -> Self {
+        let beyond = |keys: &BTreeSet<String>, named: &BTreeMap<String, String>| {
+            keys.iter().filter(|key| !named.contains_key(*key)).cloned().collect()
+        };
+        Self {
+            labels: beyond(&self.labels, &account.labels),
+            annotations: beyond(&self.annotations, &account.annotations),
+            automount: self.automount && account.automount.is_none(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// A role binding as it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Binding {
@@ -114,10 +144,10 @@ pub enum Written {
     /// They say nothing.
     #[default]
     Unknown,
-    /// This controller alone, and these keys.
+    /// This controller, these keys and no others.
     ByUs(BTreeSet<Box<str>>),
-    /// Somebody else, at least in part.
-    ByOthers,
+    /// Of these keys at least one is somebody else's, or is ours of before and not wanted any more.
+    ByOthers(BTreeSet<Box<str>>),
 }
 
 impl Written {
@@ -126,7 +156,15 @@ impl Written {
         match self {
             Self::Unknown => true,
             Self::ByUs(ours) => keys.iter().all(|key| ours.contains(*key)),
-            Self::ByOthers => false,
+            Self::ByOthers(_) => false,
+        }
+    }
+
+    /// All keys that are known.
+    pub fn keys(&self) -> BTreeSet<Box<str>> {
+        match self {
+            Self::Unknown => BTreeSet::new(),
+            Self::ByUs(keys) | Self::ByOthers(keys) => keys.clone(),
         }
     }
 }
@@ -168,6 +206,8 @@ pub struct AccountView {
     pub account: Account,
     /// The pull secrets that a policy has given it.
     pub given: BTreeSet<Arc<str>>,
+    /// What a policy has given it besides, and nobody else says as well.
+    pub ours: Fields,
 }
 
 /// A role binding as it is.
@@ -291,6 +331,8 @@ pub enum Action {
         account: Account,
         /// All pull secrets that it is to have.
         pull_secrets: BTreeSet<Arc<str>>,
+        /// What the policy gave it and gives no more.
+        stale: Fields,
         /// Whether it was somebody else's.
         adopted: bool,
     },
@@ -311,8 +353,8 @@ pub enum Action {
         /// Whether it was somebody else's.
         adopted: bool,
     },
-    /// Copy a pull secret: policy, name, source, and the UID of the copy that is replaced.
-    Copy(Arc<str>, Arc<str>, Copy, Option<Box<str>>),
+    /// Copy a pull secret: policy, name, source, and the copy that stands.
+    Copy(Arc<str>, Arc<str>, Copy, Option<Box<CopyView>>),
     /// Issue a token: into this Secret, with this handle where there is one that has no token yet.
     Issue {
         /// The policy.
@@ -332,8 +374,19 @@ pub enum Action {
     },
     /// Delete what a policy made, or what it is done with.
     Delete(Part, Arc<str>, Box<str>),
-    /// Take a policy's mark, and what it has added, off an object.
+    /// Take a policy's mark off an object, and leave it as it is.
     Release(Part, Arc<str>, Box<str>),
+    /// Take a policy's mark off an account that was somebody else's, and all that it has added.
+    HandBack {
+        /// Its name.
+        name: Arc<str>,
+        /// Its UID.
+        uid: Box<str>,
+        /// The pull secrets that it keeps.
+        pull_secrets: BTreeSet<Arc<str>>,
+        /// What the policy has given it besides.
+        stale: Fields,
+    },
 }
 
 /// A kind of object.

@@ -49,6 +49,37 @@ async fn drift_is_repaired_and_what_others_add_stays() {
 }
 
 #[tokio::test]
+async fn what_a_policy_names_no_more_goes_at_once() {
+    let scenario = Scenario::start("unnamed").await;
+    scenario.pick(&scenario, true);
+    let role = "eks.amazonaws.com/role-arn";
+    let draft = account_policy(&scenario).with(
+        "spec.serviceAccounts",
+        json!([{
+            "name": "bot", "labels": {"kept": "1", "gone": "1"}, "annotations": {role: "arn:aws:iam::1:role/x"},
+            "automountServiceAccountToken": false,
+        }]),
+    );
+    let policy = draft.create(&scenario.client).await;
+    policy.ready(1).await;
+    let accounts = scenario.api::<ServiceAccount>();
+    let account = accounts.get("bot").await.expect("it is there");
+    assert!(account.annotations().contains_key(role) && account.labels().contains_key("gone"), "{account:?}");
+    scenario.kubectl("label serviceaccount bot theirs=1").succeeded();
+    policy.patch(json!({"spec": {"serviceAccounts": [{"name": "bot", "labels": {"kept": "1"}}]}})).await;
+    eventually("the account has what the policy says, and what others have added", async || {
+        let account = accounts.get("bot").await.map_err(|error| error.to_string())?;
+        let mut labels: Vec<_> = account.labels().keys().map(String::as_str).collect();
+        labels.retain(|label| !label.contains('/'));
+        let is_right = labels == ["kept", "theirs"]
+            && !account.annotations().contains_key(role)
+            && account.automount_service_account_token.is_none();
+        is_right.then_some(()).ok_or(format!("{account:?}"))
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_namespace_that_is_picked_no_more_loses_what_it_was_given_and_a_policy_takes_it_along() {
     let scenario = Scenario::start("leaves").await;
     let other = scenario.beside("stays").await;
