@@ -51,7 +51,8 @@ pub(crate) async fn make(bed: &Bed, controller: &str) -> Result<Account> {
     let template = format!("templates/{controller}.yaml");
     let mut helm = bed.cluster.command("helm");
     helm.args(["template", RELEASE, CHART, "--namespace", NAMESPACE, "--show-only", &template]);
-    helm.args(["--kube-version", &version]);
+    // The one that is off by default.
+    helm.args(["--kube-version", &version, "--set", "controllers.accounts.enabled=true"]);
     let rendered = output(&mut helm, "")?;
     let rights = rights(&rendered);
     output(bed.cluster.command("kubectl").args(["apply", "--filename", "-"]), &rights)?;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use mainstay_cluster::Cluster;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::{
@@ -24,17 +24,20 @@ static LOCAL: LazyLock<Option<Cluster>> = LazyLock::new(|| {
 });
 
 static VALUES: LazyLock<Value> = LazyLock::new(|| {
-    let Some(cluster) = LOCAL.as_ref() else { return json!({}) };
+    // The chart has this one off by default.
+    let mut values = json!({"controllers": {"accounts": {"enabled": true}}});
+    let Some(cluster) = LOCAL.as_ref() else { return values };
     let file = env::var("MAINSTAY_IMAGE_FILE")
         .expect("MAINSTAY_IMAGE_FILE names no image to test: run these tests by `make e2e`");
     cluster.load_image(Path::new(&file)).unwrap_or_else(|error| panic!("{error}"));
     let image = fs::read(&file).unwrap_or_else(|error| panic!("cannot read {file}: {error}"));
     let digest = format!("{:.16x}", Sha256::digest(image));
     // The tag is the same for every build, so it is this that makes the Deployment run the new one.
-    let controllers = COMPONENTS.map(|component| {
-        (values_key(component), json!({"podAnnotations": {"e2e.mainstay.dev/image": digest}}))
-    });
-    json!({"controllers": Map::from_iter(controllers)})
+    for component in COMPONENTS {
+        values["controllers"][values_key(component)]["podAnnotations"] =
+            json!({"e2e.mainstay.dev/image": digest});
+    }
+    values
 });
 
 /// The key of a component under `controllers` of the chart's values.

@@ -8,8 +8,16 @@ use serde_json::{Value, json};
 /// Asked for no cluster, Helm takes the version that it was built with, which may be none.
 const TEMPLATE: &[&str] = &["template", "mainstay", "charts/mainstay", "--kube-version=1.36.0"];
 
-/// The objects that the chart renders with these further words.
+/// What switches every controller on.
+const ALL: &str = "--set=controllers.accounts.enabled=true";
+
+/// The objects that the chart renders with every controller and these further words.
 fn rendered(words: &[&str]) -> Vec<Value> {
+    objects(&[&[ALL], words].concat())
+}
+
+/// The objects that the chart renders with these further words.
+fn objects(words: &[&str]) -> Vec<Value> {
     let text = helm(&[TEMPLATE, words].concat(), "").succeeded();
     serde_saphyr::from_multiple(&text).unwrap_or_else(|error| panic!("no YAML: {error}\n{text}"))
 }
@@ -55,7 +63,7 @@ const OF_NODE_HEALTH: [&str; 4] = [
 const ROLES: [&str; 3] =
     ["ClusterRole/mainstay-view", "ClusterRole/mainstay-edit", "ClusterRole/mainstay-admin"];
 
-/// What the default values make of a controller.
+/// What the chart makes of a controller.
 fn objects_of(controller: &str) -> BTreeSet<String> {
     let kinds = [
         "ServiceAccount",
@@ -89,12 +97,13 @@ fn flags(objects: &[Value], controller: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_defaults_render_the_objects_of_every_controller_and_the_roles_of_users() {
-    let objects = rendered(&[]);
+fn each_controller_has_its_objects_and_accounts_has_none_by_default() {
     let mut expected: BTreeSet<String> = ROLES.map(Into::into).into();
     expected.extend(CONTROLLERS.into_iter().flat_map(|(controller, _)| objects_of(controller)));
-    assert_eq!(names(&objects), expected);
-    assert_eq!(objects.len(), expected.len());
+    let all = rendered(&[]);
+    assert_eq!(names(&all), expected);
+    assert_eq!(all.len(), expected.len());
+    assert_eq!(names(&objects(&[])), &expected - &objects_of("accounts"));
 }
 
 #[test]
