@@ -4,6 +4,9 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use super::{Action, Gift, Leaving, Part, Planner, Role, Source};
 
+/// The account of pods that name none.
+const DEFAULT: &str = "default";
+
 impl Planner<'_> {
     pub(super) fn copies(&mut self, gift: &Gift) {
         for (name, wanted) in &gift.copies {
@@ -163,7 +166,9 @@ impl Planner<'_> {
         for (name, account) in &observed.accounts {
             let Some(mark) = &account.mark else { continue };
             if !self.gives(&mark.policy, |gift| gift.accounts.contains_key(name)) {
-                match self.end(&mark.policy, mark.adopted) {
+                // Each namespace has this one: deleted, it is made anew, and the tokens of all running pods are void.
+                let is_default = &**name == DEFAULT;
+                match self.end(&mark.policy, mark.adopted || is_default) {
                     Some(End::HandBack) => {
                         let (theirs, given) = (&account.account.pull_secrets, &account.given);
                         self.plan.actions.push(Action::HandBack {
