@@ -38,6 +38,12 @@ fn is_ours(entry: &ManagedFieldsEntry) -> bool {
     entry.manager.as_deref() == Some(FIELD_MANAGER)
 }
 
+/// Whether this controller has put this label on the object, or the object into the cluster with it: anybody may copy a
+/// label, together with the object or onto another.
+pub(crate) fn has_labelled(metadata: &ObjectMeta, label: &str) -> bool {
+    keys(metadata, LABELS, is_ours).contains(label)
+}
+
 /// The keys of the map at `path` that this controller has written, and nobody else with it.
 pub(crate) fn ours_alone(metadata: &ObjectMeta, path: Path) -> BTreeSet<String> {
     let others = keys(metadata, path, |entry| !is_ours(entry));
@@ -90,6 +96,8 @@ mod tests {
         ]);
         assert_eq!(ours_alone(&metadata, LABELS), ["applied", "created"].map(Into::into).into());
         assert!(ours_alone(&metadata, ANNOTATIONS).is_empty());
+        let labelled = ["shared", "applied", "theirs"].map(|label| has_labelled(&metadata, label));
+        assert_eq!(labelled, [true, true, false]);
     }
 
     #[test]

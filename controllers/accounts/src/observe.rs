@@ -168,7 +168,9 @@ fn add_secret(observed: &mut Observed, secret: &Stored<SecretView>) {
         SecretView::Copy(copy) => drop(observed.copies.insert(name, copy.clone())),
         SecretView::Handle(handle) => drop(observed.handles.insert(name, handle.clone())),
         SecretView::Output(output) => drop(observed.outputs.insert(name, output.clone())),
-        SecretView::Spoilt => drop(observed.spoilt.insert(name, secret.header.uid.clone())),
+        SecretView::Spoilt { made } => {
+            drop(observed.spoilt.insert(name, (secret.header.uid.clone(), *made)));
+        }
     }
 }
 

@@ -12,12 +12,12 @@ use k8s_openapi::{
 };
 use mainstay_runtime::{
     index::Indexed,
-    slim::{self, Header, MetadataOf},
+    slim::{Header, MetadataOf},
     stands_for,
 };
 use serde::Deserialize;
 
-use crate::managed::{ANNOTATIONS, LABELS, TOP, ours_alone, written};
+use crate::managed::{ANNOTATIONS, LABELS, TOP, has_labelled, ours_alone, written};
 use crate::plan::{
     Account, AccountView, Binding, BindingView, Copy, CopyView, Fields, HandleView, Mark, OutputView, Role,
     Source,
@@ -65,7 +65,8 @@ fn text<'a>(map: &'a Option<BTreeMap<String, String>>, key: &str) -> Option<&'a 
 
 fn mark(metadata: &ObjectMeta) -> Option<Mark> {
     let policy = text(&metadata.labels, POLICY)?.into();
-    Some(Mark { policy, adopted: text(&metadata.annotations, ADOPTED).is_some() })
+    let adopted = text(&metadata.annotations, ADOPTED).is_some() || !has_labelled(metadata, POLICY);
+    Some(Mark { policy, adopted })
 }
 
 /// The policy that the owner of an object, or of a namespace, lets take it over.
@@ -164,7 +165,7 @@ fn ours(metadata: &ObjectMeta) -> Fields {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WatchedBinding {
-    #[serde(deserialize_with = "slim::metadata")]
+    /// With managedFields.
     metadata: ObjectMeta,
     role_ref: rbac::RoleRef,
     #[serde(default)]
@@ -205,8 +206,11 @@ pub enum SecretView {
     Handle(HandleView),
     /// A Secret with a token.
     Output(OutputView),
-    /// One whose annotations somebody has spoilt: it is taken for one that is to be made anew.
-    Spoilt,
+    /// One whose annotations say nothing.
+    Spoilt {
+        /// Whether this controller has made it: it is to be made anew then.
+        made: bool,
+    },
 }
 
 impl From<PartialObjectMeta<v1::Secret>> for Stored<SecretView> {
@@ -220,8 +224,14 @@ impl From<PartialObjectMeta<v1::Secret>> for Stored<SecretView> {
             (Some(policy), Some("token")) => output(&header, policy, &metadata).map(SecretView::Output),
             _ => None,
         };
-        Self { header, policy, view: view.unwrap_or(SecretView::Spoilt) }
+        let view = view.unwrap_or_else(|| SecretView::Spoilt { made: is_made(&metadata) });
+        Self { header, policy, view }
     }
+}
+
+/// Whether this controller has made a Secret.
+fn is_made(metadata: &ObjectMeta) -> bool {
+    has_labelled(metadata, PART)
 }
 
 fn copy(header: &Header, policy: Arc<str>, metadata: &ObjectMeta) -> Option<CopyView> {
@@ -229,13 +239,14 @@ fn copy(header: &Header, policy: Arc<str>, metadata: &ObjectMeta) -> Option<Copy
     let (namespace, name) = annotation(SOURCE)?.split_once('/')?;
     let source = Source::At(annotation(SOURCE_UID)?.into(), annotation(SOURCE_VERSION)?.into());
     let of = Copy { namespace: namespace.into(), name: name.into(), source };
-    Some(CopyView { uid: header.uid.clone(), policy, of, written: written(metadata) })
+    let made = is_made(metadata);
+    Some(CopyView { uid: header.uid.clone(), made, policy, of, written: written(metadata) })
 }
 
 fn handle(header: &Header, policy: Arc<str>, metadata: &ObjectMeta) -> Option<HandleView> {
     let created = metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0);
     let output = text(&metadata.annotations, OUTPUT)?.into();
-    Some(HandleView { uid: header.uid.clone(), policy, output, created })
+    Some(HandleView { uid: header.uid.clone(), made: is_made(metadata), policy, output, created })
 }
 
 fn output(header: &Header, policy: Arc<str>, metadata: &ObjectMeta) -> Option<OutputView> {
@@ -244,6 +255,7 @@ fn output(header: &Header, policy: Arc<str>, metadata: &ObjectMeta) -> Option<Ou
     let previous = annotation(PREVIOUS).zip(time(PREVIOUS_UNTIL));
     Some(OutputView {
         uid: header.uid.clone(),
+        made: is_made(metadata),
         version: metadata.resource_version.as_deref()?.into(),
         policy,
         made_for: annotation(MADE_FOR)?.into(),
@@ -312,5 +324,33 @@ mod tests {
         };
         assert_eq!(account(json!({"team": "blue", "mainstay.dev/account-policy": "ci"})).view.ours, ours);
         assert_eq!(account(json!({"team": "blue"})).view.ours, Fields::default(), "it is of no policy");
+    }
+
+    #[test]
+    fn a_mark_that_somebody_else_has_set_makes_nothing_ours() {
+        let labels = json!({"mainstay.dev/account-policy": "ci", "mainstay.dev/account-part": "handle"});
+        let names = labels.as_object().unwrap().keys().map(|key| (format!("f:{key}"), json!({})));
+        let fields = json!({"f:metadata": {"f:labels": names.collect::<serde_json::Map<_, _>>()}});
+        for (manager, ours) in [(FIELD_MANAGER, true), ("kubectl-label", false)] {
+            let object = json!({
+                "metadata": {
+                    "name": "bot", "namespace": "ns", "uid": "u", "labels": labels,
+                    "annotations": {OUTPUT: "bot-token"},
+                    "managedFields": [{"manager": manager, "operation": "Update", "fieldsV1": fields}],
+                },
+                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "r"},
+            });
+            let account: WatchedAccount = serde_json::from_value(object.clone()).unwrap();
+            let binding: WatchedBinding = serde_json::from_value(object.clone()).unwrap();
+            let mark = Some(Mark { policy: "ci".into(), adopted: !ours });
+            assert_eq!(Stored::<AccountView>::from(account).view.mark, mark, "{manager}");
+            assert_eq!(Stored::<BindingView>::from(binding).view.mark, mark, "{manager}");
+            let mut secret: PartialObjectMeta<v1::Secret> = serde_json::from_value(object).unwrap();
+            let view = Stored::<SecretView>::from(secret.clone()).view;
+            assert!(matches!(view, SecretView::Handle(HandleView { made, .. }) if made == ours), "{view:?}");
+            secret.metadata.annotations = None;
+            let view = Stored::<SecretView>::from(secret).view;
+            assert!(matches!(view, SecretView::Spoilt { made } if made == ours), "{view:?}");
+        }
     }
 }

@@ -166,6 +166,7 @@ fn copy(standing: Option<&[&str]>) -> Action {
     };
     let standing = standing.map(|found| CopyView {
         uid: "c".into(),
+        made: true,
         policy: "ci".into(),
         of: of.clone(),
         written: WrittenBy::ByOthers(keys(found)),

@@ -302,6 +302,7 @@ mod tests {
         assert!(!format!("{issued:?}").contains("the-token"));
         let standing = OutputView {
             uid: "u".into(),
+            made: true,
             version: "7".into(),
             policy: "ci".into(),
             made_for: "".into(),

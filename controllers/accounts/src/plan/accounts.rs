@@ -140,8 +140,10 @@ impl Planner<'_> {
     /// Takes back what is given no more.
     pub(super) fn leave(&mut self) {
         let observed = self.observed;
-        for (name, uid) in &observed.spoilt {
-            self.plan.actions.push(Action::Delete(Part::Token, Arc::clone(name), uid.clone()));
+        // What this controller has not made is not deleted, whatever its labels say: those may have come with a copy of
+        // an object, or by a tool that labels all that it finds.
+        for (name, (uid, made)) in &observed.spoilt {
+            self.act(Some(if *made { End::Delete } else { End::HandBack }), Part::Token, name, uid);
         }
         for (name, handle) in &observed.handles {
             let is_kept = observed
@@ -149,12 +151,12 @@ impl Planner<'_> {
                 .iter()
                 .any(|gift| gift.policy == handle.policy && gift.tokens.contains_key(&handle.output));
             if !is_kept {
-                self.take(Part::Handle, &handle.policy, name, &handle.uid, false);
+                self.take(Part::Handle, &handle.policy, name, &handle.uid, !handle.made);
             }
         }
         for (name, output) in &observed.outputs {
             if !self.gives(&output.policy, |gift| gift.tokens.contains_key(name)) {
-                self.take(Part::Token, &output.policy, name, &output.uid, false);
+                self.take(Part::Token, &output.policy, name, &output.uid, !output.made);
             }
         }
         for (name, binding) in &observed.bindings {
@@ -184,7 +186,7 @@ impl Planner<'_> {
         }
         for (name, copy) in &observed.copies {
             if !self.gives(&copy.policy, |gift| gift.copies.contains_key(name)) {
-                self.take(Part::Copy, &copy.policy, name, &copy.uid, false);
+                self.take(Part::Copy, &copy.policy, name, &copy.uid, !copy.made);
             }
         }
     }

@@ -60,6 +60,7 @@ fn settled() -> Observed {
     };
     let output = OutputView {
         uid: "o".into(),
+        made: true,
         version: "1".into(),
         policy: "ci".into(),
         made_for: tokens::word(&gift.tokens[&name("bot-token")]),
@@ -72,7 +73,7 @@ fn settled() -> Observed {
         revoked: false,
     };
     let handle =
-        HandleView { uid: "h".into(), policy: "ci".into(), output: name("bot-token"), created: at(0) };
+        HandleView { uid: "h".into(), made: true, policy: "ci".into(), output: name("bot-token"), created: at(0) };
     Observed {
         gifts: vec![gift],
         grantable: grantable(&["edit", "view"]),
@@ -140,6 +141,15 @@ fn a_handle_that_was_made_for_nothing_is_used_for_the_next_token() {
     let plan = plan(&observed, at(810));
     let Some(Action::Issue { handle, .. }) = plan.actions.last() else { panic!("{plan:?}") };
     assert_eq!(handle.as_ref().map(|(name, _)| &**name), Some("spare"));
+}
+
+#[test]
+fn a_handle_that_is_about_to_be_deleted_is_not_used() {
+    let mut observed = settled();
+    let handle = observed.handles[&name("h1")].clone();
+    observed.handles.insert(name("old"), HandleView { created: at(700), ..handle });
+    let plan = plan(&observed, at(810));
+    let Some(Action::Issue { handle: None, .. }) = plan.actions.last() else { panic!("{plan:?}") };
 }
 
 #[test]
@@ -359,9 +369,39 @@ fn an_account_of_somebody_else_gets_no_token_and_a_spoilt_secret_goes() {
     let plan = plan(&observed, at(1));
     assert_eq!((why(&plan), plan.problems[0].reason), (vec![], "Conflict"));
     let mut observed = settled();
-    observed.spoilt = [(name("bot-token"), "s".into())].into();
+    observed.spoilt = [(name("bot-token"), ("s".into(), true))].into();
     let plan = super::plan(&observed, at(1));
     assert_eq!(plan.actions, [Action::Delete(Part::Token, name("bot-token"), "s".into())]);
+}
+
+#[test]
+fn what_the_controller_has_not_made_is_never_deleted_whatever_its_labels_say() {
+    let mut observed = settled();
+    observed.namespace = name("one");
+    let source = Source::At("u".into(), "1".into());
+    let of = Copy { namespace: name("registry"), name: name("pull"), source };
+    let (uid, policy) = ("x".into(), "ci".into());
+    let copy = CopyView { uid, made: false, policy, of, written: Written::Unknown };
+    observed.copies = [(name("x"), copy)].into();
+    observed.spoilt = [(name("y"), ("y".into(), false))].into();
+    observed.outputs.get_mut("bot-token").unwrap().made = false;
+    let handle = HandleView { made: false, ..observed.handles[&name("h1")].clone() };
+    observed.handles = [(name("h1"), handle.clone()), (name("old"), handle)].into();
+    for account in observed.accounts.values_mut() {
+        account.mark = Some(Mark { policy: name("ci"), adopted: true });
+    }
+    for binding in observed.bindings.values_mut() {
+        binding.mark = Some(Mark { policy: name("ci"), adopted: true });
+    }
+    // While the policy gives what it gives, only what it does not name is let go.
+    let standing = plan(&observed, at(100)).actions;
+    let release = |part, of: &str, uid: &str| Action::Release(part, name(of), uid.into());
+    assert_eq!(standing, [release(Part::Token, "y", "y"), release(Part::Copy, "x", "x")]);
+    observed.gifts.clear();
+    observed.leaving = [(name("ci"), Leaving::Delete(at(0)))].into();
+    let left = plan(&observed, at(100)).actions;
+    assert_eq!(left.len(), 7, "{left:?}");
+    assert!(!left.iter().any(|action| matches!(action, Action::Delete(..))), "{left:?}");
 }
 
 #[test]
@@ -373,7 +413,13 @@ fn a_source_is_copied_where_it_is_not_itself_and_one_that_is_not_known_yet_is_wa
         let mut observed = settled();
         observed.namespace = name(namespace);
         observed.gifts[0].copies = [(name("pull"), wanted)].into();
-        let view = |of| CopyView { uid: "c".into(), policy: "ci".into(), of, written: Written::Unknown };
+        let view = |of| CopyView {
+            uid: "c".into(),
+            made: true,
+            policy: "ci".into(),
+            of,
+            written: Written::Unknown,
+        };
         observed.copies = standing.map(|of| (name("pull"), view(of))).into_iter().collect();
         let plan = plan(&observed, at(1));
         (plan.actions.len(), plan.problems.len())

@@ -82,8 +82,10 @@ impl Planner<'_> {
         standing: Option<&'b OutputView>,
     ) -> Option<(&'b Arc<str>, &'b HandleView)> {
         self.observed.handles.iter().find(|(name, handle)| {
-            let ours = handle.policy == gift.policy && handle.output == *output;
-            ours && !standing.is_some_and(|standing| standing.names(name))
+            let ours = handle.policy == gift.policy && handle.output == *output && handle.made;
+            // One that is about to be deleted is of no use.
+            let is_kept = kept_until(handle) > self.now;
+            ours && is_kept && !standing.is_some_and(|standing| standing.names(name))
         })
     }
 
@@ -91,7 +93,7 @@ impl Planner<'_> {
     fn handles(&mut self, gift: &Gift, output: &Arc<str>, standing: Option<&OutputView>) {
         let observed = self.observed;
         for (name, handle) in &observed.handles {
-            if handle.policy != gift.policy || handle.output != *output {
+            if handle.policy != gift.policy || handle.output != *output || !handle.made {
                 continue;
             }
             let until = match standing {
@@ -101,7 +103,7 @@ impl Planner<'_> {
                 Some(OutputView { previous: Some((previous, until)), .. }) if previous == name => {
                     Some(*until)
                 }
-                _ => Some(handle.created.checked_add(UNUSED).unwrap_or(handle.created)),
+                _ => Some(kept_until(handle)),
             };
             match until {
                 Some(until) if until <= self.now => {
@@ -113,6 +115,11 @@ impl Planner<'_> {
             }
         }
     }
+}
+
+/// Until when a handle without a token is kept.
+fn kept_until(handle: &HandleView) -> Timestamp {
+    handle.created.checked_add(UNUSED).unwrap_or(handle.created)
 }
 
 /// The keys of a Secret with a token.

@@ -184,12 +184,12 @@ pub struct Token {
     pub server: Option<String>,
 }
 
-/// Whose an object is, and since when it was somebody else's.
+/// Whose an object is, and whether it was somebody else's.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Mark {
     /// The policy.
     pub policy: Arc<str>,
-    /// Whether the policy has taken it over.
+    /// Whether somebody else has made it: the policy has taken it over, or the mark is not of this controller.
     pub adopted: bool,
 }
 
@@ -230,6 +230,8 @@ pub struct BindingView {
 pub struct CopyView {
     /// Its UID.
     pub uid: Box<str>,
+    /// Whether this controller has made it.
+    pub made: bool,
     /// Whose it is.
     pub policy: Arc<str>,
     /// Of which Secret it is a copy, and of which version.
@@ -243,6 +245,8 @@ pub struct CopyView {
 pub struct HandleView {
     /// Its UID.
     pub uid: Box<str>,
+    /// Whether this controller has made it.
+    pub made: bool,
     /// Whose it is.
     pub policy: Arc<str>,
     /// The Secret for which it was made.
@@ -256,6 +260,8 @@ pub struct HandleView {
 pub struct OutputView {
     /// Its UID.
     pub uid: Box<str>,
+    /// Whether this controller has made it.
+    pub made: bool,
     /// Its resourceVersion.
     pub version: Box<str>,
     /// Whose it is.
@@ -301,8 +307,9 @@ pub struct Observed {
     pub handles: BTreeMap<Arc<str>, HandleView>,
     /// Secrets with tokens.
     pub outputs: BTreeMap<Arc<str>, OutputView>,
-    /// Secrets of policies whose annotations somebody has spoilt, by name, with their UIDs: they are made anew.
-    pub spoilt: BTreeMap<Arc<str>, Box<str>>,
+    /// Secrets with a policy's mark whose annotations say nothing, by name: their UIDs, and whether this controller has
+    /// made them. Those that it has are made anew.
+    pub spoilt: BTreeMap<Arc<str>, (Box<str>, bool)>,
 }
 
 /// How a policy leaves a namespace.
