@@ -33,7 +33,7 @@ use crate::{
     observe::Stores,
     plan::Grantable,
     policies::{Policies, STATUS_PACE},
-    reconcile::{Namespaces, Outcomes},
+    reconcile::{Namespaces, Outcomes, Repeated},
     settings::Settings,
     skew::Skew,
     sources::Sources,
@@ -88,6 +88,7 @@ pub async fn build(manager: &Manager, options: Options) -> Controller {
         outcomes: Arc::clone(&outcomes),
         max_in_flight: manager.flags.max_in_flight_writes.into(),
         policies: Arc::clone(&policy_work),
+        repeated: Repeated::default(),
     });
     let teller = Arc::new(Policies {
         client: manager.client.clone(),
@@ -243,6 +244,7 @@ impl Watches {
             self.work.forget(&key);
             self.giver.writer.forget(&key);
             self.giver.outcomes.forget(&key.name);
+            self.giver.repeated.forget(&key.name);
         } else {
             self.work.trigger(&key);
         }

@@ -58,7 +58,8 @@ pub(crate) fn written(metadata: &ObjectMeta) -> Written {
     if metadata.managed_fields.iter().flatten().next().is_none() {
         return Written::Unknown;
     }
-    let is_applied = |entry: &ManagedFieldsEntry| is_ours(entry) && entry.operation.as_deref() == Some("Apply");
+    let is_applied =
+        |entry: &ManagedFieldsEntry| is_ours(entry) && entry.operation.as_deref() == Some("Apply");
     let applied = keys(metadata, DATA, is_applied);
     let ours = if applied.is_empty() { keys(metadata, DATA, is_ours) } else { applied };
     let all = keys(metadata, DATA, |_| true);

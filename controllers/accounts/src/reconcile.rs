@@ -13,6 +13,7 @@ use std::{
 use futures::{FutureExt, Stream, StreamExt, stream};
 use k8s_openapi::api::core::v1;
 use mainstay_runtime::{
+    backoff::Growth,
     failure::RequestError,
     index::ObjectKey,
     reconcile::{PassError, Reconciler, Work},
@@ -30,6 +31,8 @@ use crate::{
 
 /// When a pass that waits for the store looks again, should no event come first.
 const RECHECK: Duration = Duration::from_secs(1);
+/// When one looks again that had something to do: later and later, as long as it is the same.
+const AGAIN: Growth = Growth { first: RECHECK, cap: Duration::from_secs(60) };
 
 /// The pass over namespaces, with all that it reads and writes.
 pub struct Namespaces {
@@ -47,6 +50,33 @@ pub struct Namespaces {
     pub max_in_flight: usize,
     /// The policies' loop, which is told.
     pub policies: Arc<Work>,
+    /// What passes had to do again and again.
+    pub repeated: Repeated,
+}
+
+/// What the last pass over each namespace had to do, and for how many passes it has been the same. What stands in the way
+/// of it is not always watched, such as a Secret of no policy, so passes look again by themselves.
+#[derive(Debug, Default)]
+pub struct Repeated(Mutex<HashMap<Arc<str>, (Vec<Action>, u32)>>);
+
+impl Repeated {
+    /// When a pass that had this to do is followed by another; `None` when there was nothing.
+    fn again(&self, namespace: &Arc<str>, actions: &[Action]) -> Option<Duration> {
+        let mut repeated = self.0.lock();
+        if actions.is_empty() {
+            repeated.remove(namespace);
+            return None;
+        }
+        let (before, times) = repeated.entry(Arc::clone(namespace)).or_default();
+        *times = if before == actions { *times + 1 } else { 1 };
+        actions.clone_into(before);
+        Some(AGAIN.delay(*times))
+    }
+
+    /// Forgets a namespace that is gone.
+    pub fn forget(&self, namespace: &str) {
+        self.0.lock().remove(namespace);
+    }
 }
 
 /// Why a policy could not give a namespace everything.
@@ -119,8 +149,8 @@ impl Reconciler for Namespaces {
         written?;
         let due =
             plan.due.map(|due| Duration::try_from(due.duration_since(self.skew.now())).unwrap_or_default());
-        let more = (!plan.actions.is_empty()).then_some(RECHECK);
-        Ok([due, more].into_iter().flatten().min())
+        let again = self.repeated.again(&key.name, &plan.actions);
+        Ok([due, again].into_iter().flatten().min())
     }
 }
 
@@ -211,5 +241,23 @@ impl Action {
             Self::Copy(_, name, ..) | Self::Issue { output: name, .. } => format!("Secret {name}"),
             Self::Delete(part, name, _) | Self::Release(part, name, _) => format!("{part:?} {name}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Part;
+
+    #[test]
+    fn a_pass_that_has_the_same_to_do_again_and_again_looks_later_and_later() {
+        let (repeated, namespace) = (Repeated::default(), Arc::from("ns"));
+        let actions = |name: &str| [Action::Delete(Part::Copy, name.into(), "u".into())];
+        let seconds = |actions: &[Action]| repeated.again(&namespace, actions).map(|delay| delay.as_secs());
+        let one = actions("one");
+        let delays: Vec<_> = (0..8).filter_map(|_| seconds(&one)).collect();
+        assert_eq!(delays, [1, 2, 4, 8, 16, 32, 60, 60]);
+        assert_eq!(seconds(&actions("two")), Some(1));
+        assert_eq!((seconds(&[]), seconds(&one)), (None, Some(1)));
     }
 }

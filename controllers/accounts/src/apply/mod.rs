@@ -6,10 +6,13 @@ mod error;
 mod objects;
 mod tokens;
 
-use std::{sync::Arc, time::Instant};
+use std::{collections::HashSet, sync::Arc, time::Instant};
 
 use http::Request;
-use k8s_openapi::api::{core::v1, rbac::v1 as rbac};
+use k8s_openapi::{
+    api::{core::v1, rbac::v1 as rbac},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use kube::{Client, Resource};
 use mainstay_runtime::{
     failure::RequestError,
@@ -17,6 +20,7 @@ use mainstay_runtime::{
     index::ObjectKey,
     request::{METADATA_ONLY, Written, path, send},
 };
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 pub use self::error::ApplyError;
@@ -40,6 +44,8 @@ pub struct Writer {
     accounts: Gate<ObjectKey>,
     bindings: Gate<ObjectKey>,
     secrets: Gate<ObjectKey>,
+    /// Names of Secrets that were found taken by one of no policy, which no watch shows.
+    taken: Mutex<HashSet<ObjectKey>>,
     /// The authority of the API server, and when it was read.
     authority: tokio::sync::Mutex<Option<(Arc<str>, Instant)>>,
 }
@@ -63,18 +69,13 @@ impl Done {
     fn made(uid: Option<String>) -> Self {
         if uid.is_some() { Self::Written } else { Self::Stale }
     }
-
-    /// What the create of a Secret has come to. Those of nobody's are not watched.
-    fn created(uid: Option<String>) -> Self {
-        if uid.is_some() { Self::Written } else { Self::Taken }
-    }
 }
 
 impl Writer {
     /// A writer that has written nothing yet.
     pub fn new(client: Client, stores: Stores, skew: Skew) -> Self {
-        let (accounts, bindings, secrets, authority) = Default::default();
-        Self { client, stores, skew, accounts, bindings, secrets, authority }
+        let (accounts, bindings, secrets, taken, authority) = Default::default();
+        Self { client, stores, skew, accounts, bindings, secrets, taken, authority }
     }
 
     /// Whether the stores have seen all that was written in the namespace. Creates whose answer was lost are looked up.
@@ -93,6 +94,7 @@ impl Writer {
     /// Forgets a namespace that is gone.
     pub fn forget(&self, namespace: &ObjectKey) {
         [&self.accounts, &self.bindings, &self.secrets].iter().for_each(|gate| gate.forget(namespace));
+        self.taken.lock().retain(|secret| secret.namespace != namespace.name);
     }
 
     /// Carries out one action in the namespace.
@@ -124,23 +126,58 @@ impl Writer {
         K: Resource<DynamicType = ()>,
     {
         for (object, intent) in gate.unanswered(namespace) {
-            let request = Request::get(path::<K>(&object.namespace, &object.name))
-                .header(http::header::ACCEPT, METADATA_ONLY)
-                .body(Vec::new());
-            let found = match send::<Metadata>(&self.client, request).await {
-                Ok(found) => Some(found.metadata),
-                Err(RequestError::NotFound(_)) => None,
-                Err(source) => {
-                    return Err(ApplyError {
-                        operation: "read",
-                        what: format!("{} {}", K::kind(&()), object.name),
-                        source,
-                    });
-                }
-            };
+            let found = self.find::<K>(&object).await?;
             gate.settle(namespace, &object, &intent, found.as_ref());
         }
         Ok(())
+    }
+
+    /// The metadata of an object, if there is one.
+    async fn find<K>(&self, object: &ObjectKey) -> Result<Option<ObjectMeta>, ApplyError>
+    where
+        K: Resource<DynamicType = ()>,
+    {
+        let request = Request::get(path::<K>(&object.namespace, &object.name))
+            .header(http::header::ACCEPT, METADATA_ONLY)
+            .body(Vec::new());
+        match send::<Metadata>(&self.client, request).await {
+            Ok(found) => Ok(Some(found.metadata)),
+            Err(RequestError::NotFound(_)) => Ok(None),
+            Err(source) => Err(ApplyError {
+                operation: "read",
+                what: format!("{} {}", K::kind(&()), object.name),
+                source,
+            }),
+        }
+    }
+
+    /// Whether the name of a Secret that was found taken is so still. Asked before anything is done for the Secret: else
+    /// each attempt would read what is copied, or issue a token, for nothing.
+    async fn is_taken(&self, namespace: &ObjectKey, name: &str) -> Result<bool, ApplyError> {
+        let secret = ObjectKey::new(&namespace.name, name);
+        if !self.taken.lock().contains(&secret) {
+            return Ok(false);
+        }
+        let is_taken = self.find::<v1::Secret>(&secret).await?.is_some();
+        if !is_taken {
+            self.taken.lock().remove(&secret);
+        }
+        Ok(is_taken)
+    }
+
+    /// Creates a Secret, or notes that its name is taken.
+    async fn create_secret(
+        &self,
+        part: Part,
+        namespace: &ObjectKey,
+        name: &str,
+        body: &Value,
+    ) -> Result<Done, ApplyError> {
+        if self.create(part, namespace, body).await?.is_some() {
+            return Ok(Done::Written);
+        }
+        self.taken.lock().insert(ObjectKey::new(&namespace.name, name));
+        Ok(Done::Taken)
     }
 
     fn gate(&self, part: Part) -> &Gate<ObjectKey> {
@@ -238,7 +275,7 @@ impl Writer {
 #[derive(serde::Deserialize)]
 struct Metadata {
     #[serde(deserialize_with = "mainstay_runtime::slim::metadata")]
-    metadata: k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta,
+    metadata: ObjectMeta,
 }
 
 fn part_path(part: Part, namespace: &str, name: &str) -> String {

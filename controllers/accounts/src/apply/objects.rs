@@ -47,7 +47,8 @@ impl Writer {
         namespace: &ObjectKey,
         action: &Action,
     ) -> Result<Done, ApplyError> {
-        let Action::MendAccount { policy, name, uid, account, pull_secrets: all, stale, adopted } = action else {
+        let Action::MendAccount { policy, name, uid, account, pull_secrets: all, stale, adopted } = action
+        else {
             return Ok(Done::Stale);
         };
         let mut body = account_body(policy, name, account, *adopted);
@@ -106,8 +107,7 @@ impl Writer {
         name: &str,
         binding: &Binding,
     ) -> Result<(), ApplyError> {
-        let failed =
-            |source| ApplyError { operation: "replace", what: words(Part::Binding, name), source };
+        let failed = |source| ApplyError { operation: "replace", what: words(Part::Binding, name), source };
         let Role { kind, name: role } = &binding.role;
         let there = if &**kind == "Role" {
             let roles = Api::<rbac::Role>::namespaced(self.client.clone(), &namespace.name);
@@ -117,7 +117,8 @@ impl Writer {
             in_time(roles.get_metadata_opt(role)).await.map_err(failed)?.is_some()
         };
         if !there {
-            let message = format!("there is no {kind} {role}: make it, or name another; what is bound stays bound");
+            let message =
+                format!("there is no {kind} {role}: make it, or name another; what is bound stays bound");
             return Err(failed(RequestError::NotFound(message)));
         }
         let mut body = binding_body(namespace, policy, name, binding, false);
@@ -152,6 +153,9 @@ impl Writer {
             data: Option<Map<String, Value>>,
             r#type: Option<String>,
         }
+        if standing.is_none() && self.is_taken(namespace, name).await? {
+            return Ok(Done::Taken);
+        }
         let failed = |source| ApplyError {
             operation: "read",
             what: format!("Secret {}/{}", of.namespace, of.name),
@@ -183,7 +187,7 @@ impl Writer {
             "type": source.r#type,
         });
         let Some(CopyView { uid, written, .. }) = standing else {
-            return self.create(Part::Copy, namespace, &body).await.map(Done::created);
+            return self.create_secret(Part::Copy, namespace, name, &body).await;
         };
         body["metadata"]["uid"] = json!(uid);
         let applied = self.patch(Part::Copy, namespace, name, APPLY, &body).await?;

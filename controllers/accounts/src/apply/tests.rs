@@ -216,3 +216,26 @@ async fn only_pull_secrets_are_copied() {
         assert_eq!(sources.lock()[&key] == Source::NotPullSecret, !copied, "{of} is remembered");
     }
 }
+
+#[tokio::test]
+async fn a_name_that_is_taken_costs_one_attempt_and_then_a_look() {
+    let namespace = ObjectKey::new("", "ns");
+    let is_there = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let (there, answer) = (Arc::clone(&is_there), source("kubernetes.io/dockercfg"));
+    let server = Server::new(move |method, url| {
+        let taken = there.load(std::sync::atomic::Ordering::SeqCst);
+        match (method, url.contains("/namespaces/ns/")) {
+            (&Method::POST, _) if taken => refuse(409, "AlreadyExists"),
+            (&Method::GET, true) if !taken => refuse(404, "NotFound"),
+            _ => answer(method, url),
+        }
+    });
+    let counted = |of: &Method| server.bodies(of).len();
+    for _ in 0..3 {
+        assert_eq!(server.writer.apply(&namespace, &copy(None)).await.unwrap(), Done::Taken);
+    }
+    // The source was read once.
+    assert_eq!((counted(&Method::POST), counted(&Method::GET)), (1, 3));
+    is_there.store(false, std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(server.writer.apply(&namespace, &copy(None)).await.unwrap(), Done::Written);
+}

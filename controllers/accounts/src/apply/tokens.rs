@@ -51,6 +51,9 @@ impl Writer {
         let Action::Issue { policy, output, token, made_for, standing, handle, why } = action else {
             return Ok(Done::Stale);
         };
+        if standing.is_none() && self.is_taken(namespace, output).await? {
+            return Ok(Done::Taken);
+        }
         let (handle, uid) = match handle {
             Some((name, uid)) => (name.to_string(), uid.to_string()),
             None => match self.make_handle(namespace, policy, output).await? {
@@ -65,7 +68,7 @@ impl Writer {
         let body = Output { namespace, policy, name: output, token, made_for, handle: &handle, why: *why };
         let body = body.write(&issued, &authority, standing.as_deref());
         match standing {
-            None => self.create(Part::Token, namespace, &body).await.map(Done::created),
+            None => self.create_secret(Part::Token, namespace, output, &body).await,
             Some(_) => self.replace(namespace, output, &body).await,
         }
     }

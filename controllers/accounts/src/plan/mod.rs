@@ -4,14 +4,15 @@
 //! when it ends in annotations of its Secret. So a restart issues nothing anew.
 
 mod accounts;
+mod action;
 mod tokens;
-pub mod types;
+mod types;
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
-pub use self::types::*;
+pub use self::{action::*, types::*};
 
 /// Decides what is done in a namespace at this time of the API server's clock.
 pub fn plan(observed: &Observed, now: Timestamp) -> Plan {

@@ -1,3 +1,5 @@
+mod token;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{tokens::renewed_at, *};
@@ -103,62 +105,6 @@ fn a_new_namespace_gets_all_and_a_settled_one_nothing() {
     let plan = super::plan(&settled(), at(100));
     assert_eq!((plan.actions.clone(), plan.problems.clone()), (vec![], vec![]));
     assert_eq!(plan.due, Some(renewed_at(&settled().outputs[&name("bot-token")])));
-}
-
-#[test]
-fn a_token_is_renewed_late_in_the_life_that_was_granted() {
-    let observed = settled();
-    let renewed = renewed_at(&observed.outputs[&name("bot-token")]);
-    assert!(renewed >= at(700) && renewed <= at(800), "{renewed}");
-    assert_eq!(why(&plan(&observed, renewed)), [Why::Renewal]);
-}
-
-#[test]
-fn the_handle_before_lives_for_the_overlap_and_one_without_a_token_for_a_minute() {
-    let mut observed = settled();
-    let output = observed.outputs.get_mut("bot-token").unwrap();
-    output.previous = Some((name("h0"), at(100)));
-    let handle = observed.handles[&name("h1")].clone();
-    observed.handles.insert(name("h0"), HandleView { uid: "h0".into(), ..handle.clone() });
-    observed.handles.insert(name("lost"), HandleView { uid: "lost".into(), created: at(40), ..handle });
-    let deleted = |now| -> Vec<_> {
-        let actions = plan(&observed, now).actions.into_iter();
-        actions
-            .filter_map(
-                |action| if let Action::Delete(Part::Handle, name, _) = action { Some(name) } else { None },
-            )
-            .collect()
-    };
-    assert!(deleted(at(99)).is_empty());
-    assert_eq!(deleted(at(100)), [name("h0"), name("lost")]);
-}
-
-#[test]
-fn a_handle_that_was_made_for_nothing_is_used_for_the_next_token() {
-    let mut observed = settled();
-    let handle = observed.handles[&name("h1")].clone();
-    observed.handles.insert(name("spare"), HandleView { created: at(800), ..handle });
-    let plan = plan(&observed, at(810));
-    let Some(Action::Issue { handle, .. }) = plan.actions.last() else { panic!("{plan:?}") };
-    assert_eq!(handle.as_ref().map(|(name, _)| &**name), Some("spare"));
-}
-
-#[test]
-fn a_handle_that_is_about_to_be_deleted_is_not_used() {
-    let mut observed = settled();
-    let handle = observed.handles[&name("h1")].clone();
-    observed.handles.insert(name("old"), HandleView { created: at(700), ..handle });
-    let plan = plan(&observed, at(810));
-    let Some(Action::Issue { handle: None, .. }) = plan.actions.last() else { panic!("{plan:?}") };
-}
-
-#[test]
-fn revoking_deletes_the_handles_first() {
-    let mut observed = settled();
-    observed.outputs.get_mut("bot-token").unwrap().revoked = true;
-    let plan = plan(&observed, at(10));
-    assert_eq!(plan.actions[0], Action::Delete(Part::Handle, name("h1"), "h".into()));
-    assert_eq!(why(&plan), [Why::Revoked]);
 }
 
 #[test]
@@ -326,52 +272,6 @@ fn what_a_policy_no_longer_names_goes_at_once() {
         Action::Delete(Part::Token, name("bot-token"), "o".into()),
     ];
     assert_eq!(plan.actions, gone);
-}
-
-/// What is decided of the settled namespace after a change of its Secret with a token.
-fn decided(second: i64, change: impl FnOnce(&mut OutputView)) -> Plan {
-    let mut observed = settled();
-    change(observed.outputs.get_mut("bot-token").unwrap());
-    plan(&observed, at(second))
-}
-
-#[test]
-fn a_token_that_is_worth_nothing_is_made_anew() {
-    // Its handle is gone, which somebody else has deleted.
-    let mut observed = settled();
-    observed.handles.clear();
-    assert_eq!(why(&plan(&observed, at(1))), [Why::Revoked]);
-    // The account is another of the same name.
-    assert_eq!(why(&decided(1, |output| output.account = "another".into())), [Why::Changed]);
-    // One that is made in this pass is known in the next.
-    let mut observed = settled();
-    observed.accounts.clear();
-    assert_eq!(why(&plan(&observed, at(1))), []);
-}
-
-#[test]
-fn values_that_somebody_has_changed_are_put_right_but_not_again_and_again() {
-    for written in [Written::ByOthers([].into()), Written::ByUs(["ca.crt", "namespace"].map(Into::into).into())] {
-        let change = |output: &mut OutputView| output.written = written.clone();
-        let early = decided(9, change);
-        assert_eq!((why(&early), early.repairs, early.due), (vec![], 0, Some(at(10))));
-        let late = decided(10, change);
-        assert_eq!((why(&late), late.repairs), (vec![Why::Changed], 1));
-    }
-    assert_eq!(why(&decided(10, |output| output.written = Written::Unknown)), []);
-}
-
-#[test]
-fn an_account_of_somebody_else_gets_no_token_and_a_spoilt_secret_goes() {
-    let mut observed = settled();
-    observed.outputs.clear();
-    observed.accounts.get_mut("bot").unwrap().mark = None;
-    let plan = plan(&observed, at(1));
-    assert_eq!((why(&plan), plan.problems[0].reason), (vec![], "Conflict"));
-    let mut observed = settled();
-    observed.spoilt = [(name("bot-token"), ("s".into(), true))].into();
-    let plan = super::plan(&observed, at(1));
-    assert_eq!(plan.actions, [Action::Delete(Part::Token, name("bot-token"), "s".into())]);
 }
 
 #[test]

@@ -1,0 +1,134 @@
+//! What the rules decide, in their own words.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use jiff::Timestamp;
+
+use super::types::{Account, Binding, Copy, CopyView, Fields, OutputView, Token};
+
+/// One thing to be done. Each is safe to do again.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Make an account.
+    MakeAccount(Arc<str>, Arc<str>, Account),
+    /// Bring an account, or take it over: policy, name, UID, what it should be, whether it was somebody else's.
+    MendAccount {
+        /// The policy.
+        policy: Arc<str>,
+        /// Its name.
+        name: Arc<str>,
+        /// Its UID.
+        uid: Box<str>,
+        /// What it should be.
+        account: Account,
+        /// All pull secrets that it is to have.
+        pull_secrets: BTreeSet<Arc<str>>,
+        /// What the policy gave it and gives no more.
+        stale: Fields,
+        /// Whether it was somebody else's.
+        adopted: bool,
+    },
+    /// Make a binding.
+    MakeBinding(Arc<str>, Arc<str>, Binding),
+    /// Bring a binding to what it should be; `anew` where its role is another, which cannot be changed.
+    MendBinding {
+        /// The policy.
+        policy: Arc<str>,
+        /// Its name.
+        name: Arc<str>,
+        /// Its UID.
+        uid: Box<str>,
+        /// What it should be.
+        binding: Binding,
+        /// Whether it is deleted and made anew.
+        anew: bool,
+        /// Whether it was somebody else's.
+        adopted: bool,
+    },
+    /// Copy a pull secret: policy, name, source, and the copy that stands.
+    Copy(Arc<str>, Arc<str>, Copy, Option<Box<CopyView>>),
+    /// Issue a token: into this Secret, with this handle where there is one that has no token yet.
+    Issue {
+        /// The policy.
+        policy: Arc<str>,
+        /// The Secret's name.
+        output: Arc<str>,
+        /// What it should be.
+        token: Token,
+        /// The word for that.
+        made_for: Box<str>,
+        /// The Secret as it is.
+        standing: Option<Box<OutputView>>,
+        /// A handle that was made for it and has no token.
+        handle: Option<(Arc<str>, Box<str>)>,
+        /// Why.
+        why: Why,
+    },
+    /// Delete what a policy made, or what it is done with.
+    Delete(Part, Arc<str>, Box<str>),
+    /// Take a policy's mark off an object, and leave it as it is.
+    Release(Part, Arc<str>, Box<str>),
+    /// Take a policy's mark off an account that was somebody else's, and all that it has added.
+    HandBack {
+        /// Its name.
+        name: Arc<str>,
+        /// Its UID.
+        uid: Box<str>,
+        /// The pull secrets that it keeps.
+        pull_secrets: BTreeSet<Arc<str>>,
+        /// What the policy has given it besides.
+        stale: Fields,
+    },
+}
+
+/// A kind of object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// A service account.
+    Account,
+    /// A role binding.
+    Binding,
+    /// A copy of a pull secret.
+    Copy,
+    /// A handle.
+    Handle,
+    /// A Secret with a token.
+    Token,
+}
+
+/// Why a token is issued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// There is none.
+    First,
+    /// It has lived for long enough.
+    Renewal,
+    /// The policy says something else of it.
+    Changed,
+    /// Somebody wants it revoked.
+    Revoked,
+}
+
+/// Why a policy cannot give what it should.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The policy.
+    pub policy: Arc<str>,
+    /// As a condition names it.
+    pub reason: &'static str,
+    /// What is wrong and what to do.
+    pub message: String,
+}
+
+/// What a pass is to do.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Plan {
+    /// In this order.
+    pub actions: Vec<Action>,
+    /// Why something is not done.
+    pub problems: Vec<Problem>,
+    /// How many of the actions repair what somebody has changed.
+    pub repairs: usize,
+    /// When time alone changes the plan.
+    pub due: Option<Timestamp>,
+}
