@@ -185,8 +185,13 @@ impl Namespaces {
                     self.announcer.done(key, action);
                     continue;
                 }
-                // The stores are about to show what stands.
-                Ok(Done::Stale) => continue,
+                // The stores are about to show what stands; until then it is not known.
+                Ok(Done::Stale) => {
+                    if let Some(policy) = action.policy().filter(|it| outcomes.get(*it) == Some(&None)) {
+                        outcomes.remove(policy);
+                    }
+                    continue;
+                }
                 Ok(Done::Taken) => Failing {
                     reason: "Conflict",
                     message: format!(
