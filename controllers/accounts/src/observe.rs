@@ -168,8 +168,8 @@ fn add_secret(observed: &mut Observed, secret: &Stored<SecretView>) {
         SecretView::Copy(copy) => drop(observed.copies.insert(name, copy.clone())),
         SecretView::Handle(handle) => drop(observed.handles.insert(name, handle.clone())),
         SecretView::Output(output) => drop(observed.outputs.insert(name, output.clone())),
-        SecretView::Spoilt { made } => {
-            drop(observed.spoilt.insert(name, (secret.header.uid.clone(), *made)));
+        SecretView::Spoilt(origin) => {
+            drop(observed.spoilt.insert(name, (secret.header.uid.clone(), *origin)));
         }
     }
 }

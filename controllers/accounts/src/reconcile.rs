@@ -57,7 +57,10 @@ pub struct Namespaces {
 /// What the last pass over each namespace had to do, and for how many passes it has been the same. What stands in the way
 /// of it is not always watched, such as a Secret of no policy, so passes look again by themselves.
 #[derive(Debug, Default)]
-pub struct Repeated(Mutex<HashMap<Arc<str>, (Vec<Action>, u32)>>);
+pub struct Repeated(Mutex<HashMap<Arc<str>, ToDo>>);
+
+/// What a pass had to do, and for how many passes it has been the same.
+type ToDo = (Vec<Action>, u32);
 
 impl Repeated {
     /// When a pass that had this to do is followed by another; `None` when there was nothing.

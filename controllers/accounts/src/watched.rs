@@ -19,8 +19,8 @@ use serde::Deserialize;
 
 use crate::managed::{ANNOTATIONS, LABELS, TOP, has_labelled, ours_alone, written};
 use crate::plan::{
-    Account, AccountView, Binding, BindingView, Copy, CopyView, Fields, HandleView, Mark, OutputView, Role,
-    Source,
+    Account, AccountView, Binding, BindingView, Copy, CopyView, Fields, HandleView, Mark, Origin, OutputView,
+    Role, Source,
 };
 use kube::core::PartialObjectMeta;
 
@@ -65,8 +65,12 @@ fn text<'a>(map: &'a Option<BTreeMap<String, String>>, key: &str) -> Option<&'a 
 
 fn mark(metadata: &ObjectMeta) -> Option<Mark> {
     let policy = text(&metadata.labels, POLICY)?.into();
-    let adopted = text(&metadata.annotations, ADOPTED).is_some() || !has_labelled(metadata, POLICY);
-    Some(Mark { policy, adopted })
+    let origin = match text(&metadata.annotations, ADOPTED) {
+        _ if !has_labelled(metadata, POLICY) => Origin::Foreign,
+        Some(_) => Origin::Adopted,
+        None => Origin::Made,
+    };
+    Some(Mark { policy, origin })
 }
 
 /// The policy that the owner of an object, or of a namespace, lets take it over.
@@ -207,10 +211,7 @@ pub enum SecretView {
     /// A Secret with a token.
     Output(OutputView),
     /// One whose annotations say nothing.
-    Spoilt {
-        /// Whether this controller has made it: it is to be made anew then.
-        made: bool,
-    },
+    Spoilt(Origin),
 }
 
 impl From<PartialObjectMeta<v1::Secret>> for Stored<SecretView> {
@@ -224,14 +225,14 @@ impl From<PartialObjectMeta<v1::Secret>> for Stored<SecretView> {
             (Some(policy), Some("token")) => output(&header, policy, &metadata).map(SecretView::Output),
             _ => None,
         };
-        let view = view.unwrap_or_else(|| SecretView::Spoilt { made: is_made(&metadata) });
+        let view = view.unwrap_or_else(|| SecretView::Spoilt(origin(&metadata)));
         Self { header, policy, view }
     }
 }
 
-/// Whether this controller has made a Secret.
-fn is_made(metadata: &ObjectMeta) -> bool {
-    has_labelled(metadata, PART)
+/// Who made a Secret.
+fn origin(metadata: &ObjectMeta) -> Origin {
+    if has_labelled(metadata, PART) { Origin::Made } else { Origin::Foreign }
 }
 
 fn copy(header: &Header, policy: Arc<str>, metadata: &ObjectMeta) -> Option<CopyView> {
@@ -239,14 +240,14 @@ fn copy(header: &Header, policy: Arc<str>, metadata: &ObjectMeta) -> Option<Copy
     let (namespace, name) = annotation(SOURCE)?.split_once('/')?;
     let source = Source::At(annotation(SOURCE_UID)?.into(), annotation(SOURCE_VERSION)?.into());
     let of = Copy { namespace: namespace.into(), name: name.into(), source };
-    let made = is_made(metadata);
-    Some(CopyView { uid: header.uid.clone(), made, policy, of, written: written(metadata) })
+    let origin = origin(metadata);
+    Some(CopyView { uid: header.uid.clone(), origin, policy, of, written: written(metadata) })
 }
 
 fn handle(header: &Header, policy: Arc<str>, metadata: &ObjectMeta) -> Option<HandleView> {
     let created = metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0);
     let output = text(&metadata.annotations, OUTPUT)?.into();
-    Some(HandleView { uid: header.uid.clone(), made: is_made(metadata), policy, output, created })
+    Some(HandleView { uid: header.uid.clone(), origin: origin(metadata), policy, output, created })
 }
 
 fn output(header: &Header, policy: Arc<str>, metadata: &ObjectMeta) -> Option<OutputView> {
@@ -255,7 +256,7 @@ fn output(header: &Header, policy: Arc<str>, metadata: &ObjectMeta) -> Option<Ou
     let previous = annotation(PREVIOUS).zip(time(PREVIOUS_UNTIL));
     Some(OutputView {
         uid: header.uid.clone(),
-        made: is_made(metadata),
+        origin: origin(metadata),
         version: metadata.resource_version.as_deref()?.into(),
         policy,
         made_for: annotation(MADE_FOR)?.into(),
@@ -331,7 +332,7 @@ mod tests {
         let labels = json!({"mainstay.dev/account-policy": "ci", "mainstay.dev/account-part": "handle"});
         let names = labels.as_object().unwrap().keys().map(|key| (format!("f:{key}"), json!({})));
         let fields = json!({"f:metadata": {"f:labels": names.collect::<serde_json::Map<_, _>>()}});
-        for (manager, ours) in [(FIELD_MANAGER, true), ("kubectl-label", false)] {
+        for (manager, origin) in [(FIELD_MANAGER, Origin::Made), ("kubectl-label", Origin::Foreign)] {
             let object = json!({
                 "metadata": {
                     "name": "bot", "namespace": "ns", "uid": "u", "labels": labels,
@@ -342,15 +343,18 @@ mod tests {
             });
             let account: WatchedAccount = serde_json::from_value(object.clone()).unwrap();
             let binding: WatchedBinding = serde_json::from_value(object.clone()).unwrap();
-            let mark = Some(Mark { policy: "ci".into(), adopted: !ours });
+            let mark = Some(Mark { policy: "ci".into(), origin });
             assert_eq!(Stored::<AccountView>::from(account).view.mark, mark, "{manager}");
             assert_eq!(Stored::<BindingView>::from(binding).view.mark, mark, "{manager}");
             let mut secret: PartialObjectMeta<v1::Secret> = serde_json::from_value(object).unwrap();
             let view = Stored::<SecretView>::from(secret.clone()).view;
-            assert!(matches!(view, SecretView::Handle(HandleView { made, .. }) if made == ours), "{view:?}");
+            assert!(
+                matches!(view, SecretView::Handle(HandleView { origin: of, .. }) if of == origin),
+                "{view:?}"
+            );
             secret.metadata.annotations = None;
             let view = Stored::<SecretView>::from(secret).view;
-            assert!(matches!(view, SecretView::Spoilt { made } if made == ours), "{view:?}");
+            assert!(matches!(view, SecretView::Spoilt(of) if of == origin), "{view:?}");
         }
     }
 }

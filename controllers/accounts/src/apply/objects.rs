@@ -192,9 +192,9 @@ impl Writer {
         body["metadata"]["uid"] = json!(uid);
         let applied = self.patch(Part::Copy, namespace, name, APPLY, &body).await?;
         // Keys that the source has no more, and those that others have added, do not go by themselves.
-        let is_stale = |key: &Box<str>| !source.data.as_ref().is_some_and(|data| data.contains_key(&**key));
+        let has = |key: &str| source.data.as_ref().is_some_and(|data| data.contains_key(key));
         let stale: Map<_, _> =
-            written.keys().into_iter().filter(is_stale).map(|key| (key.into(), Value::Null)).collect();
+            written.keys().into_iter().filter(|key| !has(key)).map(|key| (key.into(), Value::Null)).collect();
         if applied != Done::Written || stale.is_empty() {
             return Ok(applied);
         }

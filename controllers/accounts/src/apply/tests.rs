@@ -6,7 +6,9 @@ use mainstay_runtime::clock::Clock;
 use parking_lot::Mutex;
 
 use super::*;
-use crate::plan::{Account, Binding, Copy, CopyView, Fields, Grantable, Role, Source, Written as WrittenBy};
+use crate::plan::{
+    Account, Binding, Copy, CopyView, Fields, Grantable, Origin, Role, Source, Written as WrittenBy,
+};
 
 /// A request: method, path with query, body.
 type Asked = (Method, String, Value);
@@ -41,7 +43,8 @@ impl Server {
     /// Method and path of all requests that write.
     fn written(&self) -> Vec<(Method, String)> {
         let asked = self.asked.lock();
-        let writes = asked.iter().filter(|(method, url, _)| method != Method::GET && !url.contains("dryRun=All"));
+        let writes =
+            asked.iter().filter(|(method, url, _)| method != Method::GET && !url.contains("dryRun=All"));
         writes.map(|(method, url, _)| (method.clone(), url.split('?').next().unwrap().to_owned())).collect()
     }
 
@@ -87,10 +90,10 @@ async fn a_binding_is_deleted_only_when_its_successor_was_accepted() {
             (true, 500, Some("ServerError")),
             (true, 201, None),
         ] {
-            let server = Server::new(move |method, url| match method {
-                &Method::GET if url.ends_with(roles) && there => metadata("deploy"),
-                &Method::GET => refuse(404, "NotFound"),
-                &Method::POST if url.contains("dryRun=All") && dry_run != 201 => refuse(dry_run, "Refused"),
+            let server = Server::new(move |method, url| match *method {
+                Method::GET if url.ends_with(roles) && there => metadata("deploy"),
+                Method::GET => refuse(404, "NotFound"),
+                Method::POST if url.contains("dryRun=All") && dry_run != 201 => refuse(dry_run, "Refused"),
                 _ => metadata("bot"),
             });
             let result = server.writer.apply(&namespace, &anew(kind)).await;
@@ -100,7 +103,8 @@ async fn a_binding_is_deleted_only_when_its_successor_was_accepted() {
             if reason.is_some() {
                 assert_eq!(written, []);
             } else {
-                let expected = [(Method::DELETE, format!("{BINDINGS}/bot")), (Method::POST, BINDINGS.to_owned())];
+                let expected =
+                    [(Method::DELETE, format!("{BINDINGS}/bot")), (Method::POST, BINDINGS.to_owned())];
                 assert_eq!(written, expected);
             }
         }
@@ -124,8 +128,7 @@ fn keys<T: for<'a> From<&'a str> + Ord>(keys: &[&str]) -> std::collections::BTre
 #[tokio::test]
 async fn what_is_wanted_no_more_is_taken_off_by_name() {
     let server = Server::new(|_, _| metadata("bot"));
-    let stale =
-        Fields { labels: keys(&["team"]), annotations: keys(&["example.com/role"]), automount: true };
+    let stale = Fields { labels: keys(&["team"]), annotations: keys(&["example.com/role"]), automount: true };
     let mend = Action::MendAccount {
         policy: "ci".into(),
         name: "bot".into(),
@@ -135,12 +138,8 @@ async fn what_is_wanted_no_more_is_taken_off_by_name() {
         stale: stale.clone(),
         adopted: false,
     };
-    let back = Action::HandBack {
-        name: "bot".into(),
-        uid: "u".into(),
-        pull_secrets: keys(&["theirs"]),
-        stale,
-    };
+    let back =
+        Action::HandBack { name: "bot".into(), uid: "u".into(), pull_secrets: keys(&["theirs"]), stale };
     let namespace = ObjectKey::new("", "ns");
     server.writer.apply(&namespace, &mend).await.unwrap();
     server.writer.apply(&namespace, &back).await.unwrap();
@@ -166,7 +165,7 @@ fn copy(standing: Option<&[&str]>) -> Action {
     };
     let standing = standing.map(|found| CopyView {
         uid: "c".into(),
-        made: true,
+        origin: Origin::Made,
         policy: "ci".into(),
         of: of.clone(),
         written: WrittenBy::ByOthers(keys(found)),
@@ -175,8 +174,8 @@ fn copy(standing: Option<&[&str]>) -> Action {
 }
 
 fn source(of: &'static str) -> impl Fn(&Method, &str) -> (u16, Value) + Send + Sync + 'static {
-    move |method, _| match method {
-        &Method::GET => {
+    move |method, _| match *method {
+        Method::GET => {
             let metadata = json!({"name": "pull", "uid": "s", "resourceVersion": "1"});
             (200, json!({"metadata": metadata, "type": of, "data": {"kept": "YQ=="}}))
         }

@@ -277,7 +277,7 @@ fn claims(token: &str) -> Option<Claims> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::Written;
+    use crate::plan::{Origin, Written};
 
     #[test]
     fn a_token_says_when_it_was_issued_and_for_whom() {
@@ -305,7 +305,7 @@ mod tests {
         assert!(!format!("{issued:?}").contains("the-token"));
         let standing = OutputView {
             uid: "u".into(),
-            made: true,
+            origin: Origin::Made,
             version: "7".into(),
             policy: "ci".into(),
             made_for: "".into(),

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::{Action, Gift, Leaving, Part, Planner, Role, Source};
+use super::{Action, Gift, Leaving, Origin, Part, Planner, Role, Source};
 
 /// The account of pods that name none.
 const DEFAULT: &str = "default";
@@ -142,8 +142,8 @@ impl Planner<'_> {
         let observed = self.observed;
         // What this controller has not made is not deleted, whatever its labels say: those may have come with a copy of
         // an object, or by a tool that labels all that it finds.
-        for (name, (uid, made)) in &observed.spoilt {
-            self.act(Some(if *made { End::Delete } else { End::HandBack }), Part::Token, name, uid);
+        for (name, (uid, origin)) in &observed.spoilt {
+            self.act(Some(end_of(*origin)), Part::Token, name, uid);
         }
         for (name, handle) in &observed.handles {
             let is_kept = observed
@@ -151,26 +151,26 @@ impl Planner<'_> {
                 .iter()
                 .any(|gift| gift.policy == handle.policy && gift.tokens.contains_key(&handle.output));
             if !is_kept {
-                self.take(Part::Handle, &handle.policy, name, &handle.uid, !handle.made);
+                self.take(Part::Handle, &handle.policy, name, &handle.uid, handle.origin);
             }
         }
         for (name, output) in &observed.outputs {
             if !self.gives(&output.policy, |gift| gift.tokens.contains_key(name)) {
-                self.take(Part::Token, &output.policy, name, &output.uid, !output.made);
+                self.take(Part::Token, &output.policy, name, &output.uid, output.origin);
             }
         }
         for (name, binding) in &observed.bindings {
             let Some(mark) = &binding.mark else { continue };
             if !self.gives(&mark.policy, |gift| gift.bindings.contains_key(name)) {
-                self.take(Part::Binding, &mark.policy, name, &binding.uid, mark.adopted);
+                self.take(Part::Binding, &mark.policy, name, &binding.uid, mark.origin);
             }
         }
         for (name, account) in &observed.accounts {
             let Some(mark) = &account.mark else { continue };
             if !self.gives(&mark.policy, |gift| gift.accounts.contains_key(name)) {
                 // Each namespace has this one: deleted, it is made anew, and the tokens of all running pods are void.
-                let is_default = &**name == DEFAULT;
-                match self.end(&mark.policy, mark.adopted || is_default) {
+                let is_kept = &**name == DEFAULT && mark.origin == Origin::Made;
+                match self.end(&mark.policy, if is_kept { Origin::Adopted } else { mark.origin }) {
                     Some(End::HandBack) => {
                         let (theirs, given) = (&account.account.pull_secrets, &account.given);
                         self.plan.actions.push(Action::HandBack {
@@ -186,7 +186,7 @@ impl Planner<'_> {
         }
         for (name, copy) in &observed.copies {
             if !self.gives(&copy.policy, |gift| gift.copies.contains_key(name)) {
-                self.take(Part::Copy, &copy.policy, name, &copy.uid, !copy.made);
+                self.take(Part::Copy, &copy.policy, name, &copy.uid, copy.origin);
             }
         }
     }
@@ -196,22 +196,21 @@ impl Planner<'_> {
     }
 
     /// Takes an object back.
-    fn take(&mut self, part: Part, policy: &Arc<str>, name: &Arc<str>, uid: &str, adopted: bool) {
-        let end = self.end(policy, adopted);
+    fn take(&mut self, part: Part, policy: &Arc<str>, name: &Arc<str>, uid: &str, origin: Origin) {
+        let end = self.end(policy, origin);
         self.act(end, part, name, uid);
     }
 
     /// What becomes of an object that its policy gives no more: at once where the policy gives other things still, and
     /// at the policy's time where it leaves the namespace.
-    fn end(&mut self, policy: &Arc<str>, adopted: bool) -> Option<End> {
+    fn end(&mut self, policy: &Arc<str>, origin: Origin) -> Option<End> {
         match self.observed.leaving.get(policy) {
             Some(Leaving::Orphan) => Some(End::Orphan),
             Some(Leaving::Delete(at)) if *at > self.now => {
                 self.due(*at);
                 None
             }
-            _ if adopted => Some(End::HandBack),
-            _ => Some(End::Delete),
+            _ => Some(end_of(origin)),
         }
     }
 
@@ -227,10 +226,18 @@ impl Planner<'_> {
 /// What becomes of an object that its policy gives no more.
 #[derive(Debug, Clone, Copy)]
 enum End {
-    /// The policy made it: it is deleted.
+    /// It is deleted.
     Delete,
-    /// It was somebody else's: it stays.
+    /// It stays, without what the policy has added.
     HandBack,
-    /// It stays as it is.
+    /// It stays as it is, without the policy's mark.
     Orphan,
+}
+
+fn end_of(origin: Origin) -> End {
+    match origin {
+        Origin::Made => End::Delete,
+        Origin::Adopted => End::HandBack,
+        Origin::Foreign => End::Orphan,
+    }
 }

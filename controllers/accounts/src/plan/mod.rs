@@ -42,10 +42,10 @@ impl Planner<'_> {
         self.plan.problems.push(Problem { policy: Arc::clone(&gift.policy), reason, message });
     }
 
-    /// Whether a policy may have an object that is marked so. Fails with whose it is.
+    /// Whether an object that is marked so, and that the policy may have, was somebody else's. Fails with whose it is.
     fn may_have(&self, gift: &Gift, mark: Option<&Mark>, consent: Option<&Arc<str>>) -> Result<bool, String> {
         match mark {
-            Some(mark) if mark.policy == gift.policy => Ok(mark.adopted),
+            Some(mark) if mark.policy == gift.policy => Ok(mark.origin != Origin::Made),
             Some(mark) => {
                 Err(format!("belongs to AccountPolicy {}: name it in one of the two alone", mark.policy))
             }

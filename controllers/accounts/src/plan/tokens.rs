@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 
-use super::{Action, Gift, HandleView, OutputView, Part, Planner, Token, Why};
+use super::{Action, Gift, HandleView, Origin, OutputView, Part, Planner, Token, Why};
 
 /// After this share of its life a token is renewed.
 const RENEWED_AT: f64 = 0.8;
@@ -82,10 +82,12 @@ impl Planner<'_> {
         standing: Option<&'b OutputView>,
     ) -> Option<(&'b Arc<str>, &'b HandleView)> {
         self.observed.handles.iter().find(|(name, handle)| {
-            let ours = handle.policy == gift.policy && handle.output == *output && handle.made;
+            let ours = handle.policy == gift.policy && handle.output == *output;
             // One that is about to be deleted is of no use.
             let is_kept = kept_until(handle) > self.now;
-            ours && is_kept && !standing.is_some_and(|standing| standing.names(name))
+            ours && handle.origin == Origin::Made
+                && is_kept
+                && !standing.is_some_and(|standing| standing.names(name))
         })
     }
 
@@ -93,7 +95,7 @@ impl Planner<'_> {
     fn handles(&mut self, gift: &Gift, output: &Arc<str>, standing: Option<&OutputView>) {
         let observed = self.observed;
         for (name, handle) in &observed.handles {
-            if handle.policy != gift.policy || handle.output != *output || !handle.made {
+            if handle.policy != gift.policy || handle.output != *output || handle.origin != Origin::Made {
                 continue;
             }
             let until = match standing {

@@ -184,13 +184,25 @@ pub struct Token {
     pub server: Option<String>,
 }
 
-/// Whose an object is, and whether it was somebody else's.
+/// Whose an object is, and where it has come from.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Mark {
     /// The policy.
     pub policy: Arc<str>,
-    /// Whether somebody else has made it: the policy has taken it over, or the mark is not of this controller.
-    pub adopted: bool,
+    /// Who made it.
+    pub origin: Origin,
+}
+
+/// Who made an object that has a policy's mark.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Origin {
+    /// This controller.
+    #[default]
+    Made,
+    /// Somebody else, and the policy has taken it over.
+    Adopted,
+    /// Somebody else, and the mark as well: it was copied with the object, or set by hand.
+    Foreign,
 }
 
 /// A service account as it is.
@@ -230,8 +242,8 @@ pub struct BindingView {
 pub struct CopyView {
     /// Its UID.
     pub uid: Box<str>,
-    /// Whether this controller has made it.
-    pub made: bool,
+    /// Who made it.
+    pub origin: Origin,
     /// Whose it is.
     pub policy: Arc<str>,
     /// Of which Secret it is a copy, and of which version.
@@ -245,8 +257,8 @@ pub struct CopyView {
 pub struct HandleView {
     /// Its UID.
     pub uid: Box<str>,
-    /// Whether this controller has made it.
-    pub made: bool,
+    /// Who made it.
+    pub origin: Origin,
     /// Whose it is.
     pub policy: Arc<str>,
     /// The Secret for which it was made.
@@ -260,8 +272,8 @@ pub struct HandleView {
 pub struct OutputView {
     /// Its UID.
     pub uid: Box<str>,
-    /// Whether this controller has made it.
-    pub made: bool,
+    /// Who made it.
+    pub origin: Origin,
     /// Its resourceVersion.
     pub version: Box<str>,
     /// Whose it is.
@@ -307,9 +319,9 @@ pub struct Observed {
     pub handles: BTreeMap<Arc<str>, HandleView>,
     /// Secrets with tokens.
     pub outputs: BTreeMap<Arc<str>, OutputView>,
-    /// Secrets with a policy's mark whose annotations say nothing, by name: their UIDs, and whether this controller has
-    /// made them. Those that it has are made anew.
-    pub spoilt: BTreeMap<Arc<str>, (Box<str>, bool)>,
+    /// Secrets with a policy's mark whose annotations say nothing, by name: their UIDs, and who made them. Those that this
+    /// controller has made are made anew.
+    pub spoilt: BTreeMap<Arc<str>, (Box<str>, Origin)>,
 }
 
 /// How a policy leaves a namespace.

@@ -81,7 +81,9 @@ fn a_token_that_is_worth_nothing_is_made_anew() {
 
 #[test]
 fn values_that_somebody_has_changed_are_put_right_but_not_again_and_again() {
-    for written in [Written::ByOthers([].into()), Written::ByUs(["ca.crt", "namespace"].map(Into::into).into())] {
+    for written in
+        [Written::ByOthers([].into()), Written::ByUs(["ca.crt", "namespace"].map(Into::into).into())]
+    {
         let change = |output: &mut OutputView| output.written = written.clone();
         let early = decided(9, change);
         assert_eq!((why(&early), early.repairs, early.due), (vec![], 0, Some(at(10))));
@@ -99,7 +101,7 @@ fn an_account_of_somebody_else_gets_no_token_and_a_spoilt_secret_goes() {
     let plan = plan(&observed, at(1));
     assert_eq!((why(&plan), plan.problems[0].reason), (vec![], "Conflict"));
     let mut observed = settled();
-    observed.spoilt = [(name("bot-token"), ("s".into(), true))].into();
+    observed.spoilt = [(name("bot-token"), ("s".into(), Origin::Made))].into();
     let plan = super::plan(&observed, at(1));
     assert_eq!(plan.actions, [Action::Delete(Part::Token, name("bot-token"), "s".into())]);
 }
