@@ -2,7 +2,8 @@
 //! the time.
 //!
 //! DNS is a less reliable source than the addresses that it once gave: a failed look-up never takes addresses
-//! away, and an answer that there are none is believed when it was given three times in a row.
+//! away, and an answer that there are none is believed when it was given three times in a row. Before the first answer
+//! the addresses of a name are not none, but [unknown](Known::unknown).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,7 +13,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::resolve::{Answer, ResolveError};
+use crate::resolve::{Answer, Family, ResolveError};
 
 /// So many negative answers in a row empty a name.
 const BELIEVED_NEGATIVES: u32 = 3;
@@ -34,6 +35,8 @@ pub struct Names {
 #[derive(Debug, Clone)]
 struct Entry {
     addresses: Vec<IpAddr>,
+    /// The families that were never answered for.
+    unknown: Vec<Family>,
     due: Instant,
     /// A look-up has begun and was not answered; none other is due.
     running: bool,
@@ -55,6 +58,9 @@ struct Failing {
 pub struct Known<'a> {
     /// The last good addresses, sorted; empty while there was no good answer.
     pub addresses: &'a [IpAddr],
+    /// The families of which nobody has said yet whether the name has addresses. Addresses that are known from elsewhere
+    /// may still be right as long as their family is one of these.
+    pub unknown: &'a [Family],
     /// Why the last look-up failed; `None` when it succeeded, and before the first has ended.
     pub failure: Option<&'a ResolveError>,
     /// When the first of the look-ups failed that have failed in a row since.
@@ -75,6 +81,7 @@ impl Names {
         for name in wanted {
             self.entries.entry(name).or_insert_with(|| Entry {
                 addresses: Vec::new(),
+                unknown: vec![Family::V4, Family::V6],
                 due: self.since,
                 running: false,
                 failing: None,
@@ -102,14 +109,16 @@ impl Names {
         }
     }
 
-    /// Takes in how a look-up of `name` ended. Returns whether the addresses of the name changed by it. The answer
-    /// for a name that is wanted no longer is ignored.
+    /// Takes in how a look-up of `name` ended. Returns whether the addresses of the name changed by it, or are known now
+    /// that were not before. The answer for a name that is wanted no longer is ignored.
     pub fn answered(&mut self, name: &str, result: Result<Answer, ResolveError>, now: Instant) -> bool {
         let Some(entry) = self.entries.get_mut(name) else { return false };
         entry.running = false;
+        let unknown = entry.unknown.len();
         let addresses = match result {
             Ok(answer) => {
                 entry.failing = None;
+                entry.unknown.retain(|family| answer.unanswered == Some(*family));
                 entry.due = now + answer.valid_for;
                 entry.merged(answer)
             }
@@ -118,10 +127,15 @@ impl Names {
                 entry.due = now + failing.delay();
                 let believed = failing.negatives >= BELIEVED_NEGATIVES;
                 entry.failing = Some(failing);
-                if believed { Vec::new() } else { entry.addresses.clone() }
+                if believed {
+                    entry.unknown.clear();
+                    Vec::new()
+                } else {
+                    entry.addresses.clone()
+                }
             }
         };
-        let changed = addresses != entry.addresses;
+        let changed = addresses != entry.addresses || unknown != entry.unknown.len();
         entry.addresses = addresses;
         changed
     }
@@ -130,6 +144,7 @@ impl Names {
     pub fn get(&self, name: &str) -> Known<'_> {
         self.entries.get(name).map_or_else(Known::default, |entry| Known {
             addresses: &entry.addresses,
+            unknown: &entry.unknown,
             failure: entry.failing.as_ref().map(|failing| &failing.last),
             failing_since: entry.failing.as_ref().map(|failing| failing.since),
         })

@@ -51,7 +51,12 @@ fn a_new_name_is_due_at_once_and_not_while_its_look_up_runs() {
     let One { start, mut names } = One::new();
     names.want(["b".to_owned(), "a".to_owned(), "b".to_owned()]);
     assert_eq!(names.due(start), ["a", "b"]);
-    assert_eq!(names.get("a"), Known::default());
+    let unknown = &[Family::V4, Family::V6][..];
+    assert_eq!(
+        names.get("a"),
+        Known { unknown, ..Known::default() },
+        "it has not no addresses: nobody has said"
+    );
     names.began("a");
     assert_eq!(names.due(start), ["b"]);
     names.began("b");
@@ -172,4 +177,26 @@ fn addresses_of_a_family_that_was_not_answered_for_stay() {
     assert_eq!(one.addresses(), ["10.0.0.1", "fd00::2"]);
     assert!(one.ends(15, answer(&["10.0.0.1"], 5)), "now it is known that the name has no IPv6 address");
     assert_eq!(one.addresses(), ["10.0.0.1"]);
+}
+
+#[test]
+fn a_name_is_unknown_until_each_family_has_been_answered_for() {
+    let mut one = One::new();
+    let unknown = |one: &One| one.names.get("shop.example.com").unknown.to_vec();
+    assert!(!one.ends(0, failed()));
+    assert_eq!(unknown(&one), [Family::V4, Family::V6], "a failure says nothing");
+    assert!(one.ends(1, partial(&["10.0.0.1"], Family::V6)));
+    assert_eq!(unknown(&one), [Family::V6]);
+    assert!(one.ends(6, answer(&["10.0.0.1"], 5)), "the same addresses, and none of IPv6 by now");
+    assert_eq!(unknown(&one), []);
+    assert!(!one.ends(11, partial(&["10.0.0.1"], Family::V6)));
+    assert_eq!(unknown(&one), [], "what was known once is not forgotten");
+}
+
+#[test]
+fn a_negative_answer_that_is_believed_is_news_of_a_name_that_was_never_answered() {
+    let mut one = One::new();
+    let ends: Vec<_> = (0..4).map(|time| one.ends(time, Err(ResolveError::NoSuchName))).collect();
+    assert_eq!(ends, [false, false, true, false]);
+    assert_eq!(one.names.get("shop.example.com").unknown, []);
 }
