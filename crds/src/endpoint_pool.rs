@@ -259,6 +259,10 @@ pub struct TierHealth {
     /// Those of them that are healthy.
     #[serde(default)]
     pub healthy: i32,
+    /// Of the tier in use: how many members should be healthy. Those that have yet to become healthy for the first time
+    /// are not among them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected: Option<i32>,
 }
 
 /// A member that is not used.

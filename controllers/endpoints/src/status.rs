@@ -18,7 +18,7 @@ use self::words::{accepted, failed_over, panic, readiness};
 use crate::{
     apply::ApplyError,
     checker::{State, Target},
-    choose::{TierState, Use},
+    choose::{self, TierState, Use},
     observe::{Observed, ServiceError},
     plan::Plan,
     settings::SettingsError,
@@ -101,19 +101,30 @@ pub fn observed(seen: &Seen<'_>, now: Timestamp) -> EndpointPoolStatus {
         tier,
         tier_since,
         members: counts(seen),
-        tiers: seen.plan.choice.tiers.iter().map(tier_health).collect(),
+        tiers: seen.plan.choice.tiers.iter().map(|state| tier_health(state, tier)).collect(),
         out: out(seen, &standing.out, now),
         slices: number(seen.slices),
         conditions: conditions(seen.pool, verdicts, now),
     }
 }
 
-fn tier_health(tier: &TierState) -> TierHealth {
+fn tier_health(state: &TierState, in_use: Option<i32>) -> TierHealth {
+    let is_used = in_use == Some(i32::from(state.tier));
     TierHealth {
-        tier: tier.tier.into(),
-        members: number(tier.members - tier.unchecked),
-        healthy: number(tier.healthy),
+        tier: state.tier.into(),
+        members: number(state.members - state.unchecked),
+        healthy: number(state.healthy),
+        expected: is_used.then(|| number(state.expected)),
     }
+}
+
+/// What a former leader left of its choice.
+pub fn choice_of(pool: &EndpointPool) -> choose::Memory {
+    let Some(status) = &pool.status else { return choose::Memory::default() };
+    let tier = status.tier.and_then(|tier| u8::try_from(tier).ok());
+    let health = status.tiers.iter().find(|health| Some(health.tier) == status.tier);
+    let expected = health.and_then(|health| usize::try_from(health.expected?).ok());
+    choose::Memory { tier, expected: tier.zip(expected), ..choose::Memory::default() }
 }
 
 /// The status of a pool that has no endpoints to write.

@@ -5,7 +5,10 @@
 //! - A member that is leaving or whose pod is not ready is never used.
 //! - Two tiers are never used at once. A worse tier is taken at once, a better one is returned to with hysteresis
 //!   ([`Failover`]), so that a share that moves between its two thresholds changes nothing.
-//! - With a panic threshold, something is used as long as any member is ready and has been checked.
+//! - Members that have yet to become healthy take no tier out of use: neither those that join the one in use, nor, as long as
+//!   there was no time for a first verdict, those that have taken the place of all others.
+//! - With a panic threshold, something is used as long as any member is ready and has been checked, and no first verdict is
+//!   waited for.
 //! - Asked again with its own memory and the members it admitted, it gives the same choice. When time alone would
 //!   change it, [`Choice::due`] says when.
 
@@ -24,7 +27,7 @@ use mainstay_runtime::clock::Moment;
 
 /// Chooses among `candidates`, given what the last choice left in `memory` (the default before the first one).
 pub fn choose(candidates: &[Candidate], policy: &Policy, memory: &Memory, now: Moment) -> Choice {
-    let tiers = tier::take_stock(candidates);
+    let tiers = tier::take_stock(candidates, memory.expected);
     let (tier, mut memory) = tier::pick(&tiers, &policy.failover, memory, now);
     let state = tier.and_then(|tier| tiers.iter().find(|state| state.tier == tier));
     memory.panic = state.is_some_and(|state| state.is_below_panic(policy.panic_below));

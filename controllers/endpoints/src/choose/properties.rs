@@ -84,6 +84,13 @@ proptest! {
             }
 
             admit(&mut candidates, &choice.uses);
+            if let Some(tier) = choice.tier.filter(|_| candidates.iter().all(|other| other.verdict != Some(Verdict::Unknown))) {
+                let joining = Candidate { tier, serving: false, admitted: false, leaving: false, ..candidates[0].clone() };
+                let scaled = [candidates.clone(), vec![joining; 9]].concat();
+                let scaled = choose(&scaled, &policy, &choice.memory, now);
+                prop_assert_eq!(scaled.tier, Some(tier), "those that join take it out of use");
+                prop_assert_eq!(&scaled.uses[..candidates.len()], &choice.uses[..]);
+            }
             let again = choose(&candidates, &policy, &choice.memory, now);
             prop_assert_eq!(&again.uses, &choice.uses, "asked again, it says the same");
             prop_assert_eq!(again.tier, choice.tier);
@@ -113,7 +120,8 @@ fn promises(
     let checked = |candidate: &&Candidate| {
         candidate.serving && !candidate.leaving && candidate.verdict != Some(Verdict::Unknown)
     };
-    let patient = choice.tier.is_none() && choice.due.is_some();
+    let state = choice.tiers.iter().find(|state| Some(state.tier) == choice.tier);
+    let patient = state.is_none_or(|state| state.members == state.unchecked) && choice.due.is_some();
     if policy.panic_below > 0 && !patient && candidates.iter().any(|candidate| checked(&candidate)) {
         prop_assert!(choice.uses.iter().any(|used| used.is_used()), "nothing is used: {:?}", choice);
     }

@@ -70,13 +70,81 @@ fn a_tier_below_its_share_gives_way_at_once_and_one_at_its_share_does_not() {
     assert_eq!((tier(2, 2), tier(1, 2)), (Some(0), Some(1)));
 }
 
+/// A member whose pod is not ready.
+fn not_ready(tier: u8) -> Candidate {
+    Candidate { serving: false, admitted: false, ..member(tier, Passing) }
+}
+
 #[test]
-fn members_whose_pods_are_not_ready_count_for_the_share_and_unchecked_ones_do_not() {
-    let crashed = Candidate { serving: false, ..member(0, Passing) };
-    let pool = [members(0, 1, 0), vec![crashed; 2], members(1, 1, 0)].concat();
-    assert_eq!(choose(&pool, &policy(), &in_tier(0), second(9)).tier, Some(1));
+fn members_that_were_healthy_and_are_not_ready_any_more_count_for_the_share_and_unchecked_ones_do_not() {
+    let well = [members(0, 3, 0), members(1, 1, 0)].concat();
+    let before = choose(&well, &policy(), &in_tier(0), second(9));
+    let pool = [members(0, 1, 0), vec![not_ready(0); 2], members(1, 1, 0)].concat();
+    assert_eq!(choose(&pool, &policy(), &before.memory, second(9)).tier, Some(1));
     let pool = [members(0, 1, 0), vec![member(0, Unknown); 5], members(1, 1, 0)].concat();
     assert_eq!(choose(&pool, &policy(), &in_tier(0), second(9)).tier, Some(0));
+}
+
+// It once was so that every pod that is not ready counts. That took a tier out of use while it was scaled up: those that
+// start take nothing away from those that serve.
+#[test]
+fn members_that_were_never_healthy_do_not_take_the_tier_in_use_out_of_use() {
+    let before = choose(&[members(0, 2, 0), members(1, 2, 0)].concat(), &policy(), &in_tier(0), second(9));
+    for joining in [not_ready(0), Candidate { admitted: false, ..member(0, Failing) }] {
+        let pool =
+            |well: usize, joining: Vec<Candidate>| [members(0, well, 0), joining, members(1, 2, 0)].concat();
+        let scaled = choose(&pool(2, vec![joining.clone(); 4]), &policy(), &before.memory, second(9));
+        assert_eq!((scaled.tier, scaled.tiers[0].expected), (Some(0), 2));
+        let half = choose(&pool(1, vec![joining.clone(); 5]), &policy(), &scaled.memory, second(9));
+        assert_eq!(half.tier, Some(0), "one of two is as many as belowPercent asks for");
+        let grown = choose(&pool(6, vec![]), &policy(), &scaled.memory, second(9));
+        assert_eq!((grown.tier, grown.tiers[0].expected), (Some(0), 6));
+        let crashed = choose(&pool(2, vec![joining; 4]), &policy(), &grown.memory, second(9));
+        assert_eq!(crashed.tier, Some(1), "a tier that crashed gives way, also when its pods were replaced");
+    }
+}
+
+#[test]
+fn a_tier_that_is_scaled_down_is_measured_by_what_it_has() {
+    let before = choose(&[members(0, 10, 0), members(1, 1, 0)].concat(), &policy(), &in_tier(0), second(9));
+    let leaving = Candidate { leaving: true, ..member(0, Passing) };
+    let down = [members(0, 2, 0), vec![leaving; 8], members(1, 1, 0)].concat();
+    let down = choose(&down, &policy(), &before.memory, second(9));
+    assert_eq!((down.tier, down.tiers[0].expected), (Some(0), 2));
+}
+
+#[test]
+fn all_members_of_a_tier_that_is_returned_to_count() {
+    let at_once = Policy { failover: Failover { back_after: Moment::ZERO, ..policy().failover }, ..policy() };
+    let pool =
+        |well, starting| [members(0, well, 0), vec![not_ready(0); starting], members(1, 2, 0)].concat();
+    assert_eq!(choose(&pool(1, 9), &at_once, &in_tier(1), second(9)).tier, Some(1), "one would carry it all");
+    let back = choose(&pool(7, 3), &at_once, &in_tier(1), second(9));
+    assert_eq!((back.tier, back.tiers[0].expected), (Some(0), 10));
+    assert_eq!(choose(&pool(4, 6), &at_once, &back.memory, second(9)).tier, Some(1));
+}
+
+#[test]
+fn the_tier_in_use_is_not_left_before_there_was_time_for_its_first_verdict() {
+    let fresh = Candidate { verdict_since: second(10), admitted: false, ..member(0, Unknown) };
+    let pool = [fresh, member(1, Passing)];
+    let waits = choose(&pool, &policy(), &in_tier(0), second(11));
+    assert_eq!(
+        (waits.tier, waits.due, waits.uses),
+        (Some(0), Some(second(12)), vec![Use::Unchecked, Use::Standby])
+    );
+    assert_eq!(choose(&pool, &policy(), &waits.memory, second(12)).tier, Some(1));
+}
+
+#[test]
+fn what_serves_is_not_taken_out_of_use_to_wait_for_the_first_verdict_on_a_better_tier() {
+    let fresh = Candidate { verdict_since: second(10), admitted: false, ..member(0, Unknown) };
+    let choice = choose(&[fresh, member(1, Passing)], &policy(), &Memory::default(), second(11));
+    assert_eq!(
+        (choice.tier, choice.memory.tier),
+        (Some(1), None),
+        "and the better one is still returned to at once"
+    );
 }
 
 #[test]
@@ -147,14 +215,15 @@ fn nothing_is_used_before_the_first_verdict() {
 
 #[test]
 fn a_new_pool_waits_for_its_best_tier_for_a_while_and_returns_to_it_without_delay() {
-    let fresh = Candidate { verdict_since: second(10), ..member(0, Unknown) };
-    let pool = [fresh.clone(), member(1, Passing)];
+    let fresh = Candidate { verdict_since: second(10), admitted: false, ..member(0, Unknown) };
+    let standby = Candidate { admitted: false, ..member(1, Passing) };
+    let pool = [fresh.clone(), standby.clone()];
     let at = |pool: &[Candidate], memory: &Memory, now| choose(pool, &policy(), memory, now);
     let waits = at(&pool, &Memory::default(), second(11));
     assert_eq!((waits.tier, waits.due), (None, Some(second(12))));
     let gives_up = at(&pool, &waits.memory, second(12));
     assert_eq!(gives_up.tier, Some(1));
-    let passed = [Candidate { verdict: Some(Passing), ..fresh }, member(1, Passing)];
+    let passed = [Candidate { verdict: Some(Passing), ..fresh }, Candidate { admitted: true, ..standby }];
     assert_eq!(at(&passed, &gives_up.memory, second(13)).tier, Some(0));
 }
 

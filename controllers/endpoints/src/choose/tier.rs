@@ -5,7 +5,8 @@ use std::{cmp::Ordering, collections::BTreeMap, time::Duration};
 use super::{Candidate, Failover, Memory};
 use mainstay_runtime::clock::Moment;
 
-/// Before any tier is used, the first verdict on a better one is waited for so long: first checks come within a second.
+/// Before any tier is used, the first verdict on a better one is waited for so long, and before the tier in use is left, the
+/// first verdict on that one: first checks come within a second.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A tier, in numbers.
@@ -23,6 +24,12 @@ pub struct TierState {
     pub healthy: usize,
     /// Since when the newest of the unchecked ones waits for its first verdict.
     pub unchecked_since: Option<Moment>,
+    /// How many of its members should be healthy. Of a tier that is not in use all of them. Of the one in use as many as it
+    /// had when it came into use, or as have been healthy at once since then, but never more than it has now: a member
+    /// that has yet to become healthy for the first time takes nothing away from those that serve.
+    pub expected: usize,
+    /// Whether the last choice used any of them.
+    pub used: bool,
 }
 
 impl TierState {
@@ -32,9 +39,14 @@ impl TierState {
         since.map(|since| since.saturating_add(PATIENCE))
     }
 
-    /// Members that count for the share. A member that is not ready does: a tier that crashed is to give way.
+    /// Members of which something is known. A member that is not ready is one: a tier that crashed is to give way.
     fn decided(&self) -> usize {
         self.members - self.unchecked
+    }
+
+    /// The members that the share is measured by.
+    fn counted(&self) -> usize {
+        self.decided().min(self.expected)
     }
 
     /// Members that are ready and have been checked.
@@ -44,7 +56,7 @@ impl TierState {
 
     /// Whether any member is healthy and the share of those is at least so many percent.
     fn has_share(&self, percent: u8) -> bool {
-        self.healthy > 0 && self.healthy * 100 >= usize::from(percent) * self.decided()
+        self.healthy > 0 && self.healthy * 100 >= usize::from(percent) * self.counted()
     }
 
     /// Whether so few are healthy that the checks are not to be believed.
@@ -54,12 +66,12 @@ impl TierState {
 
     /// The order of the shares of two tiers that have one.
     fn cmp_share(&self, other: &Self) -> Ordering {
-        (self.healthy * other.decided()).cmp(&(other.healthy * self.decided()))
+        (self.healthy * other.counted()).cmp(&(other.healthy * self.counted()))
     }
 }
 
-/// The tiers that have members, best first.
-pub(super) fn take_stock(candidates: &[Candidate]) -> Vec<TierState> {
+/// The tiers that have members, best first. `expected` is [`Memory::expected`].
+pub(super) fn take_stock(candidates: &[Candidate], expected: Option<(u8, usize)>) -> Vec<TierState> {
     let mut tiers: BTreeMap<u8, TierState> = BTreeMap::new();
     for candidate in candidates.iter().filter(|candidate| !candidate.leaving) {
         let tier = candidate.tier;
@@ -71,6 +83,12 @@ pub(super) fn take_stock(candidates: &[Candidate]) -> Vec<TierState> {
             state.unchecked_since = state.unchecked_since.max(Some(candidate.verdict_since));
         }
         state.healthy += usize::from(candidate.is_healthy());
+        state.used |= candidate.admitted;
+    }
+    for state in tiers.values_mut() {
+        let before = expected.filter(|(tier, _)| *tier == state.tier);
+        state.expected =
+            before.map_or(state.members, |(_, expected)| expected.max(state.healthy).min(state.members));
     }
     tiers.into_values().collect()
 }
@@ -103,20 +121,25 @@ pub(super) fn pick(
         open.iter().min_by_key(|state| (state.checked() == 0, Some(state.tier) != memory.tier, state.tier))
     };
     let picked = open.iter().find(|state| state.has_share(failover.below));
-    let picked = picked.or_else(healthiest).or_else(least_bad);
+    let picked = picked.or_else(healthiest).or_else(least_bad).copied();
     let picked = picked.filter(|_| tiers.iter().any(|state| state.decided() > 0));
+    let is_waited_for = |state: &&TierState| state.patience().is_some_and(|until| now < until);
+    // The tier in use is not left for want of a verdict: as long as there was no time for one.
+    let unsure = tiers.iter().find(|state| Some(state.tier) == memory.tier).filter(is_waited_for);
+    let picked = unsure.or(picked);
 
     // No better tier has the share to return to it now, so none has had it without a break.
     let undecided = || (None, Memory { better_since: BTreeMap::new(), ..memory.clone() });
     let Some(picked) = picked else { return undecided() };
     let better: Vec<_> = tiers.iter().take_while(|state| state.tier < picked.tier).collect();
-    let is_waited_for = |state: &&TierState| state.patience().is_some_and(|until| now < until);
-    if memory.tier.is_none() && better.iter().any(is_waited_for) {
+    // What serves is not taken out of use for that.
+    if memory.tier.is_none() && !picked.used && better.iter().any(is_waited_for) {
         return undecided();
     }
     let is_settled = memory.tier.is_some() || better.iter().all(|state| state.unchecked == 0);
     let better = better.into_iter().filter(|state| state.has_share(threshold));
     let better_since = better.map(|state| (state.tier, since(state))).collect();
     let tier = is_settled.then_some(picked.tier);
-    (Some(picked.tier), Memory { tier, better_since, ..memory.clone() })
+    let expected = Some((picked.tier, picked.expected));
+    (Some(picked.tier), Memory { tier, expected, better_since, ..memory.clone() })
 }

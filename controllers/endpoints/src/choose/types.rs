@@ -36,7 +36,7 @@ impl Candidate {
     }
 
     /// Whether its pod is ready and its checks fail.
-    pub(super) fn is_failing(&self) -> bool {
+    pub fn is_failing(&self) -> bool {
         self.serving && self.verdict == Some(Verdict::Failing)
     }
 }
@@ -57,7 +57,8 @@ pub struct Policy {
 }
 
 /// When to go to another tier. The share of a tier is that of the healthy among its members, of which those that are
-/// ready and not checked yet do not count.
+/// ready and not checked yet do not count. Of the tier in use no more count than are [expected](TierState::expected) to be
+/// healthy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failover {
     /// A tier whose share is below so many percent gives way to the next one that is not.
@@ -86,6 +87,8 @@ pub struct Memory {
     /// The tier that is in use. `None` before the first choice, and as long as a better tier than the one in use still
     /// waits for the first verdict on a member: such a tier is taken without the wait of a return.
     pub tier: Option<u8>,
+    /// The tier that was used last, and how many of its members are [expected](TierState::expected) to be healthy.
+    pub expected: Option<(u8, usize)>,
     /// Since when tiers better than that one have the share to return to them.
     pub better_since: BTreeMap<u8, Moment>,
     /// When slow start last let members in.

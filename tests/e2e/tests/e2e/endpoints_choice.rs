@@ -55,6 +55,49 @@ async fn a_tier_is_returned_to_above_the_upper_share_alone_and_not_before_its_ti
 }
 
 #[tokio::test]
+async fn a_tier_that_is_scaled_up_stays_in_use_and_one_that_crashes_does_not() {
+    let scenario = Scenario::start("scaled").await;
+    let main = [scenario.server("a", "main").await, scenario.server("b", "main").await];
+    let standby = scenario.server("s", "standby").await;
+    let web = scenario.create(&pool("web").pods("main", 0).pods("standby", 1)).await;
+    web.has(&[(&main[0], USED), (&main[1], USED), (&standby, STANDBY)]).await;
+    let record = Recorder::<EndpointSlice>::start(scenario.api()).await;
+
+    // Each is ready when the test says so.
+    let mut spec = pods::web();
+    spec["readinessGates"] = json!([{"conditionType": STARTED}]);
+    for name in ["c", "d", "e", "f"] {
+        scenario.orphan(name, "main", spec.clone()).await;
+    }
+    web.until("has four members that start", |status| status.members.not_ready == 4).await;
+    for name in ["c", "d", "e", "f"] {
+        started(&scenario, name, true).await;
+    }
+    web.uses(6).await;
+    record.catch_up().await;
+    let is_used = |slice: &EndpointSlice| {
+        let mut endpoints = slice.endpoints.iter().flatten();
+        endpoints.any(|endpoint| endpoint.addresses.contains(&standby) && conditions(endpoint)[0])
+    };
+    let used = record.read(|states| states.iter().filter(|(slice, _)| is_used(slice)).count());
+    assert_eq!(used, 0, "tier 1 was used though two healthy members of tier 0 were all that it had had");
+
+    for name in ["c", "d", "e", "f"] {
+        started(&scenario, name, false).await;
+    }
+    web.until("uses tier 1", |status| status.tier == Some(1)).await;
+}
+
+/// The readiness gate of a pod that a test makes ready.
+const STARTED: &str = "e2e.mainstay.dev/started";
+
+/// Says whether a pod has started.
+async fn started(scenario: &Scenario, pod: &str, has: bool) {
+    let condition = json!({"type": STARTED, "status": if has { "True" } else { "False" }});
+    scenario.patch_pod_status(pod, json!({"conditions": [condition]})).await;
+}
+
+#[tokio::test]
 async fn no_more_are_taken_out_than_the_pool_allows() {
     let scenario = Scenario::start("ejected").await;
     let mut servers = Vec::new();
