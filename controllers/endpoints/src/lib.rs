@@ -20,4 +20,6 @@ pub mod ranges;
 pub mod reconcile;
 pub mod settings;
 pub mod status;
+#[cfg(test)]
+mod takeover;
 pub mod watched;

@@ -17,7 +17,7 @@ use futures::{
     future::{BoxFuture, FutureExt, ready},
     stream::FuturesUnordered,
 };
-use mainstay_probe::{Answer, Names, ResolveError, Resolver};
+use mainstay_probe::{Answer, Family, Names, ResolveError, Resolver};
 use mainstay_runtime::{
     index::ObjectKey,
     metrics::{counters, histograms},
@@ -76,13 +76,23 @@ impl LookupMetrics {
     }
 }
 
-/// What is known of a name. Neither addresses nor a failure: the first look-up has not ended.
+/// What is known of a name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lookup {
     /// The last good addresses, sorted.
     pub addresses: Vec<IpAddr>,
+    /// The families for which no look-up of this process has been answered: which addresses of these the name stands
+    /// for is unknown, and not none.
+    pub unknown: Vec<Family>,
     /// Why the last look-up failed, as a sentence for a status; `None` when it succeeded.
     pub failure: Option<String>,
+}
+
+impl Lookup {
+    /// Whether the name may stand for this address for all that is known.
+    pub fn is_unknown(&self, address: &IpAddr) -> bool {
+        self.unknown.iter().any(|family| family.has(address))
+    }
 }
 
 type Ask = dyn Fn(String) -> BoxFuture<'static, Result<Answer, ResolveError>> + Send + Sync;
@@ -145,7 +155,22 @@ impl Lookups {
     pub fn get(&self, name: &str) -> Lookup {
         let table = self.table.lock();
         let known = table.names.get(name);
-        Lookup { addresses: known.addresses.to_vec(), failure: known.failure.map(ToString::to_string) }
+        Lookup {
+            addresses: known.addresses.to_vec(),
+            unknown: known.unknown.to_vec(),
+            failure: known.failure.map(ToString::to_string),
+        }
+    }
+
+    /// Takes in an answer for a name, as if a look-up had ended with it.
+    #[cfg(test)]
+    pub(crate) fn answer(&self, name: &str, addresses: &[IpAddr]) {
+        let answer = Answer {
+            addresses: addresses.to_vec(),
+            valid_for: std::time::Duration::from_secs(60),
+            unanswered: None,
+        };
+        self.ended(name, Ok(answer));
     }
 
     /// The pool wants no names any more.

@@ -1,9 +1,10 @@
 //! What a pass sees of one pool: its Service, its members and its slices.
 
 mod members;
+mod names;
 mod ports;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::sync::Arc;
 
@@ -12,7 +13,11 @@ use mainstay_crds::EndpointPool;
 use mainstay_runtime::index::{Index, ObjectKey};
 use thiserror::Error;
 
-pub use self::members::{Member, Refused};
+use self::{members::Gathered, names::Names};
+pub use self::{
+    members::{CHECK_PORT_NOT_FOUND, Member, Refused},
+    names::{Awaited, Kept},
+};
 use crate::{
     interests::Interests,
     lookups::Lookups,
@@ -95,6 +100,10 @@ pub struct Observed {
     pub members: Vec<Member>,
     /// Those that may not, and why.
     pub refused: Vec<Refused>,
+    /// The names that give no member only because nothing is known of them yet.
+    pub awaited: Vec<Awaited>,
+    /// Endpoints that are to stay as long as nothing is known of a name that may have them.
+    pub kept: Vec<Kept>,
     /// The pool's slices, by name.
     pub slices: Vec<Arc<Slice>>,
 }
@@ -115,11 +124,15 @@ impl Observed {
     /// Gathers what there is of `pool`.
     pub fn gather(pool: &EndpointPool, key: &ObjectKey, settings: &Settings, view: &View<'_>) -> Self {
         let service = service(pool, key, view);
-        let (members, refused) = match &service {
-            Ok(service) => members::gather(key, settings, service, view),
-            Err(_) => (Vec::new(), Vec::new()),
+        let slices = Self::slices(key, view.stores);
+        let names = Names::new(settings, &slices, view.lookups);
+        let gathered = match &service {
+            Ok(service) => members::gather(key, settings, service, &names, view),
+            Err(_) => Gathered::default(),
         };
-        Self { service, members, refused, slices: Self::slices(key, view.stores) }
+        let Gathered { members, refused, awaited } = gathered;
+        let kept = names.kept(&slices, &members, &refused);
+        Self { service, members, refused, awaited, kept, slices }
     }
 
     /// The slices that carry the pool's name.

@@ -1,5 +1,10 @@
 //! What the slices of a pool are to hold: pure, no client and no clock.
+//!
+//! What is not known, the addresses of a name or the verdict on a member, takes no endpoint away that stands: a process
+//! that has just begun to lead knows nothing of either, and plans what its predecessor left.
 
+mod noted;
+mod standing;
 #[cfg(test)]
 mod tests;
 
@@ -11,13 +16,14 @@ use std::{
 
 use mainstay_runtime::clock::Moment;
 
+pub use self::{noted::Noted, standing::Standing};
 use crate::{
     checker::{State, Target},
     choose::{self, Candidate, Choice, Policy, Use, choose},
     health::Verdict,
-    observe::Member,
+    observe::{Awaited, Kept, Member},
     pack::{self, Item},
-    watched::{Conditions, Distribution, Endpoint, EndpointKey, Family, Group, Service, Slice},
+    watched::{Conditions, Distribution, Endpoint, EndpointKey, Family, Group, NOTES, Service, Slice},
 };
 
 /// An endpoint in one of the pool's slices: with other ports it is another one.
@@ -32,6 +38,8 @@ pub struct Memory {
     pub admitted: HashSet<Target>,
     /// Until when endpoints that leave are kept.
     pub draining: HashMap<Place, Moment>,
+    /// Since when names are waited for, by set and name.
+    pub awaited: HashMap<(Arc<str>, Arc<str>), Moment>,
 }
 
 /// What a plan is made from.
@@ -40,10 +48,18 @@ pub struct Input<'a> {
     pub service: &'a Service,
     /// Its members.
     pub members: &'a [Member],
+    /// Its names that have no members as long as nothing is known of them.
+    pub awaited: &'a [Awaited],
+    /// Endpoints that are to stay although they are no members.
+    pub kept: &'a [Kept],
+    /// Whether it has DNS names.
+    pub has_names: bool,
     /// What their checks say; `None` when none are configured.
     pub states: Option<&'a HashMap<Target, State>>,
     /// Its slices as they stand.
     pub slices: &'a [Arc<Slice>],
+    /// The endpoints in them.
+    pub standing: &'a Standing,
     /// Which members are used.
     pub policy: &'a Policy,
     /// For how long endpoints that leave are kept.
@@ -59,6 +75,8 @@ pub struct Input<'a> {
 pub struct Plan {
     /// What each group of slices is to hold.
     pub wanted: BTreeMap<Group, Vec<Endpoint>>,
+    /// What slices are to note of it.
+    pub noted: Noted,
     /// Who is used; one for each member.
     pub choice: Choice,
     /// What the next plan has to be given.
@@ -69,18 +87,30 @@ pub struct Plan {
 
 /// Plans the endpoints of a pool.
 pub fn plan(input: &Input<'_>, now: Moment) -> Plan {
-    let candidates: Vec<_> = input.members.iter().map(|member| candidate(member, input)).collect();
-    let choice = choose(&candidates, input.policy, &input.memory.choice, now);
+    let since = |name: &Awaited| {
+        let name = (Arc::clone(&name.set), Arc::clone(&name.name));
+        let since = input.memory.awaited.get(&name).copied().unwrap_or(now);
+        (name, since)
+    };
+    let awaited: HashMap<_, _> = input.awaited.iter().map(since).collect();
+    let mut candidates: Vec<_> = input.members.iter().map(|member| candidate(member, input)).collect();
+    candidates.extend(input.awaited.iter().map(|name| unknown(name.tier, since(name).1)));
+    let mut choice = choose(&candidates, input.policy, &input.memory.choice, now);
+    choice.uses.truncate(input.members.len());
+
     let mut wanted: BTreeMap<Group, Vec<Endpoint>> = BTreeMap::new();
+    let mut noted = Noted { has_names: input.has_names, ..Noted::default() };
     let mut admitted = HashSet::new();
     for ((member, candidate), used) in input.members.iter().zip(&candidates).zip(&choice.uses) {
         if used.is_used() {
             admitted.insert(member.target.clone());
         }
-        if let Some(endpoint) = endpoint(member, candidate, *used, input.service) {
+        if let Some(endpoint) = endpoint(member, candidate, *used, input) {
+            note(&mut noted, member, candidate);
             wanted.entry(group_of(member)).or_default().push(endpoint);
         }
     }
+    keep(&mut wanted, &mut noted, input, choice.tier);
     let draining = drain(&mut wanted, input, now);
     for family in &input.service.families {
         if !wanted.keys().any(|group| group.family == *family) {
@@ -89,8 +119,20 @@ pub fn plan(input: &Input<'_>, now: Moment) -> Plan {
         }
     }
     let due = draining.values().copied().chain(choice.due).min();
-    let memory = Memory { choice: choice.memory.clone(), admitted, draining };
-    Plan { wanted, choice, memory, due }
+    let memory = Memory { choice: choice.memory.clone(), admitted, draining, awaited };
+    Plan { wanted, noted, choice, memory, due }
+}
+
+/// A name of which nothing is known counts as a member that has no verdict yet.
+fn unknown(tier: u8, since: Moment) -> Candidate {
+    Candidate {
+        tier,
+        serving: true,
+        verdict: Some(Verdict::Unknown),
+        verdict_since: since,
+        admitted: false,
+        leaving: false,
+    }
 }
 
 fn candidate(member: &Member, input: &Input<'_>) -> Candidate {
@@ -109,10 +151,11 @@ fn group_of(member: &Member) -> Group {
     Group { family: Family::of(&member.endpoint.address), ports: Arc::clone(&member.ports) }
 }
 
-/// The endpoint of a member, if it gets one. Those that nothing is known of yet have none, so that nothing has to be
-/// taken back.
-fn endpoint(member: &Member, candidate: &Candidate, used: Use, service: &Service) -> Option<Endpoint> {
-    if used == Use::Unchecked && !service.publish_not_ready {
+/// The endpoint of a member, if it gets one. Those that nothing is known of yet get none, so that nothing has to be taken
+/// back; one that has an endpoint keeps it, for it is not known either that it should have none.
+fn endpoint(member: &Member, candidate: &Candidate, used: Use, input: &Input<'_>) -> Option<Endpoint> {
+    let service = input.service;
+    if used == Use::Unchecked && !service.publish_not_ready && !input.standing.has(member) {
         return None;
     }
     let passing = matches!(candidate.verdict, None | Some(Verdict::Passing));
@@ -129,6 +172,35 @@ fn endpoint(member: &Member, candidate: &Candidate, used: Use, service: &Service
         endpoint.hint_node = endpoint.node.clone().filter(|_| node);
     }
     Some(endpoint)
+}
+
+/// Notes what the endpoint of a member does not tell.
+fn note(noted: &mut Noted, member: &Member, candidate: &Candidate) {
+    let place = || (group_of(member), member.endpoint.key());
+    if candidate.is_failing() {
+        noted.failing.insert(place());
+    }
+    if let (None, Some(name)) = (&member.pod, &member.name) {
+        noted.origins.insert(place(), (Arc::clone(&member.target.0), Arc::clone(name)));
+    }
+}
+
+/// Keeps endpoints as they stand until the names that may have them are known. They get no traffic any more when it has
+/// gone to another tier: two are never used at once.
+fn keep(wanted: &mut BTreeMap<Group, Vec<Endpoint>>, noted: &mut Noted, input: &Input<'_>, tier: Option<u8>) {
+    let moved = tier.is_some() && input.memory.choice.tier.is_some_and(|before| Some(before) != tier);
+    for Kept { group, endpoint, origin } in input.kept {
+        if !input.service.families.contains(&group.family) {
+            continue;
+        }
+        let conditions = Conditions { ready: endpoint.conditions.ready && !moved, ..endpoint.conditions };
+        let place = (group.clone(), endpoint.key());
+        if input.standing.fails(&place) {
+            noted.failing.insert(place.clone());
+        }
+        noted.origins.insert(place, origin.clone());
+        wanted.entry(group.clone()).or_default().push(Endpoint { conditions, ..endpoint.clone() });
+    }
 }
 
 /// Keeps endpoints that are no members any more for as long as they drain. Returns until when.
@@ -167,64 +239,29 @@ fn leaving(endpoint: &Endpoint) -> Endpoint {
 }
 
 impl Memory {
-    /// What a former leader left in the slices and in the status.
-    pub fn resumed(members: &[Member], slices: &[Arc<Slice>], tier: Option<u8>) -> Self {
-        let found = Standing::of(slices);
-        let used = members
-            .iter()
-            .filter(|member| found.conditions(member).is_some_and(|conditions| conditions.ready));
-        Self {
-            choice: choose::Memory { tier, ..choose::Memory::default() },
-            admitted: used.map(|member| member.target.clone()).collect(),
-            draining: HashMap::new(),
-        }
+    /// What a former leader left in the slices, and of its choice in the status.
+    pub fn resumed(members: &[Member], standing: &Standing, choice: choose::Memory) -> Self {
+        let used = members.iter().filter(|member| standing.is_used(member));
+        let admitted = used.map(|member| member.target.clone()).collect();
+        Self { choice, admitted, ..Self::default() }
     }
 }
 
-/// The conditions of endpoints as they stand in slices.
-pub struct Standing(HashMap<Place, Conditions>);
-
-impl Standing {
-    /// Those of `slices`.
-    pub fn of(slices: &[Arc<Slice>]) -> Self {
-        let endpoints =
-            slices.iter().flat_map(|slice| slice.endpoints.iter().map(move |endpoint| (slice, endpoint)));
-        Self(
-            endpoints
-                .map(|(slice, endpoint)| ((slice.group.clone(), endpoint.key()), endpoint.conditions))
-                .collect(),
-        )
-    }
-
-    fn conditions(&self, member: &Member) -> Option<Conditions> {
-        self.0.get(&(group_of(member), member.endpoint.key())).copied()
-    }
-
-    /// What was decided of a member, as far as its endpoint tells: one that serves has passed. One that does not has
-    /// failed, unless its pod was not ready when it was written, which only a `new_leader` has to ask itself.
-    pub fn verdict(&self, member: &Member, new_leader: bool) -> Option<Verdict> {
-        let conditions = self.conditions(member)?;
-        match conditions {
-            _ if conditions.serving => Some(Verdict::Passing),
-            _ if new_leader && member.is_ready() => Some(Verdict::Failing),
-            _ => None,
-        }
-    }
-}
-
-/// What to write so that the slices hold what is wanted: see [`pack`]. `standing` says whether a slice may be kept as
-/// it is apart from its endpoints.
+/// What to write so that the slices hold what is planned, and note it: see [`pack`]. `is_current` says whether the rest of
+/// a slice is as it should be.
 pub fn slices(
-    wanted: &BTreeMap<Group, Vec<Endpoint>>,
+    plan: &Plan,
     existing: &[Arc<Slice>],
     max: usize,
     is_current: impl Fn(&Slice) -> bool,
 ) -> pack::Plan<Group, Endpoint> {
     let existing = existing.iter().enumerate().map(|(id, slice)| {
-        let outdated = slice.tampered || !is_current(slice);
+        let notes = plan.noted.text(&slice.group, &slice.endpoints);
+        let is_noted = notes.as_ref() == slice.annotations.get(NOTES);
+        let outdated = slice.tampered || !is_noted || !is_current(slice);
         let items = slice.endpoints.clone();
         (slice.group.clone(), pack::Slice { id, items, recyclable: true, outdated })
     });
     let existing: Vec<_> = existing.collect();
-    pack::plan(wanted, &existing, max, |one, other| one.family == other.family)
+    pack::plan(&plan.wanted, &existing, max, |one, other| one.family == other.family)
 }

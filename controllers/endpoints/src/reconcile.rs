@@ -28,7 +28,7 @@ use crate::{
     lookups::Lookups,
     metrics::{Gauged, Metrics},
     observe::{Observed, Stores, View},
-    plan::Plan,
+    plan::{Plan, Standing},
     ranges::Forbidden,
     settings::{Settings, SettingsError},
     status::Failure,
@@ -82,6 +82,7 @@ struct Pass {
     key: ObjectKey,
     settings: Arc<Settings>,
     observed: Observed,
+    standing: Standing,
     held: Option<Duration>,
 }
 
@@ -118,7 +119,8 @@ impl Reconciler for Endpoints {
             forbidden: &self.forbidden,
         };
         let observed = Observed::gather(&pool, &key, &settings, &view);
-        let pass = Pass { pool, key, settings, observed, held };
+        let standing = Standing::of(&observed.slices);
+        let pass = Pass { pool, key, settings, observed, standing, held };
         let service_kept = self.keep_service(&pass).await;
         match pass.observed.service.clone() {
             Ok(service) => {

@@ -6,8 +6,9 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde::Serialize;
 
+use crate::plan::Noted;
 use crate::watched::{
-    Conditions, Endpoint, Family, Group, MANAGED_BY, MANAGER, POOL, Port, SERVICE_NAME, Service,
+    Conditions, Endpoint, Family, Group, MANAGED_BY, MANAGER, NOTES, POOL, Port, SERVICE_NAME, Service,
 };
 
 /// Since when what the slice says is true, for those who measure how long it takes until it is programmed
@@ -35,6 +36,7 @@ pub(super) struct Head<'a> {
     pub(super) labels: &'a BTreeMap<String, String>,
     pub(super) owner: &'a OwnerReference,
     pub(super) trigger: Option<Timestamp>,
+    pub(super) noted: &'a Noted,
 }
 
 /// The slice that is replaced.
@@ -55,6 +57,10 @@ impl Head<'_> {
     ) -> serde_json::Result<Vec<u8>> {
         let mut annotations = replaced.map(|slice| slice.annotations.clone()).unwrap_or_default();
         annotations.remove(TRIGGER_TIME);
+        annotations.remove(NOTES);
+        if let Some(notes) = self.noted.text(group, endpoints) {
+            annotations.insert(NOTES.to_owned(), notes);
+        }
         if let Some(trigger) = self.trigger {
             annotations.insert(TRIGGER_TIME.to_owned(), trigger.to_string());
         }
@@ -192,7 +198,8 @@ mod tests {
             "apiVersion": "v1", "kind": "EndpointPool", "name": "pool", "uid": "o", "controller": true
         }))
         .unwrap();
-        let head = Head { namespace: "ns", labels: &labels, owner: &owner, trigger: None };
+        let head =
+            Head { namespace: "ns", labels: &labels, owner: &owner, trigger: None, noted: &Noted::default() };
         let body = head.slice("web-x", &group, std::slice::from_ref(&endpoint), None).unwrap();
         let slice = Slice::from(serde_json::from_slice::<WatchedSlice>(&body).unwrap());
         assert!(!slice.tampered);
@@ -205,7 +212,8 @@ mod tests {
         let annotations =
             BTreeMap::from([("a".to_owned(), "b".to_owned()), (TRIGGER_TIME.to_owned(), "x".to_owned())]);
         let (labels, owner) = (BTreeMap::new(), OwnerReference::default());
-        let head = Head { namespace: "ns", labels: &labels, owner: &owner, trigger: None };
+        let head =
+            Head { namespace: "ns", labels: &labels, owner: &owner, trigger: None, noted: &Noted::default() };
         let group = Group { family: Family::V4, ports: std::sync::Arc::default() };
         let replaced = Replaced { annotations: &annotations, version: Some(7) };
         let body = head.slice("web-x", &group, &[], Some(&replaced)).unwrap();

@@ -38,6 +38,7 @@ use crate::{
     metrics::{Metrics, Operation},
     observe::Stores,
     pack,
+    plan::Noted,
     watched::{Endpoint, Group, Service, Slice},
 };
 
@@ -164,17 +165,18 @@ impl Writer {
     }
 
     /// Writes slices: new ones first and superfluous ones last, so that no endpoint is missing on the way. `trigger` is
-    /// since when what they say is true.
+    /// since when what they say is true, and `noted` what they say beside it.
     pub async fn write(
         &self,
         job: &Job<'_>,
         service: &Service,
         plan: pack::Plan<Group, Endpoint>,
         trigger: Option<Timestamp>,
+        noted: &Noted,
     ) -> Applied {
         let labels = labels(service, &job.key.name);
         let owner = owner(job.pool);
-        let head = Head { namespace: &job.key.namespace, labels: &labels, owner: &owner, trigger };
+        let head = Head { namespace: &job.key.namespace, labels: &labels, owner: &owner, trigger, noted };
         let mut applied = Applied::default();
         let created =
             plan.create.iter().map(|(group, endpoints)| self.create(job, &head, service, group, endpoints));

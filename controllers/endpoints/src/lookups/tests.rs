@@ -91,12 +91,17 @@ fn pool(name: &str) -> ObjectKey {
     ObjectKey::new("shop", name)
 }
 
+/// What is known before the first answer.
+fn unknown(failure: Option<String>) -> Lookup {
+    Lookup { addresses: vec![], unknown: vec![Family::V4, Family::V6], failure }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_name_is_asked_at_once_and_again_when_its_answer_has_run_out() {
     let bench = Bench::new();
     bench.answers("db.example", &["10.0.0.1"], 30);
     bench.lookups.want(&pool("a"), ["db.example"]);
-    assert_eq!(bench.lookups.get("db.example"), Lookup::default());
+    assert_eq!(bench.lookups.get("db.example"), unknown(None));
     sleep(TOOK * 2).await;
     assert_eq!(bench.addresses("db.example"), ["10.0.0.1"]);
     assert_eq!(bench.changed(), ["a"]);
@@ -125,6 +130,17 @@ async fn addresses_outlive_failures_whose_beginning_and_end_are_told() {
     bench.answers("db.example", &["10.0.0.1"], 5);
     sleep(SECOND * 31).await;
     assert_eq!((bench.lookups.get("db.example").failure, bench.changed()), (None, vec!["a".into()]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_is_told_when_a_name_that_was_never_answered_is_known_to_have_no_addresses() {
+    let bench = Bench::new();
+    bench.fails("db.example", ResolveError::NoSuchName);
+    bench.lookups.want(&pool("a"), ["db.example"]);
+    sleep(SECOND / 2).await;
+    assert_eq!((bench.changed(), bench.lookups.get("db.example").unknown.len()), (vec!["a".into()], 2));
+    sleep(SECOND * 4).await;
+    assert_eq!((bench.changed(), bench.lookups.get("db.example").unknown.len()), (vec!["a".into()], 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -198,6 +214,6 @@ async fn without_a_resolver_each_name_says_why() {
     start(&lookups);
     lookups.want(&pool("a"), ["db.example"]);
     sleep(TOOK).await;
-    assert_eq!(lookups.get("db.example"), Lookup { addresses: vec![], failure: Some(error.to_string()) });
+    assert_eq!(lookups.get("db.example"), unknown(Some(error.to_string())));
     assert_eq!(lookups.metrics.lookups.with_label_values(&["Server"]).get(), 1);
 }

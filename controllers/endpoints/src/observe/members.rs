@@ -11,6 +11,7 @@ use mainstay_runtime::{index::ObjectKey, labels::Labels};
 
 use super::{
     View,
+    names::{Awaited, Names},
     ports::{Ports, Resolver},
 };
 use crate::{
@@ -32,7 +33,7 @@ pub struct Member {
     pub name: Option<Arc<str>>,
     /// Its ports, as they stand in a slice.
     pub ports: Arc<[Port]>,
-    /// The port that is checked.
+    /// The port that is checked; `None` also where there is one to check and it is not found.
     pub check_port: Option<u16>,
     /// The endpoint, but for its conditions and hints.
     pub endpoint: Endpoint,
@@ -55,6 +56,9 @@ impl Member {
     }
 }
 
+/// The [reason](Refused::reason) of members that cannot be checked because the port for it is not there.
+pub const CHECK_PORT_NOT_FOUND: &str = "CheckPortNotFound";
+
 /// Something that a pool names and may not or cannot use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
@@ -68,8 +72,16 @@ pub struct Refused {
     pub reason: &'static str,
     /// Why, and what to do.
     pub message: String,
-    /// Whether it is left out: a pod that lacks one of its ports is not.
+    /// Whether it is left out: one that lacks a port is not.
     pub left_out: bool,
+}
+
+/// What [`gather`] finds.
+#[derive(Default)]
+pub(super) struct Gathered {
+    pub(super) members: Vec<Member>,
+    pub(super) refused: Vec<Refused>,
+    pub(super) awaited: Vec<Awaited>,
 }
 
 /// Gathers the members of a pool that has its Service.
@@ -77,13 +89,14 @@ pub(super) fn gather(
     pool: &ObjectKey,
     settings: &Settings,
     service: &Service,
+    names: &Names<'_>,
     view: &View<'_>,
-) -> (Vec<Member>, Vec<Refused>) {
+) -> Gathered {
     let mut sets: Vec<_> = settings.sets.iter().collect();
     sets.sort_by_key(|set| set.tier);
     let check = settings.check.as_ref().map(|check| &check.port);
-    let (members, refused, seen) = (Vec::new(), Vec::new(), HashSet::new());
-    let mut gathering = Gathering { pool, service, view, members, refused, seen };
+    let (found, seen) = (Gathered::default(), HashSet::new());
+    let mut gathering = Gathering { pool, service, names, view, found, seen };
     for set in sets {
         let mut ports = Resolver::new(service, set, check);
         match &set.source {
@@ -92,13 +105,10 @@ pub(super) fn gather(
                 let shared = ports.of(None);
                 addresses.iter().for_each(|fixed| gathering.address(set, fixed, None, &shared));
             }
-            Source::Names(names) => {
-                let shared = ports.of(None);
-                names.iter().for_each(|name| gathering.name(set, name, &shared));
-            }
+            Source::Names(names) => gathering.names(set, names, &ports.of(None)),
         }
     }
-    (gathering.members, gathering.refused)
+    gathering.found
 }
 
 /// Address, ports and pod.
@@ -107,9 +117,9 @@ type Identity = (IpAddr, Arc<[Port]>, Option<Arc<str>>);
 struct Gathering<'a> {
     pool: &'a ObjectKey,
     service: &'a Service,
+    names: &'a Names<'a>,
     view: &'a View<'a>,
-    members: Vec<Member>,
-    refused: Vec<Refused>,
+    found: Gathered,
     /// What has its endpoint already: of two sets that name the same, the one of the lower tier has it.
     seen: HashSet<Identity>,
 }
@@ -156,7 +166,7 @@ impl Gathering<'_> {
             "no EndpointGrant in namespace {} lets pools of {} use this pod: create one there",
             pod.header.key.namespace, self.pool.namespace
         );
-        self.refused.push(Refused {
+        self.found.refused.push(Refused {
             set: Arc::clone(&set.name),
             address: address.or(pod.addresses.first().copied()),
             name: Some(Arc::clone(&pod.header.key.name)),
@@ -167,7 +177,7 @@ impl Gathering<'_> {
     }
 
     fn port_not_found(&mut self, set: &Set, pod: &Pod, port: &str) {
-        self.refused.push(Refused {
+        self.found.refused.push(Refused {
             set: Arc::clone(&set.name),
             address: pod.addresses.first().copied(),
             name: Some(Arc::clone(&pod.header.key.name)),
@@ -179,21 +189,54 @@ impl Gathering<'_> {
         });
     }
 
+    /// Told once a set.
+    fn check_port_not_found(&mut self, set: &Set, why: &str) {
+        let reason = CHECK_PORT_NOT_FOUND;
+        if self.found.refused.iter().any(|told| told.reason == reason && told.set == set.name) {
+            return;
+        }
+        self.found.refused.push(Refused {
+            set: Arc::clone(&set.name),
+            address: None,
+            name: None,
+            reason,
+            message: format!(
+                "there is no port to check: {why}; correct spec.check.port or the Service. Until then the last verdicts \
+                 stand"
+            ),
+            left_out: false,
+        });
+    }
+
+    fn names(&mut self, set: &Set, names: &[String], ports: &Ports) {
+        for name in names {
+            self.name(set, name, ports);
+        }
+        for (name, address) in self.names.replaced(&set.name) {
+            self.address(set, &Fixed { address, zone: None, hostname: None }, Some(&name), ports);
+        }
+    }
+
     fn name(&mut self, set: &Set, name: &str, ports: &Ports) {
-        let known = self.view.lookups.get(name);
+        let (known, stood) = self.names.of(name);
         let name: Arc<str> = name.into();
+        let addresses: Vec<_> = known.addresses.into_iter().chain(stood).collect();
+        if addresses.is_empty() && !known.unknown.is_empty() {
+            let (set, tier) = (Arc::clone(&set.name), set.tier);
+            self.found.awaited.push(Awaited { set, tier, name: Arc::clone(&name) });
+        }
         if let Some(failure) = known.failure {
-            let kept = if known.addresses.is_empty() { "" } else { "; its last addresses are kept" };
-            self.refused.push(Refused {
+            let kept = if addresses.is_empty() { "" } else { "; its last addresses are kept" };
+            self.found.refused.push(Refused {
                 set: Arc::clone(&set.name),
                 address: None,
                 name: Some(Arc::clone(&name)),
                 reason: "LookupFailed",
                 message: format!("{name} could not be looked up: {failure}{kept}"),
-                left_out: known.addresses.is_empty(),
+                left_out: addresses.is_empty(),
             });
         }
-        for address in known.addresses {
+        for address in addresses {
             self.address(set, &Fixed { address, zone: None, hostname: None }, Some(&name), ports);
         }
     }
@@ -201,7 +244,7 @@ impl Gathering<'_> {
     fn address(&mut self, set: &Set, fixed: &Fixed, name: Option<&Arc<str>>, ports: &Ports) {
         if let Some(why) = self.view.forbidden.reason(fixed.address, self.view.stores) {
             let stands_for = name.map(|name| format!(", which {name} stands for,")).unwrap_or_default();
-            self.refused.push(Refused {
+            self.found.refused.push(Refused {
                 set: Arc::clone(&set.name),
                 address: Some(fixed.address),
                 name: name.cloned(),
@@ -212,7 +255,7 @@ impl Gathering<'_> {
             return;
         }
         if name.is_none() && !self.service.families.contains(&Family::of(&fixed.address)) {
-            self.refused.push(Refused {
+            self.found.refused.push(Refused {
                 set: Arc::clone(&set.name),
                 address: Some(fixed.address),
                 name: None,
@@ -278,7 +321,10 @@ impl Gathering<'_> {
         if !self.seen.insert((address, Arc::clone(&ports.slice), pod_name.clone())) {
             return;
         }
-        self.members.push(Member {
+        if let Some(why) = &ports.uncheckable {
+            self.check_port_not_found(set, why);
+        }
+        self.found.members.push(Member {
             target: (Arc::clone(&set.name), address),
             tier: set.tier,
             pod: pod.cloned(),

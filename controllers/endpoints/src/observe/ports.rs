@@ -16,6 +16,8 @@ pub(super) struct Ports {
     pub(super) slice: Arc<[Port]>,
     /// The one that is checked.
     pub(super) check: Option<u16>,
+    /// Why there is none, although there should be one.
+    pub(super) uncheckable: Option<String>,
     /// The first named port that the member does not have.
     pub(super) missing: Option<String>,
 }
@@ -66,20 +68,38 @@ impl<'a> Resolver<'a> {
             }
         };
         let numbers: Vec<_> = self.service.ports.iter().map(|port| (port, number(port))).collect();
-        let check = match self.check {
-            None => None,
-            Some(CheckPort::Number(number)) => Some(*number),
-            Some(CheckPort::Named(name)) => {
-                numbers.iter().find(|(port, _)| port.name == *name).and_then(|port| port.1)
-            }
-            Some(CheckPort::First) => {
-                numbers.iter().find(|(port, _)| port.protocol == "TCP").and_then(|port| port.1)
-            }
-        };
+        let check = self.check.map(|check| self.check_port(check, &numbers)).transpose();
         let mut ports: Vec<_> =
             numbers.iter().filter_map(|(port, number)| Some(written(port, (*number)?))).collect();
         ports.sort();
-        Ports { slice: self.share(ports), check, missing }
+        let (check, uncheckable) = match check {
+            Ok(check) => (check, None),
+            Err(why) => (None, Some(why)),
+        };
+        Ports { slice: self.share(ports), check, uncheckable, missing }
+    }
+
+    /// The port to check out of those of a member, or why there is none.
+    fn check_port(
+        &self,
+        check: &CheckPort,
+        numbers: &[(&'a ServicePort, Option<u16>)],
+    ) -> Result<u16, String> {
+        let found = match check {
+            CheckPort::Number(number) => return Ok(*number),
+            CheckPort::Named(name) => numbers
+                .iter()
+                .find(|(port, _)| port.name == *name)
+                .ok_or_else(|| format!("the Service has no port named {name:?}"))?,
+            CheckPort::First => numbers
+                .iter()
+                .find(|(port, _)| port.protocol == "TCP")
+                .ok_or("the Service has no port of the protocol TCP")?,
+        };
+        found.1.ok_or_else(|| match self.target(found.0) {
+            IntOrString::String(target) => format!("a member has no port named {target:?}"),
+            IntOrString::Int(number) => format!("{number} is no port number"),
+        })
     }
 
     fn share(&mut self, ports: Vec<Port>) -> Arc<[Port]> {

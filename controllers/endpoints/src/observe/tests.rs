@@ -11,29 +11,44 @@ use super::*;
 use crate::{
     lookups::LookupMetrics,
     ranges,
-    watched::{WatchedNode, WatchedService},
+    watched::{NOTES, Notes, WatchedNode, WatchedService, WatchedSlice},
 };
 
 /// A namespace `ns` with a Service `web`, and what a test adds.
-struct World {
-    stores: Stores,
+pub(crate) struct World {
+    pub(crate) stores: Stores,
     interests: Interests,
-    lookups: Lookups,
+    pub(crate) lookups: Lookups,
     forbidden: Forbidden,
 }
 
+/// A pool of the Service.
+pub(crate) fn pool(members: Value, check: Value) -> EndpointPool {
+    serde_json::from_value(json!({
+        "apiVersion": "mainstay.dev/v1alpha1", "kind": "EndpointPool",
+        "metadata": {"name": "pool", "namespace": "ns"},
+        "spec": {"serviceRef": {"name": "web"}, "members": members, "check": check},
+    }))
+    .unwrap()
+}
+
 impl World {
-    fn new(service: Value) -> Self {
-        let world = Self {
-            stores: Stores::default(),
-            interests: Interests::default(),
-            lookups: Lookups::new(Err(ResolveError::TimedOut), LookupMetrics::new(&Registry::new()), |_| {}),
-            forbidden: Forbidden(ranges::DEFAULT.map(|range| range.parse().unwrap()).to_vec()),
-        };
+    pub(crate) fn new(service: Value) -> Self {
+        let world = Self::of(Stores::default());
         let object = json!({"metadata": {"name": "web", "namespace": "ns"}, "spec": service});
         let service: WatchedService = serde_json::from_value(object).unwrap();
         world.stores.services.apply(Event::Apply(service.into()), |_| {});
         world
+    }
+
+    /// What another process sees of the same objects.
+    pub(crate) fn of(stores: Stores) -> Self {
+        Self {
+            stores,
+            interests: Interests::default(),
+            lookups: Lookups::new(Err(ResolveError::TimedOut), LookupMetrics::new(&Registry::new()), |_| {}),
+            forbidden: Forbidden(ranges::DEFAULT.map(|range| range.parse().unwrap()).to_vec()),
+        }
     }
 
     fn v4() -> Self {
@@ -61,15 +76,17 @@ impl World {
     }
 
     fn observe(&self, members: Value) -> Observed {
-        let pool: EndpointPool = serde_json::from_value(json!({
-            "apiVersion": "mainstay.dev/v1alpha1", "kind": "EndpointPool",
-            "metadata": {"name": "pool", "namespace": "ns"},
-            "spec": {"serviceRef": {"name": "web"}, "members": members},
-        }))
-        .unwrap();
+        self.observe_checked(members, Value::Null)
+    }
+
+    fn observe_checked(&self, members: Value, check: Value) -> Observed {
+        self.observe_pool(&pool(members, check))
+    }
+
+    pub(crate) fn observe_pool(&self, pool: &EndpointPool) -> Observed {
         let Self { stores, interests, lookups, forbidden } = self;
         let view = View { stores, interests, lookups, forbidden };
-        Observed::gather(&pool, &ObjectKey::new("ns", "pool"), &Settings::read(&pool).unwrap(), &view)
+        Observed::gather(pool, &ObjectKey::new("ns", "pool"), &Settings::read(pool).unwrap(), &view)
     }
 
     /// Members as address and ports, and what was refused as its reason.
@@ -199,9 +216,154 @@ fn a_service_that_is_not_the_pools_is_told_apart() {
     assert!(taken.members.is_empty());
 }
 
+fn named(names: &[&str]) -> Value {
+    json!([{"name": "names", "dnsNames": names, "ports": [{"port": 5432}]}])
+}
+
+impl World {
+    /// Has a slice of the pool hold these addresses, which came from these names of these sets.
+    fn stands(&self, origins: &[(&str, &str, &str)], outside: &[&str]) {
+        let mut notes = Notes::default();
+        for (set, name, address) in origins {
+            let names = notes.names.entry((*set).into()).or_default();
+            names.entry((*name).into()).or_default().insert(address.parse().unwrap());
+        }
+        let addresses = origins.iter().map(|origin| origin.2).chain(outside.iter().copied());
+        let endpoints: Vec<_> = addresses.map(|address| json!({"addresses": [address]})).collect();
+        let slice = json!({
+            "metadata": {
+                "name": "web-a", "namespace": "ns", "uid": "s",
+                "labels": {"mainstay.dev/pool": "pool"}, "annotations": {NOTES: notes.text()},
+            },
+            "addressType": "IPv4", "endpoints": endpoints, "ports": [{"name": "", "port": 5432, "protocol": "TCP"}],
+        });
+        let slice: WatchedSlice = serde_json::from_value(slice).unwrap();
+        self.stores.slices.apply(Event::Apply(slice.into()), |_| {});
+    }
+
+    pub(crate) fn looks_up(&self, names: &[&str]) -> &Self {
+        self.lookups.want(&ObjectKey::new("ns", "pool"), names.iter().copied());
+        self
+    }
+
+    pub(crate) fn answers(&self, name: &str, addresses: &[&str]) {
+        let addresses: Vec<_> = addresses.iter().map(|address| address.parse().unwrap()).collect();
+        self.lookups.answer(name, &addresses);
+    }
+
+    /// The addresses of members, and those that are kept beside them.
+    fn addresses(&self, members: Value) -> (Vec<String>, Vec<String>) {
+        let observed = self.observe(members);
+        let members = observed.members.iter().map(|member| member.target.1.to_string());
+        let kept = observed.kept.iter().map(|kept| kept.endpoint.address.to_string());
+        (members.collect(), kept.collect())
+    }
+}
+
+fn strings(all: &[&str]) -> Vec<String> {
+    all.iter().map(|text| (*text).to_owned()).collect()
+}
+
 #[test]
-fn a_name_that_is_not_known_yet_is_no_member_and_no_failure() {
+fn a_name_that_is_not_known_yet_is_no_member_and_no_failure_and_is_waited_for() {
     let world = World::v4();
-    let names = json!([{"name": "names", "dnsNames": ["db.example.com"], "ports": [{"port": 5432}]}]);
-    assert_eq!(world.seen(names), (vec![], vec![]));
+    world.looks_up(&["db.example.com"]);
+    assert_eq!(world.seen(named(&["db.example.com"])), (vec![], vec![]));
+    let awaited = world.observe(named(&["db.example.com"])).awaited;
+    assert_eq!(awaited.iter().map(|name| &*name.name).collect::<Vec<_>>(), ["db.example.com"]);
+}
+
+#[test]
+fn a_name_that_nobody_has_answered_for_has_the_addresses_that_it_had() {
+    let world = World::v4();
+    world.looks_up(&["a.example", "b.example"]);
+    world.stands(&[("names", "a.example", "10.9.0.1"), ("names", "b.example", "10.9.0.2")], &[]);
+    let both = || world.addresses(named(&["a.example", "b.example"]));
+    assert_eq!(both(), (strings(&["10.9.0.1", "10.9.0.2"]), vec![]));
+    let observed = world.observe(named(&["a.example", "b.example"]));
+    assert_eq!((observed.members[0].name.as_deref(), observed.awaited), (Some("a.example"), vec![]));
+    world.answers("a.example", &["10.9.0.3"]);
+    assert_eq!(both(), (strings(&["10.9.0.3", "10.9.0.2"]), vec![]), "one name's answer is no other's");
+}
+
+#[test]
+fn addresses_of_a_name_stay_until_the_one_in_its_place_is_known() {
+    let world = World::v4();
+    world.looks_up(&["new.example"]);
+    world.stands(&[("names", "old.example", "10.9.0.1")], &[]);
+    assert_eq!(world.addresses(named(&["new.example"])), (strings(&["10.9.0.1"]), vec![]));
+    let mut renamed = named(&["new.example"]);
+    renamed[0]["name"] = json!("renamed");
+    assert_eq!(world.addresses(renamed.clone()), (vec![], strings(&["10.9.0.1"])));
+    world.answers("new.example", &["10.9.0.2"]);
+    assert_eq!(world.addresses(named(&["new.example"])), (strings(&["10.9.0.2"]), vec![]));
+    assert_eq!(world.addresses(renamed), (strings(&["10.9.0.2"]), vec![]));
+}
+
+#[test]
+fn what_the_spec_takes_out_goes_although_a_name_is_unknown() {
+    let world = World::v4();
+    world.looks_up(&["a.example"]);
+    world.stands(&[("names", "a.example", "10.9.0.1")], &["10.9.0.2"]);
+    let kept = (strings(&["10.9.0.1"]), vec![]);
+    assert_eq!(world.addresses(named(&["a.example"])), kept, "it was in a list of addresses");
+    assert_eq!(
+        world.addresses(addresses(&["10.9.0.3"])),
+        (strings(&["10.9.0.3"]), vec![]),
+        "no name is left"
+    );
+    world.answers("a.example", &["10.9.0.1"]);
+    world.stands(&[("names", "a.example", "10.9.0.1"), ("names", "b.example", "10.9.0.2")], &[]);
+    assert_eq!(world.addresses(named(&["a.example"])), kept, "no name is pending");
+}
+
+#[test]
+fn addresses_that_stand_are_judged_like_others() {
+    let world = World::v4();
+    world.looks_up(&["a.example", "new.example"]);
+    world.stands(&[("names", "a.example", "169.254.0.1"), ("gone", "b.example", "10.9.0.1")], &[]);
+    let observed = world.observe(named(&["a.example", "new.example"]));
+    assert_eq!((observed.members.len(), observed.refused[0].reason), (0, "RangeForbidden"));
+    assert_eq!(observed.kept.len(), 1);
+}
+
+#[test]
+fn without_notes_everything_that_may_be_a_names_is_kept() {
+    let world = World::v4();
+    world.looks_up(&["a.example"]);
+    world.stands(&[], &["10.9.0.1", "10.9.0.2"]);
+    let slice = world.stores.slices.bucket(&ObjectKey::new("ns", "pool")).remove(0);
+    let stripped = json!({
+        "metadata": {"name": "web-a", "namespace": "ns", "uid": "s", "labels": slice.labels},
+        "addressType": "IPv4", "ports": [],
+        "endpoints": [{"addresses": ["10.9.0.1"]}, {"addresses": ["10.9.0.2"]}],
+    });
+    let stripped: WatchedSlice = serde_json::from_value(stripped).unwrap();
+    world.stores.slices.apply(Event::Apply(stripped.into()), |_| {});
+    let mut members = addresses(&["10.9.0.2"]);
+    members.as_array_mut().unwrap().extend(named(&["a.example"]).as_array().unwrap().clone());
+    assert_eq!(world.addresses(members.clone()), (strings(&["10.9.0.2"]), strings(&["10.9.0.1"])));
+    world.answers("a.example", &["10.9.0.3"]);
+    assert_eq!(world.addresses(members), (strings(&["10.9.0.2", "10.9.0.3"]), vec![]));
+}
+
+#[test]
+fn a_port_to_check_that_is_not_there_is_told_once_a_set() {
+    let world = World::new(
+        json!({"ipFamilies": ["IPv4"], "ports": [{"name": "web", "port": 80, "targetPort": 8080}]}),
+    );
+    world.pod("ns", "a", "10.0.0.1", http(8080)).pod("ns", "b", "10.0.0.2", http(8080));
+    for (port, refused) in [(json!("http"), 1), (json!("web"), 0), (json!(9), 0), (Value::Null, 0)] {
+        let check = json!({"type": "TCP", "port": port});
+        let observed = world.observe_checked(selecting(None), check);
+        assert_eq!((observed.members.len(), observed.refused.len()), (2, refused));
+        assert!(observed.members.iter().all(|member| member.check_port.is_none() == (refused > 0)));
+        for told in observed.refused {
+            assert_eq!((told.reason, told.left_out), (CHECK_PORT_NOT_FOUND, false));
+            assert!(told.message.contains("the Service has no port named \"http\""), "{}", told.message);
+        }
+    }
+    let udp = World::new(json!({"ipFamilies": ["IPv4"], "ports": [{"port": 53, "protocol": "UDP"}]}));
+    let observed = udp.observe_checked(addresses(&["10.9.9.9"]), json!({"type": "TCP"}));
+    assert!(observed.refused[0].message.contains("no port of the protocol TCP"), "{:?}", observed.refused);
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     choose::{Failover, Policy},
-    observe::Member,
+    observe::{Awaited, Kept, Member},
     watched::{Pod, Port, Target as PodTarget, WatchedService},
 };
 
@@ -67,17 +67,32 @@ fn pod(name: &str, address: &str, ready: bool, terminating: bool) -> Member {
     Member { pod: Some(Arc::new(pod)), ..member }
 }
 
-/// What a former plan has written.
+/// A slice without notes.
 fn slice(endpoints: Vec<Endpoint>) -> Arc<Slice> {
-    let object =
-        json!({"metadata": {"name": "web-a", "namespace": "ns"}, "addressType": "IPv4", "ports": []});
+    noted_slice(endpoints, &Noted::default())
+}
+
+/// What a former plan has written.
+fn noted_slice(endpoints: Vec<Endpoint>, noted: &Noted) -> Arc<Slice> {
+    let group = Group { family: Family::V4, ports: ports() };
+    let notes: BTreeMap<_, _> =
+        noted.text(&group, &endpoints).map(|text| (NOTES, text)).into_iter().collect();
+    let metadata = json!({"name": "web-a", "namespace": "ns", "annotations": notes});
+    let object = json!({"metadata": metadata, "addressType": "IPv4", "ports": []});
     let slice = serde_json::from_value::<crate::watched::WatchedSlice>(object).unwrap();
-    Arc::new(Slice { endpoints, group: Group { family: Family::V4, ports: ports() }, ..slice.into() })
+    Arc::new(Slice { endpoints, group, ..slice.into() })
+}
+
+/// The slice of IPv4 that a plan asks for.
+fn written(plan: &Plan) -> Arc<Slice> {
+    noted_slice(plan.wanted.values().flatten().cloned().collect(), &plan.noted)
 }
 
 struct Case {
     service: Service,
     members: Vec<Member>,
+    awaited: Vec<Awaited>,
+    kept: Vec<Kept>,
     states: Option<HashMap<Target, State>>,
     slices: Vec<Arc<Slice>>,
     drain: Duration,
@@ -90,6 +105,8 @@ impl Case {
         Self {
             service: v4(),
             members,
+            awaited: vec![],
+            kept: vec![],
             states: None,
             slices: vec![],
             drain: Duration::ZERO,
@@ -110,8 +127,12 @@ impl Case {
         let input = Input {
             service: &self.service,
             members: &self.members,
+            awaited: &self.awaited,
+            kept: &self.kept,
+            has_names: false,
             states: self.states.as_ref(),
             slices: &self.slices,
+            standing: &Standing::of(&self.slices),
             policy: &policy(),
             drain: self.drain,
             memory: &self.memory,
@@ -190,26 +211,88 @@ fn in_panic_members_that_fail_are_ready_and_do_not_serve() {
 }
 
 #[test]
-fn a_new_leader_changes_nothing() {
-    let members = vec![outside(0, "10.0.0.1"), outside(0, "10.0.0.2"), outside(1, "10.0.0.3")];
-    let before = Case::of(members).checked(&[Verdict::Passing, Verdict::Failing, Verdict::Passing]).plan(NOW);
-    let endpoints: Vec<_> = before.wanted.values().flatten().cloned().collect();
-    let slices = vec![slice(endpoints)];
-    let mut after = Case::of(vec![outside(0, "10.0.0.1"), outside(0, "10.0.0.2"), outside(1, "10.0.0.3")]);
-    let standing = Standing::of(&slices);
-    let verdicts: Vec<_> = after.members.iter().filter_map(|member| standing.verdict(member, true)).collect();
-    assert_eq!(verdicts, [Verdict::Passing, Verdict::Failing, Verdict::Passing]);
-    after.memory = Memory::resumed(&after.members, &slices, before.choice.tier);
-    after = after.checked(&verdicts);
-    assert_eq!(after.plan(NOW).wanted, before.wanted);
+fn a_new_leader_takes_the_verdicts_from_the_slices() {
+    let members = || {
+        let outside = [outside(0, "10.0.0.1"), outside(0, "10.0.0.2"), outside(1, "10.0.0.3")];
+        let pods = [pod("a", "10.0.0.4", true, false), pod("b", "10.0.0.5", false, false)];
+        [outside.to_vec(), pods.to_vec()].concat()
+    };
+    use Verdict::{Failing, Passing, Unknown};
+    let before = Case::of(members()).checked(&[Passing, Failing, Passing, Failing, Unknown]).plan(NOW);
+    let standing = Standing::of(&[written(&before)]);
+    let verdicts: Vec<_> = members().iter().map(|member| standing.verdict(member)).collect();
+    assert_eq!(verdicts, [Some(Passing), Some(Failing), Some(Passing), Some(Failing), None]);
+    let became_ready = pod("b", "10.0.0.5", true, false);
+    assert_eq!(standing.verdict(&became_ready), None, "it was not ready, which says nothing of its check");
 }
 
 #[test]
-fn a_pod_that_becomes_ready_again_is_asked_anew() {
+fn a_pod_that_becomes_ready_again_is_asked_anew_and_keeps_its_place_meanwhile() {
     let not_ready = pod("a", "10.0.0.1", false, false);
-    let slices = [slice(Case::of(vec![not_ready]).plan(NOW).wanted.into_values().flatten().collect())];
+    let slices = vec![slice(Case::of(vec![not_ready]).plan(NOW).wanted.into_values().flatten().collect())];
     let ready = pod("a", "10.0.0.1", true, false);
-    assert_eq!(Standing::of(&slices).verdict(&ready, false), None);
+    assert_eq!(Standing::of(&slices).verdict(&ready), None);
+    let mut case = Case::of(vec![ready, pod("b", "10.0.0.2", true, false)]);
+    case = case.checked(&[Verdict::Unknown, Verdict::Unknown]);
+    case.slices = slices;
+    let expected = expect(&[("10.0.0.1", [false, false, false])]);
+    assert_eq!(case.conditions(NOW), expected, "a new one has no place to keep");
+}
+
+#[test]
+fn another_port_of_the_service_changes_no_verdict() {
+    let member = outside(0, "10.0.0.1");
+    let slices = [written(&Case::of(vec![member.clone()]).plan(NOW))];
+    let port = Port { name: "web".into(), ..ports()[0].clone() };
+    let renamed = Member { ports: [port].into(), ..member };
+    assert_eq!(Standing::of(&slices).verdict(&renamed), Some(Verdict::Passing));
+}
+
+fn awaited(tier: u8) -> Awaited {
+    Awaited { set: "names".into(), tier, name: "db.example".into() }
+}
+
+#[test]
+fn what_a_name_that_is_still_unknown_may_have_stays_as_it_stands() {
+    let conditions = Conditions { ready: true, serving: true, terminating: false };
+    let endpoint = Endpoint { conditions, ..outside(0, "10.0.0.9").endpoint };
+    let group = Group { family: Family::V4, ports: ports() };
+    let mut case = Case::of(vec![outside(1, "10.0.0.1")]);
+    case.slices = vec![slice(vec![endpoint.clone()])];
+    case.drain = Duration::from_secs(10);
+    case.kept = vec![Kept { group, endpoint, origin: Default::default() }];
+    case.awaited = vec![awaited(0)];
+    case.memory.choice.tier = Some(0);
+    let stands = expect(&[("10.0.0.1", [false, true, false]), ("10.0.0.9", [true, true, false])]);
+    assert_eq!(case.conditions(NOW), stands);
+    // After the time for a first verdict the next tier takes over, and two are never used at once.
+    case.memory = case.plan(NOW).memory;
+    let moved = expect(&[("10.0.0.1", [true, true, false]), ("10.0.0.9", [false, true, false])]);
+    assert_eq!(case.conditions(NOW + Duration::from_secs(2)), moved);
+}
+
+#[test]
+fn a_new_pool_waits_for_the_names_of_its_best_tier() {
+    let mut case = Case::of(vec![outside(1, "10.0.0.1")]);
+    case.awaited = vec![awaited(0)];
+    let plan = case.plan(NOW);
+    assert_eq!((plan.choice.tier, plan.choice.uses.len()), (None, 1));
+    assert_eq!(plan.due, Some(NOW + Duration::from_secs(2)));
+    case.memory = plan.memory;
+    assert_eq!(case.plan(NOW + Duration::from_secs(2)).choice.tier, Some(1), "not for ever");
+}
+
+#[test]
+fn slices_note_where_addresses_come_from_and_what_fails() {
+    let named = Member { name: Some("db.example".into()), ..outside(0, "10.0.0.1") };
+    let case = Case::of(vec![named, outside(0, "10.0.0.2"), pod("a", "10.0.0.3", true, false)]);
+    let plan = case.checked(&[Verdict::Passing, Verdict::Failing, Verdict::Failing]).plan(NOW);
+    let slice = written(&plan);
+    let text = r#"{"names":{"set":{"db.example":["10.0.0.1"]}},"failing":["10.0.0.2","10.0.0.3"]}"#;
+    assert_eq!(slice.annotations[NOTES], text);
+    assert!(slices(&plan, std::slice::from_ref(&slice), 100, |_| true).is_empty());
+    let stripped = Slice { annotations: BTreeMap::new(), notes: None, ..Arc::into_inner(slice).unwrap() };
+    assert_eq!(slices(&plan, &[Arc::new(stripped)], 100, |_| true).update.len(), 1, "it is put right");
 }
 
 #[test]
@@ -267,8 +350,8 @@ fn hints_are_given_for_ready_endpoints_where_the_service_asks_for_them() {
 
 #[test]
 fn slices_that_hold_what_is_wanted_are_left_alone_unless_they_are_outdated() {
-    let wanted = Case::of(vec![outside(0, "10.0.0.1")]).plan(NOW).wanted;
-    let existing = vec![slice(wanted.values().flatten().cloned().collect())];
-    assert!(slices(&wanted, &existing, 100, |_| true).is_empty());
-    assert_eq!(slices(&wanted, &existing, 100, |_| false).update.len(), 1);
+    let plan = Case::of(vec![outside(0, "10.0.0.1")]).plan(NOW);
+    let existing = vec![written(&plan)];
+    assert!(slices(&plan, &existing, 100, |_| true).is_empty());
+    assert_eq!(slices(&plan, &existing, 100, |_| false).update.len(), 1);
 }

@@ -2,31 +2,43 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use mainstay_runtime::index::ObjectKey;
+use mainstay_runtime::{clock::Moment, index::ObjectKey};
 
 use super::{Endpoints, Pass};
 use crate::{
     checker::{State, Target, Wanted},
-    plan::{self, Input, Plan, Standing},
+    health::Verdict,
+    plan::{self, Input, Plan},
+    status,
     watched::{Endpoint, Service},
 };
 
 impl Endpoints {
-    /// Has the members checked, and returns what is known of them.
+    /// Has the members checked, and returns what is known of them. Of a member whose port to check is not there, that is
+    /// what was decided before.
     pub(super) fn check(&self, pass: &Pass) -> Option<HashMap<Target, State>> {
         let Some(check) = &pass.settings.check else {
             self.checker.forget(&pass.key);
             return None;
         };
-        let standing = Standing::of(&pass.observed.slices);
-        let new_leader = !self.memory.lock().entry(pass.key.clone()).or_default().is_known();
-        let wanted =
-            pass.observed.members.iter().filter(|member| member.is_checkable()).filter_map(|member| {
-                let resumed = standing.verdict(member, new_leader);
-                Some((member.target.clone(), Wanted { port: member.check_port?, resumed }))
-            });
-        self.checker.want(&pass.key, Arc::clone(&check.definition), wanted.collect());
-        Some(self.checker.states(&pass.key))
+        let (mut wanted, mut uncheckable) = (HashMap::new(), Vec::new());
+        for member in pass.observed.members.iter().filter(|member| member.is_checkable()) {
+            let resumed = pass.standing.verdict(member);
+            match member.check_port {
+                Some(port) => {
+                    wanted.insert(member.target.clone(), Wanted { port, resumed });
+                }
+                None => {
+                    let verdict = resumed.unwrap_or(Verdict::Unknown);
+                    let state = State { verdict, since: Moment::ZERO, failure: None };
+                    uncheckable.push((member.target.clone(), state));
+                }
+            }
+        }
+        self.checker.want(&pass.key, Arc::clone(&check.definition), wanted);
+        let mut states = self.checker.states(&pass.key);
+        states.extend(uncheckable);
+        Some(states)
     }
 
     pub(super) fn plan(
@@ -39,17 +51,21 @@ impl Endpoints {
         let memory = {
             let mut memory = self.memory.lock();
             let remembered = memory.entry(pass.key.clone()).or_default();
-            let tier = pass.pool.status.as_ref().and_then(|status| u8::try_from(status.tier?).ok());
-            remembered
-                .plan
-                .clone()
-                .unwrap_or_else(|| plan::Memory::resumed(&pass.observed.members, &pass.observed.slices, tier))
+            let resumed = || {
+                let choice = status::choice_of(&pass.pool);
+                plan::Memory::resumed(&pass.observed.members, &pass.standing, choice)
+            };
+            remembered.plan.clone().unwrap_or_else(resumed)
         };
         let input = Input {
             service,
             members: &pass.observed.members,
+            awaited: &pass.observed.awaited,
+            kept: &pass.observed.kept,
+            has_names: pass.settings.names().next().is_some(),
             states,
             slices: &pass.observed.slices,
+            standing: &pass.standing,
             policy: &pass.settings.policy,
             drain: pass.settings.drain,
             memory: &memory,

@@ -33,15 +33,14 @@ impl Endpoints {
         }
         let labels = apply::labels(service, &pass.key.name);
         let uid = pass.pool.metadata.uid.as_deref();
-        let slices =
-            plan::slices(&plan.wanted, &pass.observed.slices, pass.settings.max_per_slice, |slice| {
-                slice.labels == labels && slice.owner.as_deref() == uid
-            });
+        let slices = plan::slices(plan, &pass.observed.slices, pass.settings.max_per_slice, |slice| {
+            slice.labels == labels && slice.owner.as_deref() == uid
+        });
         let changes = self.changes(pass, plan);
         let mut due = None;
         if !slices.is_empty() {
             let trigger = changes.iter().map(|(_, at)| *at).min();
-            let applied = self.writer.write(&pass.job(), service, slices, trigger).await;
+            let applied = self.writer.write(&pass.job(), service, slices, trigger, &plan.noted).await;
             if applied.written > 0 {
                 tracing::debug!(slices = applied.written, "wrote slices");
             }

@@ -8,8 +8,8 @@ use super::*;
 use crate::{
     choose::{self, Choice},
     health,
-    observe::{Member, Refused},
-    plan::Memory,
+    observe::{Awaited, CHECK_PORT_NOT_FOUND, Member, Refused},
+    plan::{Memory, Noted},
     watched::{Conditions, Endpoint, WatchedService},
 };
 
@@ -62,14 +62,32 @@ fn status_of(
     uses: &[(u8, Use)],
     refused: Vec<Refused>,
 ) -> EndpointPoolStatus {
+    status_with(pool, tiers, uses, refused, vec![])
+}
+
+fn status_with(
+    pool: &EndpointPool,
+    tiers: Vec<TierState>,
+    uses: &[(u8, Use)],
+    refused: Vec<Refused>,
+    awaited: Vec<Awaited>,
+) -> EndpointPoolStatus {
     let service = serde_json::from_value::<WatchedService>(json!({"metadata": {"name": "web"}})).unwrap();
     let members = uses.iter().enumerate().map(|(index, (tier, _))| member(*tier, index)).collect();
-    let observed = Observed { service: Ok(Arc::new(service.into())), members, refused, slices: vec![] };
+    let observed = Observed {
+        service: Ok(Arc::new(service.into())),
+        members,
+        refused,
+        awaited,
+        kept: vec![],
+        slices: vec![],
+    };
     let used = uses.iter().find(|(_, used)| used.is_used()).map(|(tier, _)| *tier);
     let uses: Vec<_> = uses.iter().map(|(_, used)| *used).collect();
     let panic = uses.contains(&Use::KeptDespiteFailing);
     let choice = Choice { uses, tier: used, panic, memory: choose::Memory::default(), due: None, tiers };
-    let plan = Plan { wanted: BTreeMap::new(), choice, memory: Memory::default(), due: None };
+    let noted = Noted::default();
+    let plan = Plan { wanted: BTreeMap::new(), noted, choice, memory: Memory::default(), due: None };
     let failure = mainstay_probe::Failure::Status(503);
     let state = State { verdict: health::Verdict::Failing, since: Duration::ZERO, failure: Some(failure) };
     let states = observed.members.iter().map(|member| (member.target.clone(), state.clone())).collect();
@@ -108,6 +126,45 @@ fn nothing_to_use_is_told_apart() {
     assert_eq!(reason(&[]), "NoMembers");
     assert_eq!(reason(&[(0, Use::Unchecked), (0, Use::Failing)]), "AwaitingChecks");
     assert_eq!(reason(&[(0, Use::Failing)]), "NoneHealthy");
+}
+
+#[test]
+fn names_and_ports_that_are_not_there_are_named() {
+    let awaited = Awaited { set: "set".into(), tier: 0, name: "db.example".into() };
+    let status = status_with(&pool(None), vec![], &[], vec![], vec![awaited]);
+    let (ready, reason, message) = head(&status, "Ready");
+    assert_eq!((ready, reason), ("False", "AwaitingLookups"));
+    assert!(message.contains("db.example"), "{message}");
+
+    let refused = Refused {
+        set: "set".into(),
+        address: None,
+        name: None,
+        reason: CHECK_PORT_NOT_FOUND,
+        message: "the Service has no port named \"http\"".into(),
+        left_out: false,
+    };
+    let status = status_of(&pool(None), vec![], &[(0, Use::Unchecked)], vec![refused.clone()]);
+    let (ready, reason, message) = head(&status, "Ready");
+    assert_eq!((ready, reason), ("False", CHECK_PORT_NOT_FOUND));
+    assert!(message.contains("no port named"), "{message}");
+    let status = status_of(&pool(None), vec![tier(0, 1, 1)], &[(0, Use::InUse)], vec![refused]);
+    assert_eq!(
+        (head(&status, "Ready").1, head(&status, "MembersAccepted").1),
+        ("Serving", CHECK_PORT_NOT_FOUND)
+    );
+}
+
+#[test]
+fn the_next_leader_finds_the_choice_in_the_status() {
+    let uses = [(0, Use::InUse), (0, Use::NotReady), (1, Use::Standby)];
+    let tiers = vec![TierState { members: 5, expected: 2, ..tier(0, 2, 2) }, tier(1, 1, 1)];
+    let status = status_of(&pool(None), tiers, &uses, vec![]);
+    let expected: Vec<_> = status.tiers.iter().map(|health| health.expected).collect();
+    assert_eq!(expected, [Some(2), None]);
+    let choice = choice_of(&pool(Some(status)));
+    assert_eq!((choice.tier, choice.expected), (Some(0), Some((0, 2))));
+    assert_eq!(choice_of(&pool(None)), choose::Memory::default());
 }
 
 #[test]

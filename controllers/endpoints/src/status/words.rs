@@ -6,7 +6,10 @@ use mainstay_crds::EndpointPool;
 use mainstay_runtime::conditions::Verdict;
 
 use super::{Seen, counts};
-use crate::{choose::TierState, observe::Refused};
+use crate::{
+    choose::TierState,
+    observe::{CHECK_PORT_NOT_FOUND, Refused},
+};
 
 /// So many refused members are named in a sentence.
 const NAMED: usize = 3;
@@ -18,6 +21,9 @@ pub(super) fn readiness(seen: &Seen<'_>) -> (bool, &'static str, String) {
     }
     let members = counts(seen);
     let total = members.total;
+    if total == 0 && !seen.observed.awaited.is_empty() {
+        return (false, "AwaitingLookups", awaiting_lookups(seen));
+    }
     if total == 0 {
         let why = match members.refused {
             0 => "spec.members selects no pod and names no address that is known".to_owned(),
@@ -40,10 +46,29 @@ pub(super) fn readiness(seen: &Seen<'_>) -> (bool, &'static str, String) {
     }
     let rest = if states.is_empty() { String::new() } else { format!("; {}", states.join(", ")) };
     let message = format!("{} of {total} members are used{rest}", members.in_use);
-    match (members.in_use, members.unchecked) {
-        (0, 0) => (false, "NoneHealthy", message),
-        (0, _) => (false, "AwaitingChecks", message),
+    match (members.in_use, members.unchecked, uncheckable(seen)) {
+        (0, 0, _) => (false, "NoneHealthy", message),
+        (0, _, Some(refused)) => (false, CHECK_PORT_NOT_FOUND, format!("{message}; {}", sentence(refused))),
+        (0, _, None) => (false, "AwaitingChecks", message),
         _ => (true, "Serving", message),
+    }
+}
+
+/// Why members cannot be checked.
+fn uncheckable<'a>(seen: &Seen<'a>) -> Option<&'a Refused> {
+    seen.observed.refused.iter().find(|refused| refused.reason == CHECK_PORT_NOT_FOUND)
+}
+
+fn awaiting_lookups(seen: &Seen<'_>) -> String {
+    let awaited: Vec<_> = seen.observed.awaited.iter().map(|awaited| &*awaited.name).collect();
+    let more = match awaited.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let names = awaited.into_iter().take(NAMED).collect::<Vec<_>>().join(", ");
+    match seen.observed.kept.len() {
+        0 => format!("there is no endpoint yet: the DNS has not answered for {names}{more}"),
+        kept => format!("{kept} endpoints stay as they are until the DNS has answered for {names}{more}"),
     }
 }
 

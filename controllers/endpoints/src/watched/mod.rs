@@ -2,12 +2,14 @@
 
 mod grant;
 mod node;
+mod notes;
 mod pod;
 mod service;
 mod slice;
 
 pub use grant::Grant;
 pub use node::{ApiServer, Node, WatchedNode};
+pub use notes::{NOTES, Notes};
 pub use pod::{Bucket, Gate, Pod, READINESS_GATE, WatchedPod};
 pub use service::{Distribution, Service, ServicePort, WatchedService};
 pub use slice::{

@@ -13,6 +13,7 @@ use mainstay_runtime::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::notes::Notes;
 use crate::pack::Item;
 
 /// The label that says who manages a slice.
@@ -204,6 +205,8 @@ pub struct Slice {
     pub labels: BTreeMap<String, String>,
     /// `metadata.annotations`.
     pub annotations: BTreeMap<String, String>,
+    /// What it notes of its endpoints; `None` where it notes nothing that can be read.
+    pub notes: Option<Notes>,
     /// The UID of the pool that owns it.
     pub owner: Option<Arc<str>>,
     /// What its endpoints share.
@@ -228,10 +231,12 @@ impl From<WatchedSlice> for Slice {
             Some(endpoint)
         });
         let endpoints = endpoints.collect();
+        let annotations = metadata.annotations.unwrap_or_default();
         Self {
             header,
             labels: metadata.labels.unwrap_or_default(),
-            annotations: metadata.annotations.unwrap_or_default(),
+            notes: Notes::read(&annotations),
+            annotations,
             owner: owner(metadata.owner_references),
             group: Group { family: family.unwrap_or(Family::V4), ports: ports.into() },
             endpoints,

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use mainstay_e2e::{
-    Controller, NAMESPACE, OUT, Pool, STANDBY, Scenario, USED, eventually, kubectl, pool, rolled_out,
+    Controller, NAMESPACE, OUT, Pool, Recorder, STANDBY, Scenario, USED, eventually, kubectl, pool,
+    rolled_out,
 };
 use serde_json::json;
 
@@ -28,7 +30,7 @@ impl Before {
         Self { controller, leader, held, checks }
     }
 
-    /// Waits until another process leads, and has checked each of three members more than once.
+    /// Waits until another process leads, and has checked each of two or three members more than once.
     async fn is_over(&self) {
         eventually("another process leads and has checked all of them more than once", async || {
             let now = holder(&self.controller).await?;
@@ -110,5 +112,35 @@ async fn a_leader_that_is_killed_in_a_failover_leaves_it_to_the_next() {
     assert_eq!(status.tier_since, since);
     scenario.serving("a", true).await;
     web.has(&[(&first, USED), (&second, USED), (&standby, STANDBY)]).await;
+    before.recovers();
+}
+
+#[tokio::test]
+async fn a_leader_that_is_killed_leaves_the_addresses_of_names_to_the_next() {
+    let scenario = Scenario::alone("names").await;
+    let mut names = Vec::new();
+    for app in ["primary", "replica"] {
+        let service = json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": {"name": app},
+            "spec": {"clusterIP": "None", "selector": {"app": app}, "ports": [{"port": 8080}]},
+        });
+        scenario.kubectl_create(&service, &[]).succeeded();
+        names.push(format!("{app}.{}.svc.cluster.local", scenario.namespace));
+    }
+    let (first, second) = (scenario.server("a", "primary").await, scenario.server("b", "replica").await);
+    let set = |tier: usize| json!({"name": format!("tier-{tier}"), "tier": tier, "dnsNames": [names[tier]]});
+    let db = scenario.create(&pool("db").set(set(0)).set(set(1)).checked()).await;
+    let endpoints = [(first.as_str(), USED), (second.as_str(), STANDBY)];
+    db.has(&endpoints).await;
+    db.until("uses tier 0", |status| status.tier == Some(0)).await;
+    let record = Recorder::<EndpointSlice>::start(scenario.api()).await;
+
+    let before = Before::note(&scenario).await;
+    before.controller.victim(&before.leader).kill().await;
+    before.is_over().await;
+    db.has(&endpoints).await;
+    record.catch_up().await;
+    let seen = record.read(|states| states[record.listed()..].to_vec());
+    assert!(seen.is_empty(), "the new leader, which had looked nothing up yet, wrote {seen:?}");
     before.recovers();
 }

@@ -1,0 +1,128 @@
+//! What the DNS names of a pool stand for, as far as that is known.
+//!
+//! A name that this process has had no answer for is unknown, and not without addresses. Until the answer comes, the
+//! addresses that it stood for when the slices were written are those that it has. The same holds for a name that another
+//! one took the place of: its addresses stay until the new one has been answered for.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use super::{Member, Refused};
+use crate::{
+    lookups::{Lookup, Lookups},
+    settings::Settings,
+    watched::{Endpoint, Group, Slice},
+};
+
+/// A DNS name that may have addresses for all that is known, and has none yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Awaited {
+    /// The set that names it.
+    pub set: Arc<str>,
+    /// The set's tier.
+    pub tier: u8,
+    /// The name.
+    pub name: Arc<str>,
+}
+
+/// An endpoint that no set of the pool has, and that a name which is still unknown may bring back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// Where it stands.
+    pub group: Group,
+    /// As it stands.
+    pub endpoint: Endpoint,
+    /// The set and the name that it came from; both empty where nobody knows.
+    pub origin: (Arc<str>, Arc<str>),
+}
+
+/// What is known of the names of one pool.
+pub(super) struct Names<'a> {
+    known: BTreeMap<&'a str, Lookup>,
+    /// The addresses that stand in slices, by the name that they came from.
+    stood: BTreeMap<&'a str, BTreeSet<IpAddr>>,
+    /// Those of names that the pool does not have any more, by set.
+    replaced: BTreeMap<&'a str, Vec<(Arc<str>, IpAddr)>>,
+}
+
+impl<'a> Names<'a> {
+    pub(super) fn new(settings: &'a Settings, slices: &'a [Arc<Slice>], lookups: &Lookups) -> Self {
+        let known = settings.names().map(|name| (name, lookups.get(name))).collect();
+        let mut names = Self { known, stood: BTreeMap::new(), replaced: BTreeMap::new() };
+        for slice in slices.iter().filter(|_| names.known.values().any(|known| !known.unknown.is_empty())) {
+            let standing: HashSet<_> = standing(slice).map(|endpoint| endpoint.address).collect();
+            let noted = slice.notes.iter().flat_map(|notes| &notes.names);
+            for (set, name, addresses) in
+                noted.flat_map(|(set, names)| names.iter().map(move |(name, all)| (set, name, all)))
+            {
+                let addresses = addresses.iter().filter(|address| standing.contains(*address)).copied();
+                match names.known.contains_key(&**name) {
+                    true => names.stood.entry(name).or_default().extend(addresses),
+                    false => {
+                        let replaced = names.replaced.entry(set).or_default();
+                        replaced.extend(addresses.map(|address| (Arc::clone(name), address)));
+                    }
+                }
+            }
+        }
+        names
+    }
+
+    /// What is known of `name`, and the addresses that it may have beside those.
+    pub(super) fn of(&self, name: &str) -> (Lookup, Vec<IpAddr>) {
+        let known = self.known.get(name).cloned().unwrap_or_default();
+        let stood = self.stood.get(name).into_iter().flatten().filter(|address| known.is_unknown(address));
+        let stood = stood.copied().collect();
+        (known, stood)
+    }
+
+    /// The names that a set had before, and their addresses, as long as a name of the pool may have them.
+    pub(super) fn replaced(&self, set: &str) -> Vec<(Arc<str>, IpAddr)> {
+        let replaced = self.replaced.get(set).into_iter().flatten();
+        replaced.filter(|(_, address)| self.is_unknown(address)).cloned().collect()
+    }
+
+    /// What no set has, although a name of the pool may have it: it came from a set that is gone, or nobody knows where it
+    /// came from.
+    pub(super) fn kept(&self, slices: &[Arc<Slice>], members: &[Member], refused: &[Refused]) -> Vec<Kept> {
+        if self.known.values().all(|known| known.unknown.is_empty()) {
+            return Vec::new();
+        }
+        let members = members.iter().filter(|member| member.pod.is_none()).map(|member| member.target.1);
+        let judged: HashSet<_> =
+            members.chain(refused.iter().filter_map(|refused| refused.address)).collect();
+        let mut kept = Vec::new();
+        for slice in slices {
+            for endpoint in standing(slice) {
+                let address = &endpoint.address;
+                if judged.contains(address) || !self.is_unknown(address) {
+                    continue;
+                }
+                let noted = slice.notes.as_ref().map(|notes| notes.origin(address));
+                let origin = match noted {
+                    None => <(Arc<str>, Arc<str>)>::default(),
+                    Some(Some((set, name))) if !self.known.contains_key(&**name) => {
+                        (Arc::clone(set), Arc::clone(name))
+                    }
+                    // It comes from a list of addresses, or from a name whose addresses are known.
+                    Some(_) => continue,
+                };
+                kept.push(Kept { group: slice.group.clone(), endpoint: endpoint.clone(), origin });
+            }
+        }
+        kept
+    }
+
+    /// Whether a name of the pool may stand for this address for all that is known.
+    fn is_unknown(&self, address: &IpAddr) -> bool {
+        self.known.values().any(|known| known.is_unknown(address))
+    }
+}
+
+/// The endpoints of a slice that have no pod and do not drain.
+fn standing(slice: &Slice) -> impl Iterator<Item = &Endpoint> {
+    slice.endpoints.iter().filter(|endpoint| endpoint.target.is_none() && !endpoint.conditions.terminating)
+}

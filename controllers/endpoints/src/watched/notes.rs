@@ -1,0 +1,48 @@
+//! What a slice says of its endpoints beside what their fields can say.
+//!
+//! A leader that starts knows no answer of the DNS and no result of a check. Endpoints alone do not tell it which name an
+//! address came from, nor whether one that does not serve fails its check, or is not ready, or was never asked. So that is
+//! noted in the slice itself: it is written with the endpoints or not at all, and lasts as long as they do.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use serde::{Deserialize, Serialize};
+
+/// The annotation that holds [`Notes`], as JSON.
+pub const NOTES: &str = "mainstay.dev/notes";
+
+/// The notes of one slice.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Notes {
+    /// The addresses that DNS names stood for, by set and name. Those of the slice's endpoints that have no pod and are not
+    /// here come from a list of addresses, or drain.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub names: BTreeMap<Arc<str>, BTreeMap<Arc<str>, BTreeSet<IpAddr>>>,
+    /// The addresses that failed their check.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub failing: BTreeSet<IpAddr>,
+}
+
+impl Notes {
+    /// Reads the annotation; `None` where it is missing or cannot be read.
+    pub(super) fn read(annotations: &BTreeMap<String, String>) -> Option<Self> {
+        serde_json::from_str(annotations.get(NOTES)?).ok()
+    }
+
+    /// What the annotation is to say.
+    pub fn text(&self) -> String {
+        serde_json::to_string(self).expect("names and addresses are strings")
+    }
+
+    /// The set and the name that an address came from.
+    pub fn origin(&self, address: &IpAddr) -> Option<(&Arc<str>, &Arc<str>)> {
+        let mut all = self.names.iter().flat_map(|(set, names)| names.iter().map(move |name| (set, name)));
+        let (set, (name, _)) = all.find(|(_, (_, addresses))| addresses.contains(address))?;
+        Some((set, name))
+    }
+}
