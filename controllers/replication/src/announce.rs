@@ -47,6 +47,7 @@ impl Announcer {
             claims_created,
             claims_deleted,
             waiting: _,
+            evicted: _,
             unfinished: _,
             error: _,
         } = applied;

@@ -188,6 +188,7 @@ impl Observed {
         };
         let pods = members(own.into_iter().chain(orphans), judge);
         let mut policy = policy::of(group);
+        policy.budgets = stores.budgets.count(&key.namespace) > 0;
         let slots = slots(group, &key, &pods, stores);
         policy.volumes = claim::are_wanted(group).then(|| policy::volumes(group, &slots));
         let mut nodes = HashMap::new();

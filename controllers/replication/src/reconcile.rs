@@ -23,7 +23,7 @@ use crate::{
     announce::Announcer,
     apply::{Applied, ApplyError, Leave, Writer},
     observe::{Assessment, ObserveError, Observed, Stores},
-    plan::Why,
+    plan::How,
     rollout::State,
     status::{self, Failure},
 };
@@ -143,19 +143,18 @@ impl Replication {
         self.last_status(group).map(|status| State::read(group, &status)).unwrap_or_default()
     }
 
-    /// Takes out of the plan what a PodDisruptionBudget has just refused. Returns when it is tried again.
+    /// Takes the evictions out of the plan for a while after a PodDisruptionBudget has refused one; what goes without
+    /// asking goes on. Returns when they are tried again.
     fn without_blocked(&self, key: &ObjectKey, assessed: &mut Assessment) -> Option<Duration> {
         let mut memory = self.memory.lock();
         let memory = memory.entry(key.clone()).or_default();
-        let exchanges =
-            |assessed: &Assessment| assessed.plan.delete.iter().any(|victim| victim.why == Why::Outdated);
-        if !exchanges(assessed) {
-            memory.blocked = None;
-            return None;
-        }
         let since = memory.blocked.as_ref()?.1;
-        let left = BLOCKED.checked_sub(since.elapsed()).filter(|left| !left.is_zero())?;
-        assessed.plan.delete.retain(|victim| victim.why != Why::Outdated);
+        let Some(left) = BLOCKED.checked_sub(since.elapsed()).filter(|left| !left.is_zero()) else {
+            // The refusal stands until an eviction is granted, or none is wanted any more.
+            memory.blocked.take_if(|_| assessed.plan.delete.iter().all(|victim| victim.how != How::Evict));
+            return None;
+        };
+        assessed.plan.delete.retain(|victim| victim.how != How::Evict);
         Some(left)
     }
 
@@ -245,11 +244,13 @@ impl Replication {
         Ok(kept)
     }
 
+    /// Remembers what budgets said to the evictions of a pass. One in which none was tried says nothing of them.
     fn note_blocked(&self, key: &ObjectKey, applied: &Applied) -> Option<Duration> {
-        let blocked = applied.blocked.clone();
-        let due = blocked.is_some().then_some(BLOCKED);
-        self.memory.lock().entry(key.clone()).or_default().blocked =
-            blocked.map(|text| (text, Instant::now()));
+        let refusal = applied.blocked.clone().map(|text| (text, Instant::now()));
+        let due = refusal.is_some().then_some(BLOCKED);
+        if refusal.is_some() || applied.evicted > 0 {
+            self.memory.lock().entry(key.clone()).or_default().blocked = refusal;
+        }
         due
     }
 

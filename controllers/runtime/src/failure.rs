@@ -37,7 +37,7 @@ pub enum RequestError {
         /// How long the server asked to wait.
         retry_after: Option<Duration>,
     },
-    /// An eviction would leave fewer pods than a PodDisruptionBudget asks for.
+    /// An eviction would leave fewer pods than a PodDisruptionBudget asks for, or several budgets select the pod.
     #[error("{0}")]
     DisruptionBudget(String),
     /// The server answered with an error of its own.
@@ -118,6 +118,11 @@ impl From<Status> for RequestError {
             (409, "AlreadyExists") => Self::AlreadyExists(message),
             (409, _) => Self::Conflict(message),
             (429, _) if has_cause("DisruptionBudget") => Self::DisruptionBudget(message),
+            // A refusal that stands for as long as the budgets do, with an error's code (k8s.io/kubernetes,
+            // pkg/registry/core/pod/storage/eviction.go).
+            (500, _) if message.contains("more than one PodDisruptionBudget") => {
+                Self::DisruptionBudget(message)
+            }
             (429, _) => Self::TooManyRequests {
                 message,
                 retry_after: retry_after.map(|seconds| Duration::from_secs(seconds.into())),
@@ -155,6 +160,10 @@ mod tests {
             (status(409, "Conflict", "uid differs"), "Conflict"),
             (status(429, "TooManyRequests", "slow down"), "TooManyRequests"),
             (status(500, "InternalError", "etcd"), "ServerError"),
+            (
+                status(500, "", "This pod has more than one PodDisruptionBudget, which the eviction"),
+                "DisruptionBudget",
+            ),
             (status(404, "NotFound", "gone"), "NotFound"),
         ];
         for (status, reason) in cases {

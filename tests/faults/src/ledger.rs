@@ -1,6 +1,9 @@
 //! What must hold at the moment of every write, checked against the server's own state.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use http::Method;
 use mainstay_crds::ReplicaGroup;
@@ -11,12 +14,16 @@ use mainstay_replication::{
     rollout::Settings,
 };
 use serde_json::Value;
+use tokio::time::Instant;
 
 use crate::{
     process::MAX_IN_FLIGHT,
     server::{Effect, Kind, Server, controller, finalizers, is_terminating, name, selects},
     wire::Request,
 };
+
+/// An eviction that a budget refused is tried again after so long, as docs/replicagroup.md says.
+const EVICTION_PAUSE: Duration = Duration::from_secs(5);
 
 /// What the controller did in a run, and which promises it broke.
 #[derive(Debug, Default)]
@@ -39,6 +46,8 @@ pub struct Ledger {
     read: BTreeMap<String, i32>,
     /// Writes of the current pass after its group had changed.
     late: u32,
+    /// In which pass, and when, a budget last refused an eviction to this process.
+    pub budget_refused: Option<(usize, Instant)>,
     /// The generations at which the server refused a group's pods.
     refused: BTreeSet<(String, i64)>,
 }
@@ -131,6 +140,17 @@ impl Ledger {
             let broken = promise();
             self.story.push(format!("  BROKEN: {broken}"));
             self.broken.push(broken);
+        }
+    }
+
+    /// A budget has refused an eviction, which must not have been tried again at once.
+    pub fn note_refusal(&mut self) {
+        let (pass, now) = (self.passes, Instant::now());
+        if let Some((refused_in, at)) = self.budget_refused.replace((pass, now)) {
+            let waited = now - at;
+            self.require(refused_in == pass || waited >= EVICTION_PAUSE, || {
+                format!("impatient: an eviction was tried again {waited:?} after it was refused")
+            });
         }
     }
 

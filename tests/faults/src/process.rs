@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use k8s_openapi::api::{core::v1::PersistentVolumeClaim, policy::v1::PodDisruptionBudget};
 use kube::{
     Client, ResourceExt,
     runtime::{
@@ -37,7 +37,7 @@ use mainstay_runtime::{
 };
 use prometheus::Registry;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -253,6 +253,13 @@ impl Process {
 
     fn trigger_all(&mut self) {
         self.triggered.extend(self.store().state().iter().map(|group| group.name_any()));
+    }
+
+    /// Shows it that the namespace has a PodDisruptionBudget.
+    pub fn show_budget(&self) {
+        let budget = json!({"metadata": {"name": "budget", "namespace": "ns", "uid": "budget"}});
+        let budget = MetadataOf::<PodDisruptionBudget>::deserialize(budget).expect("a budget");
+        self.replication.stores.budgets.apply(Event::Apply(budget.into()), |_| {});
     }
 
     /// A quota of the namespace has changed: what waits after a refusal may try again.

@@ -145,6 +145,9 @@ impl Run {
         if self.server.quota != quota {
             self.process.release();
         }
+        if self.server.budget.is_some() {
+            self.process.show_budget();
+        }
         true
     }
 
@@ -237,12 +240,16 @@ impl Run {
 
     fn replace(&mut self, behind: usize) {
         self.listing = false;
+        self.ledger.budget_refused = None;
         self.process = self.successor(behind);
     }
 
     /// A process that has just begun to lead: with fresh lists, or with watches so many changes behind.
     fn successor(&self, behind: usize) -> Process {
         let mut process = Process::new(self.client.clone(), self.defect);
+        if self.server.budget.is_some() {
+            process.show_budget();
+        }
         if behind == 0 {
             for kind in Kind::ALL {
                 process.begin_list(&self.server, kind);
@@ -322,7 +329,10 @@ impl Run {
             (Reply::failure(500, "Injected", "not carried out"), Effect::None)
         };
         self.changes += usize::from(to_pods && !matches!(effect, Effect::None));
-        self.refusals += usize::from(to_pods && matches!(reply.code, 403 | 422));
+        if call.request.evicts && applied && told.is_none() && reply.code == 429 {
+            self.ledger.note_refusal();
+        }
+        self.refusals += usize::from(to_pods && matches!(reply.code, 403 | 422 | 429));
         let seen = self.process.group(planned.metadata.name.as_deref().unwrap_or_default());
         let seen = seen.filter(|seen| seen.metadata.uid == planned.metadata.uid);
         let code = told.or(applied.then_some(reply.code));

@@ -78,6 +78,10 @@ pub struct Server {
     pub history: Vec<Change>,
     /// How many pods the quota of the namespace allows.
     pub quota: Option<usize>,
+    /// How many ready pods a PodDisruptionBudget of the namespace asks for, where there is one.
+    pub budget: Option<usize>,
+    /// Pods of this image run and are not ready.
+    pub broken_image: Option<&'static str>,
     /// A defect: whoever patches last is the controller.
     pub second_controller: bool,
 }
@@ -164,6 +168,7 @@ impl Server {
     /// was told. Returns whether anything changed.
     pub fn kubelet(&mut self) -> bool {
         let before = self.version;
+        let broken = self.broken_image;
         for pod in self.names(Kind::Pod) {
             self.edit(Kind::Pod, &pod, |pod| {
                 if is_terminating(pod) || !pod["metadata"]["annotations"][PRE_DELETE].is_null() {
@@ -179,7 +184,8 @@ impl Server {
                 if pod["status"]["phase"] == "Pending" {
                     pod["spec"]["nodeName"] = "node".into();
                 }
-                pod["status"] = json!({"phase": "Running", "conditions": [ready("True")]});
+                let is_ready = if Some(image(pod)) == broken { "False" } else { "True" };
+                pod["status"] = json!({"phase": "Running", "conditions": [ready(is_ready)]});
             });
         }
         self.version != before
@@ -217,7 +223,7 @@ impl Server {
                 (self.delete_claim(name, &request.body), Effect::None)
             }
             (&Method::POST, Kind::Pod, None, false) => self.create_pod(request),
-            (&Method::DELETE, Kind::Pod, Some(name), false) => self.delete_pod(name, &request.body),
+            (&Method::DELETE, Kind::Pod, Some(name), false) => self.delete_pod(name, request),
             (&Method::PATCH, Kind::Pod, Some(name), false) => self.patch_pod(name, &request.body),
             (&Method::PATCH, Kind::Group, Some(name), false) => {
                 (self.apply_finalizers(name, &request.body), Effect::None)
@@ -259,10 +265,7 @@ impl Server {
             Reply::failure(409, "AlreadyExists", &format!("pods \"{name}\" already exists"))
         } else if self.quota.is_some_and(|quota| self.all(Kind::Pod).count() >= quota) {
             Reply::failure(403, "Forbidden", &format!("pods \"{name}\" is forbidden: exceeded quota: q"))
-        } else if pod["spec"]["containers"][0]["image"]
-            .as_str()
-            .is_some_and(|image| image.starts_with(BAD_IMAGE))
-        {
+        } else if image(pod).starts_with(BAD_IMAGE) {
             Reply::failure(422, "Invalid", "spec.containers[0].image: Invalid value")
         } else {
             self.create(Kind::Pod, pod.clone());
@@ -272,14 +275,20 @@ impl Server {
         (refused, Effect::None)
     }
 
-    fn delete_pod(&mut self, name: &str, options: &Value) -> (Reply, Effect) {
+    fn delete_pod(&mut self, name: &str, request: &Request) -> (Reply, Effect) {
         let Some(pod) = self.get(Kind::Pod, name).cloned() else { return (not_found(name), Effect::None) };
-        let wanted = options["preconditions"]["uid"].as_str().expect("every delete names a UID");
+        let wanted = request.body["preconditions"]["uid"].as_str().expect("every delete names a UID");
         if wanted != uid(&pod) {
             return (Reply::failure(409, "Conflict", "the UID in the precondition is another"), Effect::None);
         }
         if is_terminating(&pod) {
             return (Reply::ok(200, pod), Effect::None);
+        }
+        // As upstream by default: too few ready pods, and none may be evicted that runs, be it ready or not.
+        let healthy = self.all(Kind::Pod).filter(|pod| is_ready(pod) && !is_terminating(pod)).count();
+        let left = healthy - usize::from(is_ready(&pod));
+        if request.evicts && self.budget.is_some_and(|least| left < least) {
+            return (Reply::disruption_budget(), Effect::None);
         }
         self.delete(Kind::Pod, name);
         (Reply::ok(200, pod.clone()), Effect::Deleted(pod))
@@ -306,6 +315,15 @@ impl Server {
 /// A Ready condition.
 pub fn ready(status: &str) -> Value {
     json!({"type": "Ready", "status": status, "lastTransitionTime": "2026-01-01T00:00:10Z"})
+}
+
+fn is_ready(pod: &Value) -> bool {
+    pod["status"]["conditions"][0]["status"] == "True"
+}
+
+/// The image of a pod's container; empty where there is none.
+fn image(pod: &Value) -> &str {
+    pod["spec"]["containers"][0]["image"].as_str().unwrap_or_default()
 }
 
 /// `metadata.name`.

@@ -21,6 +21,8 @@ pub struct Request {
     pub name: Option<String>,
     /// Whether it is about the status alone.
     pub status: bool,
+    /// Whether a deletion is an eviction.
+    pub evicts: bool,
     /// The parameters.
     pub query: BTreeMap<String, String>,
     /// The body; null when there is none.
@@ -58,6 +60,13 @@ impl Reply {
             body["details"] = json!({"retryAfterSeconds": 7});
         }
         Self { code, body }
+    }
+
+    /// What a PodDisruptionBudget says that lets no pod go.
+    pub fn disruption_budget() -> Self {
+        let mut reply = Self::failure(429, "TooManyRequests", "it would violate the pod's disruption budget");
+        reply.body["details"] = json!({"causes": [{"reason": "DisruptionBudget"}]});
+        reply
     }
 }
 
@@ -115,13 +124,12 @@ fn decode(method: &Method, path: &str, query: &str, body: &[u8]) -> Request {
     let rest = rest.trim_start_matches('/');
     let (name, status) = rest.strip_suffix("/status").map_or((rest, false), |name| (name, true));
     let mut body: Value = serde_json::from_slice(body).unwrap_or_default();
-    // With no budget in the way an eviction is a deletion.
-    let (name, method) = match name.strip_suffix("/eviction") {
+    let (name, method, evicts) = match name.strip_suffix("/eviction") {
         Some(name) => {
             body = body["deleteOptions"].take();
-            (name, Method::DELETE)
+            (name, Method::DELETE, true)
         }
-        None => (name, method.clone()),
+        None => (name, method.clone(), false),
     };
     let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
     let query = pairs
@@ -129,5 +137,6 @@ fn decode(method: &Method, path: &str, query: &str, body: &[u8]) -> Request {
             (key.to_owned(), value.replace("%3D", "=").replace("%2C", ",").replace("%2F", "/"))
         })
         .collect();
-    Request { method, kind, name: (!name.is_empty()).then(|| name.to_owned()), status, query, body }
+    let name = (!name.is_empty()).then(|| name.to_owned());
+    Request { method, kind, name, status, evicts, query, body }
 }

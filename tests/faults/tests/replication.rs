@@ -132,6 +132,40 @@ async fn the_template_changes_again_in_the_middle_and_back() {
     holds(Scenario { name: "template, thrice", steps, from: 1, exact: false }).await;
 }
 
+/// What a budget guards are the pods that are ready: it does not keep out the template that puts the others right.
+#[tokio::test(start_paused = true)]
+async fn a_template_that_repairs_broken_pods_comes_in_whatever_a_budget_says() {
+    let steps: Vec<(_, Act)> = vec![
+        (Settled, |s| {
+            s.budget = Some(2);
+            group(s, "a", "a", 3, "i");
+        }),
+        (Settled, |s| {
+            s.broken_image = Some("i");
+            image(s, "j");
+        }),
+    ];
+    holds(Scenario { name: "repair under a budget", steps, from: 1, exact: false }).await;
+}
+
+/// While a budget refuses, what asks no budget goes on, and the refused eviction waits its time.
+#[tokio::test(start_paused = true)]
+async fn a_budget_holds_a_change_until_it_is_relaxed() {
+    let steps: Vec<(_, Act)> = vec![
+        (Settled, |s| {
+            s.budget = Some(9);
+            group(s, "a", "a", 3, "i");
+        }),
+        (Settled, |s| image(s, "j")),
+        (Refused(1), |s| {
+            let pod = first_pod(s, |pod| controller(pod).is_some()).expect("four pods");
+            s.delete(Kind::Pod, &pod);
+        }),
+        (Refused(3), |s| s.budget = Some(2)),
+    ];
+    holds(Scenario { name: "budget, relaxed", steps, from: 1, exact: false }).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_group_is_deleted_while_its_pods_are_made() {
     let steps: Vec<(_, Act)> = vec![

@@ -76,6 +76,8 @@ pub struct Applied {
     pub claims_deleted: usize,
     /// Whether a pod that is out of service is waited for.
     pub waiting: bool,
+    /// How many of the deleted were evicted.
+    pub evicted: usize,
     /// What the server said when a PodDisruptionBudget refused an eviction.
     pub blocked: Option<String>,
     /// Whether the time for it was over before all was done.

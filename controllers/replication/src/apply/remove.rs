@@ -1,4 +1,4 @@
-//! Pods that go: deleted where there are too many, evicted where they make way for another revision.
+//! Pods that go, as the plan says how: deleted, evicted, or brought to another revision in place of that.
 
 use std::sync::{
     Arc,
@@ -17,7 +17,7 @@ use serde_json::json;
 
 use super::{Applied, ApplyError, Job, Writer};
 use crate::{
-    plan::{Plan, Why},
+    plan::{How, Plan, Victim, Why},
     pod::Pod,
 };
 
@@ -32,8 +32,16 @@ pub(super) enum Removal {
     Waiting,
     /// The owner of its hook was told.
     Told,
-    /// Its hook is not done.
+    /// Its hook is not done, or a PodDisruptionBudget lets none go just now.
     Held,
+}
+
+/// How far the removal of pods may go, shared by those that are under way.
+struct Limits {
+    /// So many more may be brought to another revision in place.
+    exchange: AtomicUsize,
+    /// A budget has refused an eviction, and would refuse the next as well.
+    blocked: AtomicBool,
 }
 
 impl Writer {
@@ -46,28 +54,29 @@ impl Writer {
     ) -> Result<(), ApplyError> {
         let mut victims = Vec::with_capacity(plan.delete.len());
         for victim in &plan.delete {
-            victims.push((Arc::clone(job.observed.pod(victim.pod)), victim.why));
+            victims.push((Arc::clone(job.observed.pod(victim.pod)), *victim));
         }
-        // Once a budget has refused one eviction it would refuse the next as well.
-        let blocked = AtomicBool::new(false);
-        let is_open = || !blocked.load(Ordering::Relaxed) && self.may_begin(job);
-        let victims = stream::iter(victims).take_while(|_| future::ready(is_open()));
-        let exchange = AtomicUsize::new(plan.exchange);
-        let exchange = &exchange;
-        let deletes = victims
-            .map(|(pod, why)| async move { (self.remove(job, plan, exchange, &pod, why).await, pod, why) });
+        let victims = stream::iter(victims).take_while(|_| future::ready(self.may_begin(job)));
+        let limits = Limits { exchange: AtomicUsize::new(plan.exchange), blocked: AtomicBool::new(false) };
+        let limits = &limits;
+        let deletes = victims.map(|(pod, victim)| async move {
+            (self.remove(job, plan, limits, &pod, victim).await, pod, victim)
+        });
         let mut deletes = deletes.buffer_unordered(self.max_in_flight);
         let mut failure = None;
-        while let Some((result, pod, why)) = deletes.next().await {
+        while let Some((result, pod, victim)) = deletes.next().await {
             let name = Arc::clone(&pod.header.key.name);
             match result {
-                Ok(Removal::Deleted) => applied.deleted.push((name, why)),
+                Ok(Removal::Deleted) => {
+                    applied.evicted += usize::from(victim.how == How::Evict);
+                    applied.deleted.push((name, victim.why));
+                }
                 Ok(Removal::Changed) => applied.changed += 1,
                 Ok(Removal::Waiting) => applied.waiting = true,
                 Ok(Removal::Told) => applied.told += 1,
                 Ok(Removal::Held) => {}
                 Err(RequestError::DisruptionBudget(text)) => {
-                    blocked.store(true, Ordering::Relaxed);
+                    limits.blocked.store(true, Ordering::Relaxed);
                     applied.blocked = Some(text);
                 }
                 Err(source) => failure = Some(ApplyError::Delete { pod: name, source }),
@@ -81,12 +90,13 @@ impl Writer {
         &self,
         job: &Job<'_>,
         plan: &Plan,
-        exchange: &AtomicUsize,
+        limits: &Limits,
         pod: &Pod,
-        why: Why,
+        victim: Victim,
     ) -> Result<Removal, RequestError> {
+        let Limits { exchange, blocked } = limits;
         let take = |left: usize| left.checked_sub(1);
-        if let Some(target) = plan.target.as_deref().filter(|_| why == Why::Outdated)
+        if let Some(target) = plan.target.as_deref().filter(|_| victim.why == Why::Outdated)
             && exchange.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
         {
             if let Some(step) = self.change_in_place(job, pod, target).await? {
@@ -94,21 +104,25 @@ impl Writer {
             }
             exchange.fetch_add(1, Ordering::Relaxed);
         }
+        if victim.how == How::Evict && blocked.load(Ordering::Relaxed) {
+            return Ok(Removal::Held);
+        }
         match pod.hook.as_ref().filter(|hook| hook.held) {
             Some(hook) if hook.since.is_some() => Ok(Removal::Held),
             Some(_) => self.tell(job, pod).await.map(|()| Removal::Told),
-            None => self.delete_one(job, pod, why).await.map(|()| Removal::Deleted),
+            None => self.delete_one(job, pod, victim.how).await.map(|()| Removal::Deleted),
         }
     }
 
-    /// Deletes one pod, or evicts it where it only makes way for another revision. Where it is not certain what became
-    /// of the request, the pod stays noted as unanswered, so that no other victim is chosen in its place before the
-    /// server has told.
-    async fn delete_one(&self, job: &Job<'_>, pod: &Pod, why: Why) -> Result<(), RequestError> {
+    /// Deletes or evicts one pod. Where it is not certain what became of the request, the pod stays noted as unanswered,
+    /// so that no other victim is chosen in its place before the server has told.
+    async fn delete_one(&self, job: &Job<'_>, pod: &Pod, how: How) -> Result<(), RequestError> {
         let group = &job.observed.key;
-        // The server looks for budgets at each eviction, and writes the pod once more: all for nothing without one.
-        let voluntary = why == Why::Outdated && self.stores.budgets.count(&pod.header.key.namespace) > 0;
-        let request = if voluntary { eviction(pod) } else { deletion(pod) }.map_err(malformed)?;
+        let request = match how {
+            How::Delete => deletion(pod),
+            How::Evict => eviction(pod),
+        };
+        let request = request.map_err(malformed)?;
         self.gate.intend(group, &pod.header.key, Intent::Delete(pod.header.uid.to_string()));
         let answer = self.send::<IgnoredAny>(request).await;
         match &answer {

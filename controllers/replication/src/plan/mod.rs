@@ -32,7 +32,7 @@ use jiff::Timestamp;
 
 pub use tally::{Tallies, Tally, tally};
 pub use types::{
-    Cause, Claim, Counts, Creation, Domains, Ending, Gate, Hook, MAX_SPREAD_KEYS, Node, NodePreference,
+    Cause, Claim, Counts, Creation, Domains, Ending, Gate, Hook, How, MAX_SPREAD_KEYS, Node, NodePreference,
     Phase, Plan, Pod, Policy, Replacement, Share, Strategy, Trouble, Victim, Volumes, Wait,
 };
 pub use why::Why;

@@ -8,7 +8,7 @@ use std::{cmp::Reverse, collections::HashSet};
 
 use jiff::Timestamp;
 
-use super::{Gate, Node, Phase, Pod, Policy, Victim, Why, board::Board, elapsed, until_available};
+use super::{Gate, How, Node, Phase, Pod, Policy, Victim, Why, board::Board, elapsed, until_available};
 
 /// The `surplus` of the `active` pods that go, in order, all of them `eligible`; all of the active ones when there
 /// are no more. The others count where balance does.
@@ -24,7 +24,10 @@ pub(super) fn victims(
         active.iter().map(|&index| Ranked::new(policy, index, &pods[index], !eligible(index), now)).collect();
     ranked.sort_unstable_by(|one, other| one.order().cmp(&other.order()));
     let Some(cut) = ranked.get(surplus).map(|first_to_stay| first_to_stay.class) else {
-        return ranked.iter().map(|pod| Victim { pod: pod.index, why: Why::ScaledToZero }).collect();
+        return ranked
+            .iter()
+            .map(|pod| Victim { pod: pod.index, why: Why::ScaledToZero, how: How::Delete })
+            .collect();
     };
     let start = ranked.partition_point(|pod| pod.class < cut);
     let end = ranked.partition_point(|pod| pod.class <= cut);
@@ -49,7 +52,8 @@ fn explain(ranked: &[Ranked<'_>], start: usize, end: usize, taken: &[(usize, Opt
         .map(|(place, placement)| {
             let pod = &ranked[place];
             let why = pod.class.difference(longest).or(placement);
-            Victim { pod: pod.index, why: why.unwrap_or_else(|| pod.seniority.difference(&senior.seniority)) }
+            let why = why.unwrap_or_else(|| pod.seniority.difference(&senior.seniority));
+            Victim { pod: pod.index, why, how: How::Delete }
         })
         .collect()
 }

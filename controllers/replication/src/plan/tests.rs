@@ -91,7 +91,10 @@ fn a_matching_orphan_is_adopted_and_counts() {
 fn an_adopted_orphan_may_be_a_victim_at_once() {
     let orphan = Pod { claim: Claim::OrphanMatching, ready_since: None, ..pod("b") };
     let plan = plan(&replicas(1), &[pod("a"), orphan], NOW);
-    assert_eq!((plan.adopt, plan.delete), (vec![1], vec![Victim { pod: 1, why: Why::NotReady }]));
+    assert_eq!(
+        (plan.adopt, plan.delete),
+        (vec![1], vec![Victim { pod: 1, why: Why::NotReady, how: How::Delete }])
+    );
 }
 
 #[test]

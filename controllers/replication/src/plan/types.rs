@@ -37,6 +37,8 @@ pub struct Policy {
     pub volumes: Option<Volumes>,
     /// For how long the hook of a pod that is to go is waited for.
     pub hook_timeout: Duration,
+    /// There are PodDisruptionBudgets that may have a say in which pods make way for another revision.
+    pub budgets: bool,
 }
 
 /// What becomes of the pods of a group that is being deleted.
@@ -377,4 +379,15 @@ pub struct Victim {
     pub pod: usize,
     /// The rule that chose it.
     pub why: Why,
+    /// How it goes.
+    pub how: How,
+}
+
+/// How a pod goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// It is deleted, whatever a PodDisruptionBudget says.
+    Delete,
+    /// It is evicted, which a PodDisruptionBudget may refuse for now.
+    Evict,
 }

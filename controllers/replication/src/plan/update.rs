@@ -10,7 +10,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use jiff::Timestamp;
 
 use super::{
-    Claim, Creation, Gate, Plan, Pod, Policy, Replacement, Strategy, Wait, Why, backoff, elapsed,
+    Claim, Creation, Gate, How, Plan, Pod, Policy, Replacement, Strategy, Victim, Wait, Why, backoff, elapsed,
     is_available, rank, scale, sooner,
 };
 
@@ -54,6 +54,17 @@ pub(super) fn to_open(plan: &Plan, pods: &[Pod<'_>], active: &[usize]) -> Vec<us
     active.iter().copied().filter(is_due).collect()
 }
 
+/// Has a pod go for another revision.
+///
+/// A budget guards the pods that are ready: to take one that is not leaves no fewer of these. Were it asked all the same,
+/// it would refuse for as long as too few pods are ready, and keep out the very revision that puts this right.
+fn make_way(victim: &mut Victim, policy: &Policy, pods: &[Pod<'_>]) {
+    victim.why = Why::Outdated;
+    if policy.budgets && pods[victim.pod].ready_since.is_some() {
+        victim.how = How::Evict;
+    }
+}
+
 /// All old pods end before the first new one is made.
 fn recreate(plan: &mut Plan, policy: &Policy, pods: &[Pod<'_>], active: &[usize], now: Timestamp) {
     let target = policy.shares.first().map(|share| &*share.revision).unwrap_or_default();
@@ -61,7 +72,7 @@ fn recreate(plan: &mut Plan, policy: &Policy, pods: &[Pod<'_>], active: &[usize]
     let old = active.iter().filter(|&&index| is_old(&pods[index])).count();
     if old > 0 {
         plan.delete = rank::victims(policy, pods, active, &|index| is_old(&pods[index]), old, now);
-        plan.delete.iter_mut().for_each(|victim| victim.why = Why::Outdated);
+        plan.delete.iter_mut().for_each(|victim| make_way(victim, policy, pods));
     } else {
         plan.wait = Some(Wait::OldPods(pods.iter().filter(|pod| pod.lives() && is_old(pod)).count()));
     }
@@ -210,7 +221,7 @@ impl Cut<'_> {
         self.surplus -= scaled;
         plan.delete.extend(victims.into_iter().enumerate().map(|(place, mut victim)| {
             if !is_target && place >= scaled {
-                victim.why = Why::Outdated;
+                make_way(&mut victim, self.policy, self.pods);
             }
             victim
         }));

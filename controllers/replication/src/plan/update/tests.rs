@@ -62,6 +62,24 @@ fn old_pods_that_are_not_ready_go_first_but_not_for_new_ones_that_are_not_either
 }
 
 #[test]
+fn a_budget_is_asked_about_old_pods_that_are_ready_and_about_no_others() {
+    let how = |budgets, strategy| {
+        let policy = Policy { budgets, ..policy(strategy, &[("b", 4)]) };
+        let all = pods(&["a1", "a2", "a3", "A4", "b1", "b2"]);
+        let plan = plan(&policy, &all, NOW);
+        plan.delete.into_iter().map(|victim| (all[victim.pod].name, victim.how)).collect::<Vec<_>>()
+    };
+    assert_eq!(how(true, FULL), [("A4", How::Delete), ("a1", How::Evict), ("a2", How::Evict)]);
+    assert!(how(false, FULL).iter().all(|(_, how)| *how == How::Delete));
+    let recreated = how(true, Strategy::Recreate);
+    assert_eq!(recreated.iter().filter(|(_, how)| *how == How::Delete).count(), 1, "{recreated:?}");
+    // Too many are too many: no budget is asked.
+    let all = pods(&["b1", "b2"]);
+    let one = Policy { budgets: true, ..policy(FULL, &[("b", 1)]) };
+    assert_eq!(plan(&one, &all, NOW).delete[0].how, How::Delete);
+}
+
+#[test]
 fn revisions_of_which_none_is_wanted_go_before_the_one_that_stays_for_a_while() {
     let mut all = pods(&["a1", "a2", "b1", "b2", "b3"]);
     all.push(Pod { revision: "x", ..pod("x1") });
