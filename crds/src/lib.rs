@@ -66,8 +66,8 @@ pub use replica_group::{
 };
 pub use service_template::ServiceTemplate;
 pub use update::{
-    FailureAction, FailurePolicy, FailureStatus, HeldRevision, InPlace, Pause, RolloutStatus, Step, Update,
-    UpdateType,
+    FailureAction, FailurePolicy, FailureStatus, HeldRevision, InPlace, KeptReplicas, Pause, RolloutStatus,
+    Step, Update, UpdateType,
 };
 pub use volume_claims::{
     ClaimRetention, ClaimReuse, Retention, VolumeClaimMeta, VolumeClaimTemplate, VolumeClaims,

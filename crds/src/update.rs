@@ -85,7 +85,8 @@ pub enum InPlace {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Step {
-    /// The percentage of `replicas` that is updated at this stage, rounded up.
+    /// The percentage of `replicas` that is updated at this stage, rounded up, but never all of several pods unless it is
+    /// 100. A group of one pod has its canary beside the old one where `maxSurge` allows it.
     #[schemars(range(min = 1, max = 100))]
     pub weight: i32,
 
@@ -181,6 +182,23 @@ pub struct RolloutStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub held: Vec<HeldRevision>,
+
+    /// How many old pods are kept up until new ones are available in their place: those that are lost are made anew of
+    /// `currentRevision`. Absent where the change began without old pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<KeptReplicas>,
+}
+
+/// How many old pods are kept up during a change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct KeptReplicas {
+    /// So many.
+    #[schemars(range(min = 0))]
+    pub replicas: i32,
+    /// Of so many pods in all: a group that is scaled meanwhile keeps the proportion.
+    #[schemars(range(min = 0))]
+    pub of: i32,
 }
 
 /// A revision's part of a paused change.

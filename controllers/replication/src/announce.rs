@@ -124,7 +124,7 @@ impl Announcer {
                 News::StepReached { step, weight } => (
                     Kind::Normal,
                     "StepReached",
-                    format!("step {step}: {weight} % of the pods are at {target}"),
+                    format!("step {step} ({weight} %) of the change to {target} is reached"),
                 ),
                 News::Completed { took } => {
                     let note = format!("all pods are at {target} after {} s", took.as_secs());

@@ -225,7 +225,10 @@ impl Observed {
         // To a revision whose template is lost nothing leads back.
         state.current.take_if(|current| !self.revisions.is_known(current));
         let second = Timestamp::from_second(now.as_second()).unwrap_or(now);
-        let mut decision = rollout::decide(&self.settings, &self.wanted(&state), &state, &tallies, second);
+        let wanted = self.wanted(&state);
+        let settings =
+            Settings { strategy: self.strategy(group, &wanted, &tallies), ..self.settings.clone() };
+        let mut decision = rollout::decide(&settings, &wanted, &state, &tallies, second);
         if self.policy.ending.is_some() {
             // Pods that go with their group are no change that fails or succeeds.
             (decision.state, decision.news) = (state, Vec::new());
@@ -233,6 +236,7 @@ impl Observed {
         let policy = Policy {
             strategy: self.strategy(group, &decision.target, &tallies),
             shares: decision.shares.clone(),
+            keep: decision.keep.clone(),
             ..self.policy.clone()
         };
         let plan = plan::plan(&policy, &pods, now);

@@ -58,19 +58,19 @@ impl Writer {
         for wanted in &plan.create {
             let revisions = &job.observed.revisions;
             // Should it have vanished since the decision, the next one knows.
-            let Some(template) = revisions.template(&wanted.revision, job.group) else { break };
+            let Some(template) = revisions.template(&wanted.revision, job.group) else { continue };
             match Body::of(job.group, template, &wanted.revision) {
                 Ok(body) => {
                     let making = Making { body, slots: &slots, claims: &claims };
                     let (pods, failure) = self.create(job, &making, wanted.count).await;
-                    (made.pods, made.failure) = (made.pods + pods, failure);
+                    made.pods += pods;
+                    // Pods of one revision that are refused say nothing of another's.
+                    made.failure = made.failure.or(failure);
                 }
                 Err(error) => {
-                    made.failure = Some(ApplyError::Create(RequestError::Invalid(error.to_string())));
+                    let invalid = RequestError::Invalid(error.to_string());
+                    made.failure = made.failure.or(Some(ApplyError::Create(invalid)));
                 }
-            }
-            if made.failure.is_some() {
-                break;
             }
         }
         Made { claims: claims.into_inner(), ..made }

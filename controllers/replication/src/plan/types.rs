@@ -33,6 +33,8 @@ pub struct Policy {
     /// How many pods of which revision are wanted, in sum `replicas`: first the revision that the group is on its way
     /// to. Empty for a group that knows no revisions.
     pub shares: Vec<Share>,
+    /// How many pods of a revision are kept up, be more or fewer of it wanted, until others take their place.
+    pub keep: Option<Share>,
     /// The sets of volume claims that pods of the group have, where they have any.
     pub volumes: Option<Volumes>,
     /// For how long the hook of a pod that is to go is waited for.

@@ -10,13 +10,16 @@ use std::{collections::BTreeSet, sync::Arc};
 use jiff::Timestamp;
 
 use super::{
-    Claim, Creation, Gate, How, Plan, Pod, Policy, Replacement, Strategy, Victim, Wait, Why, backoff, elapsed,
-    is_available, rank, scale, sooner,
+    Claim, Creation, Gate, How, Plan, Pod, Policy, Replacement, Share, Strategy, Victim, Wait, Why, backoff,
+    elapsed, is_available, rank, scale, sooner,
 };
 
-/// Whether pods of a revision are there that is not the only one wanted, or several are wanted.
+/// Whether pods of a revision are there that is not the only one wanted, or several are wanted, or others kept up.
 pub(super) fn is_under_way(policy: &Policy, pods: &[Pod<'_>], active: &[usize]) -> bool {
     let [only] = policy.shares.as_slice() else { return policy.shares.len() > 1 };
+    if policy.keep.is_some() {
+        return true;
+    }
     match policy.strategy {
         Strategy::OnDelete => false,
         Strategy::Rolling { .. } => active.iter().any(|&index| pods[index].revision != &*only.revision),
@@ -83,22 +86,28 @@ struct Group<'a> {
     /// `None` for the pods of revisions of which none is wanted.
     revision: Option<&'a str>,
     wanted: usize,
+    /// So many are there for now, where these are more.
+    kept: usize,
     available: BTreeSet<usize>,
     unavailable: BTreeSet<usize>,
 }
 
 impl<'a> Group<'a> {
-    /// In the order in which they give up pods: what is not wanted at all, then the shares from the last to the
-    /// first, which is the one that the group is on its way to.
+    /// In the order in which they give up pods: what is not wanted at all, what is kept up for now, then the shares from
+    /// the last to the first, which is the one that the group is on its way to.
     fn all(policy: &'a Policy, pods: &[Pod<'_>], active: &[usize], now: Timestamp) -> Vec<Self> {
         let shares = policy.shares.iter().rev().map(|share| (Some(&*share.revision), share.replicas));
+        let is_share = |keep: &&Share| policy.shares.iter().any(|share| share.revision == keep.revision);
+        let keep = policy.keep.iter().filter(|keep| !is_share(keep)).map(|keep| (Some(&*keep.revision), 0));
+        let kept = |revision| policy.keep.as_ref().filter(|keep| Some(&*keep.revision) == revision);
         let empty = |(revision, wanted)| Self {
             revision,
             wanted,
+            kept: kept(revision).map_or(0, |keep| keep.replicas),
             available: BTreeSet::new(),
             unavailable: BTreeSet::new(),
         };
-        let mut groups: Vec<_> = [(None, 0)].into_iter().chain(shares).map(empty).collect();
+        let mut groups: Vec<_> = [(None, 0)].into_iter().chain(keep).chain(shares).map(empty).collect();
         for &index in active {
             let of = |group: &Self| group.revision == Some(pods[index].revision);
             let group = groups.iter().position(of).unwrap_or_default();
@@ -117,14 +126,19 @@ impl<'a> Group<'a> {
         self.available.len() + self.unavailable.len()
     }
     fn missing(&self) -> usize {
-        self.wanted.saturating_sub(self.size())
+        self.wanted.max(self.kept).saturating_sub(self.size())
     }
     fn excess(&self) -> usize {
-        self.size().saturating_sub(self.wanted)
+        self.size().saturating_sub(self.wanted.max(self.kept))
+    }
+    /// How many there are beyond what is wanted for good once those that are kept up are there: a surge makes room for
+    /// as many.
+    fn passing(&self) -> usize {
+        self.size().max(self.kept).saturating_sub(self.wanted)
     }
 }
 
-/// Fills in the creations: what the shares lack, the last share first, since its revision has proved itself.
+/// Fills in the creations: what the shares lack and what is kept up, that of the revision which has proved itself first.
 fn create(
     plan: &mut Plan,
     policy: &Policy,
@@ -137,8 +151,8 @@ fn create(
         Replacement::WhenTerminating => 0,
         Replacement::WhenTerminated => plan.counts.terminating,
     };
-    let excess: usize = groups.iter().map(Group::excess).sum();
-    let most = policy.replicas.saturating_add(surge.min(excess));
+    let passing: usize = groups.iter().map(Group::passing).sum();
+    let most = policy.replicas.saturating_add(surge.min(passing));
     let mut room = most.saturating_sub(plan.counts.active.saturating_add(terminating));
     let mut held = 0;
     for group in groups {
@@ -181,7 +195,7 @@ impl Cut<'_> {
     fn fill(mut self, plan: &mut Plan, surge: usize) {
         // An unavailable pod serves nobody, but it may yet come to: so many are kept as would, with those of the
         // revisions that stay, make up the floor.
-        let staying = self.groups.iter().filter(|group| group.excess() == 0);
+        let staying = self.groups.iter().filter(|group| group.size() <= group.wanted);
         let hopeful: usize = staying.map(|group| group.unavailable.len()).sum();
         let mut idle = self.left.len().saturating_sub(self.floor).saturating_sub(hopeful);
         let mut spare = plan.counts.available.saturating_sub(self.floor);

@@ -31,9 +31,32 @@ pub(super) fn proportional(held: &[Share], replicas: usize) -> Vec<Share> {
     shares
 }
 
+/// Has no pods made but of `base` and `proven`: those of others, of which none has been available, which have been given
+/// up or have failed, may stay for as long as they live. What they lack is of `base`.
+pub(super) fn feed_only(
+    shares: &mut Vec<Share>,
+    tallies: &Tallies<'_>,
+    base: &Arc<str>,
+    proven: Option<&str>,
+) {
+    let mut more = 0;
+    for share in shares.iter_mut().filter(|share| share.revision != *base && Some(&*share.revision) != proven)
+    {
+        let left = tallies.get(&*share.revision).map_or(0, |tally| tally.active);
+        more += share.replicas.saturating_sub(left);
+        share.replicas = share.replicas.min(left);
+    }
+    match shares.iter_mut().find(|share| share.revision == *base) {
+        Some(share) => share.replicas += more,
+        None if more > 0 => shares.push(Share { revision: Arc::clone(base), replicas: more }),
+        None => {}
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::Tally;
 
     fn scaled(held: &[usize], replicas: usize) -> Vec<usize> {
         let share = |&replicas: &usize| Share { revision: "r".into(), replicas };
@@ -50,5 +73,26 @@ mod tests {
         assert_eq!(scaled(&[1, 1, 1], 2), [1, 1, 0]);
         assert_eq!(scaled(&[3, 7], 0), [0, 0]);
         assert_eq!(scaled(&[], 3), [0; 0]);
+    }
+
+    #[test]
+    fn revisions_that_have_not_proved_themselves_are_given_no_pods() {
+        let fed = |held: &[(&str, usize)], left: &[(&'static str, usize)], replicas, proven| {
+            let share = |&(revision, replicas): &(&str, usize)| Share { revision: revision.into(), replicas };
+            let mut shares = proportional(&held.iter().map(share).collect::<Vec<_>>(), replicas);
+            let tally = |active| Tally { active, ..Tally::default() };
+            let tallies = left.iter().map(|&(revision, active)| (revision, tally(active))).collect();
+            feed_only(&mut shares, &tallies, &"base".into(), proven);
+            shares.into_iter().map(|share| (share.revision.to_string(), share.replicas)).collect::<Vec<_>>()
+        };
+        let owned = |shares: &[(&str, usize)]| {
+            shares.iter().map(|&(revision, replicas)| (revision.to_owned(), replicas)).collect::<Vec<_>>()
+        };
+        let all = [("new", 1), ("base", 1), ("given up", 1)];
+        assert_eq!(fed(&all, &all, 9, None), owned(&[("new", 1), ("base", 7), ("given up", 1)]));
+        assert_eq!(fed(&all, &all, 9, Some("new")), owned(&[("new", 3), ("base", 5), ("given up", 1)]));
+        assert_eq!(fed(&all, &all, 3, None), owned(&all));
+        assert_eq!(fed(&all, &all[..1], 3, None), owned(&[("new", 1), ("base", 2), ("given up", 0)]));
+        assert_eq!(fed(&all[..1], &all[..1], 5, None), owned(&[("new", 1), ("base", 4)]));
     }
 }

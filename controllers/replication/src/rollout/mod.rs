@@ -10,6 +10,7 @@
 //!   may reach.
 
 mod hold;
+mod keep;
 #[cfg(test)]
 mod model;
 mod record;
@@ -22,6 +23,7 @@ use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 
+pub use keep::Kept;
 pub(crate) use settings::seconds;
 pub use settings::{ABORT, CONTINUE, Pause, Settings, Step};
 pub use types::{Decision, Failed, News, Phase, Reason, Rollout, State};
@@ -44,7 +46,8 @@ pub fn decide(
         fail(&mut state, &mut news, wanted, Reason::Aborted, "it was aborted by the annotation".to_owned());
     }
     loop {
-        let mut change = Change { settings, tallies, now, target: target(settings, wanted, &state) };
+        let target = target(settings, wanted, &state);
+        let mut change = Change { settings, tallies, now, target, keep: None };
         let (phase, shares, due) = change.follow(&mut state, &mut news);
         match change.failure(&state, &phase) {
             Ok(limit) => {
@@ -54,6 +57,7 @@ pub fn decide(
                     wanted: Arc::clone(wanted),
                     target: change.target,
                     shares,
+                    keep: change.keep,
                     phase,
                     due,
                     news,
@@ -82,6 +86,8 @@ struct Change<'a> {
     tallies: &'a Tallies<'a>,
     now: Timestamp,
     target: Arc<str>,
+    /// What of the old pods is kept up.
+    keep: Option<Share>,
 }
 
 type Followed = (Phase, Vec<Share>, Option<Duration>);
@@ -103,12 +109,18 @@ impl Change<'_> {
         let replicas = self.settings.replicas;
         let alone = self.others() == 0;
         let done = alone && self.tally().active == replicas && self.tally().available == replicas;
-        if alone && (done || replicas == 0 || proven && state.rollout.is_none()) {
+        let base = state.current.clone().filter(|_| !proven);
+        let standing = state.rollout.clone().filter(|rollout| rollout.revision == self.target);
+        // A stage that reaches all pods is a stage all the same.
+        let staged = base.is_some()
+            && standing
+                .as_ref()
+                .map_or(Some(0), |rollout| rollout.step)
+                .is_some_and(|step| step < self.settings.steps.len());
+        if alone && (done && !staged || replicas == 0 || proven && state.rollout.is_none()) {
             self.complete(state, news);
             return (Phase::Complete, all(self), None);
         }
-        let standing = state.rollout.take().filter(|rollout| rollout.revision == self.target);
-        let base = state.current.clone().filter(|_| !proven);
         let (first, back) = (state.current.is_none(), proven && state.failed.is_some());
         let mut rollout = standing.unwrap_or_else(|| {
             // Neither the first pods of a new group nor the way back are a change of their own.
@@ -116,8 +128,12 @@ impl Change<'_> {
             let step = (base.is_some() && !self.settings.steps.is_empty()).then_some(0);
             Rollout::new(Arc::clone(&self.target), step, self.now)
         });
+        if let Some(base) = &base {
+            let old = self.old_to_keep(&mut rollout);
+            self.keep = self.keep(base, old);
+        }
         let (phase, shares, due) = if self.is_held(state, proven) && (base.is_some() || !alone) {
-            self.hold(&mut rollout, base, state.failed.as_ref())
+            self.hold(&mut rollout, base, state)
         } else {
             if !rollout.held.is_empty() {
                 (rollout.held, rollout.progressed) = (Vec::new(), self.now);
@@ -127,7 +143,13 @@ impl Change<'_> {
         if self.tally().available > rollout.available {
             (rollout.available, rollout.progressed) = (self.tally().available, self.now);
         }
+        let passed = rollout.step.is_none();
         state.rollout = Some(rollout);
+        if done && passed {
+            self.keep = None;
+            self.complete(state, news);
+            return (Phase::Complete, all(self), None);
+        }
         (phase, shares, due)
     }
 
@@ -159,7 +181,7 @@ impl Change<'_> {
         self.settings.paused || (state.failed.is_some() && !proven)
     }
 
-    fn hold(&self, rollout: &mut Rollout, base: Option<Arc<str>>, failed: Option<&Failed>) -> Followed {
+    fn hold(&self, rollout: &mut Rollout, base: Option<Arc<str>>, state: &State) -> Followed {
         if rollout.held.is_empty() {
             rollout.held = hold::standing(self.tallies, &self.target);
         }
@@ -168,31 +190,33 @@ impl Change<'_> {
             let revision = base.unwrap_or_else(|| Arc::clone(&self.target));
             shares.push(self.share(&revision, self.settings.replicas));
         }
-        let failed = failed.filter(|failed| failed.revision != self.target).map(|failed| &failed.revision);
         if self.settings.strategy == Strategy::Recreate {
             // Never two revisions together: the group is kept at the one that it mostly is, unless that has failed.
+            let failed = state.failed.as_ref().map(|failed| &failed.revision);
+            let failed = failed.filter(|revision| **revision != self.target);
             let most = shares
                 .iter()
                 .filter(|share| Some(&share.revision) != failed)
                 .max_by_key(|share| share.replicas);
             let most = most.map_or_else(|| Arc::clone(&self.target), |share| Arc::clone(&share.revision));
             shares = vec![self.share(&most, self.settings.replicas)];
-        } else if shares[0].revision != self.target {
-            shares.insert(0, self.share(&self.target, 0));
-        }
-        if let Some(of_failed) = shares.iter_mut().find(|share| Some(&share.revision) == failed) {
-            // Its pods may stay as long as they live, but no new one is made.
-            let left = self.tallies.get(&*of_failed.revision).map_or(0, |tally| tally.active);
-            let over = of_failed.replicas.saturating_sub(left);
-            of_failed.replicas -= over;
-            shares[0].replicas += over;
+        } else {
+            if shares[0].revision != self.target {
+                shares.insert(0, self.share(&self.target, 0));
+            }
+            let current = state.current.as_ref();
+            let current = current.filter(|current| **current == self.target || rollout.kept.is_some());
+            if let Some(current) = current {
+                let proven = (self.available_once(rollout) > 0).then_some(&*self.target);
+                hold::feed_only(&mut shares, self.tallies, current, proven);
+            }
         }
         (if self.settings.paused { Phase::Paused } else { Phase::Failed }, shares, None)
     }
 
     /// Goes from step to step as far as pods and pauses allow.
     fn advance(
-        &self,
+        &mut self,
         rollout: &mut Rollout,
         base: Option<Arc<str>>,
         back: bool,
@@ -205,14 +229,19 @@ impl Change<'_> {
             let phase = if back { Phase::RollingBack } else { Phase::Rolling };
             return (phase, vec![self.share(&self.target, self.settings.replicas)], None);
         };
+        let kept = self.keep.take();
         loop {
             let replicas = self.settings.replicas;
             let step = rollout.step.and_then(|index| Some((index + 1, *self.settings.steps.get(index)?)));
-            let goal = step.map_or(self.settings.reach, |(_, step)| (replicas * step.weight).div_ceil(100));
+            let goal = step.map_or(self.settings.reach, |(_, step)| step.goal(replicas));
+            let beside = step.filter(|(_, step)| step.weight < 100 && goal == replicas);
+            let beside = beside.map_or(0, |_| self.settings.strategy.surge().min(1));
+            self.keep = kept.clone().or_else(|| (beside > 0).then(|| self.share(&base, beside)));
             let mut shares = vec![self.share(&self.target, goal)];
             shares.extend((goal < replicas).then(|| self.share(&base, replicas - goal)));
             let tally = self.tally();
-            let reached = (tally.active, tally.available, self.others()) == (goal, goal, replicas - goal);
+            let reached =
+                (tally.active, tally.available, self.others()) == (goal, goal, replicas - goal + beside);
             if self.waits_for_old_pods(goal) && self.since(rollout.progressed) >= self.settings.deadline / 2 {
                 rollout.progressed = self.now;
             }

@@ -1,16 +1,15 @@
 //! Whole changes against a model cluster: pods that start slowly, crash or vanish, specs that change in the middle, a
 //! controller that is stopped half-way through its writes.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use proptest::prelude::*;
 
 use super::*;
-use crate::plan::{
-    self, Claim, Hook, Node, Phase as PodPhase, Plan, Policy, Strategy as Exchange, Volumes, Why,
-};
+use crate::plan::{self, Claim, Hook, Node, Phase as PodPhase, Plan, Policy, Strategy as Exchange, Volumes};
 
 mod generate;
+mod oracle;
 
 /// One look of the controller and one of the cluster are so far apart.
 const TICK: i64 = 5;
@@ -112,6 +111,10 @@ struct World {
     leaving: Leaving,
     /// How many sets of volume claims there are.
     slots: usize,
+    /// The revisions of which a pod has served.
+    served: BTreeSet<Arc<str>>,
+    /// Whether the change under way began without old pods that were to stay.
+    from_nothing: bool,
     /// How many pods have been created since the last event.
     created: usize,
     broken: Vec<String>,
@@ -137,6 +140,8 @@ impl World {
             qualities,
             leaving,
             slots: 0,
+            served: BTreeSet::new(),
+            from_nothing: false,
             created: 0,
             broken: Vec::new(),
         }
@@ -182,6 +187,14 @@ impl World {
                 Quality::Good(_) | Quality::Hangs => {}
             }
         }
+        self.served.extend(self.pods.iter().filter(|pod| pod.serves()).map(|pod| Arc::clone(&pod.revision)));
+    }
+
+    fn run(&mut self, ticks: usize) {
+        for _ in 0..ticks {
+            self.control(usize::MAX);
+            self.pass();
+        }
     }
 
     fn view(&self) -> Vec<plan::Pod<'_>> {
@@ -199,6 +212,7 @@ impl World {
                 replicas: self.settings.replicas,
                 strategy: self.settings.strategy,
                 shares: decision.shares.clone(),
+                keep: decision.keep.clone(),
                 volumes: self.leaving.volumes.map(|(reuse, discard)| Volumes {
                     total: self.slots,
                     free: self.slots - self.pods.len(),
@@ -211,16 +225,18 @@ impl World {
             (decision, plan::plan(&policy, &pods, at(self.now)))
         };
         self.check_shares(&decision);
+        self.check_stages(&decision);
+        let began =
+            |state: &State| state.rollout.as_ref().map(|rollout| (rollout.revision.clone(), rollout.started));
+        let old = self.pods.iter().any(|pod| pod.ends.is_none() && pod.revision != decision.target);
+        if old && self.settings.replicas > 0 {
+            self.from_nothing = false;
+        } else if self.settings.replicas == 0 || began(&decision.state) != began(&self.state) {
+            self.from_nothing = true;
+        }
         self.state = decision.state.clone();
         self.carry_out(&plan, stop);
         (decision, plan.is_empty())
-    }
-
-    fn check_shares(&mut self, decision: &Decision) {
-        let sum: usize = decision.shares.iter().map(|share| share.replicas).sum();
-        if sum != self.settings.replicas {
-            self.broken.push(format!("the shares {:?} are not {}", decision.shares, self.settings.replicas));
-        }
     }
 
     fn carry_out(&mut self, plan: &Plan, stop: usize) {
@@ -265,6 +281,7 @@ impl World {
         {
             self.broken.push(format!("{revision} was made beside another revision"));
         }
+        self.check_fed(&revision);
         (self.made, self.created) = (self.made + 1, self.created + 1);
         let name = format!("{:08x}", (self.made as u32).wrapping_mul(2_654_435_761));
         let reuse = self.leaving.volumes.is_some_and(|(reuse, _)| reuse);
@@ -277,14 +294,6 @@ impl World {
         self.pods.push(Member { name, revision, created, ready, crashes: 0, held, told, ends });
     }
 
-    /// Claims are made for no more pods than there should be, and pods that leave give theirs to those that come.
-    fn check_slots(&mut self, reuse: bool) {
-        let most = self.settings.replicas + self.surge();
-        if reuse && self.slots > most {
-            self.broken.push(format!("{} sets of claims, at most {most}", self.slots));
-        }
-    }
-
     fn active(&self) -> usize {
         self.pods.iter().filter(|pod| pod.ends.is_none()).count()
     }
@@ -295,23 +304,6 @@ impl World {
 
     fn surge(&self) -> usize {
         self.settings.strategy.surge()
-    }
-
-    /// Nothing is taken below the bound, and where it is below already nothing available is taken.
-    fn check_deletions(&mut self, (available, _): (usize, usize), victims: &[(usize, Why)]) {
-        let Exchange::Rolling { unavailable, .. } = self.settings.strategy else { return };
-        let floor = self.settings.replicas.saturating_sub(unavailable);
-        if self.available() < available.min(floor) {
-            let after = self.available();
-            self.broken.push(format!("{available} to {after} available, floor {floor}: {victims:?}"));
-        }
-    }
-
-    fn check_size(&mut self, before: usize) {
-        let most = self.settings.replicas + self.surge();
-        if self.active() > most.max(before) {
-            self.broken.push(format!("{} pods, at most {most}", self.active()));
-        }
     }
 
     /// Where it should end: `None` when no good revision is left to be at.
@@ -361,5 +353,30 @@ proptest! {
             // taken back.
             prop_assert!(world.created <= 4 * (world.settings.replicas + 5), "{} pods made: {world:#?}", world.created);
         }
+    }
+
+    /// While a change cannot get on, the group is kept as large and as available as the change has to leave it, whatever
+    /// is lost and however it is scaled.
+    #[test]
+    fn what_is_lost_in_a_change_that_is_stuck_comes_back(
+        settings in generate::settings(),
+        grace in 0i64..4,
+        events in prop::collection::vec(generate::losses(), 1..8),
+    ) {
+        let Exchange::Rolling { unavailable, .. } = settings.strategy else { return Ok(()) };
+        let never = Duration::from_secs(1 << 30);
+        let settings = Settings { replicas: settings.replicas.max(1), deadline: never, ..settings };
+        let leaving = Leaving { hook: None, grace, volumes: None };
+        let mut world = World::new(settings, vec![Quality::Good(1), Quality::Hangs], leaving);
+        world.run(20);
+        world.happen(Event::Template(1));
+        world.run(20);
+        for event in events {
+            world.happen(event);
+            world.run(20);
+            let least = world.settings.replicas.saturating_sub(unavailable);
+            prop_assert!(world.available() >= least, "{least} should serve after {event:?}: {world:#?}");
+        }
+        prop_assert!(world.broken.is_empty(), "{:#?}\n{world:#?}", world.broken);
     }
 }

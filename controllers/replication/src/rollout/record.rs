@@ -5,10 +5,12 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
-use mainstay_crds::{FailureStatus, HeldRevision, ReplicaGroup, ReplicaGroupStatus, RolloutStatus};
+use mainstay_crds::{
+    FailureStatus, HeldRevision, KeptReplicas, ReplicaGroup, ReplicaGroupStatus, RolloutStatus,
+};
 use mainstay_runtime::report::number;
 
-use super::{Failed, Reason, Rollout, State};
+use super::{Failed, Kept, Reason, Rollout, State};
 use crate::{plan::Share, revision};
 
 impl State {
@@ -52,6 +54,9 @@ impl State {
                     replicas: number(share.replicas),
                 })
                 .collect(),
+            kept: rollout
+                .kept
+                .map(|kept| KeptReplicas { replicas: number(kept.replicas), of: number(kept.of) }),
         });
     }
 
@@ -60,7 +65,7 @@ impl State {
         let timeless = |state: &Self| {
             let mut state = state.clone();
             if let Some(rollout) = &mut state.rollout {
-                (rollout.progressed, rollout.available) = (Timestamp::UNIX_EPOCH, 0);
+                (rollout.progressed, rollout.available, rollout.kept) = (Timestamp::UNIX_EPOCH, 0, None);
             }
             state
         };
@@ -80,6 +85,7 @@ fn read_rollout(group: &ReplicaGroup, rollout: &RolloutStatus) -> Option<Rollout
         step: rollout.step.map(|step| count(step).saturating_sub(1)),
         reached: rollout.reached_at.as_ref().map(|at| at.0),
         held: rollout.held.iter().filter_map(share).collect(),
+        kept: rollout.kept.as_ref().map(|kept| Kept { replicas: count(kept.replicas), of: count(kept.of) }),
     })
 }
 

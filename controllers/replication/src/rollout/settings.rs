@@ -62,6 +62,15 @@ pub enum Pause {
     Open,
 }
 
+impl Step {
+    /// How many of `replicas` pods the stage reaches: the weight rounded up, but all of them only where it is 100, or there
+    /// is only one. What is to be looked at is looked at beside what it replaces.
+    pub(super) fn goal(self, replicas: usize) -> usize {
+        let goal = (replicas * self.weight).div_ceil(100);
+        if self.weight < 100 && replicas > 1 { goal.min(replicas - 1) } else { goal }
+    }
+}
+
 impl Settings {
     /// The settings of `group`.
     pub fn of(group: &ReplicaGroup) -> Self {
@@ -142,6 +151,14 @@ pub(crate) fn seconds(number: i32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_stage_is_rounded_up_but_leaves_one_of_several_pods_as_it_is() {
+        let goal = |weight, replicas| Step { weight, pause: Pause::Open }.goal(replicas);
+        assert_eq!([goal(10, 10), goal(11, 10), goal(50, 5), goal(1, 200)], [1, 2, 3, 2]);
+        assert_eq!([goal(60, 2), goal(90, 5), goal(99, 10), goal(10, 1)], [1, 4, 9, 1]);
+        assert_eq!([goal(100, 1), goal(100, 5), goal(10, 0)], [1, 5, 0]);
+    }
 
     fn update(surge: &str, unavailable: &str) -> Update {
         let amount = |text: &str| match text.parse() {

@@ -120,7 +120,7 @@ fn a_failure_may_pause_instead() {
     let failed = decide(&settings, &rev("b"), &begun.state, &pods, at(10));
     assert_eq!((shares(&failed), failed.phase), (vec![("b", 2), ("a", 8)], Phase::Failed));
     let scaled = decide(&Settings { replicas: 20, ..settings }, &rev("b"), &failed.state, &pods, at(20));
-    assert_eq!(shares(&scaled), [("b", 4), ("a", 16)]);
+    assert_eq!(shares(&scaled), [("b", 2), ("a", 18)], "it does not grow: no pod of it has been available");
 }
 
 #[test]
@@ -274,4 +274,125 @@ fn old_pods_that_may_not_go_yet_are_no_failure_of_the_new_ones() {
     assert_eq!(decide(&settings(4), &rev("b"), &state, &starting, at(1980)).state.failed, None);
     let failed = decide(&settings(4), &rev("b"), &state, &starting, at(2300)).state.failed;
     assert_eq!(failed.map(|failed| failed.reason), Some(Reason::ProgressDeadlineExceeded));
+}
+
+/// What is kept up of old pods.
+fn keep(decision: &Decision) -> Option<(&str, usize)> {
+    decision.keep.as_ref().map(|share| (&*share.revision, share.replicas))
+}
+
+/// So many available pods of `a`; so many of `b`, of which so many are available.
+fn mixed(old: usize, new: usize, available: usize) -> Tallies<'static> {
+    let mut pods = tallies(&[("a", old)]);
+    pods.insert("b", Tally { active: new, available, ..Tally::default() });
+    pods
+}
+
+#[test]
+fn old_pods_are_kept_up_until_new_ones_are_available_in_their_place() {
+    let begun = decide(&settings(4), &rev("b"), &at_a(), &tallies(&[("a", 4)]), at(0));
+    assert_eq!((shares(&begun), keep(&begun)), (vec![("b", 4)], Some(("a", 3))));
+    let lost = decide(&settings(4), &rev("b"), &begun.state, &mixed(1, 2, 0), at(5));
+    assert_eq!(keep(&lost), Some(("a", 3)), "two are lost, and no new one has been available");
+    let all_lost = decide(&settings(4), &rev("b"), &lost.state, &mixed(0, 2, 0), at(5));
+    assert_eq!(keep(&all_lost), Some(("a", 3)));
+    let one = decide(&settings(4), &rev("b"), &lost.state, &mixed(3, 2, 1), at(10));
+    assert_eq!(keep(&one), Some(("a", 2)));
+    let unready = decide(&settings(4), &rev("b"), &one.state, &mixed(2, 3, 0), at(15));
+    assert_eq!(keep(&unready), Some(("a", 2)), "new pods that come and go bring no old ones back");
+    let most = decide(&settings(4), &rev("b"), &unready.state, &mixed(1, 4, 3), at(20));
+    assert_eq!(keep(&most), None);
+}
+
+#[test]
+fn a_group_that_grows_in_a_change_grows_in_the_proportion_that_it_has_reached() {
+    let begun = decide(&settings(10), &rev("b"), &at_a(), &tallies(&[("a", 10)]), at(0));
+    let unproven = decide(&settings(20), &rev("b"), &begun.state, &mixed(9, 2, 0), at(5));
+    assert_eq!(keep(&unproven), Some(("a", 19)), "nothing goes to what has not been available");
+    let half = decide(&settings(10), &rev("b"), &begun.state, &mixed(4, 7, 5), at(5));
+    assert_eq!(keep(&half), Some(("a", 4)));
+    let grown = decide(&settings(20), &rev("b"), &half.state, &mixed(4, 7, 5), at(10));
+    assert_eq!(keep(&grown), Some(("a", 8)));
+    let shrunk = decide(&settings(5), &rev("b"), &grown.state, &mixed(4, 7, 5), at(15));
+    assert_eq!(keep(&shrunk), None, "five new ones are available");
+}
+
+#[test]
+fn a_change_of_a_group_without_pods_brings_no_old_ones_back() {
+    let empty = decide(&settings(0), &rev("b"), &at_a(), &Tallies::new(), at(0));
+    let grown = decide(&settings(4), &rev("b"), &empty.state, &Tallies::new(), at(5));
+    assert_eq!((shares(&grown), keep(&grown)), (vec![("b", 4)], None));
+    let later = decide(&settings(8), &rev("b"), &grown.state, &mixed(0, 4, 0), at(10));
+    assert_eq!(keep(&later), None);
+}
+
+#[test]
+fn what_an_unfinished_revision_has_available_counts_among_the_old() {
+    let begun = decide(&settings(4), &rev("b"), &at_a(), &tallies(&[("a", 4)]), at(0));
+    let pods = tallies(&[("a", 1), ("b", 3)]);
+    let over = decide(&settings(4), &rev("c"), &begun.state, &pods, at(5));
+    assert_eq!(keep(&over), None);
+    let lost = decide(&settings(4), &rev("c"), &over.state, &tallies(&[("b", 2)]), at(10));
+    assert_eq!(keep(&lost), Some(("a", 1)));
+}
+
+/// Where a change of a group of so many pods to `b` stands whose pods are these, by its state.
+fn staged(settings: &Settings, state: &State, old: usize, new: usize, second: i64) -> Decision {
+    decide(settings, &rev("b"), state, &tallies(&[("a", old), ("b", new)]), at(second))
+}
+
+fn with_steps(replicas: usize, surge: usize, weights: &[usize]) -> Settings {
+    let steps = weights.iter().map(|&weight| Step { weight, pause: Pause::Open }).collect();
+    Settings { steps, strategy: Strategy::Rolling { surge, unavailable: 1 }, ..settings(replicas) }
+}
+
+#[test]
+fn a_stage_with_a_pause_pauses_whatever_its_numbers_round_to() {
+    // Pods and weight; the new and the old pods that stand side by side in the pause.
+    for (replicas, weight, new, old) in
+        [(1, 10, 1, 1), (2, 60, 1, 1), (5, 90, 4, 1), (1, 100, 1, 0), (5, 100, 5, 0)]
+    {
+        let settings = with_steps(replicas, 1, &[weight]);
+        let begun = staged(&settings, &at_a(), replicas, 0, 0);
+        let reached = staged(&settings, &begun.state, old, new, 10);
+        let paused = Phase::StepPaused { step: 1, of: 1, weight, until: None };
+        assert_eq!(reached.phase, paused, "{weight} % of {replicas}");
+        let (share, kept) = (reached.shares[0].replicas, keep(&reached).map_or(0, |(_, kept)| kept));
+        assert_eq!((share, (replicas - share).max(kept)), (new, old), "{weight} % of {replicas}");
+        assert_eq!(reached.news, [News::StepReached { step: 1, weight }]);
+        let stays = staged(&settings, &reached.state, old, new, 90_000);
+        assert_eq!((stays.phase, &stays.state), (paused, &reached.state));
+
+        let told = Settings { resume: Some((rev("b"), Some(1))), ..settings };
+        let passed = staged(&told, &stays.state, old, new, 90_000);
+        assert_eq!((shares(&passed), keep(&passed)), (vec![("b", replicas)], None));
+        let done = staged(&told, &passed.state, 0, replicas, 90_010);
+        assert_eq!((done.phase, done.state.current), (Phase::Complete, Some(rev("b"))));
+    }
+}
+
+#[test]
+fn a_stage_pauses_without_a_surge_too() {
+    let settings = with_steps(1, 0, &[10, 50]);
+    let begun = staged(&settings, &at_a(), 1, 0, 0);
+    assert_eq!((shares(&begun), keep(&begun)), (vec![("b", 1)], None), "the only pod is replaced");
+    let first = staged(&settings, &begun.state, 0, 1, 10);
+    assert_eq!(first.phase, Phase::StepPaused { step: 1, of: 2, weight: 10, until: None });
+    let told = Settings { resume: Some((rev("b"), Some(1))), ..settings };
+    let second = staged(&told, &first.state, 0, 1, 20);
+    assert_eq!(second.phase, Phase::StepPaused { step: 2, of: 2, weight: 50, until: None });
+}
+
+#[test]
+fn a_group_that_is_scaled_in_a_pause_stays_in_it() {
+    let begun = staged(&with_steps(10, 1, &[10]), &at_a(), 10, 0, 0);
+    let reached = staged(&with_steps(10, 1, &[10]), &begun.state, 9, 1, 10);
+    let one = staged(&with_steps(1, 1, &[10]), &reached.state, 9, 1, 20);
+    assert_eq!((shares(&one), keep(&one)), (vec![("b", 1)], Some(("a", 1))));
+    let alone = staged(&with_steps(1, 0, &[10]), &reached.state, 0, 1, 30);
+    let more = staged(&with_steps(3, 1, &[10]), &one.state, 1, 1, 40);
+    assert_eq!(shares(&more), [("b", 1), ("a", 2)]);
+    for paused in [one, alone, more] {
+        assert_eq!(paused.phase, Phase::StepPaused { step: 1, of: 1, weight: 10, until: None });
+    }
 }

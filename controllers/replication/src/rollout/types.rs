@@ -4,6 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 
+use super::Kept;
 use crate::plan::{Cause, Share};
 
 /// What is remembered of a group's revisions between passes. It lives in the group's status.
@@ -45,11 +46,22 @@ pub struct Rollout {
     pub reached: Option<Timestamp>,
     /// The pods of each revision when it was paused.
     pub held: Vec<Share>,
+    /// The old pods that are kept up; `None` where the change began without any.
+    pub kept: Option<Kept>,
 }
 
 impl Rollout {
     pub(super) fn new(revision: Arc<str>, step: Option<usize>, now: Timestamp) -> Self {
-        Self { revision, started: now, progressed: now, available: 0, step, reached: None, held: Vec::new() }
+        Self {
+            revision,
+            started: now,
+            progressed: now,
+            available: 0,
+            step,
+            reached: None,
+            held: Vec::new(),
+            kept: None,
+        }
     }
 }
 
@@ -125,6 +137,8 @@ pub struct Decision {
     pub target: Arc<str>,
     /// How many pods of which revision there should be; first those of `target`, unless it is held back.
     pub shares: Vec<Share>,
+    /// How many pods of a revision are made anew when they are lost, though no more of it are wanted for good.
+    pub keep: Option<Share>,
     /// Where the change stands.
     pub phase: Phase,
     /// When time alone changes the decision.

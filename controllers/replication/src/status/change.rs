@@ -7,7 +7,7 @@ use super::{Failure, Seen, hook_sentence};
 use crate::{
     plan::Strategy,
     revision,
-    rollout::{CONTINUE, Failed, Phase},
+    rollout::{CONTINUE, Decision, Failed, Phase},
 };
 
 impl Seen<'_> {
@@ -63,6 +63,20 @@ impl Seen<'_> {
             done
         }
     }
+
+    /// What of the old pods a stage leaves to a group of one pod, which has room for no canary.
+    fn canary(&self) -> &'static str {
+        let Decision { state, keep, .. } = &self.assessed.decision;
+        let step = state.rollout.as_ref().and_then(|rollout| self.observed.settings.steps.get(rollout.step?));
+        match (step.filter(|step| step.weight < 100), self.observed.policy.replicas, keep) {
+            (Some(_), 1, Some(_)) => ", and the old pod stays beside it until the step is passed",
+            (Some(_), 1, None) => {
+                ", and no old pod stays beside it: for that spec.update.maxSurge has to be 1 or more, and the change \
+                 must not be made in place"
+            }
+            _ => "",
+        }
+    }
 }
 
 /// A failure that lasts until somebody changes the template.
@@ -81,7 +95,8 @@ pub(super) fn readiness(seen: &Seen<'_>) -> Option<(bool, &'static str, String)>
         Phase::Complete | Phase::PartitionReached | Phase::WaitingForDeletion | Phase::Failed => return None,
         Phase::Rolling if is_first => return None,
         Phase::Rolling => {
-            (seen.reason("RollingOut"), format!("the pods are brought to {target}: {}", seen.progress()))
+            let message = format!("the pods are brought to {target}: {}{}", seen.progress(), seen.canary());
+            (seen.reason("RollingOut"), message)
         }
         Phase::RollingBack => {
             let failure = seen.failed().map(|failed| seen.failure_sentence(failed)).unwrap_or_default();
@@ -101,7 +116,12 @@ pub(super) fn readiness(seen: &Seen<'_>) -> Option<(bool, &'static str, String)>
             };
             (
                 "StepPaused",
-                format!("step {step} of {of} is reached: {weight} % of the pods are at {target}; it {next}"),
+                format!(
+                    "step {step} of {of} ({weight} %) is reached: {} of {} pods are at {target}{}; it {next}",
+                    seen.assessed.target.active,
+                    seen.observed.policy.replicas,
+                    seen.canary()
+                ),
             )
         }
         Phase::Paused => {

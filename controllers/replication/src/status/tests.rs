@@ -8,7 +8,7 @@ use super::*;
 use crate::{
     observe::Stores,
     plan::{Plan, Share, Tally},
-    rollout::{Decision, Failed, News, Phase, Reason},
+    rollout::{Decision, Failed, Kept, News, Phase, Reason, Rollout},
 };
 
 fn group(status: Option<ReplicaGroupStatus>) -> ReplicaGroup {
@@ -143,7 +143,50 @@ fn decided(phase: Phase, state: State) -> Decision {
     let state = State { current: Some("a".into()), ..state };
     let target: Arc<str> = if matches!(phase, Phase::RollingBack) { "a".into() } else { "b".into() };
     let shares = vec![Share { revision: Arc::clone(&target), replicas: 5 }];
-    Decision { state, wanted: "b".into(), target, shares, phase, due: None, news: Vec::<News>::new() }
+    Decision {
+        state,
+        wanted: "b".into(),
+        target,
+        shares,
+        keep: None,
+        phase,
+        due: None,
+        news: Vec::<News>::new(),
+    }
+}
+
+/// A change at the step of this index.
+fn at_step(step: usize) -> Rollout {
+    let second = at(1_700_000_000);
+    Rollout {
+        revision: "b".into(),
+        started: second,
+        progressed: second,
+        available: 3,
+        step: Some(step),
+        reached: Some(second),
+        held: vec![Share { revision: "a".into(), replicas: 4 }],
+        kept: Some(Kept { replicas: 2, of: 5 }),
+    }
+}
+
+#[test]
+fn a_step_of_a_group_of_one_pod_says_what_becomes_of_the_old_one() {
+    let mut single = group(None);
+    single.spec.replicas = 1;
+    single.spec.update.steps = vec![mainstay_crds::Step { weight: 10, pause: None }];
+    let old = |replicas| (replicas > 0).then(|| Share { revision: "a".into(), replicas });
+    for (old, words) in [(old(1), "the old pod stays beside it"), (old(0), "no old pod stays beside it")] {
+        for phase in [Phase::Rolling, Phase::StepPaused { step: 1, of: 1, weight: 10, until: None }] {
+            let status = report(&single, None, at(0), |assessed| {
+                assessed.plan = plan(2, 2, 2);
+                let state = State { rollout: Some(at_step(0)), ..State::default() };
+                assessed.decision = Decision { keep: old.clone(), ..decided(phase, state) };
+            });
+            let (_, _, message) = condition(&status, "Ready");
+            assert!(message.contains(words), "{message}");
+        }
+    }
 }
 
 #[test]
@@ -211,16 +254,7 @@ fn a_group_that_went_back_is_ready_and_says_why() {
 
 #[test]
 fn what_is_remembered_survives_the_status() {
-    let second = at(1_700_000_000);
-    let rollout = crate::rollout::Rollout {
-        revision: "b".into(),
-        started: second,
-        progressed: second,
-        available: 3,
-        step: Some(1),
-        reached: Some(second),
-        held: vec![Share { revision: "a".into(), replicas: 4 }],
-    };
+    let rollout = at_step(1);
     let failed = Failed { revision: "c".into(), reason: Reason::ImagePullFailed, message: "m".into() };
     let state = State { current: Some("a".into()), failed: Some(failed), rollout: Some(rollout) };
     let mut status = ReplicaGroupStatus::default();

@@ -138,3 +138,28 @@ async fn a_canary_that_is_aborted_goes_back() {
     canary.change("3").await;
     at_the_first_step(&canary, "1", "3").await;
 }
+
+#[tokio::test]
+async fn the_canary_of_a_group_of_one_pod_stands_beside_the_old_one() {
+    let scenario = Scenario::start("single").await;
+    let Some(nodes) = FakeNodes::make(&scenario, &["zone-a"]).await else { return };
+    let steps = [(10, open_ended()), (100, open_ended())];
+    let single = scenario.create(&group("single", nodes.pod()).replicas(1).steps(&steps).version("1")).await;
+    single.completes("1").await;
+    single.change("2").await;
+    single.reason("StepPaused").await;
+    single.settles_at(&[("1", 1), ("2", 1)]).await;
+
+    let revision = single.revision("2").await;
+    single.annotate("mainstay.dev/continue", &format!("{revision}/1")).await;
+    // All pods are updated, and it waits all the same.
+    single
+        .until("waits at its last step", |status| {
+            let step = status.rollout.as_ref().and_then(|rollout| rollout.step);
+            reason(status) == "StepPaused" && step == Some(2)
+        })
+        .await;
+    single.settles_at(&[("2", 1)]).await;
+    single.annotate("mainstay.dev/continue", &revision).await;
+    single.completes("2").await;
+}

@@ -96,6 +96,31 @@ fn each_share_is_replaced_by_its_own() {
 }
 
 #[test]
+fn old_pods_that_are_kept_up_are_made_anew_before_new_ones() {
+    let keep = |replicas| Some(Share { revision: "a".into(), replicas });
+    let change = Policy { keep: keep(3), ..policy(FULL, &[("b", 4)]) };
+    assert_eq!(exchanged(&change, &pods(&["a1", "B1", "B2", "B3"])), (created("a", 2), vec![]));
+    assert_eq!(exchanged(&change, &pods(&["B1", "B2", "B3"])), (created("a", 3), vec![]));
+    assert_eq!(exchanged(&change, &pods(&["b1"])).0, [("a".to_owned(), 3), ("b".to_owned(), 2)]);
+    // Those that start are not taken for each other's sake.
+    assert_eq!(exchanged(&change, &pods(&["a1", "A2", "A3", "B1", "B2", "B3"])), (vec![], vec![]));
+    // One pod, and the last old one is lost.
+    let strict = Strategy::Rolling { surge: 1, unavailable: 0 };
+    let one = Policy { keep: keep(1), ..policy(strict, &[("b", 1)]) };
+    assert_eq!(exchanged(&one, &pods(&["B1"])), (created("a", 1), vec![]));
+    // One pod, and a canary beside it.
+    let canary = policy(Strategy::Rolling { surge: 1, unavailable: 1 }, &[("b", 1)]);
+    let canary = Policy { keep: keep(1), ..canary };
+    assert_eq!(exchanged(&canary, &pods(&["a1"])), (created("b", 1), vec![]));
+    assert_eq!(exchanged(&canary, &pods(&["a1", "b1"])), (vec![], vec![]));
+    assert_eq!(exchanged(&canary, &pods(&["b1"])), (created("a", 1), vec![]));
+    // A partition asks for fewer of them than are kept up.
+    let part = Policy { keep: keep(3), ..policy(FULL, &[("b", 2), ("a", 2)]) };
+    assert_eq!(exchanged(&part, &pods(&["a1", "a2", "B1"])).0, [("a".to_owned(), 1), ("b".to_owned(), 1)]);
+    assert_eq!(exchanged(&part, &pods(&["a1", "a2", "a3", "b1", "b2"])).1, [], "three of them are kept");
+}
+
+#[test]
 fn what_is_beyond_the_surge_goes_for_a_scale_down_whatever_its_revision() {
     let (_, gone) = exchanged(&policy(FULL, &[("b", 1)]), &pods(&["a1", "a2", "a3", "b1", "b2"]));
     let outdated: Vec<_> = gone.iter().map(|(_, why)| *why == Why::Outdated).collect();

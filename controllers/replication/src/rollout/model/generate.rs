@@ -24,6 +24,7 @@ pub(super) fn settings() -> impl Strategy<Value = Settings> {
             vec![(20, Pause::None), (50, Pause::For(Duration::from_secs(30)))],
             vec![(1, Pause::None)],
             vec![(10, Pause::Open), (60, Pause::Open)],
+            vec![(90, Pause::For(Duration::from_secs(20))), (100, Pause::Open)],
         ]),
     ];
     (0usize..12, strategy, steps).prop_map(|(replicas, strategy, steps)| Settings {
@@ -59,6 +60,15 @@ pub(super) fn events() -> impl Strategy<Value = Vec<(Event, usize)>> {
     // Most looks are carried out whole.
     let stop = prop_oneof![4 => Just(usize::MAX), 1 => 0usize..4];
     prop::collection::vec((event, stop), DISTURBED)
+}
+
+/// What may befall a change that does not get on.
+pub(super) fn losses() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        3 => (0usize..20).prop_map(Event::Lose),
+        1 => (1usize..14).prop_map(Event::Scale),
+        1 => any::<bool>().prop_map(Event::Pause),
+    ]
 }
 
 pub(super) fn qualities() -> impl Strategy<Value = Vec<Quality>> {

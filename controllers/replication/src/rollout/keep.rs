@@ -1,0 +1,60 @@
+//! How many pods of the revision before are kept up while a change is under way.
+//!
+//! A change moves pods from one revision to another, and it alone does: a pod that is lost meanwhile is made anew of the
+//! revision that it was, as far as new ones have not taken its place, and a group that is scaled meanwhile is scaled in
+//! the proportion that the change has reached. While no pod of the new revision has been available, all that the bounds
+//! ask for is old. This is what the replicas of a Deployment's old ReplicaSets are for.
+
+use std::sync::Arc;
+
+use super::{Change, Rollout};
+use crate::plan::{Share, Strategy};
+
+/// So many old pods are kept up in a group of that size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kept {
+    /// Old pods.
+    pub replicas: usize,
+    /// All that were wanted at the time.
+    pub of: usize,
+}
+
+impl Kept {
+    /// As many of `replicas`, rounded up.
+    fn scaled(self, replicas: usize) -> usize {
+        if self.of == replicas { self.replicas } else { (self.replicas * replicas).div_ceil(self.of.max(1)) }
+    }
+}
+
+impl Change<'_> {
+    /// How many old pods there are to be until new ones are available in their place. It never grows but with the group:
+    /// new pods that stop being available bring no old ones back.
+    pub(super) fn old_to_keep(&self, rollout: &mut Rollout) -> usize {
+        let Strategy::Rolling { unavailable, .. } = self.settings.strategy else { return 0 };
+        let replicas = self.settings.replicas;
+        // A change that begins without old pods, such as that of a group which was scaled to 0, brings none back.
+        if replicas == 0 || rollout.kept.is_none() && self.others() == 0 {
+            return 0;
+        }
+        let floor = replicas.saturating_sub(unavailable);
+        let new = self.available_once(rollout);
+        let stands = rollout.kept.filter(|_| new > 0).map_or(floor, |kept| kept.scaled(replicas));
+        let kept = stands.min(floor.saturating_sub(new));
+        rollout.kept = Some(Kept { replicas: kept, of: replicas });
+        kept
+    }
+
+    /// The most new pods that have been available at one time.
+    pub(super) fn available_once(&self, rollout: &Rollout) -> usize {
+        self.tally().available.max(rollout.available)
+    }
+
+    /// `old` pods as a share of `base`, less those that other old revisions have available.
+    pub(super) fn keep(&self, base: &Arc<str>, old: usize) -> Option<Share> {
+        let is_other = |revision: &str| *revision != **base && *revision != *self.target;
+        let others = self.tallies.iter().filter(|(revision, _)| is_other(revision));
+        let available: usize = others.map(|(_, tally)| tally.available).sum();
+        let replicas = old.saturating_sub(available);
+        (replicas > 0).then(|| self.share(base, replicas))
+    }
+}
