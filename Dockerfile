@@ -5,14 +5,10 @@
 FROM rust:1.95-bookworm AS builder
 WORKDIR /src
 COPY . .
-# Each controller is named twice: to be built, and to have its binary put where the next stage takes it from.
-RUN cargo build --release --locked -p mainstay-replication -p mainstay-endpoints \
-    -p mainstay-node-health -p mainstay-config-rollout -p mainstay-accounts \
- && install -D -t /out target/release/mainstay-replication target/release/mainstay-endpoints \
-    target/release/mainstay-node-health target/release/mainstay-config-rollout \
-    target/release/mainstay-accounts
+RUN cargo build --release --locked -p mainstay
 
 FROM gcr.io/distroless/cc-debian12:nonroot
-COPY --from=builder /out/ /bin/
+COPY --from=builder /src/target/release/mainstay /bin/mainstay
 # The name nonroot is this number; given as one, runAsNonRoot can check it.
 USER 65532:65532
+ENTRYPOINT ["/bin/mainstay"]

@@ -10,8 +10,9 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 IMAGE := localhost/mainstay:$(VERSION)
 IMAGE_FILE := $(TARGET)/mainstay-image.tar
-CONTROLLERS := mainstay-replication mainstay-endpoints mainstay-node-health mainstay-config-rollout \
-	mainstay-accounts
+# The image that `image` makes is for a cluster; the demo and the tests run one that is built sooner.
+IMAGE_PROFILE := release
+demo e2e: IMAGE_PROFILE := quick
 # By which checks over HTTPS verify certificates, unless they name others.
 ROOTS := /etc/ssl/certs/ca-certificates.crt
 CLUSTER := $(TARGET)/debug/mainstay-cluster
@@ -56,9 +57,9 @@ generate: ## Write the CRD manifests anew
 
 .PHONY: image
 image: cluster ## Build the controllers' image without a Docker daemon
-	cargo build --release $(addprefix -p ,$(CONTROLLERS))
-	$(CLUSTER) build-image --name $(IMAGE) --output $(IMAGE_FILE) --with-libs \
-		$(foreach c,$(CONTROLLERS),$(TARGET)/release/$(c)=/bin/$(c)) $(ROOTS)=$(ROOTS)
+	cargo build --profile $(IMAGE_PROFILE) -p mainstay
+	$(CLUSTER) build-image --name $(IMAGE) --output $(IMAGE_FILE) --with-libs --entrypoint /bin/mainstay \
+		$(TARGET)/$(IMAGE_PROFILE)/mainstay=/bin/mainstay $(ROOTS)=$(ROOTS)
 
 .PHONY: cluster cluster-ready
 cluster:
@@ -76,26 +77,26 @@ cluster-status: cluster ## Say what of the local cluster runs
 
 .PHONY: bench-replication bench-rollout bench-endpoints bench-node-health bench-config bench-accounts
 bench-replication: packages cluster ## Measure ReplicaGroup beside ReplicaSet; writes docs/benchmarks.md
-	cargo build --release -p mainstay-replication -p mainstay-bench
+	cargo build --release -p mainstay -p mainstay-bench
 	$(CLUSTER) up --nodes 30 --zones 3
 	$(CLUSTER) exec -- $(TARGET)/release/mainstay-bench replication
 bench-rollout: packages cluster ## Measure a rollout beside a Deployment's; writes docs/benchmarks.md
-	cargo build --release -p mainstay-replication -p mainstay-bench
+	cargo build --release -p mainstay -p mainstay-bench
 	$(CLUSTER) up --nodes 30 --zones 3
 	$(CLUSTER) exec -- $(TARGET)/release/mainstay-bench rollout
 bench-endpoints: packages cluster ## Measure EndpointPool beside Services with a selector; writes docs/benchmarks.md
-	cargo build --release -p mainstay-endpoints -p mainstay-bench
+	cargo build --release -p mainstay -p mainstay-bench
 	$(CLUSTER) up --nodes 30 --zones 3
 	$(CLUSTER) exec -- $(TARGET)/release/mainstay-bench endpoints
 bench-node-health: packages cluster ## Measure NodeHealthPolicy beside the node lifecycle; writes docs/benchmarks.md
-	cargo build --release -p mainstay-node-health -p mainstay-bench
+	cargo build --release -p mainstay -p mainstay-bench
 	$(CLUSTER) up --nodes 1000 --zones 3
 	$(CLUSTER) exec -- $(TARGET)/release/mainstay-bench node-health
 bench-config: packages cluster ## Measure ConfigRollout; writes docs/benchmarks.md
-	cargo build --release -p mainstay-config-rollout -p mainstay-bench
+	cargo build --release -p mainstay -p mainstay-bench
 	$(CLUSTER) up
 	$(CLUSTER) exec -- $(TARGET)/release/mainstay-bench config
 bench-accounts: packages cluster ## Measure AccountPolicy beside the service account controller; writes docs/benchmarks.md
-	cargo build --release -p mainstay-accounts -p mainstay-bench
+	cargo build --release -p mainstay -p mainstay-bench
 	$(CLUSTER) up
 	$(CLUSTER) exec -- $(TARGET)/release/mainstay-bench accounts

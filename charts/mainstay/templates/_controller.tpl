@@ -8,7 +8,7 @@ what only some controllers have: "key", the name of its values where that is ano
 list of further flags that the chart sets; "webhook", whether it serves one; "alerts", the name of a
 template with further rules of the PrometheusRule; "egress", the name of one with further egress
 rules of the NetworkPolicy. Both get what this one gets.
-The binary is /bin/mainstay-<controller>, its values are controllers.<key>, and the caller
+It is run as `/bin/mainstay <controller>`, its values are controllers.<key>, and the caller
 provides the ClusterRole named by "mainstay.controllerName".
 */}}
 {{- define "mainstay.controller" -}}
@@ -185,8 +185,9 @@ spec:
         - name: controller
           image: {{ include "mainstay.image" $root }}
           imagePullPolicy: {{ $root.Values.image.pullPolicy }}
-          command: [/bin/mainstay-{{ .name }}]
+          command: [/bin/mainstay]
           args:
+            - {{ .name }}
             {{- range concat $flags ($values.extraArgs | default list) }}
             - {{ quote . }}
             {{- end }}

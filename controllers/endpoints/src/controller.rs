@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use clap::Args;
 use kube::{
     Api, ResourceExt,
     runtime::{WatchStreamExt, reflector, reflector::Store, watcher},
@@ -29,7 +30,7 @@ use crate::{
     lookups::{LookupMetrics, Lookups},
     metrics::Metrics,
     observe::Stores,
-    ranges::Forbidden,
+    ranges,
     reconcile::{Endpoints, STATUS_PACE},
     watched::{
         ApiServer, Grant, MANAGED_BY, MANAGER, Node, POOL, Pod, SERVICE_NAME, Service, Slice, WatchedNode,
@@ -40,13 +41,16 @@ use crate::{
 /// The value of the label `controller` of the loop's series.
 const LOOP: &str = "endpointpool";
 
-/// What this controller is told apart from the flags of every controller.
-#[derive(Debug)]
+/// What only this controller can be told.
+#[derive(Debug, Clone, Args)]
 pub struct Options {
-    /// Addresses that no pool may name.
-    pub forbidden: Forbidden,
-    /// How many checks are under way at the same time.
-    pub max_concurrent_checks: usize,
+    /// Addresses that no pool may name: networks, `nodes` and `api-server`; loopback and link-local ones never may
+    #[arg(long, env = "MAINSTAY_FORBIDDEN_RANGES", value_delimiter = ',', default_values = ranges::DEFAULT)]
+    pub forbidden_ranges: Vec<ranges::Entry>,
+    /// How many checks are under way at the same time
+    #[arg(long, env = "MAINSTAY_MAX_CONCURRENT_CHECKS", default_value_t = 256,
+          value_parser = clap::value_parser!(u16).range(1..))]
+    pub max_concurrent_checks: u16,
 }
 
 /// Starts the watches and returns the loop.
@@ -93,13 +97,13 @@ fn endpoints(manager: &Manager, options: Options, loop_metrics: LoopMetrics, wor
         move |pool: &ObjectKey| work.trigger(pool)
     };
     let checker =
-        Checker::new(options.max_concurrent_checks, CheckMetrics::new(registry), clock, trigger(work));
+        Checker::new(options.max_concurrent_checks.into(), CheckMetrics::new(registry), clock, trigger(work));
     let lookups = Lookups::new(Resolver::from_system(), LookupMetrics::new(registry), trigger(work));
     let in_flight = manager.flags.max_in_flight_writes;
     Endpoints {
         client: client.clone(),
         interests: Interests::default(),
-        forbidden: options.forbidden,
+        forbidden: options.forbidden_ranges.into_iter().collect(),
         checker: Arc::new(checker),
         lookups: Arc::new(lookups),
         writer: Writer::new(client.clone(), stores.clone(), Arc::clone(&metrics), in_flight),

@@ -39,6 +39,18 @@ impl FromStr for Range {
     }
 }
 
+/// An entry of the flag's list, which may be empty: an empty list is given as one empty entry.
+#[derive(Debug, Clone)]
+pub struct Entry(Option<Range>);
+
+impl FromStr for Entry {
+    type Err = RangeError;
+
+    fn from_str(text: &str) -> Result<Self, RangeError> {
+        if text.is_empty() { Ok(Self(None)) } else { text.parse().map(|range| Self(Some(range))) }
+    }
+}
+
 /// What is forbidden if nothing else is said: multicast, and the metadata addresses of clouds that are not link-local
 /// (Alibaba's, and AWS's over IPv6).
 pub const DEFAULT: [&str; 6] =
@@ -47,6 +59,12 @@ pub const DEFAULT: [&str; 6] =
 /// The operator's ranges.
 #[derive(Debug, Clone, Default)]
 pub struct Forbidden(pub Vec<Range>);
+
+impl FromIterator<Entry> for Forbidden {
+    fn from_iter<I: IntoIterator<Item = Entry>>(entries: I) -> Self {
+        Self(entries.into_iter().filter_map(|entry| entry.0).collect())
+    }
+}
 
 impl Forbidden {
     /// Why no pool may name `address`; `None` when it may.

@@ -41,7 +41,7 @@ pub struct Flags {
     #[arg(long, env = "MAINSTAY_LEADER_ELECT", default_value_t = true, num_args = 0..=1,
           default_missing_value = "true", action = clap::ArgAction::Set)]
     pub leader_elect: bool,
-    /// Name of the Lease [default: the name of the program]
+    /// Name of the Lease [default: the name of the controller, such as mainstay-replication]
     #[arg(long, env = "MAINSTAY_LEADER_ELECTION_ID")]
     pub leader_election_id: Option<String>,
     /// Namespace of the Lease [default: $POD_NAMESPACE, else that of the credentials]

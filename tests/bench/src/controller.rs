@@ -46,14 +46,15 @@ pub(crate) struct Controller {
 }
 
 impl Controller {
-    /// Starts `program` under `account`, with leader election and what the chart bounds it by, and otherwise as it comes, and waits until it
-    /// is ready and leads. Its log is added to `log`.
+    /// Starts the controller of `account` with `program`, with leader election and what the chart bounds it by, and
+    /// otherwise as it comes, and waits until it is ready and leads. Its log is added to `log`.
     pub(crate) async fn start(bed: &Bed, program: &Path, account: &Account, log: &Path) -> Result<Self> {
         let output = File::options().create(true).append(true).open(log);
         let output = output.map_err(|source| Error::io(format!("cannot open {}", log.display()), source))?;
         let failed = |source| Error::io(format!("cannot start {}", program.display()), source);
         let mut command = Command::new(program);
         command.env("KUBECONFIG", &account.kubeconfig);
+        command.arg(&account.controller);
         command.arg(format!("--leader-election-id={}", account.name));
         command.arg(format!("--leader-election-namespace={NAMESPACE}"));
         command.args(&account.bounds);
@@ -62,7 +63,7 @@ impl Controller {
         command.stdout(output.try_clone().map_err(failed)?).stderr(output);
         // A group of its own: Ctrl-C at the terminal is for the bench, which stops what it started.
         let child = command.process_group(0).spawn().map_err(failed)?;
-        let name = program.file_name().unwrap_or_default().to_string_lossy();
+        let name = format!("mainstay-{}", account.controller);
         let died = || Error::Refused(format!("{name} ended at once; its log is {}", log.display()));
         let process = Process::of(child.id()).ok_or_else(died)?;
         let meter = Meter::new(&name, process.clone(), &format!("http://{METRICS}"), &bed.config)?;

@@ -24,6 +24,8 @@ const KINDS: [&str; 5] = ["ServiceAccount", "ClusterRole", "ClusterRoleBinding",
 pub(crate) struct Account {
     /// Its name, which is also the name of the Lease that it may hold.
     pub name: String,
+    /// The controller that runs with it, as the program calls it.
+    pub controller: String,
     /// A kubeconfig with a token of it.
     pub kubeconfig: PathBuf,
     /// How much the chart has the controller do at the same time, as flags.
@@ -62,7 +64,7 @@ pub(crate) async fn make(bed: &Bed, controller: &str) -> Result<Account> {
     let token = output(&mut kubectl, "")?.trim().to_owned();
     let kubeconfig = bed.files.path().join("kubeconfig");
     write_kubeconfig(bed, token, &kubeconfig)?;
-    Ok(Account { name, kubeconfig, bounds: bounds(&rendered) })
+    Ok(Account { name, controller: controller.to_owned(), kubeconfig, bounds: bounds(&rendered) })
 }
 
 /// Removes what [`make`] has put outside the namespace.

@@ -26,7 +26,7 @@ pub(crate) struct Common {
     /// Ends the bench, whatever it does, after this many minutes
     #[arg(long, default_value_t = 150)]
     max_minutes: u64,
-    /// The controller [default: the one that is measured, beside this program]
+    /// The program `mainstay` [default: the one beside this program]
     #[arg(long)]
     controller: Option<PathBuf>,
     /// Document whose section of the bench's name is written
@@ -45,21 +45,20 @@ impl Common {
         controller: &str,
         upstream: &'static [&'static str],
     ) -> Result<Stage<'a>> {
-        let name = format!("mainstay-{controller}");
-        let program = self.program(&name)?;
+        let program = self.program()?;
         let account = bed.prepare(controller).await?;
-        let log = self.output.join(format!("{name}.log"));
+        let log = self.output.join(format!("mainstay-{controller}.log"));
         Ok(Stage { bed, account, program, log, upstream, flags: &[] })
     }
 
-    fn program(&self, name: &str) -> Result<PathBuf> {
-        let beside = || Some(std::env::current_exe().ok()?.with_file_name(name));
+    fn program(&self) -> Result<PathBuf> {
+        let beside = || Some(std::env::current_exe().ok()?.with_file_name("mainstay"));
         let program = self.controller.clone().or_else(beside).unwrap_or_default();
         if program.is_file() {
             return Ok(program);
         }
         Err(Error::Refused(format!(
-            "{} is missing: build it with `cargo build --release -p {name}`",
+            "{} is missing: build it with `cargo build --release -p mainstay`",
             program.display()
         )))
     }
