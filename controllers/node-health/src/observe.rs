@@ -111,7 +111,7 @@ pub fn view(
         record: known.record.clone(),
         boot_id: Arc::clone(&facts.boot_id),
         proof: proof(node, known),
-        remediation: remediation(known, policy, now),
+        remediation: remediation(known, policy),
         pods: known.pods,
     })
 }
@@ -162,16 +162,10 @@ fn proof(node: &Node, known: &Known) -> Option<Proof> {
     }
 }
 
-/// Where it has not been looked yet, a node that was taken may have one: it is not handed back before.
-fn remediation(known: &Known, policy: Option<(usize, &Settings)>, now: Moment) -> Remediation {
-    let may_have = known.record.taken.is_some() && !known.dry_run;
-    match known.remediation {
-        Some(remediation) => remediation,
-        None if may_have && policy.is_some_and(|(_, settings)| !settings.templates.is_empty()) => {
-            Remediation::Stands { template: 0, since: now, succeeded: None }
-        }
-        None => Remediation::None,
-    }
+/// Without a template, and under a dry run, none is ever looked for.
+fn remediation(known: &Known, policy: Option<(usize, &Settings)>) -> Remediation {
+    let may_have = !known.dry_run && policy.is_some_and(|(_, settings)| !settings.templates.is_empty());
+    known.remediation.unwrap_or(if may_have { Remediation::Unknown } else { Remediation::None })
 }
 
 /// What is known of every node, by name.

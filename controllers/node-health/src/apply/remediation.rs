@@ -9,14 +9,14 @@ use jiff::Timestamp;
 use kube::{
     Api, Client, ResourceExt,
     api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions},
-    core::GroupVersionKind,
+    core::{GroupVersionKind, Status},
     discovery,
 };
-use mainstay_runtime::{failure::RequestError, request::in_time};
+use mainstay_runtime::{failure::RequestError, reconcile::PassError, request::in_time};
 use serde_json::json;
 
 use super::{ApplyError, FIELD_MANAGER};
-use crate::settings::TemplateRef;
+use crate::{plan::Wanted, settings::TemplateRef};
 
 /// Which node a remediation is about, where its name does not say so.
 pub(super) const NODE_NAME: &str = "remediation.medik8s.io/node-name";
@@ -44,8 +44,8 @@ pub struct Case {
     pub boot_id: Arc<str>,
     /// The templates, in their order.
     pub templates: Vec<TemplateRef>,
-    /// Which of them is to stand. `None`: none, and those that do are deleted.
-    pub wanted: Option<usize>,
+    /// Which of them is to stand.
+    pub wanted: Wanted,
 }
 
 /// What came of a visit to a node's remediations.
@@ -59,20 +59,37 @@ pub struct Visit {
     pub created: Option<String>,
     /// Those that were told that their time is over.
     pub timed_out: Vec<String>,
+    /// What keeps the kind of a template out of reach: it is not there, or may not be read. Of such a kind nothing is
+    /// seen to stand and nothing is made.
+    pub out_of_reach: Option<ApplyError>,
 }
 
-/// Brings the remediations of a node to what is wanted.
+/// Brings the remediations of a node to what is wanted. A template that is out of reach until a person changes something
+/// keeps no other from its turn, and a node that is well from nobody.
 ///
 /// # Errors
-/// When the server refuses a request, or a template or its kind is not there.
+/// When the server refuses a request, or does not answer: what stands is then not known.
 pub async fn visit(client: &Client, case: &Case) -> Result<Visit, ApplyError> {
     let mut visit = Visit::default();
     for (index, template) in case.templates.iter().enumerate() {
-        let remediation = Remediation::find(client, case, template).await?;
+        let remediation = match Remediation::find(client, case, template).await {
+            Ok(remediation) => remediation,
+            Err(error) if is_out_of_reach(&error) => {
+                visit.out_of_reach.get_or_insert(error);
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
         let Some(standing) = &remediation.standing else {
-            if case.wanted == Some(index) {
-                visit.created = Some(remediation.create(case, template).await?);
-                visit.stands = Some((index, None));
+            if case.wanted == Wanted::Template(index) {
+                match remediation.create(case, template).await {
+                    Ok(created) => {
+                        visit.created = Some(created);
+                        visit.stands = Some((index, None));
+                    }
+                    Err(error) if is_out_of_reach(&error) => drop(visit.out_of_reach.get_or_insert(error)),
+                    Err(error) => return Err(error),
+                }
             }
             continue;
         };
@@ -80,48 +97,51 @@ pub async fn visit(client: &Client, case: &Case) -> Result<Visit, ApplyError> {
         visit.stands = Some((index, succeeded));
         visit.dead = succeeded.filter(|is_so| *is_so).and_then(|_| standing.annotations().get(BOOT).cloned());
         match case.wanted {
-            None => remediation.delete(standing).await?,
-            Some(wanted)
+            Wanted::None => remediation.delete(standing).await?,
+            Wanted::Template(wanted)
                 if index < wanted
                     && succeeded.is_none()
                     && !standing.annotations().contains_key(TIMED_OUT) =>
             {
                 visit.timed_out.push(remediation.time_out(standing).await?);
             }
-            Some(_) => {}
+            Wanted::Look | Wanted::Template(_) => {}
         }
     }
     Ok(visit)
+}
+
+/// Whether it stays so until a person changes something.
+fn is_out_of_reach(error: &ApplyError) -> bool {
+    matches!(error.request(), RequestError::NotFound(_) | RequestError::Forbidden(_))
 }
 
 /// The remediation of one node by one template.
 struct Remediation {
     api: Api<DynamicObject>,
     resource: ApiResource,
-    /// Or the server's words that it is not there, which matters only where something is to be made from it.
-    template: Result<DynamicObject, String>,
+    /// Or why it is out of reach, which matters only where something is to be made from it.
+    template: Result<DynamicObject, ApplyError>,
     name: String,
     standing: Option<DynamicObject>,
 }
 
 impl Remediation {
     async fn find(client: &Client, case: &Case, reference: &TemplateRef) -> Result<Self, ApplyError> {
-        let read = |what: String| move |source| ApplyError::Read { what, source };
-        let templates = resource(client, &reference.api_version, &reference.kind).await;
-        let templates = templates.map_err(read(format!("the kind {}", reference.kind)))?;
-        let templates: Api<DynamicObject> =
-            Api::namespaced_with(client.clone(), &reference.namespace, &templates);
-        let template = look(&templates, &reference.name).await.map_err(read(reference.to_string()))?;
+        let template = match template(client, reference).await {
+            Err(error) if !is_out_of_reach(&error) => return Err(error),
+            template => template,
+        };
         let kind = reference.remediation_kind();
         let resource = resource(client, &reference.api_version, kind).await;
         let resource = resource.map_err(read(format!("the kind {kind}")))?;
         let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &reference.namespace, &resource);
         let (mut name, mut standing) = (String::new(), None);
         for possible in names(&case.node, reference, template.as_ref().ok()) {
-            let found = look(&api, &possible).await.map_err(read(format!("{kind} {possible}")))?;
+            let found = in_time(api.get_opt(&possible)).await.map_err(read(format!("{kind} {possible}")))?;
             name = possible;
             // One that somebody else has made is his to end; to wait for its end is right all the same.
-            standing = found.ok().filter(|found| template.is_ok() || is_made_from(found, reference));
+            standing = found.filter(|found| template.is_ok() || is_made_from(found, reference));
             if standing.is_some() {
                 break;
             }
@@ -138,11 +158,11 @@ impl Remediation {
         move |source| ApplyError::Remediation { action, remediation, source }
     }
 
-    async fn create(&self, case: &Case, reference: &TemplateRef) -> Result<String, ApplyError> {
-        let template = self.template.as_ref().map_err(|words| {
-            let source = RequestError::NotFound(words.clone());
-            ApplyError::Read { what: reference.to_string(), source }
-        })?;
+    async fn create(self, case: &Case, reference: &TemplateRef) -> Result<String, ApplyError> {
+        let template = match self.template {
+            Ok(ref template) => template,
+            Err(error) => return Err(error),
+        };
         let object = json!({
             "apiVersion": self.resource.api_version,
             "kind": self.resource.kind,
@@ -184,13 +204,15 @@ impl Remediation {
     }
 }
 
-/// The object of this name, or the server's words that there is none.
-async fn look(api: &Api<DynamicObject>, name: &str) -> Result<Result<DynamicObject, String>, RequestError> {
-    match in_time(api.get(name)).await {
-        Ok(object) => Ok(Ok(object)),
-        Err(RequestError::NotFound(words)) => Ok(Err(words)),
-        Err(source) => Err(source),
-    }
+fn read(what: String) -> impl FnOnce(RequestError) -> ApplyError {
+    move |source| ApplyError::Read { what, source }
+}
+
+async fn template(client: &Client, reference: &TemplateRef) -> Result<DynamicObject, ApplyError> {
+    let resource = resource(client, &reference.api_version, &reference.kind).await;
+    let resource = resource.map_err(read(format!("the kind {}", reference.kind)))?;
+    let templates: Api<DynamicObject> = Api::namespaced_with(client.clone(), &reference.namespace, &resource);
+    in_time(templates.get(&reference.name)).await.map_err(read(reference.to_string()))
 }
 
 /// Which names a node's remediation may have; without the template, which decides it, either.
@@ -234,7 +256,16 @@ pub(super) async fn resource(
 ) -> Result<ApiResource, RequestError> {
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
     let kind = GroupVersionKind::gvk(group, version, kind);
-    in_time(discovery::pinned_kind(client, &kind)).await.map(|(resource, _)| resource)
+    let found = in_time(async {
+        discovery::pinned_kind(client, &kind).await.map_err(|error| match error {
+            // The group is there and the kind is not: to who asks, both are the same.
+            kube::Error::Discovery(missing) => {
+                kube::Error::Api(Box::new(Status::failure(&missing.to_string(), "NotFound").with_code(404)))
+            }
+            error => error,
+        })
+    });
+    found.await.map(|(resource, _)| resource)
 }
 
 /// The condition `Succeeded`.
@@ -254,20 +285,4 @@ pub(super) fn condition(remediation: &DynamicObject, kind: &str) -> Option<bool>
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::Value;
-
-    use super::*;
-
-    #[test]
-    fn only_a_decided_condition_counts() {
-        let remediation = |conditions: Value| -> DynamicObject {
-            let object = json!({"metadata": {"name": "r"}, "status": {"conditions": conditions}});
-            serde_json::from_value(object).unwrap()
-        };
-        assert_eq!(succeeded(&remediation(json!([{"type": "Succeeded", "status": "True"}]))), Some(true));
-        assert_eq!(succeeded(&remediation(json!([{"type": "Succeeded", "status": "False"}]))), Some(false));
-        assert_eq!(succeeded(&remediation(json!([{"type": "Succeeded", "status": "Unknown"}]))), None);
-        assert_eq!(succeeded(&remediation(json!([{"type": "Processing", "status": "True"}]))), None);
-    }
-}
+mod tests;

@@ -13,7 +13,7 @@ use crate::{
     },
     live::Question,
     observe::{self, DEFAULT_INTERVAL},
-    plan::{NodePlan, NodeView, PodsPlan, Remediation, State},
+    plan::{NodePlan, NodeView, PodsPlan, Remediation, State, Wanted},
     record::Record,
     settings::Settings,
     status::Judged,
@@ -106,7 +106,8 @@ impl Keeper {
         view: &NodeView,
         planned: &NodePlan,
     ) {
-        let idle = planned.remediation.is_none() && view.remediation == Remediation::None;
+        let stands = matches!(view.remediation, Remediation::Stands { .. });
+        let idle = planned.remediation == Wanted::None && !stands;
         if settings.templates.is_empty() || idle {
             return;
         }

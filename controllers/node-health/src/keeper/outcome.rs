@@ -78,10 +78,7 @@ fn after(
         }
         Outcome::Written { before, wanted, result } => written(keeper, name, &before, &wanted, result),
         Outcome::Visited(visit) => visited(keeper, mind, name, visit),
-        Outcome::Remedied(Ok(visit)) => {
-            remedied(keeper, mind, name, visit, now);
-            Ok(VISIT)
-        }
+        Outcome::Remedied(Ok(visit)) => remedied(keeper, mind, name, visit, now),
         Outcome::Remedied(Err(error)) => {
             keeper.metrics.acted(Action::Remediate, metrics::Outcome::Error, 1);
             Err(keeper.failed(name, &error))
@@ -181,8 +178,14 @@ fn visited(
     }
 }
 
-fn remedied(keeper: &Keeper, mind: &mut Mind, name: &Arc<str>, visit: remediation::Visit, now: Moment) {
-    let remediation::Visit { stands, dead, created, timed_out } = visit;
+fn remedied(
+    keeper: &Keeper,
+    mind: &mut Mind,
+    name: &Arc<str>,
+    visit: remediation::Visit,
+    now: Moment,
+) -> Result<Duration, Option<Duration>> {
+    let remediation::Visit { stands, dead, created, timed_out, out_of_reach } = visit;
     if let Some(remediation) = &created {
         keeper.metrics.acted(Action::Remediate, metrics::Outcome::Success, 1);
         keeper.with_node(name, |node| keeper.announcer.remediation_created(node, remediation));
@@ -190,7 +193,7 @@ fn remedied(keeper: &Keeper, mind: &mut Mind, name: &Arc<str>, visit: remediatio
     for remediation in &timed_out {
         keeper.with_node(name, |node| keeper.announcer.remediation_timed_out(node, remediation));
     }
-    let Some(known) = mind.known.get_mut(name) else { return };
+    let Some(known) = mind.known.get_mut(name) else { return Ok(VISIT) };
     known.dead = dead;
     let before = known.remediation;
     known.remediation = Some(match (stands, before) {
@@ -202,6 +205,15 @@ fn remedied(keeper: &Keeper, mind: &mut Mind, name: &Arc<str>, visit: remediatio
         }
         (Some((template, succeeded)), _) => Remediation::Stands { template, since: now, succeeded },
     });
+    match out_of_reach {
+        Some(error) => {
+            keeper.metrics.acted(Action::Remediate, metrics::Outcome::Error, 1);
+            Err(keeper.failed(name, &error))
+        }
+        // The step that only waited for the first look need wait no longer.
+        None if before.is_none() => Ok(Duration::ZERO),
+        None => Ok(VISIT),
+    }
 }
 
 impl Keeper {

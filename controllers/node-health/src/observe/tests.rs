@@ -135,15 +135,14 @@ fn only_proof_of_this_boot_counts() {
 }
 
 #[test]
-fn remediations_of_a_node_that_was_taken_are_looked_for_before_it_is_handed_back() {
+fn a_remediation_that_was_not_looked_for_is_neither_there_nor_not() {
     let template = json!({"apiVersion": "x/v1", "kind": "XTemplate", "name": "x", "namespace": "x"});
     let with = read("p", json!({"nodeSelector": {}, "remediation": {"templates": [template]}}));
     let without = read("p", json!({"nodeSelector": {}}));
-    let taken = Record { taken: Some(crate::record::Taken::default()), ..Record::default() };
-    let known = |record: &Record| Known { record: record.clone(), ..Known::default() };
-    let seen = |settings: &Settings, record: &Record| {
-        remediation(&known(record), Some((0, settings)), Duration::ZERO) == Remediation::None
-    };
-    assert!(!seen(&with, &taken));
-    assert!(seen(&with, &Record::default()) && seen(&without, &taken));
+    let of = |settings: &Settings, known: &Known| remediation(known, Some((0, settings)));
+    assert_eq!(of(&with, &Known::default()), Remediation::Unknown);
+    assert_eq!(of(&without, &Known::default()), Remediation::None);
+    assert_eq!(of(&with, &Known { dry_run: true, ..Known::default() }), Remediation::None);
+    let looked = Known { remediation: Some(Remediation::None), ..Known::default() };
+    assert_eq!(of(&with, &looked), Remediation::None);
 }

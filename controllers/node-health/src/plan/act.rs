@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use mainstay_runtime::clock::Moment;
 
 use super::{
-    Draft, Due, Evict, Memory, NodeView, Now, Rate, Remediation, Rules, State, Step, Steps,
-    breakers::Weather, verdict::Verdict,
+    Draft, Due, Evict, Memory, NodeView, Now, Rate, Remediation, Rules, State, Step, Steps, Wanted,
+    breakers::Weather, keep, verdict::Verdict,
 };
 use crate::record::Taken;
 
@@ -105,6 +105,7 @@ impl Draft<'_> {
             self.prune_flaps(rules, due);
         }
         self.memory.taken_since = Some(self.now.moment);
+        self.plan.remediation = keep(self.node, true);
         self.act(rules, verdict, due);
     }
 
@@ -161,11 +162,18 @@ impl Draft<'_> {
         if steps.remediation.is_empty() || !clock.is_due(Step::Remediate, steps.remediate_after) {
             return;
         }
-        let Remediation::Stands { template, since, succeeded } = self.node.remediation else {
-            self.plan.remediation = Some(0);
-            return;
+        let (template, since, succeeded) = match self.node.remediation {
+            Remediation::Unknown => {
+                self.plan.remediation = Wanted::Look;
+                return self.wait_for("a look whether a remediation of it stands".to_owned());
+            }
+            Remediation::None => {
+                self.plan.remediation = Wanted::Template(0);
+                return;
+            }
+            Remediation::Stands { template, since, succeeded } => (template, since, succeeded),
         };
-        self.plan.remediation = Some(template);
+        self.plan.remediation = Wanted::Template(template);
         let over = steps.remediation.get(template).map(|timeout| since.saturating_add(*timeout));
         let is_over = over.is_none_or(|over| over <= self.now.moment);
         match succeeded {
@@ -177,7 +185,7 @@ impl Draft<'_> {
             Some(false) | None => {}
         }
         if template + 1 < steps.remediation.len() {
-            self.plan.remediation = Some(template + 1);
+            self.plan.remediation = Wanted::Template(template + 1);
         } else {
             self.wait_for("a person: the last remediation has not succeeded".to_owned());
         }

@@ -4,6 +4,7 @@
 //!
 //! - No node is taken that a live read has not confirmed, that a second opinion doubts, or whose Lease is renewed too
 //!   rarely to tell anything.
+//! - No remediation is made but as a step with a node that is acted on, and none before it was looked whether one stands.
 //! - Nothing new is done where more nodes are unhealthy than may be, and no more nodes are taken in any window than the
 //!   policy allows, also after a storm.
 //! - At most one node of the control plane is out of use by this controller.
@@ -61,6 +62,16 @@ pub fn plan(rules: &[Rules], nodes: &[NodeView], memory: &Memory, now: Now) -> P
     Plan { nodes, breakers: weather.breakers, memory: next, due: due.next }
 }
 
+/// Keeps the remediation that stands, and looks for that of a node that was taken before this process looked. Nothing is
+/// made by it and nothing ended: to make one is a step like others, and to end it is for a node that is well.
+fn keep(node: &NodeView, is_taken: bool) -> Wanted {
+    match node.remediation {
+        Remediation::None => Wanted::None,
+        Remediation::Unknown if !is_taken => Wanted::None,
+        Remediation::Unknown | Remediation::Stands { .. } => Wanted::Look,
+    }
+}
+
 /// The earliest moment at which a plan may change by time alone.
 struct Due {
     now: Moment,
@@ -99,7 +110,7 @@ impl<'a> Draft<'a> {
             next: None,
             record: node.record.clone().at_boot(&node.boot_id),
             pods: PodsPlan::default(),
-            remediation: None,
+            remediation: keep(node, node.record.is_taken()),
         };
         Self {
             node,
@@ -127,7 +138,6 @@ impl<'a> Draft<'a> {
         }
         let since = *self.memory.unhealthy_since.get_or_insert(self.now.moment);
         self.plan.record.quarantined_until = None;
-        self.plan.remediation = self.standing_remediation();
         if let Some(storm) = self.storm {
             self.plan.state = State::Waiting;
             self.plan.waits_for = storm.words();
@@ -155,13 +165,13 @@ impl<'a> Draft<'a> {
     fn give_up(&mut self, verdict: &Verdict, storm: &Storm) {
         self.memory = NodeMemory::default();
         self.plan.record.taken = self.plan.record.remnant();
+        self.plan.remediation = keep(self.node, false);
         self.plan.state = if verdict.is_bad() { State::Waiting } else { State::Suspect };
         self.plan.waits_for = storm.words();
     }
 
     /// Whether it is not certain yet that the node is unhealthy. What stands is kept as it is.
     fn keep_until_certain(&mut self, rules: &Rules, due: &mut Due) -> bool {
-        self.plan.remediation = self.standing_remediation();
         if !self.node.confirmed {
             self.plan.state = State::Unconfirmed;
             "the API server's word on its Lease and conditions".clone_into(&mut self.plan.waits_for);
@@ -180,14 +190,6 @@ impl<'a> Draft<'a> {
         self.plan.waits_for = format!("the second opinion: {doubt}");
         due.at(Some(over));
         true
-    }
-
-    /// The last template's remediation that stands; it is kept.
-    fn standing_remediation(&self) -> Option<usize> {
-        match self.node.remediation {
-            Remediation::None => None,
-            Remediation::Stands { template, .. } => Some(template),
-        }
     }
 
     fn wait_for_boot(&mut self) {

@@ -25,6 +25,7 @@ enum Event {
 
 const ZONES: [&str; 3] = ["a", "b", "c"];
 const IN_ZONE: usize = 4;
+const REMEDIATE_AFTER: Duration = Duration::from_secs(20);
 const NODES: usize = ZONES.len() * IN_ZONE;
 
 fn events() -> impl Strategy<Value = Vec<Event>> {
@@ -53,7 +54,10 @@ fn world() -> World {
         quarantine: seconds(60),
         max_quarantine: seconds(120),
     });
+    rules.steps.remediation = vec![seconds(60), seconds(120)];
+    rules.steps.remediate_after = REMEDIATE_AFTER;
     let mut world = World::new(rules, &ZONES, IN_ZONE);
+    world.repairs = Some(vec![None; NODES]);
     (0..ZONES.len()).for_each(|zone| world.nodes[zone * IN_ZONE].control_plane = true);
     world
 }
@@ -107,6 +111,12 @@ fn look(world: &mut World, denied: &Denied, takings: &mut Vec<Moment>) -> Result
         }
         prop_assert_eq!(planned.record.is_taken(), planned.record.taken.is_some());
         prop_assert!(planned.pods == PodsPlan::default() || planned.state == State::Acting);
+        if matches!(planned.remediation, Wanted::Template(_)) {
+            let since = memory.nodes.get(&node.name).and_then(|memory| memory.taken_since);
+            let is_due = since.is_some_and(|since| since + REMEDIATE_AFTER <= world.now);
+            prop_assert!(planned.state == State::Acting && is_due, "{planned:?}");
+            prop_assert_ne!(node.remediation, Remediation::Unknown);
+        }
     }
     let control_plane = world.nodes.iter().filter(|node| node.control_plane && node.record.is_taken());
     prop_assert!(control_plane.count() <= 1);
@@ -153,6 +163,7 @@ proptest! {
         prop_assert_eq!(&world.memory.nodes.len(), &0);
         prop_assert!(world.open().is_empty());
         prop_assert!(world.nodes.iter().all(|node| node.record == Record::default()));
+        prop_assert!(world.repairs.iter().flatten().all(Option::is_none));
     }
 
     #[test]

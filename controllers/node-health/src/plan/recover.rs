@@ -6,7 +6,7 @@ use jiff::SignedDuration;
 
 use mainstay_runtime::clock::Moment;
 
-use super::{Draft, Due, Flapping, NodeMemory, Remediation, Rules, State, Step, verdict::Verdict};
+use super::{Draft, Due, Flapping, NodeMemory, Remediation, Rules, State, Step, Wanted, verdict::Verdict};
 
 impl Draft<'_> {
     /// A node that is not unhealthy. What was taken is handed back when it has been well for long enough.
@@ -20,20 +20,24 @@ impl Draft<'_> {
         if !verdict.heard {
             self.memory.well_since = None;
             self.plan.state = State::Suspect;
-            self.plan.remediation = self.standing_remediation();
             "its next sign of life".clone_into(&mut self.plan.waits_for);
             return;
         }
         self.memory = NodeMemory { well_since: self.memory.well_since, ..NodeMemory::default() };
         let since = *self.memory.well_since.get_or_insert(self.now.moment);
         self.plan.state = State::Recovering;
+        self.end_remediation();
         let back = since.saturating_add(rules.healthy_for);
         if back > self.now.moment {
             due.at(Some(back));
             self.plan.next = Some((Step::HandBack, back));
             self.plan.waits_for = format!("{:?} without a break in which it is well", rules.healthy_for);
         } else if self.node.remediation != Remediation::None {
-            "the end of its remediation, whose object is being deleted".clone_into(&mut self.plan.waits_for);
+            let words = match self.node.remediation {
+                Remediation::Unknown => "a look whether a remediation of it stands",
+                _ => "the end of its remediation, whose object is being deleted",
+            };
+            words.clone_into(&mut self.plan.waits_for);
         } else if !self.quarantine(rules, due) {
             self.hand_back(verdict);
         }
@@ -45,10 +49,18 @@ impl Draft<'_> {
         } else if verdict.overdue || self.node.failing_due.is_some() {
             State::Suspect
         } else {
+            self.end_remediation();
             State::Healthy
         };
         if self.plan.state == State::Healthy && self.plan.record.taken.is_some() {
             self.wait_for_boot();
+        }
+    }
+
+    /// A node that is well needs none, once it is known whether one stands.
+    fn end_remediation(&mut self) {
+        if self.node.remediation != Remediation::Unknown {
+            self.plan.remediation = Wanted::None;
         }
     }
 

@@ -282,21 +282,144 @@ fn remediations_escalate_and_are_gone_before_the_node_is_handed_back() {
     let mut world = three_zones();
     world.rules[0].steps.remediation = vec![seconds(60), seconds(60)];
     world.stop("a-3");
-    world.until(seconds(30), |world| world.of("a-3").remediation == Some(0));
+    world.until(seconds(30), |world| world.of("a-3").remediation == Wanted::Template(0));
     let stands = |template, since, succeeded| Remediation::Stands { template, since, succeeded };
     world.node("a-3").remediation = stands(0, world.now, None);
-    let took = world.until(seconds(70), |world| world.of("a-3").remediation == Some(1));
+    let took = world.until(seconds(70), |world| world.of("a-3").remediation == Wanted::Template(1));
     assert!(took >= seconds(59), "{took:?}");
     world.node("a-3").remediation = stands(1, world.now, Some(false));
     world.pass();
-    assert_eq!(world.of("a-3").remediation, Some(1));
+    assert_eq!(world.of("a-3").remediation, Wanted::Template(1));
     assert!(world.of("a-3").waits_for.contains("a person"), "{}", world.of("a-3").waits_for);
     world.start("a-3");
     world.run(seconds(60));
-    assert_eq!((world.state("a-3"), world.of("a-3").remediation), (State::Recovering, None));
+    assert_eq!((world.state("a-3"), world.of("a-3").remediation), (State::Recovering, Wanted::None));
     world.node("a-3").remediation = Remediation::None;
     world.pass();
     assert_eq!(world.state("a-3"), State::Healthy);
+}
+
+/// A cluster whose policy has a remediation, `after` so long.
+fn with_repairs(after: Duration) -> World {
+    let mut world = three_zones();
+    world.repairs = Some(vec![None; world.nodes.len()]);
+    world.rules[0].steps.remediation = vec![seconds(600)];
+    world.rules[0].steps.remediate_after = after;
+    world
+}
+
+/// Whether a remediation is to be made.
+fn makes(planned: &NodePlan) -> bool {
+    matches!(planned.remediation, Wanted::Template(_))
+}
+
+#[test]
+fn a_new_leader_makes_no_remediation_for_a_node_that_is_well() {
+    let mut world = with_repairs(Duration::ZERO);
+    world.rules[0].flapping = Some(Flapping {
+        count: 1,
+        window: seconds(3600),
+        quarantine: seconds(300),
+        max_quarantine: seconds(300),
+    });
+    world.stop("a-3");
+    world.until(seconds(30), |world| makes(world.of("a-3")));
+    world.start("a-3");
+    let nothing_new = |world: &World| assert!(!makes(world.of("a-3")), "{:?}", world.of("a-3"));
+    world.until(seconds(60), |world| world.state("a-3") == State::Quarantined);
+    world.restart();
+    world.until(seconds(60), |world| {
+        nothing_new(world);
+        world.state("a-3") == State::Quarantined
+    });
+    // And the same in the seconds before it is given back.
+    world.rules[0].flapping = None;
+    world.rules[0].healthy_for = seconds(30);
+    world.restart();
+    world.until(seconds(60), |world| {
+        nothing_new(world);
+        world.state("a-3") == State::Recovering
+    });
+    world.until(seconds(60), |world| {
+        nothing_new(world);
+        world.state("a-3") == State::Healthy
+    });
+}
+
+#[test]
+fn a_remediation_comes_no_sooner_than_the_policy_says() {
+    let mut world = with_repairs(seconds(600));
+    world.stop("a-3");
+    world.until(seconds(30), |world| world.state("a-3") == State::Acting);
+    let took = world.until(seconds(700), |world| makes(world.of("a-3")));
+    assert!(took >= seconds(599), "{took:?}");
+    let mut world = with_repairs(seconds(600));
+    world.stop("a-3");
+    world.until(seconds(30), |world| world.state("a-3") == State::Acting);
+    world.restart();
+    world.until(seconds(30), |world| world.state("a-3") == State::Acting);
+    let took = world.until(seconds(700), |world| makes(world.of("a-3")));
+    assert!(took >= seconds(599), "its time begins anew: {took:?}");
+}
+
+#[test]
+fn no_remediation_begins_while_a_breaker_is_open() {
+    let mut world = with_repairs(Duration::ZERO);
+    world.rules[0].steps.remediation = Vec::new();
+    world.stop("a-0");
+    world.until(seconds(30), |world| world.state("a-0") == State::Acting);
+    for index in 1..5 {
+        world.stop(&format!("a-{index}"));
+    }
+    world.until(seconds(20), |world| world.open().contains_key("a"));
+    // The policy gets a remediation only now, and then its controller starts anew.
+    world.rules[0].steps.remediation = vec![seconds(600)];
+    let unknown =
+        |world: &mut World| world.nodes.iter_mut().for_each(|node| node.remediation = Remediation::Unknown);
+    for restart in [false, true] {
+        unknown(&mut world);
+        if restart {
+            world.restart();
+        }
+        for _ in 0..100 {
+            world.now += TICK;
+            world.pass();
+            assert!(!world.plan.nodes.iter().any(makes), "restart: {restart}");
+        }
+        assert_eq!((world.taken(), world.open().contains_key("a")), (vec!["a-0"], true));
+    }
+}
+
+#[test]
+fn one_remediation_stands_at_a_time_also_under_a_new_leader() {
+    let mut world = with_repairs(Duration::ZERO);
+    world.rules[0].steps.remediation = vec![seconds(60), seconds(600)];
+    world.stop("a-3");
+    world.until(seconds(100), |world| world.of("a-3").remediation == Wanted::Template(1));
+    world.restart();
+    world.until(seconds(30), |world| world.state("a-3") == State::Acting);
+    for _ in 0..100 {
+        world.now += TICK;
+        world.pass();
+        assert_ne!(world.of("a-3").remediation, Wanted::Template(0));
+    }
+}
+
+#[test]
+fn a_node_is_kept_until_it_is_known_whether_a_remediation_stands() {
+    let mut world = with_repairs(Duration::ZERO);
+    world.stop("a-3");
+    world.until(seconds(30), |world| makes(world.of("a-3")));
+    world.restart();
+    // Nobody answers who is asked for it.
+    world.repairs = None;
+    world.start("a-3");
+    world.run(seconds(100));
+    let planned = world.of("a-3");
+    assert_eq!((planned.state, planned.remediation), (State::Recovering, Wanted::Look));
+    assert!(planned.waits_for.contains("a look"), "{}", planned.waits_for);
+    world.node("a-3").remediation = Remediation::None;
+    world.until(seconds(1), |world| world.state("a-3") == State::Healthy);
 }
 
 #[test]
@@ -304,11 +427,11 @@ fn a_failed_remediation_does_not_wait_for_its_time() {
     let mut world = three_zones();
     world.rules[0].steps.remediation = vec![seconds(600), seconds(600)];
     world.stop("a-3");
-    world.until(seconds(30), |world| world.of("a-3").remediation == Some(0));
+    world.until(seconds(30), |world| world.of("a-3").remediation == Wanted::Template(0));
     let now = world.now;
     world.node("a-3").remediation = Remediation::Stands { template: 0, since: now, succeeded: Some(false) };
     world.pass();
-    assert_eq!(world.of("a-3").remediation, Some(1));
+    assert_eq!(world.of("a-3").remediation, Wanted::Template(1));
 }
 
 #[test]

@@ -200,6 +200,8 @@ pub enum Remediation {
     /// None stands.
     #[default]
     None,
+    /// This process has not looked yet: one may stand or not.
+    Unknown,
     /// That of the template of this index stands: since when it is seen, and what it says of itself.
     Stands {
         /// The template.
@@ -209,6 +211,18 @@ pub enum Remediation {
         /// Its condition `Succeeded`.
         succeeded: Option<bool>,
     },
+}
+
+/// Which remediation of a node is to stand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Wanted {
+    /// None: those that stand are deleted.
+    #[default]
+    None,
+    /// What stands is looked at and kept, and nothing is made.
+    Look,
+    /// That of the template of this index. Those of earlier templates are left standing until the node is well.
+    Template(usize),
 }
 
 /// What a plan leaves to the next one. A restart may lose it: verdicts then begin anew.
@@ -281,8 +295,8 @@ pub struct NodePlan {
     pub record: Record,
     /// What is done with its pods.
     pub pods: PodsPlan,
-    /// Which template's remediation is to stand. Those of earlier templates are left standing until the node is well.
-    pub remediation: Option<usize>,
+    /// Which remediation is to stand.
+    pub remediation: Wanted,
 }
 
 /// What is done with the pods of a node.

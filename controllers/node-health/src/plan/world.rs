@@ -17,6 +17,8 @@ pub(super) struct World {
     pub nodes: Vec<NodeView>,
     /// Whether each node renews its Lease, and since when.
     renews: Vec<Option<Moment>>,
+    /// The remediation that stands of each node, where somebody makes and ends them.
+    pub repairs: Option<Vec<Option<usize>>>,
     pub memory: Memory,
     pub now: Moment,
     pub plan: Plan,
@@ -67,6 +69,7 @@ impl World {
             rules: vec![rules],
             nodes,
             renews,
+            repairs: None,
             memory: Memory::default(),
             now: seconds(1000),
             plan,
@@ -109,6 +112,37 @@ impl World {
         for node in &mut self.nodes {
             node.heartbeat = Heartbeat { heard: None, listening: self.now, ..node.heartbeat };
             node.confirmed = false;
+            if !self.rules[0].steps.remediation.is_empty() {
+                node.remediation = Remediation::Unknown;
+            }
+        }
+    }
+
+    /// Carries out what is planned of remediations, and shows the nodes what stands.
+    fn repair(&mut self, plan: &Plan) {
+        let Some(repairs) = &mut self.repairs else { return };
+        for ((node, planned), stands) in self.nodes.iter_mut().zip(&plan.nodes).zip(repairs) {
+            match (planned.remediation, node.remediation) {
+                (Wanted::None, Remediation::Stands { .. }) => *stands = None,
+                (Wanted::None, _) => {
+                    // What no visit ends a sweep does.
+                    if planned.state == State::Healthy {
+                        *stands = None;
+                    }
+                    continue;
+                }
+                (Wanted::Look, _) => {}
+                (Wanted::Template(template), _) => *stands = Some(template),
+            }
+            let since = |template| match node.remediation {
+                Remediation::Stands { template: same, since, .. } if same == template => since,
+                _ => self.now,
+            };
+            node.remediation = stands.map_or(Remediation::None, |template| Remediation::Stands {
+                template,
+                since: since(template),
+                succeeded: None,
+            });
         }
     }
 
@@ -132,6 +166,7 @@ impl World {
             // A live read takes its time, and confirms what the watch shows.
             node.confirmed |= planned.state == State::Unconfirmed;
         }
+        self.repair(&plan);
         self.memory = plan.memory.clone();
         self.plan = plan;
     }

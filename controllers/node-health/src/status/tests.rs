@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    plan::{Heartbeat, PodsPlan, Remediation},
+    plan::{Heartbeat, PodsPlan, Remediation, Wanted},
     record::Record,
 };
 
@@ -42,7 +42,7 @@ fn node(name: &str, state: State) -> (NodeView, NodePlan) {
         next: None,
         record: Record::default(),
         pods: PodsPlan::default(),
-        remediation: None,
+        remediation: Wanted::None,
     };
     (view, planned)
 }
