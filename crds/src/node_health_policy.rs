@@ -72,7 +72,8 @@ pub struct NodeHealthPolicySpec {
     )]
     pub conditions: Vec<UnhealthyCondition>,
 
-    /// A node must be well for so long without a break before it is given back. Default 10s.
+    /// A node must be well for so long without a break before it is given back: it is heard, and none of the conditions is
+    /// bad, not even for a shorter time than their `for`. Default 10s.
     #[serde(default = "healthy_for")]
     pub healthy_for: Duration,
 

@@ -61,6 +61,8 @@ pub struct NodeCounts {
     pub recovering: i32,
     /// Those that are well again, and have been so too often.
     pub quarantined: i32,
+    /// Those that are being removed on purpose, by their deletion or an autoscaler.
+    pub leaving: i32,
 }
 
 /// A node that is not simply well.

@@ -102,6 +102,7 @@ pub fn view(
         zone: Arc::clone(&facts.zone),
         control_plane: facts.control_plane,
         rules: policy.map(|(index, _)| index),
+        leaving: facts.leaving,
         heartbeat,
         failing: fails.map(|(held, _)| (held.words(), held.since)),
         failing_due: failing.as_ref().map(|(_, due)| *due).filter(|due| *due > now),

@@ -84,6 +84,7 @@ impl Policy<'_> {
             acting: of(State::Acting),
             recovering: of(State::Recovering),
             quarantined: of(State::Quarantined),
+            leaving: of(State::Leaving),
         }
     }
 
@@ -191,14 +192,15 @@ pub fn is_urgent(old: &NodeHealthPolicyStatus, new: &NodeHealthPolicyStatus) -> 
 /// The higher, the sooner a node is listed.
 fn importance(state: State) -> usize {
     match state {
-        State::Waiting => 8,
-        State::Acting => 7,
-        State::Doubted => 6,
-        State::Unconfirmed => 5,
-        State::Quarantined => 4,
-        State::Recovering => 3,
-        State::Suspect => 2,
-        State::Unjudged => 1,
+        State::Waiting => 9,
+        State::Acting => 8,
+        State::Doubted => 7,
+        State::Unconfirmed => 6,
+        State::Quarantined => 5,
+        State::Recovering => 4,
+        State::Suspect => 3,
+        State::Unjudged => 2,
+        State::Leaving => 1,
         State::Healthy => 0,
     }
 }
@@ -222,7 +224,7 @@ fn listed_node(judged: &Judged<'_>, clock: &Clock) -> UnhealthyNode {
 /// would make another status every few seconds.
 fn since(judged: &Judged<'_>) -> Option<Moment> {
     match judged.planned.state {
-        State::Healthy | State::Unjudged | State::Recovering | State::Quarantined => None,
+        State::Healthy | State::Unjudged | State::Recovering | State::Quarantined | State::Leaving => None,
         _ => Some(judged.view.unwell_since()),
     }
 }

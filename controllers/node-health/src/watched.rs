@@ -32,6 +32,8 @@ const SHUT_DOWN: &str = "node.cloudprovider.kubernetes.io/shutdown";
 pub const CONFIRMED_DEAD: &str = "mainstay.dev/confirmed-dead";
 /// The label by which a node is kept out of all remediation (medik8s).
 const EXCLUDED: &str = "remediation.medik8s.io/exclude-from-remediation";
+/// The taints of a node that its autoscaler is about to remove (cluster-autoscaler, karpenter).
+const LEAVING: [&str; 2] = ["ToBeDeletedByClusterAutoscaler", "karpenter.sh/disrupted"];
 const ZONE: &str = "topology.kubernetes.io/zone";
 const REGION: &str = "topology.kubernetes.io/region";
 const CONTROL_PLANE: [&str; 2] = ["node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master"];
@@ -107,6 +109,8 @@ pub struct Facts {
     pub control_plane: bool,
     /// Whether it is kept out of all remediation.
     pub excluded: bool,
+    /// Whether it is being removed on purpose.
+    pub leaving: bool,
     /// `spec.unschedulable`.
     pub unschedulable: bool,
     /// `spec.taints`.
@@ -173,6 +177,8 @@ impl From<WatchedNode> for Facts {
             zone: zone(&labels),
             control_plane: CONTROL_PLANE.iter().any(|role| labels.contains_key(*role)),
             excluded: labels.get(EXCLUDED).is_some_and(|value| value == "true"),
+            leaving: metadata.deletion_timestamp.is_some()
+                || spec.taints.iter().any(|taint| LEAVING.contains(&taint.key.as_str())),
             labels,
             unschedulable: spec.unschedulable,
             taints: spec.taints,
@@ -267,7 +273,24 @@ impl Indexed for Lease {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    #[test]
+    fn a_node_leaves_that_is_deleted_or_marked_by_its_autoscaler() {
+        let leaves = |metadata: serde_json::Value, taints: &[&str]| {
+            let taints: Vec<_> =
+                taints.iter().map(|key| json!({"key": key, "effect": "NoSchedule"})).collect();
+            let node = json!({"metadata": metadata, "spec": {"taints": taints}});
+            Facts::from(serde_json::from_value::<WatchedNode>(node).unwrap()).leaving
+        };
+        assert!(!leaves(json!({"name": "n"}), &[UNHEALTHY]));
+        assert!(leaves(json!({"name": "n", "deletionTimestamp": "2026-01-01T00:00:00Z"}), &[]));
+        for key in LEAVING {
+            assert!(leaves(json!({"name": "n"}), &["other", key]), "{key}");
+        }
+    }
 
     #[test]
     fn a_zone_is_named_with_its_region_where_its_own_name_does_not_tell() {

@@ -63,7 +63,8 @@ pub(super) fn weather(
     due: &mut Due,
 ) -> Weather {
     let mut counts: BTreeMap<Place, (usize, usize)> = BTreeMap::new();
-    for (node, verdict) in nodes.iter().zip(verdicts) {
+    let staying = || nodes.iter().zip(verdicts).filter(|(node, _)| !node.leaving);
+    for (node, verdict) in staying() {
         let Some(rules) = node.rules else { continue };
         for zone in [None, Some(&node.zone)] {
             let (all, bad) = counts.entry((rules, zone.cloned())).or_default();
@@ -71,7 +72,7 @@ pub(super) fn weather(
             *bad += usize::from(verdict.counts());
         }
     }
-    let everything = !nodes.is_empty() && verdicts.iter().all(Verdict::counts);
+    let everything = staying().next().is_some() && staying().all(|(_, verdict)| verdict.counts());
     let mut weather = Weather {
         breakers: Vec::with_capacity(counts.len()),
         memory: BTreeMap::new(),

@@ -9,7 +9,8 @@
 //!   policy allows, also after a storm.
 //! - At most one node of the control plane is out of use by this controller.
 //! - When no node of the cluster answers, what was taken is handed back.
-//! - What was taken is handed back when the node is well again, and nothing else is.
+//! - What was taken is handed back when the node is well again, none of its conditions being bad, and nothing else is.
+//! - Nothing is done with a node that is removed on purpose, and no breaker counts it.
 //! - A second plan at the same moment changes nothing.
 
 mod act;
@@ -125,6 +126,9 @@ impl<'a> Draft<'a> {
 
     fn decide(&mut self, verdict: &Verdict, due: &mut Due) {
         let Some(rules) = self.rules else { return self.release() };
+        if self.node.leaving {
+            return self.let_go();
+        }
         self.plan.why = verdict.words(rules, self.node);
         if let Some(storm) = self.storm.filter(|storm| storm.everything) {
             return self.give_up(verdict, storm);
@@ -159,6 +163,14 @@ impl<'a> Draft<'a> {
         if self.plan.record.taken.is_some() {
             self.wait_for_boot();
         }
+    }
+
+    /// A node that is removed on purpose: that it falls silent is no news. What stands on it is kept until it is gone, or
+    /// stays after all.
+    fn let_go(&mut self) {
+        self.memory = NodeMemory { taken_since: self.memory.taken_since, ..NodeMemory::default() };
+        self.plan.state = State::Leaving;
+        "it is being deleted, or an autoscaler has marked it for its removal".clone_into(&mut self.plan.why);
     }
 
     /// No node of the cluster answers: that says more about this process than about the nodes.

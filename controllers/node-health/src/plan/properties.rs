@@ -15,6 +15,9 @@ enum Event {
     StopZone(usize),
     StartAll,
     Fail(usize),
+    Ail(usize),
+    Leave(usize),
+    Stay(usize),
     Mend(usize),
     Doubt(usize),
     Believe(usize),
@@ -36,7 +39,10 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         1 => (0..ZONES.len()).prop_map(Event::StopZone),
         1 => Just(Event::StartAll),
         2 => node.clone().prop_map(Event::Fail),
+        1 => node.clone().prop_map(Event::Ail),
         1 => node.clone().prop_map(Event::Mend),
+        1 => node.clone().prop_map(Event::Leave),
+        1 => node.clone().prop_map(Event::Stay),
         1 => node.clone().prop_map(Event::Doubt),
         1 => node.clone().prop_map(Event::Believe),
         1 => node.prop_map(Event::Deny),
@@ -80,7 +86,10 @@ fn happen(world: &mut World, event: &Event, denied: &mut Denied) {
             world.nodes[*node].failing = Some(("its condition is bad".into(), now));
             world.nodes[*node].confirmed = false;
         }
-        Event::Mend(node) => world.nodes[*node].failing = None,
+        Event::Ail(node) => world.nodes[*node].failing_due = Some(world.now + seconds(30)),
+        Event::Mend(node) => (world.nodes[*node].failing, world.nodes[*node].failing_due) = (None, None),
+        Event::Leave(node) => world.nodes[*node].leaving = true,
+        Event::Stay(node) => world.nodes[*node].leaving = false,
         Event::Doubt(node) => world.nodes[*node].doubt = Some("it answers".into()),
         Event::Believe(node) => {
             world.nodes[*node].doubt = None;
@@ -109,6 +118,12 @@ fn look(world: &mut World, denied: &Denied, takings: &mut Vec<Moment>) -> Result
             prop_assert!(!open.contains_key("all") && !open.contains_key(&*node.zone), "{open:?}");
             takings.push(world.now);
         }
+        let is_back = !planned.record.is_taken() && node.record.is_taken();
+        if is_back && world.open().get("all") != Some(&true) {
+            let is_well = node.heartbeat.is_heard() && node.failing.is_none() && node.failing_due.is_none();
+            prop_assert!(is_well, "{node:?}");
+        }
+        prop_assert!(!node.leaving || planned.record == node.record.clone().at_boot(&node.boot_id));
         prop_assert_eq!(planned.record.is_taken(), planned.record.taken.is_some());
         prop_assert!(planned.pods == PodsPlan::default() || planned.state == State::Acting);
         if matches!(planned.remediation, Wanted::Template(_)) {
@@ -123,7 +138,7 @@ fn look(world: &mut World, denied: &Denied, takings: &mut Vec<Moment>) -> Result
     let lately = takings.iter().filter(|at| **at + seconds(60) > world.now).count();
     prop_assert!(lately <= 2, "{lately} nodes in a minute");
     if world.open().get("all") == Some(&true) {
-        prop_assert_eq!(world.taken(), Vec::<&str>::new());
+        prop_assert!(world.nodes.iter().all(|node| node.leaving || !node.record.is_taken()));
     }
     // A second plan at the same moment changes nothing.
     let mut nodes = world.seen.clone();
@@ -157,7 +172,9 @@ proptest! {
             }
         }
         world.start("");
-        world.nodes.iter_mut().for_each(|node| (node.failing, node.doubt) = (None, None));
+        for node in &mut world.nodes {
+            (node.failing, node.failing_due, node.doubt, node.leaving) = (None, None, None, false);
+        }
         world.run(seconds(1000));
         prop_assert_eq!(world.taken(), Vec::<&str>::new());
         prop_assert_eq!(&world.memory.nodes.len(), &0);

@@ -16,11 +16,14 @@ impl Draft<'_> {
             self.memory = NodeMemory::default();
             return self.be_well(verdict);
         }
-        // What was not heard since this process listens may be dead or alive. What stands is kept as it is.
-        if !verdict.heard {
+        // What was not heard since this process listens may be dead or alive, and one whose condition is bad is not well,
+        // however lately it became so. What stands is kept as it is.
+        let is_ailing = self.node.failing_due.is_some();
+        if !verdict.heard || is_ailing {
             self.memory.well_since = None;
             self.plan.state = State::Suspect;
-            "its next sign of life".clone_into(&mut self.plan.waits_for);
+            let words = if is_ailing { "its conditions to be well" } else { "its next sign of life" };
+            words.clone_into(&mut self.plan.waits_for);
             return;
         }
         self.memory = NodeMemory { well_since: self.memory.well_since, ..NodeMemory::default() };

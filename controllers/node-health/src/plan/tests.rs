@@ -111,6 +111,72 @@ fn a_node_without_a_lease_has_its_time() {
 }
 
 #[test]
+fn a_node_whose_condition_is_bad_is_not_well_however_lately() {
+    let mut world = three_zones();
+    world.stop("a-3");
+    world.until(seconds(30), |world| world.state("a-3") == State::Acting);
+    // It comes back, and its condition is bad and not for long enough to make it unhealthy by itself.
+    world.start("a-3");
+    let bad_from = world.now + seconds(300);
+    world.node("a-3").failing_due = Some(bad_from);
+    world.run(seconds(200));
+    assert_eq!((world.state("a-3"), world.taken()), (State::Suspect, vec!["a-3"]));
+    assert!(world.of("a-3").waits_for.contains("conditions"), "{}", world.of("a-3").waits_for);
+    world.node("a-3").failing_due = None;
+    let took = world.until(seconds(30), |world| world.state("a-3") == State::Healthy);
+    assert!(took >= seconds(9), "{took:?}");
+}
+
+#[test]
+fn a_node_that_goes_from_one_bad_status_to_another_is_kept() {
+    let mut world = three_zones();
+    let now = world.now;
+    world.node("a-3").failing = Some(("its condition Disk is True".into(), now));
+    world.until(seconds(5), |world| world.state("a-3") == State::Acting);
+    world.node("a-3").failing = None;
+    world.node("a-3").failing_due = Some(now + seconds(60));
+    world.run(seconds(40));
+    assert_eq!(world.taken(), ["a-3"]);
+    world.until(seconds(30), |world| world.state("a-3") == State::Acting);
+}
+
+#[test]
+fn a_new_leader_keeps_a_node_whose_condition_it_has_only_begun_to_watch() {
+    let mut world = three_zones();
+    let now = world.now;
+    world.node("a-3").failing = Some(("its condition Ready is False".into(), now));
+    world.until(seconds(5), |world| world.state("a-3") == State::Acting);
+    world.restart();
+    let due = world.now + seconds(300);
+    world.node("a-3").failing = None;
+    world.node("a-3").failing_due = Some(due);
+    world.run(seconds(299));
+    assert_eq!(world.taken(), ["a-3"]);
+}
+
+#[test]
+fn nodes_that_are_removed_on_purpose_are_left_alone_and_not_counted() {
+    let mut world = three_zones();
+    for index in 0..6 {
+        world.node(&format!("a-{index}")).leaving = true;
+    }
+    world.stop("a-3");
+    world.run(seconds(100));
+    assert_eq!((world.state("a-3"), world.taken()), (State::Leaving, vec![]));
+    (0..6).for_each(|index| world.stop(&format!("a-{index}")));
+    world.run(seconds(100));
+    assert!(world.open().is_empty(), "a scale-down is no storm: {:?}", world.open());
+    world.stop("a-7");
+    world.until(seconds(30), |world| world.state("a-7") == State::Acting);
+    // What stands on a node is kept when its removal begins, and it is judged anew when it stays after all.
+    world.node("a-7").leaving = true;
+    world.run(seconds(30));
+    assert_eq!((world.state("a-7"), world.taken()), (State::Leaving, vec!["a-7"]));
+    world.node("a-7").leaving = false;
+    world.until(seconds(5), |world| world.state("a-7") == State::Acting);
+}
+
+#[test]
 fn a_zone_that_stops_is_a_storm_and_the_others_go_on() {
     let mut world = three_zones();
     world.rules[0].breakers.cluster = Limit::Percent(50);

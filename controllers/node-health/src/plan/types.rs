@@ -129,6 +129,8 @@ pub struct NodeView {
     pub control_plane: bool,
     /// The index of its policy's rules: the strictest of those that select it. `None`: no policy does (any more).
     pub rules: Option<usize>,
+    /// Whether it is being removed on purpose.
+    pub leaving: bool,
     /// What is heard of it.
     pub heartbeat: Heartbeat,
     /// The first of the policy's conditions that has held for its time, in words, and since when it had.
@@ -360,13 +362,15 @@ pub enum State {
     Recovering,
     /// It is well again, and has been so too often.
     Quarantined,
+    /// It is being removed on purpose: nothing is done with it, and no breaker counts it.
+    Leaving,
 }
 
 impl State {
     /// How many there are.
     pub const COUNT: usize = Self::ALL.len();
     /// All of them, in their order.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Healthy,
         Self::Unjudged,
         Self::Suspect,
@@ -376,6 +380,7 @@ impl State {
         Self::Acting,
         Self::Recovering,
         Self::Quarantined,
+        Self::Leaving,
     ];
 
     /// Whether the verdict is that the node is unhealthy, whether anything is done about it or not.
@@ -395,6 +400,7 @@ impl State {
             Self::Acting => "Acting",
             Self::Recovering => "Recovering",
             Self::Quarantined => "Quarantined",
+            Self::Leaving => "Leaving",
         }
     }
 }

@@ -158,6 +158,10 @@ impl World {
                 node.heartbeat.heard = Some(last);
                 node.confirmed = false;
             }
+            if let Some(since) = node.failing_due.take_if(|due| *due <= self.now) {
+                node.failing = Some(("its condition is bad".into(), since));
+                node.confirmed = false;
+            }
         }
         let plan = plan(&self.rules, &self.nodes, &self.memory, self.now());
         self.seen.clone_from(&self.nodes);
@@ -225,6 +229,7 @@ fn node(name: &str, zone: &str) -> NodeView {
         zone: zone.into(),
         control_plane: false,
         rules: Some(0),
+        leaving: false,
         heartbeat: Heartbeat { heard: None, listening: Duration::ZERO, interval: Some(INTERVAL) },
         failing: None,
         failing_due: None,

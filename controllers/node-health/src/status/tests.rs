@@ -24,6 +24,7 @@ fn node(name: &str, state: State) -> (NodeView, NodePlan) {
         zone: Arc::from("zone-a"),
         control_plane: false,
         rules: Some(0),
+        leaving: false,
         heartbeat: Heartbeat { heard: None, listening: Duration::from_secs(5), interval: None },
         failing: None,
         failing_due: None,
@@ -80,7 +81,7 @@ fn those_are_listed_first_that_need_a_person_and_the_rest_is_counted() {
 fn a_node_that_is_heard_has_no_time_since_which_it_is_silent() {
     let since = |state| status(&[node("n", state)], &[], 0).unhealthy_nodes[0].since.clone();
     assert!(since(State::Acting).is_some() && since(State::Suspect).is_some());
-    for state in [State::Unjudged, State::Recovering, State::Quarantined] {
+    for state in [State::Unjudged, State::Recovering, State::Quarantined, State::Leaving] {
         assert_eq!(since(state), None, "{state:?}");
     }
 }
