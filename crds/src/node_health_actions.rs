@@ -25,9 +25,10 @@ pub struct Actions {
     pub drain: DrainAction,
 
     /// The node gets the taint `node.kubernetes.io/out-of-service`, so that its volumes detach and pods of StatefulSets
-    /// move. Only with proof that it is dead: its cloud says that it is shut down, its remediation has succeeded, or a
-    /// person has set the annotation `mainstay.dev/confirmed-dead` to the node's boot ID. Removed when the node has
-    /// booted anew. Default: not done.
+    /// move. Only of a node that is unreachable, and with proof that it is dead: its cloud says that it is shut down, a
+    /// remediation has succeeded whose template says `provesDeath`, or a person has set the label
+    /// `mainstay.node-restriction.kubernetes.io/confirmed-dead` as the status says. Removed when the node has booted anew.
+    /// Default: not done.
     pub out_of_service: OutOfServiceAction,
 }
 
@@ -167,6 +168,11 @@ pub struct RemediationTemplate {
     /// How long the object may take before the next template has its turn. At least 60s. Default 5m.
     #[serde(default = "template_timeout")]
     pub timeout: Duration,
+    /// Whether the node is certainly dead, or has booted anew, once the object says that it has succeeded. It is with a
+    /// remediator that cuts the power, and not with one that restarts a kubelet. Only then it is proof for
+    /// `actions.outOfService`. Default false.
+    #[serde(default)]
+    pub proves_death: bool,
 }
 
 fn template_timeout() -> Duration {

@@ -115,7 +115,7 @@ impl Heartbeats {
     pub fn of(&self, node: &str) -> Option<Heartbeat> {
         let entry = self.nodes.get(node)?;
         let listening = entry.listening.max(self.listening);
-        Some(Heartbeat { heard: entry.heard, listening, interval: entry.interval })
+        Some(Heartbeat { heard: entry.heard, listening, interval: entry.interval, renewed: entry.renewed })
     }
 
     /// The last renewal of `node` that was seen, by its own clock.
@@ -191,7 +191,7 @@ mod tests {
         heartbeats.renewed(&node, time(1), LASTS, at(2));
         heartbeats.renewed(&node, time(2), LASTS, at(3));
         heartbeats.lease_gone(&node, at(9));
-        let expected = Heartbeat { heard: None, listening: at(9), interval: None };
+        let expected = Heartbeat { heard: None, listening: at(9), interval: None, renewed: None };
         assert_eq!(heartbeats.of("n"), Some(expected));
         heartbeats.forget("n");
         assert_eq!(heartbeats.of("n"), None);

@@ -11,9 +11,9 @@ use mainstay_runtime::clock::Moment;
 
 use crate::{
     live::Answer,
-    plan::{NodeView, Proof, Remediation},
-    record::Record,
-    settings::Settings,
+    plan::{Heartbeat, NodeView, Proof, Remediation},
+    record::{Record, confirmation},
+    settings::{Settings, TemplateRef},
     sight::Sight,
     watched::Node,
 };
@@ -31,8 +31,8 @@ pub struct Known {
     pub answer: Answer,
     /// How its remediation goes. `None`: it has not been looked for yet.
     pub remediation: Option<Remediation>,
-    /// The boot of the node of which a remediation that has succeeded says that it is dead.
-    pub dead: Option<String>,
+    /// The remediations that have succeeded, by their templates, and the boot of the node for which each was made.
+    pub succeeded: Vec<(TemplateRef, String)>,
     /// How many of its pods are to leave it.
     pub pods: usize,
     /// The pod that a PodDisruptionBudget held at the last visit.
@@ -109,9 +109,10 @@ pub fn view(
         // While the API server is away nothing is known.
         confirmed: confirmed && !sight.is_blind(now),
         doubt: answer.doubt.clone().filter(|_| silence_stands),
-        record: known.record.clone(),
+        record: record(node, known),
         boot_id: Arc::clone(&facts.boot_id),
-        proof: proof(node, known),
+        out_of_service: known.dry_run || facts.record.out_of_service().is_some(),
+        proof: proof(node, policy, known, heartbeat),
         remediation: remediation(known, policy),
         pods: known.pods,
     })
@@ -151,15 +152,31 @@ pub fn failing<'a>(
     held.min_by_key(|(_, due)| *due)
 }
 
-fn proof(node: &Node, known: &Known) -> Option<Proof> {
+/// What is to stand on the node, and the taint out-of-service that does.
+fn record(node: &Node, known: &Known) -> Record {
+    let record = known.record.clone();
+    if known.dry_run { record } else { record.keeping(&node.facts.record) }
+}
+
+/// Only what is said of this boot and this silence counts, by somebody whose word the policy takes for it.
+fn proof(
+    node: &Node,
+    policy: Option<(usize, &Settings)>,
+    known: &Known,
+    heartbeat: Heartbeat,
+) -> Option<Proof> {
     let facts = &node.facts;
-    let is_present = |boot: &str| !boot.is_empty() && *boot == *facts.boot_id;
+    let is_confirmed = |value: &str| *value == *confirmation(&facts.boot_id, heartbeat.renewed);
+    let is_proof = |(template, boot): &(TemplateRef, String)| {
+        let proves = policy.is_some_and(|(_, settings)| settings.proofs.contains(template));
+        proves && !boot.is_empty() && **boot == *facts.boot_id
+    };
     if facts.is_shut_down() {
         Some(Proof::ShutDown)
-    } else if facts.confirmed_dead.as_deref().is_some_and(is_present) {
+    } else if facts.confirmed_dead.as_deref().is_some_and(is_confirmed) {
         Some(Proof::Person)
     } else {
-        known.dead.as_deref().is_some_and(is_present).then_some(Proof::Remediated)
+        known.succeeded.iter().any(is_proof).then_some(Proof::Remediated)
     }
 }
 

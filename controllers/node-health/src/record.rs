@@ -9,6 +9,20 @@ use serde::{Deserialize, Serialize};
 /// The annotation that holds a [`Record`] as JSON. Written in the same request as what it tells of.
 pub const ANNOTATION: &str = "mainstay.dev/node-health";
 
+/// The label by which a person says that a node is dead. No kubelet can set it on its own node, where the admission
+/// plugin NodeRestriction is on.
+pub const CONFIRMED_DEAD: &str = "mainstay.node-restriction.kubernetes.io/confirmed-dead";
+
+/// What [`CONFIRMED_DEAD`] must say of a node that reports this boot, and whose Lease was last renewed then, by its own
+/// clock. It holds for this silence alone: a node that is heard again, or boots, is not the one of which it was said, and
+/// any process can tell.
+pub fn confirmation(boot_id: &str, renewed: Option<Timestamp>) -> String {
+    match renewed {
+        Some(renewed) => format!("{boot_id}.{}", renewed.strftime("%Y%m%dT%H%M%S.%6fZ")),
+        None => format!("{boot_id}.never"),
+    }
+}
+
 /// What stands on a node by this controller. The default: nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -48,13 +62,33 @@ impl Record {
     }
 
     /// Without the taint out-of-service of a boot that is over. A node that does not tell its boot is at the same one.
-    pub fn at_boot(mut self, boot_id: &str) -> Self {
-        let Some(taken) = &mut self.taken else { return self };
-        taken.out_of_service.take_if(|boot| !boot_id.is_empty() && **boot != *boot_id);
-        if taken.since.is_none() && taken.out_of_service.is_none() {
-            self.taken = None;
+    pub fn at_boot(self, boot_id: &str) -> Self {
+        let is_over = self.out_of_service().is_none_or(|boot| !boot_id.is_empty() && **boot != *boot_id);
+        if is_over { self.in_service() } else { self }
+    }
+
+    /// With the taint out-of-service that `standing` says is there, for as long as the boot lasts: a node that comes back
+    /// without having booted may still have its volumes mounted.
+    pub fn keeping(mut self, standing: &Self) -> Self {
+        if let Some(remnant) = standing.remnant() {
+            let taken = self.taken.get_or_insert_with(|| remnant.clone());
+            taken.out_of_service = remnant.out_of_service;
         }
         self
+    }
+
+    /// Without the taint out-of-service.
+    pub fn in_service(mut self) -> Self {
+        if let Some(taken) = &mut self.taken {
+            taken.out_of_service = None;
+        }
+        self.taken.take_if(|taken| taken.since.is_none());
+        self
+    }
+
+    /// The boot of which this says that its volumes may detach.
+    pub fn out_of_service(&self) -> Option<&Arc<str>> {
+        self.taken.as_ref()?.out_of_service.as_ref()
     }
 
     /// What stays of what was taken when the node is handed back: the taint out-of-service, until it has booted anew.

@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::{ResourceExt, core::Selector};
 use mainstay_crds::{
     Actions, KubeletProbe, KubeletProbeType, NodeHealthPolicy, NodeHealthPolicySpec, OnDeadline,
-    TaintEffect as SpecEffect, UnhealthyCondition,
+    RemediationTemplate, TaintEffect as SpecEffect, UnhealthyCondition,
 };
 use thiserror::Error;
 
@@ -30,6 +30,8 @@ pub struct Settings {
     pub pods: bool,
     /// The templates of remediations, in their order.
     pub templates: Vec<TemplateRef>,
+    /// Those of them whose success proves that a node is dead.
+    pub proofs: Vec<TemplateRef>,
     /// What plans go by.
     pub rules: Rules,
 }
@@ -76,6 +78,15 @@ impl fmt::Display for TemplateRef {
 }
 
 impl TemplateRef {
+    fn of(template: &RemediationTemplate) -> Self {
+        Self {
+            api_version: template.api_version.clone(),
+            kind: template.kind.clone(),
+            namespace: template.namespace.clone(),
+            name: template.name.clone(),
+        }
+    }
+
     /// The kind of what is made from it.
     pub fn remediation_kind(&self) -> &str {
         self.kind.strip_suffix("Template").unwrap_or(&self.kind)
@@ -133,14 +144,8 @@ impl Settings {
             conditions: spec.conditions.iter().map(watched).collect(),
             kubelet: opinion.and_then(|opinion| opinion.kubelet.as_ref()).map(kubelet).transpose()?,
             pods: opinion.is_some_and(|opinion| opinion.pods),
-            templates: templates
-                .map(|template| TemplateRef {
-                    api_version: template.api_version.clone(),
-                    kind: template.kind.clone(),
-                    namespace: template.namespace.clone(),
-                    name: template.name.clone(),
-                })
-                .collect(),
+            proofs: templates.clone().filter(|template| template.proves_death).map(TemplateRef::of).collect(),
+            templates: templates.map(TemplateRef::of).collect(),
             rules: rules(Arc::clone(&name), spec)?,
             name,
         })
@@ -328,12 +333,14 @@ mod tests {
                 "timeout": timeout,
             })
         };
-        let templates = [template("soft", "1m"), template("hard", "2m")];
+        let mut templates = [template("soft", "1m"), template("hard", "2m")];
+        templates[1]["provesDeath"] = json!(true);
         let settings = read(json!({"remediation": {"after": "30s", "templates": templates}})).unwrap();
         assert_eq!(
             settings.templates.iter().map(|template| &*template.name).collect::<Vec<_>>(),
             ["soft", "hard"]
         );
+        assert_eq!(settings.proofs, [settings.templates[1].clone()], "only where the policy says so");
         let steps = &settings.rules.steps;
         assert_eq!(steps.remediation, [Duration::from_secs(60), Duration::from_secs(120)]);
         assert_eq!(steps.remediate_after, Duration::from_secs(30));

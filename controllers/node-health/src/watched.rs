@@ -19,7 +19,7 @@ use serde::Deserialize;
 
 use crate::{
     apply::node::UNHEALTHY,
-    record::{self, Record},
+    record::{self, CONFIRMED_DEAD, Record},
 };
 
 /// Where kubelets renew their Leases.
@@ -27,9 +27,6 @@ pub const LEASES: &str = "kube-node-lease";
 
 /// The taint of a node that its cloud reports as shut down (k8s.io/cloud-provider/api).
 const SHUT_DOWN: &str = "node.cloudprovider.kubernetes.io/shutdown";
-/// The annotation by which a person says that a node is dead. Its value is the boot that is dead, so that it says
-/// nothing of the next one.
-pub const CONFIRMED_DEAD: &str = "mainstay.dev/confirmed-dead";
 /// The label by which a node is kept out of all remediation (medik8s).
 const EXCLUDED: &str = "remediation.medik8s.io/exclude-from-remediation";
 /// The taints of a node that its autoscaler is about to remove (cluster-autoscaler, karpenter).
@@ -123,7 +120,7 @@ pub struct Facts {
     pub boot_id: Arc<str>,
     /// What stands on it by this controller.
     pub record: Record,
-    /// The boot that a person says is dead.
+    /// What a person says of its death: see [`record::confirmation`].
     pub confirmed_dead: Option<Box<str>>,
 }
 
@@ -170,7 +167,7 @@ impl From<WatchedNode> for Node {
 impl From<WatchedNode> for Facts {
     fn from(watched: WatchedNode) -> Self {
         let WatchedNode { metadata, spec, status } = watched;
-        let (labels, mut annotations) =
+        let (labels, annotations) =
             (metadata.labels.unwrap_or_default(), metadata.annotations.unwrap_or_default());
         let internal = status.addresses.iter().find(|address| address.kind == "InternalIP");
         Self {
@@ -179,7 +176,6 @@ impl From<WatchedNode> for Facts {
             excluded: labels.get(EXCLUDED).is_some_and(|value| value == "true"),
             leaving: metadata.deletion_timestamp.is_some()
                 || spec.taints.iter().any(|taint| LEAVING.contains(&taint.key.as_str())),
-            labels,
             unschedulable: spec.unschedulable,
             taints: spec.taints,
             conditions: status.conditions,
@@ -188,7 +184,8 @@ impl From<WatchedNode> for Facts {
             record: annotations
                 .get(record::ANNOTATION)
                 .map_or_else(Record::default, |text| Record::read(text)),
-            confirmed_dead: annotations.remove(CONFIRMED_DEAD).map(String::into_boxed_str),
+            confirmed_dead: labels.get(CONFIRMED_DEAD).map(|value| value.as_str().into()),
+            labels,
         }
     }
 }

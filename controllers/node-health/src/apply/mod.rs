@@ -8,6 +8,8 @@ pub mod leftovers;
 pub mod node;
 pub mod pods;
 pub mod remediation;
+#[cfg(test)]
+mod server;
 
 pub use self::error::ApplyError;
 

@@ -1,5 +1,6 @@
 //! Cordon, taints and the record of them, in one request.
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Taint;
 use kube::{
     Api, Client,
@@ -11,7 +12,7 @@ use serde_json::{Map, Value, json};
 use super::{ApplyError, FIELD_MANAGER};
 use crate::{
     record::{self, Record, Taken},
-    watched::{Facts, WatchedNode},
+    watched::{Facts, LEASES, Lease, WatchedLease, WatchedNode},
 };
 
 /// The taint of an unhealthy node.
@@ -33,6 +34,9 @@ impl Change {
     /// What brings a node to what `wanted` says. Of what others have set nothing is taken over and nothing removed:
     /// whose the cordon and the taint out-of-service are is told by the record on the node itself.
     pub fn of(facts: &Facts, wanted: &Record) -> Self {
+        // The watch that the record was decided from may be behind this node.
+        let at_boot = |record: &Record| record.clone().at_boot(&facts.boot_id);
+        let wanted = at_boot(wanted).keeping(&at_boot(&facts.record));
         let standing = facts.record.taken.clone().unwrap_or_default();
         let asked = wanted.taken.clone().unwrap_or_default();
         let cordon = asked.cordon && (standing.cordon || !facts.unschedulable);
@@ -41,12 +45,19 @@ impl Change {
         let foreign = standing.out_of_service.is_none() && facts.has_taint(OUT_OF_SERVICE);
         let out_of_service = asked.out_of_service.clone().filter(|_| !foreign);
         let taken = wanted.taken.as_ref().map(|taken| Taken { cordon, out_of_service, ..taken.clone() });
-        let record = Record { taken, ..wanted.clone() };
+        let record = Record { taken, ..wanted };
         Self {
             unschedulable: (unschedulable != facts.unschedulable).then_some(unschedulable),
             taints: (taints != facts.taints).then_some(taints),
             record: (record != facts.record).then_some(record),
         }
+    }
+
+    /// Whether it lets volumes detach.
+    fn sets_out_of_service(&self) -> bool {
+        let sets = |taint: &Taint| taint.key == OUT_OF_SERVICE;
+        self.record.as_ref().is_some_and(|record| record.out_of_service().is_some())
+            && self.taints.iter().flatten().any(sets)
     }
 
     /// Whether there is nothing to write.
@@ -95,11 +106,17 @@ fn taints(facts: &Facts, standing: &Taken, asked: &Taken) -> Vec<Taint> {
     taints
 }
 
-/// Brings the node `name` to what `wanted` says. Returns whether anything was written.
+/// Brings the node `name` to what `wanted` says. Returns whether anything was written. The taint out-of-service is set only
+/// on a node whose Lease still says that it was last `renewed` then: what was detached cannot be taken back.
 ///
 /// # Errors
 /// When the server refuses it. A node that is gone carries nothing, and that is no error.
-pub async fn bring(client: &Client, name: &str, wanted: &Record) -> Result<bool, ApplyError> {
+pub async fn bring(
+    client: &Client,
+    name: &str,
+    wanted: &Record,
+    renewed: Option<Timestamp>,
+) -> Result<bool, ApplyError> {
     let nodes: Api<WatchedNode> = Api::all(client.clone());
     let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
     let mut tries = 0;
@@ -110,7 +127,14 @@ pub async fn bring(client: &Client, name: &str, wanted: &Record) -> Result<bool,
             Err(source) => return Err(ApplyError::Read { what: "the node".into(), source }),
         };
         let version = node.metadata.resource_version.clone();
-        let change = Change::of(&Facts::from(node), wanted);
+        let facts = Facts::from(node);
+        let mut change = Change::of(&facts, wanted);
+        if facts.record.out_of_service().is_none()
+            && change.sets_out_of_service()
+            && last_renewal(client, name).await? != renewed
+        {
+            change = Change::of(&facts, &wanted.clone().in_service());
+        }
         if change.is_empty() {
             return Ok(false);
         }
@@ -123,6 +147,14 @@ pub async fn bring(client: &Client, name: &str, wanted: &Record) -> Result<bool,
             Err(source) => return Err(ApplyError::Node(source)),
         }
     }
+}
+
+/// When the node's Lease was last renewed, read from the server and not from a watch.
+async fn last_renewal(client: &Client, node: &str) -> Result<Option<Timestamp>, ApplyError> {
+    let leases: Api<WatchedLease> = Api::namespaced(client.clone(), LEASES);
+    let lease = in_time(leases.get_opt(node)).await;
+    let lease = lease.map_err(|source| ApplyError::Read { what: "the Lease of the node".into(), source })?;
+    Ok(lease.and_then(|lease| Lease::from(lease).renewed))
 }
 
 #[cfg(test)]

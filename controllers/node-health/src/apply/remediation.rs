@@ -53,8 +53,8 @@ pub struct Case {
 pub struct Visit {
     /// The last template whose remediation stands, and what it says of itself.
     pub stands: Option<(usize, Option<bool>)>,
-    /// The boot that is dead, as it has succeeded.
-    pub dead: Option<String>,
+    /// Those of this policy that have succeeded, by their templates, and the boot for which each was made.
+    pub succeeded: Vec<(TemplateRef, String)>,
     /// The remediation that was made.
     pub created: Option<String>,
     /// Those that were told that their time is over.
@@ -95,7 +95,12 @@ pub async fn visit(client: &Client, case: &Case) -> Result<Visit, ApplyError> {
         };
         let succeeded = succeeded(standing);
         visit.stands = Some((index, succeeded));
-        visit.dead = succeeded.filter(|is_so| *is_so).and_then(|_| standing.annotations().get(BOOT).cloned());
+        if let Some(boot) = standing.annotations().get(BOOT)
+            && succeeded == Some(true)
+            && standing.owner_references().iter().any(|owner| owner.uid == *case.policy_uid)
+        {
+            visit.succeeded.push((template.clone(), boot.clone()));
+        }
         match case.wanted {
             Wanted::None => remediation.delete(standing).await?,
             Wanted::Template(wanted)

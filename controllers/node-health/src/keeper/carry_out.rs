@@ -2,6 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
+use jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::{Keeper, Mind, Pass, jobs::Task, outcome::Outcome};
@@ -39,7 +40,7 @@ impl Keeper {
         };
         let stands = Change::of(&node.facts, &wanted).is_empty();
         if !stands {
-            self.write(mind, pass, node, wanted);
+            self.write(mind, pass, node, wanted, view.heartbeat.renewed);
         }
         let Some(settings) = settings else { return };
         if matches!(planned.state, State::Unconfirmed | State::Doubted) {
@@ -54,11 +55,18 @@ impl Keeper {
         self.remedy(mind, pass, node, settings, view, planned);
     }
 
-    fn write(&self, mind: &mut Mind, pass: &Pass, node: &Arc<Node>, wanted: Record) {
+    fn write(
+        &self,
+        mind: &mut Mind,
+        pass: &Pass,
+        node: &Arc<Node>,
+        wanted: Record,
+        renewed: Option<Timestamp>,
+    ) {
         let (client, name, before) =
             (self.client.clone(), Arc::clone(node.name()), node.facts.record.clone());
         mind.jobs.start((Task::Write, Arc::clone(&name)), pass.now.moment, async move {
-            let result = node::bring(&client, &name, &wanted).await;
+            let result = node::bring(&client, &name, &wanted, renewed).await;
             Outcome::Written { before, wanted, result }
         });
     }

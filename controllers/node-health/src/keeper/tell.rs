@@ -175,7 +175,10 @@ fn turns(before: &Record, after: &Record) -> Vec<(Turn, String)> {
         turns.push((Turn::OutOfServiceSet, format!("boot {boot} is dead: volumes may detach and pods move")));
     }
     if let (Some(boot), None) = (out(before), out(after)) {
-        turns.push((Turn::OutOfServiceRemoved, format!("boot {boot} is over: the node has started anew")));
+        turns.push((
+            Turn::OutOfServiceRemoved,
+            format!("boot {boot} is over, or the node was heard before it was set"),
+        ));
     }
     if before.is_taken() && !after.is_taken() {
         turns.push((Turn::HandedBack, "what was taken of it is handed back".to_owned()));

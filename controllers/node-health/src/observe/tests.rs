@@ -112,26 +112,44 @@ async fn a_condition_counts_from_the_moment_at_which_it_was_seen() {
 }
 
 #[test]
-fn only_proof_of_this_boot_counts() {
+fn only_proof_of_this_boot_and_this_silence_counts() {
     let sight = Sight::new(Clock::start());
-    let proof_of = |annotations: Value, taints: Value, dead: Option<&str>| {
+    let template = |name: &str| {
+        json!({
+            "apiVersion": "x/v1", "kind": "XTemplate", "namespace": "x", "name": name, "provesDeath": name == "off",
+        })
+    };
+    let templates = [template("off"), template("restart")];
+    let settings = read("p", json!({"nodeSelector": {}, "remediation": {"templates": templates}}));
+    let proof_of = |labels: Value, taints: Value, succeeded: Option<(usize, &str)>| {
         let node = json!({
-            "metadata": {"name": "n", "annotations": annotations},
+            "metadata": {"name": "n", "labels": labels},
             "spec": {"taints": taints}, "status": {"nodeInfo": {"bootID": "boot-1"}},
         });
         let node = Arc::new(Node::from(serde_json::from_value::<WatchedNode>(node).unwrap()));
         sight.node_changed(&Change { old: None, new: Some(&node) });
-        let known = Known { dead: dead.map(str::to_owned), ..Known::default() };
-        view(&node, None, &known, &sight, Duration::ZERO).unwrap().proof
+        let succeeded = succeeded.map(|(index, boot)| (settings.templates[index].clone(), boot.to_owned()));
+        let known = Known { succeeded: succeeded.into_iter().collect(), ..Known::default() };
+        view(&node, Some((0, &settings)), &known, &sight, Duration::ZERO).unwrap().proof
     };
-    let dead = |boot: &str| json!({"mainstay.dev/confirmed-dead": boot});
+    let dead = |value: &str| json!({"mainstay.node-restriction.kubernetes.io/confirmed-dead": value});
     let shut_down = json!([{"key": "node.cloudprovider.kubernetes.io/shutdown", "effect": "NoSchedule"}]);
     assert_eq!(proof_of(json!({}), json!([]), None), None);
-    assert_eq!(proof_of(dead("boot-0"), json!([]), None), None);
-    assert_eq!(proof_of(dead("boot-1"), json!([]), None), Some(Proof::Person));
+    lease(&sight, "n", 1000);
+    assert_eq!(proof_of(dead("boot-1"), json!([]), None), None);
+    assert_eq!(proof_of(dead("boot-0.19700101T001640.000000Z"), json!([]), None), None);
+    assert_eq!(proof_of(dead("boot-1.19700101T001640.000000Z"), json!([]), None), Some(Proof::Person));
+    // It was heard since: what was said is not about this silence, whichever process looks.
+    lease(&sight, "n", 1010);
+    assert_eq!(proof_of(dead("boot-1.19700101T001640.000000Z"), json!([]), None), None);
     assert_eq!(proof_of(json!({}), shut_down, None), Some(Proof::ShutDown));
-    assert_eq!(proof_of(json!({}), json!([]), Some("boot-0")), None);
-    assert_eq!(proof_of(json!({}), json!([]), Some("boot-1")), Some(Proof::Remediated));
+    assert_eq!(proof_of(json!({}), json!([]), Some((0, "boot-0"))), None);
+    assert_eq!(proof_of(json!({}), json!([]), Some((0, "boot-1"))), Some(Proof::Remediated));
+    assert_eq!(
+        proof_of(json!({}), json!([]), Some((1, "boot-1"))),
+        None,
+        "it only says that it has repaired it"
+    );
 }
 
 #[test]

@@ -8,7 +8,7 @@ use super::{
     Draft, Due, Evict, Memory, NodeView, Now, Rate, Remediation, Rules, State, Step, Steps, Wanted,
     breakers::Weather, keep, verdict::Verdict,
 };
-use crate::record::Taken;
+use crate::record::{CONFIRMED_DEAD, Taken, confirmation};
 
 /// The nodes that are to be taken, in the order in which they are.
 pub(super) struct Queue {
@@ -137,23 +137,30 @@ impl Draft<'_> {
             && taken.out_of_service.is_none()
             && clock.is_due(Step::OutOfService, after)
         {
-            taken.out_of_service = self.proven_dead();
+            taken.out_of_service = self.proven_dead(verdict);
         }
         self.plan.record.taken = Some(taken);
         self.plan.next = clock.next;
         due.at(clock.next.map(|(_, at)| at));
     }
 
-    /// The boot that is dead. Without proof, says what would be one.
-    fn proven_dead(&mut self) -> Option<Arc<str>> {
+    /// The boot that is dead. A node that is heard is not, whatever is said of it. Without proof, says what would be one.
+    fn proven_dead(&mut self, verdict: &Verdict) -> Option<Arc<str>> {
+        if !verdict.unreachable {
+            self.wait_for(
+                "its silence, before the taint out-of-service: it still renews its Lease".to_owned(),
+            );
+            return None;
+        }
         if self.node.proof.is_some() && !self.node.boot_id.is_empty() {
             return Some(Arc::clone(&self.node.boot_id));
         }
         self.wait_for(format!(
-            "proof that it is dead, before the taint out-of-service: its cloud says that it is shut down, its \
-             remediation succeeds, or a person confirms it with kubectl annotate node {} \
-             mainstay.dev/confirmed-dead={}",
-            self.node.name, self.node.boot_id
+            "proof that it is dead, before the taint out-of-service: its cloud says that it is shut down, a \
+             remediation that proves it succeeds, or a person confirms it with kubectl label node {} --overwrite \
+             {CONFIRMED_DEAD}={}",
+            self.node.name,
+            confirmation(&self.node.boot_id, self.node.heartbeat.renewed)
         ));
         None
     }

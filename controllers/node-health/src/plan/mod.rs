@@ -7,6 +7,7 @@
 //! - No remediation is made but as a step with a node that is acted on, and none before it was looked whether one stands.
 //! - Nothing new is done where more nodes are unhealthy than may be, and no more nodes are taken in any window than the
 //!   policy allows, also after a storm.
+//! - Volumes detach only from a node that is silent, and with proof that it is dead.
 //! - At most one node of the control plane is out of use by this controller.
 //! - When no node of the cluster answers, what was taken is handed back.
 //! - What was taken is handed back when the node is well again, none of its conditions being bad, and nothing else is.
@@ -47,6 +48,7 @@ pub fn plan(rules: &[Rules], nodes: &[NodeView], memory: &Memory, now: Now) -> P
     let mut planned = Vec::with_capacity(nodes.len());
     for (node, verdict) in nodes.iter().zip(&verdicts) {
         let mut draft = Draft::new(rules, node, memory, &weather, now);
+        draft.take_back_unwritten(verdict);
         draft.decide(verdict, &mut due);
         queue.note(planned.len(), &draft);
         planned.push(draft);
@@ -121,6 +123,14 @@ impl<'a> Draft<'a> {
             memory: memory.nodes.get(&node.name).cloned().unwrap_or_default(),
             plan,
             is_candidate: false,
+        }
+    }
+
+    /// A taint out-of-service that is decided and not written yet is decided anew: the node may have been heard since.
+    fn take_back_unwritten(&mut self, verdict: &Verdict) {
+        let still_dead = verdict.unreachable && self.node.proof.is_some();
+        if !self.node.out_of_service && !still_dead {
+            self.plan.record = std::mem::take(&mut self.plan.record).in_service();
         }
     }
 

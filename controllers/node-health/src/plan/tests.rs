@@ -105,7 +105,7 @@ fn a_node_without_a_lease_has_its_time() {
     let mut world = three_zones();
     let now = world.now;
     world.stop("a-3");
-    world.node("a-3").heartbeat = Heartbeat { heard: None, listening: now, interval: None };
+    world.node("a-3").heartbeat = Heartbeat { heard: None, listening: now, interval: None, renewed: None };
     let took = world.until(seconds(70), |world| world.state("a-3") == State::Acting);
     assert!(took >= seconds(60), "{took:?}");
 }
@@ -328,7 +328,7 @@ fn out_of_service_needs_proof_and_stays_until_a_new_boot() {
     world.rules[0].steps.out_of_service = Some(Duration::ZERO);
     world.stop("a-3");
     world.until(seconds(30), |world| world.state("a-3") == State::Acting);
-    assert!(world.of("a-3").waits_for.contains("mainstay.dev/confirmed-dead=boot-1"));
+    assert!(world.of("a-3").waits_for.contains("/confirmed-dead=boot-1.never"));
     world.node("a-3").proof = Some(Proof::Person);
     let out =
         |world: &World| world.of("a-3").record.taken.as_ref().and_then(|taken| taken.out_of_service.clone());
@@ -341,6 +341,33 @@ fn out_of_service_needs_proof_and_stays_until_a_new_boot() {
     world.node("a-3").boot_id = "boot-2".into();
     world.pass();
     assert_eq!((world.state("a-3"), &world.of("a-3").record), (State::Healthy, &Record::default()));
+}
+
+#[test]
+fn a_node_that_is_heard_keeps_its_volumes_whatever_is_said_of_it() {
+    let mut world = three_zones();
+    world.rules[0].steps.out_of_service = Some(Duration::ZERO);
+    let now = world.now;
+    world.node("a-3").failing = Some(("its condition KernelDeadlock is True".into(), now));
+    world.node("a-3").proof = Some(Proof::Remediated);
+    world.until(seconds(5), |world| world.state("a-3") == State::Acting);
+    world.run(seconds(100));
+    assert_eq!(world.of("a-3").record.out_of_service(), None);
+    assert!(world.of("a-3").waits_for.contains("silence"), "{}", world.of("a-3").waits_for);
+}
+
+#[test]
+fn what_is_decided_of_volumes_and_not_written_is_void_when_the_node_is_heard() {
+    let mut world = three_zones();
+    world.rules[0].steps.out_of_service = Some(Duration::ZERO);
+    world.stop("a-3");
+    world.node("a-3").proof = Some(Proof::Person);
+    world.until(seconds(30), |world| world.of("a-3").record.out_of_service().is_some());
+    // The write has failed, and the node comes back.
+    world.node("a-3").out_of_service = false;
+    world.start("a-3");
+    world.pass();
+    assert!(world.of("a-3").record.is_taken() && world.of("a-3").record.out_of_service().is_none());
 }
 
 #[test]

@@ -145,6 +145,8 @@ pub struct NodeView {
     pub record: Record,
     /// The boot that it reports.
     pub boot_id: Arc<str>,
+    /// Whether the taint out-of-service of its record stands on it, and is not only decided.
+    pub out_of_service: bool,
     /// Why it must be dead.
     pub proof: Option<Proof>,
     /// How its remediation goes.
@@ -171,6 +173,9 @@ pub struct Heartbeat {
     /// The time between two renewals, as its kubelet is set: a quarter of the Lease's duration (kubelet's
     /// `nodeLeaseRenewIntervalFraction`). `None`: it has no Lease.
     pub interval: Option<Duration>,
+    /// When its Lease says that it was last renewed, by the clock of the node. It names this silence, and is compared with
+    /// nothing but itself.
+    pub renewed: Option<Timestamp>,
 }
 
 impl Heartbeat {
@@ -192,7 +197,7 @@ pub enum Proof {
     ShutDown,
     /// A person says so.
     Person,
-    /// Its remediation has succeeded.
+    /// A remediation has succeeded that only does so when the node is dead.
     Remediated,
 }
 

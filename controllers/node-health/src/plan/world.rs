@@ -167,6 +167,7 @@ impl World {
         self.seen.clone_from(&self.nodes);
         for (node, planned) in self.nodes.iter_mut().zip(&plan.nodes) {
             node.record = planned.record.clone();
+            node.out_of_service = node.record.out_of_service().is_some();
             // A live read takes its time, and confirms what the watch shows.
             node.confirmed |= planned.state == State::Unconfirmed;
         }
@@ -230,13 +231,19 @@ fn node(name: &str, zone: &str) -> NodeView {
         control_plane: false,
         rules: Some(0),
         leaving: false,
-        heartbeat: Heartbeat { heard: None, listening: Duration::ZERO, interval: Some(INTERVAL) },
+        heartbeat: Heartbeat {
+            heard: None,
+            listening: Duration::ZERO,
+            interval: Some(INTERVAL),
+            renewed: None,
+        },
         failing: None,
         failing_due: None,
         confirmed: false,
         doubt: None,
         record: Record::default(),
         boot_id: Arc::from("boot-1"),
+        out_of_service: false,
         proof: None,
         remediation: Remediation::None,
         pods: 0,

@@ -39,10 +39,11 @@ async fn volumes_detach_only_with_proof_and_until_the_node_has_booted_anew() {
         })
         .await;
     let words = status.unhealthy_nodes[0].waiting_for.clone().unwrap_or_default();
-    assert!(words.contains("mainstay.dev/confirmed-dead=boot-1"), "{words}");
     assert!(!is_out_of_service(&nodes, 1).await);
     // What the sentence says is what is done.
-    kubectl(&format!("annotate node {} mainstay.dev/confirmed-dead=boot-1", nodes.name(1))).succeeded();
+    let (_, line) = words.split_once("kubectl ").expect("the sentence has a command line");
+    assert!(line.contains("confirmed-dead=boot-1."), "{words}");
+    kubectl(line).succeeded();
     comes_to(&nodes, 1, true).await;
     nodes.revive(&[1]).await;
     // Until the node has booted anew, the rest is handed back and this is not.
@@ -162,10 +163,11 @@ async fn remediations_escalate_prove_death_and_are_deleted_when_the_node_is_well
     let scenario = Scenario::start("repair").await;
     let Some(nodes) = FakeNodes::make(&scenario, &[A, B, C]).await else { return };
     let remediator = Remediator::install(&scenario);
-    let templates = [remediator.template(&scenario, "gentle"), remediator.template(&scenario, "hard")];
+    let mut templates = [remediator.template(&scenario, "gentle"), remediator.template(&scenario, "hard")];
+    templates[1]["provesDeath"] = json!(true);
     nodes.patch_status(1, json!({"nodeInfo": {"bootID": "boot-1"}})).await;
     let health = policy(&scenario, &nodes)
-        .with("spec.remediation", json!({"templates": templates}))
+        .with("spec.remediation", json!({"after": "0s", "templates": templates}))
         .with("spec.actions.outOfService.enabled", true)
         .create(&scenario.client)
         .await;
@@ -203,7 +205,7 @@ async fn remediations_end_with_the_template_and_with_the_policy_that_asked_for_t
     let remediator = Remediator::install(&scenario);
     let [gentle, hard] = ["gentle", "hard"].map(|name| remediator.template(&scenario, name));
     let health = policy(&scenario, &nodes)
-        .with("spec.remediation", json!({"templates": [gentle]}))
+        .with("spec.remediation", json!({"after": "0s", "templates": [gentle]}))
         .create(&scenario.client)
         .await;
     health.watches(3).await;

@@ -3,7 +3,7 @@
 use serde_json::from_value;
 
 use super::*;
-use crate::record::TaintEffect;
+use crate::{apply::server::Server, record::TaintEffect};
 
 /// A node with this spec and record.
 fn node(spec: Value, record: &Record) -> Facts {
@@ -15,7 +15,13 @@ fn node(spec: Value, record: &Record) -> Facts {
 fn taken(cordon: bool, taint: Option<TaintEffect>, out_of_service: Option<&str>) -> Record {
     let out_of_service = out_of_service.map(Into::into);
     Record {
-        taken: Some(Taken { policy: "p".into(), since: None, cordon, taint, out_of_service }),
+        taken: Some(Taken {
+            policy: "p".into(),
+            since: Some(Timestamp::UNIX_EPOCH),
+            cordon,
+            taint,
+            out_of_service,
+        }),
         ..Record::default()
     }
 }
@@ -73,7 +79,10 @@ fn a_taint_out_of_service_that_a_person_set_stays() {
     assert_eq!(keys(&after(&held, &Record::default())), [OUT_OF_SERVICE]);
     let ours = after(&node(json!({}), &Record::default()), &wanted);
     assert_eq!((keys(&ours), &ours.record), (vec![OUT_OF_SERVICE], &wanted));
-    assert!(keys(&after(&ours, &Record::default())).is_empty());
+    let mut returned = after(&ours, &Record::default());
+    assert_eq!(keys(&returned), [OUT_OF_SERVICE], "as long as the boot lasts");
+    returned.boot_id = "boot-2".into();
+    assert!(keys(&after(&returned, &Record::default())).is_empty());
 }
 
 #[test]
@@ -97,4 +106,36 @@ fn the_patch_names_the_version_and_only_what_differs() {
     let patch = back.patch(Some("8"));
     assert_eq!(patch["spec"], json!({"unschedulable": null, "taints": null}));
     assert_eq!(patch["metadata"]["annotations"], json!({record::ANNOTATION: null}));
+}
+
+#[tokio::test]
+async fn volumes_detach_only_from_the_boot_and_the_silence_that_was_decided_about() {
+    let renewed = "2026-01-01T00:00:00Z".parse::<Timestamp>().unwrap();
+    let wanted = taken(true, None, Some("boot-1"));
+    let sets = async |boot: &str, lease: Value| {
+        let server = Server::default();
+        let node = json!({
+            "metadata": {"name": "n", "resourceVersion": "7"}, "status": {"nodeInfo": {"bootID": boot}},
+        });
+        server.set("/api/v1/nodes/n", Ok(node));
+        let lease = json!({"metadata": {"name": "n"}, "spec": {"renewTime": lease}});
+        server.set("/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/n", Ok(lease));
+        assert!(bring(&server.client(), "n", &wanted, Some(renewed)).await.unwrap());
+        let [(_, _, patch)] = &server.writes()[..] else { panic!("one write") };
+        assert_eq!(
+            (&patch["metadata"]["resourceVersion"], &patch["spec"]["unschedulable"]),
+            (&json!("7"), &json!(true))
+        );
+        let record =
+            patch["metadata"]["annotations"][record::ANNOTATION].as_str().unwrap().contains("outOfService");
+        assert_eq!(record, patch["spec"].to_string().contains(OUT_OF_SERVICE));
+        record
+    };
+    let last = json!("2026-01-01T00:00:00.000000Z");
+    assert!(sets("boot-1", last.clone()).await);
+    assert!(!sets("boot-2", last).await, "it has booted, and the watch is behind");
+    assert!(
+        !sets("boot-1", json!("2026-01-01T00:00:10.000000Z")).await,
+        "it was heard, and the watch is behind"
+    );
 }
