@@ -35,6 +35,9 @@ const LOOP: &str = "nodehealthpolicy";
 /// Between two looks at Leases. A thousand nodes renew a hundred of them a second, and none is looked at for less than
 /// some seconds of silence.
 const LEASES_REST: Duration = Duration::from_millis(250);
+/// How many seconds a watch of Leases lasts. One whose connection has died without a word is noticed when it has run out,
+/// and a node that is not heard for so long is long judged.
+const LEASES_WATCH: u32 = 30;
 
 /// Starts the watches and returns the loop.
 pub async fn build(manager: &Manager) -> Controller {
@@ -104,6 +107,7 @@ async fn watch(
         nodes.follow(events, Node::from, |change| sight.node_changed(&change)).await;
     });
 
+    let config = config.timeout(LEASES_WATCH);
     let events = watcher(Api::<WatchedLease>::namespaced(client(), LEASES), config).default_backoff();
     let events = in_batches(events, LEASES_REST);
     let (sight, leases) = (Arc::clone(&keeper.sight), leases.clone());

@@ -8,7 +8,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use jiff::Timestamp;
 use mainstay_runtime::clock::Moment;
 
-use crate::plan::Heartbeat;
+use crate::plan::{self, Heartbeat};
 
 /// When the API server has not answered for longer than this, nodes could not be heard: all silences begin anew.
 pub const BLIND: Duration = Duration::from_millis(2500);
@@ -23,6 +23,8 @@ pub struct Heartbeats {
     listening: Moment,
     /// When the API server last answered.
     answered: Moment,
+    /// When any Lease was last seen to change, or all were read live.
+    news: Moment,
 }
 
 #[derive(Debug)]
@@ -36,7 +38,7 @@ struct Entry {
 impl Heartbeats {
     /// Begins to listen.
     pub fn new(now: Moment) -> Self {
-        Self { nodes: HashMap::new(), listening: now, answered: now }
+        Self { nodes: HashMap::new(), listening: now, answered: now, news: now }
     }
 
     fn entry(&mut self, node: &Arc<str>, now: Moment) -> &mut Entry {
@@ -62,7 +64,9 @@ impl Heartbeats {
             Some(before) if before == renewed => return false,
             Some(_) => entry.heard = Some(now),
         }
-        entry.heard.is_some()
+        let is_heard = entry.heard.is_some();
+        self.news = now;
+        is_heard
     }
 
     /// There is a node of this name, with or without a Lease.
@@ -96,19 +100,33 @@ impl Heartbeats {
         self.answered = now;
         if was_away {
             self.listening = now;
+            self.news = now;
         }
         was_away
+    }
+
+    /// The Leases of all nodes were read live, and what they say was taken in.
+    pub fn all_read(&mut self, now: Moment) {
+        self.news = now;
     }
 
     /// All silences begin anew.
     pub fn restart(&mut self, now: Moment) {
         self.listening = now;
         self.answered = now;
+        self.news = now;
     }
 
-    /// Whether the API server is away.
+    /// Whether nothing can be said of any node: the API server is away, or nothing at all was heard for so long that either
+    /// no node lives or the watch is deaf. A live read of all Leases tells which.
     pub fn is_blind(&self, now: Moment) -> bool {
-        now.saturating_sub(self.answered) > BLIND
+        now.saturating_sub(self.answered) > BLIND || self.is_deaf(now)
+    }
+
+    /// Whether no Lease was heard of for longer than any node should be silent.
+    pub fn is_deaf(&self, now: Moment) -> bool {
+        let interval = self.nodes.values().filter_map(|entry| entry.interval).min();
+        interval.is_some_and(|interval| now.saturating_sub(self.news) > plan::late(interval))
     }
 
     /// What is heard of `node`. `None`: it is not known.
@@ -181,6 +199,27 @@ mod tests {
         assert!(!heartbeats.pulse(at(33)));
         heartbeats.restart(at(40));
         assert_eq!(heard(&heartbeats).1, at(40));
+    }
+
+    #[test]
+    fn who_hears_of_no_lease_at_all_is_blind_until_all_were_read() {
+        let (mut heartbeats, node) = (Heartbeats::new(at(0)), "n".into());
+        for second in 0..=100 {
+            heartbeats.pulse(at(second));
+        }
+        assert!(!heartbeats.is_blind(at(100)), "there is nobody to be heard");
+        heartbeats.renewed(&node, time(1), LASTS, at(100));
+        heartbeats.renewed(&"other".into(), time(1), LASTS, at(101));
+        for second in 101..=113 {
+            heartbeats.pulse(at(second));
+        }
+        assert!(!heartbeats.is_blind(at(113)), "a renewal may be a little late");
+        assert!(heartbeats.is_blind(at(114)) && heartbeats.is_deaf(at(114)));
+        // Nothing new in what was read: they are silent, and that is certain for a while.
+        heartbeats.renewed(&node, time(1), LASTS, at(114));
+        heartbeats.all_read(at(114));
+        assert!(!heartbeats.is_blind(at(115)));
+        assert_eq!(heard(&heartbeats), (None, at(100)), "its silence goes on");
     }
 
     #[test]

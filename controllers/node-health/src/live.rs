@@ -8,7 +8,7 @@ use mainstay_probe::{Check, Failure, Http, Kind, Tls};
 use mainstay_runtime::{
     clock::{Clock, Moment},
     failure::RequestError,
-    request::within,
+    request::{in_time, within},
 };
 
 use crate::{
@@ -136,6 +136,28 @@ pub async fn pulse(client: &Client, clock: &Clock, sight: &Sight, mut was_away: 
         if within(LIMIT, leases.list(&one)).await.is_ok() && sight.pulse() {
             tracing::warn!("the API server was away: the silence of every node begins anew");
             was_away();
+        }
+        clock.until(Some(began + PULSE)).await;
+    }
+}
+
+/// Reads all Leases where no renewal has been heard of for longer than any node should be silent: either no node lives,
+/// or the watch is deaf, which it does not notice by itself before it has run out.
+pub async fn listen(client: &Client, clock: &Clock, sight: &Sight) {
+    let leases: Api<WatchedLease> = Api::namespaced(client.clone(), LEASES);
+    loop {
+        let began = clock.now();
+        if sight.is_deaf(began)
+            && let Ok(listed) = in_time(leases.list(&ListParams::default())).await
+        {
+            let leases: Vec<_> = listed.items.into_iter().map(Lease::from).collect();
+            let heard = sight.all_read(&leases);
+            if heard > 0 {
+                tracing::warn!(
+                    nodes = heard,
+                    "nodes renew their Leases and the watch does not show it; they were read"
+                );
+            }
         }
         clock.until(Some(began + PULSE)).await;
     }

@@ -106,8 +106,7 @@ pub fn view(
         heartbeat,
         failing: fails.map(|(held, _)| (held.words(), held.since)),
         failing_due: failing.as_ref().map(|(_, due)| *due).filter(|due| *due > now),
-        // While the API server is away nothing is known.
-        confirmed: confirmed && !sight.is_blind(now),
+        confirmed,
         doubt: answer.doubt.clone().filter(|_| silence_stands),
         record: record(node, known),
         boot_id: Arc::clone(&facts.boot_id),

@@ -87,6 +87,18 @@ impl Sight {
         self.seen.lock().heartbeats.renewed(node, renewed, lasts, self.clock.now())
     }
 
+    /// All Leases were read live. Returns how many nodes of which the watch has not told are seen to live.
+    pub fn all_read(&self, leases: &[Lease]) -> usize {
+        let now = self.clock.now();
+        let mut seen = self.seen.lock();
+        let lives =
+            |lease: &&Lease| seen.heartbeats.renewed(lease.node(), lease.renewed, lease.duration, now);
+        let heard = leases.iter().filter(lives).count();
+        seen.heartbeats.all_read(now);
+        self.notify();
+        heard
+    }
+
     /// A node has changed.
     pub fn node_changed(&self, change: &Change<'_, Node>) {
         let now = self.clock.now();
@@ -145,9 +157,14 @@ impl Sight {
         seen.heartbeats.restart(now);
     }
 
-    /// Whether the API server is away, so that nothing can be said of any node.
+    /// Whether nothing can be said of any node: the API server is away, or the watch of Leases may be deaf.
     pub fn is_blind(&self, now: Moment) -> bool {
         self.seen.lock().heartbeats.is_blind(now)
+    }
+
+    /// Whether the watch of Leases may be deaf, so that all of them are to be read live.
+    pub fn is_deaf(&self, now: Moment) -> bool {
+        self.seen.lock().heartbeats.is_deaf(now)
     }
 
     /// What is heard of the node. `None`: it is not known.

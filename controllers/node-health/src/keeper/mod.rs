@@ -140,10 +140,12 @@ impl Keeper {
         self.sight.restart();
         let metrics = Arc::clone(&self.metrics);
         let pulse = live::pulse(&self.client, &self.clock, &self.sight, || metrics.was_blind());
+        let listen = live::listen(&self.client, &self.clock, &self.sight);
         let passes = self.passes(&shutdown);
         tokio::select! {
             () = passes => {}
             () = pulse => {}
+            () = listen => {}
         }
     }
 
@@ -207,7 +209,8 @@ impl Keeper {
             }
         }
         let rules: Vec<_> = pass.settings.iter().map(|settings| settings.rules.clone()).collect();
-        let plan = plan(&rules, &views, &mind.memory, pass.now);
+        let blind = self.sight.is_blind(pass.now.moment);
+        let plan = plan(&rules, &views, &mind.memory, pass.now, blind);
         let judged = seen.iter().zip(&views).zip(&plan.nodes);
         let judged: Vec<_> =
             judged.map(|((index, view), planned)| Judged { index: *index, view, planned }).collect();

@@ -53,13 +53,14 @@ impl Storm {
     }
 }
 
-/// Counts, and opens and closes breakers.
+/// Counts, and opens and closes breakers; who is blind leaves them as they are.
 pub(super) fn weather(
     rules: &[Rules],
     nodes: &[NodeView],
     verdicts: &[Verdict],
     memory: &Memory,
     now: Moment,
+    blind: bool,
     due: &mut Due,
 ) -> Weather {
     let mut counts: BTreeMap<Place, (usize, usize)> = BTreeMap::new();
@@ -72,7 +73,8 @@ pub(super) fn weather(
             *bad += usize::from(verdict.counts());
         }
     }
-    let everything = staying().next().is_some() && staying().all(|(_, verdict)| verdict.counts());
+    let everything =
+        !blind && staying().next().is_some() && staying().all(|(node, verdict)| verdict.answers_nobody(node));
     let mut weather = Weather {
         breakers: Vec::with_capacity(counts.len()),
         memory: BTreeMap::new(),
@@ -89,7 +91,7 @@ pub(super) fn weather(
         let is_storm = bad > limit || everything;
         // One node that is unhealthy is no storm, as long as it may be: a breaker whose limit is one could not close.
         let is_calm = bad <= (limit / 2).max(limit.min(1)) && !everything;
-        let after = turn(&before, is_storm, is_calm, rules, now);
+        let after = if blind { before.clone() } else { turn(&before, is_storm, is_calm, rules, now) };
         if before.open_since.is_some() && after.open_since.is_none() {
             weather.cleared.push(Arc::clone(&rules.policy));
         }

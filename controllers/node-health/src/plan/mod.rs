@@ -9,7 +9,8 @@
 //!   policy allows, also after a storm.
 //! - Volumes detach only from a node that is silent, and with proof that it is dead.
 //! - At most one node of the control plane is out of use by this controller.
-//! - When no node of the cluster answers, what was taken is handed back.
+//! - While nothing can be seen nothing changes.
+//! - When no node of the cluster answers, nor anybody who is asked about one, what was taken is handed back.
 //! - What was taken is handed back when the node is well again, none of its conditions being bad, and nothing else is.
 //! - Nothing is done with a node that is removed on purpose, and no breaker counts it.
 //! - A second plan at the same moment changes nothing.
@@ -28,7 +29,7 @@ mod world;
 
 use std::sync::Arc;
 
-pub use self::types::*;
+pub use self::{types::*, verdict::late};
 use mainstay_runtime::clock::Moment;
 
 use self::{
@@ -37,19 +38,23 @@ use self::{
     verdict::Verdict,
 };
 
-/// What each node is to carry.
-pub fn plan(rules: &[Rules], nodes: &[NodeView], memory: &Memory, now: Now) -> Plan {
+/// What each node is to carry. Who is `blind` cannot say anything of any node, and changes nothing.
+pub fn plan(rules: &[Rules], nodes: &[NodeView], memory: &Memory, now: Now, blind: bool) -> Plan {
     let verdicts: Vec<_> = nodes.iter().map(|node| Verdict::of(rules, node, now.moment)).collect();
     let mut due = Due::after(now.moment);
     verdicts.iter().for_each(|verdict| due.at(verdict.due));
-    let weather = breakers::weather(rules, nodes, &verdicts, memory, now.moment, &mut due);
+    let weather = breakers::weather(rules, nodes, &verdicts, memory, now.moment, blind, &mut due);
     let mut queue = Queue::new(rules, memory, &weather, now);
     let mut next = Memory { breakers: weather.memory.clone(), ..Memory::default() };
     let mut planned = Vec::with_capacity(nodes.len());
     for (node, verdict) in nodes.iter().zip(&verdicts) {
         let mut draft = Draft::new(rules, node, memory, &weather, now);
-        draft.take_back_unwritten(verdict);
-        draft.decide(verdict, &mut due);
+        if blind {
+            draft.hold(verdict);
+        } else {
+            draft.take_back_unwritten(verdict);
+            draft.decide(verdict, &mut due);
+        }
         queue.note(planned.len(), &draft);
         planned.push(draft);
     }
@@ -166,6 +171,22 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// Nothing can be said of it: what stands and what is remembered is kept as it is.
+    fn hold(&mut self, verdict: &Verdict) {
+        self.plan.record.clone_from(&self.node.record);
+        self.plan.state = if self.node.leaving {
+            State::Leaving
+        } else if verdict.is_bad() || self.node.record.is_taken() {
+            State::Suspect
+        } else {
+            self.state_of_well(verdict)
+        };
+        if self.plan.state != State::Healthy {
+            "a word of the API server: it does not answer, or no Lease was heard of"
+                .clone_into(&mut self.plan.waits_for);
+        }
+    }
+
     /// A node that no policy selects any more.
     fn release(&mut self) {
         self.memory = NodeMemory::default();
@@ -183,7 +204,8 @@ impl<'a> Draft<'a> {
         "it is being deleted, or an autoscaler has marked it for its removal".clone_into(&mut self.plan.why);
     }
 
-    /// No node of the cluster answers: that says more about this process than about the nodes.
+    /// No node of the cluster answers: that says more about this process than about the nodes. A remediation that has begun
+    /// goes on: to end it half-way may leave the node in any state.
     fn give_up(&mut self, verdict: &Verdict, storm: &Storm) {
         self.memory = NodeMemory::default();
         self.plan.record.taken = self.plan.record.remnant();

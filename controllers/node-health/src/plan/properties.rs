@@ -23,6 +23,8 @@ enum Event {
     Believe(usize),
     Deny(usize),
     Restart,
+    Blind,
+    See,
     Wait(u64),
 }
 
@@ -47,6 +49,8 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         1 => node.clone().prop_map(Event::Believe),
         1 => node.prop_map(Event::Deny),
         1 => Just(Event::Restart),
+        1 => Just(Event::Blind),
+        2 => Just(Event::See),
         6 => (1_u64..120).prop_map(Event::Wait),
     ];
     prop::collection::vec(event, 1..40)
@@ -97,6 +101,9 @@ fn happen(world: &mut World, event: &Event, denied: &mut Denied) {
         }
         Event::Deny(node) => denied[*node] = true,
         Event::Restart => world.restart(),
+        Event::Blind => world.blind = true,
+        Event::See if world.blind => world.see(),
+        Event::See => {}
         Event::Wait(_) => {}
     }
 }
@@ -123,6 +130,15 @@ fn look(world: &mut World, denied: &Denied, takings: &mut Vec<Moment>) -> Result
             let is_well = node.heartbeat.is_heard() && node.failing.is_none() && node.failing_due.is_none();
             prop_assert!(is_well, "{node:?}");
         }
+        if world.blind {
+            prop_assert_eq!((&planned.record, planned.pods), (&node.record, PodsPlan::default()));
+            prop_assert!(!matches!((planned.remediation, node.remediation), (Wanted::Template(_), _)));
+            let is_ended = planned.remediation == Wanted::None;
+            prop_assert!(
+                !(is_ended && matches!(node.remediation, Remediation::Stands { .. })),
+                "{planned:?}"
+            );
+        }
         prop_assert!(!node.leaving || planned.record == node.record.clone().at_boot(&node.boot_id));
         prop_assert_eq!(planned.record.is_taken(), planned.record.taken.is_some());
         prop_assert!(planned.pods == PodsPlan::default() || planned.state == State::Acting);
@@ -132,6 +148,9 @@ fn look(world: &mut World, denied: &Denied, takings: &mut Vec<Moment>) -> Result
             prop_assert!(planned.state == State::Acting && is_due, "{planned:?}");
             prop_assert_ne!(node.remediation, Remediation::Unknown);
         }
+    }
+    if world.blind {
+        prop_assert_eq!(&world.memory.breakers, &memory.breakers);
     }
     let control_plane = world.nodes.iter().filter(|node| node.control_plane && node.record.is_taken());
     prop_assert!(control_plane.count() <= 1);
@@ -145,7 +164,7 @@ fn look(world: &mut World, denied: &Denied, takings: &mut Vec<Moment>) -> Result
     for (node, planned) in nodes.iter_mut().zip(&world.plan.nodes) {
         node.record = planned.record.clone();
     }
-    let again = plan(&world.rules, &nodes, &world.memory, world.now());
+    let again = plan(&world.rules, &nodes, &world.memory, world.now(), world.blind);
     let states = |plan: &Plan| {
         plan.nodes.iter().map(|node| (node.record.clone(), node.remediation)).collect::<Vec<_>>()
     };
@@ -171,6 +190,7 @@ proptest! {
                 look(&mut world, &denied, &mut takings)?;
             }
         }
+        world.see();
         world.start("");
         for node in &mut world.nodes {
             (node.failing, node.failing_due, node.doubt, node.leaving) = (None, None, None, false);
@@ -193,7 +213,7 @@ proptest! {
             let end = world.now + Duration::from_secs(*wait);
             while world.now < end {
                 // What was confirmed after the last plan is part of this one.
-                let settled = plan(&world.rules, &world.nodes, &world.memory, world.now());
+                let settled = plan(&world.rules, &world.nodes, &world.memory, world.now(), world.blind);
                 let mut nodes = world.nodes.clone();
                 for (node, planned) in nodes.iter_mut().zip(&settled.nodes) {
                     node.record = planned.record.clone();
@@ -202,7 +222,7 @@ proptest! {
                 prop_assert!(last >= world.now);
                 let later = last.min(world.now + TICK);
                 let wall = world.now().wall.checked_add(later - world.now).unwrap();
-                let later = plan(&world.rules, &nodes, &settled.memory, Now { moment: later, wall });
+                let later = plan(&world.rules, &nodes, &settled.memory, Now { moment: later, wall }, world.blind);
                 prop_assert_eq!(&later.nodes, &settled.nodes);
                 world.now += TICK;
                 world.pass();

@@ -46,16 +46,24 @@ impl Draft<'_> {
         }
     }
 
-    fn be_well(&mut self, verdict: &Verdict) {
-        self.plan.state = if verdict.unjudged {
+    /// The state of a node that is not unhealthy.
+    pub(super) fn state_of_well(&self, verdict: &Verdict) -> State {
+        if verdict.unjudged {
             State::Unjudged
         } else if verdict.overdue || self.node.failing_due.is_some() {
             State::Suspect
         } else {
-            self.end_remediation();
             State::Healthy
-        };
-        if self.plan.state == State::Healthy && self.plan.record.taken.is_some() {
+        }
+    }
+
+    fn be_well(&mut self, verdict: &Verdict) {
+        self.plan.state = self.state_of_well(verdict);
+        if self.plan.state != State::Healthy {
+            return;
+        }
+        self.end_remediation();
+        if self.plan.record.taken.is_some() {
             self.wait_for_boot();
         }
     }

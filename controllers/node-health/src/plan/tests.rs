@@ -243,6 +243,79 @@ fn when_no_node_answers_everything_is_handed_back() {
 }
 
 #[test]
+fn who_is_blind_changes_nothing() {
+    let mut world = with_repairs(Duration::ZERO);
+    world.stop("a-0");
+    world.until(seconds(30), |world| makes(world.of("a-0")));
+    world.stop("");
+    world.blind = true;
+    for _ in 0..200 {
+        world.now += TICK;
+        world.pass();
+        let planned = world.of("a-0");
+        assert_eq!((planned.state, planned.remediation), (State::Suspect, Wanted::Look));
+        assert!(planned.waits_for.contains("API server"), "{}", planned.waits_for);
+        assert_eq!((world.taken(), world.open().len()), (vec!["a-0"], 0));
+    }
+    world.see();
+    world.start("b");
+    world.start("c");
+    world.run(seconds(10));
+    assert_eq!((world.taken(), world.open().len()), (vec!["a-0"], 0), "all silences begin anew");
+}
+
+#[test]
+fn that_a_renewal_is_late_is_no_sign_that_no_node_answers() {
+    let mut world = World::new(rules("p"), &["a", "b"], 1);
+    world.stop("b");
+    world.until(seconds(30), |world| world.state("b-0") == State::Acting);
+    world.stop("a");
+    world.until(seconds(20), |world| world.state("a-0") == State::Suspect);
+    world.run(seconds(2));
+    assert_eq!(world.taken(), ["b-0"]);
+    world.start("a");
+    world.run(seconds(100));
+    assert_eq!(world.taken(), ["b-0"]);
+}
+
+#[test]
+fn that_no_node_answers_is_believed_of_live_reads_alone() {
+    let mut world = three_zones();
+    world.stop("a-0");
+    world.until(seconds(30), |world| world.state("a-0") == State::Acting);
+    world.stop("");
+    for _ in 0..100 {
+        world.now += TICK;
+        // Of this one the live read has no answer, and of this one its kubelet answers.
+        world.node("b-1").confirmed = false;
+        world.node("b-2").doubt = Some("its kubelet answers".into());
+        world.pass();
+        assert_eq!(world.taken(), ["a-0"]);
+    }
+    assert_eq!(world.open().get("all"), Some(&false));
+    world.run(seconds(1));
+    assert_eq!(world.taken(), ["a-0"], "one node answers");
+    world.node("b-2").doubt = None;
+    world.until(seconds(5), |world| world.open().get("all") == Some(&true));
+    assert_eq!(world.taken(), Vec::<&str>::new());
+}
+
+#[test]
+fn a_remediation_that_has_begun_goes_on_when_no_node_answers() {
+    let mut world = with_repairs(Duration::ZERO);
+    world.stop("a-0");
+    world.until(seconds(30), |world| makes(world.of("a-0")));
+    world.stop("");
+    world.until(seconds(20), |world| world.open().get("all") == Some(&true));
+    world.run(seconds(10));
+    assert_eq!((world.taken(), world.of("a-0").remediation), (vec![], Wanted::Look));
+    world.start("");
+    world.until(seconds(30), |world| world.state("a-0") == State::Healthy);
+    world.run(seconds(1));
+    assert_eq!(world.repairs.as_ref().map(|repairs| repairs[0]), Some(None), "it ends when the node is well");
+}
+
+#[test]
 fn no_more_nodes_are_taken_than_the_rate_allows() {
     let mut world = three_zones();
     world.stop("a-1");

@@ -1,14 +1,25 @@
 //! Whether one node is well.
 
+use std::time::Duration;
+
 use mainstay_runtime::clock::Moment;
 
 use super::{NodeView, Rules};
+
+/// After how long a Lease is overdue that is renewed every `interval`. A kubelet moves its renewals by up to 4 % (kubelet,
+/// `leaseControllerJitter`), and a write takes time. No less than this, or many nodes that live would be looked at again
+/// and again for nothing.
+pub fn late(interval: Duration) -> Duration {
+    interval + interval / 5
+}
 
 /// What is seen of one node, judged.
 #[derive(Debug, Default)]
 pub(super) struct Verdict {
     /// It is silent for too long.
     pub unreachable: bool,
+    /// It is unreachable, or would be by the shortest time that a policy may name for it.
+    pub silent: bool,
     /// One of the policy's conditions has held for too long.
     pub failing: bool,
     /// It should have renewed its Lease by now.
@@ -29,23 +40,23 @@ impl Verdict {
         let mut verdict = Self { failing: node.failing.is_some(), ..Self::default() };
         match (heartbeat.interval, rules) {
             (Some(interval), rules) => {
-                // A kubelet moves its renewals by up to 4 % (kubelet, `leaseControllerJitter`), and a write takes time.
-                // No less than this, or many nodes that live would be looked at again and again for nothing.
-                let overdue = since.saturating_add(interval + interval / 5);
+                let overdue = since.saturating_add(late(interval));
                 verdict.overdue = overdue < now;
                 // The first moment at which it is.
                 moments[0] = Some(overdue + Moment::from_nanos(1));
                 verdict.heard = heartbeat.is_heard() && !verdict.overdue;
-                if let Some(rules) = rules {
-                    verdict.unjudged = rules.unreachable_after < interval + interval / 2;
-                    let silent = since.saturating_add(rules.unreachable_after);
-                    verdict.unreachable = !verdict.unjudged && silent <= now;
-                    moments[1] = Some(silent);
-                }
+                let least = interval + interval / 2;
+                verdict.unjudged = rules.is_some_and(|rules| rules.unreachable_after < least);
+                let judged = rules.filter(|_| !verdict.unjudged);
+                let silent = since.saturating_add(judged.map_or(least, |rules| rules.unreachable_after));
+                verdict.silent = silent <= now;
+                verdict.unreachable = verdict.silent && judged.is_some();
+                moments[1] = Some(silent);
             }
             (None, Some(rules)) => {
                 let late = since.saturating_add(rules.startup_grace);
                 verdict.unreachable = late <= now;
+                verdict.silent = verdict.unreachable;
                 moments[1] = Some(late);
             }
             (None, None) => {}
@@ -53,6 +64,12 @@ impl Verdict {
         moments[2] = node.failing_due;
         verdict.due = moments.into_iter().flatten().filter(|moment| *moment > now).min();
         verdict
+    }
+
+    /// Whether the node does not answer, neither by its Lease nor to a live read nor to who else is asked. Of a node that no
+    /// policy judges nobody is asked; all Leases were read live before nothing at all is heard.
+    pub(super) fn answers_nobody(&self, node: &NodeView) -> bool {
+        self.silent && (!self.unreachable || node.confirmed && node.doubt.is_none())
     }
 
     /// Whether the node is unhealthy, as far as the watches show.

@@ -19,6 +19,8 @@ pub(super) struct World {
     renews: Vec<Option<Moment>>,
     /// The remediation that stands of each node, where somebody makes and ends them.
     pub repairs: Option<Vec<Option<usize>>>,
+    /// Whether nothing can be seen.
+    pub blind: bool,
     pub memory: Memory,
     pub now: Moment,
     pub plan: Plan,
@@ -70,6 +72,7 @@ impl World {
             nodes,
             renews,
             repairs: None,
+            blind: false,
             memory: Memory::default(),
             now: seconds(1000),
             plan,
@@ -118,6 +121,14 @@ impl World {
         }
     }
 
+    /// The API server answers again after it was away.
+    pub(super) fn see(&mut self) {
+        self.blind = false;
+        for node in &mut self.nodes {
+            (node.heartbeat.listening, node.confirmed) = (self.now, false);
+        }
+    }
+
     /// Carries out what is planned of remediations, and shows the nodes what stands.
     fn repair(&mut self, plan: &Plan) {
         let Some(repairs) = &mut self.repairs else { return };
@@ -153,7 +164,7 @@ impl World {
                 let rounds = (self.now - since).as_nanos() / INTERVAL.as_nanos();
                 since + INTERVAL * u32::try_from(rounds).expect("tests are short")
             });
-            let last = last.filter(|last| *last >= node.heartbeat.listening);
+            let last = last.filter(|last| *last >= node.heartbeat.listening && !self.blind);
             if let Some(last) = last.filter(|last| node.heartbeat.heard < Some(*last)) {
                 node.heartbeat.heard = Some(last);
                 node.confirmed = false;
@@ -163,7 +174,7 @@ impl World {
                 node.confirmed = false;
             }
         }
-        let plan = plan(&self.rules, &self.nodes, &self.memory, self.now());
+        let plan = plan(&self.rules, &self.nodes, &self.memory, self.now(), self.blind);
         self.seen.clone_from(&self.nodes);
         for (node, planned) in self.nodes.iter_mut().zip(&plan.nodes) {
             node.record = planned.record.clone();
