@@ -255,7 +255,7 @@ if [ -z "$victim" ]; then
   say "Skipped: nodes of yours are not for a demo to kill, and there are none simulated by kwok."
 else
   say "So far it is a dry run. Now it acts, on simulated nodes only:"
-  acts='{"spec":{"dryRun":false,"nodeSelector":{"matchLabels":{"type":"kwok"}},"secondOpinion":null}}'
+  acts='{"spec":{"dryRun":false,"nodeSelector":{"matchLabels":{"type":"kwok"}},"secondOpinion":{"kubelet":{"enabled":false}}}}'
   run "kubectl patch nodehealthpolicy workers --type=merge -p '$acts'"
   # kwok lets go of a node whose Lease another holds, and takes it back when the last renewal is old.
   lost="{\"spec\":{\"holderIdentity\":\"nobody\",\"renewTime\":\"$(date -u -d '+1 hour' +%FT%T.000000Z)\"}}"

@@ -134,8 +134,8 @@ impl Default for OutOfServiceAction {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RemediationPolicy {
-    /// When the first one is made. Default 0s.
-    #[serde(default = "at_once")]
+    /// When the first one is made. Default 5m: what repairs a machine often begins by cutting its power.
+    #[serde(default = "remediate_after")]
     pub after: Duration,
 
     /// The templates, in the order in which they are tried.
@@ -143,8 +143,8 @@ pub struct RemediationPolicy {
     pub templates: Vec<RemediationTemplate>,
 }
 
-fn at_once() -> Duration {
-    Duration::seconds(0)
+fn remediate_after() -> Duration {
+    Duration::seconds(300)
 }
 
 /// A template of remediations, by the contract of medik8s: its kind ends with `Template`, and the objects that are made

@@ -77,9 +77,9 @@ pub struct NodeHealthPolicySpec {
     #[serde(default = "healthy_for")]
     pub healthy_for: Duration,
 
-    /// Who is asked whether a silent node lives all the same. Default: nobody.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub second_opinion: Option<SecondOpinion>,
+    /// Who is asked whether a silent node lives all the same. Default: its kubelet.
+    #[serde(default)]
+    pub second_opinion: SecondOpinion,
 
     /// What is done with a node that is unhealthy.
     #[serde(default)]
@@ -174,14 +174,13 @@ impl ConditionStatus {
     }
 }
 
-/// Who is asked whether a silent node lives all the same. What says so delays the verdict, and is shown.
+/// Who is asked whether a silent node lives all the same. What says so delays the verdict, and is shown. When an API server
+/// dies its kubelets are silent for half a minute, and still answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
-#[schemars(extend("x-kubernetes-validations" = opinion_rules()))]
 pub struct SecondOpinion {
-    /// The node's kubelet, asked by this controller. Default: not asked.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub kubelet: Option<KubeletProbe>,
+    /// The node's kubelet, asked by this controller. Default: by HTTPS.
+    pub kubelet: KubeletProbe,
 
     /// The pods of the node: one that has become ready although the Lease should have been renewed before says that the
     /// kubelet lives. Default false.
@@ -193,24 +192,20 @@ pub struct SecondOpinion {
 
 impl Default for SecondOpinion {
     fn default() -> Self {
-        Self { kubelet: None, pods: false, max_delay: Duration::seconds(30) }
+        Self { kubelet: KubeletProbe::default(), pods: false, max_delay: Duration::seconds(30) }
     }
 }
 
-fn opinion_rules() -> Vec<Rule> {
-    vec![
-        Rule::new("has(self.kubelet) || self.pods")
-            .message("spec.secondOpinion must name somebody who is asked: kubelet, pods or both"),
-    ]
-}
-
-/// How a kubelet is asked.
+/// Whether and how a kubelet is asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(extend("x-kubernetes-validations" = probe_rules()))]
 pub struct KubeletProbe {
+    /// Whether it is asked. Default true.
+    pub enabled: bool,
+
     /// `TCP`: its port accepts a connection, which a kernel does also for a kubelet that hangs. `HTTPS`: it answers a
-    /// request, or at least shows a certificate. Default `TCP`.
+    /// request, or at least shows a certificate. Default `HTTPS`.
     #[serde(rename = "type")]
     pub kind: KubeletProbeType,
 
@@ -224,7 +219,7 @@ pub struct KubeletProbe {
 
 impl Default for KubeletProbe {
     fn default() -> Self {
-        Self { kind: KubeletProbeType::Tcp, port: 10250, timeout: Duration::seconds(1) }
+        Self { enabled: true, kind: KubeletProbeType::Https, port: 10250, timeout: Duration::seconds(1) }
     }
 }
 

@@ -137,13 +137,13 @@ impl Settings {
     pub fn read(policy: &NodeHealthPolicy) -> Result<Self, SettingsError> {
         let (name, spec) = (Arc::<str>::from(policy.name_any()), &policy.spec);
         let selector = Selector::try_from(spec.node_selector.clone());
-        let opinion = spec.second_opinion.as_ref();
+        let opinion = &spec.second_opinion;
         let templates = spec.remediation.iter().flat_map(|remediation| &remediation.templates);
         Ok(Self {
             selector: selector.map_err(|error| SettingsError::Selector(error.to_string()))?,
             conditions: spec.conditions.iter().map(watched).collect(),
-            kubelet: opinion.and_then(|opinion| opinion.kubelet.as_ref()).map(kubelet).transpose()?,
-            pods: opinion.is_some_and(|opinion| opinion.pods),
+            kubelet: opinion.kubelet.enabled.then(|| kubelet(&opinion.kubelet)).transpose()?,
+            pods: opinion.pods,
             proofs: templates.clone().filter(|template| template.proves_death).map(TemplateRef::of).collect(),
             templates: templates.map(TemplateRef::of).collect(),
             rules: rules(Arc::clone(&name), spec)?,
@@ -170,7 +170,7 @@ fn rules(policy: Arc<str>, spec: &NodeHealthPolicySpec) -> Result<Rules, Setting
         unreachable_after: spec.unreachable_after.into(),
         startup_grace: spec.startup_grace.into(),
         healthy_for: spec.healthy_for.into(),
-        max_doubt: spec.second_opinion.as_ref().map_or(Duration::ZERO, |opinion| opinion.max_delay.into()),
+        max_doubt: spec.second_opinion.max_delay.into(),
         steps: steps(spec),
         breakers: Limits {
             zone: limit("spec.breakers.zone.maxUnhealthy", &breakers.zone.max_unhealthy)?,
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_policy_that_says_nothing_acts_in_seconds_and_fears_storms() {
+    fn a_policy_that_says_nothing_acts_in_seconds_and_carefully() {
         let settings = read(json!({})).unwrap();
         let rules = &settings.rules;
         assert_eq!(rules.unreachable_after, Duration::from_secs(15));
@@ -280,7 +280,12 @@ mod tests {
         assert_eq!(rules.steps.cordon, Some(Duration::ZERO));
         assert_eq!(rules.steps.drain.as_ref().map(|drain| drain.delete_after), Some(false));
         assert_eq!(rules.steps.out_of_service, None, "only on wish");
-        assert_eq!(rules.max_doubt, Duration::ZERO, "nobody is asked");
+        let kubelet = KubeletCheck { tls: true, port: 10250, timeout: Duration::from_secs(1) };
+        assert_eq!(settings.kubelet, Some(kubelet), "an API server that dies silences kubelets that live");
+        assert_eq!(rules.max_doubt, Duration::from_secs(30));
+        let template = json!({"apiVersion": "x/v1", "kind": "XTemplate", "name": "x", "namespace": "x"});
+        let repairs = read(json!({"remediation": {"templates": [template]}})).unwrap();
+        assert_eq!(repairs.rules.steps.remediate_after, Duration::from_secs(300));
         let ready = Watched { kind: "Ready".into(), status: "False".into(), lasts: Duration::from_secs(300) };
         assert_eq!(settings.conditions, [ready]);
     }
@@ -311,15 +316,16 @@ mod tests {
     #[test]
     fn who_is_asked_for_a_second_opinion_is_asked_as_the_policy_says() {
         let kubelet = |probe: Value| read(json!({"secondOpinion": {"kubelet": probe, "maxDelay": "5s"}}));
-        let settings = kubelet(json!({})).unwrap();
+        let settings = kubelet(json!({"type": "TCP"})).unwrap();
         assert_eq!(
             settings.kubelet,
             Some(KubeletCheck { tls: false, port: 10250, timeout: Duration::from_secs(1) })
         );
         assert!(!settings.pods);
         assert_eq!(settings.rules.max_doubt, Duration::from_secs(5));
-        assert!(kubelet(json!({"type": "HTTPS"})).unwrap().kubelet.unwrap().tls);
-        let pods = read(json!({"secondOpinion": {"pods": true}})).unwrap();
+        assert!(kubelet(json!({})).unwrap().kubelet.unwrap().tls);
+        let pods = json!({"secondOpinion": {"pods": true, "kubelet": {"enabled": false}}});
+        let pods = read(pods).unwrap();
         assert_eq!((pods.pods, pods.kubelet), (true, None));
         let error = kubelet(json!({"port": 65536})).unwrap_err().to_string();
         assert!(error.contains("spec.secondOpinion.kubelet.port is 65536"), "{error}");

@@ -23,12 +23,14 @@ pub type PolicyDraft = DraftOf<NodeHealthPolicy>;
 /// A policy that exists; what it took is handed back when it is deleted.
 pub type Health = Made<NodeHealthPolicy>;
 
-/// A policy for the fake nodes of a test, named after its namespace, that hands back soon.
+/// A policy for the fake nodes of a test, named after its namespace, that hands back soon. Their kubelets are not asked: all
+/// fake nodes have the address of a real one, which lives.
 pub fn policy(scenario: &Scenario, nodes: &FakeNodes) -> PolicyDraft {
     let (label, mark) = nodes.label();
     let spec = json!({
         "nodeSelector": {"matchLabels": {label: mark}},
         "healthyFor": "2s",
+        "secondOpinion": {"kubelet": {"enabled": false}},
         "actions": {"drain": {"after": "0s"}},
         "breakers": {"closeAfter": "3s"},
     });

@@ -165,7 +165,8 @@ impl Nodes {
     }
 }
 
-/// The policy of all fake nodes, with the kind's defaults; gone when this is dropped.
+/// The policy of all fake nodes, with the kind's defaults but for one; gone when this is dropped. Their kubelets are not
+/// asked: what is measured is how soon silence is noticed, and all fake nodes have the address of a real one, which lives.
 pub(crate) struct Policy(Client);
 
 impl Policy {
@@ -174,7 +175,10 @@ impl Policy {
         drop(policies.delete(POLICY, &DeleteParams::default()).await);
         let policy = object(json!({
             "apiVersion": "mainstay.dev/v1alpha1", "kind": "NodeHealthPolicy", "metadata": {"name": POLICY},
-            "spec": {"nodeSelector": {"matchLabels": {"type": "kwok"}}},
+            "spec": {
+                "nodeSelector": {"matchLabels": {"type": "kwok"}},
+                "secondOpinion": {"kubelet": {"enabled": false}},
+            },
         }))?;
         bed.until("the last policy to be gone", async || {
             Ok(policies.get_opt(POLICY).await.when("read the policy")?.is_none())

@@ -243,7 +243,8 @@ async fn wrong_values_are_refused_with_a_sentence() {
         refused("spec.breakers.zone.maxUnhealthy", json!("many")).contains("spec.breakers.zone.maxUnhealthy")
     );
     assert!(refused("spec.flapping.maxQuarantine", json!("1s")).contains("must not be shorter"));
-    assert!(refused("spec.secondOpinion", json!({})).contains("must name somebody who is asked"));
+    let hasty = json!({"kubelet": {"timeout": "0s"}});
+    assert!(refused("spec.secondOpinion", hasty).contains("no kubelet answers in no time"));
     let templates =
         json!({"templates": [{"apiVersion": "x/v1", "kind": "X", "name": "x", "namespace": "x"}]});
     assert!(refused("spec.remediation", templates).contains("kind"));

@@ -80,7 +80,7 @@ async fn after_a_storm_what_is_left_is_taken_one_by_one() {
 async fn a_kubelet_that_answers_delays_the_verdict_and_is_shown() {
     let scenario = Scenario::start("doubt").await;
     let Some(nodes) = FakeNodes::make(&scenario, &[A, B, C]).await else { return };
-    let opinion = json!({"kubelet": {"type": "HTTPS"}, "maxDelay": "10m"});
+    let opinion = json!({"maxDelay": "10m"});
     let health = policy(&scenario, &nodes).with("spec.secondOpinion", opinion).create(&scenario.client).await;
     health.watches(3).await;
     // All fake nodes have the address of the real one.
@@ -99,7 +99,7 @@ async fn a_pod_that_became_ready_after_the_last_renewal_speaks_for_its_node() {
     let scenario = Scenario::start("witness").await;
     let Some(nodes) = FakeNodes::make(&scenario, &[A, B, C]).await else { return };
     scenario.orphan("witness", "witness", nodes.pod_on(1)).await;
-    let opinion = json!({"pods": true, "maxDelay": "10m"});
+    let opinion = json!({"pods": true, "kubelet": {"enabled": false}, "maxDelay": "10m"});
     let health = policy(&scenario, &nodes).with("spec.secondOpinion", opinion).create(&scenario.client).await;
     health.watches(3).await;
     nodes.silence(&[1]).await;
