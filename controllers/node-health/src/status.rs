@@ -1,5 +1,7 @@
 //! The status of a policy: the only source of its words.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use mainstay_crds::{BreakerStatus, NodeCounts, NodeHealthPolicy, NodeHealthPolicyStatus, UnhealthyNode};
@@ -11,7 +13,7 @@ use mainstay_runtime::{
 
 use crate::{
     announce::place,
-    plan::{Breaker, NodePlan, NodeView, State, Step},
+    plan::{Breaker, BreakerMemory, NodePlan, NodeView, Now, State, Step},
     settings::SettingsError,
 };
 
@@ -171,6 +173,19 @@ pub fn unusable(policy: &NodeHealthPolicy, error: &SettingsError, now: Timestamp
         conditions: conditions::merge(vec![verdict], standing, generation, now),
         ..NodeHealthPolicyStatus::default()
     }
+}
+
+/// The breakers that a status says are open, as the next process remembers them. How long it is calm is not written down.
+pub fn open_breakers(
+    status: &NodeHealthPolicyStatus,
+    now: Now,
+) -> impl Iterator<Item = (Option<Arc<str>>, BreakerMemory)> {
+    status.breakers.iter().filter(|breaker| breaker.open).map(move |breaker| {
+        let since = breaker.open_since.as_ref().map_or(now.wall, |since| since.0);
+        let age = Moment::try_from(now.wall.duration_since(since)).unwrap_or_default();
+        let open_since = Some(now.moment.saturating_sub(age));
+        (breaker.zone.as_deref().map(Into::into), BreakerMemory { open_since, calm_since: None })
+    })
 }
 
 /// Whether a change must not wait for the pace: a condition or the state of a node, but for one that is only overdue,

@@ -38,7 +38,7 @@ use crate::{
     plan::{Memory, Now, Plan, plan},
     settings::{self, Settings, SettingsError, TemplateRef},
     sight::Sight,
-    status::Judged,
+    status::{self, Judged},
     watched::Node,
 };
 
@@ -88,7 +88,8 @@ impl LastPass {
     }
 }
 
-/// What a leading process has in mind. All of it may be lost: a restart reads what stands from the nodes.
+/// What a leading process has in mind. All of it may be lost: a restart reads what stands from the nodes, and which breakers
+/// are open from the policies.
 struct Mind {
     known: KnownNodes,
     memory: Memory,
@@ -198,6 +199,7 @@ impl Keeper {
 
     fn pass(&self, mind: &mut Mind) -> Option<Moment> {
         let pass = self.look(mind);
+        pass.recall(&mut mind.memory);
         let mut seen = Vec::with_capacity(pass.nodes.len());
         let mut views = Vec::with_capacity(pass.nodes.len());
         for (index, node) in pass.nodes.iter().enumerate() {
@@ -260,6 +262,18 @@ impl Keeper {
 impl Pass {
     fn policy_of(&self, node: usize) -> Option<(usize, &Settings)> {
         self.assigned.policies[node].map(|index| (index, &*self.settings[index]))
+    }
+
+    /// Before the first plan: which breakers another process has left open. What it has taken lately is in the records of
+    /// the nodes.
+    fn recall(&self, memory: &mut Memory) {
+        if memory.begun {
+            return;
+        }
+        for (name, policy) in &self.policies {
+            let open = policy.status.iter().flat_map(|status| status::open_breakers(status, self.now));
+            memory.breakers.extend(open.map(|(zone, breaker)| ((Arc::clone(name), zone), breaker)));
+        }
     }
 
     /// Forgets nodes that are gone, and knows those that are new.

@@ -21,9 +21,20 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    pub(super) fn new(rules: &[Rules], memory: &Memory, weather: &Weather, now: Now) -> Self {
-        let taken = rules.iter().filter_map(|rules| {
-            let taken = resume(rules, memory, weather, now.moment);
+    pub(super) fn new(
+        rules: &[Rules],
+        nodes: &[NodeView],
+        memory: &Memory,
+        weather: &Weather,
+        now: Now,
+    ) -> Self {
+        let taken = rules.iter().enumerate().filter_map(|(index, rules)| {
+            let before = if memory.begun {
+                memory.taken.get(&rules.policy).cloned().unwrap_or_default()
+            } else {
+                written(nodes.iter().filter(|node| node.rules == Some(index)), now)
+            };
+            let taken = resume(rules, before, weather, now.moment);
             (!taken.is_empty()).then(|| (Arc::clone(&rules.policy), taken))
         });
         Self { now, taken: taken.collect(), control_plane: [None, None], waiting: Vec::new() }
@@ -80,11 +91,22 @@ impl Queue {
     }
 }
 
+/// When nodes were taken by another process, as their records say. One from the future was written under a clock that was
+/// wrong, and counts from now on.
+fn written<'a>(nodes: impl Iterator<Item = &'a NodeView>, now: Now) -> Vec<Moment> {
+    let times = nodes.flat_map(|NodeView { record, .. }| {
+        let since = record.taken.as_ref().and_then(|taken| taken.since);
+        let is_flap = since.is_some_and(|since| record.flaps.contains(&since));
+        record.flaps.iter().copied().chain(since.filter(|_| !is_flap))
+    });
+    let age = |time| Moment::try_from(now.wall.duration_since(time)).unwrap_or_default();
+    times.map(|time| now.moment.saturating_sub(age(time))).collect()
+}
+
 /// When the policy has taken nodes, as far back as its window goes. After a storm it begins with an empty rate: what has
 /// gathered is done one by one, and not at once.
-fn resume(rules: &Rules, memory: &Memory, weather: &Weather, now: Moment) -> Vec<Moment> {
+fn resume(rules: &Rules, mut taken: Vec<Moment>, weather: &Weather, now: Moment) -> Vec<Moment> {
     let Rate { count, window } = rules.breakers.rate;
-    let mut taken = memory.taken.get(&rules.policy).cloned().unwrap_or_default();
     if weather.cleared.contains(&rules.policy) {
         let share = window / u32::try_from(count.max(1)).unwrap_or(u32::MAX);
         let leave = (1..=count).map(|index| share * u32::try_from(index).unwrap_or(u32::MAX));

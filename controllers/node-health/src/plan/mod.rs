@@ -44,8 +44,8 @@ pub fn plan(rules: &[Rules], nodes: &[NodeView], memory: &Memory, now: Now, blin
     let mut due = Due::after(now.moment);
     verdicts.iter().for_each(|verdict| due.at(verdict.due));
     let weather = breakers::weather(rules, nodes, &verdicts, memory, now.moment, blind, &mut due);
-    let mut queue = Queue::new(rules, memory, &weather, now);
-    let mut next = Memory { breakers: weather.memory.clone(), ..Memory::default() };
+    let mut queue = Queue::new(rules, nodes, memory, &weather, now);
+    let mut next = Memory { begun: true, breakers: weather.memory.clone(), ..Memory::default() };
     let mut planned = Vec::with_capacity(nodes.len());
     for (node, verdict) in nodes.iter().zip(&verdicts) {
         let mut draft = Draft::new(rules, node, memory, &weather, now);

@@ -179,10 +179,6 @@ proptest! {
     fn storms_are_never_believed_and_everything_is_handed_back(events in events()) {
         let (mut world, mut denied, mut takings) = (world(), [false; NODES], Vec::new());
         for event in &events {
-            // A process that starts anew does not know what was taken lately.
-            if matches!(event, Event::Restart) {
-                takings.clear();
-            }
             happen(&mut world, event, &mut denied);
             let ticks = if let Event::Wait(seconds) = event { seconds * 2 } else { 1 };
             for _ in 0..ticks {

@@ -329,6 +329,41 @@ fn no_more_nodes_are_taken_than_the_rate_allows() {
 }
 
 #[test]
+fn a_new_leader_keeps_to_the_rate_of_the_one_before() {
+    let mut world = three_zones();
+    world.rules[0].breakers.rate.window = seconds(600);
+    world.stop("a-1");
+    world.stop("b-1");
+    world.stop("c-1");
+    world.run(seconds(30));
+    assert_eq!(world.taken().len(), 2);
+    world.restart();
+    world.run(seconds(500));
+    assert_eq!(world.taken().len(), 2);
+    world.until(seconds(100), |world| world.taken().len() == 3);
+}
+
+#[test]
+fn a_new_leader_does_not_forget_an_open_breaker() {
+    let mut world = three_zones();
+    world.rules[0].breakers.close_after = seconds(600);
+    (0..5).for_each(|index| world.stop(&format!("a-{index}")));
+    world.until(seconds(30), |world| world.open().contains_key("a"));
+    (1..5).for_each(|index| world.start(&format!("a-{index}")));
+    world.run(seconds(60));
+    // What the keeper reads from the status.
+    let breakers = world.memory.breakers.clone();
+    world.restart();
+    world.memory.breakers = breakers
+        .into_iter()
+        .map(|(key, breaker)| (key, BreakerMemory { calm_since: None, ..breaker }))
+        .collect();
+    world.run(seconds(590));
+    assert_eq!((world.taken(), world.open().contains_key("a")), (vec![], true));
+    world.until(seconds(60), |world| world.taken() == ["a-0"]);
+}
+
+#[test]
 fn one_node_of_the_control_plane_is_taken_at_a_time() {
     let mut world = three_zones();
     for name in ["a-1", "b-1"] {

@@ -235,6 +235,8 @@ pub enum Wanted {
 /// What a plan leaves to the next one. A restart may lose it: verdicts then begin anew.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Memory {
+    /// Whether there was a plan before. The first one begins with what is written down of those of another process.
+    pub begun: bool,
     /// Of each node that is not simply well.
     pub nodes: BTreeMap<Arc<str>, NodeMemory>,
     /// Of each policy's breakers: those of its zones, and under `None` that of the policy as a whole.

@@ -122,6 +122,36 @@ fn conditions_say_what_is_wrong_and_where() {
 }
 
 #[test]
+fn the_next_process_reads_which_breakers_are_open() {
+    let breaker = |zone: Option<&str>, open_since| Breaker {
+        policy: "p".into(),
+        zone: zone.map(Into::into),
+        nodes: 9,
+        unhealthy: 5,
+        limit: 4,
+        open_since,
+        everything: false,
+    };
+    let clock = Clock::start();
+    let at = Duration::from_secs(30);
+    let open = [breaker(None, None), breaker(Some("zone-a"), Some(at)), breaker(Some(""), Some(at))];
+    let shown = Policy {
+        policy: &policy(),
+        nodes: vec![],
+        breakers: open.iter().collect(),
+        overlaps: vec![],
+        stricter: 0,
+    }
+    .status(&clock, Timestamp::UNIX_EPOCH);
+    // The next one has run for five minutes when, half a minute later, it begins to lead.
+    let now =
+        Now { moment: Duration::from_secs(300), wall: second(clock.timestamp(at)) + Duration::from_secs(30) };
+    let since = BreakerMemory { open_since: Some(Duration::from_secs(270)), calm_since: None };
+    let read: Vec<_> = open_breakers(&shown, now).collect();
+    assert_eq!(read, [(Some("zone-a".into()), since.clone()), (Some("".into()), since)]);
+}
+
+#[test]
 fn a_node_that_is_only_overdue_waits_for_the_pace() {
     let quiet = status(&[], &[], 0);
     let of = |state| {
