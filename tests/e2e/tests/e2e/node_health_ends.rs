@@ -1,7 +1,9 @@
 //! What needs more than a policy: proof of death, and those who repair.
 
 use kube::ResourceExt;
-use mainstay_e2e::{FakeNodes, Scenario, Stand, eventually, kubectl, policy, run};
+use mainstay_e2e::{
+    Controller, FakeNodes, NAMESPACE, Scenario, Stand, eventually, kubectl, policy, rolled_out, run,
+};
 use serde_json::{Value, json};
 
 const A: &str = "zone-a";
@@ -196,6 +198,93 @@ async fn remediations_escalate_prove_death_and_are_deleted_when_the_node_is_well
     health.watches(3).await;
     let name = nodes.get(1).await.name_any();
     assert_eq!(name, nodes.name(1));
+}
+
+/// Lets another process lead, and waits until it finds one node of the policy in this state. Returns how many remediations
+/// it has made by then.
+async fn made_by_the_next_leader(controller: &Controller, policy: &str, state: &str) -> f64 {
+    let before = controller.leader().await;
+    kubectl(&format!("delete pod {before} --namespace={NAMESPACE} --wait=false")).succeeded();
+    let next = controller.leader().await;
+    assert_ne!(next, before, "a pod that is going does not lead");
+    eventually(&format!("{next} finds a node {state}"), async || {
+        let metrics = controller.metrics(&next).await;
+        let found = metrics.sum("mainstay_node_health_nodes", &[("policy", policy), ("state", state)]);
+        (found == 1.0).then_some(()).ok_or(format!("{found} nodes are"))
+    })
+    .await;
+    let metrics = controller.metrics(&next).await;
+    rolled_out(&controller.name()).succeeded();
+    metrics.sum("mainstay_node_health_actions_total", &[("action", "remediate"), ("result", "success")])
+}
+
+#[tokio::test]
+async fn a_new_leader_makes_no_remediation_for_a_node_that_is_well() {
+    let scenario = Scenario::alone("handover").await;
+    let Some(nodes) = FakeNodes::make(&scenario, &[A, B, C]).await else { return };
+    let remediator = Remediator::install(&scenario);
+    let gentle = remediator.template(&scenario, "gentle");
+    let flapping = json!({"count": 1, "window": "1h", "quarantine": "30m", "maxQuarantine": "1h"});
+    let health = policy(&scenario, &nodes)
+        .with("spec.remediation", json!({"after": "0s", "templates": [gentle]}))
+        .with("spec.flapping", flapping)
+        .create(&scenario.client)
+        .await;
+    health.watches(3).await;
+    nodes.silence(&[1]).await;
+    remediator.has(&scenario, &["gentle"]).await;
+    nodes.revive(&[1]).await;
+    health.finds(nodes.name(1), "Quarantined").await;
+    remediator.has(&scenario, &[]).await;
+
+    let controller = scenario.health_controller();
+    let made = made_by_the_next_leader(&controller, &scenario.namespace, "Quarantined").await;
+    assert_eq!(made, 0.0, "a remediation was made for a node that is well");
+    remediator.has(&scenario, &[]).await;
+    assert!(Stand::of(&nodes.get(1).await).cordoned);
+}
+
+#[tokio::test]
+async fn no_remediation_comes_before_its_time() {
+    let scenario = Scenario::alone("later").await;
+    let Some(nodes) = FakeNodes::make(&scenario, &[A, B, C]).await else { return };
+    let remediator = Remediator::install(&scenario);
+    let gentle = remediator.template(&scenario, "gentle");
+    let health = policy(&scenario, &nodes)
+        .with("spec.remediation", json!({"after": "1h", "templates": [gentle]}))
+        .create(&scenario.client)
+        .await;
+    health.watches(3).await;
+    nodes.silence(&[1]).await;
+    let status = health.finds(nodes.name(1), "Acting").await;
+    assert_eq!(status.unhealthy_nodes[0].next_step.as_deref(), Some("Remediate"));
+    let controller = scenario.health_controller();
+    let made = made_by_the_next_leader(&controller, &scenario.namespace, "Acting").await;
+    assert_eq!(made, 0.0);
+    remediator.has(&scenario, &[]).await;
+    // The first leader has made none, either.
+    let of_node = format!("involvedObject.name={},reason=RemediationCreated", nodes.name(1));
+    let events = kubectl(&format!("get events --namespace=default --field-selector={of_node} --output=name"));
+    assert_eq!(events.succeeded().trim(), "");
+}
+
+#[tokio::test]
+async fn a_template_of_a_kind_that_is_not_there_keeps_no_node() {
+    let scenario = Scenario::start("missing").await;
+    let Some(nodes) = FakeNodes::make(&scenario, &[A, B, C]).await else { return };
+    let missing = json!({
+        "apiVersion": "nobody.example.com/v1", "kind": "RepairTemplate", "name": "x", "namespace": "default",
+    });
+    let health = policy(&scenario, &nodes)
+        .with("spec.remediation", json!({"after": "0s", "templates": [missing]}))
+        .create(&scenario.client)
+        .await;
+    health.watches(3).await;
+    nodes.silence(&[1]).await;
+    assert!(nodes.event(&scenario, 1, "WriteFailed").await.contains("the kind Repair"));
+    nodes.revive(&[1]).await;
+    nodes.carries(1, &Stand::CLEAR).await;
+    health.watches(3).await;
 }
 
 #[tokio::test]
