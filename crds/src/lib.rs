@@ -15,6 +15,7 @@ mod endpoint_grant;
 mod endpoint_members;
 mod endpoint_pool;
 mod lifecycle;
+mod narrow;
 mod node_health_actions;
 mod node_health_breakers;
 mod node_health_policy;
@@ -79,14 +80,16 @@ pub const GROUP: &str = "mainstay.dev";
 /// The served and stored version of every kind.
 pub const VERSION: &str = "v1alpha1";
 
-/// Every custom resource definition, in the order in which they are to be installed.
+/// Every custom resource definition, in the order in which they are to be installed. Their schemas admit nothing that
+/// the types cannot hold, which the definitions that the types give by themselves do not promise.
 pub fn all() -> Vec<CustomResourceDefinition> {
-    vec![
+    let derived = [
         ReplicaGroup::crd(),
         EndpointPool::crd(),
         EndpointGrant::crd(),
         NodeHealthPolicy::crd(),
         ConfigRollout::crd(),
         AccountPolicy::crd(),
-    ]
+    ];
+    derived.map(narrow::narrow).into()
 }

@@ -31,7 +31,8 @@ pub struct NodeHealthPolicyStatus {
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub breakers: Vec<BreakerStatus>,
 
-    /// What holds now, each with a reason and a sentence: `Ready`, `BreakerOpen`, `Overlap` and `DryRun`.
+    /// What holds now, each with a reason and a sentence: `Ready`, `Stalled`, `BreakerOpen`, `Overlap` and
+    /// `DryRun`.
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
 }

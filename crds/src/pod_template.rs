@@ -227,5 +227,5 @@ fn quantity() -> Value {
 }
 
 /// A number, then a suffix or an exponent: the pattern that controller-tools gives its users for `Quantity`.
-const QUANTITY: &str = "^(\\+|-)?(([0-9]+(\\.[0-9]*)?)|(\\.[0-9]+))\
+pub(crate) const QUANTITY: &str = "^(\\+|-)?(([0-9]+(\\.[0-9]*)?)|(\\.[0-9]+))\
     (([KMGTPE]i)|[numkMGTPE]|([eE](\\+|-)?(([0-9]+(\\.[0-9]*)?)|(\\.[0-9]+))))?$";

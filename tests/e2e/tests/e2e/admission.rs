@@ -151,6 +151,24 @@ fn wrong() -> Vec<(&'static str, Draft, [&'static str; 2])> {
         ),
         ("a surge that is no number", valid().rolling("half", 1), ["spec.update.maxSurge", "Invalid value"]),
         (
+            "a surge that no number of pods reaches",
+            valid().rolling(3_000_000_000_u32, 1),
+            ["spec.update.maxSurge", "less than or equal to 2147483647"],
+        ),
+        (
+            "more pods than can be counted",
+            valid().with("spec.replicas", 3_000_000_000_u32),
+            ["spec.replicas", "less than or equal to 2147483647"],
+        ),
+        (
+            "a port that no pod can have",
+            valid().with(
+                "spec.template.spec.containers",
+                json!([{"name": "a", "image": "a", "livenessProbe": {"tcpSocket": {"port": 3_000_000_000_u32}}}]),
+            ),
+            ["spec.template.spec.containers[0].livenessProbe.tcpSocket.port", "less than or equal to 2147483647"],
+        ),
+        (
             "a partition of more than all",
             valid().with("spec.update.partition", "101%"),
             ["spec.update.partition", "at most 100%"],
@@ -235,6 +253,23 @@ async fn wrong_groups_are_refused_with_a_sentence_that_names_the_field() {
             assert!(said.contains(part), "{what}: the refusal does not say {part:?}: {said}");
         }
     }
+}
+
+/// Templates leave such fields behind, and built-in kinds take them the same way.
+#[tokio::test]
+async fn a_field_without_a_value_has_its_default() {
+    let scenario = Scenario::start("nulls").await;
+    let fields =
+        ["spec.update.maxSurge", "spec.update.partition", "spec.update.steps", "spec.minReadySeconds"];
+    let draft = fields.into_iter().fold(valid(), |draft, field| draft.with(field, Value::Null));
+    let said = scenario.kubectl_create(draft.object(), &["--dry-run=server", "--output=json"]).succeeded();
+    let group: Value = serde_json::from_str(&said).expect("kubectl prints JSON");
+    assert_eq!(group["spec"]["update"]["maxSurge"], "25%", "{group}");
+    assert_eq!(
+        (&group["spec"]["update"]["partition"], &group["spec"]["minReadySeconds"]),
+        (&json!(0), &json!(0))
+    );
+    assert_eq!(group["spec"]["update"].get("steps"), None, "{group}");
 }
 
 #[tokio::test]

@@ -74,6 +74,11 @@ async fn node_health_policies_that_make_no_sense_are_refused() {
         ("no selector", policy("spec", json!({})), "spec.nodeSelector"),
         ("a wrong duration", policy("spec.unreachableAfter", json!("15")), "spec.unreachableAfter"),
         ("more than all nodes", policy("spec.breakers.zone.maxUnhealthy", json!("140%")), "maxUnhealthy"),
+        (
+            "more nodes than can be counted",
+            policy("spec.breakers.zone.maxUnhealthy", json!(3_000_000_000_u32)),
+            "maxUnhealthy",
+        ),
         ("an unknown way on", policy("spec.actions.drain.onDeadline", json!("Force")), "onDeadline"),
         ("a name that is too long", policy("metadata.name", json!("a".repeat(64))), "metadata.name"),
         ("a mistyped field", policy("spec.dryrun", json!(true)), "spec.dryrun"),
