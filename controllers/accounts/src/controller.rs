@@ -155,15 +155,11 @@ impl Watches {
         policies: reflector::store::Writer<AccountPolicy>,
     ) {
         let client = &manager.client;
-        let events = watcher(Api::all(client.clone()), config.clone()).default_backoff().modify(
-            |policy: &mut AccountPolicy| {
-                policy.metadata.managed_fields = None;
-            },
-        );
-        let this = self.clone();
-        tokio::spawn(async move {
-            root::follow(policies, events, |old, new| this.policy_changed(old, new)).await
-        });
+        let (this, that) = (self.clone(), self.clone());
+        let changed = move |old: Option<&_>, new: Option<&_>| this.policy_changed(old, new);
+        // What a policy gave that is not known is left alone.
+        let lost = move |_: &AccountPolicy| that.read_policies();
+        root::start(manager, config.clone(), policies, FIELD_MANAGER, changed, lost);
 
         let api = Api::<MetadataOf<v1::Namespace>>::all(client.clone());
         let events = watcher(api, config.clone()).default_backoff();

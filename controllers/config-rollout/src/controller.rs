@@ -14,6 +14,7 @@ use kube::{
 use mainstay_crds::{ConfigRollout, ReplicaGroup, SourceKind, TargetKind};
 use mainstay_runtime::{
     client::watch_config,
+    decode::Decoded,
     events::Events,
     index::{Change, Index, ObjectKey},
     manager::{Controller, Manager},
@@ -21,6 +22,7 @@ use mainstay_runtime::{
     reconcile::{self, Work},
     report::Reports,
     root,
+    undecoded::Undecoded,
 };
 use mainstay_webhook::WebhookFlags;
 use parking_lot::RwLock;
@@ -134,21 +136,16 @@ impl Watches {
         rollouts: reflector::store::Writer<ConfigRollout>,
     ) {
         let client = &manager.client;
-        let events = watcher(Api::all(client.clone()), config.clone()).default_backoff().modify(
-            |rollout: &mut ConfigRollout| {
-                rollout.metadata.managed_fields = None;
-            },
-        );
         let this = self.clone();
-        tokio::spawn(async move {
-            root::follow(rollouts, events, |old, new| this.rollout_changed(old, new)).await;
-        });
+        let changed = move |old: Option<&_>, new: Option<&_>| this.rollout_changed(old, new);
+        // Without the rollout no pass is about it, and its revisions and targets are left alone.
+        root::start(manager, config.clone(), rollouts, FIELD_MANAGER, changed, |_| {});
         self.follow_sources::<core::ConfigMap>(client, &config, SourceKind::ConfigMap);
         self.follow_sources::<core::Secret>(client, &config, SourceKind::Secret);
         self.follow_targets::<apps::Deployment>(client, &config, TargetKind::Deployment);
         self.follow_targets::<apps::StatefulSet>(client, &config, TargetKind::StatefulSet);
         self.follow_targets::<apps::DaemonSet>(client, &config, TargetKind::DaemonSet);
-        self.follow_targets::<ReplicaGroup>(client, &config, TargetKind::ReplicaGroup);
+        self.follow_groups(manager, config);
     }
 
     fn follow_sources<K>(&self, client: &Client, config: &watcher::Config, kind: SourceKind)
@@ -174,6 +171,19 @@ impl Watches {
         let (this, store): (_, Index<Workload>) = (self.clone(), self.stores.workloads(kind).clone());
         tokio::spawn(async move {
             store.follow(events, Into::into, |change| this.target_changed(kind, change)).await;
+        });
+    }
+
+    /// ReplicaGroups are of no built-in kind, of which the API server admits only what can be decoded.
+    fn follow_groups(&self, manager: &Manager, config: watcher::Config) {
+        let api = Api::<Decoded<WatchedWorkload<ReplicaGroup>>>::all(manager.client.clone());
+        let events = watcher(api, config).default_backoff();
+        let kind = TargetKind::ReplicaGroup;
+        let (this, store) = (self.clone(), self.stores.workloads(kind).clone());
+        let undecoded = Undecoded::new(&manager.registry);
+        tokio::spawn(async move {
+            let changed = |change: Change<'_, Workload>| this.target_changed(kind, change);
+            store.follow_decoded(&undecoded, events, Into::into, changed).await;
         });
     }
 

@@ -12,6 +12,7 @@ use mainstay_probe::Resolver;
 use mainstay_runtime::{
     client::watch_config,
     clock::Clock,
+    decode::Decoded,
     events::Events,
     index::{Change, ObjectKey},
     labels::LabelPool,
@@ -20,6 +21,7 @@ use mainstay_runtime::{
     reconcile::{self, Work},
     report::Reports,
     root,
+    undecoded::Undecoded,
 };
 
 use crate::{
@@ -133,15 +135,10 @@ impl Watches {
         pools: reflector::store::Writer<EndpointPool>,
     ) {
         let client = || manager.client.clone();
-        let events = watcher(Api::all(client()), config.clone()).default_backoff().modify(
-            |pool: &mut EndpointPool| {
-                pool.metadata.managed_fields = None;
-            },
-        );
         let this = self.clone();
-        tokio::spawn(
-            async move { root::follow(pools, events, |old, new| this.pool_changed(old, new)).await },
-        );
+        let changed = move |old: Option<&_>, new: Option<&_>| this.pool_changed(old, new);
+        // Without the pool no pass is about it, and its slices are left alone. It keeps its Service.
+        root::start(manager, config.clone(), pools, FIELD_MANAGER, changed, |_| {});
 
         let stores = self.endpoints.stores.clone();
         let events = watcher(Api::<WatchedPod>::all(client()), config.clone()).default_backoff();
@@ -171,9 +168,12 @@ impl Watches {
             async move { slices.follow(events, Slice::from, |change| this.slice_changed(change)).await },
         );
 
-        let events = watcher(Api::<EndpointGrant>::all(client()), config.clone()).default_backoff();
-        let (this, grants) = (self.clone(), stores.grants);
-        tokio::spawn(async move { grants.follow(events, Grant::from, |_| this.trigger_all()).await });
+        let api = Api::<Decoded<EndpointGrant>>::all(client());
+        let events = watcher(api, config.clone()).default_backoff();
+        let (this, grants, undecoded) = (self.clone(), stores.grants, Undecoded::new(&manager.registry));
+        tokio::spawn(async move {
+            grants.follow_decoded(&undecoded, events, Grant::from, |_| this.trigger_all()).await;
+        });
 
         let server = Stores::api_server();
         let of_server = config.labels(&format!("{SERVICE_NAME}={}", server.name));

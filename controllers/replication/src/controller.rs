@@ -106,15 +106,10 @@ impl Watches {
         groups: reflector::store::Writer<ReplicaGroup>,
     ) {
         let client = || manager.client.clone();
-        let events = watcher(Api::all(client()), config.clone()).default_backoff().modify(
-            |group: &mut ReplicaGroup| {
-                group.metadata.managed_fields = None;
-            },
-        );
         let this = self.clone();
-        tokio::spawn(
-            async move { root::follow(groups, events, |old, new| this.group_changed(old, new)).await },
-        );
+        let changed = move |old: Option<&_>, new: Option<&_>| this.group_changed(old, new);
+        // Without the group no pass is about it, and its pods are left alone.
+        root::start(manager, config.clone(), groups, FIELD_MANAGER, changed, |_| {});
 
         let events = watcher(Api::<WatchedPod>::all(client()), config.clone()).default_backoff();
         let this = self.clone();

@@ -15,7 +15,11 @@ use kube::{
 use parking_lot::RwLock;
 use tokio::{sync::watch, time::Instant};
 
-use crate::slim::Header;
+use crate::{
+    decode::{Decoded, Undecodable},
+    slim::Header,
+    undecoded::Undecoded,
+};
 
 /// The name of an object within its kind.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -206,6 +210,51 @@ impl<T: Indexed> Index<T> {
         }
     }
 
+    /// Follows a watch of a kind whose objects may be undecodable. Such an object stays as it was known last.
+    pub async fn follow_decoded<W, E>(
+        &self,
+        undecoded: &Undecoded<W>,
+        events: impl Stream<Item = Result<watcher::Event<Decoded<W>>, E>>,
+        mut slim: impl FnMut(W) -> T,
+        mut changed: impl FnMut(Change<'_, T>),
+    ) where
+        W: Resource<DynamicType = ()>,
+        E: std::fmt::Display,
+    {
+        let mut events = pin!(events);
+        while let Some(event) = events.next().await {
+            let event = match event {
+                Ok(event) => event,
+                Err(error) => {
+                    tracing::warn!(%error, "a watch failed and is tried again");
+                    continue;
+                }
+            };
+            let keep = |object: &Undecodable| self.keep(object);
+            let event = undecoded.sift(event, keep, |key| self.remove(key, &mut changed));
+            if let Some(event) = event {
+                self.apply(map_event(event, &mut slim), &mut changed);
+            }
+        }
+    }
+
+    /// A list shows an object without what an index keeps of it: that stays.
+    fn keep(&self, object: &Undecodable) {
+        let mut inner = self.inner.write();
+        let Inner { objects, listing, .. } = &mut *inner;
+        let (Some((_, seen)), Some(known)) = (listing, objects.get(&object.key())) else { return };
+        if Some(&*known.header().uid) == object.metadata.uid.as_deref() {
+            seen.insert(known.key().clone(), Arc::clone(known));
+        }
+    }
+
+    fn remove(&self, key: &ObjectKey, mut changed: impl FnMut(Change<'_, T>)) {
+        let old = self.inner.write().take(key);
+        if old.is_some() {
+            changed(Change { old: old.as_ref(), new: None });
+        }
+    }
+
     /// Waits until the first list is complete.
     pub async fn synced(&self) {
         // The sender lives as long as `self`, so waiting cannot fail.
@@ -243,7 +292,7 @@ impl<T: Indexed> Index<T> {
     }
 }
 
-fn map_event<W, T>(event: watcher::Event<W>, mut slim: impl FnMut(W) -> T) -> watcher::Event<T> {
+pub(crate) fn map_event<W, T>(event: watcher::Event<W>, mut slim: impl FnMut(W) -> T) -> watcher::Event<T> {
     match event {
         watcher::Event::Apply(object) => watcher::Event::Apply(slim(object)),
         watcher::Event::Delete(object) => watcher::Event::Delete(slim(object)),

@@ -8,6 +8,8 @@
 //! | [`manager`] | one process: flags, logs, client, probes, metrics, leadership, orderly shutdown |
 //! | [`leader`] | at most one writer at a time, judged by locally observed time |
 //! | [`index`] | slim copies of watched objects, indexed, with the version that they have reached |
+//! | [`decode`] | objects that a watch decodes one by one, so that one which cannot be decoded stops no other |
+//! | [`undecoded`] | those that cannot be: remembered, counted, and told so |
 //! | [`slim`] | watch types that never decode what no plan reads |
 //! | [`labels`] | labels, kept once for all objects that have the same |
 //! | [`trigger`] | which keys have unserved changes, and since when |
@@ -32,6 +34,7 @@ pub mod batch;
 pub mod client;
 pub mod clock;
 pub mod conditions;
+pub mod decode;
 pub mod events;
 pub mod failure;
 pub mod flags;
@@ -49,3 +52,4 @@ pub mod root;
 pub mod serve;
 pub mod slim;
 pub mod trigger;
+pub mod undecoded;

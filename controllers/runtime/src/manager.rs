@@ -16,6 +16,7 @@ use std::{
 
 use futures::{FutureExt, future::BoxFuture};
 use kube::Client;
+use parking_lot::Mutex;
 use prometheus::Registry;
 use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
@@ -48,6 +49,8 @@ pub struct Manager {
     pub identity: String,
     /// Ends when no new work may be taken.
     pub shutdown: CancellationToken,
+    /// What runs beside the loop while this process leads.
+    beside: Mutex<Vec<BoxFuture<'static, ()>>>,
 }
 
 impl Manager {
@@ -55,6 +58,11 @@ impl Manager {
     pub fn namespace(&self) -> String {
         let own = std::env::var("POD_NAMESPACE");
         own.unwrap_or_else(|_| self.client.default_namespace().to_owned())
+    }
+
+    /// Has `task` polled while this process leads, beside the loop, with which it ends.
+    pub fn while_leading(&self, task: BoxFuture<'static, ()>) {
+        self.beside.lock().push(task);
     }
 
     /// How the flags bound passes.
@@ -168,13 +176,15 @@ where
     let client = client::connect(&registry).await?;
     let shutdown = CancellationToken::new();
     cancel_on_signal(shutdown.clone())?;
-    let manager = Manager { client, registry, flags, identity: identity(), shutdown };
+    let manager =
+        Manager { client, registry, flags, identity: identity(), shutdown, beside: Mutex::default() };
     let mut elector = elector(name, &manager)?;
     let leads =
         gauges(&manager.registry, "leader_election_master_status", "1 while this process leads.", &["name"]);
     let leads = leads.with_label_values(&[name]);
 
     let Controller { synced, run, refresh, live } = build(&manager).await;
+    let run = with_all(run, manager.beside.lock().drain(..).collect());
     let ready = Arc::new(AtomicBool::new(false));
     listen(&manager, refresh, live, Arc::clone(&ready)).await?;
 
@@ -205,6 +215,12 @@ where
         tracing::warn!(%error, "could not give the Lease up; it runs out by itself");
     }
     ended
+}
+
+/// The loop, with what runs beside it until it ends.
+fn with_all(run: BoxFuture<'static, ()>, beside: Vec<BoxFuture<'static, ()>>) -> BoxFuture<'static, ()> {
+    let beside = futures::future::join_all(beside);
+    futures::future::select(run, beside.then(|_| std::future::pending::<()>()).boxed()).map(drop).boxed()
 }
 
 async fn until_shutdown(run: BoxFuture<'static, ()>, shutdown: &CancellationToken) -> Result<(), RunError> {

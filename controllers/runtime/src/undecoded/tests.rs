@@ -1,0 +1,161 @@
+//! What is told of an object that cannot be decoded, to a server that notes what is written.
+
+use http::{Response, StatusCode};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget as Budget;
+use kube::{client::Body, core::Status};
+
+use super::*;
+
+/// A server that answers each request with the next of its codes, and with 200 when there is none left.
+#[derive(Clone, Default)]
+struct Server {
+    codes: Arc<Mutex<Vec<u16>>>,
+    written: Arc<Mutex<Vec<(String, Value)>>>,
+}
+
+impl Server {
+    fn client(&self) -> Client {
+        let server = self.clone();
+        Client::new(
+            tower::service_fn(move |request: Request<Body>| {
+                let server = server.clone();
+                async move { server.answer(request).await }
+            }),
+            "ns",
+        )
+    }
+
+    async fn answer(&self, request: Request<Body>) -> Result<Response<Body>, std::io::Error> {
+        assert_eq!(request.method(), Method::PATCH);
+        assert_eq!(request.headers()[header::CONTENT_TYPE], "application/merge-patch+json");
+        let uri = request.uri().to_string();
+        let body = request.into_body().collect_bytes().await.map_err(std::io::Error::other)?;
+        self.written.lock().push((uri, serde_json::from_slice(&body).unwrap()));
+        let code = self.codes.lock().pop().unwrap_or(200);
+        let answer = if code == 200 {
+            json!({"metadata": {"uid": "u", "resourceVersion": "2"}})
+        } else {
+            json!(Status::failure("refused", "Invalid").with_code(code))
+        };
+        let code = StatusCode::from_u16(code).unwrap();
+        Ok(Response::builder().status(code).body(Body::from(answer.to_string().into_bytes())).unwrap())
+    }
+
+    async fn wait_for(&self, writes: usize) -> Vec<(String, Value)> {
+        while self.written.lock().len() < writes {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        self.written.lock().clone()
+    }
+}
+
+fn undecodable(metadata: Value, conditions: Value) -> Undecodable {
+    let mut object = json!({
+        "metadata": {"name": "a", "namespace": "ns", "uid": "u", "resourceVersion": "1", "generation": 3},
+        "spec": {"maxUnavailable": 3_000_000_000_u32},
+        "status": {"conditions": conditions},
+    });
+    for (field, value) in metadata.as_object().unwrap() {
+        object["metadata"][field] = value.clone();
+    }
+    match serde_json::from_value::<Decoded<Budget>>(object).unwrap() {
+        Decoded::Object(_) => panic!("it cannot be decoded"),
+        Decoded::Undecodable(object) => *object,
+    }
+}
+
+fn condition(kind: &str, status: &str) -> Value {
+    json!({
+        "type": kind, "status": status, "reason": "Was", "message": "before",
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    })
+}
+
+fn undecoded() -> Undecoded<Budget> {
+    Undecoded::new(&Registry::new())
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_status_says_which_field_is_to_be_corrected_and_keeps_what_else_it_says() {
+    let (server, objects) = (Server::default(), undecoded());
+    let conditions = json!([condition("Ready", "True"), condition("Available", "True")]);
+    objects.put(undecodable(json!({}), conditions), None);
+    let task = tokio::spawn(objects.clone().tell(server.client(), "manager"));
+    let (uri, patch) = server.wait_for(1).await.remove(0);
+    let path = "/apis/policy/v1/namespaces/ns/poddisruptionbudgets/a/status?fieldManager=manager";
+    assert_eq!(uri, path);
+    assert_eq!(patch["metadata"], json!({"uid": "u", "resourceVersion": "1"}));
+    assert_eq!(patch["status"]["observedGeneration"], 3);
+    let written = patch["status"]["conditions"].clone();
+    let heads = written.as_array().unwrap().iter().map(|it| format!("{}={}", it["type"], it["status"]));
+    let expected = ["\"Ready\"=\"False\"", "\"Available\"=\"True\"", "\"Stalled\"=\"True\""];
+    assert_eq!(heads.collect::<Vec<_>>(), expected);
+    assert_eq!((&written[0]["reason"], &written[2]["reason"]), (&json!(REASON), &json!(REASON)));
+    let said = written[2]["message"].as_str().unwrap();
+    assert!(
+        said.starts_with("spec.maxUnavailable cannot be read: ") && said.contains("3000000000"),
+        "{said}"
+    );
+
+    // The watch shows what was written, and then another edit that corrects nothing.
+    objects.put(undecodable(json!({"resourceVersion": "2"}), written.clone()), None);
+    objects.put(undecodable(json!({"resourceVersion": "3", "generation": 4}), written), None);
+    let (_, patch) = server.wait_for(2).await.remove(1);
+    assert_eq!(patch["status"]["observedGeneration"], 4);
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    assert_eq!(server.written.lock().len(), 2);
+    task.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_has_been_told_is_not_told_again() {
+    let (server, objects) = (Server::default(), undecoded());
+    let object = undecodable(json!({}), json!([]));
+    let told = news::<Budget>(&object, second(Timestamp::now())).unwrap();
+    objects.put(undecodable(json!({}), json!(told)), None);
+    let task = tokio::spawn(objects.tell(server.client(), "manager"));
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    assert_eq!(server.written.lock().len(), 0);
+    task.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_status_that_is_refused_is_tried_again() {
+    let (server, objects) = (Server::default(), undecoded());
+    *server.codes.lock() = vec![422, 500];
+    objects.put(undecodable(json!({}), json!([])), None);
+    let task = tokio::spawn(objects.tell(server.client(), "manager"));
+    server.wait_for(3).await;
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    assert_eq!(server.written.lock().len(), 3);
+    task.abort();
+}
+
+#[test]
+fn an_object_that_waits_for_its_finalizer_says_how_it_can_go() {
+    let metadata = |finalizer: &str| json!({"deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["example.com/other", finalizer]});
+    let said = message::<Budget>(&undecodable(metadata("policy/ours"), json!([])));
+    assert!(said.contains("remove its finalizer policy/ours"), "{said}");
+    let said = message::<Budget>(&undecodable(metadata("example.com/another"), json!([])));
+    assert!(!said.contains("finalizer"), "{said}");
+}
+
+#[test]
+fn a_path_is_as_kubectl_explain_takes_it() {
+    assert_eq!(without_indices("spec.stages[0].targets[12].name"), "spec.stages.targets.name");
+}
+
+#[test]
+fn a_condition_that_does_not_change_keeps_its_time() {
+    let standing = json!([condition("Stalled", "True"), condition("Reconciling", "True")]);
+    let conditions = news::<Budget>(&undecodable(json!({}), standing), Timestamp::UNIX_EPOCH).unwrap();
+    let since = |kind: &str| {
+        let found = conditions.iter().find(|condition| condition["type"] == kind);
+        found.unwrap()["lastTransitionTime"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(since("Stalled"), "2026-01-01T00:00:00Z");
+    assert_eq!(
+        (since("Reconciling"), since("Ready")),
+        ("1970-01-01T00:00:00Z".into(), "1970-01-01T00:00:00Z".into())
+    );
+}
