@@ -7,17 +7,18 @@ use kube::{
     Api,
     runtime::{WatchStreamExt, reflector, watcher},
 };
-use mainstay_crds::NodeHealthPolicy;
+use mainstay_crds::{NodeHealthPolicy, NodeHealthPolicyStatus};
 use mainstay_runtime::{
     batch::in_batches,
     client::watch_config,
     clock::Clock,
     events::Events,
-    index::Index,
+    index::{Index, ObjectKey},
     manager::{Controller, Manager},
     metrics::LoopMetrics,
     report::Reports,
     root,
+    undecoded::Undecoded,
 };
 
 use crate::{
@@ -42,14 +43,19 @@ const LEASES_WATCH: u32 = 30;
 /// Starts the watches and returns the loop.
 pub async fn build(manager: &Manager) -> Controller {
     let clock = Clock::start();
+    let config = watch_config(&manager.client).await;
+    let sight = Arc::new(Sight::new(clock));
+    let reports = Arc::new(Reports::new(FIELD_MANAGER, STATUS_PACE));
     let (policies, policy_writer) = reflector::store();
+    let undecoded = watch_policies(manager, &config, policy_writer, &sight, &reports);
     let keeper = Keeper {
         client: manager.client.clone(),
         clock,
-        sight: Arc::new(Sight::new(clock)),
+        sight,
         nodes: Index::default(),
         policies,
-        reports: Arc::new(Reports::new(FIELD_MANAGER, STATUS_PACE)),
+        undecoded,
+        reports,
         announcer: Announcer::new(Events::start(manager.client.clone(), FIELD_MANAGER, &manager.identity)),
         metrics: Arc::new(Metrics::new(&manager.registry)),
         // One pass looks at everything.
@@ -58,7 +64,7 @@ pub async fn build(manager: &Manager) -> Controller {
         passed: Arc::new(LastPass::default()),
     };
     let leases = Index::default();
-    watch(manager, &keeper, policy_writer, &leases).await;
+    watch_nodes(manager, config, &keeper, &leases);
 
     let (policies, nodes) = (keeper.policies.clone(), keeper.nodes.clone());
     let passed = Arc::clone(&keeper.passed);
@@ -78,29 +84,27 @@ pub async fn build(manager: &Manager) -> Controller {
     }
 }
 
-/// Starts the watches. Each runs in a task of its own until the process ends.
-async fn watch(
+/// Starts the watch of policies.
+fn watch_policies(
     manager: &Manager,
-    keeper: &Keeper,
+    config: &watcher::Config,
     policies: reflector::store::Writer<NodeHealthPolicy>,
-    leases: &Index<Lease>,
-) {
-    let config = watch_config(&manager.client).await;
-    let client = || manager.client.clone();
-    let events = watcher(Api::all(client()), config.clone()).default_backoff().modify(
-        |policy: &mut NodeHealthPolicy| {
-            policy.metadata.managed_fields = None;
-        },
-    );
-    let (sight, reports) = (Arc::clone(&keeper.sight), Arc::clone(&keeper.reports));
+    sight: &Arc<Sight>,
+    reports: &Arc<Reports<NodeHealthPolicyStatus>>,
+) -> Undecoded<NodeHealthPolicy> {
+    let (seen, lost, reports) = (Arc::clone(sight), Arc::clone(sight), Arc::clone(reports));
     let changed = move |old: Option<&NodeHealthPolicy>, new: Option<&NodeHealthPolicy>| {
         if let (Some(old), None) = (old, new) {
-            reports.forget(&mainstay_runtime::index::ObjectKey::of(old));
+            reports.forget(&ObjectKey::of(old));
         }
-        sight.notify();
+        seen.notify();
     };
-    tokio::spawn(async move { root::follow(policies, events, changed).await });
+    root::start(manager, config.clone(), policies, FIELD_MANAGER, changed, move |_| lost.notify())
+}
 
+/// Starts the other watches. Each runs in a task of its own until the process ends.
+fn watch_nodes(manager: &Manager, config: watcher::Config, keeper: &Keeper, leases: &Index<Lease>) {
+    let client = || manager.client.clone();
     let events = watcher(Api::<WatchedNode>::all(client()), config.clone()).default_backoff();
     let (sight, nodes) = (Arc::clone(&keeper.sight), keeper.nodes.clone());
     tokio::spawn(async move {

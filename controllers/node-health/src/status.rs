@@ -22,6 +22,9 @@ const MOST_NODES: usize = 100;
 /// At most this many breakers are.
 const MOST_BREAKERS: usize = 64;
 
+/// The reason of a policy that cannot be carried out.
+const INVALID: &str = "SettingsInvalid";
+
 /// A node and what is decided of it.
 #[derive(Debug, Clone, Copy)]
 pub struct Judged<'a> {
@@ -91,7 +94,7 @@ impl Policy<'_> {
     }
 
     fn verdicts(&self) -> Vec<Verdict> {
-        vec![self.ready(), self.breaker_open(), self.overlap(), self.dry_run()]
+        vec![self.ready(), stalled(None), self.breaker_open(), self.overlap(), self.dry_run()]
     }
 
     fn ready(&self) -> Verdict {
@@ -162,15 +165,21 @@ impl Policy<'_> {
     }
 }
 
-/// The status of a policy that cannot be carried out. Its nodes are nobody's until it is put right.
+/// Whether nothing goes on before somebody corrects the policy. Another room writes it for one that cannot be decoded, so
+/// that it is told here also where it does not hold.
+fn stalled(error: Option<&SettingsError>) -> Verdict {
+    let (reason, message) = error.map_or(("None", String::new()), |error| (INVALID, error.to_string()));
+    Verdict { kind: "Stalled", status: error.is_some(), reason, message }
+}
+
+/// The status of a policy that cannot be carried out. What stands on its nodes is kept until it is put right.
 pub fn unusable(policy: &NodeHealthPolicy, error: &SettingsError, now: Timestamp) -> NodeHealthPolicyStatus {
     let standing = policy.status.as_ref().map_or(&[][..], |status| &status.conditions);
     let generation = policy.metadata.generation;
-    let verdict =
-        Verdict { kind: "Ready", status: false, reason: "SettingsInvalid", message: error.to_string() };
+    let ready = Verdict { kind: "Ready", status: false, reason: INVALID, message: error.to_string() };
     NodeHealthPolicyStatus {
         observed_generation: generation,
-        conditions: conditions::merge(vec![verdict], standing, generation, now),
+        conditions: conditions::merge(vec![ready, stalled(Some(error))], standing, generation, now),
         ..NodeHealthPolicyStatus::default()
     }
 }

@@ -113,6 +113,12 @@ impl<O: Send + 'static> Jobs<O> {
         self.not_before.values().min().copied()
     }
 
+    /// Whether a job of this key is under way.
+    #[cfg(test)]
+    pub(super) fn is_running(&self, key: &Key) -> bool {
+        self.running.contains(key)
+    }
+
     /// Waits until none is under way.
     pub(super) async fn finish(&mut self) {
         while self.tasks.join_next().await.is_some() {}

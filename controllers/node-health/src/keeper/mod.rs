@@ -16,9 +16,10 @@ use kube::{Client, ResourceExt, runtime::reflector::Store};
 use mainstay_crds::{NodeHealthPolicy, NodeHealthPolicyStatus};
 use mainstay_runtime::{
     clock::{Clock, Moment},
-    index::Index,
+    index::{Index, ObjectKey},
     metrics::LoopMetrics,
     report::Reports,
+    undecoded::Undecoded,
 };
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -36,6 +37,7 @@ use crate::{
     metrics::Metrics,
     observe::{self, Known, KnownNodes},
     plan::{Memory, Now, Plan, plan},
+    record::Record,
     settings::{self, Settings, SettingsError, TemplateRef},
     sight::Sight,
     status::{self, Judged},
@@ -63,6 +65,8 @@ pub struct Keeper {
     pub nodes: Index<Node>,
     /// The policies.
     pub policies: Store<NodeHealthPolicy>,
+    /// The policies that cannot be decoded.
+    pub undecoded: Undecoded<NodeHealthPolicy>,
     /// Writes the status of policies.
     pub reports: Arc<Reports<NodeHealthPolicyStatus>>,
     /// Tells people.
@@ -98,6 +102,20 @@ struct Mind {
     /// The remediations of policies, as they were just listed.
     standing: HashMap<Arc<str>, Vec<Standing>>,
     told: Told,
+}
+
+impl Mind {
+    /// Nothing yet.
+    fn new(max_in_flight: usize) -> Self {
+        Self {
+            known: KnownNodes::new(),
+            memory: Memory::default(),
+            jobs: Jobs::new(max_in_flight),
+            settings: HashMap::new(),
+            standing: HashMap::new(),
+            told: Told::default(),
+        }
+    }
 }
 
 /// The settings of a policy at one generation.
@@ -151,14 +169,7 @@ impl Keeper {
     }
 
     fn passes(&self, shutdown: &CancellationToken) -> impl Future<Output = ()> {
-        let mut mind = Mind {
-            known: KnownNodes::new(),
-            memory: Memory::default(),
-            jobs: Jobs::new(self.max_in_flight),
-            settings: HashMap::new(),
-            standing: HashMap::new(),
-            told: Told::default(),
-        };
+        let mut mind = Mind::new(self.max_in_flight);
         async move {
             while !shutdown.is_cancelled() {
                 let began = Instant::now();
@@ -205,6 +216,10 @@ impl Keeper {
         for (index, node) in pass.nodes.iter().enumerate() {
             let policy = pass.policy_of(index);
             let known = mind.known.get(node.name()).expect("every node of the pass is known");
+            // What its policy asks for is not known, so that what stands on it is kept.
+            if [&known.record, &node.facts.record].into_iter().any(|record| self.is_unread(mind, record)) {
+                continue;
+            }
             if let Some(view) = observe::view(node, policy, known, &self.sight, pass.now.moment) {
                 seen.push(index);
                 views.push(view);
@@ -226,6 +241,14 @@ impl Keeper {
         let Plan { memory, due, .. } = plan;
         mind.memory = memory;
         [due, mind.jobs.due(pass.now.moment)].into_iter().flatten().min()
+    }
+
+    /// Whether the policy that has taken the node is there and cannot be read.
+    fn is_unread(&self, mind: &Mind, record: &Record) -> bool {
+        let Some(taken) = &record.taken else { return false };
+        let read = mind.settings.get(&taken.policy);
+        read.is_some_and(|read| read.settings.is_err())
+            || self.undecoded.contains(&ObjectKey::new("", &taken.policy))
     }
 
     /// Gathers what the pass looks at, and brings what is known up to it.
@@ -293,3 +316,6 @@ impl Pass {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
