@@ -38,6 +38,12 @@ pub struct ConfigStage {
     /// begins at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause: Option<Pause>,
+
+    /// The next stage may begin although no target of this one has shown that the revision works: because its selectors
+    /// match none, because all have 0 replicas, or because somebody has taken them back. Default false: the revision
+    /// goes no further. A target that is named and does not exist keeps it from the next stage in any case.
+    #[serde(default)]
+    pub allow_empty: bool,
 }
 
 /// Workloads of one kind.

@@ -227,7 +227,9 @@ impl Stores {
                 let store = self.workloads(target.kind);
                 if let Some(name) = &target.name {
                     let key = TargetKey { kind: target.kind, name: name.as_str().into() };
-                    match store.get(&ObjectKey::new(&names.namespace, name)) {
+                    // One that is on its way out shows nothing any more.
+                    let found = store.get(&ObjectKey::new(&names.namespace, name));
+                    match found.filter(|found| !found.header.terminating) {
                         Some(found) if taken.insert(key.clone()) => {
                             self.add_target(names, observed, stage, key, &found);
                         }
@@ -240,7 +242,11 @@ impl Stores {
                     let field = || format!("spec.stages[{stage}].targets[{index}].selector");
                     let selector = readable(selector, field)?;
                     let mut selected = store.bucket(&names.namespace);
-                    selected.retain(|found| selector.matches(&found.labels) && self.uses_any(names, found));
+                    selected.retain(|found| {
+                        !found.header.terminating
+                            && selector.matches(&found.labels)
+                            && self.uses_any(names, found)
+                    });
                     selected.sort_by(|one, other| one.header.key.name.cmp(&other.header.key.name));
                     for found in selected {
                         let key = TargetKey { kind: target.kind, name: Arc::clone(&found.header.key.name) };

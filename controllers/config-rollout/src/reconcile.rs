@@ -273,7 +273,11 @@ impl ConfigRollouts {
             return Ok(());
         }
         let namespace = rollout.namespace().unwrap_or_default();
-        let targets: Vec<_> = plan.moves.iter().map(|(target, _)| target.clone()).collect();
+        let is_judged = |target: &TargetKey| {
+            plan.state.targets.get(target).is_some_and(|remembered| remembered.changed.is_some())
+        };
+        let targets: Vec<_> =
+            plan.moves.iter().map(|(target, _)| target).filter(|target| is_judged(target)).cloned().collect();
         let counts: Vec<_> = targets
             .iter()
             .map(|target| {

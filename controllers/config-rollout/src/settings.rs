@@ -38,7 +38,7 @@ fn goes_on(text: &str) -> Option<(Number, std::sync::Arc<str>)> {
 }
 
 fn stage(stage: &ConfigStage) -> StageSettings {
-    let ConfigStage { name, targets: _, max_parallel, soak_seconds, gate, pause } = stage;
+    let ConfigStage { name, targets: _, max_parallel, soak_seconds, gate, pause, allow_empty } = stage;
     StageSettings {
         name: name.as_str().into(),
         max_parallel: max_parallel.map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(1)),
@@ -46,6 +46,7 @@ fn stage(stage: &ConfigStage) -> StageSettings {
         deadline: seconds(gate.deadline_seconds),
         more_restarts: gate.more_restarts,
         probed: gate.probe.is_some(),
+        allow_empty: *allow_empty,
         pause: pause.as_ref().map(|Pause { seconds: time }| {
             time.map_or(PauseSettings::Continue, |time| PauseSettings::For(seconds(time)))
         }),

@@ -11,7 +11,7 @@ use mainstay_runtime::{
 use crate::{
     apply::ApplyError,
     observe::ObserveError,
-    plan::{Findings, Observed, Plan, Problem, SourceKey, State, TargetState, TargetView, Wait},
+    plan::{Findings, Observed, Plan, Problem, SourceKey, State, TargetState, TargetView, Unproven, Wait},
     record::{self, HELD, MISSING, PASSED},
     settings::{CONTINUE, RETRY, goes_back},
 };
@@ -249,6 +249,12 @@ fn readiness(told: &Told<'_>, sources: &Verdict) -> (bool, &'static str, String)
         (Wait::Interval(_), _) => "MinInterval",
         (Wait::Stage(_), _) => "StagePaused",
         (Wait::Slots, _) => "WaitingForOthers",
+        (Wait::Unproven(unproven), _) => match unproven {
+            Unproven::Missing(_) => "TargetMissing",
+            Unproven::Empty => "StageEmpty",
+            Unproven::NoPods(_) => "ScaledToZero",
+            Unproven::Held(_) => "TargetHeld",
+        },
         (Wait::Conflict, _) => "FieldManagerConflict",
         (_, Some(rollout)) if rollout.back => "RollingBack",
         (_, Some(_)) => "RollingOut",
@@ -292,6 +298,12 @@ fn waiting_for(told: &Told<'_>) -> Option<String> {
             )
         }
         Wait::Slots => format!("other rollouts, to bring {to} to more targets of stage {stage}"),
+        Wait::Unproven(unproven) => {
+            let done = unproven_words(unproven, &stage);
+            format!(
+                "{done}; until then {to} goes to no stage after {stage}, because nothing has shown that it works"
+            )
+        }
         Wait::Conflict => conflict(state).unwrap_or_default(),
         Wait::Source => "a source to change".to_owned(),
         Wait::Targets => {
@@ -306,6 +318,25 @@ fn waiting_for(told: &Told<'_>) -> Option<String> {
             }
         }
     })
+}
+
+/// What a person can do about a stage that has shown nothing.
+fn unproven_words(unproven: &Unproven, stage: &str) -> String {
+    let skip = format!("or set allowEmpty of stage {stage} to true");
+    match unproven {
+        Unproven::Missing(target) => {
+            format!("there is no {target}, which stage {stage} names: create it, or take it out of the stage")
+        }
+        Unproven::Empty => {
+            format!("stage {stage} has no target that uses a source: correct its targets, {skip}")
+        }
+        Unproven::NoPods(target) => {
+            format!("{target} of stage {stage} has 0 replicas: scale it up, {skip}")
+        }
+        Unproven::Held(target) => {
+            format!("somebody has taken {target} of stage {stage} back: change a source, {skip}")
+        }
+    }
 }
 
 fn progress(target: &TargetView) -> String {

@@ -64,6 +64,7 @@ pub fn plan(input: &Input<'_>) -> Plan {
     let goal = planner.goal(wanted);
     planner.begin(goal);
     planner.advance();
+    planner.put_back();
     planner.examine(wanted);
     planner.finish(wanted)
 }
@@ -158,7 +159,6 @@ impl Planner<'_> {
         let state = &mut self.plan.state;
         state.newest = state.newest.max(observed.highest());
         state.targets.retain(|key, _| observed.targets.iter().any(|target| target.key == *key));
-        let at_rest = state.rollout.is_none();
         for target in &observed.targets {
             let remembered = state.targets.entry(target.key.clone()).or_default();
             if remembered.uid != target.uid {
@@ -169,11 +169,12 @@ impl Planner<'_> {
                 remembered.seen = true;
                 remembered.held = false;
             } else if remembered.seen && !remembered.held {
-                let was_moved_on = at_rest || remembered.changed.is_some();
+                // Also one that waits for its stage may be taken back.
+                let at_rest = remembered.changed.is_none();
                 if at_rest && target.pins.is_older(remembered.given) {
                     remembered.held = true;
                     self.plan.news.push(News::Held(target.key.clone()));
-                } else if was_moved_on && remembered.given > 0 {
+                } else if remembered.given > 0 {
                     remembered.counts_as_reverted(now);
                     if remembered.reverts >= MOST_REVERTS {
                         let said = "another manager takes every change of its references back".to_owned();

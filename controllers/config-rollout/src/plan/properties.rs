@@ -16,6 +16,7 @@ enum Step {
     Restart,
     TakeBack(usize),
     Revert(usize),
+    Make(usize),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -28,6 +29,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Restart),
         1 => (0..4_usize).prop_map(Step::TakeBack),
         1 => (0..4_usize).prop_map(Step::Revert),
+        1 => (0..4_usize).prop_map(Step::Make),
     ]
 }
 
@@ -52,11 +54,8 @@ fn take(world: &mut World, step: &Step) {
             }
             target.generation += 1;
         }
-        Step::Revert(place) => {
-            let target = &mut world.targets[*place];
-            target.pins.iter_mut().for_each(|(_, pin)| *pin = 0);
-            target.generation += 1;
-        }
+        Step::Revert(place) => world.revert(*place),
+        Step::Make(place) => world.make(*place),
     }
 }
 
@@ -64,15 +63,29 @@ fn take(world: &mut World, step: &Step) {
 fn check(world: &World) {
     let state = &world.state;
     let observed = world.observe();
-    for (key, _) in &world.last.moves {
+    for (key, number) in &world.last.moves {
         let target = observed.targets.iter().find(|target| target.key == *key).unwrap();
         let Some(rollout) = &state.rollout else { panic!("{key} was moved without a rollout") };
         assert!(
-            state.is_ungated(rollout) || target.stage == rollout.stage,
-            "{key} of stage {} was moved in stage {}",
+            state.is_ungated(rollout) || target.stage == rollout.stage || state.stable == Some(*number),
+            "{key} of stage {} was given {number} in stage {}",
             target.stage,
             rollout.stage
         );
+    }
+    if let (Some(rollout), Some(stable)) = (&state.rollout, state.stable) {
+        for target in observed.targets.iter().filter(|target| target.stage > rollout.stage) {
+            let remembered = &state.targets[&target.key];
+            let is_left_alone = remembered.held || remembered.is_stopped(target);
+            assert!(
+                state.is_ungated(rollout) || is_left_alone || observed.is_at(target, stable),
+                "{} names {:?} in stage {} of {}",
+                target.key,
+                target.pins,
+                rollout.stage,
+                rollout.to
+            );
+        }
     }
     let judged = state.rollout.as_ref().is_some_and(|rollout| !state.is_ungated(rollout));
     assert!(!judged || state.on_their_way() <= 2, "more than maxParallel are on their way");

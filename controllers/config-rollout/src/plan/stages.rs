@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use mainstay_runtime::report::second;
 
 use super::{
-    Failed, Input, News, Number, PauseSettings, Planner, Rollout, Wait, gate, gate::Standing, next_second,
-    since,
+    Failed, Input, News, Number, PauseSettings, Planner, Rollout, Unproven, Wait, gate, gate::Standing,
+    next_second, since,
 };
 
 /// How the targets of a stage stand.
@@ -17,6 +17,12 @@ struct Stage {
     on_their_way: usize,
     /// Whether another manager is in the way of one.
     in_conflict: bool,
+    /// Whether one that the revision concerns has passed.
+    has_shown: bool,
+    /// Why one that the revision concerns can show nothing.
+    unproven: Option<Unproven>,
+    /// Whether one uses a source.
+    has_targets: bool,
     /// The first that has failed.
     failed: Option<Failed>,
     /// When one is to be looked at again.
@@ -58,7 +64,7 @@ impl Planner<'_> {
                 self.plan.wait = Wait::Paused;
             } else {
                 waits = true;
-                self.give(index, rollout.to, now);
+                self.give(index, rollout.to, Some(second(now)));
             }
         }
         if waits && self.plan.wait != Wait::Paused {
@@ -86,7 +92,10 @@ impl Planner<'_> {
             self.due_at(due);
         }
         if standing.pending.is_empty() && standing.on_their_way == 0 && !standing.in_conflict {
-            return self.leave(rollout);
+            let Some(unproven) = self.unproven(rollout, &standing) else { return self.leave(rollout) };
+            self.set_stage(|rollout| rollout.passed = None);
+            self.plan.wait = Wait::Unproven(unproven);
+            return false;
         }
         self.set_stage(|rollout| rollout.passed = None);
         let parallel = stage.max_parallel.saturating_sub(standing.on_their_way);
@@ -102,18 +111,67 @@ impl Planner<'_> {
         };
         if !settings.paused {
             for index in standing.pending.into_iter().take(parallel.min(free)) {
-                self.give(index, rollout.to, now);
+                self.give(index, rollout.to, Some(second(now)));
             }
         }
         false
     }
 
+    /// What keeps the revision from the stages after this one although nothing is on its way: that nothing has shown that
+    /// it works. After the last stage there is nobody to be kept from it.
+    fn unproven(&self, rollout: &Rollout, standing: &Stage) -> Option<Unproven> {
+        let Input { observed, settings, .. } = *self.input;
+        if rollout.stage + 1 == settings.stages.len() {
+            return None;
+        }
+        if let Some((missing, _)) = observed.missing_targets.iter().find(|(_, stage)| *stage == rollout.stage)
+        {
+            return Some(Unproven::Missing(missing.clone()));
+        }
+        if standing.has_shown || settings.stages[rollout.stage].allow_empty {
+            return None;
+        }
+        if standing.has_targets { standing.unproven.clone() } else { Some(Unproven::Empty) }
+    }
+
+    /// Puts targets of other stages back to the current revision where somebody has moved them off it: a template that
+    /// names the sources again would read there what has yet to be proven. Those of stages before may have the new one.
+    /// Before the first revision has been proven there is nothing to put them back to.
+    pub(super) fn put_back(&mut self) {
+        let Input { observed, settings, .. } = *self.input;
+        let Some(rollout) = self.plan.state.rollout.clone() else { return };
+        let Some(stable) = self.plan.state.stable else { return };
+        if settings.paused || self.plan.state.is_ungated(&rollout) {
+            return;
+        }
+        for (index, target) in observed.targets.iter().enumerate() {
+            let Some(remembered) = self.plan.state.targets.get_mut(&target.key) else { continue };
+            let has_new = target.stage < rollout.stage && observed.is_at(target, rollout.to);
+            if target.stage == rollout.stage || has_new || remembered.held || remembered.is_stopped(target) {
+                continue;
+            }
+            if observed.is_at(target, stable) {
+                remembered.rest();
+                remembered.given = stable;
+                remembered.seen = true;
+            } else {
+                self.give(index, stable, None);
+            }
+        }
+    }
+
     fn look_at(&mut self, rollout: &Rollout) -> Stage {
         let Input { observed, settings, now, .. } = *self.input;
+        let before = self.plan.state.stable.unwrap_or_default();
         let mut stage = Stage::default();
         for (index, target) in observed.targets.iter().enumerate() {
             let Some(remembered) = self.plan.state.targets.get_mut(&target.key) else { continue };
-            if target.stage != rollout.stage || remembered.held {
+            if target.stage != rollout.stage {
+                continue;
+            }
+            stage.has_targets |= !target.pins.0.is_empty();
+            if remembered.held {
+                stage.unproven.get_or_insert_with(|| Unproven::Held(target.key.clone()));
                 continue;
             }
             if !observed.is_at(target, rollout.to) {
@@ -130,9 +188,22 @@ impl Planner<'_> {
             }
             remembered.given = rollout.to;
             remembered.seen = true;
+            if observed.is_at(target, before) {
+                // The revision does not concern it.
+                remembered.rest();
+                continue;
+            }
+            if target.progress.wanted == 0 && !remembered.passed {
+                // Its time begins when it has pods.
+                remembered.rest();
+                stage.unproven.get_or_insert_with(|| Unproven::NoPods(target.key.clone()));
+                continue;
+            }
+            // One that came by the revision in another way has to show the same.
+            remembered.changed.get_or_insert_with(|| second(now));
             let evidence = observed.evidence.get(&target.key);
             match gate::judge(target, remembered, &settings.stages[rollout.stage], evidence, now) {
-                Standing::Passed => {}
+                Standing::Passed => stage.has_shown = true,
                 Standing::Waiting(until) => {
                     stage.on_their_way += 1;
                     stage.due = Some(stage.due.map_or(until, |due| due.min(until)));
@@ -181,14 +252,15 @@ impl Planner<'_> {
         }
     }
 
-    /// Gives a target a revision. It is remembered before it is done; what is not done is decided again.
-    fn give(&mut self, index: usize, to: Number, now: Timestamp) {
+    /// Gives a target a revision, with which it is on its way since `changed`. It is remembered before it is done; what
+    /// is not done is decided again.
+    fn give(&mut self, index: usize, to: Number, changed: Option<Timestamp>) {
         let target = &self.input.observed.targets[index];
         if let Some(remembered) = self.plan.state.targets.get_mut(&target.key) {
             remembered.rest();
             remembered.given = to;
             remembered.seen = false;
-            remembered.changed = Some(second(now));
+            remembered.changed = changed;
         }
         self.plan.moves.push((target.key.clone(), to));
     }

@@ -277,3 +277,5 @@ fn what_is_used_or_in_the_history_is_not_collected() {
     // 6 is in use, as is the only object of the other source; 5 and 4 are the history.
     assert_eq!(unused, [(true, 1), (true, 2), (true, 3)]);
 }
+
+mod proof;

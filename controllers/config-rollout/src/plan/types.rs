@@ -185,6 +185,8 @@ pub struct StageSettings {
     pub more_restarts: i32,
     /// Whether there is a probe.
     pub probed: bool,
+    /// Whether the next stage may begin although no target has shown anything.
+    pub allow_empty: bool,
     /// What is waited for before the next stage.
     pub pause: Option<PauseSettings>,
 }
@@ -307,12 +309,27 @@ pub enum Wait {
     Stage(Option<Timestamp>),
     /// Targets of the stage that have not passed.
     Targets,
+    /// The stage itself, of which nothing has shown that the revision works.
+    Unproven(Unproven),
     /// Other rollouts, of which as many targets are on their way as may be.
     Slots,
     /// Another manager.
     Conflict,
     /// A source that changes: the failed revision is not tried again.
     Source,
+}
+
+/// Why nothing has shown that a revision works although no target of the stage is on its way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unproven {
+    /// The stage names this target, which does not exist.
+    Missing(TargetKey),
+    /// The stage has no target that uses a source.
+    Empty,
+    /// This target has no pods, and none of the others has shown anything.
+    NoPods(TargetKey),
+    /// Somebody has taken this target back, and none of the others has shown anything.
+    Held(TargetKey),
 }
 
 /// What has come about.

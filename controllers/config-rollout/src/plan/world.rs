@@ -22,6 +22,11 @@ pub(super) struct Target {
     /// Since when its template is as it is.
     since: Timestamp,
     pub(super) restarts: i32,
+    pub(super) replicas: i32,
+    /// Whether it has been deleted; the spec names it still.
+    pub(super) gone: bool,
+    /// How often it has been made.
+    pub(super) made: u32,
 }
 
 /// The world.
@@ -59,6 +64,7 @@ pub(super) fn stage(name: &str) -> StageSettings {
         deadline: Duration::from_secs(60),
         more_restarts: 0,
         probed: false,
+        allow_empty: false,
         pause: None,
     }
 }
@@ -73,6 +79,9 @@ impl World {
             generation: 1,
             since: now,
             restarts: 0,
+            replicas: 1,
+            gone: false,
+            made: 1,
         };
         Self {
             now,
@@ -105,6 +114,25 @@ impl World {
         self.sources[place] = Some((value, self.clock));
         let first = self.changed.map_or(self.now, |changed| changed.first);
         self.changed = Some(Changed { first, last: self.now });
+    }
+
+    /// Somebody puts a target's template back to the sources.
+    pub(super) fn revert(&mut self, place: usize) {
+        let target = &mut self.targets[place];
+        target.pins.values_mut().for_each(|pin| *pin = 0);
+        target.generation += 1;
+    }
+
+    /// Somebody deletes a target.
+    pub(super) fn delete(&mut self, place: usize) {
+        self.targets[place].gone = true;
+    }
+
+    /// And makes it again, from a manifest that names the sources.
+    pub(super) fn make(&mut self, place: usize) {
+        self.revert(place);
+        let target = &mut self.targets[place];
+        (target.gone, target.made, target.since) = (false, target.made + 1, self.now);
     }
 
     /// The process starts anew: what is in memory alone is lost.
@@ -147,22 +175,26 @@ impl World {
             observed.snapshots.entry(source(*place)).or_default().insert(*number, snapshot);
         }
         for (place, target) in self.targets.iter().enumerate() {
+            if target.gone {
+                observed.missing_targets.push((self::target(place), target.stage));
+                continue;
+            }
             let pins = target.pins.iter().map(|(place, pin)| (source(*place), [*pin].into()));
             for place in target.pins.keys() {
                 observed.uses.entry(source(*place)).or_default().all = true;
             }
-            let available = i32::from(self.is_available(target));
+            let available = if self.is_available(target) { target.replicas } else { 0 };
             observed.targets.push(TargetView {
                 key: self::target(place),
-                uid: format!("uid-{place}").into(),
+                uid: format!("uid-{place}-{}", target.made).into(),
                 stage: target.stage,
                 generation: target.generation,
                 pins: Pins(pins.collect()),
                 progress: Progress {
                     observed: true,
-                    wanted: 1,
-                    current: 1,
-                    updated: 1,
+                    wanted: target.replicas,
+                    current: target.replicas,
+                    updated: target.replicas,
                     available,
                     given_up: None,
                 },

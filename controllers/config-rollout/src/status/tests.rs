@@ -4,7 +4,7 @@ use mainstay_crds::{SourceKind, TargetKind};
 use serde_json::json;
 
 use super::*;
-use crate::plan::{Failed, Finding, Pins, Rollout, SourceVersion, TargetKey, Uses};
+use crate::plan::{Failed, Finding, Pins, Rollout, SourceVersion, TargetKey, Unproven, Uses};
 use crate::watched::Progress;
 
 fn rollout() -> ConfigRollout {
@@ -156,4 +156,32 @@ fn sentences_alone_are_not_urgent() {
     assert!(!is_urgent(&one, &other));
     other.targets[0].state = "Soaking".to_owned();
     assert!(is_urgent(&one, &other));
+}
+
+#[test]
+fn a_stage_that_has_shown_nothing_says_what_to_do() {
+    let key = || target().key;
+    for (unproven, reason, words) in [
+        (
+            Unproven::Missing(key()),
+            "TargetMissing",
+            "there is no Deployment/web, which stage canary names: create it",
+        ),
+        (Unproven::Empty, "StageEmpty", "stage canary has no target that uses a source"),
+        (
+            Unproven::NoPods(key()),
+            "ScaledToZero",
+            "Deployment/web of stage canary has 0 replicas: scale it up",
+        ),
+        (Unproven::Held(key()), "TargetHeld", "somebody has taken Deployment/web of stage canary back"),
+    ] {
+        let rollout = Rollout { to: 7, back: false, started: at(1), stage: 0, passed: None };
+        let state = State { newest: 7, stable: Some(6), rollout: Some(rollout), ..State::default() };
+        let plan = Plan { state, wait: Wait::Unproven(unproven), ..Plan::default() };
+        let (status, said, message) = say(&Observed::default(), &Findings::new(), &plan);
+        assert_eq!(said, reason);
+        assert!(message.contains(words), "{message}");
+        assert!(message.contains("until then revision 7 goes to no stage after canary"), "{message}");
+        assert!(holds(&status, "Reconciling") && !holds(&status, "Stalled"));
+    }
 }

@@ -113,6 +113,26 @@ async fn a_stage_waits_for_its_pause_and_goes_on_when_somebody_says_so() {
 }
 
 #[tokio::test]
+async fn without_its_canary_a_change_goes_no_further_and_a_workload_that_is_applied_again_reads_what_is_proven()
+ {
+    let scenario = Scenario::start("nocanary").await;
+    let rollout = staged(&scenario, |_| ()).await;
+    scenario.kubectl("delete deployment canary --wait=true").succeeded();
+    scenario.mode("two").await;
+    let said = rollout.says("Ready", false, "TargetMissing").await;
+    assert!(said.contains("Deployment/canary, which stage canary names"), "{said}");
+    // As `helm upgrade` does: the template names the source again, which says `two`.
+    scenario.apply(&deployment("web", reader()));
+    rollout.event("TargetReverted").await;
+    scenario.read_by("web", "one", "first").await;
+    rollout.says("Ready", false, "TargetMissing").await;
+
+    scenario.apply(&deployment("canary", reader()));
+    rollout.completes(2).await;
+    scenario.read_by("web", "two", "first").await;
+}
+
+#[tokio::test]
 async fn a_change_that_is_taken_back_under_way_goes_back_without_a_new_revision() {
     let scenario = Scenario::start("back").await;
     let rollout = staged(&scenario, |stages| stages[0]["pause"] = json!({})).await;
