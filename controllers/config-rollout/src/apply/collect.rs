@@ -2,11 +2,17 @@
 //!
 //! What is in use is asked of the server each time: pods, ReplicaSets and ControllerRevisions, so that
 //! `kubectl rollout undo` finds what it goes back to. Whatever cannot be asked keeps everything.
+//!
+//! Before an object is deleted, the server says who has made it: labels and annotations are copied with an object, and
+//! what somebody else has made is theirs.
 
 use std::collections::HashSet;
 
 use http::Request;
-use k8s_openapi::api::{apps::v1 as apps, core::v1 as core};
+use k8s_openapi::{
+    api::{apps::v1 as apps, core::v1 as core},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use kube::{
     Resource,
     api::{DeleteParams, Preconditions},
@@ -15,12 +21,12 @@ use mainstay_crds::SourceKind;
 use mainstay_runtime::{
     failure::RequestError,
     index::ObjectKey,
-    request::{path, send},
+    request::{METADATA_ONLY, path, send},
 };
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use super::{ApplyError, Writer, source_path};
+use super::{ApplyError, FIELD_MANAGER, Writer, source_path};
 use crate::{
     observe::annotation,
     plan::{Number, Observed, Snapshot, SourceKey},
@@ -48,6 +54,12 @@ struct Page<T> {
 #[serde(default)]
 struct PageMetadata {
     r#continue: Option<String>,
+}
+
+/// The answer to a read for which the metadata alone was asked.
+#[derive(Deserialize)]
+struct Made {
+    metadata: ObjectMeta,
 }
 
 /// The parts of an object that may name configuration: a pod's own, or its template's.
@@ -83,7 +95,7 @@ impl Writer {
             };
             let is_named = in_use.names.contains(&(source.kind, snapshot.name.to_string()));
             let is_meant = in_use.revisions.iter().any(|used| observed.object(source, *used) == *number);
-            if !is_named && !is_meant {
+            if !is_named && !is_meant && self.is_own(rollout, source, snapshot).await? {
                 deleted += usize::from(self.delete(rollout, source, snapshot).await?);
             }
         }
@@ -106,6 +118,32 @@ impl Writer {
                 None => return Ok(()),
             }
         }
+    }
+
+    /// Whether this controller has made the object that was seen. No value of it is read.
+    async fn is_own(
+        &self,
+        rollout: &ObjectKey,
+        source: &SourceKey,
+        snapshot: &Snapshot,
+    ) -> Result<bool, ApplyError> {
+        let request = Request::get(source_path(source.kind, &rollout.namespace, &snapshot.name))
+            .header(http::header::ACCEPT, METADATA_ONLY)
+            .body(Vec::new());
+        let metadata = match send::<Made>(&self.client, request).await {
+            Ok(Made { metadata }) => metadata,
+            Err(RequestError::NotFound(_)) => return Ok(false),
+            Err(error) => {
+                let what = format!("{:?} {}", source.kind, snapshot.name);
+                return Err(ApplyError::Read { what, source: error });
+            }
+        };
+        let is_own = metadata.uid.as_deref() == Some(&*snapshot.uid) && has_made(&metadata);
+        if !is_own {
+            let (kind, name, namespace) = (source.kind, &snapshot.name, &rollout.namespace);
+            tracing::info!(?kind, %name, %namespace, "an old revision is kept: somebody else has made the object");
+        }
+        Ok(is_own)
     }
 
     async fn delete(
@@ -137,6 +175,15 @@ impl Writer {
     }
 }
 
+/// Whether this controller has made the object immutable, which nobody can undo: it has made the object, and the object
+/// is as it was made.
+fn has_made(metadata: &ObjectMeta) -> bool {
+    metadata.managed_fields.iter().flatten().any(|entry| {
+        entry.manager.as_deref() == Some(FIELD_MANAGER)
+            && entry.fields_v1.as_ref().is_some_and(|fields| fields.0.get("f:immutable").is_some())
+    })
+}
+
 impl InUse {
     fn add(&mut self, rollout: &str, object: &Referring) {
         let templates = [&object.spec["template"], &object.data["spec"]["template"]];
@@ -159,6 +206,26 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    fn managed(entries: Value) -> ObjectMeta {
+        serde_json::from_value(json!({"name": "web-6", "managedFields": entries})).unwrap()
+    }
+
+    #[test]
+    fn what_somebody_else_has_made_is_not_deleted_whatever_its_labels_say() {
+        let entry = |manager: &str, fields: Value| json!({"manager": manager, "operation": "Update", "fieldsV1": fields});
+        let made = || json!({"f:data": {"f:mode": {}}, "f:immutable": {}, "f:metadata": {"f:labels": {}}});
+        assert!(has_made(&managed(json!([entry(FIELD_MANAGER, made())]))));
+        let labelled = json!({"f:metadata": {"f:labels": {"f:team": {}}}});
+        let and_labelled = json!([entry("kubectl-label", labelled.clone()), entry(FIELD_MANAGER, made())]);
+        assert!(has_made(&managed(and_labelled)));
+
+        assert!(!has_made(&ObjectMeta::default()), "nobody says who has made it");
+        assert!(!has_made(&managed(json!([entry("kubectl-client-side-apply", made())]))));
+        assert!(!has_made(&managed(json!([entry("velero-server", made()), entry(FIELD_MANAGER, labelled)]))));
+        let changeable = json!({"f:data": {"f:mode": {}}});
+        assert!(!has_made(&managed(json!([entry(FIELD_MANAGER, changeable)]))));
+    }
 
     #[test]
     fn pods_replica_sets_and_controller_revisions_keep_what_they_name() {

@@ -21,7 +21,7 @@ use serde_json::{Map, Value};
 use super::{ApplyError, Writer, source_path};
 use crate::{
     plan::{Finding, Findings, Number, Observed, Problem, SourceKey, SourceVersion, State, Uses},
-    watched::Mark,
+    watched::{Mark, object_name},
 };
 
 /// The longest name that an object may have.
@@ -83,7 +83,7 @@ impl Content {
     }
 
     /// The body of an immutable copy.
-    fn copy(&self, kind: SourceKind, mark: &Mark, namespace: &str, name: &str) -> Vec<u8> {
+    fn copy(&self, kind: SourceKind, mark: &Mark, namespace: &str) -> Vec<u8> {
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
         struct Copy<'a> {
@@ -101,7 +101,7 @@ impl Content {
         let copy = Copy {
             api_version: "v1",
             kind,
-            metadata: mark.write(namespace, name),
+            metadata: mark.write(namespace),
             immutable: true,
             data: &self.data,
             binary_data: &self.binary_data,
@@ -216,6 +216,13 @@ impl Writer {
                 continue;
             };
             loop {
+                let failed = |error| {
+                    let what = format!("{:?} {}", source.kind, object_name(&source.name, number));
+                    ApplyError::Create { what, source: error }
+                };
+                if number > Mark::LAST {
+                    return Err(failed(used_up()));
+                }
                 match self.copy(rollout, number, source, &content).await {
                     Ok(true) => {
                         finding.equals.insert(number);
@@ -229,10 +236,7 @@ impl Writer {
                         finding.problem = Some(Problem::Refused(said));
                         break;
                     }
-                    Err(error) => {
-                        let what = format!("{:?} {}-{number}", source.kind, source.name);
-                        return Err(ApplyError::Create { what, source: error });
-                    }
+                    Err(error) => return Err(failed(error)),
                 }
             }
         }
@@ -256,11 +260,11 @@ impl Writer {
             source_uid: uid,
             source_version: version,
         };
-        let object = ObjectKey::new(&rollout.namespace, &format!("{name}-{number}"));
+        let object = ObjectKey::new(&rollout.namespace, &mark.object_name());
         if object.name.len() > MAX_NAME {
             return Err(RequestError::Invalid(String::new()));
         }
-        let body = content.copy(*kind, &mark, &object.namespace, &object.name);
+        let body = content.copy(*kind, &mark, &object.namespace);
         let url =
             format!("{}?fieldManager={}", source_path(*kind, &object.namespace, ""), super::FIELD_MANAGER);
         let request = Request::post(url)
@@ -307,6 +311,14 @@ impl Writer {
             }
         }
     }
+}
+
+/// Numbers are not used twice, and only an object that somebody has made by hand can have the last one.
+fn used_up() -> RequestError {
+    let last = Mark::LAST;
+    RequestError::Invalid(format!(
+        "no revision has a number above {last}: delete the object whose name ends in it"
+    ))
 }
 
 /// etcd's own limit for a request is met by no field's check (etcd, `--max-request-bytes`, 1.5 MiB).

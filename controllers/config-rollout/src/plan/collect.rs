@@ -1,10 +1,11 @@
 //! Which objects of revisions nothing needs that the rules know of.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use super::types::{Number, Observed, Settings, SourceKey, State};
 
-/// The objects that may be deleted where nothing in the namespace refers to them; none while something is on its way.
+/// The objects that may be deleted where nothing in the namespace refers to them; none while something is on its way,
+/// and none that is a source as well.
 pub fn unused(observed: &Observed, settings: &Settings, state: &State) -> Vec<(SourceKey, Number)> {
     if state.rollout.is_some() {
         return Vec::new();
@@ -13,6 +14,11 @@ pub fn unused(observed: &Observed, settings: &Settings, state: &State) -> Vec<(S
     let failed = state.failed.as_ref().map(|(number, _)| *number);
     for number in [Some(state.newest), state.stable, failed].into_iter().flatten() {
         kept.extend(observed.snapshots.keys().map(|source| (source, observed.object(source, number))));
+    }
+    for (source, objects) in &observed.snapshots {
+        let is_source = |name| observed.sources.contains_key(&SourceKey { kind: source.kind, name });
+        let sources = objects.iter().filter(|(_, object)| is_source(Arc::clone(&object.name)));
+        kept.extend(sources.map(|(number, _)| (source, *number)));
     }
     for (source, pins) in observed.targets.iter().flat_map(|target| &target.pins.0) {
         kept.extend(pins.iter().map(|pin| (source, *pin)));

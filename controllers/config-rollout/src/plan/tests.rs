@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use mainstay_crds::SourceKind;
+
 use super::world::{BAD, World, source, target};
 use super::*;
 
@@ -276,6 +278,21 @@ fn what_is_used_or_in_the_history_is_not_collected() {
     let unused: Vec<_> = unused.into_iter().map(|(key, number)| (key == source(0), number)).collect();
     // 6 is in use, as is the only object of the other source; 5 and 4 are the history.
     assert_eq!(unused, [(true, 1), (true, 2), (true, 3)]);
+}
+
+#[test]
+fn what_the_spec_names_as_a_source_is_never_collected() {
+    let mut world = settled(1);
+    for value in 2..7 {
+        world.write(0, value);
+        world.run(20);
+    }
+    let mut observed = world.observe();
+    let second = SourceKey { kind: SourceKind::ConfigMap, name: "source-0-2".into() };
+    observed.sources.insert(second, SourceVersion { uid: "u".into(), version: "1".into() });
+    let unused = collect::unused(&observed, &world.settings, &world.state);
+    assert!(!unused.contains(&(source(0), 2)), "{unused:?}");
+    assert!(unused.contains(&(source(0), 1)), "{unused:?}");
 }
 
 mod proof;

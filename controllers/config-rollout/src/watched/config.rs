@@ -43,21 +43,32 @@ pub struct Mark {
 }
 
 impl Mark {
-    /// The mark in an object's metadata.
+    /// The highest number that a revision may have: the status has to say it.
+    pub const LAST: u64 = i64::MAX.unsigned_abs();
+
+    /// The mark in an object's metadata. Labels and annotations come along when somebody copies an object of a revision
+    /// under another name: such a copy has no mark.
     pub fn read(metadata: &ObjectMeta) -> Option<Self> {
         let annotations = metadata.annotations.as_ref()?;
         let annotation = |key| annotations.get(key).map(String::as_str);
-        Some(Self {
+        let mark = Self {
             rollout: metadata.labels.as_ref()?.get(ROLLOUT)?.as_str().into(),
             source: annotation(SOURCE)?.into(),
             number: annotation(REVISION)?.parse().ok()?,
             source_uid: annotation(SOURCE_UID)?.into(),
             source_version: annotation(SOURCE_VERSION)?.into(),
-        })
+        };
+        let is_possible = (1..=Self::LAST).contains(&mark.number);
+        (is_possible && metadata.name.as_deref() == Some(&*mark.object_name())).then_some(mark)
+    }
+
+    /// The name of the object with this mark.
+    pub fn object_name(&self) -> String {
+        object_name(&self.source, self.number)
     }
 
     /// The metadata of an object with this mark.
-    pub fn write(&self, namespace: &str, name: &str) -> ObjectMeta {
+    pub fn write(&self, namespace: &str) -> ObjectMeta {
         let annotations = [
             (SOURCE, self.source.to_string()),
             (REVISION, self.number.to_string()),
@@ -65,13 +76,18 @@ impl Mark {
             (SOURCE_VERSION, self.source_version.to_string()),
         ];
         ObjectMeta {
-            name: Some(name.into()),
+            name: Some(self.object_name()),
             namespace: Some(namespace.into()),
             labels: Some([(ROLLOUT.to_owned(), self.rollout.to_string())].into()),
             annotations: Some(annotations.map(|(key, value)| (key.to_owned(), value)).into()),
             ..ObjectMeta::default()
         }
     }
+}
+
+/// The name of the object that a revision has for a source.
+pub fn object_name(source: &str, number: u64) -> String {
+    format!("{source}-{number}")
 }
 
 impl<K: Resource<DynamicType = ()>> From<WatchedConfig<K>> for Config {
@@ -116,16 +132,35 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn a_mark_survives_and_annotations_with_values_are_let_go() {
-        let mark = Mark {
+    fn mark(number: u64) -> Mark {
+        Mark {
             rollout: "web".into(),
             source: "keys".into(),
-            number: 7,
+            number,
             source_uid: "u".into(),
             source_version: "12".into(),
-        };
-        assert_eq!(Mark::read(&mark.write("ns", "keys-7")), Some(mark));
+        }
+    }
+
+    #[test]
+    fn a_copy_under_another_name_has_no_mark() {
+        let copied = mark(7).write("ns");
+        for name in ["keys", "keys-8", "keys-07", "my-keys-7"] {
+            assert_eq!(Mark::read(&ObjectMeta { name: Some(name.into()), ..copied.clone() }), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn numbers_that_no_status_can_say_are_no_mark() {
+        for number in [0, Mark::LAST + 1, u64::MAX] {
+            assert_eq!(Mark::read(&mark(number).write("ns")), None, "{number}");
+        }
+        assert_eq!(Mark::read(&mark(Mark::LAST).write("ns")), Some(mark(Mark::LAST)));
+    }
+
+    #[test]
+    fn a_mark_survives_and_annotations_with_values_are_let_go() {
+        assert_eq!(Mark::read(&mark(7).write("ns")), Some(mark(7)));
         let watched: WatchedConfig<Secret> = serde_json::from_value(json!({
             "metadata": {
                 "name": "keys", "namespace": "ns", "resourceVersion": "12",

@@ -3,7 +3,7 @@
 mod config;
 mod workload;
 
-pub use config::{Bucket, Config, Mark, WatchedConfig};
+pub use config::{Bucket, Config, Mark, WatchedConfig, object_name};
 pub use workload::{Progress, WatchedWorkload, Workload};
 
 /// The label that every object of a revision has: the name of its rollout.

@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{
     ResourceExt,
-    api::{ListParams, Patch, PatchParams},
+    api::{ListParams, ObjectMeta, Patch, PatchParams, PostParams},
 };
 use mainstay_e2e::{Config, Scenario, config_rollout, deployment, eventually, pods, reader, stage};
 use serde_json::{Value, json};
@@ -242,6 +242,11 @@ async fn old_revisions_go_when_nothing_refers_to_them_and_undo_finds_the_others(
     scenario.apply(&kept);
     let rollout = scenario.create(&config_rollout("web").with("spec.historyLimit", 0)).await;
     rollout.completes(1).await;
+    // Somebody's own, with all that marks an object of a revision.
+    let mut mine = scenario.api::<ConfigMap>().get("web-1").await.expect("the copy is there");
+    let ObjectMeta { labels, annotations, .. } = mine.metadata;
+    mine.metadata = ObjectMeta { name: Some("mine".into()), labels, annotations, ..ObjectMeta::default() };
+    scenario.api().create(&PostParams::default(), &mine).await.expect("it is copied");
     for (revision, mode) in [(2, "two"), (3, "three"), (4, "four")] {
         scenario.mode(mode).await;
         rollout.completes(revision).await;
@@ -256,6 +261,7 @@ async fn old_revisions_go_when_nothing_refers_to_them_and_undo_finds_the_others(
             !names.contains(&"ConfigMap/web-1".to_owned()) && !names.contains(&"ConfigMap/web-2".to_owned());
         let stays =
             names.contains(&"ConfigMap/web-4".to_owned()) && names.contains(&"ConfigMap/web-5".to_owned());
+        assert!(names.contains(&"ConfigMap/mine".to_owned()), "{names:?}");
         (gone && stays).then_some(()).ok_or_else(|| format!("{names:?}"))
     })
     .await;
