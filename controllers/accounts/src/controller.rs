@@ -117,7 +117,6 @@ pub async fn build(manager: &Manager, options: Options) -> Controller {
         // The writer lives in a task that ends with the process, so waiting cannot fail.
         let _ = synced_policies.wait_until_ready().await;
         stores.synced().await;
-        admits.await;
     };
     let (passed, shutdown) = (Arc::clone(&work), manager.shutdown.clone());
     let gives = reconcile::run(giver, namespaces, passed, keys, manager.bounds(), shutdown);
@@ -131,7 +130,7 @@ pub async fn build(manager: &Manager, options: Options) -> Controller {
         own_metrics.refresh(skew.now());
         own_metrics.policies.set(i64::try_from(counted.len()).unwrap_or(i64::MAX));
     };
-    manager.controller(&work, synced, run, refresh)
+    manager.controller(&work, synced, run, refresh).ready_when(admits)
 }
 
 /// The watches' side of the controller. Each runs in a task of its own until the process ends.

@@ -92,11 +92,10 @@ pub async fn build(manager: &Manager, options: Options) -> Controller {
         // The writer lives in a task that ends with the process, so waiting cannot fail.
         let _ = synced_rollouts.wait_until_ready().await;
         stores.synced().await;
-        admits.await;
     };
     let (passed, shutdown) = (Arc::clone(&work), manager.shutdown.clone());
     let run = reconcile::run(reconciler, rollouts, passed, keys, manager.bounds(), shutdown);
-    manager.controller(&work, synced, run, move || refresh(&own_metrics, &counted.state()))
+    manager.controller(&work, synced, run, move || refresh(&own_metrics, &counted.state())).ready_when(admits)
 }
 
 /// Brings the gauges up to date.

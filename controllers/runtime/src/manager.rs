@@ -1,8 +1,8 @@
 //! One controller process: flags, logs, client, probes, metrics, leadership, orderly shutdown.
 //!
 //! A process starts watching at once and is ready when its stores have synced, leader or not: a standby takes
-//! over warm. On SIGTERM or Ctrl-C it takes no new work, lets its passes end for up to [`GRACE`], gives the Lease
-//! up and exits with 0. When it loses the Lease it stops at once and exits with 1, as client-go's users do:
+//! over warm. What readiness asks for besides that keeps no process from leading. On SIGTERM or Ctrl-C it takes no new
+//! work, lets its passes end for up to [`GRACE`], gives the Lease up and exits with 0. When it loses the Lease it stops at once and exits with 1, as client-go's users do:
 //! nothing that it began under the old Lease may go on.
 
 use std::{
@@ -95,13 +95,14 @@ impl Manager {
                     .then_some(())
                     .ok_or_else(|| format!("objects wait, and none was served for {limit:?}"))
             }),
+            ready: Arc::new(|| Ok(())),
         }
     }
 }
 
 /// What a controller hands to the manager.
 pub struct Controller {
-    /// Ends when every store has been filled once.
+    /// Ends when every store has been filled once, and with it this process may lead.
     pub synced: BoxFuture<'static, ()>,
     /// The loop; polled while this process leads. Ends after [`Manager::shutdown`].
     pub run: BoxFuture<'static, ()>,
@@ -109,6 +110,16 @@ pub struct Controller {
     pub refresh: Arc<dyn Fn() + Send + Sync>,
     /// Whether the loop makes progress.
     pub live: Probe,
+    /// Whether it can do what others ask of it, as an admission webhook is asked. This process may lead without.
+    pub ready: Probe,
+}
+
+impl Controller {
+    /// The same controller, ready only when `ready` says so as well.
+    #[must_use]
+    pub fn ready_when(self, ready: Probe) -> Self {
+        Self { ready, ..self }
+    }
 }
 
 /// Why a process could not start or go on.
@@ -183,14 +194,14 @@ where
         gauges(&manager.registry, "leader_election_master_status", "1 while this process leads.", &["name"]);
     let leads = leads.with_label_values(&[name]);
 
-    let Controller { synced, run, refresh, live } = build(&manager).await;
+    let Controller { synced, run, refresh, live, ready } = build(&manager).await;
     let run = with_all(run, manager.beside.lock().drain(..).collect());
-    let ready = Arc::new(AtomicBool::new(false));
-    listen(&manager, refresh, live, Arc::clone(&ready)).await?;
+    let has_synced = Arc::new(AtomicBool::new(false));
+    listen(&manager, refresh, live, readiness(Arc::clone(&has_synced), ready)).await?;
 
     let shutdown = manager.shutdown.clone();
     tokio::select! {
-        () = synced => ready.store(true, Ordering::Release),
+        () = synced => has_synced.store(true, Ordering::Release),
         () = shutdown.cancelled() => return Ok(()),
     }
     tracing::info!("stores have synced");
@@ -286,19 +297,42 @@ async fn listen(
     manager: &Manager,
     refresh: Arc<dyn Fn() + Send + Sync>,
     live: Probe,
-    ready: Arc<AtomicBool>,
+    ready: Probe,
 ) -> Result<(), RunError> {
     if let Some(address) = manager.flags.metrics_bind_address.0 {
         serve::metrics(address, manager.registry.clone(), refresh).await?;
     }
     if let Some(address) = manager.flags.health_probe_bind_address.0 {
-        let ready: Probe = Arc::new(move || {
-            let synced = ready.load(Ordering::Acquire);
-            synced
-                .then_some(())
-                .ok_or_else(|| "the stores have not synced with the API server yet".to_owned())
-        });
         serve::probes(address, live, ready).await?;
     }
     Ok(())
+}
+
+/// Ready is who has synced, and can do what others ask of it.
+fn readiness(has_synced: Arc<AtomicBool>, ready: Probe) -> Probe {
+    Arc::new(move || {
+        if !has_synced.load(Ordering::Acquire) {
+            return Err("the stores have not synced with the API server yet".to_owned());
+        }
+        ready()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_is_not_ready_says_why() {
+        let has_synced = Arc::new(AtomicBool::new(false));
+        let answers = Arc::new(AtomicBool::new(false));
+        let asked = Arc::clone(&answers);
+        let answer = move || asked.load(Ordering::Acquire).then_some(()).ok_or("no certificate".to_owned());
+        let ready = readiness(Arc::clone(&has_synced), Arc::new(answer));
+        assert_eq!(ready(), Err("the stores have not synced with the API server yet".to_owned()));
+        has_synced.store(true, Ordering::Release);
+        assert_eq!(ready(), Err("no certificate".to_owned()));
+        answers.store(true, Ordering::Release);
+        assert_eq!(ready(), Ok(()));
+    }
 }

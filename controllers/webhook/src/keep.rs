@@ -1,6 +1,6 @@
 //! Keeps the certificate: in its Secret, in the server, and in what the API server trusts.
 
-use std::{collections::BTreeMap, pin::pin, time::Duration};
+use std::{collections::BTreeMap, pin::pin, sync::Arc, time::Duration};
 
 use futures::StreamExt;
 use jiff::Timestamp;
@@ -18,6 +18,7 @@ use kube::{
     runtime::{WatchStreamExt, watcher::watch_object},
 };
 use mainstay_runtime::{failure::RequestError, request::in_time};
+use parking_lot::RwLock;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
@@ -27,6 +28,8 @@ use crate::{CertificatesFrom, Names, Webhook, certificate, server::Certificates}
 const RENEW_AT: &str = "mainstay.dev/renew-at";
 /// When what has failed is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
+/// How often it is looked at whom the API server trusts: no watch of the configuration is needed for that.
+const LOOK: Duration = Duration::from_secs(30);
 /// For what was told to one API server to be known to all.
 const SPREADS: Duration = Duration::from_secs(5);
 /// At most so many authorities are trusted: the current one and the one before.
@@ -42,27 +45,34 @@ pub enum ConfigurationKind {
     Validating,
 }
 
+/// Why the certificate cannot be kept, as a sentence.
+pub(crate) type Trouble = Arc<RwLock<Option<String>>>;
+
 /// Keeps one webhook's certificate.
 pub(crate) struct Keeper {
-    client: Client,
-    names: Names,
-    webhook: Webhook,
-    from: CertificatesFrom,
-    certificates: Certificates,
-    shown: Option<(ByteString, ByteString)>,
+    pub(crate) client: Client,
+    pub(crate) names: Names,
+    pub(crate) webhook: Webhook,
+    pub(crate) from: CertificatesFrom,
+    pub(crate) certificates: Certificates,
+    pub(crate) trouble: Trouble,
+    /// The certificate and the key that are shown.
+    pub(crate) shown: Option<(ByteString, ByteString)>,
+    /// Whether the configuration was not there when it was last looked at.
+    pub(crate) is_missed: bool,
+}
+
+/// Whom the API server trusts.
+enum Trust {
+    /// The authority, as before.
+    Standing,
+    /// The authority, from now on.
+    Told,
+    /// Nobody: there is no configuration by which it would ask.
+    NotAsked,
 }
 
 impl Keeper {
-    pub(crate) fn new(
-        client: Client,
-        names: Names,
-        webhook: Webhook,
-        from: CertificatesFrom,
-        certificates: Certificates,
-    ) -> Self {
-        Self { client, names, webhook, from, certificates, shown: None }
-    }
-
     /// Runs until the process ends.
     pub(crate) async fn run(mut self) {
         let mut events = pin!(watch_object(self.secrets(), &self.names.service).default_backoff());
@@ -74,6 +84,7 @@ impl Keeper {
                     Some(Ok(now)) => secret = now,
                     Some(Err(error)) => {
                         tracing::warn!(%error, "the watch of the webhook's Secret failed and is tried again");
+                        *self.trouble.write() = Some(format!("its watch failed: {error}"));
                         continue;
                     }
                     None => return,
@@ -81,8 +92,12 @@ impl Keeper {
                 () = at(due) => {}
             }
             due = match self.take_up(secret.as_ref()).await {
-                Ok(due) => due,
+                Ok(due) => {
+                    *self.trouble.write() = None;
+                    due
+                }
                 Err(error) => {
+                    *self.trouble.write() = Some(error.to_string());
                     tracing::warn!(%error, secret = self.names.service, "the webhook's certificate cannot be kept");
                     Timestamp::now().checked_add(AGAIN).ok()
                 }
@@ -96,33 +111,42 @@ impl Keeper {
 
     /// Takes up what the Secret has, or makes it anew. Returns when to look again.
     async fn take_up(&mut self, secret: Option<&Secret>) -> Result<Option<Timestamp>, RequestError> {
-        let is_own = self.from == CertificatesFrom::Own;
-        let Some(kept) = secret.and_then(Kept::read) else {
-            if is_own {
-                self.renew(secret).await?;
+        let kept = secret.and_then(Kept::read);
+        if self.from == CertificatesFrom::Secret {
+            if let Some(Kept { pair, .. }) = kept {
+                self.show(pair);
             }
             return Ok(None);
+        }
+        let look = Timestamp::now().checked_add(LOOK).ok();
+        let Some(Kept { pair, authority, renew_at }) = kept else {
+            self.renew(secret).await?;
+            return Ok(look);
         };
-        // Trusted first, shown then.
-        let changed = is_own && self.publish(kept.authority.clone()).await?;
-        if changed && self.shown.is_some() {
+        let trusted = self.publish(authority).await;
+        if self.shown.as_ref().is_some_and(|shown| *shown != pair) {
+            // Trusted first, shown then: what is shown is believed, and by all API servers.
+            if let Err(error) = trusted {
+                return Err(error);
+            }
             tokio::time::sleep(SPREADS).await;
         }
-        let is_usable = self.show(kept.certificate, kept.key);
-        if is_own && (!is_usable || kept.renew_at.is_none_or(|at| at <= Timestamp::now())) {
+        // One that is not trusted yet is better than none.
+        let is_usable = self.show(pair);
+        if !is_usable || renew_at.is_none_or(|at| at <= Timestamp::now()) {
             self.renew(secret).await?;
-            return Ok(None);
+            return Ok(look);
         }
-        Ok(kept.renew_at.filter(|_| is_own))
+        trusted?;
+        Ok([look, renew_at].into_iter().flatten().min())
     }
 
     /// Shows this certificate. Returns whether it can be.
-    fn show(&mut self, certificate: ByteString, key: ByteString) -> bool {
-        let shown = Some((certificate, key));
-        if self.shown == shown {
+    fn show(&mut self, pair: (ByteString, ByteString)) -> bool {
+        if self.shown.as_ref() == Some(&pair) {
             return true;
         }
-        let Some((certificate, key)) = &shown else { return false };
+        let (certificate, key) = &pair;
         if let Err(error) = self.certificates.show(&certificate.0, &key.0) {
             tracing::warn!(
                 error,
@@ -132,7 +156,7 @@ impl Keeper {
             return false;
         }
         tracing::info!(secret = self.names.service, "the webhook shows the certificate of its Secret");
-        self.shown = shown;
+        self.shown = Some(pair);
         true
     }
 
@@ -175,17 +199,31 @@ impl Keeper {
         }
     }
 
-    /// Tells the API server whom to trust. Returns whether it was not so before.
-    async fn publish(&self, authority: ByteString) -> Result<bool, RequestError> {
-        match self.webhook.kind {
-            ConfigurationKind::Mutating => self.publish_in::<MutatingWebhookConfiguration>(authority).await,
+    /// Tells the API server whom to trust. Where there is no configuration, nobody asks, and nothing is wrong here; it
+    /// is told when there is one.
+    async fn publish(&mut self, authority: ByteString) -> Result<(), RequestError> {
+        let trust = match self.webhook.kind {
+            ConfigurationKind::Mutating => self.publish_in::<MutatingWebhookConfiguration>(authority).await?,
             ConfigurationKind::Validating => {
-                self.publish_in::<ValidatingWebhookConfiguration>(authority).await
+                self.publish_in::<ValidatingWebhookConfiguration>(authority).await?
             }
+        };
+        let (configuration, webhook) = (&self.names.service, self.webhook.name);
+        let was_missed = std::mem::replace(&mut self.is_missed, matches!(trust, Trust::NotAsked));
+        match trust {
+            Trust::NotAsked if !was_missed => tracing::warn!(
+                configuration,
+                webhook,
+                "there is no such webhook configuration, so the API server does not ask; install the chart again to \
+                 have it back"
+            ),
+            Trust::Told => tracing::info!(configuration, webhook, "the API server is told whom to trust"),
+            Trust::NotAsked | Trust::Standing => {}
         }
+        Ok(())
     }
 
-    async fn publish_in<K>(&self, authority: ByteString) -> Result<bool, RequestError>
+    async fn publish_in<K>(&self, authority: ByteString) -> Result<Trust, RequestError>
     where
         K: Resource<DynamicType = (), Scope = k8s_openapi::ClusterResourceScope>
             + Clone
@@ -195,13 +233,17 @@ impl Keeper {
     {
         let (configuration, name) = (&self.names.service, self.webhook.name);
         let configurations = Api::<K>::all(self.client.clone());
-        let standing = in_time(configurations.get(configuration)).await?;
+        let standing = match in_time(configurations.get(configuration)).await {
+            Ok(standing) => standing,
+            Err(RequestError::NotFound(_)) => return Ok(Trust::NotAsked),
+            Err(error) => return Err(error),
+        };
         let standing = serde_json::to_value(&standing).unwrap_or_default();
         let authority = json!(authority);
         let mut webhooks = standing["webhooks"].as_array().into_iter().flatten();
-        let ours = webhooks.find(|webhook| webhook["name"] == name);
-        if ours.is_some_and(|webhook| webhook["clientConfig"]["caBundle"] == authority) {
-            return Ok(false);
+        let Some(ours) = webhooks.find(|webhook| webhook["name"] == name) else { return Ok(Trust::NotAsked) };
+        if ours["clientConfig"]["caBundle"] == authority {
+            return Ok(Trust::Standing);
         }
         let patch = json!({
             "apiVersion": K::api_version(&()),
@@ -212,14 +254,14 @@ impl Keeper {
         let params = PatchParams::apply(&self.names.service).force();
         in_time(configurations.patch_metadata(configuration, &params, &Patch::Apply(patch)))
             .await
-            .map(|_| true)
+            .map(|_| Trust::Told)
     }
 }
 
 /// What a Secret keeps.
 struct Kept {
-    certificate: ByteString,
-    key: ByteString,
+    /// The certificate and its key.
+    pair: (ByteString, ByteString),
     authority: ByteString,
     renew_at: Option<Timestamp>,
 }
@@ -229,8 +271,7 @@ impl Kept {
         let data = secret.data.as_ref()?;
         let annotations = secret.metadata.annotations.as_ref();
         Some(Self {
-            certificate: data.get("tls.crt")?.clone(),
-            key: data.get("tls.key")?.clone(),
+            pair: (data.get("tls.crt")?.clone(), data.get("tls.key")?.clone()),
             authority: data.get("ca.crt").cloned().unwrap_or_default(),
             renew_at: annotations.and_then(|all| all.get(RENEW_AT)?.parse().ok()),
         })
@@ -257,26 +298,4 @@ fn bundle(authority: &str, before: &[u8]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_authority_before_is_trusted_for_one_more_life() {
-        let made: Vec<_> = (0..3)
-            .map(|_| certificate::make(vec!["a.b.svc".to_owned()], Timestamp::now()).unwrap().authority)
-            .collect();
-        let second = bundle(&made[1], made[0].as_bytes());
-        assert_eq!(second, format!("{}{}", made[1], made[0]));
-        assert_eq!(bundle(&made[2], second.as_bytes()), format!("{}{}", made[2], made[1]));
-    }
-
-    #[tokio::test]
-    async fn a_certificate_that_was_made_can_be_shown_and_anything_else_is_refused_in_words() {
-        let certificates = Certificates::default();
-        let refused = certificates.show(b"nothing", b"nothing").unwrap_err();
-        assert!(refused.starts_with("tls."), "{refused}");
-        let made = certificate::make(vec!["a.b.svc".to_owned()], Timestamp::now()).unwrap();
-        certificates.show(made.certificate.as_bytes(), made.key.as_bytes()).unwrap();
-        certificates.ready().await;
-    }
-}
+mod tests;

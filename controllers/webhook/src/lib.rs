@@ -3,20 +3,24 @@
 //! Every replica serves, leader or not: the API server asks any of them. They share one Secret with the certificate.
 //! Whoever finds it missing or due makes a new one; the others take it up from their watch. A new certificate comes
 //! with an authority of its own, and the API server is told to trust the one before as well, so that replicas that are
-//! late are still believed.
+//! late are still believed. Whom it trusts is looked at again and again: an authority that somebody has taken out of the
+//! configuration, or a configuration that is made anew, has it back within a minute.
 
 mod certificate;
 mod keep;
 mod server;
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use clap::{Args, ValueEnum};
 pub use kube::core::admission::{AdmissionRequest, AdmissionResponse, AdmissionReview, Operation};
-use mainstay_runtime::manager::Manager;
+use mainstay_runtime::{manager::Manager, serve::Probe};
 
 pub use self::{keep::ConfigurationKind, server::Handler};
-use self::{keep::Keeper, server::Certificates};
+use self::{
+    keep::{Keeper, Trouble},
+    server::Certificates,
+};
 
 /// Where the webhook listens, and who makes its certificate.
 #[derive(Debug, Clone, Args)]
@@ -62,26 +66,32 @@ struct Names {
     namespace: String,
 }
 
-/// Starts the webhook, where the flags name one. The returned future ends when it can be asked.
-pub fn start<H: Handler>(
-    manager: &Manager,
-    flags: &WebhookFlags,
-    webhook: Webhook,
-    handler: H,
-) -> impl Future<Output = ()> + Send + 'static + use<H> {
-    let ready = flags.webhook_name.clone().map(|service| {
-        let names = Names { service, namespace: manager.namespace() };
-        let certificates = Certificates::default();
-        let ready = certificates.ready();
-        let from = flags.webhook_certificates;
-        let keeper = Keeper::new(manager.client.clone(), names, webhook, from, certificates.clone());
-        tokio::spawn(keeper.run());
-        tokio::spawn(server::serve(flags.webhook_bind_address, webhook.path, certificates, handler));
-        ready
-    });
-    async move {
-        if let Some(ready) = ready {
-            ready.await;
-        }
+/// Starts the webhook, where the flags name one. The probe says whether it can be asked; nothing else waits for that.
+pub fn start<H: Handler>(manager: &Manager, flags: &WebhookFlags, webhook: Webhook, handler: H) -> Probe {
+    let Some(service) = flags.webhook_name.clone() else { return Arc::new(|| Ok(())) };
+    let names = Names { service, namespace: manager.namespace() };
+    let secret = format!("{}/{}", names.namespace, names.service);
+    let (certificates, trouble) = (Certificates::default(), Trouble::default());
+    let keeper = Keeper {
+        client: manager.client.clone(),
+        names,
+        webhook,
+        from: flags.webhook_certificates,
+        certificates: certificates.clone(),
+        trouble: trouble.clone(),
+        shown: None,
+        is_missed: false,
+    };
+    tokio::spawn(keeper.run());
+    tokio::spawn(server::serve(flags.webhook_bind_address, webhook.path, certificates.clone(), handler));
+    Arc::new(move || readiness(&certificates, &trouble, &secret))
+}
+
+/// The API server can ask whoever shows a certificate.
+fn readiness(certificates: &Certificates, trouble: &Trouble, secret: &str) -> Result<(), String> {
+    if certificates.are_shown() {
+        return Ok(());
     }
+    let why = trouble.read().clone().unwrap_or_else(|| "there is none yet".to_owned());
+    Err(format!("the webhook cannot show the certificate of the Secret {secret}: {why}"))
 }

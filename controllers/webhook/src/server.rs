@@ -10,7 +10,7 @@ use kube::{
 use parking_lot::RwLock;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{mpsc, watch},
+    sync::mpsc,
     time::timeout,
 };
 use tokio_rustls::{
@@ -44,16 +44,9 @@ pub trait Handler: Send + Sync + 'static {
 }
 
 /// The certificate that is shown; a new one is shown from the next connection on.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Certificates {
     current: Arc<RwLock<Option<Arc<CertifiedKey>>>>,
-    ready: watch::Sender<bool>,
-}
-
-impl Default for Certificates {
-    fn default() -> Self {
-        Self { current: Arc::default(), ready: watch::Sender::new(false) }
-    }
 }
 
 impl Certificates {
@@ -65,19 +58,12 @@ impl Certificates {
         let certified = CertifiedKey::from_der(chain, key, &ring::default_provider())
             .map_err(|error| format!("tls.crt and tls.key: {error}"))?;
         *self.current.write() = Some(Arc::new(certified));
-        self.ready.send_replace(true);
         Ok(())
     }
 
-    /// Ends when there is one.
-    pub(crate) fn ready(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
-        let mut ready = self.ready.subscribe();
-        let keep = self.ready.clone();
-        async move {
-            // The sender is kept alive here, so waiting cannot fail.
-            let _ = ready.wait_for(|ready| *ready).await;
-            drop(keep);
-        }
+    /// Whether there is one.
+    pub(crate) fn are_shown(&self) -> bool {
+        self.current.read().is_some()
     }
 }
 

@@ -1,10 +1,17 @@
 //! Mode `Admission`: templates keep their references, and pods get those of a revision.
 
+use std::time::Duration;
+
 use kube::api::{Patch, PatchParams};
 use mainstay_e2e::{
-    Config, NAMESPACE, Scenario, config_rollout, deployment, eventually, kubectl, reader, rolled_out, stage,
+    Config, NAMESPACE, Scenario, config_rollout, deployment, eventually, kubectl, reader, rolled_out, run,
+    stage, within,
 };
 use serde_json::{Value, json};
+
+/// The webhook's Service, Secret and configuration.
+const WEBHOOK: &str = "mainstay-config-rollout-webhook";
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// Deployments as a tool keeps them that knows only what is in Git, and a rollout of two stages.
 async fn kept_in_git(scenario: &Scenario) -> Config {
@@ -120,32 +127,95 @@ async fn while_nobody_answers_pods_that_name_a_revision_are_refused_and_no_other
     rollout.completes(1).await;
 }
 
+/// A part of the Secret with the certificate.
+fn part(key: &str) -> String {
+    let path = format!("--output=jsonpath={{.data.{}}}", key.replace('.', "\\."));
+    kubectl(&format!("get secret {WEBHOOK} --namespace={NAMESPACE} {path}")).succeeded()
+}
+
+/// Whom the API server trusts.
+fn trusted() -> String {
+    let path = "--output=jsonpath={.webhooks[0].clientConfig.caBundle}";
+    kubectl(&format!("get mutatingwebhookconfiguration {WEBHOOK} {path}")).succeeded()
+}
+
+/// Whether the webhook is asked and answers, which it does with a sentence about a revision that is not there.
+fn answers(scenario: &Scenario) -> Result<(), String> {
+    let refused = scenario.kubectl_create(&pod(&json!({"revision.mainstay.dev/web": "7"})), &[]);
+    refused.stderr.contains("there is no revision 7").then_some(()).ok_or(refused.stderr)
+}
+
 #[tokio::test]
 async fn the_certificate_is_made_anew_when_it_is_due_and_the_webhook_answers_throughout() {
     let scenario = Scenario::alone("renewed").await;
-    let name = format!("{}-webhook", scenario.config_controller().name());
-    let part = |key: &str| {
-        let path = format!("--output=jsonpath={{.data.{}}}", key.replace('.', "\\."));
-        kubectl(&format!("get secret {name} --namespace={NAMESPACE} {path}")).succeeded()
-    };
     let before = part("tls.crt");
     kubectl(&format!(
-        "annotate secret {name} --namespace={NAMESPACE} --overwrite mainstay.dev/renew-at=2000-01-01T00:00:00Z"
+        "annotate secret {WEBHOOK} --namespace={NAMESPACE} --overwrite mainstay.dev/renew-at=2000-01-01T00:00:00Z"
     ))
     .succeeded();
-    let trusted = || {
-        kubectl(&format!(
-            "get mutatingwebhookconfiguration {name} --output=jsonpath={{.webhooks[0].clientConfig.caBundle}}"
-        ))
-        .succeeded()
-    };
     eventually("there is another certificate, and its authority is trusted", async || {
-        let refused = scenario.kubectl_create(&pod(&json!({"revision.mainstay.dev/web": "7"})), &[]);
-        assert!(refused.stderr.contains("there is no revision 7"), "{}", refused.stderr);
+        answers(&scenario).unwrap();
         let is_new = part("tls.crt") != before && part("ca.crt") == trusted();
         is_new.then_some(()).ok_or_else(|| "it is as before".to_owned())
     })
     .await;
-    let refused = scenario.kubectl_create(&pod(&json!({"revision.mainstay.dev/web": "7"})), &[]);
-    assert!(refused.stderr.contains("there is no revision 7"), "{}", refused.stderr);
+    answers(&scenario).unwrap();
+}
+
+#[tokio::test]
+async fn an_authority_that_somebody_has_taken_out_is_trusted_again_within_a_minute() {
+    let scenario = Scenario::alone("untrusted").await;
+    let patch = r#"[{"op":"remove","path":"/webhooks/0/clientConfig/caBundle"}]"#;
+    kubectl(&format!("patch mutatingwebhookconfiguration {WEBHOOK} --type=json --patch={patch}")).succeeded();
+    within(MINUTE, "the webhook is trusted and answers", async || {
+        (trusted() == part("ca.crt")).then_some(()).ok_or_else(|| "the authority is not there".to_owned())?;
+        answers(&scenario)
+    })
+    .await;
+}
+
+/// The webhook's configuration, while it is deleted. It is there again, as the chart makes it, when this is dropped.
+struct Away(Value);
+
+impl Away {
+    fn take() -> Self {
+        let configuration =
+            kubectl(&format!("get mutatingwebhookconfiguration {WEBHOOK} --output=json")).succeeded();
+        let mut configuration: Value = serde_json::from_str(&configuration).expect("kubectl prints JSON");
+        let metadata = configuration["metadata"].as_object_mut().expect("it has metadata");
+        metadata.retain(|key, _| ["name", "labels", "annotations"].contains(&key.as_str()));
+        let client = configuration["webhooks"][0]["clientConfig"].as_object_mut().expect("it has a client");
+        client.remove("caBundle");
+        let away = Self(configuration);
+        kubectl(&format!("delete mutatingwebhookconfiguration {WEBHOOK}")).succeeded();
+        away
+    }
+}
+
+impl Drop for Away {
+    fn drop(&mut self) {
+        let made = run("kubectl", &["create", "--filename=-"], &self.0.to_string());
+        assert!(made.ok || std::thread::panicking(), "{}", made.stderr);
+    }
+}
+
+#[tokio::test]
+async fn without_its_configuration_the_controller_leads_and_when_it_is_back_it_is_published() {
+    let scenario = Scenario::alone("away").await;
+    scenario.mode("one").await;
+    scenario.secret("web", &[("token", "first")]).await;
+    scenario.apply(&deployment("web", reader()));
+    let rollout = scenario.create(&config_rollout("web")).await;
+    rollout.completes(1).await;
+
+    let away = Away::take();
+    let controller = scenario.config_controller();
+    let all = "--selector=app.kubernetes.io/component=config-rollout --wait=true";
+    kubectl(&format!("delete pods --namespace={NAMESPACE} {all}")).succeeded();
+    rolled_out(&controller.name()).succeeded();
+    scenario.mode("two").await;
+    rollout.completes(2).await;
+
+    drop(away);
+    within(MINUTE, "the webhook is trusted and answers", async || answers(&scenario)).await;
 }
