@@ -126,8 +126,8 @@ impl Keeper {
         let trusted = self.publish(authority).await;
         if self.shown.as_ref().is_some_and(|shown| *shown != pair) {
             // Trusted first, shown then: what is shown is believed, and by all API servers.
-            if let Err(error) = trusted {
-                return Err(error);
+            if trusted.is_err() {
+                return trusted.map(|()| None);
             }
             tokio::time::sleep(SPREADS).await;
         }
