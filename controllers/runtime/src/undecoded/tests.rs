@@ -5,6 +5,13 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget as Budget;
 use kube::{client::Body, core::Status};
 
 use super::*;
+use crate::{
+    index::{Index, Indexed},
+    slim::Header,
+};
+
+/// A number that no field of 32 bits holds.
+const TOO_MUCH: i64 = 3_000_000_000;
 
 /// A server that answers each request with the next of its codes, and with 200 when there is none left.
 #[derive(Clone, Default)]
@@ -52,7 +59,7 @@ impl Server {
 fn undecodable(metadata: Value, conditions: Value) -> Undecodable {
     let mut object = json!({
         "metadata": {"name": "a", "namespace": "ns", "uid": "u", "resourceVersion": "1", "generation": 3},
-        "spec": {"maxUnavailable": 3_000_000_000_u32},
+        "spec": {"maxUnavailable": TOO_MUCH},
         "status": {"conditions": conditions},
     });
     for (field, value) in metadata.as_object().unwrap() {
@@ -158,4 +165,52 @@ fn a_condition_that_does_not_change_keeps_its_time() {
         (since("Reconciling"), since("Ready")),
         ("1970-01-01T00:00:00Z".into(), "1970-01-01T00:00:00Z".into())
     );
+}
+
+/// What an index keeps of a budget.
+#[derive(Debug)]
+struct Kept(Header);
+
+impl From<Budget> for Kept {
+    fn from(budget: Budget) -> Self {
+        Self(Header::of(&budget))
+    }
+}
+
+impl Indexed for Kept {
+    type Bucket = ();
+    fn header(&self) -> &Header {
+        &self.0
+    }
+    fn buckets(&self) -> Vec<()> {
+        vec![()]
+    }
+}
+
+#[tokio::test]
+async fn an_index_keeps_what_it_knew_of_an_object_until_it_is_deleted() {
+    let object = |uid: &str, max_unavailable: i64| {
+        let metadata = json!({"name": "a", "namespace": "ns", "uid": uid, "resourceVersion": "1"});
+        let object = json!({"metadata": metadata, "spec": {"maxUnavailable": max_unavailable}});
+        serde_json::from_value::<Decoded<Budget>>(object).unwrap()
+    };
+    let (good, bad, other) = (object("u", 1), object("u", TOO_MUCH), object("other", TOO_MUCH));
+    let listed =
+        |object: &Decoded<Budget>| vec![Event::Init, Event::InitApply(object.clone()), Event::InitDone];
+    let known = vec![Event::Apply(good.clone())];
+    for (then, is_kept, is_counted) in [
+        (vec![Event::Apply(bad.clone())], true, true),
+        (listed(&bad), true, true),
+        ([listed(&bad), listed(&good)].concat(), true, false),
+        (vec![Event::Apply(bad.clone()), Event::Delete(bad.clone())], false, false),
+        ([listed(&bad), vec![Event::Init, Event::InitDone]].concat(), false, false),
+        (listed(&other), false, true),
+    ] {
+        let (index, objects) = (Index::<Kept>::default(), undecoded());
+        let events = [known.clone(), then.clone()].concat();
+        let events = futures::stream::iter(events.into_iter().map(Ok::<_, std::convert::Infallible>));
+        index.follow_decoded(&objects, events, Kept::from, |_| {}).await;
+        let key = ObjectKey::new("ns", "a");
+        assert_eq!((index.get(&key).is_some(), objects.contains(&key)), (is_kept, is_counted), "{then:?}");
+    }
 }
