@@ -266,7 +266,7 @@ impl Run {
     fn serve(&mut self, planned: &ReplicaGroup, call: Call) -> Option<Then> {
         if self.sheltered > 0 {
             let reply = self.carry_out(planned, &call, true, None);
-            call.answer(reply);
+            self.answer(call, reply);
             return None;
         }
         let request = self.requests.len();
@@ -298,13 +298,21 @@ impl Run {
             }
             _ => {
                 let reply = self.carry_out(planned, &call, true, None);
-                call.answer(reply);
+                self.answer(call, reply);
             }
         }
         if self.view == View::Live {
             self.deliver();
         }
         None
+    }
+
+    /// Gives the server's own answer. Only a refusal that has reached the process can hold it back.
+    fn answer(&mut self, call: Call, reply: Reply) {
+        if call.request.evicts && reply.code == 429 {
+            self.ledger.note_refusal();
+        }
+        call.answer(reply);
     }
 
     /// A conflict means that somebody else was writing the object at the same time.
@@ -329,9 +337,6 @@ impl Run {
             (Reply::failure(500, "Injected", "not carried out"), Effect::None)
         };
         self.changes += usize::from(to_pods && !matches!(effect, Effect::None));
-        if call.request.evicts && applied && told.is_none() && reply.code == 429 {
-            self.ledger.note_refusal();
-        }
         self.refusals += usize::from(to_pods && matches!(reply.code, 403 | 422 | 429));
         let seen = self.process.group(planned.metadata.name.as_deref().unwrap_or_default());
         let seen = seen.filter(|seen| seen.metadata.uid == planned.metadata.uid);
