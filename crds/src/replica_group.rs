@@ -99,8 +99,9 @@ pub struct ReplicaGroupSpec {
     #[serde(default)]
     pub failure: FailurePolicy,
 
-    /// A change has failed when for so many seconds no more of its pods have become available than before. Default
-    /// 600. Pauses do not count. It must be longer than `minReadySeconds`.
+    /// A change has failed when for so many seconds it made no progress: no more of its pods became available than
+    /// before, and the old pods did not become fewer. Default 600. Pauses do not count, nor does time in which only old
+    /// pods are waited for. It must be longer than `minReadySeconds`.
     #[serde(default = "ten_minutes")]
     #[schemars(range(min = 1))]
     pub progress_deadline_seconds: i32,

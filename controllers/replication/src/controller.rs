@@ -11,6 +11,7 @@ use kube::{
 use mainstay_crds::ReplicaGroup;
 use mainstay_runtime::{
     client::watch_config,
+    clock::Clock,
     events::Events,
     index::{Change, Index, ObjectKey},
     labels::LabelPool,
@@ -64,6 +65,7 @@ pub async fn build(manager: &Manager) -> Controller {
         reports: Reports::new(FIELD_MANAGER, STATUS_PACE),
         metrics,
         memory: parking_lot::Mutex::default(),
+        clock: Clock::start(),
     });
     let watches = Watches {
         work: Arc::clone(&work),

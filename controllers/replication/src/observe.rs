@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
+    time::Duration,
 };
 
 use jiff::Timestamp;
@@ -21,10 +22,10 @@ use crate::{
     chores::Chores,
     claim::{self, ZONE_OF_NODE},
     images::{self, Image},
-    plan::{self, Claim, Domains, MAX_SPREAD_KEYS, Plan, Policy, Strategy, Tallies, Tally},
+    plan::{self, Claim, Domains, MAX_SPREAD_KEYS, Plan, Policy, Strategy, Tallies, Tally, Trouble},
     pod::{Bucket, Labelled, Pod},
     revision::{self, Revision},
-    rollout::{self, Decision, Settings, State},
+    rollout::{self, Decision, Evidence, Look, Settings, State},
     slots::Slots,
 };
 
@@ -217,9 +218,18 @@ impl Observed {
         })
     }
 
-    /// What `group`, which this is about, needs now, given what is remembered of it.
-    pub fn assess(&self, group: &ReplicaGroup, state: &State, now: Timestamp) -> Assessment {
-        let pods: Vec<_> = self.pods.iter().map(|member| self.view(member)).collect();
+    /// What `group`, which this is about, needs at this look, given what is remembered of it and what has been seen of its
+    /// change.
+    pub fn assess(
+        &self,
+        group: &ReplicaGroup,
+        state: &State,
+        mut evidence: Evidence,
+        look: &Look,
+    ) -> Assessment {
+        let mut pods: Vec<_> = self.pods.iter().map(|member| self.view(member)).collect();
+        evidence.look(look, self.settings.max_restarts, &mut pods);
+        let now = look.wall;
         let tallies = plan::tally(&pods, self.policy.min_ready, now);
         let mut state = state.clone();
         // To a revision whose template is lost nothing leads back.
@@ -228,7 +238,7 @@ impl Observed {
         let wanted = self.wanted(&state);
         let settings =
             Settings { strategy: self.strategy(group, &wanted, &tallies), ..self.settings.clone() };
-        let mut decision = rollout::decide(&settings, &wanted, &state, &tallies, second);
+        let mut decision = rollout::decide(&settings, &wanted, &state, evidence, &tallies, second);
         if self.policy.ending.is_some() {
             // Pods that go with their group are no change that fails or succeeds.
             (decision.state, decision.news) = (state, Vec::new());
@@ -242,6 +252,7 @@ impl Observed {
         let plan = plan::plan(&policy, &pods, now);
         let updated = tallies.get(&*decision.wanted).map_or(0, |tally| tally.active);
         let target = tallies.get(&*decision.target).copied().unwrap_or_default();
+        decision.keep_time(&self.settings, target, &plan);
         Assessment { decision, plan, updated, target }
     }
 
@@ -298,8 +309,9 @@ impl Observed {
             sidecar_restarts: pod.sidecar_restarts,
             fully_labeled: *fully_labeled,
             revision: revision.or(adopted).unwrap_or_default(),
-            crashes: pod.crashes,
-            trouble: pod.trouble,
+            // What befell a pod before it is adopted is no matter of its revision.
+            crashes: if *claim == Claim::OrphanMatching { 0 } else { pod.crashes },
+            trouble: pod.trouble.map(|cause| Trouble { cause, lasts: Duration::ZERO }),
             gate: pod.in_place.as_ref().map(|in_place| in_place.gate),
             hook: pod.hook.as_ref().map(|hook| plan::Hook { held: hook.held, since: hook.since }),
             changing: pod.in_place.as_ref().is_some_and(|in_place| in_place.changing),

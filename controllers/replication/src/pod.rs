@@ -14,11 +14,11 @@ use serde::{Deserialize, Serialize};
 
 pub use self::watched::WatchedPod;
 use self::watched::{
-    crashes, in_place, is_replica_group, last_change, phase, ready_since, restarts, trouble,
+    crashes, in_place, is_replica_group, last_change, phase, ready_since, restarted, restarts, trouble,
 };
 use crate::{
     claim,
-    plan::{Gate, Phase, Trouble},
+    plan::{Cause, Gate, Phase},
 };
 
 mod watched;
@@ -29,7 +29,8 @@ pub const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 
 /// The readiness gate of pods whose images may be changed in place: closed while their containers are replaced.
 pub const READINESS_GATE: &str = "mainstay.dev/in-place-ready";
-/// The annotation of a pod whose images were changed in place: the containers as they were before, as JSON.
+/// The annotation of a pod that took its revision while it ran, as its images were changed in place or it was adopted:
+/// its containers as they were before, as JSON. What befell them before says nothing of the revision.
 pub const IN_PLACE: &str = "mainstay.dev/in-place-before";
 
 /// The annotation by which the owner of a pod's hook is told that the pod is to go: since when.
@@ -80,10 +81,12 @@ pub struct Pod {
     pub restarts: i32,
     /// The most restarts of any sidecar.
     pub sidecar_restarts: i32,
-    /// The most restarts of any container, those that run at the start included.
+    /// The most restarts of any container, those that run at the start included, since it took its revision.
     pub crashes: i32,
+    /// How often each container has restarted in its life, of those that have.
+    pub restarted: BTreeMap<String, i32>,
     /// What keeps it from becoming ready.
-    pub trouble: Option<Trouble>,
+    pub trouble: Option<Cause>,
     /// For a pod whose images may be changed in place.
     pub in_place: Option<Box<InPlace>>,
     /// The hook that is waited for before it is deleted.
@@ -115,13 +118,34 @@ impl Hook {
     }
 }
 
-/// A container as it was before it was replaced in place.
+/// A container as it was before its pod took the revision that it is of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Before {
-    /// The container's ID.
+    /// The container's ID; empty for one that runs on.
+    #[serde(default)]
     pub id: String,
     /// How often it had restarted.
     pub restarts: i32,
+}
+
+impl Before {
+    /// A container that runs on.
+    fn kept(restarts: i32) -> Self {
+        Self { id: String::new(), restarts }
+    }
+
+    /// Whether the container is replaced by another.
+    fn is_replaced(&self) -> bool {
+        !self.id.is_empty()
+    }
+}
+
+impl Pod {
+    /// Its containers as they are before it takes a revision, which brings others in the place of `replaced`.
+    pub fn before(&self, replaced: BTreeMap<String, Before>) -> BTreeMap<String, Before> {
+        let kept = self.restarted.iter().map(|(name, restarts)| (name.clone(), Before::kept(*restarts)));
+        kept.chain(replaced).collect()
+    }
 }
 
 /// What is kept of a pod that has the readiness gate.
@@ -200,8 +224,9 @@ impl Pod {
             restarts,
             sidecar_restarts,
             crashes: crashes(&status, &before),
+            restarted: restarted(&status),
             in_place: in_place.map(Box::new),
-            trouble: trouble(&status, created),
+            trouble: trouble(&status),
             labels: pool.share(labels),
             hook: hook.map(Box::new),
             slot: slot.map(Into::into),

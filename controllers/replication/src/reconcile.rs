@@ -10,6 +10,7 @@ use kube::{
 use mainstay_crds::{ReplicaGroup, ReplicaGroupStatus};
 use mainstay_runtime::{
     backoff::Growth,
+    clock::Clock,
     failure::RequestError,
     index::ObjectKey,
     metrics::LoopMetrics,
@@ -24,7 +25,7 @@ use crate::{
     apply::{Applied, ApplyError, Leave, Writer},
     observe::{Assessment, ObserveError, Observed, Stores},
     plan::How,
-    rollout::State,
+    rollout::{Evidence, Look, State},
     status::{self, Failure},
 };
 
@@ -65,6 +66,8 @@ pub struct Replication {
     pub metrics: LoopMetrics,
     /// What is remembered of each group; a restart may lose it.
     pub memory: Mutex<HashMap<ObjectKey, Memory>>,
+    /// The time of this process, by which it judges changes.
+    pub clock: Clock,
 }
 
 /// What is remembered of a group between passes.
@@ -76,6 +79,8 @@ pub struct Memory {
     stale: u32,
     /// What a PodDisruptionBudget said when it refused an eviction, and when.
     blocked: Option<(String, Instant)>,
+    /// The group's UID, and what this process has seen of its change.
+    evidence: (Arc<str>, Evidence),
 }
 
 impl Reconciler for Replication {
@@ -87,7 +92,7 @@ impl Reconciler for Replication {
         group: Arc<ReplicaGroup>,
         held: Option<Duration>,
     ) -> Result<Option<Duration>, PassFailure> {
-        let observed = match self.observe(&group) {
+        let mut observed = match self.observe(&group) {
             Ok(observed) => observed,
             Err(error) => {
                 let status = status::unusable(&group, &Failure::from(&error), Timestamp::now());
@@ -95,7 +100,14 @@ impl Reconciler for Replication {
             }
         };
         let now = Timestamp::now();
-        let mut assessed = self.assess(&group, &observed, now);
+        let mut assessed = self.assess(&group, &observed, now, false);
+        if assessed.decision.overdue && self.is_shown(&group, &observed).await {
+            // What the server has just been asked about is looked at as it is shown now.
+            if let Ok(again) = self.observe(&group) {
+                observed = again;
+                assessed = self.assess(&group, &observed, now, true);
+            }
+        }
         let paused = self.without_blocked(&observed.key, &mut assessed);
         if held.is_none() {
             self.keep_revisions(&group, &observed, &assessed).await?;
@@ -128,14 +140,24 @@ impl Replication {
     }
 
     fn observe(&self, group: &ReplicaGroup) -> Result<Observed, ObserveError> {
-        let mut observed = Observed::gather(group, &self.stores)?;
-        let memory = self.memory.lock();
-        observed.settings.blocked = memory.get(&observed.key).is_some_and(|memory| memory.blocked.is_some());
-        Ok(observed)
+        Observed::gather(group, &self.stores)
     }
 
-    fn assess(&self, group: &ReplicaGroup, observed: &Observed, now: Timestamp) -> Assessment {
-        observed.assess(group, &self.state(group), now)
+    /// What the group needs now. Unless it is `sure` that the pods are as the stores show them, its change is not given up.
+    fn assess(&self, group: &ReplicaGroup, observed: &Observed, now: Timestamp, sure: bool) -> Assessment {
+        let look = Look { moment: self.clock.now(), wall: now, steady: self.stores.pods.steady(), sure };
+        let known = self.memory.lock().get(&observed.key).map(|memory| memory.evidence.clone());
+        let (_, evidence) = known.filter(|(uid, _)| *uid == observed.uid).unwrap_or_default();
+        let assessed = observed.assess(group, &self.state(group), evidence, &look);
+        let evidence = (Arc::clone(&observed.uid), assessed.decision.evidence.clone());
+        self.memory.lock().entry(observed.key.clone()).or_default().evidence = evidence;
+        assessed
+    }
+
+    /// Whether the server has just said that the pods are as the stores show them.
+    async fn is_shown(&self, group: &ReplicaGroup, observed: &Observed) -> bool {
+        let shown = self.writer.shows_pods(group, observed).await;
+        shown.inspect_err(|error| tracing::warn!(%error, "could not ask for the pods")).unwrap_or(false)
     }
 
     /// What is remembered of the group's revisions: the store may not show yet what was written last.
@@ -279,7 +301,7 @@ impl Replication {
         let Some(group) = group else { return Ok(None) };
         let Ok(observed) = self.observe(&group) else { return Ok(None) };
         let now = Timestamp::now();
-        self.report_on(&group, &observed, &self.assess(&group, &observed, now), now).await
+        self.report_on(&group, &observed, &self.assess(&group, &observed, now, false), now).await
     }
 
     /// Reports what was observed. Returns when time alone changes the report or the plan.

@@ -5,7 +5,7 @@
 //! costs what its own objects cost. It also knows how far it has followed the API server, which the
 //! [write gate](crate::gate) compares with the versions that writes returned.
 
-use std::{collections::HashMap, hash::Hash, pin::pin, sync::Arc};
+use std::{collections::HashMap, hash::Hash, pin::pin, sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt};
 use kube::{
@@ -93,6 +93,8 @@ struct Inner<T: Indexed> {
     listing: Option<(Instant, HashMap<ObjectKey, Arc<T>>)>,
     /// When the last completed list was asked for.
     listed: Option<Instant>,
+    /// When the watch failed last.
+    broken: Option<Instant>,
 }
 
 /// All objects of a kind that a watch has shown, in buckets. Cloning shares the contents.
@@ -115,6 +117,7 @@ impl<T: Indexed> Default for Index<T> {
             version: 0,
             listing: None,
             listed: None,
+            broken: None,
         };
         Self { inner: Arc::new(RwLock::new(inner)), synced: watch::Sender::new(false) }
     }
@@ -205,7 +208,10 @@ impl<T: Indexed> Index<T> {
         while let Some(event) = events.next().await {
             match event {
                 Ok(event) => self.apply(map_event(event, &mut slim), &mut changed),
-                Err(error) => tracing::warn!(%error, "a watch failed and is tried again"),
+                Err(error) => {
+                    self.inner.write().broken = Some(Instant::now());
+                    tracing::warn!(%error, "a watch failed and is tried again");
+                }
             }
         }
     }
@@ -286,6 +292,13 @@ impl<T: Indexed> Index<T> {
         self.inner.read().version >= version || self.listed_after(since)
     }
 
+    /// For how long the index has shown each change as it came: since the watch failed last or began anew with a list. A
+    /// watch that hangs without a word is not known by this.
+    pub fn steady(&self) -> Duration {
+        let inner = self.inner.read();
+        inner.broken.max(inner.listed).map_or(Duration::MAX, |since| since.elapsed())
+    }
+
     /// Whether the index shows a list that was asked for after `since`, and with it all that was written before.
     pub fn listed_after(&self, since: Instant) -> bool {
         self.inner.read().listed.is_some_and(|listed| listed > since)
@@ -354,6 +367,23 @@ mod tests {
         assert_eq!(index.count(&"y"), 1);
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_is_steady_from_its_last_list_or_failure_on() {
+        let (index, seconds) = (Index::<Thing>::default(), Duration::from_secs);
+        feed(&index, vec![Event::Init, Event::InitDone]);
+        tokio::time::advance(seconds(60)).await;
+        feed(&index, vec![Event::Apply(thing("a", 1, "x"))]);
+        assert_eq!(index.steady(), seconds(60));
+        let failure = futures::stream::iter([Err::<Event<Thing>, _>("connection refused")]);
+        index.follow(failure, |thing| thing, |_| {}).await;
+        tokio::time::advance(seconds(5)).await;
+        assert_eq!(index.steady(), seconds(5));
+        feed(&index, vec![Event::Init]);
+        tokio::time::advance(seconds(2)).await;
+        feed(&index, vec![Event::InitDone]);
+        assert_eq!(index.steady(), seconds(2), "the list shows what was when it was asked for");
+    }
+
     #[test]
     fn a_list_replaces_the_contents_when_complete_and_reports_what_vanished() {
         let index = Index::default();
@@ -381,7 +411,7 @@ mod tests {
         assert!(index.reached(7, start) && !index.reached(8, start));
         feed(&index, vec![Event::Delete(thing("a", 9, "x"))]);
         assert!(index.reached(9, start), "a delete event counts too");
-        tokio::time::advance(std::time::Duration::from_secs(1)).await;
+        tokio::time::advance(Duration::from_secs(1)).await;
         feed(&index, vec![Event::Init]);
         assert!(!index.reached(50, start));
         feed(&index, vec![Event::InitDone]);

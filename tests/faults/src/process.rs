@@ -27,6 +27,7 @@ use mainstay_replication::{
 };
 use mainstay_runtime::{
     backoff::{Backoff, Growth},
+    clock::Clock,
     events::Events,
     index::ObjectKey,
     labels::LabelPool,
@@ -89,6 +90,7 @@ impl Process {
             reports: Reports::new(FIELD_MANAGER, STATUS_PACE),
             metrics: loop_metrics,
             memory: parking_lot::Mutex::default(),
+            clock: Clock::start(),
         };
         Self {
             replication: Arc::new(replication),

@@ -4,7 +4,7 @@
 //! shows it as not ready are the images changed. The gate is opened again when the kubelet has replaced the
 //! containers. What was there before is kept in an annotation, so that any process can go on.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use http::{Request, header};
@@ -53,10 +53,10 @@ impl Writer {
         if state.still_ready {
             return Ok(Some(Removal::Waiting));
         }
-        let before: BTreeMap<_, _> = changed
-            .iter()
-            .filter_map(|image| Some((image.container, state.containers.get(image.container)?)))
-            .collect();
+        let replaced = changed.iter().filter_map(|image| {
+            Some((image.container.to_owned(), state.containers.get(image.container)?.clone()))
+        });
+        let before = pod.before(replaced.collect());
         let images: Vec<_> =
             changed.iter().map(|image| json!({"name": image.container, "image": image.image})).collect();
         let note =

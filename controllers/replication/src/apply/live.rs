@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use k8s_openapi::api::core::v1;
 use kube::{
     Api, ResourceExt,
     api::{ListParams, PartialObjectMeta},
@@ -10,8 +11,8 @@ use kube::{
 use mainstay_crds::ReplicaGroup;
 use mainstay_runtime::{failure::RequestError, gate::Intent, index::ObjectKey, request::in_time};
 
-use super::{Job, Writer, is_going};
-use crate::plan::Claim;
+use super::{ApplyError, Job, Writer, is_going};
+use crate::{observe::Observed, plan::Claim};
 
 impl Writer {
     /// Whether the stores agree with the server on the group and its pods. Compared once a process, before its first
@@ -48,15 +49,43 @@ impl Writer {
             job.observed.pods().filter(|(_, claim)| matches!(claim, Claim::Mine | Claim::OrphanMatching));
         let seen: BTreeSet<_> =
             seen.map(|(pod, _)| (pod.header.uid.to_string(), pod.header.terminating)).collect();
-        let mut live = BTreeSet::new();
+        let live = self.live_pods(job).await?;
+        let live = live.iter().filter_map(|pod| Some((pod.uid()?, is_going(&pod.metadata))));
+        Ok(live.collect::<BTreeSet<_>>() == seen)
+    }
+
+    /// Whether the store shows the group's pods as the server does now. Asked before a change is given up: that cannot be
+    /// taken back, and a watch that hangs goes on showing pods as they were.
+    ///
+    /// # Errors
+    /// [`ApplyError::Read`].
+    pub async fn shows_pods(&self, group: &ReplicaGroup, observed: &Observed) -> Result<bool, ApplyError> {
+        let job = self.job(group, observed);
+        let live = self.live_pods(&job).await.map_err(ApplyError::Read)?;
+        let is_shown = |pod: &PartialObjectMeta<v1::Pod>| {
+            let version = pod.metadata.resource_version.as_ref().and_then(|version| version.parse().ok());
+            let shown = self.stores.pods.get(&ObjectKey::new(&observed.key.namespace, &pod.name_any()));
+            shown.is_some_and(|shown| shown.header.version >= version)
+        };
+        let lives: BTreeSet<_> = live.iter().filter_map(|pod| pod.metadata.uid.as_deref()).collect();
+        let mut gone =
+            observed.pods().filter(|(pod, claim)| *claim == Claim::Mine && !lives.contains(&*pod.header.uid));
+        let none_outlives = gone.all(|(pod, _)| {
+            self.stores.pods.get(&pod.header.key).is_none_or(|now| now.header.uid != pod.header.uid)
+        });
+        Ok(live.iter().all(is_shown) && none_outlives)
+    }
+
+    /// The pods that the group selects, as the server has them, but for those of others.
+    async fn live_pods(&self, job: &Job<'_>) -> Result<Vec<PartialObjectMeta<v1::Pod>>, RequestError> {
+        let mut live = Vec::new();
         let mut page = ListParams::default().labels_from(&job.observed.selector).limit(500);
         loop {
             let list = in_time(job.pods.list_metadata(&page)).await?;
-            let ours = list.items.iter().filter(|pod| is_ours_or_free(pod, job));
-            live.extend(ours.filter_map(|pod| Some((pod.uid()?, pod.metadata.deletion_timestamp.is_some()))));
+            live.extend(list.items.into_iter().filter(|pod| is_ours_or_free(pod, job)));
             page.continue_token = list.metadata.continue_.filter(|token| !token.is_empty());
             if page.continue_token.is_none() {
-                return Ok(live == seen);
+                return Ok(live);
             }
         }
     }

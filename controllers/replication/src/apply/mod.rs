@@ -15,7 +15,7 @@ mod remove;
 mod revisions;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -40,7 +40,7 @@ use crate::{
     metrics::Metrics,
     observe::{Observed, Stores},
     plan::{Plan, Why},
-    pod::Pod,
+    pod::{IN_PLACE, Pod},
     revision,
 };
 
@@ -244,12 +244,18 @@ impl Writer {
     /// Makes the group the pod's controller; a pod without a revision is from then on of the one that is wanted. Returns
     /// `false` when the pod is gone or another was quicker.
     async fn adopt(&self, job: &Job<'_>, pod: &Pod) -> Result<bool, ApplyError> {
+        let failed = |source| ApplyError::Adopt { pod: Arc::clone(&pod.header.key.name), source };
         let owner = job.group.owner_reference();
         let mut patch = json!({"metadata": {"uid": &*pod.header.uid, "ownerReferences": [owner]}});
         if !pod.labels.contains_key(revision::LABEL) {
             patch["metadata"]["labels"] = json!({revision::LABEL: &*job.observed.revisions.wanted});
         }
-        let failed = |source| ApplyError::Adopt { pod: Arc::clone(&pod.header.key.name), source };
+        let changing = pod.in_place.as_ref().is_some_and(|in_place| in_place.changing);
+        if !pod.restarted.is_empty() && !changing {
+            let note = serde_json::to_string(&pod.before(BTreeMap::new()));
+            let note = note.map_err(|error| failed(RequestError::Invalid(error.to_string())))?;
+            patch["metadata"]["annotations"] = json!({IN_PLACE: note});
+        }
         self.patch(job, pod, patch).await.map_err(failed)
     }
 

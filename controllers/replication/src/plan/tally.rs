@@ -13,8 +13,6 @@ pub struct Tally {
     pub active: usize,
     /// Active and ready for as long as the policy asks.
     pub available: usize,
-    /// Active, to go, and waiting for their hooks.
-    pub held: usize,
     /// The most restarts of a container of an active pod.
     pub restarts: i32,
     /// The longest-lasting trouble of an active pod.
@@ -34,10 +32,9 @@ pub fn tally<'a>(pods: &[Pod<'a>], min_ready: Duration, now: Timestamp) -> Talli
         let tally = tallies.entry(pod.revision).or_default();
         tally.active += 1;
         tally.available += usize::from(is_available(pod, min_ready, now));
-        tally.held += usize::from(pod.hook.is_some_and(|hook| hook.held && hook.since.is_some()));
         tally.restarts = tally.restarts.max(pod.crashes);
         tally.trouble =
-            [tally.trouble, pod.trouble].into_iter().flatten().min_by_key(|trouble| trouble.since);
+            [tally.trouble, pod.trouble].into_iter().flatten().max_by_key(|trouble| trouble.lasts);
     }
     tallies
 }

@@ -157,7 +157,7 @@ pub struct Pod<'a> {
     pub fully_labeled: bool,
     /// The revision of the template that it was made from; empty when not known.
     pub revision: &'a str,
-    /// The most restarts of any container, those that run at the start included.
+    /// The most restarts of any container, those that run at the start included, that count against its revision.
     pub crashes: i32,
     /// What keeps it from becoming ready.
     pub trouble: Option<Trouble>,
@@ -206,8 +206,8 @@ impl Pod<'_> {
 pub struct Trouble {
     /// What it is.
     pub cause: Cause,
-    /// Since when, as far as the pod's status tells.
-    pub since: Timestamp,
+    /// For how long it has been seen without a break.
+    pub lasts: Duration,
 }
 
 /// What keeps pods from becoming ready for longer than it takes to start.

@@ -11,7 +11,7 @@ use mainstay_runtime::{slim, stands_for};
 use serde::{Deserialize, de::IgnoredAny};
 
 use super::{Before, InPlace, READINESS_GATE};
-use crate::plan::{Cause, Gate, Phase, Trouble};
+use crate::plan::{Cause, Gate, Phase};
 
 /// A pod as the watch decodes it.
 #[derive(Debug, Clone, Deserialize)]
@@ -125,14 +125,24 @@ impl WatchedStatus {
     }
 }
 
-/// The most restarts of any container; of one that was replaced in place those since then.
+/// The most restarts of any container; of a pod that took its revision while it ran those since then.
 pub(super) fn crashes(status: &WatchedStatus, before: &BTreeMap<String, Before>) -> i32 {
     let since = |container: &ContainerStatus| match before.get(&container.name) {
         // The replacement itself counts as a restart.
-        Some(before) => (container.restart_count - before.restarts - 1).max(0),
+        Some(before) => container
+            .restart_count
+            .saturating_sub(before.restarts)
+            .saturating_sub(before.is_replaced().into())
+            .max(0),
         None => container.restart_count,
     };
     status.containers().map(since).max().unwrap_or_default()
+}
+
+/// How often each container has restarted, of those that have.
+pub(super) fn restarted(status: &WatchedStatus) -> BTreeMap<String, i32> {
+    let restarted = status.containers().filter(|container| container.restart_count > 0);
+    restarted.map(|container| (container.name.clone(), container.restart_count)).collect()
 }
 
 pub(super) fn in_place(
@@ -159,25 +169,22 @@ pub(super) fn in_place(
     Some(InPlace {
         gate,
         still_ready: is_true("Ready") == Some(true),
-        changing: before.iter().any(is_old),
+        changing: before.iter().filter(|(_, old)| old.is_replaced()).any(is_old),
         containers: containers.collect(),
     })
 }
 
-/// What keeps a pod from becoming ready, as far as waiting alone does not help. The kubelet gives no time for what a
-/// container waits for; it began to try when the pod was scheduled.
-pub(super) fn trouble(status: &WatchedStatus, created: Timestamp) -> Option<Trouble> {
+/// What keeps a pod from becoming ready, as far as waiting alone does not help. Since when, its status does not tell:
+/// the kubelet gives no time for what a container waits for.
+pub(super) fn trouble(status: &WatchedStatus) -> Option<Cause> {
     let scheduled = status.conditions.iter().find(|condition| condition.r#type == "PodScheduled");
-    let since =
-        scheduled.and_then(|condition| condition.last_transition_time.as_ref()).map_or(created, |at| at.0);
     let refused = scheduled.filter(|condition| condition.status == "False");
     if refused.is_some_and(|condition| condition.reason.as_deref() == Some("Unschedulable")) {
-        return Some(Trouble { cause: Cause::Unschedulable, since });
+        return Some(Cause::Unschedulable);
     }
     let waiting =
         status.containers().filter_map(|container| container.state.waiting.as_ref()?.reason.as_deref());
-    let cause = waiting.filter_map(cause).next()?;
-    Some(Trouble { cause, since })
+    waiting.filter_map(cause).next()
 }
 
 /// The kubelet's reasons (pkg/kubelet/images/types.go, pkg/kubelet/kuberuntime/kuberuntime_container.go).

@@ -9,6 +9,7 @@
 //! - Whatever holds a change back (a partition, a step, a pause, a failure that pauses) is a number of pods that it
 //!   may reach.
 
+mod evidence;
 mod hold;
 mod keep;
 #[cfg(test)]
@@ -23,6 +24,7 @@ use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 
+pub use evidence::{Evidence, Look};
 pub use keep::Kept;
 pub(crate) use settings::seconds;
 pub use settings::{ABORT, CONTINUE, Pause, Settings, Step};
@@ -30,11 +32,16 @@ pub use types::{Decision, Failed, News, Phase, Reason, Rollout, State};
 
 use crate::plan::{Cause, Share, Strategy, Tallies, Tally};
 
-/// Decides what of a change is wanted now. `now` in whole seconds, as the status keeps times.
+/// When a failure that is not certain yet is looked at again.
+const UNSURE: Duration = Duration::from_secs(1);
+
+/// Decides what of a change is wanted now. `now` in whole seconds, as the status keeps times; `evidence` is what has been
+/// seen of the change up to now.
 pub fn decide(
     settings: &Settings,
     wanted: &Arc<str>,
     state: &State,
+    mut evidence: Evidence,
     tallies: &Tallies<'_>,
     now: Timestamp,
 ) -> Decision {
@@ -47,24 +54,21 @@ pub fn decide(
     }
     loop {
         let target = target(settings, wanted, &state);
-        let mut change = Change { settings, tallies, now, target, keep: None };
+        let mut change = Change { settings, tallies, now, target, keep: None, evidence: &mut evidence };
         let (phase, shares, due) = change.follow(&mut state, &mut news);
-        match change.failure(&state, &phase) {
-            Ok(limit) => {
-                let due = due.into_iter().chain(limit).min();
-                return Decision {
-                    state,
-                    wanted: Arc::clone(wanted),
-                    target: change.target,
-                    shares,
-                    keep: change.keep,
-                    phase,
-                    due,
-                    news,
-                };
+        let failure = change.failure(&state, &phase);
+        let (target, keep) = (change.target, change.keep);
+        let (limit, overdue) = match failure {
+            Ok(limit) => (limit, false),
+            Err((reason, message)) if evidence.sure => {
+                fail(&mut state, &mut news, wanted, reason, message);
+                continue;
             }
-            Err((reason, message)) => fail(&mut state, &mut news, wanted, reason, message),
-        }
+            Err(_) => (Some(UNSURE), true),
+        };
+        let due = due.into_iter().chain(limit).min();
+        let wanted = Arc::clone(wanted);
+        return Decision { state, evidence, overdue, wanted, target, shares, keep, phase, due, news };
     }
 }
 
@@ -88,6 +92,7 @@ struct Change<'a> {
     target: Arc<str>,
     /// What of the old pods is kept up.
     keep: Option<Share>,
+    evidence: &'a mut Evidence,
 }
 
 type Followed = (Phase, Vec<Share>, Option<Duration>);
@@ -136,12 +141,17 @@ impl Change<'_> {
             self.hold(&mut rollout, base, state)
         } else {
             if !rollout.held.is_empty() {
-                (rollout.held, rollout.progressed) = (Vec::new(), self.now);
+                rollout.held = Vec::new();
+                self.get_on(&mut rollout);
             }
             self.advance(&mut rollout, base, back, news)
         };
-        if self.tally().available > rollout.available {
-            (rollout.available, rollout.progressed) = (self.tally().available, self.now);
+        let tally = self.tally();
+        let in_the_way = self.evidence.living.saturating_sub(tally.active);
+        let fewer = self.evidence.follow(&rollout.revision, rollout.started, in_the_way);
+        if fewer || tally.available > rollout.available {
+            rollout.available = rollout.available.max(tally.available);
+            self.get_on(&mut rollout);
         }
         let passed = rollout.step.is_none();
         state.rollout = Some(rollout);
@@ -151,6 +161,11 @@ impl Change<'_> {
             return (Phase::Complete, all(self), None);
         }
         (phase, shares, due)
+    }
+
+    /// The change has got on.
+    fn get_on(&mut self, rollout: &mut Rollout) {
+        (rollout.progressed, self.evidence.idle) = (self.now, Duration::ZERO);
     }
 
     fn share(&self, revision: &Arc<str>, replicas: usize) -> Share {
@@ -242,14 +257,11 @@ impl Change<'_> {
             let tally = self.tally();
             let reached =
                 (tally.active, tally.available, self.others()) == (goal, goal, replicas - goal + beside);
-            if self.waits_for_old_pods(goal) && self.since(rollout.progressed) >= self.settings.deadline / 2 {
-                rollout.progressed = self.now;
-            }
             let Some((number, step)) = step else {
                 rollout.step = None;
                 let reached = reached && goal < replicas;
                 if rollout.reached.is_some() && !reached {
-                    rollout.progressed = self.now;
+                    self.get_on(rollout);
                 }
                 rollout.reached = if reached { rollout.reached.or(Some(self.now)) } else { None };
                 return (if reached { Phase::PartitionReached } else { Phase::Rolling }, shares, None);
@@ -270,18 +282,9 @@ impl Change<'_> {
                 let phase = Phase::StepPaused { step: number, of, weight: step.weight, until };
                 return (phase, shares, left);
             }
-            (rollout.step, rollout.reached, rollout.progressed) = (Some(number), None, self.now);
+            (rollout.step, rollout.reached) = (Some(number), None);
+            self.get_on(rollout);
         }
-    }
-
-    /// Whether all new pods that may be made are, and are available, and a budget or hooks hold the old ones. That says
-    /// nothing against the revision, so its deadline is put off.
-    fn waits_for_old_pods(&self, goal: usize) -> bool {
-        let surge = self.settings.strategy.surge();
-        let (new, others) = (self.tally(), self.others());
-        let full = new.active >= goal || new.active + others >= self.settings.replicas + surge;
-        let held = self.settings.blocked || self.tallies.values().any(|tally| tally.held > 0);
-        held && others > 0 && new.active == new.available && full
     }
 
     /// Whether somebody has told the change to go past this step, counted from 1.
@@ -290,39 +293,35 @@ impl Change<'_> {
         resume.is_some_and(|(_, last)| last.is_none_or(|last| step <= last))
     }
 
-    /// Whether the change has failed; if not, when time alone may make it fail.
+    /// Whether the change has failed; if not, when the trouble that there is makes it fail.
     fn failure(&self, state: &State, phase: &Phase) -> Result<Option<Duration>, (Reason, String)> {
-        let Some(rollout) = state.rollout.as_ref() else { return Ok(None) };
+        if state.rollout.is_none() {
+            return Ok(None);
+        }
         let proven = state.current.as_ref() == Some(&self.target);
         let watched = matches!(phase, Phase::Rolling | Phase::StepPaused { .. } | Phase::PartitionReached);
         if proven || state.failed.is_some() || !watched {
             return Ok(None);
         }
-        let (tally, settings) = (self.tally(), self.settings);
+        let (tally, settings, evidence) = (self.tally(), self.settings, &*self.evidence);
         if tally.restarts > settings.max_restarts {
             let message = format!("a container of a new pod restarted {} times", tally.restarts);
             return Err((Reason::CrashLoop, message));
         }
         let trouble = tally.trouble.map(|trouble| {
-            (
-                Reason::of(trouble.cause),
-                what(trouble.cause),
-                settings.patience,
-                self.since(trouble.since.max(rollout.started)),
-            )
+            let (reason, what) = (Reason::of(trouble.cause), what(trouble.cause));
+            (reason, what, settings.patience, trouble.lasts.min(evidence.seen))
         });
         let stuck = matches!(phase, Phase::Rolling).then(|| {
             let what = "no further new pod became available";
-            (Reason::ProgressDeadlineExceeded, what, settings.deadline, self.since(rollout.progressed))
+            (Reason::ProgressDeadlineExceeded, what, settings.deadline, evidence.idle)
         });
-        let mut due = None;
         for (reason, what, limit, so_far) in [trouble, stuck].into_iter().flatten() {
-            let Some(left) = limit.checked_sub(so_far).filter(|left| !left.is_zero()) else {
+            if so_far >= limit {
                 return Err((reason, format!("{what} for {} s", so_far.as_secs())));
-            };
-            due = Some(due.map_or(left, |due: Duration| due.min(left)));
+            }
         }
-        Ok(due)
+        Ok(trouble.map(|(.., limit, so_far)| limit - so_far))
     }
 
     fn since(&self, start: Timestamp) -> Duration {

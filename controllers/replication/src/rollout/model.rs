@@ -1,12 +1,14 @@
-//! Whole changes against a model cluster: pods that start slowly, crash or vanish, specs that change in the middle, a
-//! controller that is stopped half-way through its writes.
+//! Whole changes against a model cluster: pods that start slowly, crash, vanish or are long in leaving, specs that change
+//! in the middle, a controller that is stopped half-way through its writes, or is away for long.
 
 use std::{collections::BTreeSet, sync::Arc};
 
 use proptest::prelude::*;
 
 use super::*;
-use crate::plan::{self, Claim, Hook, Node, Phase as PodPhase, Plan, Policy, Strategy as Exchange, Volumes};
+use crate::plan::{
+    self, Claim, Hook, Node, Phase as PodPhase, Plan, Policy, Replacement, Strategy as Exchange, Volumes,
+};
 
 mod generate;
 mod oracle;
@@ -15,9 +17,11 @@ mod oracle;
 const TICK: i64 = 5;
 /// So long a run is disturbed, and so long after that it may take.
 const DISTURBED: usize = 60;
-const LIMIT: usize = 900;
+const LIMIT: usize = 3000;
 /// For so long a hook is waited for.
 const TIMEOUT: i64 = 60;
+/// A controller that is away for so many ticks may find that pods have restarted now and then.
+const AGES: usize = 600;
 
 /// What becomes of the pods of a revision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +44,8 @@ enum Event {
     Pause(bool),
     Partition(usize),
     Continue,
+    /// No controller looks for so many ticks, and the one that does then knows what the status says alone.
+    Away(usize),
     Nothing,
 }
 
@@ -50,6 +56,8 @@ struct Leaving {
     hook: Option<i64>,
     /// They terminate for so many ticks.
     grace: i64,
+    /// Others wait for that.
+    replacement: Replacement,
     /// They have volume claims: whether these are reused, and whether they are discarded.
     volumes: Option<(bool, bool)>,
 }
@@ -59,6 +67,8 @@ struct Member {
     name: String,
     revision: Arc<str>,
     created: i64,
+    /// When its containers began, from which on it becomes ready.
+    begun: i64,
     ready: Option<i64>,
     crashes: i32,
     /// Its hook is not done.
@@ -105,6 +115,7 @@ struct World {
     made: usize,
     pods: Vec<Member>,
     state: State,
+    evidence: Evidence,
     settings: Settings,
     wanted: usize,
     qualities: Vec<Quality>,
@@ -135,6 +146,7 @@ impl World {
             made: 0,
             pods: Vec::new(),
             state: State::default(),
+            evidence: Evidence::default(),
             settings,
             wanted: 0,
             qualities,
@@ -156,13 +168,19 @@ impl World {
             Event::Lose(pod) if !self.pods.is_empty() => drop(self.pods.swap_remove(pod % self.pods.len())),
             Event::Unready(pod) if !self.pods.is_empty() => {
                 let pod = pod % self.pods.len();
-                (self.pods[pod].ready, self.pods[pod].created) = (None, self.now);
+                (self.pods[pod].ready, self.pods[pod].begun) = (None, self.now);
             }
             Event::Pause(paused) => self.settings.paused = paused,
             Event::Partition(kept) if self.settings.steps.is_empty() => {
                 self.settings.reach = self.settings.replicas.saturating_sub(kept);
             }
             Event::Continue => self.settings.resume = Some((revision(self.wanted), None)),
+            Event::Away(ticks) => {
+                (0..ticks).for_each(|_| self.pass());
+                let restarts = if ticks >= AGES { 10 } else { 0 };
+                self.pods.iter_mut().for_each(|pod| pod.crashes += restarts);
+                self.evidence = Evidence::default();
+            }
             Event::Lose(_) | Event::Unready(_) | Event::Partition(_) | Event::Nothing => return,
         }
         self.created = 0;
@@ -180,7 +198,7 @@ impl World {
             pod.held &= !done;
             let index: usize = pod.revision[1..].parse().unwrap();
             match self.qualities[index] {
-                Quality::Good(ticks) if pod.ready.is_none() && self.now - pod.created >= ticks * TICK => {
+                Quality::Good(ticks) if pod.ready.is_none() && self.now - pod.begun >= ticks * TICK => {
                     pod.ready = Some(self.now);
                 }
                 Quality::Crashes => pod.crashes += 1,
@@ -205,14 +223,19 @@ impl World {
     fn control(&mut self, stop: usize) -> (Decision, bool) {
         let wanted = revision(self.wanted);
         let (decision, plan) = {
-            let pods = self.view();
+            let mut pods = self.view();
+            let mut evidence = self.evidence.clone();
+            let moment = Duration::from_secs(self.now.unsigned_abs());
+            let look = Look { moment, wall: at(self.now), steady: Duration::MAX, sure: true };
+            evidence.look(&look, self.settings.max_restarts, &mut pods);
             let tallies = plan::tally(&pods, Duration::ZERO, at(self.now));
-            let decision = decide(&self.settings, &wanted, &self.state, &tallies, at(self.now));
+            let mut decision = decide(&self.settings, &wanted, &self.state, evidence, &tallies, at(self.now));
             let policy = Policy {
                 replicas: self.settings.replicas,
                 strategy: self.settings.strategy,
                 shares: decision.shares.clone(),
                 keep: decision.keep.clone(),
+                replacement: self.leaving.replacement,
                 volumes: self.leaving.volumes.map(|(reuse, discard)| Volumes {
                     total: self.slots,
                     free: self.slots - self.pods.len(),
@@ -222,10 +245,14 @@ impl World {
                 hook_timeout: Duration::from_secs(TIMEOUT as u64),
                 ..Policy::default()
             };
-            (decision, plan::plan(&policy, &pods, at(self.now)))
+            let plan = plan::plan(&policy, &pods, at(self.now));
+            let target = tallies.get(&*decision.target).copied().unwrap_or_default();
+            decision.keep_time(&self.settings, target, &plan);
+            (decision, plan)
         };
         self.check_shares(&decision);
         self.check_stages(&decision);
+        self.check_failure(&decision);
         let began =
             |state: &State| state.rollout.as_ref().map(|rollout| (rollout.revision.clone(), rollout.started));
         let old = self.pods.iter().any(|pod| pod.ends.is_none() && pod.revision != decision.target);
@@ -234,7 +261,7 @@ impl World {
         } else if self.settings.replicas == 0 || began(&decision.state) != began(&self.state) {
             self.from_nothing = true;
         }
-        self.state = decision.state.clone();
+        (self.state, self.evidence) = (decision.state.clone(), decision.evidence.clone());
         self.carry_out(&plan, stop);
         (decision, plan.is_empty())
     }
@@ -290,8 +317,8 @@ impl World {
             self.check_slots(reuse);
         }
         let held = self.leaving.hook.is_some();
-        let (created, ready, told, ends) = (self.now, None, None, None);
-        self.pods.push(Member { name, revision, created, ready, crashes: 0, held, told, ends });
+        let (created, begun, ready, told, ends) = (self.now, self.now, None, None, None);
+        self.pods.push(Member { name, revision, created, begun, ready, crashes: 0, held, told, ends });
     }
 
     fn active(&self) -> usize {
@@ -348,7 +375,7 @@ proptest! {
         prop_assert!(world.broken.is_empty(), "{:#?}\n{world:#?}", world.broken);
         if let Some(destination) = world.destination() {
             prop_assert!(quiet == 70, "did not end: {last:#?}\n{world:#?}");
-            prop_assert!(world.pods.iter().all(|pod| pod.revision == destination), "{destination}: {world:#?}");
+            prop_assert!(world.pods.iter().all(|pod| pod.ends.is_some() || pod.revision == destination), "{destination}: {world:#?}");
             // Each pod is made at most for its revision, once more for the way back, and once for a step that was
             // taken back.
             prop_assert!(world.created <= 4 * (world.settings.replicas + 5), "{} pods made: {world:#?}", world.created);
@@ -366,7 +393,8 @@ proptest! {
         let Exchange::Rolling { unavailable, .. } = settings.strategy else { return Ok(()) };
         let never = Duration::from_secs(1 << 30);
         let settings = Settings { replicas: settings.replicas.max(1), deadline: never, ..settings };
-        let leaving = Leaving { hook: None, grace, volumes: None };
+        let (hook, volumes, replacement) = (None, None, Replacement::WhenTerminating);
+        let leaving = Leaving { hook, grace, replacement, volumes };
         let mut world = World::new(settings, vec![Quality::Good(1), Quality::Hangs], leaving);
         world.run(20);
         world.happen(Event::Template(1));

@@ -26,11 +26,9 @@ pub struct Settings {
     pub steps: Vec<Step>,
     /// Nothing is exchanged for now.
     pub paused: bool,
-    /// A PodDisruptionBudget has refused to let pods go.
-    pub blocked: bool,
     /// Whether a failed change is taken back.
     pub roll_back: bool,
-    /// More restarts of a container are a failure.
+    /// More restarts of a container are a failure, unless they are far apart ([`Evidence`](super::Evidence)).
     pub max_restarts: i32,
     /// Trouble that lasts longer is a failure.
     pub patience: Duration,
@@ -84,7 +82,6 @@ impl Settings {
             reach: replicas - part(&spec.update.partition, replicas),
             steps: spec.update.steps.iter().map(step).collect(),
             paused: spec.paused,
-            blocked: false,
             roll_back: spec.failure.action == FailureAction::Rollback,
             max_restarts: spec.failure.max_restarts,
             patience: seconds(spec.failure.unschedulable_seconds),

@@ -1,7 +1,7 @@
 //! What a change does at each of its stages.
 
 use super::*;
-use crate::plan::Trouble;
+use crate::plan::{Creation, Plan, Trouble};
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
@@ -11,6 +11,56 @@ fn rev(name: &str) -> Arc<str> {
     name.into()
 }
 
+/// What is known of a change before a look: all of it, or by a process that has just begun what the status keeps.
+struct Known(State, Evidence);
+
+impl From<&Decision> for Known {
+    fn from(before: &Decision) -> Self {
+        Self(before.state.clone(), before.evidence.clone())
+    }
+}
+
+impl From<&State> for Known {
+    fn from(state: &State) -> Self {
+        Self(state.clone(), Evidence::default())
+    }
+}
+
+/// What is decided at this second, of pods of which there are so many more on their way out; `plan` follows from it.
+fn look(
+    settings: &Settings,
+    wanted: &Arc<str>,
+    known: Known,
+    (tallies, terminating): (&Tallies<'_>, usize),
+    now: Timestamp,
+    plan: impl FnOnce(&Decision) -> Plan,
+) -> Decision {
+    let Known(state, mut evidence) = known;
+    let moment = Duration::from_secs(now.as_second().unsigned_abs());
+    let look = Look { moment, wall: now, steady: Duration::MAX, sure: true };
+    evidence.look(&look, settings.max_restarts, &mut []);
+    evidence.living = tallies.values().map(|tally| tally.active).sum::<usize>() + terminating;
+    let mut decision = super::decide(settings, wanted, &state, evidence, tallies, now);
+    let target = tallies.get(&*decision.target).copied().unwrap_or_default();
+    let plan = plan(&decision);
+    decision.keep_time(settings, target, &plan);
+    decision
+}
+
+/// As [`look`], while new pods can be made.
+fn decide(
+    settings: &Settings,
+    wanted: &Arc<str>,
+    known: impl Into<Known>,
+    tallies: &Tallies<'_>,
+    now: Timestamp,
+) -> Decision {
+    look(settings, wanted, known.into(), (tallies, 0), now, |decision| {
+        let create = vec![Creation { revision: Arc::clone(&decision.target), count: 1 }];
+        Plan { create, ..Plan::default() }
+    })
+}
+
 fn settings(replicas: usize) -> Settings {
     Settings {
         replicas,
@@ -18,7 +68,6 @@ fn settings(replicas: usize) -> Settings {
         reach: replicas,
         steps: Vec::new(),
         paused: false,
-        blocked: false,
         roll_back: true,
         max_restarts: 2,
         patience: Duration::from_secs(60),
@@ -49,7 +98,7 @@ fn a_new_group_proves_its_first_revision_without_ado() {
         (shares(&first), first.phase, first.news.as_slice()),
         (vec![("a", 3)], Phase::Rolling, &[][..])
     );
-    let done = decide(&settings(3), &rev("a"), &first.state, &tallies(&[("a", 3)]), at(9));
+    let done = decide(&settings(3), &rev("a"), &first, &tallies(&[("a", 3)]), at(9));
     assert_eq!((done.phase, &done.state, done.news.as_slice()), (Phase::Complete, &at_a(), &[][..]));
 }
 
@@ -57,9 +106,9 @@ fn a_new_group_proves_its_first_revision_without_ado() {
 fn a_change_begins_and_completes() {
     let begun = decide(&settings(3), &rev("b"), &at_a(), &tallies(&[("a", 3)]), at(10));
     assert_eq!((shares(&begun), begun.news.as_slice()), (vec![("b", 3)], &[News::Started][..]));
-    let half = decide(&settings(3), &rev("b"), &begun.state, &tallies(&[("a", 2), ("b", 2)]), at(20));
+    let half = decide(&settings(3), &rev("b"), &begun, &tallies(&[("a", 2), ("b", 2)]), at(20));
     assert_eq!((half.phase, half.news.len()), (Phase::Rolling, 0));
-    let done = decide(&settings(3), &rev("b"), &half.state, &tallies(&[("b", 3)]), at(40));
+    let done = decide(&settings(3), &rev("b"), &half, &tallies(&[("b", 3)]), at(40));
     assert_eq!(done.state, State { current: Some(rev("b")), ..State::default() });
     assert_eq!(done.news, [News::Completed { took: Duration::from_secs(30) }]);
 }
@@ -69,14 +118,14 @@ fn crashing_pods_are_a_failure_that_leads_back_and_stays_so() {
     let begun = decide(&settings(3), &rev("b"), &at_a(), &tallies(&[("a", 3)]), at(10));
     let mut pods = tallies(&[("a", 3)]);
     pods.insert("b", Tally { active: 1, restarts: 3, ..Tally::default() });
-    let failed = decide(&settings(3), &rev("b"), &begun.state, &pods, at(20));
+    let failed = decide(&settings(3), &rev("b"), &begun, &pods, at(20));
     assert_eq!((shares(&failed), failed.phase), (vec![("a", 3)], Phase::RollingBack));
     assert_eq!(failed.state.failed.as_ref().map(|failed| failed.reason), Some(Reason::CrashLoop));
-    let back = decide(&settings(3), &rev("b"), &failed.state, &tallies(&[("a", 3)]), at(25));
+    let back = decide(&settings(3), &rev("b"), &failed, &tallies(&[("a", 3)]), at(25));
     assert_eq!(back.news, [News::RolledBack { took: Duration::from_secs(5) }]);
-    let later = decide(&settings(5), &rev("b"), &back.state, &tallies(&[("a", 3)]), at(9999));
+    let later = decide(&settings(5), &rev("b"), &back, &tallies(&[("a", 3)]), at(9999));
     assert_eq!((shares(&later), later.news.as_slice()), (vec![("a", 5)], &[][..]), "not tried again");
-    let corrected = decide(&settings(3), &rev("c"), &back.state, &tallies(&[("a", 3)]), at(9999));
+    let corrected = decide(&settings(3), &rev("c"), &back, &tallies(&[("a", 3)]), at(9999));
     assert_eq!((shares(&corrected), &corrected.state.failed), (vec![("c", 3)], &None));
 }
 
@@ -89,11 +138,15 @@ fn trouble_fails_after_its_patience_and_no_earlier() {
         (Cause::Unschedulable, Reason::Unschedulable),
     ] {
         let mut pods = tallies(&[("a", 3)]);
-        let trouble = Some(Trouble { cause, since: at(15) });
-        pods.insert("b", Tally { active: 1, trouble, ..Tally::default() });
-        let early = decide(&settings(3), &rev("b"), &begun.state, &pods, at(74));
+        let mut lasts = |seconds| {
+            let trouble = Some(Trouble { cause, lasts: Duration::from_secs(seconds) });
+            pods.insert("b", Tally { active: 1, trouble, ..Tally::default() });
+            pods.clone()
+        };
+        let early = decide(&settings(3), &rev("b"), &begun, &lasts(59), at(74));
         assert_eq!((early.state.failed.is_some(), early.due), (false, Some(Duration::from_secs(1))));
-        let late = decide(&settings(3), &rev("b"), &begun.state, &pods, at(75));
+        let pods = lasts(60);
+        let late = decide(&settings(3), &rev("b"), &begun, &pods, at(75));
         assert_eq!(late.state.failed.map(|failed| failed.reason), Some(reason));
     }
 }
@@ -101,12 +154,12 @@ fn trouble_fails_after_its_patience_and_no_earlier() {
 #[test]
 fn the_deadline_counts_from_the_last_progress() {
     let begun = decide(&settings(3), &rev("b"), &at_a(), &tallies(&[("a", 3)]), at(0));
-    let one = decide(&settings(3), &rev("b"), &begun.state, &tallies(&[("a", 3), ("b", 1)]), at(500));
-    let fewer = decide(&settings(3), &rev("b"), &one.state, &tallies(&[("a", 3)]), at(700));
+    let one = decide(&settings(3), &rev("b"), &begun, &tallies(&[("a", 3), ("b", 1)]), at(500));
+    let fewer = decide(&settings(3), &rev("b"), &one, &tallies(&[("a", 3)]), at(700));
     assert_eq!(fewer.due, Some(Duration::from_secs(400)), "500 + 600 - 700");
-    let again = decide(&settings(3), &rev("b"), &fewer.state, &tallies(&[("a", 3), ("b", 1)]), at(1099));
+    let again = decide(&settings(3), &rev("b"), &fewer, &tallies(&[("a", 3), ("b", 1)]), at(1099));
     assert_eq!(again.state.failed, None);
-    let late = decide(&settings(3), &rev("b"), &again.state, &tallies(&[("a", 3), ("b", 1)]), at(1100));
+    let late = decide(&settings(3), &rev("b"), &again, &tallies(&[("a", 3), ("b", 1)]), at(1100));
     let reason = late.state.failed.map(|failed| failed.reason);
     assert_eq!(reason, Some(Reason::ProgressDeadlineExceeded), "a pod that comes and goes is no progress");
 }
@@ -117,9 +170,9 @@ fn a_failure_may_pause_instead() {
     let begun = decide(&settings, &rev("b"), &at_a(), &tallies(&[("a", 10)]), at(0));
     let mut pods = tallies(&[("a", 8)]);
     pods.insert("b", Tally { active: 2, restarts: 3, ..Tally::default() });
-    let failed = decide(&settings, &rev("b"), &begun.state, &pods, at(10));
+    let failed = decide(&settings, &rev("b"), &begun, &pods, at(10));
     assert_eq!((shares(&failed), failed.phase), (vec![("b", 2), ("a", 8)], Phase::Failed));
-    let scaled = decide(&Settings { replicas: 20, ..settings }, &rev("b"), &failed.state, &pods, at(20));
+    let scaled = decide(&Settings { replicas: 20, ..settings }, &rev("b"), &failed, &pods, at(20));
     assert_eq!(shares(&scaled), [("b", 2), ("a", 18)], "it does not grow: no pod of it has been available");
 }
 
@@ -128,7 +181,7 @@ fn an_abort_leads_back_whatever_the_policy() {
     let settings = Settings { roll_back: false, abort: Some(rev("b")), ..settings(3) };
     let aborted = decide(&settings, &rev("b"), &at_a(), &tallies(&[("a", 2), ("b", 1)]), at(0));
     assert_eq!((shares(&aborted), aborted.phase), (vec![("a", 3)], Phase::RollingBack));
-    let other = decide(&settings, &rev("c"), &aborted.state, &tallies(&[("a", 3)]), at(0));
+    let other = decide(&settings, &rev("c"), &aborted, &tallies(&[("a", 3)]), at(0));
     assert_eq!(shares(&other), [("c", 3)], "what was said of b is not meant for c");
 }
 
@@ -137,9 +190,9 @@ fn a_first_revision_that_fails_has_nowhere_to_go_back_to() {
     let pods = Tallies::from([("a", Tally { active: 3, restarts: 9, ..Tally::default() })]);
     let failed = decide(&settings(3), &rev("a"), &State::default(), &pods, at(0));
     assert_eq!((shares(&failed), failed.news.len()), (vec![("a", 3)], 1));
-    let again = decide(&settings(3), &rev("a"), &failed.state, &pods, at(5));
+    let again = decide(&settings(3), &rev("a"), &failed, &pods, at(5));
     assert_eq!(again.news, []);
-    let well = decide(&settings(3), &rev("a"), &again.state, &tallies(&[("a", 3)]), at(9));
+    let well = decide(&settings(3), &rev("a"), &again, &tallies(&[("a", 3)]), at(9));
     assert_eq!(well.state, at_a(), "it came right after all");
 }
 
@@ -152,35 +205,27 @@ fn steps_are_taken_in_turn_and_wait_for_time_or_for_somebody() {
     let begun = decide(&settings, &rev("b"), &at_a(), &tallies(&[("a", 10)]), at(0));
     assert_eq!(shares(&begun), [("b", 1), ("a", 9)]);
     let one = tallies(&[("a", 9), ("b", 1)]);
-    let reached = decide(&settings, &rev("b"), &begun.state, &one, at(10));
+    let reached = decide(&settings, &rev("b"), &begun, &one, at(10));
     assert_eq!(reached.phase, Phase::StepPaused { step: 1, of: 3, weight: 10, until: Some(at(40)) });
     assert_eq!(reached.due, Some(Duration::from_secs(30)));
-    let second = decide(&settings, &rev("b"), &reached.state, &one, at(40));
+    let second = decide(&settings, &rev("b"), &reached, &one, at(40));
     assert_eq!((shares(&second), second.phase), (vec![("b", 5), ("a", 5)], Phase::Rolling));
     let five = tallies(&[("a", 5), ("b", 5)]);
-    let open = decide(&settings, &rev("b"), &second.state, &five, at(50));
-    let later = decide(&settings, &rev("b"), &open.state, &five, at(50_000));
+    let open = decide(&settings, &rev("b"), &second, &five, at(50));
+    let later = decide(&settings, &rev("b"), &open, &five, at(50_000));
     assert_eq!(
         later.phase,
         Phase::StepPaused { step: 2, of: 3, weight: 50, until: None },
         "no deadline in a pause"
     );
     settings.resume = Some((rev("b"), Some(1)));
-    assert_eq!(
-        decide(&settings, &rev("b"), &later.state, &five, at(50_000)).phase,
-        later.phase,
-        "step 1 is past"
-    );
+    assert_eq!(decide(&settings, &rev("b"), &later, &five, at(50_000)).phase, later.phase, "step 1 is past");
     settings.resume = Some((rev("c"), None));
-    assert_eq!(
-        decide(&settings, &rev("b"), &later.state, &five, at(50_000)).phase,
-        later.phase,
-        "not of this one"
-    );
+    assert_eq!(decide(&settings, &rev("b"), &later, &five, at(50_000)).phase, later.phase, "not of this one");
     settings.resume = Some((rev("b"), Some(2)));
-    let third = decide(&settings, &rev("b"), &later.state, &five, at(50_000));
+    let third = decide(&settings, &rev("b"), &later, &five, at(50_000));
     assert_eq!(shares(&third), [("b", 8), ("a", 2)]);
-    let all = decide(&settings, &rev("b"), &third.state, &tallies(&[("a", 2), ("b", 8)]), at(50_010));
+    let all = decide(&settings, &rev("b"), &third, &tallies(&[("a", 2), ("b", 8)]), at(50_010));
     assert_eq!(shares(&all), [("b", 10)], "a step without pause goes on");
 }
 
@@ -188,10 +233,10 @@ fn steps_are_taken_in_turn_and_wait_for_time_or_for_somebody() {
 fn a_canary_that_crashes_in_its_pause_has_failed() {
     let settings = Settings { steps: vec![Step { weight: 10, pause: Pause::Open }], ..settings(10) };
     let begun = decide(&settings, &rev("b"), &at_a(), &tallies(&[("a", 10)]), at(0));
-    let reached = decide(&settings, &rev("b"), &begun.state, &tallies(&[("a", 9), ("b", 1)]), at(10));
+    let reached = decide(&settings, &rev("b"), &begun, &tallies(&[("a", 9), ("b", 1)]), at(10));
     let mut pods = tallies(&[("a", 9)]);
     pods.insert("b", Tally { active: 1, available: 1, restarts: 3, ..Tally::default() });
-    let failed = decide(&settings, &rev("b"), &reached.state, &pods, at(20));
+    let failed = decide(&settings, &rev("b"), &reached, &pods, at(20));
     assert_eq!(shares(&failed), [("a", 10)]);
 }
 
@@ -201,12 +246,12 @@ fn a_partition_stays_and_lowering_it_is_no_lateness() {
     let begun = decide(&part, &rev("b"), &at_a(), &tallies(&[("a", 10)]), at(0));
     assert_eq!(shares(&begun), [("b", 3), ("a", 7)]);
     let pods = tallies(&[("a", 7), ("b", 3)]);
-    let reached = decide(&part, &rev("b"), &begun.state, &pods, at(10));
+    let reached = decide(&part, &rev("b"), &begun, &pods, at(10));
     assert_eq!((reached.phase, reached.due), (Phase::PartitionReached, None));
     let raised = Settings { reach: 1, ..settings(10) };
-    let raised = decide(&raised, &rev("b"), &reached.state, &pods, at(90_000));
+    let raised = decide(&raised, &rev("b"), &reached, &pods, at(90_000));
     assert_eq!((shares(&raised), raised.phase), (vec![("b", 1), ("a", 9)], Phase::Rolling), "not there yet");
-    let lowered = decide(&settings(10), &rev("b"), &reached.state, &pods, at(90_000));
+    let lowered = decide(&settings(10), &rev("b"), &reached, &pods, at(90_000));
     assert_eq!((shares(&lowered), lowered.state.failed.is_none()), (vec![("b", 10)], true));
     assert_eq!(lowered.due, Some(Duration::from_secs(600)));
 }
@@ -216,11 +261,11 @@ fn a_pause_keeps_the_proportion_and_its_time_does_not_count() {
     let paused = Settings { paused: true, ..settings(10) };
     let begun = decide(&settings(10), &rev("b"), &at_a(), &tallies(&[("a", 10)]), at(0));
     let pods = tallies(&[("a", 7), ("b", 3)]);
-    let held = decide(&paused, &rev("b"), &begun.state, &pods, at(10));
+    let held = decide(&paused, &rev("b"), &begun, &pods, at(10));
     assert_eq!((shares(&held), held.phase), (vec![("b", 3), ("a", 7)], Phase::Paused));
-    let lost = decide(&paused, &rev("b"), &held.state, &tallies(&[("a", 7), ("b", 2)]), at(20));
+    let lost = decide(&paused, &rev("b"), &held, &tallies(&[("a", 7), ("b", 2)]), at(20));
     assert_eq!(shares(&lost), [("b", 3), ("a", 7)], "a lost pod is replaced by one of its revision");
-    let on = decide(&settings(10), &rev("b"), &lost.state, &pods, at(90_000));
+    let on = decide(&settings(10), &rev("b"), &lost, &pods, at(90_000));
     assert_eq!((shares(&on), on.due), (vec![("b", 10)], Some(Duration::from_secs(600))));
 }
 
@@ -231,7 +276,7 @@ fn a_way_back_that_is_paused_makes_no_more_pods_of_what_has_failed() {
     let paused = Settings { paused: true, ..settings(10) };
     let held = decide(&paused, &rev("b"), &state, &tallies(&[("a", 6), ("b", 4)]), at(0));
     assert_eq!(shares(&held), [("a", 6), ("b", 4)]);
-    let lost = decide(&paused, &rev("b"), &held.state, &tallies(&[("a", 6), ("b", 3)]), at(5));
+    let lost = decide(&paused, &rev("b"), &held, &tallies(&[("a", 6), ("b", 3)]), at(5));
     assert_eq!(shares(&lost), [("a", 7), ("b", 3)]);
 }
 
@@ -245,9 +290,9 @@ fn a_change_while_paused_touches_nothing() {
 #[test]
 fn a_template_that_comes_back_leads_back() {
     let begun = decide(&settings(3), &rev("b"), &at_a(), &tallies(&[("a", 3)]), at(0));
-    let restored = decide(&settings(3), &rev("a"), &begun.state, &tallies(&[("a", 2), ("b", 2)]), at(10));
+    let restored = decide(&settings(3), &rev("a"), &begun, &tallies(&[("a", 2), ("b", 2)]), at(10));
     assert_eq!((shares(&restored), restored.phase), (vec![("a", 3)], Phase::Rolling));
-    let done = decide(&settings(3), &rev("a"), &restored.state, &tallies(&[("a", 3)]), at(20));
+    let done = decide(&settings(3), &rev("a"), &restored, &tallies(&[("a", 3)]), at(20));
     assert_eq!(done.news, [News::Completed { took: Duration::from_secs(10) }]);
 }
 
@@ -259,20 +304,22 @@ fn without_pods_nothing_is_proved() {
 
 #[test]
 fn old_pods_that_may_not_go_yet_are_no_failure_of_the_new_ones() {
-    // Four pods, surge 1: the new one is there, and a budget or a hook holds the old ones.
-    let mut pods = tallies(&[("a", 4), ("b", 1)]);
-    pods.entry("a").and_modify(|tally| tally.held = 1);
-    let mut state = decide(&settings(4), &rev("b"), &at_a(), &tallies(&[("a", 4)]), at(0)).state;
-    for second in [10, 500, 1090, 1690] {
-        let held = decide(&settings(4), &rev("b"), &state, &pods, at(second));
-        assert_eq!((held.phase, &held.state.failed), (Phase::Rolling, &None), "{second}");
-        state = held.state;
+    // Four pods, surge 1: the new one is there, and nothing can be made: a budget or a hook holds the old ones, or they
+    // terminate, and new ones wait for that or for their volumes.
+    let pods = tallies(&[("a", 4), ("b", 1)]);
+    let mut known = decide(&settings(4), &rev("b"), &at_a(), &tallies(&[("a", 4)]), at(0));
+    for second in [10, 500, 1090, 90_000] {
+        let held =
+            look(&settings(4), &rev("b"), Known::from(&known), (&pods, 0), at(second), |_| Plan::default());
+        assert_eq!((held.phase, &held.state.failed, held.due), (Phase::Rolling, &None, None), "{second}");
+        known = held;
     }
-    // A new pod that is made when they have gone has at least half of the time.
+    // A new pod that is made when they have gone has all of the time.
     let mut starting = tallies(&[("a", 3), ("b", 1)]);
     starting.insert("b", Tally { active: 2, available: 1, ..Tally::default() });
-    assert_eq!(decide(&settings(4), &rev("b"), &state, &starting, at(1980)).state.failed, None);
-    let failed = decide(&settings(4), &rev("b"), &state, &starting, at(2300)).state.failed;
+    let gone = decide(&settings(4), &rev("b"), &known, &starting, at(90_100));
+    assert_eq!((&gone.state.failed, gone.due), (&None, Some(Duration::from_secs(600))));
+    let failed = decide(&settings(4), &rev("b"), &gone, &starting, at(90_700)).state.failed;
     assert_eq!(failed.map(|failed| failed.reason), Some(Reason::ProgressDeadlineExceeded));
 }
 
@@ -292,37 +339,37 @@ fn mixed(old: usize, new: usize, available: usize) -> Tallies<'static> {
 fn old_pods_are_kept_up_until_new_ones_are_available_in_their_place() {
     let begun = decide(&settings(4), &rev("b"), &at_a(), &tallies(&[("a", 4)]), at(0));
     assert_eq!((shares(&begun), keep(&begun)), (vec![("b", 4)], Some(("a", 3))));
-    let lost = decide(&settings(4), &rev("b"), &begun.state, &mixed(1, 2, 0), at(5));
+    let lost = decide(&settings(4), &rev("b"), &begun, &mixed(1, 2, 0), at(5));
     assert_eq!(keep(&lost), Some(("a", 3)), "two are lost, and no new one has been available");
-    let all_lost = decide(&settings(4), &rev("b"), &lost.state, &mixed(0, 2, 0), at(5));
+    let all_lost = decide(&settings(4), &rev("b"), &lost, &mixed(0, 2, 0), at(5));
     assert_eq!(keep(&all_lost), Some(("a", 3)));
-    let one = decide(&settings(4), &rev("b"), &lost.state, &mixed(3, 2, 1), at(10));
+    let one = decide(&settings(4), &rev("b"), &lost, &mixed(3, 2, 1), at(10));
     assert_eq!(keep(&one), Some(("a", 2)));
-    let unready = decide(&settings(4), &rev("b"), &one.state, &mixed(2, 3, 0), at(15));
+    let unready = decide(&settings(4), &rev("b"), &one, &mixed(2, 3, 0), at(15));
     assert_eq!(keep(&unready), Some(("a", 2)), "new pods that come and go bring no old ones back");
-    let most = decide(&settings(4), &rev("b"), &unready.state, &mixed(1, 4, 3), at(20));
+    let most = decide(&settings(4), &rev("b"), &unready, &mixed(1, 4, 3), at(20));
     assert_eq!(keep(&most), None);
 }
 
 #[test]
 fn a_group_that_grows_in_a_change_grows_in_the_proportion_that_it_has_reached() {
     let begun = decide(&settings(10), &rev("b"), &at_a(), &tallies(&[("a", 10)]), at(0));
-    let unproven = decide(&settings(20), &rev("b"), &begun.state, &mixed(9, 2, 0), at(5));
+    let unproven = decide(&settings(20), &rev("b"), &begun, &mixed(9, 2, 0), at(5));
     assert_eq!(keep(&unproven), Some(("a", 19)), "nothing goes to what has not been available");
-    let half = decide(&settings(10), &rev("b"), &begun.state, &mixed(4, 7, 5), at(5));
+    let half = decide(&settings(10), &rev("b"), &begun, &mixed(4, 7, 5), at(5));
     assert_eq!(keep(&half), Some(("a", 4)));
-    let grown = decide(&settings(20), &rev("b"), &half.state, &mixed(4, 7, 5), at(10));
+    let grown = decide(&settings(20), &rev("b"), &half, &mixed(4, 7, 5), at(10));
     assert_eq!(keep(&grown), Some(("a", 8)));
-    let shrunk = decide(&settings(5), &rev("b"), &grown.state, &mixed(4, 7, 5), at(15));
+    let shrunk = decide(&settings(5), &rev("b"), &grown, &mixed(4, 7, 5), at(15));
     assert_eq!(keep(&shrunk), None, "five new ones are available");
 }
 
 #[test]
 fn a_change_of_a_group_without_pods_brings_no_old_ones_back() {
     let empty = decide(&settings(0), &rev("b"), &at_a(), &Tallies::new(), at(0));
-    let grown = decide(&settings(4), &rev("b"), &empty.state, &Tallies::new(), at(5));
+    let grown = decide(&settings(4), &rev("b"), &empty, &Tallies::new(), at(5));
     assert_eq!((shares(&grown), keep(&grown)), (vec![("b", 4)], None));
-    let later = decide(&settings(8), &rev("b"), &grown.state, &mixed(0, 4, 0), at(10));
+    let later = decide(&settings(8), &rev("b"), &grown, &mixed(0, 4, 0), at(10));
     assert_eq!(keep(&later), None);
 }
 
@@ -330,15 +377,15 @@ fn a_change_of_a_group_without_pods_brings_no_old_ones_back() {
 fn what_an_unfinished_revision_has_available_counts_among_the_old() {
     let begun = decide(&settings(4), &rev("b"), &at_a(), &tallies(&[("a", 4)]), at(0));
     let pods = tallies(&[("a", 1), ("b", 3)]);
-    let over = decide(&settings(4), &rev("c"), &begun.state, &pods, at(5));
+    let over = decide(&settings(4), &rev("c"), &begun, &pods, at(5));
     assert_eq!(keep(&over), None);
-    let lost = decide(&settings(4), &rev("c"), &over.state, &tallies(&[("b", 2)]), at(10));
+    let lost = decide(&settings(4), &rev("c"), &over, &tallies(&[("b", 2)]), at(10));
     assert_eq!(keep(&lost), Some(("a", 1)));
 }
 
-/// Where a change of a group of so many pods to `b` stands whose pods are these, by its state.
-fn staged(settings: &Settings, state: &State, old: usize, new: usize, second: i64) -> Decision {
-    decide(settings, &rev("b"), state, &tallies(&[("a", old), ("b", new)]), at(second))
+/// Where a change of a group to `b` stands whose pods are these.
+fn staged(settings: &Settings, known: impl Into<Known>, old: usize, new: usize, second: i64) -> Decision {
+    decide(settings, &rev("b"), known, &tallies(&[("a", old), ("b", new)]), at(second))
 }
 
 fn with_steps(replicas: usize, surge: usize, weights: &[usize]) -> Settings {
@@ -354,19 +401,19 @@ fn a_stage_with_a_pause_pauses_whatever_its_numbers_round_to() {
     {
         let settings = with_steps(replicas, 1, &[weight]);
         let begun = staged(&settings, &at_a(), replicas, 0, 0);
-        let reached = staged(&settings, &begun.state, old, new, 10);
+        let reached = staged(&settings, &begun, old, new, 10);
         let paused = Phase::StepPaused { step: 1, of: 1, weight, until: None };
         assert_eq!(reached.phase, paused, "{weight} % of {replicas}");
         let (share, kept) = (reached.shares[0].replicas, keep(&reached).map_or(0, |(_, kept)| kept));
         assert_eq!((share, (replicas - share).max(kept)), (new, old), "{weight} % of {replicas}");
         assert_eq!(reached.news, [News::StepReached { step: 1, weight }]);
-        let stays = staged(&settings, &reached.state, old, new, 90_000);
+        let stays = staged(&settings, &reached, old, new, 90_000);
         assert_eq!((stays.phase, &stays.state), (paused, &reached.state));
 
         let told = Settings { resume: Some((rev("b"), Some(1))), ..settings };
-        let passed = staged(&told, &stays.state, old, new, 90_000);
+        let passed = staged(&told, &stays, old, new, 90_000);
         assert_eq!((shares(&passed), keep(&passed)), (vec![("b", replicas)], None));
-        let done = staged(&told, &passed.state, 0, replicas, 90_010);
+        let done = staged(&told, &passed, 0, replicas, 90_010);
         assert_eq!((done.phase, done.state.current), (Phase::Complete, Some(rev("b"))));
     }
 }
@@ -376,23 +423,75 @@ fn a_stage_pauses_without_a_surge_too() {
     let settings = with_steps(1, 0, &[10, 50]);
     let begun = staged(&settings, &at_a(), 1, 0, 0);
     assert_eq!((shares(&begun), keep(&begun)), (vec![("b", 1)], None), "the only pod is replaced");
-    let first = staged(&settings, &begun.state, 0, 1, 10);
+    let first = staged(&settings, &begun, 0, 1, 10);
     assert_eq!(first.phase, Phase::StepPaused { step: 1, of: 2, weight: 10, until: None });
     let told = Settings { resume: Some((rev("b"), Some(1))), ..settings };
-    let second = staged(&told, &first.state, 0, 1, 20);
+    let second = staged(&told, &first, 0, 1, 20);
     assert_eq!(second.phase, Phase::StepPaused { step: 2, of: 2, weight: 50, until: None });
 }
 
 #[test]
 fn a_group_that_is_scaled_in_a_pause_stays_in_it() {
     let begun = staged(&with_steps(10, 1, &[10]), &at_a(), 10, 0, 0);
-    let reached = staged(&with_steps(10, 1, &[10]), &begun.state, 9, 1, 10);
-    let one = staged(&with_steps(1, 1, &[10]), &reached.state, 9, 1, 20);
+    let reached = staged(&with_steps(10, 1, &[10]), &begun, 9, 1, 10);
+    let one = staged(&with_steps(1, 1, &[10]), &reached, 9, 1, 20);
     assert_eq!((shares(&one), keep(&one)), (vec![("b", 1)], Some(("a", 1))));
-    let alone = staged(&with_steps(1, 0, &[10]), &reached.state, 0, 1, 30);
-    let more = staged(&with_steps(3, 1, &[10]), &one.state, 1, 1, 40);
+    let alone = staged(&with_steps(1, 0, &[10]), &reached, 0, 1, 30);
+    let more = staged(&with_steps(3, 1, &[10]), &one, 1, 1, 40);
     assert_eq!(shares(&more), [("b", 1), ("a", 2)]);
     for paused in [one, alone, more] {
         assert_eq!(paused.phase, Phase::StepPaused { step: 1, of: 1, weight: 10, until: None });
     }
+}
+
+#[test]
+fn old_pods_that_become_fewer_are_progress() {
+    let recreate = Settings { strategy: Strategy::Recreate, ..settings(3) };
+    let (all, none) = (tallies(&[("a", 3)]), Tallies::new());
+    let mut known = decide(&recreate, &rev("b"), &at_a(), &all, at(0));
+    // They terminate, one after the other.
+    for (second, terminating) in [(500, 3), (1000, 2), (1500, 1), (2000, 0)] {
+        let looked =
+            look(&recreate, &rev("b"), Known::from(&known), (&none, terminating), at(second), |_| {
+                Plan::default()
+            });
+        assert_eq!(looked.state.failed, None, "{second}");
+        let progressed = looked.state.rollout.as_ref().map(|rollout| rollout.progressed);
+        assert_eq!(progressed, Some(at(if terminating == 3 { 0 } else { second })), "{terminating}");
+        known = looked;
+    }
+    let last = decide(&recreate, &rev("b"), &known, &none, at(2010));
+    assert_eq!(last.due, Some(Duration::from_secs(600)), "the new ones have all of the time");
+}
+
+#[test]
+fn a_process_that_begins_gives_a_change_its_whole_time_and_keeps_what_was_decided() {
+    let begun = decide(&settings(3), &rev("b"), &at_a(), &tallies(&[("a", 3)]), at(0));
+    let one = decide(&settings(3), &rev("b"), &begun, &tallies(&[("a", 3), ("b", 1)]), at(100));
+    // Nobody has looked for long, and the new pod is unavailable when somebody does.
+    let mut pods = tallies(&[("a", 3)]);
+    pods.insert("b", Tally { active: 1, ..Tally::default() });
+    let anew = decide(&settings(3), &rev("b"), &one.state, &pods, at(90_000));
+    assert_eq!((&anew.state.failed, anew.due), (&None, Some(Duration::from_secs(600))));
+    // That it comes back is no progress: the predecessor has seen as many.
+    let back = decide(&settings(3), &rev("b"), &anew, &tallies(&[("a", 3), ("b", 1)]), at(90_100));
+    assert_eq!(back.due, Some(Duration::from_secs(500)));
+    let failed = decide(&settings(3), &rev("b"), &back, &pods, at(90_600));
+    assert!(failed.state.failed.is_some());
+    let successor = decide(&settings(3), &rev("b"), &failed.state, &pods, at(90_601));
+    assert_eq!((shares(&successor), &successor.state), (vec![("a", 3)], &failed.state));
+}
+
+#[test]
+fn nothing_is_given_up_that_is_not_certain() {
+    let begun = decide(&settings(3), &rev("b"), &at_a(), &tallies(&[("a", 3)]), at(0));
+    let Known(state, mut evidence) = Known::from(&begun);
+    let moment = Duration::from_secs(90_000);
+    let unsure = Look { moment, wall: at(90_000), steady: Duration::MAX, sure: false };
+    evidence.look(&unsure, 2, &mut []);
+    evidence.living = 3;
+    let decision =
+        super::decide(&settings(3), &rev("b"), &state, evidence, &tallies(&[("a", 3)]), at(90_000));
+    assert_eq!((decision.overdue, &decision.state.failed), (true, &None));
+    assert_eq!((decision.news.len(), decision.due), (0, Some(UNSURE)));
 }

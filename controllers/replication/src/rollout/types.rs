@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 
-use super::Kept;
+use super::{Evidence, Kept};
 use crate::plan::{Cause, Share};
 
 /// What is remembered of a group's revisions between passes. It lives in the group's status.
@@ -36,7 +36,7 @@ pub struct Rollout {
     pub revision: Arc<str>,
     /// When it began.
     pub started: Timestamp,
-    /// When it last got on.
+    /// When it last got on, for people to read: what fails for want of progress is judged by [`Evidence`].
     pub progressed: Timestamp,
     /// The most pods of the revision that have been available at one time.
     pub available: usize,
@@ -131,6 +131,10 @@ impl fmt::Display for Reason {
 pub struct Decision {
     /// What is to be remembered, before anything is done that follows from it.
     pub state: State,
+    /// What this process has seen of the change.
+    pub evidence: Evidence,
+    /// Whether the change would have failed, were it certain that what is seen is how things are.
+    pub overdue: bool,
     /// The revision that the spec asks for.
     pub wanted: Arc<str>,
     /// The revision that the group is on its way to.

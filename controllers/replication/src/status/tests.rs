@@ -8,7 +8,7 @@ use super::*;
 use crate::{
     observe::Stores,
     plan::{Plan, Share, Tally},
-    rollout::{Decision, Failed, Kept, News, Phase, Reason, Rollout},
+    rollout::{Decision, Evidence, Failed, Kept, Look, News, Phase, Reason, Rollout},
 };
 
 fn group(status: Option<ReplicaGroupStatus>) -> ReplicaGroup {
@@ -52,7 +52,8 @@ fn report(
 ) -> ReplicaGroupStatus {
     let seen = Observed::gather(group, &Stores::default()).unwrap();
     let state = group.status.as_ref().map(|status| State::read(group, status)).unwrap_or_default();
-    let mut assessed = seen.assess(group, &state, now);
+    let look = Look { moment: Duration::ZERO, wall: now, steady: Duration::MAX, sure: true };
+    let mut assessed = seen.assess(group, &state, Evidence::default(), &look);
     change(&mut assessed);
     observed(&Seen { group, observed: &seen, assessed: &assessed, failure, blocked: None }, now)
 }
@@ -145,6 +146,8 @@ fn decided(phase: Phase, state: State) -> Decision {
     let shares = vec![Share { revision: Arc::clone(&target), replicas: 5 }];
     Decision {
         state,
+        evidence: Evidence::default(),
+        overdue: false,
         wanted: "b".into(),
         target,
         shares,

@@ -163,6 +163,32 @@ async fn a_change_that_makes_no_progress_is_rolled_back_at_its_deadline() {
 }
 
 #[tokio::test]
+async fn old_pods_that_are_long_in_ending_are_no_failure_of_the_new_version() {
+    let scenario = Scenario::start("slowend").await;
+    let draft = |name: &str| {
+        group(name, pods::gated()).replicas(1).with("spec.progressDeadlineSeconds", 5).version("1")
+    };
+    let slow = scenario.create(&draft("slow").update_type("Recreate")).await;
+    let late = scenario.create(&draft("late").rolling(1, 0)).await;
+    for group in [&slow, &late] {
+        group.settles_at(&[("1", 1)]).await;
+        scenario.make_ready(group, "1").await;
+        group.completes("1").await;
+    }
+    let old = slow.pod_names().await.pop_first().unwrap();
+    scenario.hold(&old).await;
+    slow.change("2").await;
+    slow.until("has a pod that terminates", |status| status.terminating_replicas == 1).await;
+    // A change that begins now, and has the same time, tells when that is over.
+    late.change("2").await;
+    late.rolls_back("1", "ProgressDeadlineExceeded").await;
+    let status = slow.get().await.status.unwrap_or_default();
+    assert_eq!((status.failed_revision, status.terminating_replicas), (None, 1));
+    scenario.let_go(&old).await;
+    scenario.drive(&slow, "2").await;
+}
+
+#[tokio::test]
 async fn a_failed_change_stays_as_it_is_if_so_wished() {
     let scenario = Scenario::start("stays").await;
     let draft = group("stays", pods::gated())

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use proptest::{prelude::*, sample::select, strategy::Strategy};
 
-use super::{DISTURBED, Event, Leaving, Quality};
+use super::{AGES, DISTURBED, Event, Leaving, Quality};
 use crate::{
-    plan::Strategy as Exchange,
+    plan::{Replacement, Strategy as Exchange},
     rollout::{Pause, Settings, Step},
 };
 
@@ -36,7 +36,6 @@ pub(super) fn settings() -> impl Strategy<Value = Settings> {
             .map(|(weight, pause)| Step { weight, pause })
             .collect(),
         paused: false,
-        blocked: false,
         roll_back: true,
         max_restarts: 3,
         patience: Duration::from_secs(60),
@@ -56,6 +55,7 @@ pub(super) fn events() -> impl Strategy<Value = Vec<(Event, usize)>> {
         1 => any::<bool>().prop_map(Event::Pause),
         1 => (0usize..6).prop_map(Event::Partition),
         1 => Just(Event::Continue),
+        1 => select(vec![3, 80, AGES]).prop_map(Event::Away),
     ];
     // Most looks are carried out whole.
     let stop = prop_oneof![4 => Just(usize::MAX), 1 => 0usize..4];
@@ -83,5 +83,13 @@ pub(super) fn qualities() -> impl Strategy<Value = Vec<Quality>> {
 pub(super) fn leaving() -> impl Strategy<Value = Leaving> {
     let hook = prop_oneof![2 => Just(None), 2 => (0i64..5).prop_map(Some), 1 => Just(Some(i64::MAX))];
     let volumes = select(vec![None, Some((true, true)), Some((true, false)), Some((false, true))]);
-    (hook, 0i64..4, volumes).prop_map(|(hook, grace, volumes)| Leaving { hook, grace, volumes })
+    // Some need longer than any deadline.
+    let grace = prop_oneof![4 => 0i64..4, 1 => Just(80)];
+    let replacement = select(vec![Replacement::WhenTerminating, Replacement::WhenTerminated]);
+    (hook, grace, replacement, volumes).prop_map(|(hook, grace, replacement, volumes)| Leaving {
+        hook,
+        grace,
+        replacement,
+        volumes,
+    })
 }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{World, at};
+use super::{Quality, World, at};
 use crate::{
     plan::{Strategy, Why},
     rollout::{Decision, Pause},
@@ -13,6 +13,15 @@ impl World {
         let sum: usize = decision.shares.iter().map(|share| share.replicas).sum();
         if sum != self.settings.replicas {
             self.broken.push(format!("the shares {:?} are not {}", decision.shares, self.settings.replicas));
+        }
+    }
+
+    /// Nothing that happens to a group makes a good revision fail.
+    pub(super) fn check_failure(&mut self, decision: &Decision) {
+        let Some(failed) = &decision.state.failed else { return };
+        let index: usize = failed.revision[1..].parse().unwrap();
+        if matches!(self.qualities[index], Quality::Good(_)) {
+            self.broken.push(format!("at {} a good revision failed: {failed:?}", self.now));
         }
     }
 

@@ -1,0 +1,172 @@
+//! What this process has itself seen of a group's change, timed by its own clock.
+//!
+//! A change fails for what was seen to go wrong for too long. Only such time counts in which the process looked, and in
+//! which the change could have got on: the stamps of other machines, and those of a predecessor in the status, say
+//! nothing of what went on in between. So this is written down nowhere. A process that begins to lead, or whose watch
+//! was broken, gives every change its whole time anew; what has failed stays so, by the status.
+
+use std::{collections::HashMap, mem, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use mainstay_runtime::clock::Moment;
+
+use super::{Decision, Phase, Settings};
+use crate::plan::{Cause, Claim, Plan, Pod, Tally, Wait};
+
+/// The kubelet takes a container for one that runs well when it has run for so long: then it forgets how often the
+/// container has crashed (pkg/kubelet/kubelet.go, `MaxContainerBackOff`, twice). Restarts further apart are no loop.
+const CRASH_LOOP: Duration = Duration::from_secs(600);
+
+/// One look at a group.
+#[derive(Debug, Clone, Copy)]
+pub struct Look {
+    /// When, by the process's clock.
+    pub moment: Moment,
+    /// When, on the wall.
+    pub wall: Timestamp,
+    /// For how long the watch of pods has shown all that happened, without a break.
+    pub steady: Duration,
+    /// Whether the server has been asked and the pods are as the watch shows them. No change is given up without.
+    pub sure: bool,
+}
+
+/// What this process has seen of a group's change while it looked.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Evidence {
+    /// The last look; `None` before the first one.
+    looked: Option<Moment>,
+    /// [`Look::sure`] of the last look.
+    pub(super) sure: bool,
+    /// The change: its revision and its beginning.
+    change: Option<(Arc<str>, Timestamp)>,
+    /// For how long it has been seen.
+    pub(super) seen: Duration,
+    /// For how long it could have got on, and did not.
+    pub(super) idle: Duration,
+    /// Whether it can get on, from the last look to the next one.
+    runs: bool,
+    /// The pods of the group that have not ended, be they on their way out or not.
+    pub(super) living: usize,
+    /// The fewest pods that were seen to be in the change's way.
+    in_the_way: usize,
+    /// The pods of which something is to be remembered, by UID.
+    pods: HashMap<Arc<str>, Seen>,
+}
+
+/// What is remembered of one pod of a revision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Seen {
+    revision: Arc<str>,
+    /// What has kept it from becoming ready at every look since then.
+    trouble: Option<(Cause, Moment)>,
+    /// Restarts that do not count any more, and since when the others do.
+    restarts: (i32, Moment),
+    /// A time of its readiness that lay in the future, by the clock of its node, and when it was seen.
+    ready: Option<(Timestamp, Timestamp)>,
+}
+
+impl Evidence {
+    /// Takes a look at the pods of a group, and puts into them what of theirs counts.
+    pub fn look(&mut self, look: &Look, max_restarts: i32, pods: &mut [Pod<'_>]) {
+        match self.looked.map(|looked| look.moment.saturating_sub(looked)) {
+            // What went on meanwhile was not seen.
+            Some(passed) if look.steady < passed => *self = Self::default(),
+            Some(passed) => {
+                self.seen += passed;
+                self.idle += if self.runs { passed } else { Duration::ZERO };
+            }
+            None => {}
+        }
+        let first = self.looked.is_none();
+        (self.looked, self.sure, self.living) = (Some(look.moment), look.sure, 0);
+        let mut known = mem::take(&mut self.pods);
+        let window = CRASH_LOOP.saturating_mul(u32::try_from(max_restarts).unwrap_or_default() + 1);
+        for pod in pods.iter_mut().filter(|pod| !pod.phase.is_terminal()) {
+            let counts = match pod.claim {
+                Claim::Mine => true,
+                Claim::OrphanMatching => !pod.terminating,
+                Claim::MineUnmatched | Claim::Foreign => false,
+            };
+            self.living += usize::from(counts);
+            if counts && !pod.terminating && (is_notable(pod, look.wall) || known.contains_key(pod.uid)) {
+                // Who was not remembered by a process that has looked before had nothing to remember.
+                let old = first && is_older(pod, window, look.wall);
+                let before = if old { pod.crashes } else { 0 };
+                let entry = known.remove_entry(pod.uid).filter(|(_, seen)| *seen.revision == *pod.revision);
+                let (uid, mut seen) = entry.unwrap_or_else(|| (pod.uid.into(), Seen::of(pod, before, look)));
+                seen.again(pod, window, look);
+                self.pods.insert(uid, seen);
+            }
+        }
+    }
+
+    /// The change that is under way, with so many pods in its way. Returns whether it has got on by their becoming fewer.
+    pub(super) fn follow(&mut self, revision: &Arc<str>, started: Timestamp, in_the_way: usize) -> bool {
+        let change = Some((Arc::clone(revision), started));
+        if self.change != change {
+            (self.change, self.in_the_way, self.runs) = (change, in_the_way, false);
+            (self.seen, self.idle) = (Duration::ZERO, Duration::ZERO);
+        }
+        let fewer = in_the_way < self.in_the_way;
+        self.in_the_way = self.in_the_way.min(in_the_way);
+        fewer
+    }
+}
+
+impl Seen {
+    fn of(pod: &Pod<'_>, restarts: i32, look: &Look) -> Self {
+        Self { revision: pod.revision.into(), trouble: None, restarts: (restarts, look.moment), ready: None }
+    }
+
+    /// Remembers how the pod is now, and puts into it what of that counts.
+    fn again(&mut self, pod: &mut Pod<'_>, window: Duration, look: &Look) {
+        let cause = pod.trouble.map(|trouble| trouble.cause);
+        if cause != self.trouble.map(|(cause, _)| cause) {
+            self.trouble = cause.map(|cause| (cause, look.moment));
+        }
+        if let (Some(trouble), Some((_, since))) = (&mut pod.trouble, self.trouble) {
+            trouble.lasts = look.moment.saturating_sub(since);
+        }
+        if look.moment.saturating_sub(self.restarts.1) >= window {
+            self.restarts = (pod.crashes, look.moment);
+        }
+        pod.crashes = pod.crashes.saturating_sub(self.restarts.0).max(0);
+        if self.ready.map(|(stamp, _)| stamp) != pod.ready_since {
+            self.ready = pod.ready_since.filter(|stamp| *stamp > look.wall).map(|stamp| (stamp, look.wall));
+        }
+        if let Some((_, seen)) = self.ready {
+            pod.ready_since = Some(seen);
+        }
+    }
+}
+
+/// Whether something of the pod must be remembered.
+fn is_notable(pod: &Pod<'_>, wall: Timestamp) -> bool {
+    pod.crashes > 0 || pod.trouble.is_some() || pod.ready_since.is_some_and(|stamp| stamp > wall)
+}
+
+fn is_older(pod: &Pod<'_>, window: Duration, wall: Timestamp) -> bool {
+    Duration::try_from(wall.duration_since(pod.created)).is_ok_and(|age| age >= window)
+}
+
+impl Decision {
+    /// Notes whether the change can get on from now on, and when time alone makes it fail. `plan` is what follows from
+    /// the decision, `target` the pods of the revision that the group is on its way to.
+    ///
+    /// While all new pods are available and none can be made, what holds the change up are old pods: they terminate,
+    /// hold their volumes, or a budget or a hook keeps them. That says nothing against the revision.
+    pub fn keep_time(&mut self, settings: &Settings, target: Tally, plan: &Plan) {
+        let proven = self.state.current.as_ref() == Some(&self.target);
+        let watched = self.phase == Phase::Rolling && self.state.failed.is_none() && !proven;
+        let creates = plan.create.iter().any(|creation| creation.revision == self.target)
+            || matches!(plan.wait, Some(Wait::Backoff { .. }));
+        self.evidence.runs = watched && (target.active > target.available || creates);
+        if self.evidence.runs && !self.overdue {
+            let left = settings.deadline.saturating_sub(self.evidence.idle);
+            self.due = self.due.into_iter().chain([left]).min();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
