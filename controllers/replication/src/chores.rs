@@ -33,21 +33,21 @@ pub struct Mend {
 }
 
 impl Chores {
-    /// What is due for `group`, given its own pods and in which zone those that hold a slot run.
+    /// What is due for `group`, given its own pods and in which zone those that hold a slot run. `held`: whether there are
+    /// pods whose hooks nobody but this group would end.
     pub(crate) fn of<'a>(
         group: &ReplicaGroup,
         uid: &str,
-        mut pods: impl Iterator<Item = &'a Arc<Pod>> + Clone,
+        pods: impl Iterator<Item = &'a Arc<Pod>>,
+        held: bool,
         zone_of: impl Fn(&Pod) -> Option<Arc<str>>,
         slots: &Slots,
     ) -> Self {
-        let live = pods.clone().filter(|pod| !pod.phase.is_terminal());
+        let live = pods.filter(|pod| !pod.phase.is_terminal());
         let zones = live.filter_map(|pod| Some((pod.slot.as_ref()?, zone_of(pod)?))).collect();
-        let held = pods.any(|pod| pod.hook.as_ref().is_some_and(|hook| hook.held));
         let has = has_finalizer(group, FINALIZER);
         let going = group.metadata.deletion_timestamp.is_some();
-        let waits = held && !(going && has_finalizer(group, ORPHAN));
-        let wants = waits || !going && group.spec.lifecycle.pre_delete.is_some();
+        let wants = held || !going && group.spec.lifecycle.pre_delete.is_some();
         let finalizer = (has != wants && (has || !going)).then_some(wants);
         // The garbage collector has begun to follow the owners that there are.
         let claims = if going { Vec::new() } else { mends(group, uid, &zones, slots) };
@@ -63,8 +63,11 @@ impl Chores {
 /// What becomes of the pods of a group that is being deleted.
 pub(crate) fn ending(group: &ReplicaGroup) -> Option<Ending> {
     group.metadata.deletion_timestamp.as_ref()?;
-    let first = has_finalizer(group, FINALIZER) && !has_finalizer(group, ORPHAN);
-    Some(if first { Ending::PodsFirst } else { Ending::HandsOff })
+    Some(match (has_finalizer(group, FINALIZER), has_finalizer(group, ORPHAN)) {
+        (true, true) => Ending::LetGo,
+        (true, false) => Ending::PodsFirst,
+        (false, _) => Ending::HandsOff,
+    })
 }
 
 fn has_finalizer(group: &ReplicaGroup, name: &str) -> bool {
@@ -87,11 +90,9 @@ fn mends(group: &ReplicaGroup, uid: &str, zones: &BTreeMap<&Arc<str>, Arc<str>>,
 
 #[cfg(test)]
 mod tests {
-    use mainstay_runtime::labels::LabelPool;
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::pod::PRE_DELETE_FINALIZER;
 
     fn group(metadata: Value, hook: bool) -> ReplicaGroup {
         let lifecycle = if hook { json!({"preDelete": {"finalizer": "example.com/x"}}) } else { json!({}) };
@@ -103,43 +104,33 @@ mod tests {
         serde_json::from_value(object).unwrap()
     }
 
-    fn hooked() -> Arc<Pod> {
-        let pod = json!({"metadata": {
-            "name": "p", "namespace": "ns", "finalizers": ["example.com/x"],
-            "annotations": {PRE_DELETE_FINALIZER: "example.com/x"},
-        }});
-        Arc::new(Pod::slim(serde_json::from_value(pod).unwrap(), &mut LabelPool::default()))
-    }
-
-    fn finalizer(group: &ReplicaGroup, pods: &[Arc<Pod>]) -> Option<bool> {
-        Chores::of(group, "u", pods.iter(), |_| None, &Slots::default()).finalizer
+    fn finalizer(group: &ReplicaGroup, held: bool) -> Option<bool> {
+        Chores::of(group, "u", [].into_iter(), held, |_| None, &Slots::default()).finalizer
     }
 
     const GOING: &str = "2026-01-01T00:00:00Z";
 
     #[test]
     fn the_group_waits_for_hooks_from_before_its_first_pod_to_its_last() {
-        assert_eq!(finalizer(&group(json!({}), false), &[]), None);
-        assert_eq!(finalizer(&group(json!({}), true), &[]), Some(true));
+        assert_eq!(finalizer(&group(json!({}), false), false), None);
+        assert_eq!(finalizer(&group(json!({}), true), false), Some(true));
         let ours = json!({"finalizers": [FINALIZER]});
-        assert_eq!(finalizer(&group(ours.clone(), true), &[]), None);
+        assert_eq!(finalizer(&group(ours.clone(), true), false), None);
         // The hook is taken out of the spec: pods that still have it are waited for.
-        assert_eq!(finalizer(&group(ours.clone(), false), &[hooked()]), None);
-        assert_eq!(finalizer(&group(ours, false), &[]), Some(false));
+        assert_eq!(finalizer(&group(ours.clone(), false), true), None);
+        assert_eq!(finalizer(&group(ours, false), false), Some(false));
     }
 
     #[test]
     fn a_group_on_its_way_out_is_held_by_hooks_alone() {
         let going = |finalizers: Value| json!({"finalizers": finalizers, "deletionTimestamp": GOING});
         let held = group(going(json!([FINALIZER])), true);
-        assert_eq!((finalizer(&held, &[hooked()]), ending(&held)), (None, Some(Ending::PodsFirst)));
-        assert_eq!(finalizer(&held, &[]), Some(false));
+        assert_eq!((finalizer(&held, true), ending(&held)), (None, Some(Ending::PodsFirst)));
+        assert_eq!(finalizer(&held, false), Some(false));
         let orphaning = group(going(json!([FINALIZER, ORPHAN])), true);
-        assert_eq!(
-            (finalizer(&orphaning, &[hooked()]), ending(&orphaning)),
-            (Some(false), Some(Ending::HandsOff))
-        );
+        assert_eq!((finalizer(&orphaning, true), ending(&orphaning)), (None, Some(Ending::LetGo)));
+        assert_eq!(finalizer(&orphaning, false), Some(false));
         // A finalizer cannot be set any more.
-        assert_eq!(finalizer(&group(going(json!([ORPHAN])), true), &[hooked()]), None);
+        assert_eq!(finalizer(&group(going(json!([ORPHAN])), true), true), None);
     }
 }

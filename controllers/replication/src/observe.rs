@@ -384,7 +384,11 @@ fn chores(group: &ReplicaGroup, uid: &str, pods: &[Member], slots: &Slots, store
         let node = stores.nodes.get(&ObjectKey::new("", pod.node.as_ref()?))?;
         Some(node.labels.get(ZONE_OF_NODE).map(String::as_str).unwrap_or_default().into())
     };
-    Chores::of(group, uid, own(pods), zone_of, slots)
+    // Pods that a group has just orphaned are nobody else's either.
+    let going = group.metadata.deletion_timestamp.is_some();
+    let concerned = pods.iter().filter(|member| going || member.claim != Claim::OrphanMatching);
+    let held = concerned.filter_map(|member| member.pod.hook.as_ref()).any(|hook| hook.held);
+    Chores::of(group, uid, own(pods), held, zone_of, slots)
 }
 
 #[cfg(test)]

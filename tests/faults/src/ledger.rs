@@ -165,7 +165,9 @@ impl Ledger {
         let own = controller(pod) == seen.metadata.uid.as_deref();
         self.require(own, || format!("{} was made for another owner", name(pod)));
         let slot = &pod["metadata"]["labels"][SLOT];
-        let sharing = server.all(Kind::Pod).filter(|other| other["metadata"]["labels"][SLOT] == *slot);
+        // A pod that has failed has let go of its claims.
+        let holders = server.all(Kind::Pod).filter(|other| other["status"]["phase"] != "Failed");
+        let sharing = holders.filter(|other| other["metadata"]["labels"][SLOT] == *slot);
         let sharing = if slot.is_null() { 1 } else { sharing.count() };
         self.require(sharing == 1, || format!("claims: {sharing} pods have those of slot {slot}"));
         let active = server.active(seen).count();

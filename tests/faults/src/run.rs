@@ -16,7 +16,7 @@ use crate::{
     ledger::Ledger,
     process::Process,
     scenario::{Act, Scenario, When},
-    server::{Effect, Kind, Server, name},
+    server::{Effect, Kind, Server, is_terminating, name},
     wire::{self, Call, Reply},
 };
 
@@ -90,6 +90,14 @@ impl Run {
                 return run;
             }
         }
+        let going = run
+            .server
+            .all(Kind::Group)
+            .chain(run.server.all(Kind::Pod))
+            .filter(|object| is_terminating(object));
+        let going: Vec<_> =
+            going.map(|object| format!("endless: the deletion of {}", name(object))).collect();
+        run.ledger.broken.extend(going);
         run.expect_silence("the same process").await;
         run.process = run.successor(0);
         run.expect_silence("a new process").await;

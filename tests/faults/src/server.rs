@@ -181,6 +181,10 @@ impl Server {
                 continue;
             }
             self.edit(Kind::Pod, &pod, |pod| {
+                // What has failed stays so.
+                if pod["status"]["phase"] == "Failed" {
+                    return;
+                }
                 if pod["status"]["phase"] == "Pending" {
                     pod["spec"]["nodeName"] = "node".into();
                 }

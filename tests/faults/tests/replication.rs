@@ -253,3 +253,27 @@ async fn a_group_whose_pods_have_hooks_is_deleted() {
     let steps: Vec<(_, Act)> = vec![(Settled, |s| with_all(s, 2)), (Settled, |s| s.delete(Kind::Group, "a"))];
     holds(Scenario { name: "hooks and the end", steps, from: 1, exact: false }).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_group_is_deleted_of_which_a_pod_has_failed_with_its_hook() {
+    let steps: Vec<(_, Act)> = vec![
+        (Settled, |s| with_all(s, 2)),
+        (Settled, |s| {
+            edit_pod(s, |pod| controller(pod).is_some(), |pod| pod["status"] = json!({"phase": "Failed"}))
+        }),
+        (Settled, |s| s.delete(Kind::Group, "a")),
+    ];
+    holds(Scenario { name: "a failed pod with a hook", steps, from: 2, exact: false }).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_is_deleted_just_after_a_pod_was_taken_aside() {
+    let steps: Vec<(_, Act)> = vec![
+        (Settled, |s| with_all(s, 2)),
+        (Settled, |s| {
+            edit_pod(s, |pod| controller(pod).is_some(), |pod| pod["metadata"]["labels"]["app"] = "x".into());
+            s.delete(Kind::Group, "a");
+        }),
+    ];
+    holds(Scenario { name: "taken aside, then the end", steps, from: 1, exact: false }).await;
+}

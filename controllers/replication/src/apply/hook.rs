@@ -16,7 +16,7 @@ use super::{Applied, ApplyError, FIELD_MANAGER, Job, Writer};
 use crate::{
     chores,
     plan::Plan,
-    pod::{Hook, PRE_DELETE, Pod},
+    pod::{Hook, PRE_DELETE, PRE_DELETE_FINALIZER, Pod},
 };
 
 impl Writer {
@@ -90,6 +90,12 @@ fn recalled(pod: &Pod, hook: &Hook) -> serde_json::Value {
         "annotations": {PRE_DELETE: null},
         "finalizers": [hook.finalizer],
     }})
+}
+
+/// Takes a hook with all that is said of it off a pod, by a patch of its metadata.
+pub(super) fn take_off(hook: &Hook, metadata: &mut serde_json::Value) {
+    metadata["annotations"] = json!({PRE_DELETE: null, PRE_DELETE_FINALIZER: null});
+    metadata["$deleteFromPrimitiveList/finalizers"] = json!([hook.finalizer]);
 }
 
 fn given_up(pod: &Pod, hook: &Hook) -> serde_json::Value {

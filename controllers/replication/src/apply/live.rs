@@ -50,7 +50,8 @@ impl Writer {
         let seen: BTreeSet<_> =
             seen.map(|(pod, _)| (pod.header.uid.to_string(), pod.header.terminating)).collect();
         let live = self.live_pods(job).await?;
-        let live = live.iter().filter_map(|pod| Some((pod.uid()?, is_going(&pod.metadata))));
+        let live = live.iter().filter(|pod| is_ours_or_free(pod, job));
+        let live = live.filter_map(|pod| Some((pod.uid()?, is_going(&pod.metadata))));
         Ok(live.collect::<BTreeSet<_>>() == seen)
     }
 
@@ -61,7 +62,8 @@ impl Writer {
     /// [`ApplyError::Read`].
     pub async fn shows_pods(&self, group: &ReplicaGroup, observed: &Observed) -> Result<bool, ApplyError> {
         let job = self.job(group, observed);
-        let live = self.live_pods(&job).await.map_err(ApplyError::Read)?;
+        let mut live = self.live_pods(&job).await.map_err(ApplyError::Read)?;
+        live.retain(|pod| is_ours_or_free(pod, &job));
         let is_shown = |pod: &PartialObjectMeta<v1::Pod>| {
             let version = pod.metadata.resource_version.as_ref().and_then(|version| version.parse().ok());
             let shown = self.stores.pods.get(&ObjectKey::new(&observed.key.namespace, &pod.name_any()));
@@ -76,13 +78,24 @@ impl Writer {
         Ok(live.iter().all(is_shown) && none_outlives)
     }
 
-    /// The pods that the group selects, as the server has them, but for those of others.
+    /// Whether no pod that the store shows as the group's has another owner by now, or none. The garbage collector orphans
+    /// pods before it takes its finalizer off the group, but the watches need not show it in this order.
+    pub(super) async fn pods_have_stayed(&self, job: &Job<'_>) -> Result<bool, RequestError> {
+        let seen = job.observed.pods().filter(|(_, claim)| *claim == Claim::Mine);
+        let seen: BTreeSet<_> = seen.map(|(pod, _)| &*pod.header.uid).collect();
+        let live = self.live_pods(job).await?;
+        let mut known =
+            live.iter().filter(|pod| pod.metadata.uid.as_deref().is_some_and(|uid| seen.contains(uid)));
+        Ok(known.all(|pod| controller(pod) == Some(&*job.observed.uid)))
+    }
+
+    /// The pods that the group selects, as the server has them, whoever controls them.
     async fn live_pods(&self, job: &Job<'_>) -> Result<Vec<PartialObjectMeta<v1::Pod>>, RequestError> {
         let mut live = Vec::new();
         let mut page = ListParams::default().labels_from(&job.observed.selector).limit(500);
         loop {
             let list = in_time(job.pods.list_metadata(&page)).await?;
-            live.extend(list.items.into_iter().filter(|pod| is_ours_or_free(pod, job)));
+            live.extend(list.items);
             page.continue_token = list.metadata.continue_.filter(|token| !token.is_empty());
             if page.continue_token.is_none() {
                 return Ok(live);

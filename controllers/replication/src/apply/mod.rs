@@ -40,7 +40,7 @@ use crate::{
     metrics::Metrics,
     observe::{Observed, Stores},
     plan::{Plan, Why},
-    pod::{IN_PLACE, Pod},
+    pod::{IN_PLACE, PRE_DELETE_FINALIZER, Pod},
     revision,
 };
 
@@ -206,6 +206,12 @@ impl Writer {
             applied.stale = true;
             return Ok(());
         }
+        // With its pods a group on its way out takes none along that has been orphaned meanwhile.
+        let ends = job.observed.policy.ending.is_some() && !plan.delete.is_empty();
+        if ends && !self.pods_have_stayed(job).await.map_err(ApplyError::Read)? {
+            applied.stale = true;
+            return Ok(());
+        }
         if !self.claim(job, plan, applied).await? {
             applied.stale = true;
             return Ok(());
@@ -256,13 +262,23 @@ impl Writer {
             let note = note.map_err(|error| failed(RequestError::Invalid(error.to_string())))?;
             patch["metadata"]["annotations"] = json!({IN_PLACE: note});
         }
+        // Who leaves a group loses its hook, and who joins one gets it.
+        if let Some(pre_delete) = job.group.spec.lifecycle.pre_delete.as_ref().filter(|_| pod.hook.is_none())
+        {
+            patch["metadata"]["annotations"][PRE_DELETE_FINALIZER] = json!(pre_delete.finalizer);
+            patch["metadata"]["finalizers"] = json!([pre_delete.finalizer]);
+        }
         self.patch(job, pod, patch).await.map_err(failed)
     }
 
-    /// Takes the group's owner reference off a pod that its selector no longer matches.
+    /// Takes the group's owner reference off a pod that its selector no longer matches or that outlives it, and with it the
+    /// hook: nobody would tell its owner any more, nor end it in time, so that the pod could not be deleted.
     async fn release(&self, job: &Job<'_>, pod: &Pod) -> Result<bool, ApplyError> {
         let owner = json!({"$patch": "delete", "uid": &*job.observed.uid});
-        let patch = json!({"metadata": {"uid": &*pod.header.uid, "ownerReferences": [owner]}});
+        let mut patch = json!({"metadata": {"uid": &*pod.header.uid, "ownerReferences": [owner]}});
+        if let Some(hook) = &pod.hook {
+            hook::take_off(hook, &mut patch["metadata"]);
+        }
         let failed = |source| ApplyError::Release { pod: Arc::clone(&pod.header.key.name), source };
         self.patch(job, pod, patch).await.map_err(failed)
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
-use super::{Claim, Hook, Plan, Pod, Policy, elapsed, sooner};
+use super::{Claim, Hook, How, Plan, Pod, Policy, Victim, Why, elapsed, sooner};
 
 /// Fills in which hooks are waited for, which have taken too long, and which pods need not go after all.
 pub(super) fn follow(plan: &mut Plan, policy: &Policy, pods: &[Pod<'_>], exchanges: bool, now: Timestamp) {
@@ -36,6 +36,17 @@ pub(super) fn follow(plan: &mut Plan, policy: &Policy, pods: &[Pod<'_>], exchang
             plan.recheck_in = sooner(plan.recheck_in, Some(elapsed(now, until)));
         }
     }
+}
+
+/// The pods that have ended and still have a hook. A group on its way out waits for it as for others: whoever it belongs to
+/// is told, and has its time.
+pub(super) fn of_ended(pods: &[Pod<'_>]) -> impl Iterator<Item = Victim> {
+    let is_due = |pod: &Pod<'_>| {
+        let held = pod.hook.is_some_and(|hook| hook.held);
+        held && pod.claim == Claim::Mine && pod.phase.is_terminal() && !pod.terminating
+    };
+    let ended = pods.iter().enumerate().filter(move |(_, pod)| is_due(pod));
+    ended.map(|(pod, _)| Victim { pod, why: Why::ScaledToZero, how: How::Delete })
 }
 
 /// The revisions of which there are more active pods than are wanted.
@@ -117,5 +128,51 @@ mod tests {
         let policy = Policy { ending: Some(Ending::PodsFirst), ..policy(2) };
         let plan = plan(&policy, &[hooked("a", true, Some(10)), pod("b")], NOW);
         assert_eq!((plan.delete.len(), plan.creations(), plan.hooks.is_some()), (2, 0, true));
+    }
+
+    #[test]
+    fn a_group_on_its_way_out_asks_for_the_hooks_of_pods_that_have_ended_too_and_does_not_wait_without_end() {
+        let policy = Policy { ending: Some(Ending::PodsFirst), ..policy(2) };
+        let ended =
+            |name, held, since| Pod { phase: Phase::Failed, ready_since: None, ..hooked(name, held, since) };
+        let pods = [
+            ended("untold", true, None),
+            ended("told", true, Some(10)),
+            ended("late", true, Some(60)),
+            ended("done", false, Some(10)),
+            Pod { claim: Claim::Foreign, ..ended("foreign", true, None) },
+        ];
+        let plan = plan(&policy, &pods, NOW);
+        assert_eq!(plan.delete.iter().map(|victim| victim.pod).collect::<Vec<_>>(), [0, 1, 2]);
+        assert_eq!((plan.give_up, plan.hooks, plan.recall.len()), (vec![2], Some((1, ago(-50))), 0));
+    }
+
+    #[test]
+    fn a_group_on_its_way_out_lets_go_of_pods_that_are_not_its_own_any_more() {
+        let policy = Policy { ending: Some(Ending::PodsFirst), ..policy(2) };
+        let unmatched = Pod { claim: Claim::MineUnmatched, ..hooked("a", true, None) };
+        let pods = [
+            unmatched,
+            Pod { phase: Phase::Failed, ..unmatched },
+            // Somebody has deleted this one: its hook has its time.
+            Pod { terminating: true, ..hooked("b", true, Some(10)) },
+            Pod { claim: Claim::OrphanMatching, ..hooked("c", true, None) },
+            Pod { claim: Claim::OrphanMatching, ..pod("d") },
+        ];
+        let plan = plan(&policy, &pods, NOW);
+        assert_eq!((plan.release, plan.delete.len(), plan.adopt.len()), (vec![0, 1, 3], 0, 0));
+    }
+
+    #[test]
+    fn a_group_that_leaves_its_pods_takes_their_hooks_off() {
+        let policy = Policy { ending: Some(Ending::LetGo), ..policy(2) };
+        let ended = Pod { phase: Phase::Succeeded, ..hooked("b", true, None) };
+        let unmatched = Pod { claim: Claim::MineUnmatched, ..hooked("c", true, None) };
+        let terminating = Pod { terminating: true, ..hooked("d", true, Some(10)) };
+        let gone = Pod { claim: Claim::OrphanMatching, ..hooked("e", true, None) };
+        let pods = [hooked("a", true, Some(10)), ended, unmatched, terminating, gone, pod("f")];
+        let plan = plan(&policy, &pods, NOW);
+        assert_eq!(plan.release, [0, 1, 2, 3, 4, 5]);
+        assert_eq!((plan.delete.len(), plan.give_up.len(), plan.hooks), (0, 0, None));
     }
 }

@@ -45,8 +45,14 @@ pub fn plan(policy: &Policy, pods: &[Pod<'_>], now: Timestamp) -> Plan {
     let exchanges = policy.ending.is_none() && update::is_under_way(policy, pods, &active);
     match policy.ending {
         Some(Ending::HandsOff) => return plan,
+        Some(Ending::LetGo) => {
+            plan.release = who_stays(pods, |_| true);
+            return plan;
+        }
         Some(Ending::PodsFirst) => {
             plan.delete = rank::victims(policy, pods, &active, &|_| true, active.len(), now);
+            plan.delete.extend(hook::of_ended(pods));
+            plan.release = who_stays(pods, |pod| pod.claim == Claim::MineUnmatched && !pod.terminating);
         }
         None if exchanges => update::exchange(&mut plan, policy, pods, &active, now),
         None => scale(&mut plan, policy, pods, &active, now),
@@ -57,6 +63,17 @@ pub fn plan(policy: &Policy, pods: &[Pod<'_>], now: Timestamp) -> Plan {
     }
     hook::follow(&mut plan, policy, pods, exchanges, now);
     plan
+}
+
+/// The pods that outlive a group on its way out: those of its own that `is_let_go`, and those that it would adopt and that
+/// have a hook, since they may have been its own a moment ago.
+fn who_stays(pods: &[Pod<'_>], is_let_go: impl Fn(&Pod<'_>) -> bool) -> Vec<usize> {
+    let stays = |pod: &Pod<'_>| match pod.claim {
+        Claim::Mine | Claim::MineUnmatched => is_let_go(pod),
+        Claim::OrphanMatching => pod.hook.is_some(),
+        Claim::Foreign => false,
+    };
+    pods.iter().enumerate().filter(|(_, pod)| stays(pod)).map(|(index, _)| index).collect()
 }
 
 /// Fills in the creations or deletions of a group whose pods are all of the revision that is wanted.

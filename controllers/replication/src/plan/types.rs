@@ -50,6 +50,8 @@ pub enum Ending {
     HandsOff,
     /// They are deleted first, since their hooks are to be waited for.
     PodsFirst,
+    /// They live on without the group, and without the hooks, which nobody would end any more.
+    LetGo,
 }
 
 /// Sets of volume claims: each pod holds one.
@@ -274,7 +276,7 @@ impl Phase {
 pub struct Plan {
     /// Pods to adopt, before anything else: they count as active and may be among the victims.
     pub adopt: Vec<usize>,
-    /// Pods to let go: they lose the controller reference and live on.
+    /// Pods to let go: they lose the controller reference and their hook, and live on.
     pub release: Vec<usize>,
     /// How many pods to create now, of which revision.
     pub create: Vec<Creation>,
