@@ -85,7 +85,11 @@ fn mends(group: &ReplicaGroup, uid: &str, zones: &BTreeMap<&Arc<str>, Arc<str>>,
         let owned = if is_wrong { owned } else { is_mine };
         due.then(|| Mend { claim: Arc::clone(claim), owned, zone: zone.cloned() })
     };
-    slots.claims().filter_map(mend).collect()
+    // Whoever copies a claim copies the owner too, and with it the copy would be deleted.
+    let is_owned = |copy: &&Arc<Claim>| copy.owner.as_deref() == Some(uid) && !copy.header.terminating;
+    let disown = |copy: &Arc<Claim>| Mend { claim: Arc::clone(copy), owned: false, zone: None };
+    let copies = slots.copies().iter().filter(is_owned).map(disown);
+    slots.claims().filter_map(mend).chain(copies).collect()
 }
 
 #[cfg(test)]

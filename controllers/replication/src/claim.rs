@@ -1,7 +1,8 @@
 //! Volume claims as the store keeps them.
 //!
 //! The claims of one pod are known by a slot, a few letters that end their names, and which they and the pod carry as a
-//! label. A pod that takes claims over takes their slot.
+//! label. A pod that takes claims over takes their slot. The labels find a claim; that it is the group's its name tells,
+//! since a copy that somebody makes of a claim carries the labels too.
 
 use std::sync::Arc;
 
@@ -33,6 +34,12 @@ pub fn name(template: &VolumeClaimTemplate, group: &str, slot: &str) -> String {
 /// Whether `claim` is of that template of a group.
 fn is_of(claim: &Claim, template: &VolumeClaimTemplate, group: &str) -> bool {
     *claim.header.key.name == *name(template, group, &claim.slot)
+}
+
+/// Whether a claim of that name that is labelled with `group` and `slot` is one of the group's, and no copy of one.
+pub(crate) fn is_own(group: &ReplicaGroup, claim: &str, slot: &str) -> bool {
+    let templates = &group.spec.volume_claim_templates;
+    templates.iter().any(|template| *claim == *name(template, &group.name_any(), slot))
 }
 
 /// Whether one slot's claims are there for each template of `group`.

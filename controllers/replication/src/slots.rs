@@ -12,6 +12,7 @@ use crate::{claim::Claim, plan::Volumes};
 #[derive(Debug, Default)]
 pub(crate) struct Slots {
     all: BTreeMap<Arc<str>, Slot>,
+    copies: Vec<Arc<Claim>>,
 }
 
 /// One set of claims.
@@ -44,10 +45,11 @@ impl Slot {
 }
 
 impl Slots {
-    /// Sorts a group's claims into slots. `pods` are the slots of its pods, some of which may have lost their claims,
+    /// Sorts a group's claims into slots; `copies` carry the labels of such claims and belong to somebody else. `pods` are the slots of its pods, some of which may have lost their claims,
     /// and whether these stay; `is_held` says whether any pod at all holds a slot, `is_complete` whether claims are all that a slot needs.
     pub(crate) fn of<'a>(
         claims: Vec<Arc<Claim>>,
+        copies: Vec<Arc<Claim>>,
         pods: impl Iterator<Item = (&'a Arc<str>, bool)>,
         is_held: impl Fn(&Arc<str>) -> bool,
         is_complete: impl Fn(&[Arc<Claim>]) -> bool,
@@ -62,7 +64,7 @@ impl Slots {
         for (name, slot) in &mut all {
             (slot.held, slot.complete) = (is_held(name), is_complete(&slot.claims));
         }
-        Self { all }
+        Self { all, copies }
     }
 
     /// What the planner is told of them.
@@ -70,6 +72,11 @@ impl Slots {
         let total = self.all.values().filter(|slot| slot.held || slot.is_whole()).count();
         let free = self.all.values().filter(|slot| slot.is_free()).count();
         Volumes { total, free, reuse, discard }
+    }
+
+    /// What somebody has made out of claims of the group.
+    pub(crate) fn copies(&self) -> &[Arc<Claim>] {
+        &self.copies
     }
 
     /// The claims of all slots.
@@ -154,7 +161,13 @@ mod tests {
     fn slots(claims: &[(&str, Option<&str>)], held: &[&str]) -> Slots {
         let held: Vec<Arc<str>> = held.iter().map(|&slot| slot.into()).collect();
         let claims = claims.iter().map(|(slot, zone)| claim(slot, *zone, false)).collect();
-        Slots::of(claims, held.iter().map(|slot| (slot, true)), |slot| held.contains(slot), |_| true)
+        Slots::of(
+            claims,
+            Vec::new(),
+            held.iter().map(|slot| (slot, true)),
+            |slot| held.contains(slot),
+            |_| true,
+        )
     }
 
     #[test]
@@ -178,7 +191,8 @@ mod tests {
     #[test]
     fn a_claim_that_goes_is_not_taken_over_and_counts_only_while_a_pod_has_it() {
         let going = |held| {
-            Slots::of(vec![claim("s1", None, true)], [].into_iter(), |_| held, |_| true).volumes(true, true)
+            Slots::of(vec![claim("s1", None, true)], Vec::new(), [].into_iter(), |_| held, |_| true)
+                .volumes(true, true)
         };
         assert_eq!((going(false).total, going(false).free), (0, 0));
         assert_eq!((going(true).total, going(true).free), (1, 0));
@@ -188,7 +202,7 @@ mod tests {
     fn what_was_used_and_has_lost_a_claim_is_left_alone() {
         let free = |zone| {
             let claims = vec![claim("s1", zone, false)];
-            Slots::of(claims, [].into_iter(), |_| false, |_| false).volumes(true, true).free
+            Slots::of(claims, Vec::new(), [].into_iter(), |_| false, |_| false).volumes(true, true).free
         };
         assert_eq!((free(Some("")), free(Some("a")), free(None)), (0, 0, 1));
     }

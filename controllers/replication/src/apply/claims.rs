@@ -220,8 +220,12 @@ impl Writer {
         let seen: BTreeSet<_> = seen.collect();
         let of_group = ListParams::default().labels(&format!("{SLOT},{GROUP}={}", job.observed.key.name));
         let live = in_time(self.claims(job).list_metadata(&of_group)).await?.items.into_iter();
+        let own = live.filter(|claim| {
+            let slot = claim.labels().get(SLOT).map(String::as_str).unwrap_or_default();
+            claim::is_own(job.group, &claim.name_any(), slot)
+        });
         let live =
-            live.filter_map(|claim| Some((claim.metadata.uid?, claim.metadata.deletion_timestamp.is_some())));
+            own.filter_map(|claim| Some((claim.metadata.uid?, claim.metadata.deletion_timestamp.is_some())));
         Ok(live.collect::<BTreeSet<_>>() == seen)
     }
 

@@ -91,7 +91,7 @@ impl Writer {
                 let patch = json!({"metadata": {"uid": standing.uid(), "ownerReferences": [group.owner_reference()]}});
                 let params =
                     PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
-                in_time(revisions.patch_metadata(name, &params, &Patch::Merge(patch))).await.map(drop)
+                in_time(revisions.patch_metadata(name, &params, &Patch::Strategic(patch))).await.map(drop)
             }
             None => Err(RequestError::Conflict(format!("ControllerRevision {name} holds another template"))),
         }

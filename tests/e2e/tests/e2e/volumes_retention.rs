@@ -178,3 +178,42 @@ async fn an_orphaning_deletion_leaves_claims_with_the_pods() {
     assert_eq!((second.pod_uids().await, slots(&second).await), (pods, before), "pods were not adopted");
     assert_eq!(second.claim_uids().await, claims);
 }
+
+#[tokio::test]
+async fn a_copy_of_a_claim_outlives_the_slot_and_the_group() {
+    let scenario = Scenario::start("copy").await;
+    let store = scenario.create(&idle(2).retention("Delete", "Delete")).await;
+    store.has(2).await;
+    let claims = store.claims().await;
+    // As `kubectl get -o yaml` shows them, under another name.
+    for claim in &claims {
+        let mut copy = PersistentVolumeClaim { status: None, ..claim.clone() };
+        copy.metadata.name = Some(format!("backup-{}", claim.name_any()));
+        (copy.metadata.uid, copy.metadata.resource_version) = (None, None);
+        copy.metadata.managed_fields = None;
+        scenario.api().create(&Default::default(), &copy).await.expect("the copy is made");
+    }
+    let copies = async || {
+        let mut claims = store.claims().await;
+        claims.retain(|claim| claim.name_any().starts_with("backup-"));
+        claims
+    };
+    eventually("the group owns no copy", async || {
+        let owned = copies().await.iter().filter(|copy| !copy.owner_references().is_empty()).count();
+        (owned == 0).then_some(()).ok_or(format!("{owned} are owned"))
+    })
+    .await;
+    store.scale(1).await;
+    eventually("the claim of the pod that went is deleted", async || {
+        let left = store.claims().await.len();
+        (left == 3).then_some(()).ok_or(format!("{left} claims"))
+    })
+    .await;
+    scenario.kubectl("delete rg/store --cascade=foreground").succeeded();
+    eventually("the claims of the group are gone", async || {
+        let left = store.claims().await.len();
+        (left == 2).then_some(()).ok_or(format!("{left} claims"))
+    })
+    .await;
+    assert_eq!(copies().await.len(), 2, "a copy was deleted");
+}

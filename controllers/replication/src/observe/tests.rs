@@ -1,0 +1,131 @@
+//! What is taken for a part of a group, and what is made of that.
+
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use kube::runtime::watcher::Event;
+use mainstay_runtime::{labels::LabelPool, slim::MetadataOf};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{
+    claim::{GROUP, SLOT},
+    pod::PRE_DELETE_FINALIZER,
+    rollout::{Failed, Reason},
+};
+
+fn group(metadata: Value, spec: Value) -> ReplicaGroup {
+    let mut object = json!({
+        "apiVersion": "mainstay.dev/v1alpha1", "kind": "ReplicaGroup",
+        "metadata": {"name": "web", "namespace": "ns", "uid": "u"},
+        "spec": {
+            "selector": {"matchLabels": {"app": "web"}},
+            "template": {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": []}}
+        }
+    });
+    for (part, fields) in [("metadata", metadata), ("spec", spec)] {
+        object[part].as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    }
+    serde_json::from_value(object).unwrap()
+}
+
+/// The reference by which the group owns an object.
+fn owner() -> Value {
+    json!([{"apiVersion": "mainstay.dev/v1alpha1", "kind": "ReplicaGroup", "name": "web", "uid": "u", "controller": true}])
+}
+
+#[test]
+fn an_unknown_revision_changes_nothing_and_makes_no_failure_forgotten() {
+    let group = group(json!({}), json!({"rollbackTo": "web-nope"}));
+    let observed = Observed::gather(&group, &Stores::default()).unwrap();
+    let own = Arc::clone(&observed.revisions.own);
+    let stands = State { current: Some("old".into()), ..State::default() };
+    assert_eq!(&*observed.wanted(&stands), "old");
+    let failed = Failed { revision: Arc::clone(&own), reason: Reason::CrashLoop, message: String::new() };
+    assert_eq!(observed.wanted(&State { failed: Some(failed), ..stands }), own);
+}
+
+fn add_claim(stores: &Stores, name: &str, slot: &str, owned: bool) {
+    let claim: MetadataOf<PersistentVolumeClaim> = serde_json::from_value(json!({"metadata": {
+        "name": name, "namespace": "ns", "uid": name, "labels": {GROUP: "web", SLOT: slot},
+        "ownerReferences": if owned { owner() } else { json!([]) },
+    }}))
+    .unwrap();
+    stores.claims.apply(Event::Apply(claim.into()), |_| {});
+}
+
+#[test]
+fn a_copy_of_a_claim_is_no_claim_of_the_group_and_is_not_owned_by_it() {
+    let stores = Stores::default();
+    add_claim(&stores, "data-web-bcdfg", "bcdfg", true);
+    add_claim(&stores, "backup", "bcdfg", true);
+    add_claim(&stores, "data-web-bcdfg-old", "bcdfg", false);
+    // Its template is another group's.
+    add_claim(&stores, "log-web-hjklm", "hjklm", false);
+    let claims = json!({"reuse": "Never", "retention": {"whenScaled": "Delete", "whenDeleted": "Delete"}});
+    let templates = json!([{"metadata": {"name": "data"}, "spec": {}}]);
+    let group = group(json!({}), json!({"volumeClaims": claims, "volumeClaimTemplates": templates}));
+    let observed = Observed::gather(&group, &stores).unwrap();
+    let names = |claims: Vec<Arc<claim::Claim>>| -> Vec<String> {
+        claims.iter().map(|claim| claim.header.key.name.to_string()).collect()
+    };
+    // No pod needs it any more.
+    assert_eq!(names(observed.slots.discard(9, &[])), ["data-web-bcdfg"]);
+    let mends: Vec<_> =
+        observed.chores.claims.iter().map(|mend| (&*mend.claim.header.key.name, mend.owned)).collect();
+    assert_eq!(mends, [("backup", false)], "the garbage collector would delete it with the group");
+}
+
+#[test]
+fn a_copy_of_a_revision_is_no_revision() {
+    let stores = Stores::default();
+    let add = |name: &str, hash: &str| {
+        let revision: revision::WatchedRevision = serde_json::from_value(json!({
+            "metadata": {
+                "name": name, "namespace": "ns", "uid": name, "labels": {revision::LABEL: hash},
+                "ownerReferences": owner(),
+            },
+            "data": {"spec": {"template": {"spec": {"containers": []}}}}, "revision": 1
+        }))
+        .unwrap();
+        stores.revisions.apply(Event::Apply(revision.into()), |_| {});
+    };
+    add("web-0123456789", "0123456789");
+    add("copy", "0123456789");
+    add("web-aaaaaaaaaa", "bbbbbbbbbb");
+    let observed = Observed::gather(&group(json!({}), json!({})), &stores).unwrap();
+    let kept: Vec<_> = observed.revisions.kept.iter().map(|kept| &*kept.header.key.name).collect();
+    assert_eq!(kept, ["web-0123456789"]);
+}
+
+fn add_pod(stores: &Stores, name: &str, metadata: Value, status: Value) {
+    let mut pod = json!({
+        "metadata": {"name": name, "namespace": "ns", "uid": name, "labels": {"app": "web"}}, "status": status
+    });
+    pod["metadata"].as_object_mut().unwrap().extend(metadata.as_object().unwrap().clone());
+    let pod = Pod::slim(serde_json::from_value(pod).unwrap(), &mut LabelPool::default());
+    stores.pods.apply(Event::Apply(pod), |_| {});
+}
+
+#[test]
+fn a_group_on_its_way_out_waits_for_hooks_of_pods_that_have_just_been_orphaned() {
+    let stores = Stores::default();
+    let hook =
+        json!({"finalizers": ["example.com/x"], "annotations": {PRE_DELETE_FINALIZER: "example.com/x"}});
+    add_pod(&stores, "a", hook, json!({}));
+    let finalizer =
+        |metadata: Value| Observed::gather(&group(metadata, json!({})), &stores).unwrap().chores.finalizer;
+    let ours = json!(["mainstay.dev/pre-delete"]);
+    assert_eq!(finalizer(json!({"finalizers": ours})), Some(false));
+    assert_eq!(finalizer(json!({"finalizers": ours, "deletionTimestamp": "2026-01-01T00:00:00Z"})), None);
+}
+
+#[test]
+fn restarts_before_a_pod_is_adopted_are_no_matter_of_its_revision() {
+    let stores = Stores::default();
+    let restarted = json!({"phase": "Running", "containerStatuses": [{"name": "c", "restartCount": 40}]});
+    add_pod(&stores, "orphan", json!({}), restarted.clone());
+    add_pod(&stores, "own", json!({"ownerReferences": owner()}), restarted);
+    let observed = Observed::gather(&group(json!({}), json!({})), &stores).unwrap();
+    let mut crashes: Vec<_> = observed.pods.iter().map(|member| observed.view(member)).collect();
+    crashes.sort_by_key(|pod| pod.name);
+    assert_eq!(crashes.iter().map(|pod| pod.crashes).collect::<Vec<_>>(), [0, 40]);
+}
