@@ -230,9 +230,10 @@ impl From<PartialObjectMeta<v1::Secret>> for Stored<SecretView> {
     }
 }
 
-/// Who made a Secret.
+/// Who made a Secret. Both labels are written with it: what is left of them tells it, whoever has taken one off.
 fn origin(metadata: &ObjectMeta) -> Origin {
-    if has_labelled(metadata, PART) { Origin::Made } else { Origin::Foreign }
+    let is_ours = [PART, POLICY].iter().any(|label| has_labelled(metadata, label));
+    if is_ours { Origin::Made } else { Origin::Foreign }
 }
 
 fn copy(header: &Header, policy: Arc<str>, metadata: &ObjectMeta) -> Option<CopyView> {
@@ -355,6 +356,25 @@ mod tests {
             secret.metadata.annotations = None;
             let view = Stored::<SecretView>::from(secret).view;
             assert!(matches!(view, SecretView::Spoilt(of) if of == origin), "{view:?}");
+        }
+    }
+
+    #[test]
+    fn a_secret_that_has_lost_one_of_its_labels_is_still_ours() {
+        for (left, manager, origin) in [
+            (PART, FIELD_MANAGER, Origin::Made),
+            (POLICY, FIELD_MANAGER, Origin::Made),
+            (POLICY, "kubectl-label", Origin::Foreign),
+        ] {
+            let labels = json!({left: "token"});
+            let fields = json!({"f:metadata": {"f:labels": {format!("f:{left}"): {}}}});
+            let secret: PartialObjectMeta<v1::Secret> = serde_json::from_value(json!({"metadata": {
+                "name": "bot-token", "namespace": "ns", "uid": "u", "labels": labels,
+                "managedFields": [{"manager": manager, "operation": "Update", "fieldsV1": fields}],
+            }}))
+            .unwrap();
+            let view = Stored::<SecretView>::from(secret).view;
+            assert!(matches!(view, SecretView::Spoilt(of) if of == origin), "{left} {manager}: {view:?}");
         }
     }
 }
