@@ -70,6 +70,8 @@ enum Trust {
     Told,
     /// Nobody: there is no configuration by which it would ask.
     NotAsked,
+    /// Another, which is not taken away: this is the Secret as it is by now, where there is one.
+    Newer(Option<Box<Secret>>),
 }
 
 impl Keeper {
@@ -123,7 +125,11 @@ impl Keeper {
             self.renew(secret).await?;
             return Ok(look);
         };
-        let trusted = self.publish(authority).await;
+        let trusted = match self.publish(authority).await {
+            Ok(Trust::Newer(now)) => return Box::pin(self.take_up(now.as_deref())).await,
+            Ok(_) => Ok(()),
+            Err(error) => Err(error),
+        };
         if self.shown.as_ref().is_some_and(|shown| *shown != pair) {
             // Trusted first, shown then: what is shown is believed, and by all API servers.
             if trusted.is_err() {
@@ -201,7 +207,7 @@ impl Keeper {
 
     /// Tells the API server whom to trust. Where there is no configuration, nobody asks, and nothing is wrong here; it
     /// is told when there is one.
-    async fn publish(&mut self, authority: ByteString) -> Result<(), RequestError> {
+    async fn publish(&mut self, authority: ByteString) -> Result<Trust, RequestError> {
         let trust = match self.webhook.kind {
             ConfigurationKind::Mutating => self.publish_in::<MutatingWebhookConfiguration>(authority).await?,
             ConfigurationKind::Validating => {
@@ -210,7 +216,7 @@ impl Keeper {
         };
         let (configuration, webhook) = (&self.names.service, self.webhook.name);
         let was_missed = std::mem::replace(&mut self.is_missed, matches!(trust, Trust::NotAsked));
-        match trust {
+        match &trust {
             Trust::NotAsked if !was_missed => tracing::warn!(
                 configuration,
                 webhook,
@@ -218,9 +224,9 @@ impl Keeper {
                  have it back"
             ),
             Trust::Told => tracing::info!(configuration, webhook, "the API server is told whom to trust"),
-            Trust::NotAsked | Trust::Standing => {}
+            Trust::NotAsked | Trust::Standing | Trust::Newer(_) => {}
         }
-        Ok(())
+        Ok(trust)
     }
 
     async fn publish_in<K>(&self, authority: ByteString) -> Result<Trust, RequestError>
@@ -239,11 +245,18 @@ impl Keeper {
             Err(error) => return Err(error),
         };
         let standing = serde_json::to_value(&standing).unwrap_or_default();
-        let authority = json!(authority);
+        let (kept, authority) = (&authority, json!(authority));
         let mut webhooks = standing["webhooks"].as_array().into_iter().flatten();
         let Some(ours) = webhooks.find(|webhook| webhook["name"] == name) else { return Ok(Trust::NotAsked) };
         if ours["clientConfig"]["caBundle"] == authority {
             return Ok(Trust::Standing);
+        }
+        // The watch may be late, or have stopped without a word: an authority that another replica has renewed since is
+        // not written over with the one before.
+        let now = in_time(self.secrets().get_opt(&self.names.service)).await?;
+        let is_kept = now.as_ref().and_then(Kept::read).is_some_and(|now| now.authority == *kept);
+        if !is_kept {
+            return Ok(Trust::Newer(now.map(Box::new)));
         }
         let patch = json!({
             "apiVersion": K::api_version(&()),

@@ -16,6 +16,7 @@ const CONFIGURATION: &str = "/apis/admissionregistration.k8s.io/v1/mutatingwebho
 #[derive(Clone, Default)]
 struct Server {
     configuration: Arc<Mutex<Option<Value>>>,
+    secret: Arc<Mutex<Option<Secret>>>,
     refusals: Arc<Mutex<HashMap<&'static str, u16>>>,
 }
 
@@ -46,7 +47,11 @@ impl Server {
         }
         if path != CONFIGURATION {
             // The Secret, which is written down and shown by the watch.
-            return (201, body.clone());
+            return match (method, &*self.secret.lock()) {
+                (&Method::GET, Some(secret)) => (200, json!(secret)),
+                (&Method::GET, None) => refuse(404, "NotFound"),
+                _ => (201, body.clone()),
+            };
         }
         let mut standing = self.configuration.lock();
         let Some(configuration) = standing.as_mut() else { return refuse(404, "NotFound") };
@@ -70,6 +75,12 @@ impl Server {
         let configuration = self.configuration.lock();
         let trusted = &configuration.as_ref().unwrap()["webhooks"][0]["clientConfig"]["caBundle"];
         *trusted == json!(secret.data.as_ref().unwrap()["ca.crt"])
+    }
+
+    /// Has this Secret, and its watch shows it to the keeper.
+    async fn shows(&self, keeper: &mut Keeper, secret: &Secret) -> Result<Option<Timestamp>, RequestError> {
+        *self.secret.lock() = Some(secret.clone());
+        keeper.take_up(Some(secret)).await
     }
 
     fn keeper(&self) -> Keeper {
@@ -103,14 +114,32 @@ fn is_within_a_minute(due: Option<Timestamp>) -> bool {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_replica_whose_watch_shows_nothing_takes_up_what_another_has_renewed() {
+    let (server, first, second) = (Server::default(), secret(), secret());
+    server.install();
+    let (mut deaf, mut other) = (server.keeper(), server.keeper());
+    for keeper in [&mut deaf, &mut other] {
+        server.shows(keeper, &first).await.unwrap();
+    }
+    server.shows(&mut other, &second).await.unwrap();
+    let due = deaf.take_up(Some(&first)).await.unwrap();
+    assert!(server.trusts(&second) && is_within_a_minute(due), "{due:?}");
+    assert_eq!(deaf.shown, other.shown, "what is trusted from now on is shown");
+    // What somebody else has written is still put right.
+    server.install();
+    deaf.take_up(Some(&first)).await.unwrap();
+    assert!(server.trusts(&second));
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_authority_that_somebody_has_taken_out_is_published_again_within_a_minute() {
     let (server, secret) = (Server::default(), secret());
     server.install();
     let mut keeper = server.keeper();
-    let due = keeper.take_up(Some(&secret)).await.unwrap();
+    let due = server.shows(&mut keeper, &secret).await.unwrap();
     assert!(server.trusts(&secret) && is_within_a_minute(due), "{due:?}");
     server.install();
-    let due = keeper.take_up(Some(&secret)).await.unwrap();
+    let due = server.shows(&mut keeper, &secret).await.unwrap();
     assert!(server.trusts(&secret) && is_within_a_minute(due), "{due:?}");
 }
 
@@ -118,14 +147,14 @@ async fn an_authority_that_somebody_has_taken_out_is_published_again_within_a_mi
 async fn a_configuration_that_does_not_exist_stops_nothing_and_is_taken_up_when_it_appears() {
     let (server, secret) = (Server::default(), secret());
     let mut keeper = server.keeper();
-    let due = keeper.take_up(Some(&secret)).await.unwrap();
+    let due = server.shows(&mut keeper, &secret).await.unwrap();
     assert!(keeper.certificates.are_shown() && keeper.is_missed && is_within_a_minute(due), "{due:?}");
     server.install();
-    keeper.take_up(Some(&secret)).await.unwrap();
+    server.shows(&mut keeper, &secret).await.unwrap();
     assert!(server.trusts(&secret) && !keeper.is_missed);
     // And one that no longer has this webhook.
     server.configuration.lock().as_mut().unwrap()["webhooks"] = json!([]);
-    keeper.take_up(Some(&secret)).await.unwrap();
+    server.shows(&mut keeper, &secret).await.unwrap();
     assert!(keeper.is_missed);
 }
 
@@ -135,13 +164,13 @@ async fn a_first_certificate_is_shown_untrusted_and_a_later_one_is_not() {
     server.install();
     server.refusals.lock().insert(CONFIGURATION, 403);
     let mut keeper = server.keeper();
-    keeper.take_up(Some(&first)).await.unwrap_err();
+    server.shows(&mut keeper, &first).await.unwrap_err();
     assert!(keeper.certificates.are_shown());
     let shown = keeper.shown.clone();
-    keeper.take_up(Some(&second)).await.unwrap_err();
+    server.shows(&mut keeper, &second).await.unwrap_err();
     assert_eq!(keeper.shown, shown, "what the API server may believe stays");
     server.refusals.lock().clear();
-    keeper.take_up(Some(&second)).await.unwrap();
+    server.shows(&mut keeper, &second).await.unwrap();
     assert!(server.trusts(&second) && keeper.shown != shown);
 }
 
@@ -151,11 +180,11 @@ async fn every_replica_waits_until_all_api_servers_trust_what_it_shows_next() {
     server.install();
     let (mut one, mut other) = (server.keeper(), server.keeper());
     for keeper in [&mut one, &mut other] {
-        keeper.take_up(Some(&first)).await.unwrap();
+        server.shows(keeper, &first).await.unwrap();
     }
     for keeper in [&mut one, &mut other] {
         let before = tokio::time::Instant::now();
-        keeper.take_up(Some(&second)).await.unwrap();
+        server.shows(keeper, &second).await.unwrap();
         assert!(before.elapsed() >= SPREADS);
     }
 }
