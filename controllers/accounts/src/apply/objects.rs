@@ -41,7 +41,8 @@ impl Writer {
 
     /// What is wanted is applied. What is wanted no more is taken away by name: it would not go by itself, since who has
     /// created an object goes on to have all fields of the create. Pull secrets are one list, which is written as a whole
-    /// with those of others in it.
+    /// with those of others in it, in one patch with the mark and with which of them the policy has given: nothing else
+    /// tells them from those of others. This patch is the first: what comes after it may fail, or not be done.
     pub(super) async fn mend_account(
         &self,
         namespace: &ObjectKey,
@@ -51,14 +52,20 @@ impl Writer {
         else {
             return Ok(Done::Stale);
         };
-        let mut body = account_body(policy, name, account, *adopted);
-        body["metadata"]["uid"] = json!(uid);
-        let applied = self.patch(Part::Account, namespace, name, APPLY, &body).await?;
-        if applied != Done::Written {
-            return Ok(applied);
+        let mut wanted = account_body(policy, name, account, *adopted);
+        wanted["metadata"]["uid"] = json!(uid);
+        let mut body = without(uid, stale, all);
+        body["metadata"]["labels"][POLICY] = wanted["metadata"]["labels"][POLICY].clone();
+        for key in [GIVEN, ADOPTED] {
+            if let Some(value) = wanted["metadata"]["annotations"].get(key) {
+                body["metadata"]["annotations"][key] = value.clone();
+            }
         }
-        let body = without(uid, stale, all);
-        self.patch(Part::Account, namespace, name, MERGE, &body).await
+        let merged = self.patch(Part::Account, namespace, name, MERGE, &body).await?;
+        if merged != Done::Written {
+            return Ok(merged);
+        }
+        self.patch(Part::Account, namespace, name, APPLY, &wanted).await
     }
 
     pub(super) async fn make_binding(

@@ -145,7 +145,7 @@ async fn what_is_wanted_no_more_is_taken_off_by_name() {
     server.writer.apply(&namespace, &back).await.unwrap();
     let patches = server.bodies(&Method::PATCH);
     assert_eq!(patches.len(), 3, "{patches:?}");
-    for taken in &patches[1..] {
+    for taken in [&patches[0], &patches[2]] {
         let (labels, annotations) = (&taken["metadata"]["labels"], &taken["metadata"]["annotations"]);
         let is_off = |map: &Value, key: &str| map.get(key) == Some(&Value::Null);
         assert!(is_off(labels, "team") && is_off(annotations, "example.com/role"), "{taken}");
@@ -153,7 +153,33 @@ async fn what_is_wanted_no_more_is_taken_off_by_name() {
         assert_eq!(taken["imagePullSecrets"], json!([{"name": "theirs"}]));
     }
     let mark = |patch: &Value| patch["metadata"]["labels"].get("mainstay.dev/account-policy").cloned();
-    assert_eq!([mark(&patches[1]), mark(&patches[2])], [None, Some(Value::Null)]);
+    assert_eq!([mark(&patches[0]), mark(&patches[2])], [Some(json!("ci")), Some(Value::Null)]);
+}
+
+#[tokio::test]
+async fn which_pull_secrets_are_given_is_written_with_the_list_before_anything_can_fail() {
+    // All patches are refused but the first.
+    let done = std::sync::atomic::AtomicUsize::new(0);
+    let server = Server::new(move |_, _| match done.fetch_add(1, std::sync::atomic::Ordering::SeqCst) {
+        0 => metadata("bot"),
+        _ => refuse(403, "Forbidden"),
+    });
+    let mend = Action::MendAccount {
+        policy: "ci".into(),
+        name: "bot".into(),
+        uid: "u".into(),
+        account: Account { pull_secrets: keys(&["ours"]), ..Account::default() },
+        pull_secrets: keys(&["ours", "theirs"]),
+        stale: Fields::default(),
+        adopted: true,
+    };
+    server.writer.apply(&ObjectKey::new("", "ns"), &mend).await.unwrap_err();
+    let first = &server.bodies(&Method::PATCH)[0];
+    let annotations = &first["metadata"]["annotations"];
+    assert_eq!(first["imagePullSecrets"], json!([{"name": "ours"}, {"name": "theirs"}]), "{first}");
+    assert_eq!(annotations["mainstay.dev/pull-secrets"], "ours", "{first}");
+    assert_eq!(annotations["mainstay.dev/adopted"], "true", "{first}");
+    assert_eq!(first["metadata"]["labels"]["mainstay.dev/account-policy"], "ci", "{first}");
 }
 
 /// A copy of registry/pull, written with these keys, where there is one.
