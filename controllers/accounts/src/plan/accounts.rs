@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::{Action, Gift, Leaving, Origin, Part, Planner, Role, Source};
+use super::{Account, Action, Gift, Leaving, Origin, Part, Planner, Role, Source};
 
 /// The account of pods that name none.
 const DEFAULT: &str = "default";
@@ -59,8 +59,12 @@ impl Planner<'_> {
                 }
             };
             // Entries of others stay, and what the policy gave and gives no more goes.
-            let others = standing.account.pull_secrets.difference(&standing.given).cloned();
-            let pull_secrets: BTreeSet<_> = others.chain(wanted.pull_secrets.iter().cloned()).collect();
+            let others: BTreeSet<_> =
+                standing.account.pull_secrets.difference(&standing.given).cloned().collect();
+            let pull_secrets = &others | &wanted.pull_secrets;
+            // What the owner of an account that was taken over had before is not given, though it is wanted as well: what
+            // is given is taken away at the end.
+            let given = if adopted { &wanted.pull_secrets - &others } else { wanted.pull_secrets.clone() };
             let has = |all: &std::collections::BTreeMap<String, String>,
                        some: &std::collections::BTreeMap<_, _>| {
                 some.iter().all(|(key, value)| all.get(key) == Some(value))
@@ -72,14 +76,14 @@ impl Planner<'_> {
                 && has(&standing.account.annotations, &wanted.annotations)
                 && wanted.automount.is_none_or(|wanted| standing.account.automount == Some(wanted))
                 && standing.account.pull_secrets == pull_secrets
-                && standing.given == wanted.pull_secrets;
+                && standing.given == given;
             if !is_right {
                 self.plan.repairs += usize::from(standing.mark.is_some());
                 self.plan.actions.push(Action::MendAccount {
                     policy: Arc::clone(&gift.policy),
                     name: Arc::clone(name),
                     uid: standing.uid.clone(),
-                    account: wanted.clone(),
+                    account: Account { pull_secrets: given, ..wanted.clone() },
                     pull_secrets,
                     stale,
                     adopted,

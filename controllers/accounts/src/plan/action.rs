@@ -19,7 +19,7 @@ pub enum Action {
         name: Arc<str>,
         /// Its UID.
         uid: Box<str>,
-        /// What it should be.
+        /// What it should be; of its pull secrets those that the policy gives, and its owner did not.
         account: Account,
         /// All pull secrets that it is to have.
         pull_secrets: BTreeSet<Arc<str>>,

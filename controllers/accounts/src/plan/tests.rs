@@ -229,6 +229,34 @@ fn what_is_somebody_elses_is_taken_over_with_consent_alone() {
 }
 
 #[test]
+fn pull_secrets_that_an_account_had_before_it_was_taken_over_are_not_given_and_stay() {
+    let mut observed = settled();
+    observed.gifts[0].accounts.get_mut("bot").unwrap().pull_secrets = [name("both"), name("ours")].into();
+    let account = observed.accounts.get_mut("bot").unwrap();
+    (account.mark, account.consent) = (None, Some(name("ci")));
+    account.account.pull_secrets = [name("both"), name("theirs")].into();
+    let adopting = plan(&observed, at(10)).actions;
+    let [Action::MendAccount { account: given, pull_secrets, adopted: true, .. }] = &adopting[..] else {
+        panic!("{adopting:?}")
+    };
+    assert_eq!(given.pull_secrets, [name("ours")].into());
+    assert_eq!(*pull_secrets, [name("both"), name("ours"), name("theirs")].into());
+    // As the patch leaves it: nothing more is to be done, and what was there before is there at the end.
+    let account = observed.accounts.get_mut("bot").unwrap();
+    account.mark = Some(Mark { policy: name("ci"), origin: Origin::Adopted });
+    (account.account.pull_secrets, account.given) = (pull_secrets.clone(), given.pull_secrets.clone());
+    assert_eq!(plan(&observed, at(10)).actions, []);
+    observed.gifts.clear();
+    observed.leaving = [(name("ci"), Leaving::Delete(at(0)))].into();
+    let left = plan(&observed, at(10)).actions;
+    let kept = left.iter().find_map(|action| match action {
+        Action::HandBack { pull_secrets, .. } => Some(pull_secrets.clone()),
+        _ => None,
+    });
+    assert_eq!(kept, Some([name("both"), name("theirs")].into()));
+}
+
+#[test]
 fn a_policy_that_leaves_takes_away_what_it_gave_when_the_time_has_come() {
     let mut observed = settled();
     observed.gifts.clear();
