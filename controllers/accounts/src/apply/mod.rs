@@ -24,6 +24,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 pub use self::error::ApplyError;
+pub(crate) use self::objects::PULL_SECRETS;
 use crate::{
     observe::Stores,
     plan::{Action, Part},

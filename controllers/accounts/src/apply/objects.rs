@@ -23,7 +23,7 @@ use crate::{
 const APPLY: (&str, &str) = ("application/apply-patch+yaml", "&force=true");
 const MERGE: (&str, &str) = ("application/merge-patch+json", "");
 /// The types of Secrets that are copied.
-const PULL_SECRETS: [&str; 2] = ["kubernetes.io/dockerconfigjson", "kubernetes.io/dockercfg"];
+pub(crate) const PULL_SECRETS: [&str; 2] = ["kubernetes.io/dockerconfigjson", "kubernetes.io/dockercfg"];
 
 impl Writer {
     pub(super) async fn make_account(

@@ -24,7 +24,16 @@ impl Planner<'_> {
                     continue;
                 }
                 Source::NotPullSecret => {
-                    self.problem(gift, "SourceType", wanted.not_pull_secret(name));
+                    let mut message = wanted.not_pull_secret(name);
+                    // What works stays, also what is not made any more; but it is not kept silent.
+                    if self.observed.copies.get(name).is_some_and(|copy| copy.policy == gift.policy) {
+                        let left = format!(
+                            ". Secret {name} is a copy that an earlier version has made of it, and is left as it is: \
+                             delete it, or take it out of the policy, which deletes it"
+                        );
+                        message.push_str(&left);
+                    }
+                    self.problem(gift, "SourceType", message);
                     continue;
                 }
             }

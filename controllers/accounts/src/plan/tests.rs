@@ -342,6 +342,29 @@ fn what_the_controller_has_not_made_is_never_deleted_whatever_its_labels_say() {
 }
 
 #[test]
+fn a_copy_of_what_is_no_pull_secret_is_left_as_it_is_and_named() {
+    let of = |source| Copy { namespace: name("registry"), name: name("source"), source };
+    let mut observed = settled();
+    observed.gifts[0].copies = [(name("pull"), of(Source::NotPullSecret))].into();
+    let said = |observed: &Observed| {
+        let plan = plan(observed, at(1));
+        assert_eq!((plan.actions.len(), plan.problems.len()), (0, 1), "{plan:?}");
+        assert_eq!(plan.problems[0].reason, "SourceType");
+        plan.problems[0].message.contains("Secret pull is a copy")
+    };
+    assert!(!said(&observed), "there is none");
+    let copy = CopyView {
+        uid: "c".into(),
+        origin: Origin::Made,
+        policy: "ci".into(),
+        of: of(Source::At("u".into(), "1".into())),
+        written: Written::Unknown,
+    };
+    observed.copies = [(name("pull"), copy)].into();
+    assert!(said(&observed));
+}
+
+#[test]
 fn a_source_is_copied_where_it_is_not_itself_and_one_that_is_not_known_yet_is_waited_for() {
     let of =
         |namespace: &str, source: Source| Copy { namespace: name(namespace), name: name("pull"), source };
