@@ -6,11 +6,12 @@
 //! - Two tiers are never used at once. A worse tier is taken at once, a better one is returned to with hysteresis
 //!   ([`Failover`]), so that a share that moves between its two thresholds changes nothing.
 //! - Members that have yet to become healthy take no tier out of use: neither those that join the one in use, nor, as long as
-//!   there was no time for a first verdict, those that have taken the place of all others.
+//!   there was no time for a first verdict, those that have taken the place of all others. Those that take the place of lost
+//!   ones do, as long as they are not healthy.
 //! - With a panic threshold, something is used as long as any member is ready and has been checked, and no first verdict is
 //!   waited for.
 //! - Asked again with its own memory and the members it admitted, it gives the same choice. When time alone would
-//!   change it, [`Choice::due`] says when.
+//!   change it, or what is remembered for the next one, [`Choice::due`] says when.
 
 mod members;
 #[cfg(test)]
@@ -27,7 +28,7 @@ use mainstay_runtime::clock::Moment;
 
 /// Chooses among `candidates`, given what the last choice left in `memory` (the default before the first one).
 pub fn choose(candidates: &[Candidate], policy: &Policy, memory: &Memory, now: Moment) -> Choice {
-    let tiers = tier::take_stock(candidates, memory.expected);
+    let tiers = tier::take_stock(candidates, memory, now);
     let (tier, mut memory) = tier::pick(&tiers, &policy.failover, memory, now);
     let state = tier.and_then(|tier| tiers.iter().find(|state| state.tier == tier));
     memory.panic = state.is_some_and(|state| state.is_below_panic(policy.panic_below));
@@ -39,6 +40,7 @@ pub fn choose(candidates: &[Candidate], policy: &Policy, memory: &Memory, now: M
     let waiting = uses.contains(&Use::Waiting);
     let admission = members::next_admission(policy, &memory).filter(|_| waiting);
     let patience = tiers.iter().filter_map(TierState::patience);
-    let due = returns.chain(admission).chain(patience).filter(|&due| due > now).min();
+    let settling = memory.fewer.map(|(since, _)| since.saturating_add(tier::SETTLING));
+    let due = returns.chain(admission).chain(patience).chain(settling).filter(|&due| due > now).min();
     Choice { uses, tier, panic: memory.panic, memory, due, tiers }
 }

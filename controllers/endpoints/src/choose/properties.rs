@@ -84,7 +84,9 @@ proptest! {
             }
 
             admit(&mut candidates, &choice.uses);
-            if let Some(tier) = choice.tier.filter(|_| candidates.iter().all(|other| other.verdict != Some(Verdict::Unknown))) {
+            // Those that take the place of lost ones do take it out of use.
+            let is_whole = choice.tiers.iter().any(|state| Some(state.tier) == choice.tier && state.fewer.is_none());
+            if let Some(tier) = choice.tier.filter(|_| is_whole && candidates.iter().all(|other| other.verdict != Some(Verdict::Unknown))) {
                 let joining = Candidate { tier, serving: false, admitted: false, leaving: false, ..candidates[0].clone() };
                 let scaled = [candidates.clone(), vec![joining; 9]].concat();
                 let scaled = choose(&scaled, &policy, &choice.memory, now);

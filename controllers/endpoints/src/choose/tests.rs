@@ -105,12 +105,40 @@ fn members_that_were_never_healthy_do_not_take_the_tier_in_use_out_of_use() {
 }
 
 #[test]
-fn a_tier_that_is_scaled_down_is_measured_by_what_it_has() {
+fn a_tier_that_is_scaled_down_stays_in_use_and_is_soon_measured_by_what_it_has() {
     let before = choose(&[members(0, 10, 0), members(1, 1, 0)].concat(), &policy(), &in_tier(0), second(9));
     let leaving = Candidate { leaving: true, ..member(0, Passing) };
     let down = [members(0, 2, 0), vec![leaving; 8], members(1, 1, 0)].concat();
     let down = choose(&down, &policy(), &before.memory, second(9));
-    assert_eq!((down.tier, down.tiers[0].expected), (Some(0), 2));
+    assert_eq!((down.tier, down.tiers[0].expected, down.due), (Some(0), 10, Some(second(69))));
+    let pool = |starting| [members(0, 2, 0), vec![not_ready(0); starting], members(1, 1, 0)].concat();
+    let later = choose(&pool(0), &policy(), &down.memory, second(68));
+    assert_eq!((later.tier, later.tiers[0].expected), (Some(0), 10));
+    let settled = choose(&pool(0), &policy(), &later.memory, second(69));
+    assert_eq!((settled.tier, settled.tiers[0].expected, settled.due), (Some(0), 2, None));
+    for memory in [&settled.memory, &later.memory] {
+        let up = choose(&pool(8), &policy(), memory, second(70));
+        assert_eq!((up.tier, up.tiers[0].expected), (Some(0), 2), "those that start take nothing away");
+    }
+}
+
+// It once was so that a lost member was expected no more at once, and the ones in its place counted as such that join.
+#[test]
+fn a_tier_gives_way_when_unready_members_take_the_place_of_lost_ones() {
+    let before = choose(&[members(0, 10, 0), members(1, 1, 0)].concat(), &policy(), &in_tier(0), second(9));
+    let pool = |starting| [members(0, 2, 0), vec![not_ready(0); starting], members(1, 1, 0)].concat();
+    let lost = choose(&pool(0), &policy(), &before.memory, second(9));
+    assert_eq!(lost.tier, Some(0), "there are no others that it could have");
+    let replaced = choose(&pool(8), &policy(), &lost.memory, second(20));
+    assert_eq!(replaced.tier, Some(1));
+
+    // They come one by one, and more are lost shortly before the first loss has settled.
+    let few = [members(0, 9, 0), members(1, 1, 0)].concat();
+    let few = choose(&few, &policy(), &before.memory, second(9));
+    let lost = choose(&pool(0), &policy(), &few.memory, second(68));
+    let settled = choose(&pool(0), &policy(), &lost.memory, second(69));
+    assert_eq!((settled.tier, settled.tiers[0].expected), (Some(0), 9));
+    assert_eq!(choose(&pool(3), &policy(), &settled.memory, second(70)).tier, Some(1));
 }
 
 #[test]

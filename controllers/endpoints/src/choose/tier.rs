@@ -9,6 +9,10 @@ use mainstay_runtime::clock::Moment;
 /// first verdict on that one: first checks come within a second.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// After so long with fewer members than it is expected to have, the tier in use is expected to have no more than it had in
+/// that time. Pods that take the place of lost ones have their addresses earlier.
+pub(super) const SETTLING: Duration = Duration::from_secs(60);
+
 /// A tier, in numbers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TierState {
@@ -25,9 +29,12 @@ pub struct TierState {
     /// Since when the newest of the unchecked ones waits for its first verdict.
     pub unchecked_since: Option<Moment>,
     /// How many of its members should be healthy. Of a tier that is not in use all of them. Of the one in use as many as it
-    /// had when it came into use, or as have been healthy at once since then, but never more than it has now: a member
-    /// that has yet to become healthy for the first time takes nothing away from those that serve.
+    /// had when it came into use, or as have been healthy at once since then: a member that has yet to become healthy for
+    /// the first time takes nothing away from those that serve. A member that is lost is still expected, for one that
+    /// takes its place may never become healthy; only when there have been fewer for a while it is not.
     pub expected: usize,
+    /// Since when it has had fewer members than expected, without a break, and how many it had at most since then.
+    pub fewer: Option<(Moment, usize)>,
     /// Whether the last choice used any of them.
     pub used: bool,
 }
@@ -64,14 +71,31 @@ impl TierState {
         self.healthy * 100 < usize::from(percent) * self.checked()
     }
 
+    /// Settles how many should be healthy, once the members are counted.
+    fn expect(&mut self, memory: &Memory, now: Moment) {
+        let Some((_, expected)) = memory.expected.filter(|(tier, _)| *tier == self.tier) else {
+            self.expected = self.members;
+            return;
+        };
+        // What had lasted long enough before this choice counts, whatever has joined since.
+        let has_lasted = |(since, _): &(Moment, usize)| now >= since.saturating_add(SETTLING);
+        let (settled, lasting) = match memory.fewer {
+            Some(fewer) if has_lasted(&fewer) => (fewer.1, None),
+            fewer => (expected, fewer),
+        };
+        self.expected = settled.max(self.healthy);
+        let (since, most) = lasting.unwrap_or((now, 0));
+        self.fewer = (self.members < self.expected).then(|| (since, most.max(self.members)));
+    }
+
     /// The order of the shares of two tiers that have one.
     fn cmp_share(&self, other: &Self) -> Ordering {
         (self.healthy * other.counted()).cmp(&(other.healthy * self.counted()))
     }
 }
 
-/// The tiers that have members, best first. `expected` is [`Memory::expected`].
-pub(super) fn take_stock(candidates: &[Candidate], expected: Option<(u8, usize)>) -> Vec<TierState> {
+/// The tiers that have members, best first.
+pub(super) fn take_stock(candidates: &[Candidate], memory: &Memory, now: Moment) -> Vec<TierState> {
     let mut tiers: BTreeMap<u8, TierState> = BTreeMap::new();
     for candidate in candidates.iter().filter(|candidate| !candidate.leaving) {
         let tier = candidate.tier;
@@ -85,11 +109,7 @@ pub(super) fn take_stock(candidates: &[Candidate], expected: Option<(u8, usize)>
         state.healthy += usize::from(candidate.is_healthy());
         state.used |= candidate.admitted;
     }
-    for state in tiers.values_mut() {
-        let before = expected.filter(|(tier, _)| *tier == state.tier);
-        state.expected =
-            before.map_or(state.members, |(_, expected)| expected.max(state.healthy).min(state.members));
-    }
+    tiers.values_mut().for_each(|state| state.expect(memory, now));
     tiers.into_values().collect()
 }
 
@@ -141,5 +161,5 @@ pub(super) fn pick(
     let better_since = better.map(|state| (state.tier, since(state))).collect();
     let tier = is_settled.then_some(picked.tier);
     let expected = Some((picked.tier, picked.expected));
-    (Some(picked.tier), Memory { tier, expected, better_since, ..memory.clone() })
+    (Some(picked.tier), Memory { tier, expected, fewer: picked.fewer, better_since, ..memory.clone() })
 }

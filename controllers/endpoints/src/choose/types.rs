@@ -89,6 +89,8 @@ pub struct Memory {
     pub tier: Option<u8>,
     /// The tier that was used last, and how many of its members are [expected](TierState::expected) to be healthy.
     pub expected: Option<(u8, usize)>,
+    /// Since when that tier has had [fewer members](TierState::fewer), and how many at most.
+    pub fewer: Option<(Moment, usize)>,
     /// Since when tiers better than that one have the share to return to them.
     pub better_since: BTreeMap<u8, Moment>,
     /// When slow start last let members in.
@@ -110,7 +112,7 @@ pub struct Choice {
     pub panic: bool,
     /// What the next choice has to be given.
     pub memory: Memory,
-    /// When the choice changes although no candidate does; later than now.
+    /// When the choice, or what it remembers, changes although no candidate does; later than now.
     pub due: Option<Moment>,
     /// The tiers that have members, best first.
     pub tiers: Vec<TierState>,
