@@ -33,6 +33,9 @@ use tokio_util::sync::CancellationToken;
 /// So many look-ups are under way at the same time.
 const LIMIT: usize = 16;
 
+/// After so many failures in a row, which take about eight minutes, nobody waits for the answer any more.
+pub(crate) const GIVEN_UP: u32 = 20;
+
 /// Seconds, from a millisecond to the time at which a look-up ends without an answer.
 const DURATIONS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 10.0];
 
@@ -86,6 +89,8 @@ pub struct Lookup {
     pub unknown: Vec<Family>,
     /// Why the last look-up failed, as a sentence for a status; `None` when it succeeded.
     pub failure: Option<String>,
+    /// Whether so many look-ups in a row have failed that nothing which is to go waits for an answer any more.
+    pub given_up: bool,
 }
 
 impl Lookup {
@@ -114,8 +119,8 @@ struct Table {
 
 impl Lookups {
     /// Asks `resolver`; where there is none, each look-up fails for the reason why. `changed` is called for each pool
-    /// that wants a name when the addresses of the name change, and when its look-ups begin or cease to fail. It
-    /// may call back into the look-ups.
+    /// that wants a name when the addresses of the name change, when its look-ups begin or cease to fail, and when it is
+    /// given up. It may call back into the look-ups.
     pub fn new(
         resolver: Result<Resolver, ResolveError>,
         metrics: LookupMetrics,
@@ -159,6 +164,7 @@ impl Lookups {
             addresses: known.addresses.to_vec(),
             unknown: known.unknown.to_vec(),
             failure: known.failure.map(ToString::to_string),
+            given_up: known.failures >= GIVEN_UP,
         }
     }
 
@@ -171,6 +177,12 @@ impl Lookups {
             unanswered: None,
         };
         self.ended(name, Ok(answer));
+    }
+
+    /// Takes in so many failures in a row, as if look-ups had ended with them.
+    #[cfg(test)]
+    pub(crate) fn fail(&self, name: &str, times: u32) {
+        (0..times).for_each(|_| self.ended(name, Err(ResolveError::TimedOut)));
     }
 
     /// The pool wants no names any more.
@@ -239,9 +251,13 @@ impl Table {
 
     /// Takes in how a look-up ended. Returns the pools for which that is news.
     fn ended(&mut self, name: &str, result: Result<Answer, ResolveError>, now: Instant) -> Vec<ObjectKey> {
-        let failed = self.names.get(name).failure.is_some();
+        let failing = |names: &Names| {
+            let failures = names.get(name).failures;
+            (failures > 0, failures >= GIVEN_UP)
+        };
+        let before = failing(&self.names);
         let changed = self.names.answered(name, result, now);
-        if !changed && self.names.get(name).failure.is_some() == failed {
+        if !changed && failing(&self.names) == before {
             return Vec::new();
         }
         let wanting = self.wanted.iter().filter(|(_, names)| names.contains(name));

@@ -6,7 +6,7 @@ mod ports;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use kube::ResourceExt;
 use mainstay_crds::EndpointPool;
@@ -102,6 +102,9 @@ pub struct Observed {
     pub refused: Vec<Refused>,
     /// The names that give no member only because nothing is known of them yet.
     pub awaited: Vec<Awaited>,
+    /// The sets and names that the spec does not have any more and whose addresses stay members until there is an answer
+    /// for those that took their place.
+    pub replaced: BTreeSet<(Arc<str>, Arc<str>)>,
     /// Endpoints that are to stay as long as nothing is known of a name that may have them.
     pub kept: Vec<Kept>,
     /// The pool's slices, by name.
@@ -130,9 +133,9 @@ impl Observed {
             Ok(service) => members::gather(key, settings, service, &names, view),
             Err(_) => Gathered::default(),
         };
-        let Gathered { members, refused, awaited } = gathered;
+        let Gathered { members, refused, awaited, replaced } = gathered;
         let kept = names.kept(&slices, &members, &refused);
-        Self { service, members, refused, awaited, kept, slices }
+        Self { service, members, refused, awaited, replaced, kept, slices }
     }
 
     /// The slices that carry the pool's name.

@@ -167,7 +167,8 @@ impl Settings {
 }
 
 impl Set {
-    fn names(&self) -> &[String] {
+    /// Its DNS names.
+    pub fn names(&self) -> &[String] {
         match &self.source {
             Source::Names(names) => names,
             Source::Pods { .. } | Source::Addresses(_) => &[],

@@ -65,6 +65,8 @@ pub struct Known<'a> {
     pub failure: Option<&'a ResolveError>,
     /// When the first of the look-ups failed that have failed in a row since.
     pub failing_since: Option<Instant>,
+    /// How many look-ups have failed in a row.
+    pub failures: u32,
 }
 
 impl Names {
@@ -147,6 +149,7 @@ impl Names {
             unknown: &entry.unknown,
             failure: entry.failing.as_ref().map(|failing| &failing.last),
             failing_since: entry.failing.as_ref().map(|failing| failing.since),
+            failures: entry.failing.as_ref().map_or(0, |failing| failing.failures),
         })
     }
 }

@@ -93,7 +93,7 @@ fn pool(name: &str) -> ObjectKey {
 
 /// What is known before the first answer.
 fn unknown(failure: Option<String>) -> Lookup {
-    Lookup { addresses: vec![], unknown: vec![Family::V4, Family::V6], failure }
+    Lookup { addresses: vec![], unknown: vec![Family::V4, Family::V6], failure, given_up: false }
 }
 
 #[tokio::test(start_paused = true)]
@@ -141,6 +141,18 @@ async fn it_is_told_when_a_name_that_was_never_answered_is_known_to_have_no_addr
     assert_eq!((bench.changed(), bench.lookups.get("db.example").unknown.len()), (vec!["a".into()], 2));
     sleep(SECOND * 4).await;
     assert_eq!((bench.changed(), bench.lookups.get("db.example").unknown.len()), (vec!["a".into()], 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_is_told_when_a_name_is_given_up() {
+    let bench = Bench::new();
+    bench.fails("db.example", ResolveError::TimedOut);
+    bench.lookups.want(&pool("a"), ["db.example"]);
+    sleep(SECOND * 440).await;
+    assert_eq!((bench.changed(), bench.lookups.get("db.example").given_up), (vec!["a".into()], false));
+    sleep(SECOND * 60).await;
+    assert_eq!((bench.changed(), bench.lookups.get("db.example").given_up), (vec!["a".into()], true));
+    assert_eq!(bench.lookups.get("db.example").unknown.len(), 2, "it may still have what it had");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,7 +1,7 @@
 //! The members of a pool: who may become an endpoint, and who may not.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     net::IpAddr,
     sync::Arc,
 };
@@ -82,6 +82,7 @@ pub(super) struct Gathered {
     pub(super) members: Vec<Member>,
     pub(super) refused: Vec<Refused>,
     pub(super) awaited: Vec<Awaited>,
+    pub(super) replaced: BTreeSet<(Arc<str>, Arc<str>)>,
 }
 
 /// Gathers the members of a pool that has its Service.
@@ -213,6 +214,7 @@ impl Gathering<'_> {
             self.name(set, name, ports);
         }
         for (name, address) in self.names.replaced(&set.name) {
+            self.found.replaced.insert((Arc::clone(&set.name), Arc::clone(&name)));
             self.address(set, &Fixed { address, zone: None, hostname: None }, Some(&name), ports);
         }
     }

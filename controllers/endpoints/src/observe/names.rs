@@ -1,8 +1,8 @@
 //! What the DNS names of a pool stand for, as far as that is known.
 //!
 //! A name that this process has had no answer for is unknown, and not without addresses. Until the answer comes, the
-//! addresses that it stood for when the slices were written are those that it has. The same holds for a name that another
-//! one took the place of: its addresses stay until the new one has been answered for.
+//! addresses that it stood for when the slices were written are those that it has. The addresses of a name that another
+//! one took the place of stay until the new one has been answered for, but not without end: the spec does not have it.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
@@ -46,18 +46,25 @@ pub(super) struct Names<'a> {
     stood: BTreeMap<&'a str, BTreeSet<IpAddr>>,
     /// Those of names that the pool does not have any more, by set.
     replaced: BTreeMap<&'a str, Vec<(Arc<str>, IpAddr)>>,
+    /// The names that stand in slices, by set.
+    noted: BTreeMap<&'a str, BTreeSet<&'a str>>,
+    /// The names of each set of the pool.
+    sets: BTreeMap<&'a str, &'a [String]>,
 }
 
 impl<'a> Names<'a> {
     pub(super) fn new(settings: &'a Settings, slices: &'a [Arc<Slice>], lookups: &Lookups) -> Self {
         let known = settings.names().map(|name| (name, lookups.get(name))).collect();
-        let mut names = Self { known, stood: BTreeMap::new(), replaced: BTreeMap::new() };
+        let sets = settings.sets.iter().map(|set| (&*set.name, set.names())).collect();
+        let (stood, replaced, noted) = Default::default();
+        let mut names = Self { known, stood, replaced, noted, sets };
         for slice in slices.iter().filter(|_| names.known.values().any(|known| !known.unknown.is_empty())) {
             let standing: HashSet<_> = standing(slice).map(|endpoint| endpoint.address).collect();
             let noted = slice.notes.iter().flat_map(|notes| &notes.names);
             for (set, name, addresses) in
                 noted.flat_map(|(set, names)| names.iter().map(move |(name, all)| (set, name, all)))
             {
+                names.noted.entry(set).or_default().insert(name);
                 let addresses = addresses.iter().filter(|address| standing.contains(*address)).copied();
                 match names.known.contains_key(&**name) {
                     true => names.stood.entry(name).or_default().extend(addresses),
@@ -79,14 +86,14 @@ impl<'a> Names<'a> {
         (known, stood)
     }
 
-    /// The names that a set had before, and their addresses, as long as a name of the pool may have them.
+    /// The names that a set had before, and their addresses, as long as one that took their place may have them.
     pub(super) fn replaced(&self, set: &str) -> Vec<(Arc<str>, IpAddr)> {
         let replaced = self.replaced.get(set).into_iter().flatten();
-        replaced.filter(|(_, address)| self.is_unknown(address)).cloned().collect()
+        replaced.filter(|(_, address)| self.is_awaited(set, address)).cloned().collect()
     }
 
-    /// What no set has, although a name of the pool may have it: it came from a set that is gone, or nobody knows where it
-    /// came from.
+    /// What no set has, although a name of the pool may have it: it came from a set that another one took the place of, or
+    /// nobody knows where it came from.
     pub(super) fn kept(&self, slices: &[Arc<Slice>], members: &[Member], refused: &[Refused]) -> Vec<Kept> {
         if self.known.values().all(|known| known.unknown.is_empty()) {
             return Vec::new();
@@ -104,16 +111,38 @@ impl<'a> Names<'a> {
                 let noted = slice.notes.as_ref().map(|notes| notes.origin(address));
                 let origin = match noted {
                     None => <(Arc<str>, Arc<str>)>::default(),
-                    Some(Some((set, name))) if !self.known.contains_key(&**name) => {
+                    // A former leader did not know either.
+                    Some(Some((set, name))) if name.is_empty() => (Arc::clone(set), Arc::clone(name)),
+                    Some(Some((set, name)))
+                        if !self.known.contains_key(&**name) && self.is_awaited(set, address) =>
+                    {
                         (Arc::clone(set), Arc::clone(name))
                     }
-                    // It comes from a list of addresses, or from a name whose addresses are known.
+                    // It comes from a list of addresses, from a name whose addresses are known, or from one that nothing
+                    // took the place of.
                     Some(_) => continue,
                 };
                 kept.push(Kept { group: slice.group.clone(), endpoint: endpoint.clone(), origin });
             }
         }
         kept
+    }
+
+    /// Whether an answer that may come is waited for before this address goes, which a set had through a name that the
+    /// pool does not have any more: that for a name which is new in the set. Where the set is gone, a new one took its
+    /// place.
+    fn is_awaited(&self, set: &str, address: &IpAddr) -> bool {
+        let is_gone = !self.sets.contains_key(set);
+        self.sets.iter().any(|(other, names)| {
+            let noted = self.noted.get(other);
+            let is_successor = if is_gone { noted.is_none() } else { *other == set };
+            let is_new = |name: &&String| !noted.is_some_and(|noted| noted.contains(name.as_str()));
+            let may_come = |name: &String| {
+                let known = self.known.get(name.as_str());
+                known.is_some_and(|known| known.is_unknown(address) && !known.given_up)
+            };
+            is_successor && names.iter().filter(is_new).any(may_come)
+        })
     }
 
     /// Whether a name of the pool may stand for this address for all that is known.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    lookups::LookupMetrics,
+    lookups::{GIVEN_UP, LookupMetrics},
     ranges,
     watched::{NOTES, Notes, WatchedNode, WatchedService, WatchedSlice},
 };
@@ -300,6 +300,44 @@ fn addresses_of_a_name_stay_until_the_one_in_its_place_is_known() {
     assert_eq!(world.addresses(renamed), (strings(&["10.9.0.2"]), vec![]));
 }
 
+// It once was so that any unknown name of the pool kept what any set had before.
+#[test]
+fn a_name_that_was_taken_out_does_not_wait_for_a_name_that_stood_beside_it() {
+    let world = World::v4();
+    world.looks_up(&["a.example", "other.example"]);
+    world.stands(&[("names", "a.example", "10.9.0.1"), ("names", "old.example", "10.9.0.2")], &[]);
+    let mut members = named(&["a.example"]);
+    assert_eq!(world.addresses(members.clone()), (strings(&["10.9.0.1"]), vec![]), "nothing took its place");
+    let mut other = named(&["other.example"])[0].clone();
+    other["name"] = json!("others");
+    members.as_array_mut().unwrap().push(other);
+    assert_eq!(world.addresses(members), (strings(&["10.9.0.1"]), vec![]), "nor does a name of another set");
+}
+
+#[test]
+fn a_name_that_was_taken_out_waits_for_a_limited_time() {
+    let world = World::v4();
+    world.looks_up(&["new.example", "a.example"]);
+    world.stands(&[("names", "old.example", "10.9.0.1"), ("names", "a.example", "10.9.0.2")], &[]);
+    let spec = named(&["new.example", "a.example"]);
+    let mut renamed = spec.clone();
+    renamed[0]["name"] = json!("renamed");
+    for name in ["new.example", "a.example"] {
+        world.lookups.fail(name, GIVEN_UP - 1);
+    }
+    let both = strings(&["10.9.0.2", "10.9.0.1"]);
+    assert_eq!(world.addresses(spec.clone()), (both, vec![]));
+    let replaced: Vec<_> = world.observe(spec.clone()).replaced.into_iter().collect();
+    assert_eq!(replaced, [("names".into(), "old.example".into())]);
+    assert_eq!(world.addresses(renamed.clone()), (strings(&["10.9.0.2"]), strings(&["10.9.0.1"])));
+    for name in ["new.example", "a.example"] {
+        world.lookups.fail(name, 1);
+    }
+    let stays = (strings(&["10.9.0.2"]), vec![]);
+    assert_eq!(world.addresses(spec), stays, "what the spec has is kept without a limit");
+    assert_eq!(world.addresses(renamed), stays);
+}
+
 #[test]
 fn what_the_spec_takes_out_goes_although_a_name_is_unknown() {
     let world = World::v4();
@@ -324,7 +362,7 @@ fn addresses_that_stand_are_judged_like_others() {
     world.stands(&[("names", "a.example", "169.254.0.1"), ("gone", "b.example", "10.9.0.1")], &[]);
     let observed = world.observe(named(&["a.example", "new.example"]));
     assert_eq!((observed.members.len(), observed.refused[0].reason), (0, "RangeForbidden"));
-    assert_eq!(observed.kept.len(), 1);
+    assert_eq!(observed.kept.len(), 0, "the set is gone, and no new one took its place");
 }
 
 #[test]

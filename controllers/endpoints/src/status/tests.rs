@@ -62,7 +62,7 @@ fn status_of(
     uses: &[(u8, Use)],
     refused: Vec<Refused>,
 ) -> EndpointPoolStatus {
-    status_with(pool, tiers, uses, refused, vec![])
+    status_with(pool, tiers, uses, refused, vec![], &[])
 }
 
 fn status_with(
@@ -71,6 +71,7 @@ fn status_with(
     uses: &[(u8, Use)],
     refused: Vec<Refused>,
     awaited: Vec<Awaited>,
+    replaced: &[(&str, &str)],
 ) -> EndpointPoolStatus {
     let service = serde_json::from_value::<WatchedService>(json!({"metadata": {"name": "web"}})).unwrap();
     let members = uses.iter().enumerate().map(|(index, (tier, _))| member(*tier, index)).collect();
@@ -79,6 +80,7 @@ fn status_with(
         members,
         refused,
         awaited,
+        replaced: replaced.iter().map(|(set, name)| ((*set).into(), (*name).into())).collect(),
         kept: vec![],
         slices: vec![],
     };
@@ -131,7 +133,7 @@ fn nothing_to_use_is_told_apart() {
 #[test]
 fn names_and_ports_that_are_not_there_are_named() {
     let awaited = Awaited { set: "set".into(), tier: 0, name: "db.example".into() };
-    let status = status_with(&pool(None), vec![], &[], vec![], vec![awaited]);
+    let status = status_with(&pool(None), vec![], &[], vec![], vec![awaited], &[]);
     let (ready, reason, message) = head(&status, "Ready");
     assert_eq!((ready, reason), ("False", "AwaitingLookups"));
     assert!(message.contains("db.example"), "{message}");
@@ -202,6 +204,15 @@ fn what_is_refused_is_listed_and_named() {
     let (holds, reason, message) = head(&status, "MembersAccepted");
     assert!((holds, reason) == ("False", "RangeForbidden") && message.ends_with("; and 1 more"), "{message}");
     assert_eq!((status.members.refused, status.out.len()), (4, 4));
+}
+
+#[test]
+fn what_stays_although_the_spec_does_not_have_it_is_named() {
+    let replaced = [("set", "old.example")];
+    let uses = [(0, Use::InUse)];
+    let status = status_with(&pool(None), vec![tier(0, 1, 1)], &uses, vec![], vec![], &replaced);
+    let (holds, reason, message) = head(&status, "MembersAccepted");
+    assert!((holds, reason) == ("True", "AllAccepted") && message.contains("old.example"), "{message}");
 }
 
 #[test]

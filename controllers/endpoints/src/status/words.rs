@@ -131,17 +131,45 @@ pub(super) fn failed_over(seen: &Seen<'_>) -> Verdict {
     }
 }
 
-/// Whether all that the pool names can be used. Where several things are wrong, the first gives the reason.
+/// What stays although the spec does not name it any more.
+fn outlived(seen: &Seen<'_>) -> Vec<String> {
+    let kept = &seen.observed.kept;
+    let origins = kept.iter().map(|kept| &kept.origin).filter(|(_, name)| !name.is_empty());
+    let names: BTreeSet<_> = origins.chain(&seen.observed.replaced).collect();
+    let mut sentences: Vec<_> = names
+        .iter()
+        .take(NAMED)
+        .map(|(set, name)| {
+            format!("{set}: the addresses of {name} stay until the DNS has answered for what took its place")
+        })
+        .collect();
+    if let Some(more) = names.len().checked_sub(NAMED).filter(|more| *more > 0) {
+        sentences.push(format!("and those of {more} more names"));
+    }
+    match kept.iter().filter(|kept| kept.origin.1.is_empty()).count() {
+        0 => {}
+        unknown => sentences.push(format!(
+            "{unknown} endpoints stay until the DNS has answered for all names: no slice tells where they came from"
+        )),
+    }
+    sentences
+}
+
+/// Whether all that the pool names can be used, and what stays that it does not name. Where several things are wrong, the first gives the reason.
 pub(super) fn accepted(seen: &Seen<'_>) -> Verdict {
     let kind = "MembersAccepted";
     let refused = &seen.observed.refused;
+    let outlived = outlived(seen);
     let Some(first) = refused.first() else {
-        return Verdict { kind, status: true, reason: "AllAccepted", message: String::new() };
+        return Verdict { kind, status: true, reason: "AllAccepted", message: outlived.join("; ") };
     };
     let sentences: BTreeSet<_> = refused.iter().map(sentence).collect();
     let mut message = sentences.iter().take(NAMED).cloned().collect::<Vec<_>>().join("; ");
     if let Some(more) = sentences.len().checked_sub(NAMED).filter(|more| *more > 0) {
         message.push_str(&format!("; and {more} more"));
+    }
+    for sentence in outlived {
+        message.push_str(&format!("; {sentence}"));
     }
     Verdict { kind, status: false, reason: first.reason, message }
 }
