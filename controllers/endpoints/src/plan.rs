@@ -40,6 +40,8 @@ pub struct Memory {
     pub draining: HashMap<Place, Moment>,
     /// Since when names are waited for, by set and name.
     pub awaited: HashMap<(Arc<str>, Arc<str>), Moment>,
+    /// The tiers of endpoints that are kept, where no slice notes them.
+    pub kept: HashMap<Place, u8>,
 }
 
 /// What a plan is made from.
@@ -110,7 +112,7 @@ pub fn plan(input: &Input<'_>, now: Moment) -> Plan {
             wanted.entry(group_of(member)).or_default().push(endpoint);
         }
     }
-    keep(&mut wanted, &mut noted, input, choice.tier);
+    let kept = keep(&mut wanted, &mut noted, input, choice.tier);
     let draining = drain(&mut wanted, input, now);
     for family in &input.service.families {
         if !wanted.keys().any(|group| group.family == *family) {
@@ -119,7 +121,7 @@ pub fn plan(input: &Input<'_>, now: Moment) -> Plan {
         }
     }
     let due = draining.values().copied().chain(choice.due).min();
-    let memory = Memory { choice: choice.memory.clone(), admitted, draining, awaited };
+    let memory = Memory { choice: choice.memory.clone(), admitted, draining, awaited, kept };
     Plan { wanted, noted, choice, memory, due }
 }
 
@@ -182,25 +184,48 @@ fn note(noted: &mut Noted, member: &Member, candidate: &Candidate) {
     }
     if let (None, Some(name)) = (&member.pod, &member.name) {
         noted.origins.insert(place(), (Arc::clone(&member.target.0), Arc::clone(name)));
+        noted.tiers.insert(Arc::clone(&member.target.0), member.tier);
     }
 }
 
-/// Keeps endpoints as they stand until the names that may have them are known. They get no traffic any more when it has
-/// gone to another tier: two are never used at once.
-fn keep(wanted: &mut BTreeMap<Group, Vec<Endpoint>>, noted: &mut Noted, input: &Input<'_>, tier: Option<u8>) {
-    let moved = tier.is_some() && input.memory.choice.tier.is_some_and(|before| Some(before) != tier);
-    for Kept { group, endpoint, origin } in input.kept {
+/// Keeps endpoints as they stand until the names that may have them are known. They get traffic only while the tier that
+/// they came from is in use: two are never used at once, whatever became of the writes before this one. Returns the tiers
+/// that no slice notes.
+fn keep(
+    wanted: &mut BTreeMap<Group, Vec<Endpoint>>,
+    noted: &mut Noted,
+    input: &Input<'_>,
+    in_use: Option<u8>,
+) -> HashMap<Place, u8> {
+    let mut tiers = HashMap::new();
+    let before = &input.memory.choice;
+    let before = before.tier.or(before.expected.map(|(tier, _)| tier));
+    for Kept { group, endpoint, origin, tier } in input.kept {
         if !input.service.families.contains(&group.family) {
             continue;
         }
-        let conditions = Conditions { ready: endpoint.conditions.ready && !moved, ..endpoint.conditions };
         let place = (group.clone(), endpoint.key());
+        let Conditions { ready, serving, terminating } = endpoint.conditions;
+        match tier {
+            Some(tier) => _ = noted.tiers.entry(Arc::clone(&origin.0)).or_insert(*tier),
+            None => {
+                // What got traffic when it was first seen was of the tier in use.
+                let first = input.memory.kept.get(&place).copied().or(before.filter(|_| ready));
+                tiers.extend(first.map(|tier| (place.clone(), tier)));
+            }
+        }
+        let ready = match (tier.as_ref().or(tiers.get(&place)), in_use) {
+            (Some(tier), Some(in_use)) => *tier == in_use && (ready || serving),
+            _ => ready,
+        };
         if input.standing.fails(&place) {
             noted.failing.insert(place.clone());
         }
         noted.origins.insert(place, origin.clone());
+        let conditions = Conditions { ready, serving, terminating };
         wanted.entry(group.clone()).or_default().push(Endpoint { conditions, ..endpoint.clone() });
     }
+    tiers
 }
 
 /// Keeps endpoints that are no members any more for as long as they drain. Returns until when.

@@ -37,6 +37,8 @@ pub struct Kept {
     pub endpoint: Endpoint,
     /// The set and the name that it came from; both empty where nobody knows.
     pub origin: (Arc<str>, Arc<str>),
+    /// The tier of that set, as far as it was noted.
+    pub tier: Option<u8>,
 }
 
 /// What is known of the names of one pool.
@@ -122,7 +124,8 @@ impl<'a> Names<'a> {
                     // took the place of.
                     Some(_) => continue,
                 };
-                kept.push(Kept { group: slice.group.clone(), endpoint: endpoint.clone(), origin });
+                let tier = slice.notes.as_ref().and_then(|notes| notes.tiers.get(&origin.0)).copied();
+                kept.push(Kept { group: slice.group.clone(), endpoint: endpoint.clone(), origin, tier });
             }
         }
         kept

@@ -18,6 +18,8 @@ pub struct Noted {
     pub has_names: bool,
     /// The set and the name that an endpoint came from.
     pub origins: HashMap<Place, (Arc<str>, Arc<str>)>,
+    /// The tier of each set that something came from.
+    pub tiers: HashMap<Arc<str>, u8>,
     /// Those that fail their check.
     pub failing: HashSet<Place>,
 }
@@ -36,6 +38,7 @@ impl Noted {
             if let Some((set, name)) = self.origins.get(&place) {
                 let names = notes.names.entry(Arc::clone(set)).or_default();
                 names.entry(Arc::clone(name)).or_default().insert(endpoint.address);
+                notes.tiers.extend(self.tiers.get(set).map(|tier| (Arc::clone(set), *tier)));
             }
             if self.failing.contains(&place) {
                 notes.failing.insert(endpoint.address);

@@ -23,6 +23,9 @@ pub struct Notes {
     /// here come from a list of addresses, or drain.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub names: BTreeMap<Arc<str>, BTreeMap<Arc<str>, BTreeSet<IpAddr>>>,
+    /// The tier of each set that is named here.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub tiers: BTreeMap<Arc<str>, u8>,
     /// The addresses that failed their check.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub failing: BTreeSet<IpAddr>,
