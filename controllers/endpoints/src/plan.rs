@@ -281,7 +281,7 @@ pub fn slices(
     is_current: impl Fn(&Slice) -> bool,
 ) -> pack::Plan<Group, Endpoint> {
     let existing = existing.iter().enumerate().map(|(id, slice)| {
-        let notes = plan.noted.text(&slice.group, &slice.endpoints);
+        let notes = plan.noted.text(&slice.group, &slice.endpoints, &slice.annotations);
         let is_noted = notes.as_ref() == slice.annotations.get(NOTES);
         let outdated = slice.tampered || !is_noted || !is_current(slice);
         let items = slice.endpoints.clone();

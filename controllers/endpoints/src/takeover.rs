@@ -187,8 +187,12 @@ fn at(is_after: bool) -> u64 {
 fn write(world: &World, plan: &Plan) {
     world.stores.slices.apply(Event::Init, |_| {});
     for (index, (group, endpoints)) in plan.wanted.iter().enumerate() {
-        let notes: HashMap<_, _> =
-            plan.noted.text(group, endpoints).map(|text| (NOTES, text)).into_iter().collect();
+        let notes: HashMap<_, _> = plan
+            .noted
+            .text(group, endpoints, &Default::default())
+            .map(|text| (NOTES, text))
+            .into_iter()
+            .collect();
         let ports: Vec<_> = group.ports.iter().collect();
         let slice = json!({
             "metadata": {

@@ -9,11 +9,9 @@ use serde::Serialize;
 use crate::plan::Noted;
 use crate::watched::{
     Conditions, Endpoint, Family, Group, MANAGED_BY, MANAGER, NOTES, POOL, Port, SERVICE_NAME, Service,
+    TRIGGER_TIME,
 };
 
-/// Since when what the slice says is true, for those who measure how long it takes until it is programmed
-/// (`EndpointsLastChangeTriggerTime`).
-const TRIGGER_TIME: &str = "endpoints.kubernetes.io/last-change-trigger-time";
 /// Says that the Service has no address of its own.
 const HEADLESS: &str = "service.kubernetes.io/headless";
 
@@ -58,7 +56,7 @@ impl Head<'_> {
         let mut annotations = replaced.map(|slice| slice.annotations.clone()).unwrap_or_default();
         annotations.remove(TRIGGER_TIME);
         annotations.remove(NOTES);
-        if let Some(notes) = self.noted.text(group, endpoints) {
+        if let Some(notes) = self.noted.text(group, endpoints, &annotations) {
             annotations.insert(NOTES.to_owned(), notes);
         }
         if let Some(trigger) = self.trigger {

@@ -1,15 +1,22 @@
 //! What slices are to note of their endpoints.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
 use super::Place;
 use crate::{
     pack::Item,
-    watched::{Endpoint, Group, Notes},
+    watched::{Endpoint, Group, NOTES, Notes, TRIGGER_TIME},
 };
+
+/// So long may the names and values of all annotations of an object be together.
+const ANNOTATIONS: usize = 256 * 1024;
+/// For the time that is written beside the notes.
+const RESERVED: usize = 1024;
+/// The notes leave room for annotations that others may make.
+const LIMIT: usize = 128 * 1024;
 
 /// What slices are to note, by the place of each endpoint, whichever slice that is in.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -25,8 +32,14 @@ pub struct Noted {
 }
 
 impl Noted {
-    /// The annotation of a slice that holds these endpoints.
-    pub fn text(&self, group: &Group, endpoints: &[Endpoint]) -> Option<String> {
+    /// The annotation of a slice that holds these endpoints, beside `others`. Where it would not fit, it says less, which
+    /// then counts as unknown: no slice is refused for its notes.
+    pub fn text(
+        &self,
+        group: &Group,
+        endpoints: &[Endpoint],
+        others: &BTreeMap<String, String>,
+    ) -> Option<String> {
         if !self.has_names && self.origins.is_empty() && self.failing.is_empty() {
             return None;
         }
@@ -44,6 +57,17 @@ impl Noted {
                 notes.failing.insert(endpoint.address);
             }
         }
-        (notes != Notes::default() || self.has_names && outside).then(|| notes.text())
+        if notes == Notes::default() && !(self.has_names && outside) {
+            return None;
+        }
+        let others = others.iter().filter(|(name, _)| ![NOTES, TRIGGER_TIME].contains(&name.as_str()));
+        let taken = others.map(|(name, value)| name.len() + value.len()).sum::<usize>();
+        let room = ANNOTATIONS.saturating_sub(taken + RESERVED).min(LIMIT);
+        let fits = |text: &String| text.len() <= room;
+        Some(notes.text()).filter(fits).or_else(|| {
+            let failing = BTreeSet::new();
+            // Without the names, what is left would say that there are none.
+            Some(Notes { failing, ..notes }.text()).filter(fits)
+        })
     }
 }

@@ -76,7 +76,7 @@ fn slice(endpoints: Vec<Endpoint>) -> Arc<Slice> {
 fn noted_slice(endpoints: Vec<Endpoint>, noted: &Noted) -> Arc<Slice> {
     let group = Group { family: Family::V4, ports: ports() };
     let notes: BTreeMap<_, _> =
-        noted.text(&group, &endpoints).map(|text| (NOTES, text)).into_iter().collect();
+        noted.text(&group, &endpoints, &BTreeMap::new()).map(|text| (NOTES, text)).into_iter().collect();
     let metadata = json!({"name": "web-a", "namespace": "ns", "annotations": notes});
     let object = json!({"metadata": metadata, "addressType": "IPv4", "ports": []});
     let slice = serde_json::from_value::<crate::watched::WatchedSlice>(object).unwrap();
@@ -321,6 +321,34 @@ fn slices_note_where_addresses_come_from_and_what_fails() {
     assert!(slices(&plan, std::slice::from_ref(&slice), 100, |_| true).is_empty());
     let stripped = Slice { annotations: BTreeMap::new(), notes: None, ..Arc::into_inner(slice).unwrap() };
     assert_eq!(slices(&plan, &[Arc::new(stripped)], 100, |_| true).update.len(), 1, "it is put right");
+}
+
+#[test]
+fn no_slice_has_more_notes_than_it_may_have() {
+    let of = |count: usize, length: usize| {
+        let member = |index: usize| {
+            let name = format!("{index:0length$}").into();
+            Member { name: Some(name), ..outside(0, &format!("10.1.{}.{}", index / 250, index % 250)) }
+        };
+        let members: Vec<_> = (0..count).map(member).collect();
+        let verdicts = vec![Verdict::Failing; count];
+        Case::of(members).checked(&verdicts).plan(NOW)
+    };
+    let text = |plan: &Plan, others: usize| {
+        let group = Group { family: Family::V4, ports: ports() };
+        let others = BTreeMap::from([("a".to_owned(), "b".repeat(others))]);
+        let text = plan.noted.text(&group, &plan.wanted[&group], &others);
+        text.map(|text| (text.contains("names"), text.contains("failing"), text.len()))
+    };
+    assert!(matches!(text(&of(1000, 50), 0), Some((true, true, _))));
+    assert!(matches!(text(&of(1000, 105), 0), Some((true, false, ..=131_072))), "the names count more");
+    assert_eq!(text(&of(1000, 250), 0), None, "without names it would say that there are none");
+    assert!(matches!(text(&of(10, 50), 200_000), Some((true, true, _))));
+    assert_eq!(text(&of(10, 50), 262_000), None, "others leave no room");
+    let plan = of(1000, 250);
+    let slice = written(&plan);
+    assert!(slice.notes.is_none());
+    assert!(slices(&plan, &[slice], 1000, |_| true).is_empty(), "what cannot be noted is not tried for ever");
 }
 
 #[test]

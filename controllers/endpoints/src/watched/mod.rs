@@ -9,7 +9,7 @@ mod slice;
 
 pub use grant::Grant;
 pub use node::{ApiServer, Node, WatchedNode};
-pub use notes::{NOTES, Notes};
+pub use notes::{NOTES, Notes, TRIGGER_TIME};
 pub use pod::{Bucket, Gate, Pod, READINESS_GATE, WatchedPod};
 pub use service::{Distribution, Service, ServicePort, WatchedService};
 pub use slice::{
