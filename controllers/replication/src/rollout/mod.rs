@@ -249,7 +249,8 @@ impl Change<'_> {
             let replicas = self.settings.replicas;
             let step = rollout.step.and_then(|index| Some((index + 1, *self.settings.steps.get(index)?)));
             let goal = step.map_or(self.settings.reach, |(_, step)| step.goal(replicas));
-            let beside = step.filter(|(_, step)| step.weight < 100 && goal == replicas);
+            // A group of no pods has none beside them either.
+            let beside = step.filter(|(_, step)| step.weight < 100 && goal == replicas && replicas > 0);
             let beside = beside.map_or(0, |_| self.settings.strategy.surge().min(1));
             self.keep = kept.clone().or_else(|| (beside > 0).then(|| self.share(&base, beside)));
             let mut shares = vec![self.share(&self.target, goal)];

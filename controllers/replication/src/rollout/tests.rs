@@ -431,6 +431,15 @@ fn a_stage_pauses_without_a_surge_too() {
 }
 
 #[test]
+fn a_group_that_is_scaled_to_nothing_in_a_canary_keeps_nothing() {
+    let settings = with_steps(2, 1, &[10]);
+    let begun = staged(&settings, &at_a(), 2, 0, 0);
+    let none = staged(&with_steps(0, 1, &[10]), &begun, 1, 1, 10);
+    assert_eq!(keep(&none), None);
+    assert!(none.shares.iter().all(|share| share.replicas == 0), "{:?}", none.shares);
+}
+
+#[test]
 fn a_group_that_is_scaled_in_a_pause_stays_in_it() {
     let begun = staged(&with_steps(10, 1, &[10]), &at_a(), 10, 0, 0);
     let reached = staged(&with_steps(10, 1, &[10]), &begun, 9, 1, 10);

@@ -14,6 +14,9 @@ impl World {
         if sum != self.settings.replicas {
             self.broken.push(format!("the shares {:?} are not {}", decision.shares, self.settings.replicas));
         }
+        if self.settings.replicas == 0 && decision.keep.is_some() {
+            self.broken.push(format!("a group of no pods keeps {:?}", decision.keep));
+        }
     }
 
     /// Nothing that happens to a group makes a good revision fail.
