@@ -44,10 +44,12 @@ impl Writer {
 
     /// Brings the owners and zones of claims up to date.
     pub(super) async fn mend_claims(&self, job: &Job<'_>) -> Result<(), ApplyError> {
+        let mut result = Ok(());
         for mend in &job.observed.chores.claims {
-            self.mend_claim(job, mend).await.map_err(failed("change", &mend.claim.header.key))?;
+            let mended = self.mend_claim(job, mend).await.map_err(failed("change", &mend.claim.header.key));
+            result = result.and(mended);
         }
-        Ok(())
+        result
     }
 
     /// Deletes the claims of so many free slots, but none of those that new pods were to get.

@@ -212,13 +212,17 @@ impl Writer {
             applied.stale = true;
             return Ok(());
         }
+        let set_finalizer = async |wanted| match chores.finalizer {
+            Some(due) if due == wanted => self.set_finalizer(job, due).await.map_err(ApplyError::Finalizer),
+            _ => Ok(()),
+        };
+        // No pod has a hook while its group has no finalizer: the group must stay until it has told the hook's owner.
+        set_finalizer(true).await?;
         if !self.claim(job, plan, applied).await? {
             applied.stale = true;
             return Ok(());
         }
-        if let Some(wanted) = chores.finalizer {
-            self.set_finalizer(job, wanted).await.map_err(ApplyError::Finalizer)?;
-        }
+        set_finalizer(false).await?;
         self.open_gates(job, plan).await?;
         self.follow_hooks(job, plan, applied).await?;
         let reuse = job.observed.policy.volumes.is_some_and(|volumes| volumes.reuse);
@@ -229,10 +233,13 @@ impl Writer {
         applied.created = created.pods;
         applied.claims_created = created.claims;
         applied.unfinished = job.end.is_some_and(|end| Instant::now() >= end);
-        created.failure.map_or(Ok(()), Err)?;
-        deleted?;
-        self.discard_claims(job, plan.discard, &slots, applied).await?;
-        self.mend_claims(job).await
+        let pods = created.failure.map_or(Ok(()), Err).and(deleted);
+        let discarded = match &pods {
+            Ok(()) => self.discard_claims(job, plan.discard, &slots, applied).await,
+            Err(_) => Ok(()),
+        };
+        // A copy of a claim is let go whatever becomes of the pods: it would be deleted with the group.
+        pods.and(discarded).and(self.mend_claims(job).await)
     }
 
     /// Adopts and releases. Returns `false` when one of these was not to be had: creations and deletions were counted
