@@ -243,9 +243,20 @@ impl Replication {
             // Nothing can be made in a namespace that goes, and the group goes with it.
             Err(error) if matches!(error.request(), RequestError::NamespaceTerminating(_)) => Ok(None),
             Err(error) => {
+                self.doubt(&observed.key, error.request());
                 self.remember(&observed.key, Some((group.metadata.generation, Failure::from(&error))));
                 Err(error.into())
             }
+        }
+    }
+
+    /// Begins to look at a group's change anew when the server did not carry out a write of the group: while it carries
+    /// out none, no change can get on, neither by this process nor by kubelets.
+    fn doubt(&self, key: &ObjectKey, error: &RequestError) {
+        if error.is_ambiguous()
+            && let Some(memory) = self.memory.lock().get_mut(key)
+        {
+            memory.evidence.1 = Evidence::default();
         }
     }
 
@@ -344,7 +355,10 @@ impl Replication {
         let is_urgent = |old: &_, new: &_| status::is_urgent(group, old, new);
         let groups = Api::namespaced(self.client.clone(), &group.namespace().unwrap_or_default());
         let report = self.reports.report(&groups, group, group.status.as_ref(), status, is_urgent);
-        report.await.map_err(PassFailure::Status)
+        report.await.map_err(|error| {
+            self.doubt(&ObjectKey::of(group), &error);
+            PassFailure::Status(error)
+        })
     }
 
     /// The group's status as this process wrote it last, or else as the store shows it.
