@@ -1,7 +1,8 @@
 //! What is done with nodes that are unhealthy.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use jiff::SignedDuration;
 use mainstay_runtime::clock::Moment;
 
 use super::{
@@ -13,8 +14,8 @@ use crate::record::{CONFIRMED_DEAD, Taken, confirmation};
 /// The nodes that are to be taken, in the order in which they are.
 pub(super) struct Queue {
     now: Now,
-    /// When each policy has taken nodes, as far back as its window goes.
-    pub taken: BTreeMap<Arc<str>, Vec<Moment>>,
+    /// As in [`Memory::taken`].
+    pub taken: BTreeMap<Arc<str>, Vec<SignedDuration>>,
     /// The node of the control plane that is out of use: by those that act, and by dry runs.
     control_plane: [Option<Arc<str>>; 2],
     waiting: Vec<(Moment, usize)>,
@@ -66,7 +67,7 @@ impl Queue {
             match self.refusal(draft.node, rules, due) {
                 Some(words) => draft.plan.waits_for = words,
                 None => {
-                    self.taken.entry(Arc::clone(&rules.policy)).or_default().push(self.now.moment);
+                    self.taken.entry(Arc::clone(&rules.policy)).or_default().push(signed(self.now.moment));
                     if draft.node.control_plane {
                         self.control_plane[usize::from(rules.dry_run)] = Some(Arc::clone(&draft.node.name));
                     }
@@ -86,34 +87,48 @@ impl Queue {
         if taken.len() < rate.count {
             return None;
         }
-        due.at(taken.iter().min().map(|oldest| oldest.saturating_add(rate.window)));
+        due.at(taken.iter().min().and_then(|oldest| free(*oldest, rate.window)));
         Some(format!("its turn, as {} nodes are taken in {:?} at most", rate.count, rate.window))
     }
 }
 
 /// When nodes were taken by another process, as their records say. One from the future was written under a clock that was
 /// wrong, and counts from now on.
-fn written<'a>(nodes: impl Iterator<Item = &'a NodeView>, now: Now) -> Vec<Moment> {
+fn written<'a>(nodes: impl Iterator<Item = &'a NodeView>, now: Now) -> Vec<SignedDuration> {
     let times = nodes.flat_map(|NodeView { record, .. }| {
         let since = record.taken.as_ref().and_then(|taken| taken.since);
         let is_flap = since.is_some_and(|since| record.flaps.contains(&since));
         record.flaps.iter().copied().chain(since.filter(|_| !is_flap))
     });
-    let age = |time| Moment::try_from(now.wall.duration_since(time)).unwrap_or_default();
-    times.map(|time| now.moment.saturating_sub(age(time))).collect()
+    let age = |time| now.wall.duration_since(time).max(SignedDuration::ZERO);
+    times.map(|time| signed(now.moment).saturating_sub(age(time))).collect()
 }
 
 /// When the policy has taken nodes, as far back as its window goes. After a storm it begins with an empty rate: what has
 /// gathered is done one by one, and not at once.
-fn resume(rules: &Rules, mut taken: Vec<Moment>, weather: &Weather, now: Moment) -> Vec<Moment> {
+fn resume(
+    rules: &Rules,
+    mut taken: Vec<SignedDuration>,
+    weather: &Weather,
+    now: Moment,
+) -> Vec<SignedDuration> {
     let Rate { count, window } = rules.breakers.rate;
     if weather.cleared.contains(&rules.policy) {
         let share = window / u32::try_from(count.max(1)).unwrap_or(u32::MAX);
         let leave = (1..=count).map(|index| share * u32::try_from(index).unwrap_or(u32::MAX));
-        taken = leave.map(|leave| (now + leave).saturating_sub(window)).collect();
+        taken = leave.map(|leave| signed(now + leave).saturating_sub(signed(window))).collect();
     }
-    taken.retain(|at| at.saturating_add(window) > now);
+    taken.retain(|at| free(*at, window).is_some_and(|free| free > now));
     taken
+}
+
+/// When a node that was taken then leaves the window. `None`: before the process began.
+fn free(taken: SignedDuration, window: Duration) -> Option<Moment> {
+    Moment::try_from(taken.saturating_add(signed(window))).ok()
+}
+
+fn signed(length: Duration) -> SignedDuration {
+    SignedDuration::try_from(length).unwrap_or(SignedDuration::MAX)
 }
 
 impl Draft<'_> {

@@ -309,6 +309,37 @@ fn a_new_leader_keeps_to_the_rate_of_the_one_before() {
 }
 
 #[test]
+fn what_was_taken_before_the_process_began_counts_for_its_time_and_no_longer() {
+    let hour = seconds(3600);
+    for (age, least, most) in [(2 * hour, 0, 30), (hour - seconds(300), 280, 310)] {
+        let mut world = three_zones();
+        world.rules[0].breakers.rate.window = hour;
+        let taken = world.now().wall - age;
+        assert!(age > world.now, "the process is younger");
+        world.node("b-1").record.flaps = vec![taken; 2];
+        world.restart();
+        world.stop("a-3");
+        let took = world.until(seconds(2 * 3600), |world| world.state("a-3") == State::Acting);
+        assert!((seconds(least)..=seconds(most)).contains(&took), "{age:?}: {took:?}");
+    }
+}
+
+#[test]
+fn after_a_storm_the_rate_is_kept_by_a_process_that_is_younger_than_its_window() {
+    let mut world = three_zones();
+    world.rules[0].breakers.cluster = Limit::Percent(50);
+    world.rules[0].breakers.rate.window = seconds(7200);
+    world.stop("b");
+    world.run(seconds(60));
+    (2..10).for_each(|index| world.start(&format!("b-{index}")));
+    world.until(seconds(100), |world| world.open().is_empty());
+    for count in 1..=2 {
+        let took = world.until(seconds(7200), |world| world.taken().len() == count);
+        assert!((seconds(3590)..=seconds(3601)).contains(&took), "{count}: {took:?}");
+    }
+}
+
+#[test]
 fn a_new_leader_does_not_forget_an_open_breaker() {
     let mut world = three_zones();
     world.rules[0].breakers.close_after = seconds(600);

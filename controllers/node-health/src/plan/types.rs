@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use mainstay_runtime::clock::Moment;
 
 use crate::record::{Record, TaintEffect};
@@ -241,8 +241,9 @@ pub struct Memory {
     pub nodes: BTreeMap<Arc<str>, NodeMemory>,
     /// Of each policy's breakers: those of its zones, and under `None` that of the policy as a whole.
     pub breakers: BTreeMap<(Arc<str>, Option<Arc<str>>), BreakerMemory>,
-    /// When each policy has taken nodes, as far back as its window goes.
-    pub taken: BTreeMap<Arc<str>, Vec<Moment>>,
+    /// When each policy has taken nodes, as far back as its window goes: on the process's own clock, and before zero what
+    /// was taken before the process began.
+    pub taken: BTreeMap<Arc<str>, Vec<SignedDuration>>,
 }
 
 /// What is remembered of a node.
