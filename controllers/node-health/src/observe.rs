@@ -10,6 +10,7 @@ use kube::core::SelectorExt;
 use mainstay_runtime::clock::Moment;
 
 use crate::{
+    apply::node::OUT_OF_SERVICE,
     live::Answer,
     plan::{Heartbeat, NodeView, Proof, Remediation},
     record::{Record, confirmation},
@@ -110,7 +111,7 @@ pub fn view(
         doubt: answer.doubt.clone().filter(|_| silence_stands),
         record: record(node, known),
         boot_id: Arc::clone(&facts.boot_id),
-        out_of_service: known.dry_run || facts.record.out_of_service().is_some(),
+        out_of_service: known.dry_run || stands_out_of_service(node),
         proof: proof(node, policy, known, heartbeat),
         remediation: remediation(known, policy),
         pods: known.pods,
@@ -154,7 +155,13 @@ pub fn failing<'a>(
 /// What is to stand on the node, and the taint out-of-service that does.
 fn record(node: &Node, known: &Known) -> Record {
     let record = known.record.clone();
-    if known.dry_run { record } else { record.keeping(&node.facts.record) }
+    if known.dry_run || !stands_out_of_service(node) { record } else { record.keeping(&node.facts.record) }
+}
+
+/// Whether the taint out-of-service stands that the record on the node names. A kubelet may write the record, and a person
+/// may take the taint off.
+fn stands_out_of_service(node: &Node) -> bool {
+    node.facts.record.out_of_service().is_some() && node.facts.has_taint(OUT_OF_SERVICE)
 }
 
 /// Only what is said of this boot and this silence counts, by somebody whose word the policy takes for it.

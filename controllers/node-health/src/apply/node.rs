@@ -36,14 +36,24 @@ impl Change {
     pub fn of(facts: &Facts, wanted: &Record) -> Self {
         // The watch that the record was decided from may be behind this node.
         let at_boot = |record: &Record| record.clone().at_boot(&facts.boot_id);
-        let wanted = at_boot(wanted).keeping(&at_boot(&facts.record));
+        let (mut wanted, stands) = (at_boot(wanted), facts.has_taint(OUT_OF_SERVICE));
+        if stands {
+            wanted = wanted.keeping(&at_boot(&facts.record));
+        }
+        // Somebody took the taint off that the record names, or a kubelet wrote the record. While the node is acted on the
+        // record goes on to name it, so that no later look sets it; of one that is handed back nothing stays.
+        let is_taken_off = !stands && at_boot(&facts.record).out_of_service().is_some();
+        if is_taken_off && !wanted.is_taken() {
+            wanted = wanted.in_service();
+        }
         let standing = facts.record.taken.clone().unwrap_or_default();
-        let asked = wanted.taken.clone().unwrap_or_default();
+        let mut asked = wanted.taken.clone().unwrap_or_default();
         let cordon = asked.cordon && (standing.cordon || !facts.unschedulable);
         let unschedulable = facts.unschedulable && !standing.cordon || asked.cordon;
-        let taints = taints(facts, &standing, &asked);
-        let foreign = standing.out_of_service.is_none() && facts.has_taint(OUT_OF_SERVICE);
+        let foreign = standing.out_of_service.is_none() && stands;
         let out_of_service = asked.out_of_service.clone().filter(|_| !foreign);
+        asked.out_of_service.take_if(|_| is_taken_off);
+        let taints = taints(facts, &standing, &asked);
         let taken = wanted.taken.as_ref().map(|taken| Taken { cordon, out_of_service, ..taken.clone() });
         let record = Record { taken, ..wanted };
         Self {
@@ -53,11 +63,10 @@ impl Change {
         }
     }
 
-    /// Whether it lets volumes detach.
-    fn sets_out_of_service(&self) -> bool {
+    /// Whether it lets volumes detach from the node.
+    fn sets_out_of_service(&self, facts: &Facts) -> bool {
         let sets = |taint: &Taint| taint.key == OUT_OF_SERVICE;
-        self.record.as_ref().is_some_and(|record| record.out_of_service().is_some())
-            && self.taints.iter().flatten().any(sets)
+        !facts.has_taint(OUT_OF_SERVICE) && self.taints.iter().flatten().any(sets)
     }
 
     /// Whether there is nothing to write.
@@ -129,10 +138,7 @@ pub async fn bring(
         let version = node.metadata.resource_version.clone();
         let facts = Facts::from(node);
         let mut change = Change::of(&facts, wanted);
-        if facts.record.out_of_service().is_none()
-            && change.sets_out_of_service()
-            && last_renewal(client, name).await? != renewed
-        {
+        if change.sets_out_of_service(&facts) && last_renewal(client, name).await? != renewed {
             change = Change::of(&facts, &wanted.clone().in_service());
         }
         if change.is_empty() {

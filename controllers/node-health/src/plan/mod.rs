@@ -37,6 +37,7 @@ use self::{
     breakers::{Storm, Weather},
     verdict::Verdict,
 };
+use crate::record::{Record, Taken};
 
 /// What each node is to carry. Who is `blind` cannot say anything of any node, and changes nothing.
 pub fn plan(rules: &[Rules], nodes: &[NodeView], memory: &Memory, now: Now, blind: bool) -> Plan {
@@ -132,8 +133,9 @@ impl<'a> Draft<'a> {
     }
 
     /// A taint out-of-service that is decided and not written yet is decided anew: the node may have been heard since.
+    /// So is one that somebody took off. Of a node that is not acted on, none is.
     fn take_back_unwritten(&mut self, verdict: &Verdict) {
-        let still_dead = verdict.unreachable && self.node.proof.is_some();
+        let still_dead = verdict.unreachable && self.node.proof.is_some() && self.node.record.is_taken();
         if !self.node.out_of_service && !still_dead {
             self.plan.record = std::mem::take(&mut self.plan.record).in_service();
         }
@@ -187,10 +189,15 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// What stays on a node that is handed back: only what stands there.
+    fn remnant(&self) -> Option<Taken> {
+        self.plan.record.remnant().filter(|_| self.node.out_of_service)
+    }
+
     /// A node that no policy selects any more.
     fn release(&mut self) {
         self.memory = NodeMemory::default();
-        self.plan.record = self.plan.record.handed_back();
+        self.plan.record = Record { taken: self.remnant(), ..Record::default() };
         if self.plan.record.taken.is_some() {
             self.wait_for_boot();
         }
@@ -208,7 +215,7 @@ impl<'a> Draft<'a> {
     /// goes on: to end it half-way may leave the node in any state.
     fn give_up(&mut self, verdict: &Verdict, storm: &Storm) {
         self.memory = NodeMemory::default();
-        self.plan.record.taken = self.plan.record.remnant();
+        self.plan.record.taken = self.remnant();
         self.plan.remediation = keep(self.node, false);
         self.plan.state = if verdict.is_bad() { State::Waiting } else { State::Suspect };
         self.plan.waits_for = storm.words();

@@ -76,7 +76,7 @@ impl Draft<'_> {
     }
 
     fn hand_back(&mut self, verdict: &Verdict) {
-        self.plan.record.taken = self.plan.record.remnant();
+        self.plan.record.taken = self.remnant();
         self.plan.record.quarantined_until = None;
         self.memory = NodeMemory::default();
         self.plan.waits_for.clear();

@@ -139,3 +139,44 @@ async fn volumes_detach_only_from_the_boot_and_the_silence_that_was_decided_abou
         "it was heard, and the watch is behind"
     );
 }
+
+/// Says that the taint was set for `boot-1`, which is not there.
+fn taken_off(since: bool) -> Facts {
+    let mut record = taken(false, None, Some("boot-1"));
+    record.taken.as_mut().unwrap().since.take_if(|_| !since);
+    node(json!({}), &record)
+}
+
+#[test]
+fn a_taint_out_of_service_that_somebody_took_off_is_not_put_back() {
+    let wanted = taken(true, None, Some("boot-1"));
+    let acted_on = after(&taken_off(true), &wanted);
+    assert_eq!((keys(&acted_on), acted_on.unschedulable), (vec![], true));
+    assert!(Change::of(&acted_on, &wanted).is_empty(), "nor by the next look");
+    assert_eq!(after(&acted_on, &acted_on.record.handed_back()).record, Record::default());
+    // Nor what a kubelet says of its own node, which nothing was taken of, whoever hands it back.
+    let said = taken_off(false);
+    for wanted in [said.record.clone(), said.record.handed_back(), Record::default()] {
+        let left = after(&said, &wanted);
+        assert_eq!((keys(&left), &left.record), (vec![], &Record::default()));
+    }
+}
+
+#[tokio::test]
+async fn the_lease_is_read_before_volumes_detach_whatever_the_record_says() {
+    let server = Server::default();
+    let said = taken(false, None, Some("boot-0")).write();
+    server.set(
+        "/api/v1/nodes/n",
+        Ok(json!({
+            "metadata": {"name": "n", "resourceVersion": "7", "annotations": {record::ANNOTATION: said}},
+            "status": {"nodeInfo": {"bootID": "boot-1"}},
+        })),
+    );
+    let lease = json!({"metadata": {"name": "n"}, "spec": {"renewTime": "2026-01-01T00:00:10.000000Z"}});
+    server.set("/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/n", Ok(lease));
+    let decided = "2026-01-01T00:00:00Z".parse::<Timestamp>().ok();
+    bring(&server.client(), "n", &taken(true, None, Some("boot-1")), decided).await.unwrap();
+    let [(_, _, patch)] = &server.writes()[..] else { panic!("one write") };
+    assert!(!patch.to_string().contains(OUT_OF_SERVICE), "{patch}");
+}

@@ -243,3 +243,37 @@ fn a_remediation_that_has_begun_goes_on_when_no_node_answers() {
     world.run(seconds(1));
     assert_eq!(world.repairs.as_ref().map(|repairs| repairs[0]), Some(None), "it ends when the node is well");
 }
+
+#[test]
+fn what_is_said_of_volumes_and_does_not_stand_is_not_kept_of_a_node_that_is_handed_back() {
+    let mut world = three_zones();
+    for (name, rules) in [("a-1", Some(0)), ("a-2", None)] {
+        let node = world.node(name);
+        node.rules = rules;
+        node.record.taken = Some(Taken {
+            out_of_service: Some("boot-1".into()),
+            ..Taken::default()
+        });
+        node.out_of_service = false;
+        world.pass();
+        assert_eq!(
+            (world.state(name), &world.of(name).record),
+            (State::Healthy, &Record::default()),
+            "{name}"
+        );
+    }
+    // Silent and dead by what is said, and not taken.
+    world.stop("a-1");
+    world.run(seconds(14));
+    let node = world.node("a-1");
+    node.record.taken = Some(Taken {
+        out_of_service: Some("boot-1".into()),
+        ..Taken::default()
+    });
+    (node.out_of_service, node.proof) = (false, Some(Proof::Person));
+    node.heartbeat.listening = node.heartbeat.silent_since();
+    world.now += seconds(5);
+    world.pass();
+    assert_ne!(world.state("a-1"), State::Acting);
+    assert_eq!(world.of("a-1").record.out_of_service(), None);
+}
