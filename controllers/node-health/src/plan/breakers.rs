@@ -63,14 +63,15 @@ pub(super) fn weather(
     blind: bool,
     due: &mut Due,
 ) -> Weather {
-    let mut counts: BTreeMap<Place, (usize, usize)> = BTreeMap::new();
+    let mut counts: BTreeMap<Place, (usize, usize, usize)> = BTreeMap::new();
     let staying = || nodes.iter().zip(verdicts).filter(|(node, _)| !node.leaving);
     for (node, verdict) in staying() {
         let Some(rules) = node.rules else { continue };
         for zone in [None, Some(&node.zone)] {
-            let (all, bad) = counts.entry((rules, zone.cloned())).or_default();
+            let (all, bad, uneasy) = counts.entry((rules, zone.cloned())).or_default();
             *all += 1;
             *bad += usize::from(verdict.counts());
+            *uneasy += usize::from(verdict.counts() || verdict.is_uncertain(node));
         }
     }
     let everything =
@@ -81,7 +82,7 @@ pub(super) fn weather(
         cleared: Vec::new(),
         storms: HashMap::new(),
     };
-    for ((index, zone), (all, bad)) in counts {
+    for ((index, zone), (all, bad, uneasy)) in counts {
         let rules = &rules[index];
         let limits = &rules.breakers;
         let limit = if zone.is_some() { limits.zone } else { limits.cluster }.of(all);
@@ -90,7 +91,7 @@ pub(super) fn weather(
         let everything = everything && zone.is_none();
         let is_storm = bad > limit || everything;
         // One node that is unhealthy is no storm, as long as it may be: a breaker whose limit is one could not close.
-        let is_calm = bad <= (limit / 2).max(limit.min(1)) && !everything;
+        let is_calm = uneasy <= (limit / 2).max(limit.min(1)) && !everything;
         let after = if blind { before.clone() } else { turn(&before, is_storm, is_calm, rules, now) };
         if before.open_since.is_some() && after.open_since.is_none() {
             weather.cleared.push(Arc::clone(&rules.policy));

@@ -360,6 +360,30 @@ fn a_new_leader_does_not_forget_an_open_breaker() {
 }
 
 #[test]
+fn a_breaker_stays_open_while_a_new_leader_cannot_tell_that_it_is_calm() {
+    let mut world = three_zones();
+    for index in 0..5 {
+        let now = world.now;
+        world.node(&format!("a-{index}")).failing = Some(("its condition Ready is False".into(), now));
+    }
+    world.until(seconds(5), |world| world.open().contains_key("a"));
+    let breakers = world.memory.breakers.clone();
+    world.restart();
+    world.memory.breakers = breakers;
+    // Their conditions are bad as before, and it begins to watch them anew.
+    for index in 0..5 {
+        let due = world.now + seconds(300);
+        let node = world.node(&format!("a-{index}"));
+        (node.failing, node.failing_due) = (None, Some(due + seconds(20) * index));
+    }
+    world.run(seconds(500));
+    assert_eq!((world.taken(), world.open().contains_key("a")), (vec![], true));
+    (0..5).for_each(|index| world.node(&format!("a-{index}")).failing = None);
+    let took = world.until(seconds(70), |world| world.open().is_empty());
+    assert!(took >= seconds(59), "{took:?}");
+}
+
+#[test]
 fn one_node_of_the_control_plane_is_taken_at_a_time() {
     let mut world = three_zones();
     for name in ["a-1", "b-1"] {

@@ -82,6 +82,12 @@ impl Verdict {
         self.is_bad() || self.overdue
     }
 
+    /// Whether the node may be unhealthy, and has not been watched for long enough to tell: so are, to a new leader, all
+    /// nodes of a storm. It opens no breaker, and closes none.
+    pub(super) fn is_uncertain(&self, node: &NodeView) -> bool {
+        node.failing_due.is_some() || !node.heartbeat.is_heard()
+    }
+
     /// Why the node is not simply well; empty when it is.
     pub(super) fn words(&self, rules: &Rules, node: &NodeView) -> String {
         if self.unreachable {
