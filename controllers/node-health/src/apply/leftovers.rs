@@ -118,7 +118,7 @@ impl Standing {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use serde_json::json;
 
     use super::*;
@@ -132,7 +132,8 @@ mod tests {
         }
     }
 
-    fn made(conditions: serde_json::Value) -> Standing {
+    /// Made from the template `gentle` for the node `n`.
+    pub(crate) fn made(conditions: serde_json::Value) -> Standing {
         let object = json!({
             "metadata": {"name": "n-gentle", "annotations": {NODE_NAME: "n", TEMPLATE_NAME: "gentle"}},
             "status": {"conditions": conditions},

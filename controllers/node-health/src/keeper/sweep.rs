@@ -11,11 +11,12 @@ impl Keeper {
     pub(super) fn sweep(&self, mind: &mut Mind, pass: &Pass, judged: &[Judged<'_>]) {
         let Mind { settings, standing, jobs, .. } = mind;
         for (name, read) in settings.iter().filter(|(_, read)| !read.templates.is_empty()) {
-            let Some(uid) = read.uid.clone() else { continue };
-            if let Some(mut over) = standing.remove(name) {
+            let listed = standing.remove(name);
+            // What a policy wants that cannot be read is not known, so that what stands goes on.
+            let (Some(uid), Ok(policy)) = (read.uid.clone(), &read.settings) else { continue };
+            if let Some(mut over) = listed {
                 let in_use = |node: &str| in_use(pass, name, judged, node);
-                let named = read.settings.as_ref().map_or(&[][..], |settings| &settings.templates);
-                over.retain(|standing| standing.is_over(in_use(&standing.node), named));
+                over.retain(|standing| standing.is_over(in_use(&standing.node), &policy.templates));
                 if !over.is_empty() {
                     let client = self.client.clone();
                     jobs.start((Task::Clear, Arc::clone(name)), pass.now.moment, async move {

@@ -101,3 +101,35 @@ async fn what_a_policy_took_that_makes_no_sense_is_kept() {
     policies.apply_watcher_event(&Event::Apply(wrong));
     assert!(!is_written(&keeper));
 }
+
+#[tokio::test]
+async fn the_remediations_of_a_policy_that_makes_no_sense_any_more_go_on() {
+    for (operator, goes_on) in [("Gt", true), ("Exists", false)] {
+        let (keeper, mut policies) = keeper();
+        let mut mind = Mind::new(4);
+        let mut apply = |generation, expressions: serde_json::Value| {
+            let template = json!({
+                "apiVersion": "x.dev/v1", "kind": "RepairTemplate", "namespace": "ns", "name": "gentle",
+            });
+            let selector = json!({"matchExpressions": expressions});
+            let spec = json!({"nodeSelector": selector, "remediation": {"templates": [template]}});
+            let metadata = ObjectMeta {
+                name: Some("ours".into()),
+                uid: Some("ours".into()),
+                generation: Some(generation),
+                ..ObjectMeta::default()
+            };
+            policies.apply_watcher_event(&Event::Apply(policy(metadata, spec)));
+        };
+        apply(1, json!([]));
+        keeper.pass(&mut mind);
+        mind.standing.insert("ours".into(), vec![crate::apply::leftovers::tests::made(json!([]))]);
+        apply(
+            2,
+            json!([{"key": "a", "operator": operator, "values": if goes_on { json!(["1"]) } else { json!([]) }}]),
+        );
+        keeper.pass(&mut mind);
+        // Where it can be read, and selects the node no more, they end.
+        assert_eq!(mind.jobs.is_running(&(Task::Clear, "ours".into())), !goes_on, "{operator}");
+    }
+}
