@@ -12,6 +12,8 @@ use crate::plan::{self, Heartbeat};
 
 /// When the API server has not answered for longer than this, nodes could not be heard: all silences begin anew.
 pub const BLIND: Duration = Duration::from_millis(2500);
+/// Leases that are renewed more often say no sooner than others that the watch is deaf: one of them alone may be still.
+const OFTEN: Duration = Duration::from_secs(5);
 /// A kubelet renews its Lease four times in its duration (kubelet, `nodeLeaseRenewIntervalFraction`).
 const RENEWALS: u32 = 4;
 
@@ -126,7 +128,7 @@ impl Heartbeats {
     /// Whether no Lease was heard of for longer than any node should be silent.
     pub fn is_deaf(&self, now: Moment) -> bool {
         let interval = self.nodes.values().filter_map(|entry| entry.interval).min();
-        interval.is_some_and(|interval| now.saturating_sub(self.news) > plan::late(interval))
+        interval.is_some_and(|interval| now.saturating_sub(self.news) > plan::late(interval.max(OFTEN)))
     }
 
     /// What is heard of `node`. `None`: it is not known.
@@ -220,6 +222,18 @@ mod tests {
         heartbeats.all_read(at(114));
         assert!(!heartbeats.is_blind(at(115)));
         assert_eq!(heard(&heartbeats), (None, at(100)), "its silence goes on");
+    }
+
+    #[test]
+    fn one_lease_that_lasts_for_a_moment_makes_nobody_deaf() {
+        let mut heartbeats = Heartbeats::new(at(0));
+        heartbeats.renewed(&"odd".into(), time(1), Some(Duration::from_secs(1)), at(0));
+        heartbeats.renewed(&"n".into(), time(1), LASTS, at(0));
+        for second in 1..=6 {
+            heartbeats.pulse(at(second));
+            assert!(!heartbeats.is_blind(at(second)), "{second}");
+        }
+        assert!(heartbeats.is_deaf(at(7)));
     }
 
     #[test]
