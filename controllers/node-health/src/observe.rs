@@ -34,6 +34,8 @@ pub struct Known {
     pub remediation: Option<Remediation>,
     /// The remediations that have succeeded, by their templates, and the boot of the node for which each was made.
     pub succeeded: Vec<(TemplateRef, String)>,
+    /// The templates of which none can be made.
+    pub unreached: Vec<TemplateRef>,
     /// How many of its pods are to leave it.
     pub pods: usize,
     /// The pod that a PodDisruptionBudget held at the last visit.
@@ -114,6 +116,7 @@ pub fn view(
         out_of_service: known.dry_run || stands_out_of_service(node),
         proof: proof(node, policy, known, heartbeat),
         remediation: remediation(known, policy),
+        out_of_reach: out_of_reach(known, policy),
         pods: known.pods,
     })
 }
@@ -190,6 +193,11 @@ fn proof(
 fn remediation(known: &Known, policy: Option<(usize, &Settings)>) -> Remediation {
     let may_have = !known.dry_run && policy.is_some_and(|(_, settings)| !settings.templates.is_empty());
     known.remediation.unwrap_or(if may_have { Remediation::Unknown } else { Remediation::None })
+}
+
+fn out_of_reach(known: &Known, policy: Option<(usize, &Settings)>) -> Vec<usize> {
+    let templates = policy.map_or(&[][..], |(_, settings)| &settings.templates);
+    (0..templates.len()).filter(|index| known.unreached.contains(&templates[*index])).collect()
 }
 
 /// What is known of every node, by name.

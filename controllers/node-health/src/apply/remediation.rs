@@ -59,9 +59,18 @@ pub struct Visit {
     pub created: Option<String>,
     /// Those that were told that their time is over.
     pub timed_out: Vec<String>,
-    /// What keeps the kind of a template out of reach: it is not there, or may not be read. Of such a kind nothing is
-    /// seen to stand and nothing is made.
+    /// What keeps a template out of reach: its kind is not there, or may not be read, or nothing can be made from it. Of
+    /// such a kind nothing is seen to stand and nothing is made.
     pub out_of_reach: Option<ApplyError>,
+    /// The templates that are.
+    pub unreached: Vec<TemplateRef>,
+}
+
+impl Visit {
+    fn misses(&mut self, template: &TemplateRef, error: ApplyError) {
+        self.out_of_reach.get_or_insert(error);
+        self.unreached.push(template.clone());
+    }
 }
 
 /// Brings the remediations of a node to what is wanted. A template that is out of reach until a person changes something
@@ -75,21 +84,29 @@ pub async fn visit(client: &Client, case: &Case) -> Result<Visit, ApplyError> {
         let remediation = match Remediation::find(client, case, template).await {
             Ok(remediation) => remediation,
             Err(error) if is_out_of_reach(&error) => {
-                visit.out_of_reach.get_or_insert(error);
+                visit.misses(template, error);
                 continue;
             }
             Err(error) => return Err(error),
         };
         let Some(standing) = &remediation.standing else {
-            if case.wanted == Wanted::Template(index) {
-                match remediation.create(case, template).await {
+            match case.wanted {
+                Wanted::Template(wanted) if index == wanted => match remediation.create(case, template).await
+                {
                     Ok(created) => {
                         visit.created = Some(created);
                         visit.stands = Some((index, None));
                     }
-                    Err(error) if is_out_of_reach(&error) => drop(visit.out_of_reach.get_or_insert(error)),
+                    Err(error) if is_out_of_reach(&error) => visit.misses(template, error),
                     Err(error) => return Err(error),
+                },
+                // It had its turn.
+                Wanted::Template(wanted) if index < wanted => {
+                    if let Err(error) = remediation.template {
+                        visit.misses(template, error);
+                    }
                 }
+                _ => {}
             }
             continue;
         };
@@ -97,6 +114,7 @@ pub async fn visit(client: &Client, case: &Case) -> Result<Visit, ApplyError> {
         visit.stands = Some((index, succeeded));
         if let Some(boot) = standing.annotations().get(BOOT)
             && succeeded == Some(true)
+            && is_made_from(standing, template)
             && standing.owner_references().iter().any(|owner| owner.uid == *case.policy_uid)
         {
             visit.succeeded.push((template.clone(), boot.clone()));
@@ -118,14 +136,15 @@ pub async fn visit(client: &Client, case: &Case) -> Result<Visit, ApplyError> {
 
 /// Whether it stays so until a person changes something.
 fn is_out_of_reach(error: &ApplyError) -> bool {
-    matches!(error.request(), RequestError::NotFound(_) | RequestError::Forbidden(_))
+    use RequestError::{AlreadyExists, Forbidden, NotFound};
+    matches!(error.request(), NotFound(_) | Forbidden(_) | AlreadyExists(_))
 }
 
 /// The remediation of one node by one template.
 struct Remediation {
     api: Api<DynamicObject>,
     resource: ApiResource,
-    /// Or why it is out of reach, which matters only where something is to be made from it.
+    /// Or why nothing can be made from it, which matters only where something is to be.
     template: Result<DynamicObject, ApplyError>,
     name: String,
     standing: Option<DynamicObject>,
@@ -133,7 +152,7 @@ struct Remediation {
 
 impl Remediation {
     async fn find(client: &Client, case: &Case, reference: &TemplateRef) -> Result<Self, ApplyError> {
-        let template = match template(client, reference).await {
+        let mut template = match template(client, reference).await {
             Err(error) if !is_out_of_reach(&error) => return Err(error),
             template => template,
         };
@@ -141,15 +160,20 @@ impl Remediation {
         let resource = resource(client, &reference.api_version, kind).await;
         let resource = resource.map_err(read(format!("the kind {kind}")))?;
         let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &reference.namespace, &resource);
-        let (mut name, mut standing) = (String::new(), None);
+        let (mut name, mut standing, mut is_name_taken) = (String::new(), None, false);
         for possible in names(&case.node, reference, template.as_ref().ok()) {
             let found = in_time(api.get_opt(&possible)).await.map_err(read(format!("{kind} {possible}")))?;
             name = possible;
+            is_name_taken = found.as_ref().is_some_and(|found| is_of_another(found, reference, &case.node));
             // One that somebody else has made is his to end; to wait for its end is right all the same.
-            standing = found.filter(|found| template.is_ok() || is_made_from(found, reference));
+            standing =
+                found.filter(|found| !is_name_taken && (template.is_ok() || is_made_from(found, reference)));
             if standing.is_some() {
                 break;
             }
+        }
+        if standing.is_none() && is_name_taken {
+            template = Err(name_taken(kind, &name));
         }
         Ok(Self { api, resource, template, name, standing })
     }
@@ -232,6 +256,21 @@ fn names(node: &str, reference: &TemplateRef, template: Option<&DynamicObject>) 
 
 fn is_made_from(remediation: &DynamicObject, reference: &TemplateRef) -> bool {
     remediation.annotations().get(TEMPLATE_NAME).is_some_and(|name| *name == reference.name)
+}
+
+/// Whether it says that it was made from another template of its kind, or for another node: names may be the same.
+fn is_of_another(remediation: &DynamicObject, reference: &TemplateRef, node: &str) -> bool {
+    let says = |key: &str, other: &str| remediation.annotations().get(key).is_some_and(|said| said != other);
+    says(TEMPLATE_NAME, &reference.name) || says(NODE_NAME, node)
+}
+
+fn name_taken(kind: &str, name: &str) -> ApplyError {
+    let words = format!(
+        "another remediation has this name; several templates of a kind in one namespace need the annotation \
+         {MULTIPLE}: \"true\""
+    );
+    let (remediation, source) = (format!("{kind} {name}"), RequestError::AlreadyExists(words));
+    ApplyError::Remediation { action: "create", remediation, source }
 }
 
 /// Deletes the remediation of this name and UID, whose remediator cleans up in its own finalizer. Returns whether it

@@ -185,7 +185,7 @@ fn remedied(
     visit: remediation::Visit,
     now: Moment,
 ) -> Result<Duration, Option<Duration>> {
-    let remediation::Visit { stands, succeeded, created, timed_out, out_of_reach } = visit;
+    let remediation::Visit { stands, succeeded, created, timed_out, out_of_reach, unreached } = visit;
     if let Some(remediation) = &created {
         keeper.metrics.acted(Action::Remediate, metrics::Outcome::Success, 1);
         keeper.with_node(name, |node| keeper.announcer.remediation_created(node, remediation));
@@ -194,7 +194,7 @@ fn remedied(
         keeper.with_node(name, |node| keeper.announcer.remediation_timed_out(node, remediation));
     }
     let Some(known) = mind.known.get_mut(name) else { return Ok(VISIT) };
-    known.succeeded = succeeded;
+    (known.succeeded, known.unreached) = (succeeded, unreached);
     let before = known.remediation;
     known.remediation = Some(match (stands, before) {
         (None, _) => Remediation::None,

@@ -211,10 +211,7 @@ impl Draft<'_> {
                 self.plan.remediation = Wanted::Look;
                 return self.wait_for("a look whether a remediation of it stands".to_owned());
             }
-            Remediation::None => {
-                self.plan.remediation = Wanted::Template(0);
-                return;
-            }
+            Remediation::None => return self.remediate_from(0, steps),
             Remediation::Stands { template, since, succeeded } => (template, since, succeeded),
         };
         self.plan.remediation = Wanted::Template(template);
@@ -229,9 +226,20 @@ impl Draft<'_> {
             Some(false) | None => {}
         }
         if template + 1 < steps.remediation.len() {
-            self.plan.remediation = Wanted::Template(template + 1);
+            self.remediate_from(template + 1, steps);
         } else {
             self.wait_for("a person: the last remediation has not succeeded".to_owned());
+        }
+    }
+
+    /// The next template has its turn of which one can be made. Where there is none, the last of them is looked for: a person
+    /// may put it right.
+    fn remediate_from(&mut self, first: usize, steps: &Steps) {
+        let last = steps.remediation.len() - 1;
+        let next = (first..=last).find(|index| !self.node.out_of_reach.contains(index));
+        self.plan.remediation = Wanted::Template(next.unwrap_or(last));
+        if next.is_none() {
+            self.wait_for("a person: of no template that is left a remediation can be made".to_owned());
         }
     }
 

@@ -92,7 +92,7 @@ pub struct Limits {
     pub rate: Rate,
     /// For how long a verdict stands before anything is done, so that a storm is seen as one.
     pub settle: Duration,
-    /// For how long no more than half of the limit must be unhealthy before a breaker closes.
+    /// For how long no more than half of the limit must be unhealthy, or not known to be well, before a breaker closes.
     pub close_after: Duration,
 }
 
@@ -151,6 +151,8 @@ pub struct NodeView {
     pub proof: Option<Proof>,
     /// How its remediation goes.
     pub remediation: Remediation,
+    /// The templates of which none can be made, until a person changes something.
+    pub out_of_reach: Vec<usize>,
     /// How many pods are to be evicted from it.
     pub pods: usize,
 }

@@ -257,6 +257,7 @@ fn node(name: &str, zone: &str) -> NodeView {
         out_of_service: false,
         proof: None,
         remediation: Remediation::None,
+        out_of_reach: Vec::new(),
         pods: 0,
     }
 }

@@ -40,6 +40,7 @@ fn node(name: &str, state: State) -> (NodeView, NodePlan) {
         out_of_service: false,
         proof: None,
         remediation: Remediation::None,
+        out_of_reach: Vec::new(),
         pods: 0,
     };
     let planned = NodePlan {

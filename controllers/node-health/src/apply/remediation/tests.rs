@@ -87,6 +87,7 @@ async fn a_template_that_is_out_of_reach_keeps_no_other_from_its_turn() {
     let seen = visit(&server.client(), &case(&kinds, Wanted::Template(1))).await.unwrap();
     assert_eq!((seen.stands, seen.created.as_deref()), (Some((1, None)), Some("Repair n")));
     assert!(seen.out_of_reach.is_some_and(|error| error.to_string().contains("the kind Missing")));
+    assert_eq!(seen.unreached, [reference("MissingTemplate")]);
     let seen = visit(&server.client(), &case(&kinds, Wanted::Template(0))).await.unwrap();
     assert_eq!((seen.stands, seen.created), (None, None), "nothing can be made of it");
 }
@@ -116,7 +117,7 @@ async fn only_what_this_policy_has_made_says_that_a_boot_is_dead() {
     let made = |owner: &str| {
         json!({
             "metadata": {
-                "name": "n", "annotations": {BOOT: "boot-1"},
+                "name": "n", "annotations": {BOOT: "boot-1", TEMPLATE_NAME: "t", NODE_NAME: "n"},
                 "ownerReferences": [{"apiVersion": "x", "kind": "x", "name": "p", "uid": owner}],
             },
             "status": {"conditions": [{"type": "Succeeded", "status": "True"}]},
@@ -129,4 +130,39 @@ async fn only_what_this_policy_has_made_says_that_a_boot_is_dead() {
         let seen = visit(&server.client(), &case(&["RepairTemplate"], Wanted::Look)).await.unwrap();
         assert_eq!(seen.succeeded, expected);
     }
+}
+
+#[tokio::test]
+async fn a_remediation_speaks_for_no_other_template_and_no_other_node() {
+    let made = |template: &str, node: &str| {
+        json!({
+            "metadata": {
+                "name": "n", "annotations": {BOOT: "boot-1", TEMPLATE_NAME: template, NODE_NAME: node},
+                "labels": {POLICY: "p"},
+                "ownerReferences": [{"apiVersion": "x", "kind": "x", "name": "p", "uid": "uid"}],
+            },
+            "status": {"conditions": [{"type": "Succeeded", "status": "True"}]},
+        })
+    };
+    let both = |wanted| {
+        let mut case = case(&["RepairTemplate", "RepairTemplate"], wanted);
+        case.templates[1].name = "hard".into();
+        case
+    };
+    let server = with_kinds(&["RepairTemplate", "Repair"]);
+    let hard = json!({"apiVersion": "x.dev/v1", "kind": "RepairTemplate", "metadata": {"name": "hard"}});
+    server.set(&format!("{API}/repairtemplates/hard"), Ok(hard));
+    server.set(&format!("{API}/repairs/n"), Ok(made("t", "n")));
+    let seen = visit(&server.client(), &both(Wanted::Look)).await.unwrap();
+    assert_eq!(seen.stands, Some((0, Some(true))));
+    assert_eq!(seen.succeeded, [(reference("RepairTemplate"), "boot-1".to_owned())]);
+    // Its name is taken, so that none can be made from the other template.
+    let seen = visit(&server.client(), &both(Wanted::Template(1))).await.unwrap();
+    assert_eq!((seen.stands, seen.created), (Some((0, Some(true))), None));
+    assert!(seen.out_of_reach.is_some_and(|error| error.to_string().contains(MULTIPLE)));
+    assert_eq!(seen.unreached, [both(Wanted::None).templates[1].clone()]);
+    server.set(&format!("{API}/repairs/n"), Ok(made("t", "m")));
+    let seen = visit(&server.client(), &both(Wanted::None)).await.unwrap();
+    assert_eq!((seen.stands, seen.succeeded), (None, vec![]));
+    assert_eq!(server.writes(), []);
 }

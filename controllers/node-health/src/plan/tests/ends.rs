@@ -277,3 +277,20 @@ fn what_is_said_of_volumes_and_does_not_stand_is_not_kept_of_a_node_that_is_hand
     assert_ne!(world.state("a-1"), State::Acting);
     assert_eq!(world.of("a-1").record.out_of_service(), None);
 }
+
+#[test]
+fn a_template_that_is_out_of_reach_loses_its_turn() {
+    let mut world = three_zones();
+    world.rules[0].steps.remediation = vec![seconds(60); 4];
+    world.node("a-3").out_of_reach = vec![0, 2];
+    world.stop("a-3");
+    world.until(seconds(30), |world| world.of("a-3").remediation == Wanted::Template(1));
+    let now = world.now;
+    world.node("a-3").remediation = Remediation::Stands { template: 1, since: now, succeeded: Some(false) };
+    world.pass();
+    assert_eq!(world.of("a-3").remediation, Wanted::Template(3));
+    world.node("a-3").out_of_reach.push(3);
+    world.pass();
+    assert_eq!(world.of("a-3").remediation, Wanted::Template(3), "a person may put it right");
+    assert!(world.of("a-3").waits_for.contains("a person"), "{}", world.of("a-3").waits_for);
+}
