@@ -164,3 +164,22 @@ fn a_remediation_that_was_not_looked_for_is_neither_there_nor_not() {
     let looked = Known { remediation: Some(Remediation::None), ..Known::default() };
     assert_eq!(of(&with, &looked), Remediation::None);
 }
+
+#[test]
+fn a_taint_out_of_service_stands_where_it_is_and_not_where_a_record_says_so() {
+    let (clock, settings) = (Clock::start(), read("p", json!({"nodeSelector": {}})));
+    let record = json!({"taken": {"policy": "p", "outOfService": "boot-1"}}).to_string();
+    for stands in [true, false] {
+        let taints = if stands { json!([{"key": OUT_OF_SERVICE, "effect": "NoExecute"}]) } else { json!([]) };
+        let node = json!({
+            "metadata": {"name": "a", "uid": "a", "annotations": {crate::record::ANNOTATION: record}},
+            "spec": {"taints": taints}, "status": {"nodeInfo": {"bootID": "boot-1"}},
+        });
+        let node = Arc::new(Node::from(serde_json::from_value::<WatchedNode>(node).unwrap()));
+        let sight = Sight::new(clock);
+        sight.node_changed(&Change { old: None, new: Some(&node) });
+        let known = Known { uid: "a".into(), ..Known::default() };
+        let seen = view(&node, Some((0, &settings)), &known, &sight, clock.now()).unwrap();
+        assert_eq!((seen.out_of_service, seen.record.out_of_service().is_some()), (stands, stands));
+    }
+}

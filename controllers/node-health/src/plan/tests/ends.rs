@@ -250,10 +250,7 @@ fn what_is_said_of_volumes_and_does_not_stand_is_not_kept_of_a_node_that_is_hand
     for (name, rules) in [("a-1", Some(0)), ("a-2", None)] {
         let node = world.node(name);
         node.rules = rules;
-        node.record.taken = Some(Taken {
-            out_of_service: Some("boot-1".into()),
-            ..Taken::default()
-        });
+        node.record.taken = Some(Taken { out_of_service: Some("boot-1".into()), ..Taken::default() });
         node.out_of_service = false;
         world.pass();
         assert_eq!(
@@ -266,10 +263,7 @@ fn what_is_said_of_volumes_and_does_not_stand_is_not_kept_of_a_node_that_is_hand
     world.stop("a-1");
     world.run(seconds(14));
     let node = world.node("a-1");
-    node.record.taken = Some(Taken {
-        out_of_service: Some("boot-1".into()),
-        ..Taken::default()
-    });
+    node.record.taken = Some(Taken { out_of_service: Some("boot-1".into()), ..Taken::default() });
     (node.out_of_service, node.proof) = (false, Some(Proof::Person));
     node.heartbeat.listening = node.heartbeat.silent_since();
     world.now += seconds(5);
