@@ -23,6 +23,7 @@ pub(crate) fn read(rollout: &ConfigRollout) -> Settings {
     Settings {
         stages: spec.stages.iter().map(stage).collect(),
         goes_back: goes_back(rollout),
+        restarts_only: spec.mode == ConfigMode::RestartOnly,
         debounce: spec.debounce.into(),
         min_interval: spec.min_interval.into(),
         paused: spec.paused,

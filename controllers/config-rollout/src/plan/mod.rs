@@ -57,16 +57,16 @@ pub struct Input<'a> {
 
 /// Decides what a rollout does next.
 pub fn plan(input: &Input<'_>) -> Plan {
-    let mut planner =
-        Planner { input, plan: Plan { state: input.state.clone(), ..Plan::default() }, due: None };
+    let plan = Plan { state: input.state.clone(), ..Plan::default() };
+    let mut planner = Planner { input, plan, wanted: Wanted::Nothing, due: None };
     planner.take_stock();
-    let wanted = sources::wanted(input.observed, input.findings, &planner.plan.state);
-    let goal = planner.goal(wanted);
+    planner.wanted = sources::wanted(input.observed, input.findings, &planner.plan.state);
+    let goal = planner.goal();
     planner.begin(goal);
     planner.advance();
     planner.put_back();
-    planner.examine(wanted);
-    planner.finish(wanted)
+    planner.examine();
+    planner.finish()
 }
 
 /// The targets whose gates are being judged, and with them what has to be asked first.
@@ -149,6 +149,8 @@ impl TargetState {
 struct Planner<'a> {
     input: &'a Input<'a>,
     plan: Plan,
+    /// What the targets should have, as the sources are.
+    wanted: Wanted,
     due: Option<Timestamp>,
 }
 
@@ -190,8 +192,9 @@ impl Planner<'_> {
     }
 
     /// The revision that the targets should be brought to; `None` where they stay as they are.
-    fn goal(&mut self, wanted: Wanted) -> Option<Number> {
+    fn goal(&mut self) -> Option<Number> {
         let Input { settings, .. } = *self.input;
+        let wanted = self.wanted;
         let state = &mut self.plan.state;
         state.failed.take_if(|(failed, _)| settings.retry == Some(*failed));
         let failed = state.failed.as_ref().map(|(number, _)| *number);
@@ -199,7 +202,9 @@ impl Planner<'_> {
             // What is under way goes on until there is another revision, and what has failed and is kept stays.
             Wanted::Nothing | Wanted::Unknown => {
                 let under_way = state.rollout.as_ref().map(|rollout| rollout.to);
-                let kept = failed.is_some() && !settings.goes_back;
+                // Pods that read the sources themselves would read what is in no revision yet.
+                let unread = settings.restarts_only && wanted == Wanted::Unknown;
+                let kept = unread || failed.is_some() && !settings.goes_back;
                 under_way.or(state.stable.filter(|_| !kept))
             }
             Wanted::Revision(number) if failed == Some(number) => {
@@ -244,6 +249,8 @@ impl Planner<'_> {
         for target in state.targets.values_mut() {
             target.rest();
             if is_new {
+                // One that was taken back and follows now is not taken back once more while it waits for its stage.
+                target.seen &= !target.held;
                 target.held = false;
                 target.conflict = None;
                 target.reverts = 0;
@@ -256,9 +263,9 @@ impl Planner<'_> {
     }
 
     /// Decides whether the sources are read now.
-    fn examine(&mut self, wanted: Wanted) {
+    fn examine(&mut self) {
         let Input { settings, changed, now, .. } = *self.input;
-        self.plan.unsettled = wanted == Wanted::Unknown;
+        self.plan.unsettled = self.wanted == Wanted::Unknown;
         if !self.plan.unsettled {
             return;
         }
@@ -283,9 +290,9 @@ impl Planner<'_> {
         self.due = Some(self.due.map_or(at, |due| due.min(at)));
     }
 
-    fn finish(mut self, wanted: Wanted) -> Plan {
+    fn finish(mut self) -> Plan {
         let Input { observed, now, .. } = *self.input;
-        if self.plan.wait == Wait::Nothing && wanted == Wanted::Nothing && observed.uses.is_empty() {
+        if self.plan.wait == Wait::Nothing && self.wanted == Wanted::Nothing && observed.uses.is_empty() {
             self.plan.wait = Wait::NoUse;
         }
         let in_conflict = self.plan.state.targets.values().any(|target| target.conflict.is_some());

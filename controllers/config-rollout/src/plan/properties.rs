@@ -53,6 +53,7 @@ fn take(world: &mut World, step: &Step) {
                 *pin = (*pin).min(observed.object(&source(*place), 1));
             }
             target.generation += 1;
+            world.start_pods(*place);
         }
         Step::Revert(place) => world.revert(*place),
         Step::Make(place) => world.make(*place),
@@ -67,13 +68,24 @@ fn check(world: &World) {
         let target = observed.targets.iter().find(|target| target.key == *key).unwrap();
         let Some(rollout) = &state.rollout else { panic!("{key} was moved without a rollout") };
         assert!(
-            state.is_ungated(rollout) || target.stage == rollout.stage || state.stable == Some(*number),
+            state.is_ungated(rollout)
+                || target.stage == rollout.stage
+                || state.stable == Some(*number) && !world.settings.restarts_only,
             "{key} of stage {} was given {number} in stage {}",
             target.stage,
             rollout.stage
         );
+        // What its pods have read is what the revision says.
+        let moved = &world.targets[world.place(key)];
+        for place in moved.pins.keys().filter(|place| world.sources[**place].is_some()) {
+            let object = world.objects.get(&(*place, observed.object(&source(*place), *number)));
+            if let Some((says, _)) = object {
+                assert_eq!(world.value_of(*place, moved), Some(*says), "{key} was given {number}");
+            }
+        }
     }
-    if let (Some(rollout), Some(stable)) = (&state.rollout, state.stable) {
+    if let (Some(rollout), Some(stable), false) = (&state.rollout, state.stable, world.settings.restarts_only)
+    {
         for target in observed.targets.iter().filter(|target| target.stage > rollout.stage) {
             let remembered = &state.targets[&target.key];
             let is_left_alone = remembered.held || remembered.is_stopped(target);
@@ -100,8 +112,12 @@ proptest! {
     fn whatever_happened_good_sources_reach_all_targets(
         steps in prop::collection::vec(step(), 1..40),
         debounce in 0..5_u64,
+        restarts_only: bool,
     ) {
         let mut world = World::new(4);
+        if restarts_only {
+            world.restart_only();
+        }
         world.settings.debounce = Duration::from_secs(debounce);
         world.settings.stages.iter_mut().for_each(|stage| stage.max_parallel = 2);
         for step in &steps {

@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use mainstay_runtime::report::second;
 
 use super::{
-    Failed, Input, News, Number, PauseSettings, Planner, Rollout, Unproven, Wait, gate, gate::Standing,
-    next_second, since,
+    Failed, Input, News, Number, PauseSettings, Planner, Rollout, Unproven, Wait, Wanted, gate,
+    gate::Standing, next_second, since,
 };
 
 /// How the targets of a stage stand.
@@ -44,9 +44,21 @@ impl Planner<'_> {
         }
     }
 
+    /// What keeps a revision from all targets: somebody, or that pods which read the sources themselves would get
+    /// something else.
+    fn kept(&self, rollout: &Rollout) -> Option<Wait> {
+        let Input { settings, .. } = *self.input;
+        if settings.paused && !rollout.back {
+            return Some(Wait::Paused);
+        }
+        let unread = settings.restarts_only && self.wanted != Wanted::Revision(rollout.to);
+        unread.then_some(Wait::Examine)
+    }
+
     /// The way back, and targets that join. Returns whether the state has changed.
     fn all_at_once(&mut self, rollout: &Rollout) -> bool {
-        let Input { observed, settings, now, .. } = *self.input;
+        let Input { observed, now, .. } = *self.input;
+        let kept = self.kept(rollout);
         let mut waits = false;
         for index in 0..observed.targets.len() {
             let target = &observed.targets[index];
@@ -59,18 +71,16 @@ impl Planner<'_> {
                 remembered.given = rollout.to;
                 remembered.seen = true;
                 waits |= rollout.back && remembered.changed.is_some() && !target.progress.is_settled();
-            } else if settings.paused && !rollout.back {
-                waits = true;
-                self.plan.wait = Wait::Paused;
             } else {
                 waits = true;
-                self.give(index, rollout.to, Some(second(now)));
+                if kept.is_none() {
+                    self.give(index, rollout.to, Some(second(now)));
+                }
             }
         }
-        if waits && self.plan.wait != Wait::Paused {
-            self.plan.wait = Wait::Targets;
-        }
-        if !waits {
+        if waits {
+            self.plan.wait = kept.unwrap_or(Wait::Targets);
+        } else {
             self.complete(rollout);
         }
         false
@@ -100,16 +110,18 @@ impl Planner<'_> {
         self.set_stage(|rollout| rollout.passed = None);
         let parallel = stage.max_parallel.saturating_sub(standing.on_their_way);
         let free = slots.saturating_sub(self.plan.moves.len());
+        let kept = self.kept(rollout);
+        let gives = kept.is_none();
         self.plan.wait = if standing.in_conflict {
             Wait::Conflict
-        } else if settings.paused {
-            Wait::Paused
+        } else if let Some(kept) = kept.filter(|kept| *kept == Wait::Paused || !standing.pending.is_empty()) {
+            kept
         } else if !standing.pending.is_empty() && parallel > 0 && free == 0 {
             Wait::Slots
         } else {
             Wait::Targets
         };
-        if !settings.paused {
+        if gives {
             for index in standing.pending.into_iter().take(parallel.min(free)) {
                 self.give(index, rollout.to, Some(second(now)));
             }
@@ -136,12 +148,13 @@ impl Planner<'_> {
 
     /// Puts targets of other stages back to the current revision where somebody has moved them off it: a template that
     /// names the sources again would read there what has yet to be proven. Those of stages before may have the new one.
-    /// Before the first revision has been proven there is nothing to put them back to.
+    /// Before the first revision has been proven there is nothing to put them back to; nor is there for pods that read the
+    /// sources themselves, which keep what they have read until their turn.
     pub(super) fn put_back(&mut self) {
         let Input { observed, settings, .. } = *self.input;
         let Some(rollout) = self.plan.state.rollout.clone() else { return };
         let Some(stable) = self.plan.state.stable else { return };
-        if settings.paused || self.plan.state.is_ungated(&rollout) {
+        if settings.paused || settings.restarts_only || self.plan.state.is_ungated(&rollout) {
             return;
         }
         for (index, target) in observed.targets.iter().enumerate() {

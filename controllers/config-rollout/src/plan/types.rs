@@ -156,6 +156,8 @@ pub struct Settings {
     pub stages: Vec<StageSettings>,
     /// Whether a revision that has failed is taken back.
     pub goes_back: bool,
+    /// Whether pods read the sources themselves: what they are given is what the sources say then.
+    pub restarts_only: bool,
     /// For how long sources must be quiet.
     pub debounce: Duration,
     /// How far apart rollouts begin.

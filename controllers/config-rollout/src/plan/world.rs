@@ -19,6 +19,8 @@ pub(super) struct Target {
     /// The sources that it uses, by their places, and the object that it names of each.
     pub(super) pins: BTreeMap<usize, Number>,
     pub(super) generation: i64,
+    /// What the sources said when its pods were last started.
+    pub(super) read: BTreeMap<usize, Value>,
     /// Since when its template is as it is.
     since: Timestamp,
     pub(super) restarts: i32,
@@ -77,6 +79,7 @@ impl World {
             stage: place.min(1),
             pins: [(0, 0), (1, 0)].into(),
             generation: 1,
+            read: [(0, 1), (1, 1)].into(),
             since: now,
             restarts: 0,
             replicas: 1,
@@ -88,6 +91,7 @@ impl World {
             settings: Settings {
                 stages: vec![stage("canary"), stage("rest")],
                 goes_back: true,
+                restarts_only: false,
                 debounce: Duration::ZERO,
                 min_interval: Duration::ZERO,
                 paused: false,
@@ -121,6 +125,18 @@ impl World {
         let target = &mut self.targets[place];
         target.pins.values_mut().for_each(|pin| *pin = 0);
         target.generation += 1;
+        self.start_pods(place);
+    }
+
+    /// The template of a target has changed: its pods are started anew.
+    pub(super) fn start_pods(&mut self, place: usize) {
+        let said = |(place, source): (usize, &Option<(Value, u64)>)| Some((place, (*source)?.0));
+        self.targets[place].read = self.sources.iter().enumerate().filter_map(said).collect();
+    }
+
+    /// Pods read the sources themselves.
+    pub(super) fn restart_only(&mut self) {
+        (self.settings.restarts_only, self.settings.goes_back) = (true, false);
     }
 
     /// Somebody deletes a target.
@@ -143,6 +159,9 @@ impl World {
     }
 
     pub(super) fn value_of(&self, place: usize, target: &Target) -> Option<Value> {
+        if self.settings.restarts_only {
+            return target.read.get(&place).copied();
+        }
         match target.pins[&place] {
             0 => self.sources[place].map(|(value, _)| value),
             number => Some(self.objects[&(place, number)].0),
@@ -219,6 +238,11 @@ impl World {
         })
     }
 
+    /// The place of a target.
+    pub(super) fn place(&self, key: &TargetKey) -> usize {
+        (0..self.targets.len()).find(|place| target(*place) == *key).unwrap()
+    }
+
     /// One pass: what is decided is remembered and, unless the process dies at once, carried out.
     pub(super) fn pass(&mut self, dies: bool) {
         let plan = self.plan();
@@ -231,13 +255,14 @@ impl World {
         }
         for (key, number) in &plan.moves {
             let observed = self.observe();
-            let place = (0..self.targets.len()).find(|place| target(*place) == *key).unwrap();
+            let place = self.place(key);
             let moved = &mut self.targets[place];
             for (place, pin) in &mut moved.pins {
                 *pin = observed.object(&source(*place), *number);
             }
             moved.generation += 1;
             moved.since = self.now;
+            self.start_pods(place);
         }
         if plan.examine {
             self.examine();

@@ -234,3 +234,44 @@ fn a_canary_that_has_the_revision_already_has_yet_to_show_that_it_works() {
     assert_eq!(world.values(1)[0], Some(1), "tried again, it is judged again");
     assert!(world.state.failed.is_some());
 }
+
+#[test]
+fn pods_that_read_the_sources_themselves_are_restarted_in_their_stage_alone() {
+    let mut world = settled(3);
+    world.restart_only();
+    world.settings.stages[1].soak = Duration::from_secs(30);
+    world.write(0, 2);
+    world.run(15);
+    assert_eq!((world.values(1)[0], world.state.stable), (Some(2), Some(1)));
+    world.write(0, BAD);
+    world.run(10);
+    world.revert(2);
+    world.targets[2].read.insert(0, 2);
+    world.run(100);
+    assert_eq!(world.state.failed.as_ref().map(|(number, _)| *number), Some(3));
+    let values: Vec<_> = (0..3).map(|place| world.values(place)[0]).collect();
+    assert_eq!(values, [Some(BAD), Some(2), Some(2)], "later stages keep what they have read");
+}
+
+#[test]
+fn no_pod_is_restarted_to_read_what_has_yet_to_become_a_revision() {
+    let mut world = settled(3);
+    world.restart_only();
+    world.settings.debounce = Duration::from_secs(5);
+    world.write(0, BAD);
+    world.targets[2].pins.insert(0, 0);
+    world.run(20);
+    assert_eq!((world.values(0)[0], world.values(2)[0]), (Some(BAD), Some(1)));
+
+    let mut world = settled(3);
+    world.restart_only();
+    world.settings.debounce = Duration::from_secs(20);
+    world.targets[1].stage = 0;
+    world.settings.stages[0].max_parallel = 1;
+    world.write(0, 2);
+    world.run(22);
+    world.write(0, BAD);
+    world.run(15);
+    assert_eq!((world.values(0)[0], world.values(1)[0]), (Some(2), Some(1)));
+    assert_eq!(world.last.wait, Wait::Examine);
+}
