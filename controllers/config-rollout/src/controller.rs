@@ -22,7 +22,6 @@ use mainstay_runtime::{
     reconcile::{self, Work},
     report::Reports,
     root,
-    undecoded::Undecoded,
 };
 use mainstay_webhook::WebhookFlags;
 use parking_lot::RwLock;
@@ -60,7 +59,7 @@ pub async fn build(manager: &Manager, options: Options) -> Controller {
     let flags = &manager.flags;
     let metrics = LoopMetrics::new(&manager.registry, LOOP, flags.max_concurrent_reconciles);
     let (work, keys) = Work::new(metrics);
-    let stores = Stores::default();
+    let stores = Stores::new(&manager.registry);
     let (rollouts, rollout_writer) = reflector::store();
     let own_metrics = Metrics::new(&manager.registry);
     let reconciler = Arc::new(ConfigRollouts {
@@ -179,7 +178,7 @@ impl Watches {
         let events = watcher(api, config).default_backoff();
         let kind = TargetKind::ReplicaGroup;
         let (this, store) = (self.clone(), self.stores.workloads(kind).clone());
-        let undecoded = Undecoded::new(&manager.registry);
+        let undecoded = self.stores.undecoded_groups.clone();
         tokio::spawn(async move {
             let changed = |change: Change<'_, Workload>| this.target_changed(kind, change);
             store.follow_decoded(&undecoded, events, Into::into, changed).await;

@@ -1,14 +1,21 @@
 //! Turns the stores into what the rules need.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use kube::{
     ResourceExt,
     core::{Selector, SelectorExt},
 };
-use mainstay_crds::{ConfigMode, ConfigRollout, ConfigSource, SourceKind, TargetKind};
-use mainstay_runtime::index::{Index, ObjectKey};
+use mainstay_crds::{ConfigMode, ConfigRollout, ConfigSource, ReplicaGroup, SourceKind, TargetKind};
+use mainstay_runtime::{
+    index::{Index, ObjectKey},
+    undecoded::Undecoded,
+};
+use prometheus::Registry;
 use thiserror::Error;
 
 use crate::{
@@ -16,7 +23,7 @@ use crate::{
         Number, Observed, Pins, Snapshot, Snapshots, SourceKey, SourceVersion, TargetKey, TargetView, Uses,
     },
     references::{Keys, Reference},
-    watched::{ADMISSION_PREFIX, Bucket, Config, Mark, RESTART_PREFIX, Workload},
+    watched::{ADMISSION_PREFIX, Bucket, Config, Mark, RESTART_PREFIX, WatchedWorkload, Workload},
 };
 
 /// More targets than this are refused: each is a line of the status.
@@ -25,7 +32,7 @@ pub const MOST_TARGETS: usize = 512;
 const FOREIGN: Number = Number::MAX;
 
 /// What passes read.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Stores {
     /// ConfigMaps.
     pub config_maps: Index<Config>,
@@ -39,6 +46,8 @@ pub struct Stores {
     pub daemon_sets: Index<Workload>,
     /// ReplicaGroups.
     pub replica_groups: Index<Workload>,
+    /// The ReplicaGroups that cannot be decoded. What their store keeps of them may no longer be so.
+    pub undecoded_groups: Undecoded<WatchedWorkload<ReplicaGroup>>,
 }
 
 /// Every kind of source.
@@ -48,6 +57,30 @@ pub const TARGET_KINDS: [TargetKind; 4] =
     [TargetKind::Deployment, TargetKind::StatefulSet, TargetKind::DaemonSet, TargetKind::ReplicaGroup];
 
 impl Stores {
+    /// Empty stores. Registers the series that counts what cannot be decoded.
+    ///
+    /// # Panics
+    /// When the registry has that series already.
+    pub fn new(registry: &Registry) -> Self {
+        Self {
+            config_maps: Index::default(),
+            secrets: Index::default(),
+            deployments: Index::default(),
+            stateful_sets: Index::default(),
+            daemon_sets: Index::default(),
+            replica_groups: Index::default(),
+            undecoded_groups: Undecoded::new(registry),
+        }
+    }
+
+    /// The targets of a kind that are there and cannot be decoded. The API server admits none of the built-in kinds.
+    fn undecoded(&self, kind: TargetKind, namespace: &str) -> Vec<ObjectMeta> {
+        match kind {
+            TargetKind::ReplicaGroup => self.undecoded_groups.in_namespace(namespace),
+            TargetKind::Deployment | TargetKind::StatefulSet | TargetKind::DaemonSet => Vec::new(),
+        }
+    }
+
     /// The store of a kind of source.
     pub fn configs(&self, kind: SourceKind) -> &Index<Config> {
         match kind {
@@ -221,15 +254,38 @@ impl Stores {
         names: &Names,
         observed: &mut Observed,
     ) -> Result<(), ObserveError> {
-        let mut taken = HashSet::new();
+        let (mut taken, none) = (HashSet::new(), BTreeMap::new());
         for (stage, settings) in rollout.spec.stages.iter().enumerate() {
             for (index, target) in settings.targets.iter().enumerate() {
                 let store = self.workloads(target.kind);
+                let undecoded = self.undecoded(target.kind, &names.namespace);
+                let is_undecoded =
+                    |name: &str| undecoded.iter().any(|object| object.name.as_deref() == Some(name));
+                let left = undecoded.iter().filter(|object| object.deletion_timestamp.is_none());
+                let mut add_unreadable = |object: &ObjectMeta, taken: &mut HashSet<TargetKey>| {
+                    let name = object.name.as_deref().unwrap_or_default().into();
+                    let key = TargetKey { kind: target.kind, name };
+                    if taken.insert(key.clone()) {
+                        observed.unreadable_targets.push((key, stage));
+                    }
+                };
+                if let Some(name) = &target.name {
+                    let named = left.clone().filter(|object| object.name.as_ref() == Some(name));
+                    named.for_each(|object| add_unreadable(object, &mut taken));
+                }
+                if let Some(selector) = &target.selector {
+                    let field = || format!("spec.stages[{stage}].targets[{index}].selector");
+                    let selector = readable(selector, field)?;
+                    // Whether it uses a source is not known.
+                    let selected =
+                        left.filter(|object| selector.matches(object.labels.as_ref().unwrap_or(&none)));
+                    selected.for_each(|object| add_unreadable(object, &mut taken));
+                }
                 if let Some(name) = &target.name {
                     let key = TargetKey { kind: target.kind, name: name.as_str().into() };
                     // One that is on its way out shows nothing any more.
                     let found = store.get(&ObjectKey::new(&names.namespace, name));
-                    match found.filter(|found| !found.header.terminating) {
+                    match found.filter(|found| !found.header.terminating && !is_undecoded(name)) {
                         Some(found) if taken.insert(key.clone()) => {
                             self.add_target(names, observed, stage, key, &found);
                         }
@@ -244,6 +300,7 @@ impl Stores {
                     let mut selected = store.bucket(&names.namespace);
                     selected.retain(|found| {
                         !found.header.terminating
+                            && !is_undecoded(&found.header.key.name)
                             && selector.matches(&found.labels)
                             && self.uses_any(names, found)
                     });
@@ -257,7 +314,8 @@ impl Stores {
                 }
             }
         }
-        let count = observed.targets.len() + observed.missing_targets.len();
+        let Observed { targets, missing_targets, unreadable_targets, .. } = &*observed;
+        let count = targets.len() + missing_targets.len() + unreadable_targets.len();
         if count > MOST_TARGETS { Err(ObserveError::TooManyTargets(count)) } else { Ok(()) }
     }
 
@@ -371,4 +429,49 @@ pub enum Concern<'a> {
 /// The name of a rollout's field manager: of each its own, so that two of them do not take each other's fields away.
 pub fn field_manager(rollout: &ConfigRollout) -> String {
     format!("{}.{}", crate::apply::FIELD_MANAGER, rollout.name_any())
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::runtime::watcher::Event;
+    use mainstay_runtime::decode::Decoded;
+    use serde_json::json;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_group_that_cannot_be_decoded_is_neither_missing_nor_passed_over() {
+        let stores = Stores::new(&Registry::new());
+        let group = |name: &str, app: &str, replicas: i64| {
+            let metadata = json!({"name": name, "namespace": "shop", "uid": name, "resourceVersion": "1",
+                "labels": {"app": app}});
+            let group = json!({"metadata": metadata, "spec": {"replicas": replicas}});
+            Event::InitApply(serde_json::from_value::<Decoded<WatchedWorkload<ReplicaGroup>>>(group).unwrap())
+        };
+        const TOO_MUCH: i64 = 1 << 40;
+        let listed =
+            [group("canary", "x", TOO_MUCH), group("web", "web", TOO_MUCH), group("other", "x", TOO_MUCH)];
+        let events = [Event::Init].into_iter().chain(listed).chain([Event::InitDone]);
+        let events = futures::stream::iter(events.map(Ok::<_, std::convert::Infallible>));
+        stores.replica_groups.follow_decoded(&stores.undecoded_groups, events, Into::into, |_| {}).await;
+        let rollout: ConfigRollout = serde_json::from_value(json!({
+            "apiVersion": "mainstay.dev/v1alpha1",
+            "kind": "ConfigRollout",
+            "metadata": {"name": "web", "namespace": "shop"},
+            "spec": {
+                "sources": [{"kind": "ConfigMap", "name": "web"}],
+                "stages": [
+                    {"name": "canary", "targets": [{"kind": "ReplicaGroup", "name": "canary"},
+                        {"kind": "ReplicaGroup", "name": "gone"}]},
+                    {"name": "rest", "targets": [
+                        {"kind": "ReplicaGroup", "selector": {"matchLabels": {"app": "web"}}}]},
+                ],
+            },
+        }))
+        .unwrap();
+        let observed = stores.observe(&rollout, 0).unwrap().observed;
+        let key = |name: &str| TargetKey { kind: TargetKind::ReplicaGroup, name: name.into() };
+        assert_eq!(observed.unreadable_targets, [(key("canary"), 0), (key("web"), 1)]);
+        assert_eq!(observed.missing_targets, [(key("gone"), 0)]);
+    }
 }

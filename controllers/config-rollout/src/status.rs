@@ -11,7 +11,10 @@ use mainstay_runtime::{
 use crate::{
     apply::ApplyError,
     observe::ObserveError,
-    plan::{Findings, Observed, Plan, Problem, SourceKey, State, TargetState, TargetView, Unproven, Wait},
+    plan::{
+        Findings, Observed, Plan, Problem, SourceKey, State, TargetKey, TargetState, TargetView, Unproven,
+        Wait,
+    },
     record::{self, HELD, MISSING, PASSED},
     settings::{CONTINUE, RETRY, goes_back},
 };
@@ -255,6 +258,7 @@ fn readiness(told: &Told<'_>, sources: &Verdict) -> (bool, &'static str, String)
             Unproven::NoPods(_) => "ScaledToZero",
             Unproven::Held(_) => "TargetHeld",
         },
+        (Wait::Unreadable(_), _) => "TargetUnreadable",
         (Wait::Conflict, _) => "FieldManagerConflict",
         (_, Some(rollout)) if rollout.back => "RollingBack",
         (_, Some(_)) => "RollingOut",
@@ -263,6 +267,9 @@ fn readiness(told: &Told<'_>, sources: &Verdict) -> (bool, &'static str, String)
         (Wait::Nothing | Wait::Targets, None) => {
             if let Some((target, _)) = told.observed.missing_targets.first() {
                 return (false, "TargetMissing", format!("there is no {target}: create it, or take it out"));
+            }
+            if let Some((target, _)) = told.observed.unreadable_targets.first() {
+                return (false, "TargetUnreadable", unreadable_words(target));
             }
             if !sources.status {
                 return (false, sources.reason, sources.message.clone());
@@ -304,6 +311,13 @@ fn waiting_for(told: &Told<'_>) -> Option<String> {
                 "{done}; until then {to} goes to no stage after {stage}, because nothing has shown that it works"
             )
         }
+        Wait::Unreadable(target) => {
+            let done = unreadable_words(target);
+            match under_way.is_some_and(|under_way| under_way.back) {
+                true => format!("{done}; until then nobody knows whether it is back at {to}"),
+                false => format!("{done}; until then {to} goes to no stage after {stage}"),
+            }
+        }
         Wait::Conflict => conflict(state).unwrap_or_default(),
         Wait::Source => "a source to change".to_owned(),
         Wait::Targets => {
@@ -318,6 +332,10 @@ fn waiting_for(told: &Told<'_>) -> Option<String> {
             }
         }
     })
+}
+
+fn unreadable_words(target: &TargetKey) -> String {
+    format!("{target} cannot be read: correct the field that its condition Ready names")
 }
 
 /// What a person can do about a stage that has shown nothing.
@@ -360,7 +378,17 @@ fn targets(told: &Told<'_>) -> Vec<ConfigTargetStatus> {
         let stage = record::stage_name(rollout, *stage);
         record::target_status(key, stage, &TargetState::default(), MISSING, None)
     });
-    present.chain(missing).collect()
+    let unreadable = observed.unreadable_targets.iter().map(|(key, stage)| {
+        let remembered = state.targets.get(key).cloned().unwrap_or_default();
+        let (word, message) = match &remembered {
+            TargetState { conflict: Some((_, said)), .. } => ("Conflict", Some(said.clone())),
+            TargetState { held: true, .. } => (HELD, None),
+            TargetState { passed: true, .. } => (PASSED, None),
+            _ => ("Unreadable", Some(unreadable_words(key))),
+        };
+        record::target_status(key, record::stage_name(rollout, *stage), &remembered, word, message)
+    });
+    present.chain(missing).chain(unreadable).collect()
 }
 
 fn word(

@@ -88,6 +88,13 @@ impl<K: Resource<DynamicType = ()>> Undecoded<K> {
         self.0.objects.lock().by_name.contains_key(key)
     }
 
+    /// The metadata of those of a namespace.
+    pub fn in_namespace(&self, namespace: &str) -> Vec<ObjectMeta> {
+        let objects = self.0.objects.lock();
+        let all = objects.by_name.iter().filter(|(key, _)| &*key.namespace == namespace);
+        all.map(|(_, entry)| entry.object.metadata.clone()).collect()
+    }
+
     /// Remembers an object, and as what it was known `last` if that is known.
     pub fn put(&self, object: Undecodable, last: Option<Arc<K>>) {
         let key = object.key();

@@ -4,10 +4,10 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use super::types::{Number, Observed, Settings, SourceKey, State};
 
-/// The objects that may be deleted where nothing in the namespace refers to them; none while something is on its way,
-/// and none that is a source as well.
+/// The objects that may be deleted where nothing in the namespace refers to them; none while something is on its way
+/// or what a target names is not known, and none that is a source as well.
 pub fn unused(observed: &Observed, settings: &Settings, state: &State) -> Vec<(SourceKey, Number)> {
-    if state.rollout.is_some() {
+    if state.rollout.is_some() || !observed.unreadable_targets.is_empty() {
         return Vec::new();
     }
     let mut kept: BTreeSet<(&SourceKey, Number)> = BTreeSet::new();

@@ -26,6 +26,8 @@ const MOST_REVERTS: i32 = 3;
 const REVERTS_ADD_UP: Duration = Duration::from_secs(600);
 /// Sources that never rest are examined after so many debounce times.
 const MOST_DEBOUNCES: u32 = 10;
+/// So often targets that cannot be read are looked at.
+const LOOK_AT_UNREADABLE: Duration = Duration::from_secs(30);
 
 /// Since when the sources as they are have not been examined: the first and the last change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,6 +106,12 @@ impl State {
 }
 
 impl State {
+    /// Whether there is something to do. Of a target that cannot be read nobody knows whether a new revision concerns it.
+    fn has_due(&self, observed: &Observed, goal: Number, is_new: bool) -> bool {
+        is_new && !observed.unreadable_targets.is_empty()
+            || observed.targets.iter().any(|target| self.is_due(observed, target, goal, is_new))
+    }
+
     /// Whether a target is to be brought to `goal` while nothing is under way. One that somebody keeps elsewhere is
     /// so only when there is something new.
     fn is_due(&self, observed: &Observed, target: &TargetView, goal: Number, is_new: bool) -> bool {
@@ -160,7 +168,12 @@ impl Planner<'_> {
         let Input { observed, now, .. } = *self.input;
         let state = &mut self.plan.state;
         state.newest = state.newest.max(observed.highest());
-        state.targets.retain(|key, _| observed.targets.iter().any(|target| target.key == *key));
+        let unreadable = || observed.unreadable_targets.iter().map(|(key, _)| key);
+        let known = |key: &TargetKey| observed.targets.iter().any(|target| target.key == *key);
+        state.targets.retain(|key, _| known(key) || unreadable().any(|unreadable| unreadable == key));
+        for key in unreadable() {
+            state.targets.entry(key.clone()).or_default();
+        }
         for target in &observed.targets {
             let remembered = state.targets.entry(target.key.clone()).or_default();
             if remembered.uid != target.uid {
@@ -225,7 +238,7 @@ impl Planner<'_> {
         match &state.rollout {
             Some(rollout) if rollout.to == goal => return,
             Some(_) => {}
-            None if !observed.targets.iter().any(|target| state.is_due(observed, target, goal, is_new)) => {
+            None if !state.has_due(observed, goal, is_new) => {
                 if is_new && goal > 0 && !back {
                     state.stable = Some(goal);
                     state.failed = None;
@@ -298,6 +311,10 @@ impl Planner<'_> {
         let in_conflict = self.plan.state.targets.values().any(|target| target.conflict.is_some());
         if self.plan.wait == Wait::Nothing && in_conflict {
             self.plan.wait = Wait::Conflict;
+        }
+        if !observed.unreadable_targets.is_empty() {
+            // No event of the watch says that one of them is gone.
+            self.due_at(now.checked_add(LOOK_AT_UNREADABLE).unwrap_or(now));
         }
         self.plan.recheck_in = self.due.map(|due| since(now, due));
         self.plan

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use mainstay_runtime::report::second;
 
 use super::{
-    Failed, Input, News, Number, PauseSettings, Planner, Rollout, Unproven, Wait, Wanted, gate,
+    Failed, Input, News, Number, PauseSettings, Planner, Rollout, TargetKey, Unproven, Wait, Wanted, gate,
     gate::Standing, next_second, since,
 };
 
@@ -25,6 +25,10 @@ struct Stage {
     has_targets: bool,
     /// The first that has failed.
     failed: Option<Failed>,
+    /// The first that cannot be read.
+    unreadable: Option<TargetKey>,
+    /// How many of these were on their way when they could be read last.
+    lost: usize,
     /// When one is to be looked at again.
     due: Option<Timestamp>,
 }
@@ -80,6 +84,8 @@ impl Planner<'_> {
         }
         if waits {
             self.plan.wait = kept.unwrap_or(Wait::Targets);
+        } else if let Some((target, _)) = observed.unreadable_targets.first().filter(|_| rollout.back) {
+            self.plan.wait = Wait::Unreadable(target.clone());
         } else {
             self.complete(rollout);
         }
@@ -101,6 +107,17 @@ impl Planner<'_> {
         if let Some(due) = standing.due {
             self.due_at(due);
         }
+        let parallel = stage.max_parallel.saturating_sub(standing.on_their_way + standing.lost);
+        let stands = standing.pending.is_empty() || parallel == 0;
+        if stands
+            && standing.on_their_way == 0
+            && !standing.in_conflict
+            && let Some(target) = standing.unreadable
+        {
+            self.set_stage(|rollout| rollout.passed = None);
+            self.plan.wait = Wait::Unreadable(target);
+            return false;
+        }
         if standing.pending.is_empty() && standing.on_their_way == 0 && !standing.in_conflict {
             let Some(unproven) = self.unproven(rollout, &standing) else { return self.leave(rollout) };
             self.set_stage(|rollout| rollout.passed = None);
@@ -108,7 +125,6 @@ impl Planner<'_> {
             return false;
         }
         self.set_stage(|rollout| rollout.passed = None);
-        let parallel = stage.max_parallel.saturating_sub(standing.on_their_way);
         let free = slots.saturating_sub(self.plan.moves.len());
         let kept = self.kept(rollout);
         let gives = kept.is_none();
@@ -177,6 +193,13 @@ impl Planner<'_> {
         let Input { observed, settings, now, .. } = *self.input;
         let before = self.plan.state.stable.unwrap_or_default();
         let mut stage = Stage::default();
+        let unreadable = observed.unreadable_targets.iter().filter(|(_, place)| *place == rollout.stage);
+        for (key, _) in unreadable {
+            stage.unreadable.get_or_insert_with(|| key.clone());
+            let remembered = self.plan.state.targets.get(key);
+            let is_lost = remembered.is_some_and(|target| target.changed.is_some() && !target.passed);
+            stage.lost += usize::from(is_lost);
+        }
         for (index, target) in observed.targets.iter().enumerate() {
             let Some(remembered) = self.plan.state.targets.get_mut(&target.key) else { continue };
             if target.stage != rollout.stage {

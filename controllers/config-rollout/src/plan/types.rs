@@ -124,6 +124,8 @@ pub struct Observed {
     pub targets: Vec<TargetView>,
     /// The targets that are named and do not exist.
     pub missing_targets: Vec<(TargetKey, usize)>,
+    /// The targets that are there and cannot be read: nothing is known of them but their names.
+    pub unreadable_targets: Vec<(TargetKey, usize)>,
     /// What was asked about those on their way.
     pub evidence: BTreeMap<TargetKey, Evidence>,
 }
@@ -313,6 +315,8 @@ pub enum Wait {
     Targets,
     /// The stage itself, of which nothing has shown that the revision works.
     Unproven(Unproven),
+    /// This target, which cannot be read: whether it has the revision, and works with it, is not known.
+    Unreadable(TargetKey),
     /// Other rollouts, of which as many targets are on their way as may be.
     Slots,
     /// Another manager.

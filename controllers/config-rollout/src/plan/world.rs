@@ -27,6 +27,8 @@ pub(super) struct Target {
     pub(super) replicas: i32,
     /// Whether it has been deleted; the spec names it still.
     pub(super) gone: bool,
+    /// Whether it cannot be read.
+    pub(super) unreadable: bool,
     /// How often it has been made.
     pub(super) made: u32,
 }
@@ -84,6 +86,7 @@ impl World {
             restarts: 0,
             replicas: 1,
             gone: false,
+            unreadable: false,
             made: 1,
         };
         Self {
@@ -196,6 +199,10 @@ impl World {
         for (place, target) in self.targets.iter().enumerate() {
             if target.gone {
                 observed.missing_targets.push((self::target(place), target.stage));
+                continue;
+            }
+            if target.unreadable {
+                observed.unreadable_targets.push((self::target(place), target.stage));
                 continue;
             }
             let pins = target.pins.iter().map(|(place, pin)| (source(*place), [*pin].into()));

@@ -275,3 +275,67 @@ fn no_pod_is_restarted_to_read_what_has_yet_to_become_a_revision() {
     assert_eq!((world.values(0)[0], world.values(1)[0]), (Some(2), Some(1)));
     assert_eq!(world.last.wait, Wait::Examine);
 }
+
+#[test]
+fn a_target_that_cannot_be_read_keeps_the_revision_from_later_stages() {
+    let mut world = settled(2);
+    world.targets[0].unreadable = true;
+    for allow_empty in [false, true] {
+        world.settings.stages[0].allow_empty = allow_empty;
+        world.write(0, BAD);
+        world.run(30);
+        assert_eq!((world.last.wait.clone(), world.values(1)[0]), (Wait::Unreadable(target(0)), Some(1)));
+    }
+    assert!(world.last.recheck_in.is_some(), "no event says that it is gone");
+    world.targets[0].unreadable = false;
+    world.run(100);
+    assert_eq!(world.state.failed.as_ref().map(|(number, _)| *number), Some(2), "it is judged");
+    assert_eq!(world.values(1)[0], Some(1));
+}
+
+#[test]
+fn nothing_is_proven_where_only_a_target_that_cannot_be_read_is_concerned() {
+    let mut world = settled(3);
+    for place in 1..3 {
+        world.targets[place].pins = [(1, 1)].into();
+    }
+    world.write(0, 2);
+    world.pass(false);
+    // The revision is made; nothing else uses what it changes.
+    world.targets[0].unreadable = true;
+    world.targets[1].pins = [(0, 1)].into();
+    world.targets[1].stage = 0;
+    world.targets[1].pins.insert(0, 2);
+    world.run(10);
+    assert_eq!((world.state.stable, world.last.wait.clone()), (Some(1), Wait::Unreadable(target(0))));
+}
+
+#[test]
+fn the_way_back_is_not_over_while_a_target_cannot_be_read() {
+    let mut world = settled(3);
+    world.targets[1].stage = 0;
+    world.write(0, BAD);
+    world.run(5);
+    world.targets[0].unreadable = true;
+    let before = world.state.targets[&target(0)].clone();
+    world.run(2);
+    assert_eq!(world.state.targets[&target(0)], before, "what is known of it is kept");
+    world.run(80);
+    assert_eq!(world.last.wait, Wait::Unreadable(target(0)));
+    assert!(!world.news.iter().any(|news| matches!(news, News::RolledBack(..))), "{:?}", world.news);
+    world.targets[0].unreadable = false;
+    world.run(10);
+    assert!(all_have(&world, [1, 1]));
+}
+
+#[test]
+fn no_revision_is_collected_while_a_target_cannot_be_read() {
+    let mut world = settled(2);
+    for value in 2..7 {
+        world.write(0, value);
+        world.run(20);
+    }
+    assert!(!collect::unused(&world.observe(), &world.settings, &world.state).is_empty());
+    world.targets[0].unreadable = true;
+    assert_eq!(collect::unused(&world.observe(), &world.settings, &world.state), []);
+}
