@@ -303,9 +303,8 @@ fn nothing_is_proven_where_only_a_target_that_cannot_be_read_is_concerned() {
     world.pass(false);
     // The revision is made; nothing else uses what it changes.
     world.targets[0].unreadable = true;
-    world.targets[1].pins = [(0, 1)].into();
     world.targets[1].stage = 0;
-    world.targets[1].pins.insert(0, 2);
+    world.targets[1].pins = [(0, 2)].into();
     world.run(10);
     assert_eq!((world.state.stable, world.last.wait.clone()), (Some(1), Wait::Unreadable(target(0))));
 }
