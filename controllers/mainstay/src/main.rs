@@ -63,7 +63,8 @@ async fn main() -> ExitCode {
             manager::run("mainstay-node-health", flags, mainstay_node_health::controller::build).await
         }
         Controller::ConfigRollout(With { flags, options }) => {
-            let build = async |manager: &_| mainstay_config_rollout::controller::build(manager, options).await;
+            let build =
+                async |manager: &_| mainstay_config_rollout::controller::build(manager, options).await;
             manager::run("mainstay-config-rollout", flags, build).await
         }
         Controller::Accounts(With { flags, options }) => {
