@@ -6,6 +6,7 @@ use super::{world::*, *};
 use crate::record::{Record, TaintEffect};
 
 mod ends;
+mod rates;
 
 fn three_zones() -> World {
     World::new(rules("p"), &["a", "b", "c"], 10)
@@ -278,109 +279,6 @@ fn that_no_node_answers_is_believed_of_live_reads_alone() {
     world.node("b-2").doubt = None;
     world.until(seconds(5), |world| world.open().get("all") == Some(&true));
     assert_eq!(world.taken(), Vec::<&str>::new());
-}
-
-#[test]
-fn no_more_nodes_are_taken_than_the_rate_allows() {
-    let mut world = three_zones();
-    world.stop("a-1");
-    world.stop("b-1");
-    world.stop("c-1");
-    world.run(seconds(30));
-    assert_eq!(world.taken().len(), 2);
-    let waiting = world.plan.nodes.iter().find(|node| node.state == State::Waiting).unwrap();
-    assert!(waiting.waits_for.contains("2 nodes are taken in 60s"), "{}", waiting.waits_for);
-    world.until(seconds(60), |world| world.taken().len() == 3);
-}
-
-#[test]
-fn a_new_leader_keeps_to_the_rate_of_the_one_before() {
-    let mut world = three_zones();
-    world.rules[0].breakers.rate.window = seconds(600);
-    world.stop("a-1");
-    world.stop("b-1");
-    world.stop("c-1");
-    world.run(seconds(30));
-    assert_eq!(world.taken().len(), 2);
-    world.restart();
-    world.run(seconds(500));
-    assert_eq!(world.taken().len(), 2);
-    world.until(seconds(100), |world| world.taken().len() == 3);
-}
-
-#[test]
-fn what_was_taken_before_the_process_began_counts_for_its_time_and_no_longer() {
-    let hour = seconds(3600);
-    for (age, least, most) in [(2 * hour, 0, 30), (hour - seconds(300), 280, 310)] {
-        let mut world = three_zones();
-        world.rules[0].breakers.rate.window = hour;
-        let taken = world.now().wall - age;
-        assert!(age > world.now, "the process is younger");
-        world.node("b-1").record.flaps = vec![taken; 2];
-        world.restart();
-        world.stop("a-3");
-        let took = world.until(seconds(2 * 3600), |world| world.state("a-3") == State::Acting);
-        assert!((seconds(least)..=seconds(most)).contains(&took), "{age:?}: {took:?}");
-    }
-}
-
-#[test]
-fn after_a_storm_the_rate_is_kept_by_a_process_that_is_younger_than_its_window() {
-    let mut world = three_zones();
-    world.rules[0].breakers.cluster = Limit::Percent(50);
-    world.rules[0].breakers.rate.window = seconds(7200);
-    world.stop("b");
-    world.run(seconds(60));
-    (2..10).for_each(|index| world.start(&format!("b-{index}")));
-    world.until(seconds(100), |world| world.open().is_empty());
-    for count in 1..=2 {
-        let took = world.until(seconds(7200), |world| world.taken().len() == count);
-        assert!((seconds(3590)..=seconds(3601)).contains(&took), "{count}: {took:?}");
-    }
-}
-
-#[test]
-fn a_new_leader_does_not_forget_an_open_breaker() {
-    let mut world = three_zones();
-    world.rules[0].breakers.close_after = seconds(600);
-    (0..5).for_each(|index| world.stop(&format!("a-{index}")));
-    world.until(seconds(30), |world| world.open().contains_key("a"));
-    (1..5).for_each(|index| world.start(&format!("a-{index}")));
-    world.run(seconds(60));
-    // What the keeper reads from the status.
-    let breakers = world.memory.breakers.clone();
-    world.restart();
-    world.memory.breakers = breakers
-        .into_iter()
-        .map(|(key, breaker)| (key, BreakerMemory { calm_since: None, ..breaker }))
-        .collect();
-    world.run(seconds(590));
-    assert_eq!((world.taken(), world.open().contains_key("a")), (vec![], true));
-    world.until(seconds(60), |world| world.taken() == ["a-0"]);
-}
-
-#[test]
-fn a_breaker_stays_open_while_a_new_leader_cannot_tell_that_it_is_calm() {
-    let mut world = three_zones();
-    for index in 0..5 {
-        let now = world.now;
-        world.node(&format!("a-{index}")).failing = Some(("its condition Ready is False".into(), now));
-    }
-    world.until(seconds(5), |world| world.open().contains_key("a"));
-    let breakers = world.memory.breakers.clone();
-    world.restart();
-    world.memory.breakers = breakers;
-    // Their conditions are bad as before, and it begins to watch them anew.
-    for index in 0..5 {
-        let due = world.now + seconds(300);
-        let node = world.node(&format!("a-{index}"));
-        (node.failing, node.failing_due) = (None, Some(due + seconds(20) * index));
-    }
-    world.run(seconds(500));
-    assert_eq!((world.taken(), world.open().contains_key("a")), (vec![], true));
-    (0..5).for_each(|index| world.node(&format!("a-{index}")).failing = None);
-    let took = world.until(seconds(70), |world| world.open().is_empty());
-    assert!(took >= seconds(59), "{took:?}");
 }
 
 #[test]
