@@ -439,6 +439,9 @@ mod tests {
 
     use super::*;
 
+    /// More replicas than a field can hold.
+    const TOO_MUCH: i64 = 1 << 40;
+
     #[tokio::test]
     async fn a_group_that_cannot_be_decoded_is_neither_missing_nor_passed_over() {
         let stores = Stores::new(&Registry::new());
@@ -448,7 +451,6 @@ mod tests {
             let group = json!({"metadata": metadata, "spec": {"replicas": replicas}});
             Event::InitApply(serde_json::from_value::<Decoded<WatchedWorkload<ReplicaGroup>>>(group).unwrap())
         };
-        const TOO_MUCH: i64 = 1 << 40;
         let listed =
             [group("canary", "x", TOO_MUCH), group("web", "web", TOO_MUCH), group("other", "x", TOO_MUCH)];
         let events = [Event::Init].into_iter().chain(listed).chain([Event::InitDone]);
