@@ -29,6 +29,9 @@ const PASS_LIMIT: Duration = Duration::from_secs(120);
 /// So many passes may go by before a late watch shows the next change.
 const PATIENCE: usize = 3;
 
+/// The clock goes on by less than this before a kubelet does its part, so that no change runs into its deadline.
+const SOON: Duration = Duration::from_secs(60);
+
 /// A run under way.
 pub struct Run {
     /// The cluster.
@@ -114,7 +117,8 @@ impl Run {
             return true;
         }
         let due = self.process.next_due();
-        if let Some(due) = due.filter(|_| self.passes < PATIENCE && self.is_behind()) {
+        let soon = |due: &Instant| due.saturating_duration_since(Instant::now()) < SOON;
+        if let Some(due) = due.filter(|due| self.passes < PATIENCE && self.is_behind() && soon(due)) {
             // The clock reaches the controller before the next change does.
             tokio::time::advance(due - Instant::now()).await;
             return true;

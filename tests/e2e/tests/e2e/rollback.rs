@@ -165,18 +165,18 @@ async fn a_change_that_makes_no_progress_is_rolled_back_at_its_deadline() {
 #[tokio::test]
 async fn old_pods_that_are_long_in_ending_are_no_failure_of_the_new_version() {
     let scenario = Scenario::start("slowend").await;
-    let draft = |name: &str| {
-        group(name, pods::gated()).replicas(1).with("spec.progressDeadlineSeconds", 5).version("1")
-    };
-    let slow = scenario.create(&draft("slow").update_type("Recreate")).await;
-    let late = scenario.create(&draft("late").rolling(1, 0)).await;
-    for group in [&slow, &late] {
-        group.settles_at(&[("1", 1)]).await;
-        scenario.make_ready(group, "1").await;
-        group.completes("1").await;
-    }
+    // Long enough for a pod to start.
+    let draft =
+        |name: &str, pod| group(name, pod).replicas(1).with("spec.progressDeadlineSeconds", 15).version("1");
+    let mut lingering = pods::lingering();
+    lingering["volumes"] = json!([{"name": "data", "emptyDir": {}}]);
+    let slow = scenario.create(&draft("slow", lingering).update_type("Recreate")).await;
+    let late = scenario.create(&draft("late", pods::gated()).rolling(1, 0)).await;
+    late.settles_at(&[("1", 1)]).await;
+    scenario.make_ready(&late, "1").await;
+    late.completes("1").await;
+    slow.completes("1").await;
     let old = slow.pod_names().await.pop_first().unwrap();
-    scenario.hold(&old).await;
     slow.change("2").await;
     slow.until("has a pod that terminates", |status| status.terminating_replicas == 1).await;
     // A change that begins now, and has the same time, tells when that is over.
@@ -184,8 +184,8 @@ async fn old_pods_that_are_long_in_ending_are_no_failure_of_the_new_version() {
     late.rolls_back("1", "ProgressDeadlineExceeded").await;
     let status = slow.get().await.status.unwrap_or_default();
     assert_eq!((status.failed_revision, status.terminating_replicas), (None, 1));
-    scenario.let_go(&old).await;
-    scenario.drive(&slow, "2").await;
+    scenario.let_end(&old).await;
+    slow.completes("2").await;
 }
 
 #[tokio::test]
