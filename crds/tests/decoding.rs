@@ -3,6 +3,8 @@
 //! Every field of every kind is set to the values at the bounds of its schema, one after the other, in an object that
 //! has all fields. Formats are not believed to bound a number, since not every server checks them.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests panic as tests do")]
+
 use k8s_openapi::api::core::v1::{PersistentVolumeClaimSpec, PodSpec, ServiceSpec};
 use mainstay_crds::{
     AccountPolicy, ConfigRollout, EndpointGrant, EndpointPool, NodeHealthPolicy, ReplicaGroup,
