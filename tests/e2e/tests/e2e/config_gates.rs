@@ -119,8 +119,12 @@ async fn without_its_canary_a_change_goes_no_further_and_a_workload_that_is_appl
     let rollout = staged(&scenario, |_| ()).await;
     scenario.kubectl("delete deployment canary --wait=true").succeeded();
     scenario.mode("two").await;
-    let said = rollout.says("Ready", false, "TargetMissing").await;
-    assert!(said.contains("Deployment/canary, which stage canary names"), "{said}");
+    // That it is missing is said before the change as well, in other words.
+    eventually("the stage says which target it waits for", async || {
+        let said = rollout.says("Ready", false, "TargetMissing").await;
+        said.contains("Deployment/canary, which stage canary names").then_some(()).ok_or(said)
+    })
+    .await;
     // As `helm upgrade` does: the template names the source again, which says `two`.
     scenario.apply(&deployment("web", reader()));
     rollout.event("TargetReverted").await;
