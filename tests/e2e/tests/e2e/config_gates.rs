@@ -45,7 +45,8 @@ async fn a_bad_value_is_taken_back_and_the_old_one_is_served_throughout() {
     let done = Arc::new(AtomicBool::new(false));
     let (asked, answers) = (Arc::clone(&done), async {
         let mut said = Vec::new();
-        while !done.load(Ordering::Relaxed) {
+        // On a busy machine it takes longer than the change to ask so often.
+        while !done.load(Ordering::Relaxed) || said.len() <= 50 {
             said.push(scenario.served("services/canary:80").await);
             sleep(Duration::from_millis(50)).await;
         }
@@ -62,8 +63,7 @@ async fn a_bad_value_is_taken_back_and_the_old_one_is_served_throughout() {
     };
     let (said, ()) = tokio::join!(answers, change);
     let wrong: Vec<_> = said.iter().filter(|said| said.as_deref() != Ok("one")).collect();
-    // How many there are in that time is the machine's affair.
-    assert!(said.len() > 5 && wrong.is_empty(), "{} answers, of which wrong: {wrong:?}", said.len());
+    assert!(said.len() > 50 && wrong.is_empty(), "{} answers, of which wrong: {wrong:?}", said.len());
     for name in ["canary", "web"] {
         scenario.read_by(name, "one", "first").await;
     }
