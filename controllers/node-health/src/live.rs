@@ -1,12 +1,14 @@
 //! Live reads: nothing is believed of a node that only a watch has shown.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use kube::{Api, Client, api::ListParams};
+use kube::{Api, Client, Resource, api::ListParams};
+use mainstay_crds::{NodeHealthPolicy, NodeHealthPolicyStatus};
 use mainstay_probe::{Check, Failure, Http, Kind, Tls};
 use mainstay_runtime::{
     clock::{Clock, Moment},
+    decode::Decoded,
     failure::RequestError,
     request::{in_time, within},
 };
@@ -125,6 +127,20 @@ async fn answers(check: &KubeletCheck, target: SocketAddr) -> bool {
     };
     let outcome = Check { kind, timeout: check.timeout }.run(target).await;
     matches!(outcome.result, Ok(()) | Err(Failure::Tls(_)))
+}
+
+/// What is written down of each policy, by its UID. One that cannot be decoded says nothing.
+///
+/// # Errors
+/// When the API server refuses the list, or does not answer in time.
+pub async fn policies(client: &Client) -> Result<HashMap<String, NodeHealthPolicyStatus>, RequestError> {
+    let policies: Api<Decoded<NodeHealthPolicy>> = Api::all(client.clone());
+    let listed = in_time(policies.list(&ListParams::default())).await?;
+    let written = listed.items.into_iter().filter_map(|policy| match policy {
+        Decoded::Object(policy) => Some((policy.meta().uid.clone()?, policy.status.unwrap_or_default())),
+        Decoded::Undecodable(_) => None,
+    });
+    Ok(written.collect())
 }
 
 /// Asks the API server again and again whether it answers, from its store and not from its cache.

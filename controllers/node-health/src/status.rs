@@ -180,6 +180,8 @@ pub fn unusable(policy: &NodeHealthPolicy, error: &SettingsError, now: Timestamp
     NodeHealthPolicyStatus {
         observed_generation: generation,
         conditions: conditions::merge(vec![ready, stalled(Some(error))], standing, generation, now),
+        // Those that are open are so still when it is put right.
+        breakers: policy.status.as_ref().map_or_else(Vec::new, |status| status.breakers.clone()),
         ..NodeHealthPolicyStatus::default()
     }
 }

@@ -9,7 +9,7 @@ pub mod node;
 pub mod pods;
 pub mod remediation;
 #[cfg(test)]
-mod server;
+pub(crate) mod server;
 
 pub use self::error::ApplyError;
 

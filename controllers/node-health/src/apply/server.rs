@@ -9,23 +9,23 @@ use serde_json::{Value, json};
 
 /// Answers to a path with what stands there, or with the code of a refusal, and remembers what is written.
 #[derive(Clone, Default)]
-pub(super) struct Server {
+pub(crate) struct Server {
     objects: Arc<Mutex<BTreeMap<String, Result<Value, u16>>>>,
     writes: Arc<Mutex<Vec<(Method, String, Value)>>>,
 }
 
 impl Server {
     /// What stands at `path` from now on.
-    pub(super) fn set(&self, path: &str, answer: Result<Value, u16>) {
+    pub(crate) fn set(&self, path: &str, answer: Result<Value, u16>) {
         self.objects.lock().insert(path.to_owned(), answer);
     }
 
     /// What was written: where, and the body.
-    pub(super) fn writes(&self) -> Vec<(Method, String, Value)> {
+    pub(crate) fn writes(&self) -> Vec<(Method, String, Value)> {
         self.writes.lock().clone()
     }
 
-    pub(super) fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         let server = self.clone();
         let answer = move |request: Request<Body>| {
             let server = server.clone();

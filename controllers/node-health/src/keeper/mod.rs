@@ -50,6 +50,8 @@ pub const STATUS_PACE: Duration = Duration::from_secs(5);
 const PACE: Duration = Duration::from_millis(100);
 /// A loop that has not passed for so long, although something was due, is stuck.
 const STUCK: Duration = Duration::from_secs(60);
+/// How often it is asked again which breakers are open, before the first pass.
+const RECALL_AGAIN: Duration = Duration::from_secs(1);
 /// A pass comes at least this often, so that a stuck loop is told from one that has nothing to do.
 const AT_LEAST: Duration = Duration::from_secs(10);
 
@@ -102,6 +104,8 @@ struct Mind {
     /// The remediations of policies, as they were just listed.
     standing: HashMap<Arc<str>, Vec<Standing>>,
     told: Told,
+    /// What the policies said when they were listed before the first pass, by UID. Each is used once, at first sight.
+    written: HashMap<String, NodeHealthPolicyStatus>,
 }
 
 impl Mind {
@@ -114,6 +118,7 @@ impl Mind {
             settings: HashMap::new(),
             standing: HashMap::new(),
             told: Told::default(),
+            written: HashMap::new(),
         }
     }
 }
@@ -171,6 +176,7 @@ impl Keeper {
     fn passes(&self, shutdown: &CancellationToken) -> impl Future<Output = ()> {
         let mut mind = Mind::new(self.max_in_flight);
         async move {
+            self.recall(&mut mind, shutdown).await;
             while !shutdown.is_cancelled() {
                 let began = Instant::now();
                 let due = self.pass(&mut mind);
@@ -179,6 +185,26 @@ impl Keeper {
                 self.wait(&mut mind, due, shutdown).await;
             }
             mind.jobs.finish().await;
+        }
+    }
+
+    /// Reads what another process has written down of the policies, before anything is planned. A watch may be deaf, or be
+    /// behind it.
+    async fn recall(&self, mind: &mut Mind, shutdown: &CancellationToken) {
+        while !shutdown.is_cancelled() {
+            match live::policies(&self.client).await {
+                Ok(written) => {
+                    mind.written = written;
+                    return;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "which breakers are open is not known, so that nothing is planned");
+                }
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                () = tokio::time::sleep(RECALL_AGAIN) => {}
+            }
         }
     }
 
@@ -210,7 +236,7 @@ impl Keeper {
 
     fn pass(&self, mind: &mut Mind) -> Option<Moment> {
         let pass = self.look(mind);
-        pass.recall(&mut mind.memory);
+        pass.recall(mind);
         let mut seen = Vec::with_capacity(pass.nodes.len());
         let mut views = Vec::with_capacity(pass.nodes.len());
         for (index, node) in pass.nodes.iter().enumerate() {
@@ -287,15 +313,16 @@ impl Pass {
         self.assigned.policies[node].map(|index| (index, &*self.settings[index]))
     }
 
-    /// Before the first plan: which breakers another process has left open. What it has taken lately is in the records of
-    /// the nodes.
-    fn recall(&self, memory: &mut Memory) {
-        if memory.begun {
-            return;
-        }
-        for (name, policy) in &self.policies {
-            let open = policy.status.iter().flat_map(|status| status::open_breakers(status, self.now));
-            memory.breakers.extend(open.map(|(zone, breaker)| ((Arc::clone(name), zone), breaker)));
+    /// At first sight of a policy: which breakers another process has left open, or this one before the policy could not be
+    /// read. What was taken lately is in the records of the nodes.
+    fn recall(&self, mind: &mut Mind) {
+        for settings in &self.settings {
+            let name = &settings.name;
+            let Some(policy) = self.policies.get(name).filter(|_| !mind.memory.knows(name)) else { continue };
+            let written = policy.uid().and_then(|uid| mind.written.remove(&uid));
+            let status = written.as_ref().or(policy.status.as_ref());
+            let open = status.into_iter().flat_map(|status| status::open_breakers(status, self.now));
+            mind.memory.breakers.extend(open.map(|(zone, breaker)| ((Arc::clone(name), zone), breaker)));
         }
     }
 

@@ -14,15 +14,20 @@ use prometheus::Registry;
 use serde_json::json;
 
 use super::{jobs::Task, *};
-use crate::watched::WatchedNode;
+use crate::{apply::server::Server, watched::WatchedNode};
+
+const POLICIES: &str = "/apis/mainstay.dev/v1alpha1/nodehealthpolicies";
 
 /// A keeper of one node, which the policy `ours` has cordoned, on a server that never answers.
 fn keeper() -> (Keeper, Writer<NodeHealthPolicy>) {
     let silent = tower::service_fn(|_: http::Request<Body>| {
         std::future::pending::<Result<http::Response<Body>, std::io::Error>>()
     });
-    let (client, registry) = (Client::new(silent, "default"), Registry::new());
-    let (clock, (policies, writer)) = (Clock::start(), store());
+    keeper_on(Client::new(silent, "default"))
+}
+
+fn keeper_on(client: Client) -> (Keeper, Writer<NodeHealthPolicy>) {
+    let (registry, clock, (policies, writer)) = (Registry::new(), Clock::start(), store());
     let (sight, nodes) = (Arc::new(Sight::new(clock)), Index::default());
     let record = json!({"taken": {"policy": "ours", "since": "2026-01-01T00:00:00Z", "cordon": true}});
     let node = json!({
@@ -132,4 +137,67 @@ async fn the_remediations_of_a_policy_that_makes_no_sense_any_more_go_on() {
         // Where it can be read, and selects the node no more, they end.
         assert_eq!(mind.jobs.is_running(&(Task::Clear, "ours".into())), !goes_on, "{operator}");
     }
+}
+
+/// `ours`, with a breaker of all its nodes that is open or not.
+fn with_breaker(open: bool) -> NodeHealthPolicy {
+    let metadata =
+        ObjectMeta { name: Some("ours".into()), uid: Some("ours".into()), ..ObjectMeta::default() };
+    let mut policy = policy(metadata, json!({"nodeSelector": {}}));
+    let breaker = json!({"nodes": 9, "unhealthy": 8, "limit": 4, "open": open});
+    policy.status = serde_json::from_value(json!({"breakers": [breaker]})).unwrap();
+    policy
+}
+
+fn is_open(mind: &Mind) -> bool {
+    mind.memory.breakers.get(&("ours".into(), None)).is_some_and(|breaker| breaker.open_since.is_some())
+}
+
+#[tokio::test]
+async fn a_new_leader_asks_the_server_which_breakers_are_open_and_no_watch() {
+    let server = Server::default();
+    let undecodable = json!({"metadata": {"name": "other"}, "spec": {"nodeSelector": 1}});
+    for (written, watched) in [(true, false), (false, true)] {
+        let items = json!([undecodable.clone(), with_breaker(written)]);
+        server.set(POLICIES, Ok(json!({"metadata": {}, "items": items})));
+        let (keeper, mut policies) = keeper_on(server.client());
+        policies.apply_watcher_event(&Event::Apply(with_breaker(watched)));
+        let mut mind = Mind::new(4);
+        keeper.recall(&mut mind, &CancellationToken::new()).await;
+        keeper.pass(&mut mind);
+        assert_eq!(is_open(&mind), written);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_leader_plans_nothing_before_the_server_has_answered() {
+    let server = Server::default();
+    server.set(POLICIES, Err(503));
+    let (keeper, _policies) = keeper_on(server.client());
+    let (mut mind, shutdown) = (Mind::new(4), CancellationToken::new());
+    let later = async {
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        server.set(POLICIES, Ok(json!({"metadata": {}, "items": [with_breaker(true)]})));
+    };
+    let began = Instant::now();
+    tokio::join!(keeper.recall(&mut mind, &shutdown), later);
+    assert!(began.elapsed() >= Duration::from_secs(60));
+    server.set(POLICIES, Err(503));
+    shutdown.cancel();
+    keeper.recall(&mut mind, &shutdown).await;
+}
+
+#[tokio::test]
+async fn the_breakers_of_a_policy_that_appears_later_are_recalled_then() {
+    let (keeper, mut policies) = keeper();
+    let mut mind = Mind::new(4);
+    keeper.pass(&mut mind);
+    assert!(!is_open(&mind));
+    policies.apply_watcher_event(&Event::Apply(with_breaker(true)));
+    keeper.pass(&mut mind);
+    assert!(is_open(&mind));
+    // From then on what this process remembers counts, and not what is written down.
+    policies.apply_watcher_event(&Event::Apply(with_breaker(false)));
+    keeper.pass(&mut mind);
+    assert!(is_open(&mind));
 }

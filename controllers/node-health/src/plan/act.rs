@@ -29,14 +29,11 @@ impl Queue {
         weather: &Weather,
         now: Now,
     ) -> Self {
-        let taken = rules.iter().enumerate().filter_map(|(index, rules)| {
-            let before = if memory.begun {
-                memory.taken.get(&rules.policy).cloned().unwrap_or_default()
-            } else {
-                written(nodes.iter().filter(|node| node.rules == Some(index)), now)
-            };
-            let taken = resume(rules, before, weather, now.moment);
-            (!taken.is_empty()).then(|| (Arc::clone(&rules.policy), taken))
+        let taken = rules.iter().enumerate().map(|(index, rules)| {
+            let before = memory.taken.get(&rules.policy).cloned();
+            let before =
+                before.unwrap_or_else(|| written(nodes.iter().filter(|node| node.rules == Some(index)), now));
+            (Arc::clone(&rules.policy), resume(rules, before, weather, now.moment))
         });
         Self { now, taken: taken.collect(), control_plane: [None, None], waiting: Vec::new() }
     }

@@ -46,7 +46,7 @@ pub fn plan(rules: &[Rules], nodes: &[NodeView], memory: &Memory, now: Now, blin
     verdicts.iter().for_each(|verdict| due.at(verdict.due));
     let weather = breakers::weather(rules, nodes, &verdicts, memory, now.moment, blind, &mut due);
     let mut queue = Queue::new(rules, nodes, memory, &weather, now);
-    let mut next = Memory { begun: true, breakers: weather.memory.clone(), ..Memory::default() };
+    let mut next = Memory { breakers: weather.memory.clone(), ..Memory::default() };
     let mut planned = Vec::with_capacity(nodes.len());
     for (node, verdict) in nodes.iter().zip(&verdicts) {
         let mut draft = Draft::new(rules, node, memory, &weather, now);

@@ -237,15 +237,21 @@ pub enum Wanted {
 /// What a plan leaves to the next one. A restart may lose it: verdicts then begin anew.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Memory {
-    /// Whether there was a plan before. The first one begins with what is written down of those of another process.
-    pub begun: bool,
     /// Of each node that is not simply well.
     pub nodes: BTreeMap<Arc<str>, NodeMemory>,
     /// Of each policy's breakers: those of its zones, and under `None` that of the policy as a whole.
     pub breakers: BTreeMap<(Arc<str>, Option<Arc<str>>), BreakerMemory>,
     /// When each policy has taken nodes, as far back as its window goes: on the process's own clock, and before zero what
-    /// was taken before the process began.
+    /// was taken before the process began. Of a policy that the last plan did not know, the next one begins with what is
+    /// written down.
     pub taken: BTreeMap<Arc<str>, Vec<SignedDuration>>,
+}
+
+impl Memory {
+    /// Whether the last plan was made with this policy.
+    pub fn knows(&self, policy: &str) -> bool {
+        self.taken.contains_key(policy)
+    }
 }
 
 /// What is remembered of a node.

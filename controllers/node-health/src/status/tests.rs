@@ -166,3 +166,14 @@ fn a_node_that_is_only_overdue_waits_for_the_pace() {
     assert!(is_urgent(&quiet, &of(State::Waiting)));
     assert!(is_urgent(&of(State::Waiting), &of(State::Acting)));
 }
+
+#[test]
+fn an_open_breaker_outlasts_a_time_in_which_its_policy_cannot_be_carried_out() {
+    let mut policy = policy();
+    let breaker = json!({"zone": "a", "nodes": 9, "unhealthy": 8, "limit": 4, "open": true});
+    policy.status = serde_json::from_value(json!({"breakers": [breaker]})).unwrap();
+    let status = unusable(&policy, &SettingsError::Selector("x".into()), Timestamp::UNIX_EPOCH);
+    let now = Now { moment: Duration::ZERO, wall: Timestamp::UNIX_EPOCH };
+    let open: Vec<_> = open_breakers(&status, now).map(|(zone, _)| zone).collect();
+    assert_eq!(open, [Some("a".into())]);
+}
