@@ -80,11 +80,13 @@ pub fn assign(settings: &[Arc<Settings>], nodes: &[Arc<Node>]) -> Assigned {
     assigned
 }
 
-/// The node as a plan is to see it. `None`: no watch has shown it yet.
+/// The node as a plan is to see it, with its record where that names a policy that cannot be read. `None`: no watch has
+/// shown it yet.
 pub fn view(
     node: &Node,
     policy: Option<(usize, &Settings)>,
     known: &Known,
+    unread: Option<&Record>,
     sight: &Sight,
     now: Moment,
 ) -> Option<NodeView> {
@@ -111,7 +113,8 @@ pub fn view(
         failing_due: failing.as_ref().map(|(_, due)| *due).filter(|due| *due > now),
         confirmed,
         doubt: answer.doubt.clone().filter(|_| silence_stands),
-        record: record(node, known),
+        record: unread.map_or_else(|| record(node, known), Record::clone),
+        unread: unread.is_some(),
         boot_id: Arc::clone(&facts.boot_id),
         out_of_service: known.dry_run || stands_out_of_service(node),
         proof: proof(node, policy, known, heartbeat),

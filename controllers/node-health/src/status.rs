@@ -246,11 +246,12 @@ fn listed_node(judged: &Judged<'_>, clock: &Clock) -> UnhealthyNode {
     }
 }
 
-/// Since when a node is silent or its condition bad. One that is heard has no such time, but for its last renewal, which
-/// would make another status every few seconds.
+/// Since when a node is silent or its condition bad. One that is heard, or may be, has no such time, but for its last renewal,
+/// which would make another status every few seconds.
 fn since(judged: &Judged<'_>) -> Option<Moment> {
     match judged.planned.state {
         State::Healthy | State::Unjudged | State::Recovering | State::Quarantined | State::Leaving => None,
+        State::Suspect if judged.view.unread => None,
         _ => Some(judged.view.unwell_since()),
     }
 }

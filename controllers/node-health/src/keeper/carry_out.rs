@@ -24,6 +24,9 @@ use crate::{
 impl Keeper {
     pub(super) fn carry_out(&self, mind: &mut Mind, pass: &Pass, judged: Judged<'_>) {
         let Judged { index, view, planned } = judged;
+        if view.unread {
+            return;
+        }
         let node = &pass.nodes[index];
         let settings = pass.assigned.policies[index].map(|policy| &pass.settings[policy]);
         let known = mind.known.get_mut(node.name()).expect("every node of the pass is known");

@@ -242,11 +242,8 @@ impl Keeper {
         for (index, node) in pass.nodes.iter().enumerate() {
             let policy = pass.policy_of(index);
             let known = mind.known.get(node.name()).expect("every node of the pass is known");
-            // What its policy asks for is not known, so that what stands on it is kept.
-            if [&known.record, &node.facts.record].into_iter().any(|record| self.is_unread(mind, record)) {
-                continue;
-            }
-            if let Some(view) = observe::view(node, policy, known, &self.sight, pass.now.moment) {
+            let unread = self.unread(mind, node, known);
+            if let Some(view) = observe::view(node, policy, known, unread, &self.sight, pass.now.moment) {
                 seen.push(index);
                 views.push(view);
             }
@@ -269,12 +266,17 @@ impl Keeper {
         [due, mind.jobs.due(pass.now.moment)].into_iter().flatten().min()
     }
 
-    /// Whether the policy that has taken the node is there and cannot be read.
-    fn is_unread(&self, mind: &Mind, record: &Record) -> bool {
-        let Some(taken) = &record.taken else { return false };
-        let read = mind.settings.get(&taken.policy);
-        read.is_some_and(|read| read.settings.is_err())
-            || self.undecoded.contains(&ObjectKey::new("", &taken.policy))
+    /// The record of a node that was taken by a policy which is there and cannot be read. What only a dry run has decided
+    /// stands on no node.
+    fn unread<'a>(&self, mind: &Mind, node: &'a Node, known: &'a Known) -> Option<&'a Record> {
+        let decided = Some(&known.record).filter(|_| !known.dry_run);
+        [Some(&node.facts.record), decided].into_iter().flatten().find(|record| {
+            record.taken.as_ref().is_some_and(|taken| {
+                let read = mind.settings.get(&taken.policy);
+                read.is_some_and(|read| read.settings.is_err())
+                    || self.undecoded.contains(&ObjectKey::new("", &taken.policy))
+            })
+        })
     }
 
     /// Gathers what the pass looks at, and brings what is known up to it.

@@ -108,6 +108,22 @@ async fn what_a_policy_took_that_makes_no_sense_is_kept() {
 }
 
 #[tokio::test]
+async fn what_a_policy_took_that_cannot_be_decoded_counts_for_the_breakers_of_others() {
+    let (keeper, mut policies) = keeper();
+    let metadata = ObjectMeta { name: Some("ours".into()), ..ObjectMeta::default() };
+    let (field, error) = ("spec".to_owned(), "too much".to_owned());
+    keeper.undecoded.put(Undecodable { metadata, field, error, conditions: vec![] }, None);
+    let metadata =
+        ObjectMeta { name: Some("other".into()), uid: Some("other".into()), ..ObjectMeta::default() };
+    let breakers = json!({"cluster": {"maxUnhealthy": 0}});
+    let other = policy(metadata, json!({"nodeSelector": {}, "breakers": breakers}));
+    policies.apply_watcher_event(&Event::Apply(other));
+    let mut mind = Mind::new(4);
+    keeper.pass(&mut mind);
+    assert!(mind.memory.breakers.contains_key(&("other".into(), None)), "{:?}", mind.memory.breakers);
+}
+
+#[tokio::test]
 async fn the_remediations_of_a_policy_that_makes_no_sense_any_more_go_on() {
     for (operator, goes_on) in [("Gt", true), ("Exists", false)] {
         let (keeper, mut policies) = keeper();

@@ -68,8 +68,9 @@ async fn an_answer_holds_for_the_silence_that_was_asked_about() {
     lease(&sight, "n", 1000);
     lease(&sight, "n", 1010);
     let mut known = Known::first(&node, false);
-    let confirmed =
-        |known: &Known| view(&node, Some((0, &settings)), known, &sight, clock.now()).unwrap().confirmed;
+    let confirmed = |known: &Known| {
+        view(&node, Some((0, &settings)), known, None, &sight, clock.now()).unwrap().confirmed
+    };
     let pass_time = async |seconds: u64| {
         for _ in 0..seconds {
             tokio::time::advance(Duration::from_secs(1)).await;
@@ -101,7 +102,7 @@ async fn a_condition_counts_from_the_moment_at_which_it_was_seen() {
     sight.node_changed(&Change { old: None, new: Some(&well) });
     tokio::time::advance(Duration::from_secs(5)).await;
     sight.node_changed(&Change { old: Some(&well), new: Some(&bad) });
-    let seen = || view(&bad, Some((0, &settings)), &Known::default(), &sight, clock.now()).unwrap();
+    let seen = || view(&bad, Some((0, &settings)), &Known::default(), None, &sight, clock.now()).unwrap();
     let due = clock.now() + Duration::from_secs(10);
     assert_eq!((seen().failing, seen().failing_due), (None, Some(due)));
     // The same again, with other facts, is no new beginning.
@@ -130,7 +131,7 @@ fn only_proof_of_this_boot_and_this_silence_counts() {
         sight.node_changed(&Change { old: None, new: Some(&node) });
         let succeeded = succeeded.map(|(index, boot)| (settings.templates[index].clone(), boot.to_owned()));
         let known = Known { succeeded: succeeded.into_iter().collect(), ..Known::default() };
-        view(&node, Some((0, &settings)), &known, &sight, Duration::ZERO).unwrap().proof
+        view(&node, Some((0, &settings)), &known, None, &sight, Duration::ZERO).unwrap().proof
     };
     let dead = |value: &str| json!({"mainstay.node-restriction.kubernetes.io/confirmed-dead": value});
     let shut_down = json!([{"key": "node.cloudprovider.kubernetes.io/shutdown", "effect": "NoSchedule"}]);
@@ -179,7 +180,7 @@ fn a_taint_out_of_service_stands_where_it_is_and_not_where_a_record_says_so() {
         let sight = Sight::new(clock);
         sight.node_changed(&Change { old: None, new: Some(&node) });
         let known = Known { uid: "a".into(), ..Known::default() };
-        let seen = view(&node, Some((0, &settings)), &known, &sight, clock.now()).unwrap();
+        let seen = view(&node, Some((0, &settings)), &known, None, &sight, clock.now()).unwrap();
         assert_eq!((seen.out_of_service, seen.record.out_of_service().is_some()), (stands, stands));
     }
 }

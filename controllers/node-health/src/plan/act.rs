@@ -44,10 +44,15 @@ impl Queue {
             let since = draft.memory.unhealthy_since.unwrap_or(self.now.moment);
             self.waiting.push((since, index));
         }
-        if let Some(rules) = draft.rules.filter(|_| draft.node.control_plane && draft.plan.record.is_taken())
-        {
-            self.control_plane[usize::from(rules.dry_run)]
-                .get_or_insert_with(|| Arc::clone(&draft.node.name));
+        if !draft.node.control_plane {
+            return;
+        }
+        for (place, dry_run) in self.control_plane.iter_mut().zip([false, true]) {
+            let is_taken = draft.plan.record.is_taken();
+            let is_of = draft.rules.is_some_and(|rules| rules.dry_run == dry_run);
+            if draft.node.unread || is_taken && is_of {
+                place.get_or_insert_with(|| Arc::clone(&draft.node.name));
+            }
         }
     }
 

@@ -9,7 +9,8 @@
 //!   policy allows, also after a storm.
 //! - Volumes detach only from a node that is silent, and with proof that it is dead.
 //! - At most one node of the control plane is out of use by this controller.
-//! - While nothing can be seen nothing changes.
+//! - While nothing can be seen nothing changes, nor does a node whose policy cannot be read: it counts as one that is out of
+//!   use.
 //! - When no node of the cluster answers, nor anybody who is asked about one, what was taken is handed back.
 //! - What was taken is handed back when the node is well again, none of its conditions being bad, and nothing else is.
 //! - Nothing is done with a node that is removed on purpose, and no breaker counts it.
@@ -50,8 +51,8 @@ pub fn plan(rules: &[Rules], nodes: &[NodeView], memory: &Memory, now: Now, blin
     let mut planned = Vec::with_capacity(nodes.len());
     for (node, verdict) in nodes.iter().zip(&verdicts) {
         let mut draft = Draft::new(rules, node, memory, &weather, now);
-        if blind {
-            draft.hold(verdict);
+        if blind || node.unread {
+            draft.hold(verdict, blind);
         } else {
             draft.take_back_unwritten(verdict);
             draft.decide(verdict, &mut due);
@@ -174,18 +175,25 @@ impl<'a> Draft<'a> {
     }
 
     /// Nothing can be said of it: what stands and what is remembered is kept as it is.
-    fn hold(&mut self, verdict: &Verdict) {
+    fn hold(&mut self, verdict: &Verdict, blind: bool) {
         self.plan.record.clone_from(&self.node.record);
         self.plan.state = if self.node.leaving {
             State::Leaving
-        } else if verdict.is_bad() || self.node.record.is_taken() {
+        } else if verdict.is_bad() || self.node.unread || self.node.record.is_taken() {
             State::Suspect
         } else {
             self.state_of_well(verdict)
         };
         if self.plan.state != State::Healthy {
-            "a word of the API server: it does not answer, or no Lease was heard of"
-                .clone_into(&mut self.plan.waits_for);
+            self.plan.waits_for = if blind {
+                "a word of the API server: it does not answer, or no Lease was heard of".to_owned()
+            } else {
+                let policy = self.plan.record.taken.as_ref().map(|taken| &*taken.policy);
+                format!(
+                    "NodeHealthPolicy {}, which has taken it and cannot be read: correct it",
+                    policy.unwrap_or_default()
+                )
+            };
         }
     }
 

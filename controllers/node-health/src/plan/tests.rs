@@ -7,6 +7,7 @@ use crate::record::{Record, TaintEffect};
 
 mod ends;
 mod rates;
+mod unread;
 
 fn three_zones() -> World {
     World::new(rules("p"), &["a", "b", "c"], 10)

@@ -143,6 +143,8 @@ pub struct NodeView {
     pub doubt: Option<Arc<str>>,
     /// What stands on the node by this controller.
     pub record: Record,
+    /// Whether it was taken by a policy that is there and cannot be read: what that policy wants of it is not known.
+    pub unread: bool,
     /// The boot that it reports.
     pub boot_id: Arc<str>,
     /// Whether the taint out-of-service of its record stands on it, and is not only decided.

@@ -28,6 +28,8 @@ pub(super) struct Verdict {
     pub unjudged: bool,
     /// It was heard of, and is not overdue.
     pub heard: bool,
+    /// Whose it is cannot be read.
+    pub unread: bool,
     /// When time alone changes this.
     pub due: Option<Moment>,
 }
@@ -35,9 +37,11 @@ pub(super) struct Verdict {
 impl Verdict {
     pub(super) fn of(rules: &[Rules], node: &NodeView, now: Moment) -> Self {
         let heartbeat = node.heartbeat;
-        let (since, rules) = (heartbeat.silent_since(), node.rules.map(|index| &rules[index]));
+        // No policy judges the silence of a node that is another's.
+        let judge = node.rules.filter(|_| !node.unread);
+        let (since, rules) = (heartbeat.silent_since(), judge.map(|index| &rules[index]));
         let mut moments = [None; 3];
-        let mut verdict = Self { failing: node.failing.is_some(), ..Self::default() };
+        let mut verdict = Self { failing: node.failing.is_some(), unread: node.unread, ..Self::default() };
         match (heartbeat.interval, rules) {
             (Some(interval), rules) => {
                 let overdue = since.saturating_add(late(interval));
@@ -77,9 +81,10 @@ impl Verdict {
         self.unreachable || self.failing
     }
 
-    /// Whether a breaker counts the node: a storm is seen before all of its verdicts are in.
+    /// Whether a breaker counts the node: a storm is seen before all of its verdicts are in. A node that was taken and whose
+    /// policy cannot be read is out of use, as far as anybody knows.
     pub(super) fn counts(&self) -> bool {
-        self.is_bad() || self.overdue
+        self.is_bad() || self.overdue || self.unread
     }
 
     /// Whether the node may be unhealthy, and has not been watched for long enough to tell: so are, to a new leader, all

@@ -253,6 +253,7 @@ fn node(name: &str, zone: &str) -> NodeView {
         confirmed: false,
         doubt: None,
         record: Record::default(),
+        unread: false,
         boot_id: Arc::from("boot-1"),
         out_of_service: false,
         proof: None,

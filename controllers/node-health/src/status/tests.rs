@@ -36,6 +36,7 @@ fn node(name: &str, state: State) -> (NodeView, NodePlan) {
         confirmed: false,
         doubt: None,
         record: Record::default(),
+        unread: false,
         boot_id: Arc::from(""),
         out_of_service: false,
         proof: None,
@@ -176,4 +177,12 @@ fn an_open_breaker_outlasts_a_time_in_which_its_policy_cannot_be_carried_out() {
     let now = Now { moment: Duration::ZERO, wall: Timestamp::UNIX_EPOCH };
     let open: Vec<_> = open_breakers(&status, now).map(|(zone, _)| zone).collect();
     assert_eq!(open, [Some("a".into())]);
+}
+
+#[test]
+fn a_node_whose_policy_cannot_be_read_has_no_time_that_its_renewals_would_move() {
+    let mut nodes = [node("a", State::Suspect), node("b", State::Suspect)];
+    nodes[0].0.unread = true;
+    let since = status(&nodes, &[], 0).unhealthy_nodes.into_iter().map(|node| node.since.is_some());
+    assert_eq!(since.collect::<Vec<_>>(), [false, true]);
 }
