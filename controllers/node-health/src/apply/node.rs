@@ -1,7 +1,7 @@
 //! Cordon, taints and the record of them, in one request.
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Taint;
+use k8s_openapi::api::core::v1::{self, Taint};
 use kube::{
     Api, Client,
     api::{Patch, PatchParams},
@@ -74,8 +74,8 @@ impl Change {
         *self == Self::default()
     }
 
-    /// As a JSON merge patch of the node at this version: lists are replaced as a whole, so no other will do.
-    fn patch(self, version: Option<&str>) -> Value {
+    /// As a JSON merge patch of this node at this version: lists are replaced as a whole, so no other will do.
+    fn patch(self, uid: &str, version: Option<&str>) -> Value {
         let mut spec = Map::new();
         if let Some(unschedulable) = self.unschedulable {
             spec.insert("unschedulable".into(), if unschedulable { json!(true) } else { Value::Null });
@@ -83,7 +83,7 @@ impl Change {
         if let Some(taints) = self.taints {
             spec.insert("taints".into(), if taints.is_empty() { Value::Null } else { json!(taints) });
         }
-        let mut metadata = json!({"resourceVersion": version});
+        let mut metadata = json!({"uid": uid, "resourceVersion": version});
         if let Some(record) = self.record {
             metadata["annotations"] = json!({record::ANNOTATION: record.write()});
         }
@@ -115,14 +115,14 @@ fn taints(facts: &Facts, standing: &Taken, asked: &Taken) -> Vec<Taint> {
     taints
 }
 
-/// Brings the node `name` to what `wanted` says. Returns whether anything was written. The taint out-of-service is set only
+/// Brings the node of this name and UID to what `wanted` says. Returns whether anything was written. The taint out-of-service is set only
 /// on a node whose Lease still says that it was last `renewed` then: what was detached cannot be taken back.
 ///
 /// # Errors
-/// When the server refuses it. A node that is gone carries nothing, and that is no error.
+/// When the server refuses it. A node that is gone, or was made anew, carries nothing, and that is no error.
 pub async fn bring(
     client: &Client,
-    name: &str,
+    (name, uid): (&str, &str),
     wanted: &Record,
     renewed: Option<Timestamp>,
 ) -> Result<bool, ApplyError> {
@@ -135,6 +135,9 @@ pub async fn bring(
             Err(RequestError::NotFound(_)) => return Ok(false),
             Err(source) => return Err(ApplyError::Read { what: "the node".into(), source }),
         };
+        if node.metadata.uid.as_deref() != Some(uid) {
+            return Ok(false);
+        }
         let version = node.metadata.resource_version.clone();
         let facts = Facts::from(node);
         let mut change = Change::of(&facts, wanted);
@@ -145,7 +148,7 @@ pub async fn bring(
             return Ok(false);
         }
         tries += 1;
-        let patch = Patch::Merge(change.patch(version.as_deref()));
+        let patch = Patch::Merge(change.patch(uid, version.as_deref()));
         match in_time(nodes.patch(name, &params, &patch)).await {
             Ok(_) => return Ok(true),
             Err(RequestError::NotFound(_)) => return Ok(false),
@@ -153,6 +156,17 @@ pub async fn bring(
             Err(source) => return Err(ApplyError::Node(source)),
         }
     }
+}
+
+/// Whether the node of this name is still the one of this UID, by the server and not by a watch.
+///
+/// # Errors
+/// When the server refuses to say.
+pub(super) async fn is_there(client: &Client, name: &str, uid: &str) -> Result<bool, ApplyError> {
+    let nodes: Api<v1::Node> = Api::all(client.clone());
+    let found = in_time(nodes.get_metadata_opt(name)).await;
+    let found = found.map_err(|source| ApplyError::Read { what: "the node".into(), source })?;
+    Ok(found.is_some_and(|node| node.metadata.uid.as_deref() == Some(uid)))
 }
 
 /// When the node's Lease was last renewed, read from the server and not from a watch.

@@ -21,7 +21,10 @@ use mainstay_runtime::{
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::json;
 
-use super::{ApplyError, FIELD_MANAGER, node::UNHEALTHY};
+use super::{
+    ApplyError, FIELD_MANAGER,
+    node::{self, UNHEALTHY},
+};
 use crate::plan::{Evict, PodsPlan};
 
 /// How many pods of one node are written at the same time.
@@ -133,10 +136,10 @@ pub async fn list(client: &Client, node: &str) -> Result<Vec<ListedPod>, Request
     in_time(pods.list(&params.at("0"))).await.map(|list| list.items)
 }
 
-/// Does with the pods of `node` what the plan says.
-pub async fn visit(client: &Client, node: &str, plan: PodsPlan) -> Visit {
+/// Does with the pods of the node of this name and UID what the plan says. Those of a node that was made anew are another's.
+pub async fn visit(client: &Client, (name, uid): (&str, &str), plan: PodsPlan) -> Visit {
     let mut visit = Visit::default();
-    let pods = match list(client, node).await {
+    let pods = match list(client, name).await {
         Ok(pods) => pods,
         Err(source) => {
             visit.error = Some(ApplyError::Read { what: "the pods of the node".into(), source });
@@ -144,14 +147,26 @@ pub async fn visit(client: &Client, node: &str, plan: PodsPlan) -> Visit {
         }
     };
     let pods: Vec<_> = pods.into_iter().map(Arc::new).collect();
-    // Those that serve are taken out of Services first: it is what users feel.
-    if plan.not_ready {
-        visit.mark_all(client, pods.iter().filter(|pod| pod.is_ready()).cloned().collect()).await;
-    }
+    let serving: Vec<_> = pods.iter().filter(|pod| plan.not_ready && pod.is_ready()).cloned().collect();
     let leaving: Vec<_> = pods.into_iter().filter(|pod| pod.is_to_leave() && !pod.is_going()).collect();
-    match plan.evict {
-        Some(evict) => visit.remove_all(client, leaving, evict).await,
-        None => visit.left = leaving.len(),
+    visit.left = leaving.len();
+    if serving.is_empty() && (leaving.is_empty() || plan.evict.is_none()) {
+        return visit;
+    }
+    // Asked after the list: what was listed before is of the node that is still there.
+    match node::is_there(client, name, uid).await {
+        Ok(true) => {}
+        Ok(false) => return Visit::default(),
+        Err(error) => {
+            visit.fail(error);
+            return visit;
+        }
+    }
+    // Those that serve are taken out of Services first: it is what users feel.
+    visit.mark_all(client, serving).await;
+    if let Some(evict) = plan.evict {
+        visit.left = 0;
+        visit.remove_all(client, leaving, evict).await;
     }
     visit
 }
@@ -238,6 +253,7 @@ fn path(pod: &ListedPod) -> (&str, &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::apply::server::Server;
 
     fn pod(metadata: serde_json::Value, tolerations: serde_json::Value, phase: &str) -> ListedPod {
         let pod =
@@ -269,6 +285,20 @@ mod tests {
         assert!(leaves(json!({"key": UNHEALTHY, "operator": "Exists", "tolerationSeconds": 60})));
         assert!(leaves(json!({"key": UNHEALTHY, "operator": "Exists", "effect": "NoSchedule"})));
         assert!(leaves(json!({"key": "node.kubernetes.io/unreachable", "operator": "Exists"})));
+    }
+
+    #[tokio::test]
+    async fn the_pods_of_a_node_that_was_made_anew_are_left_alone() {
+        let server = Server::default();
+        let ready = json!({"conditions": [{"type": "Ready", "status": "True"}]});
+        let pod = json!({"metadata": {"name": "a", "namespace": "ns", "uid": "p"}, "status": ready});
+        server.set("/api/v1/pods", Ok(json!({"metadata": {}, "items": [pod]})));
+        server.set("/api/v1/nodes/n", Ok(json!({"metadata": {"name": "n", "uid": "new"}})));
+        let plan = PodsPlan { not_ready: true, evict: Some(Evict::Politely) };
+        let visited = visit(&server.client(), ("n", "old"), plan).await;
+        assert_eq!((server.writes().len(), visited.marked, visited.left), (0, 0, 0));
+        let visited = visit(&server.client(), ("n", "new"), plan).await;
+        assert_eq!((visited.marked, visited.evicted, visited.left), (1, 1, 0), "{:?}", visited.error);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use kube::{
 use mainstay_runtime::{failure::RequestError, reconcile::PassError, request::in_time};
 use serde_json::json;
 
-use super::{ApplyError, FIELD_MANAGER};
+use super::{ApplyError, FIELD_MANAGER, node};
 use crate::{plan::Wanted, settings::TemplateRef};
 
 /// Which node a remediation is about, where its name does not say so.
@@ -40,6 +40,8 @@ pub struct Case {
     pub policy_uid: Box<str>,
     /// The node's name.
     pub node: Arc<str>,
+    /// Its UID: none is made for another node of its name.
+    pub node_uid: Box<str>,
     /// The boot that the node reports.
     pub boot_id: Arc<str>,
     /// The templates, in their order.
@@ -91,15 +93,16 @@ pub async fn visit(client: &Client, case: &Case) -> Result<Visit, ApplyError> {
         };
         let Some(standing) = &remediation.standing else {
             match case.wanted {
-                Wanted::Template(wanted) if index == wanted => match remediation.create(case, template).await
-                {
-                    Ok(created) => {
-                        visit.created = Some(created);
-                        visit.stands = Some((index, None));
+                Wanted::Template(wanted) if index == wanted => {
+                    match remediation.create(client, case, template).await {
+                        Ok(created) => {
+                            visit.stands = created.is_some().then_some((index, None));
+                            visit.created = created;
+                        }
+                        Err(error) if is_out_of_reach(&error) => visit.misses(template, error),
+                        Err(error) => return Err(error),
                     }
-                    Err(error) if is_out_of_reach(&error) => visit.misses(template, error),
-                    Err(error) => return Err(error),
-                },
+                }
                 // It had its turn.
                 Wanted::Template(wanted) if index < wanted => {
                     if let Err(error) = remediation.template {
@@ -187,11 +190,20 @@ impl Remediation {
         move |source| ApplyError::Remediation { action, remediation, source }
     }
 
-    async fn create(self, case: &Case, reference: &TemplateRef) -> Result<String, ApplyError> {
+    /// Makes it. `None`: the node that it was to be for is gone, or was made anew.
+    async fn create(
+        self,
+        client: &Client,
+        case: &Case,
+        reference: &TemplateRef,
+    ) -> Result<Option<String>, ApplyError> {
         let template = match self.template {
             Ok(ref template) => template,
             Err(error) => return Err(error),
         };
+        if !node::is_there(client, &case.node, &case.node_uid).await? {
+            return Ok(None);
+        }
         let object = json!({
             "apiVersion": self.resource.api_version,
             "kind": self.resource.kind,
@@ -211,7 +223,7 @@ impl Remediation {
             .map_err(|error| self.failed("write down")(RequestError::Invalid(error.to_string())))?;
         let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
         match in_time(self.api.create(&params, &object)).await {
-            Ok(_) | Err(RequestError::AlreadyExists(_)) => Ok(self.label()),
+            Ok(_) | Err(RequestError::AlreadyExists(_)) => Ok(Some(self.label())),
             Err(source) => Err(self.failed("create")(source)),
         }
     }

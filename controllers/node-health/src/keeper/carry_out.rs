@@ -66,10 +66,10 @@ impl Keeper {
         wanted: Record,
         renewed: Option<Timestamp>,
     ) {
-        let (client, name, before) =
-            (self.client.clone(), Arc::clone(node.name()), node.facts.record.clone());
-        mind.jobs.start((Task::Write, Arc::clone(&name)), pass.now.moment, async move {
-            let result = node::bring(&client, &name, &wanted, renewed).await;
+        let (client, node) = (self.client.clone(), Arc::clone(node));
+        mind.jobs.start((Task::Write, Arc::clone(node.name())), pass.now.moment, async move {
+            let before = node.facts.record.clone();
+            let result = node::bring(&client, (node.name(), node.uid()), &wanted, renewed).await;
             Outcome::Written { before, wanted, result }
         });
     }
@@ -102,9 +102,9 @@ impl Keeper {
         if plan == PodsPlan::default() {
             return;
         }
-        let (client, name) = (self.client.clone(), Arc::clone(node.name()));
-        mind.jobs.start((Task::Pods, Arc::clone(&name)), pass.now.moment, async move {
-            Outcome::Visited(pods::visit(&client, &name, plan).await)
+        let (client, node) = (self.client.clone(), Arc::clone(node));
+        mind.jobs.start((Task::Pods, Arc::clone(node.name())), pass.now.moment, async move {
+            Outcome::Visited(pods::visit(&client, (node.name(), node.uid()), plan).await)
         });
     }
 
@@ -129,6 +129,7 @@ impl Keeper {
             policy: Arc::clone(&settings.name),
             policy_uid: policy_uid.into(),
             node: Arc::clone(node.name()),
+            node_uid: node.uid().into(),
             boot_id: Arc::clone(&node.facts.boot_id),
             templates: settings.templates.clone(),
             wanted: planned.remediation,

@@ -98,12 +98,15 @@ fn a_changed_effect_replaces_the_taint() {
 #[test]
 fn the_patch_names_the_version_and_only_what_differs() {
     let facts = node(json!({}), &Record::default());
-    let patch = Change::of(&facts, &taken(true, None, None)).patch(Some("7"));
-    assert_eq!(patch["metadata"]["resourceVersion"], "7");
+    let patch = Change::of(&facts, &taken(true, None, None)).patch("u", Some("7"));
+    assert_eq!(
+        (&patch["metadata"]["uid"], &patch["metadata"]["resourceVersion"]),
+        (&json!("u"), &json!("7"))
+    );
     assert_eq!(patch["spec"], json!({"unschedulable": true}));
     let back =
         Change { unschedulable: Some(false), taints: Some(Vec::new()), record: Some(Record::default()) };
-    let patch = back.patch(Some("8"));
+    let patch = back.patch("u", Some("8"));
     assert_eq!(patch["spec"], json!({"unschedulable": null, "taints": null}));
     assert_eq!(patch["metadata"]["annotations"], json!({record::ANNOTATION: null}));
 }
@@ -115,12 +118,12 @@ async fn volumes_detach_only_from_the_boot_and_the_silence_that_was_decided_abou
     let sets = async |boot: &str, lease: Value| {
         let server = Server::default();
         let node = json!({
-            "metadata": {"name": "n", "resourceVersion": "7"}, "status": {"nodeInfo": {"bootID": boot}},
+            "metadata": {"name": "n", "uid": "u", "resourceVersion": "7"}, "status": {"nodeInfo": {"bootID": boot}},
         });
         server.set("/api/v1/nodes/n", Ok(node));
         let lease = json!({"metadata": {"name": "n"}, "spec": {"renewTime": lease}});
         server.set("/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/n", Ok(lease));
-        assert!(bring(&server.client(), "n", &wanted, Some(renewed)).await.unwrap());
+        assert!(bring(&server.client(), ("n", "u"), &wanted, Some(renewed)).await.unwrap());
         let [(_, _, patch)] = &server.writes()[..] else { panic!("one write") };
         assert_eq!(
             (&patch["metadata"]["resourceVersion"], &patch["spec"]["unschedulable"]),
@@ -169,14 +172,24 @@ async fn the_lease_is_read_before_volumes_detach_whatever_the_record_says() {
     server.set(
         "/api/v1/nodes/n",
         Ok(json!({
-            "metadata": {"name": "n", "resourceVersion": "7", "annotations": {record::ANNOTATION: said}},
+            "metadata": {"name": "n", "uid": "u", "resourceVersion": "7", "annotations": {record::ANNOTATION: said}},
             "status": {"nodeInfo": {"bootID": "boot-1"}},
         })),
     );
     let lease = json!({"metadata": {"name": "n"}, "spec": {"renewTime": "2026-01-01T00:00:10.000000Z"}});
     server.set("/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/n", Ok(lease));
     let decided = "2026-01-01T00:00:00Z".parse::<Timestamp>().ok();
-    bring(&server.client(), "n", &taken(true, None, Some("boot-1")), decided).await.unwrap();
+    bring(&server.client(), ("n", "u"), &taken(true, None, Some("boot-1")), decided).await.unwrap();
     let [(_, _, patch)] = &server.writes()[..] else { panic!("one write") };
     assert!(!patch.to_string().contains(OUT_OF_SERVICE), "{patch}");
+}
+
+#[tokio::test]
+async fn a_node_that_was_made_anew_under_its_name_gets_nothing() {
+    let server = Server::default();
+    server
+        .set("/api/v1/nodes/n", Ok(json!({"metadata": {"name": "n", "uid": "new", "resourceVersion": "7"}})));
+    assert!(!bring(&server.client(), ("n", "old"), &taken(true, None, None), None).await.unwrap());
+    assert_eq!(server.writes(), []);
+    assert!(bring(&server.client(), ("n", "new"), &taken(true, None, None), None).await.unwrap());
 }

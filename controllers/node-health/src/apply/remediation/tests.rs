@@ -11,6 +11,7 @@ const API: &str = "/apis/x.dev/v1/namespaces/ns";
 /// One that knows these kinds of the group `x.dev`, and a template of each.
 fn with_kinds(kinds: &[&str]) -> Server {
     let server = Server::default();
+    server.set("/api/v1/nodes/n", Ok(json!({"metadata": {"name": "n", "uid": "u"}})));
     let resources = kinds.iter().map(|kind| {
         let plural = format!("{}s", kind.to_lowercase());
         json!({"name": plural, "singularName": "", "namespaced": true, "kind": kind, "verbs": ["get"]})
@@ -41,6 +42,7 @@ fn case(kinds: &[&str], wanted: Wanted) -> Case {
         policy: "p".into(),
         policy_uid: "uid".into(),
         node: "n".into(),
+        node_uid: "u".into(),
         boot_id: "boot-1".into(),
         templates: kinds.iter().map(|kind| reference(kind)).collect(),
         wanted,
@@ -90,6 +92,20 @@ async fn a_template_that_is_out_of_reach_keeps_no_other_from_its_turn() {
     assert_eq!(seen.unreached, [reference("MissingTemplate")]);
     let seen = visit(&server.client(), &case(&kinds, Wanted::Template(0))).await.unwrap();
     assert_eq!((seen.stands, seen.created), (None, None), "nothing can be made of it");
+}
+
+#[tokio::test]
+async fn none_is_made_for_another_node_of_the_name() {
+    let server = with_kinds(&["RepairTemplate", "Repair"]);
+    for (node, made) in [(Some("new"), false), (None, false), (Some("u"), true)] {
+        let node = node.map(|uid| json!({"metadata": {"name": "n", "uid": uid}}));
+        server.set("/api/v1/nodes/n", node.ok_or(404));
+        let seen = visit(&server.client(), &case(&["RepairTemplate"], Wanted::Template(0))).await.unwrap();
+        assert_eq!(
+            (seen.stands.is_some(), seen.created.is_some(), server.writes().len() == 1),
+            (made, made, made)
+        );
+    }
 }
 
 #[tokio::test]
