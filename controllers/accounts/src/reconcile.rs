@@ -25,7 +25,7 @@ use crate::{
     announce::Announcer,
     apply::{ApplyError, Done, Writer},
     observe::Stores,
-    plan::{Action, Plan, plan},
+    plan::{Action, Plan, Unseen, plan},
     skew::Skew,
 };
 
@@ -59,20 +59,22 @@ pub struct Namespaces {
 #[derive(Debug, Default)]
 pub struct Repeated(Mutex<HashMap<Arc<str>, ToDo>>);
 
-/// What a pass had to do, and for how many passes it has been the same.
-type ToDo = (Vec<Action>, u32);
+/// What a pass had to do, and what it found that no watch shows.
+type Found = (Vec<Action>, BTreeMap<Arc<str>, Unseen>);
+/// The same, and for how many passes it has been so.
+type ToDo = (Found, u32);
 
 impl Repeated {
     /// When a pass that had this to do is followed by another; `None` when there was nothing.
-    fn again(&self, namespace: &Arc<str>, actions: &[Action]) -> Option<Duration> {
+    fn again(&self, namespace: &Arc<str>, found: Found) -> Option<Duration> {
         let mut repeated = self.0.lock();
-        if actions.is_empty() {
+        if found == Found::default() {
             repeated.remove(namespace);
             return None;
         }
         let (before, times) = repeated.entry(Arc::clone(namespace)).or_default();
-        *times = if before == actions { *times + 1 } else { 1 };
-        actions.clone_into(before);
+        *times = if *before == found { *times + 1 } else { 1 };
+        *before = found;
         Some(AGAIN.delay(*times))
     }
 
@@ -134,7 +136,8 @@ impl Reconciler for Namespaces {
             return Ok(Some(RECHECK));
         }
         let now = self.skew.now();
-        let Some(observed) = self.stores.observe(&key, now) else { return Ok(None) };
+        let Some(mut observed) = self.stores.observe(&key, now) else { return Ok(None) };
+        let looked = self.writer.look(&key, &mut observed).await;
         let plan = plan(&observed, now);
         let mut outcomes: BTreeMap<_, Option<Failing>> =
             observed.gifts.iter().map(|gift| (Arc::clone(&gift.policy), None)).collect();
@@ -149,10 +152,10 @@ impl Reconciler for Namespaces {
         for policy in self.outcomes.note(&key.name, outcomes) {
             self.policies.trigger(&ObjectKey::new("", &policy));
         }
-        written?;
+        written.and(looked)?;
         let due =
             plan.due.map(|due| Duration::try_from(due.duration_since(self.skew.now())).unwrap_or_default());
-        let again = self.repeated.again(&key.name, &plan.actions);
+        let again = self.repeated.again(&key.name, (plan.actions, observed.unseen));
         Ok([due, again].into_iter().flatten().min())
     }
 }
@@ -195,13 +198,6 @@ impl Namespaces {
                     }
                     continue;
                 }
-                Ok(Done::Taken) => Failing {
-                    reason: "Conflict",
-                    message: format!(
-                        "{} is there and of no policy: delete it, or give the policy's another name",
-                        action.what()
-                    ),
-                },
                 Ok(Done::NotPullSecret) => {
                     let Action::Copy(_, name, of, _) = action else { continue };
                     Failing { reason: "SourceType", message: of.not_pull_secret(name) }
@@ -229,25 +225,14 @@ impl Action {
     /// The policy for which it is done; `None` for what is taken back.
     fn policy(&self) -> Option<&Arc<str>> {
         match self {
-            Self::MakeAccount(policy, ..) | Self::MakeBinding(policy, ..) | Self::Copy(policy, ..) => {
-                Some(policy)
-            }
+            Self::MakeAccount(policy, ..)
+            | Self::MakeBinding(policy, ..)
+            | Self::Copy(policy, ..)
+            | Self::Mark(policy, ..) => Some(policy),
             Self::MendAccount { policy, .. }
             | Self::MendBinding { policy, .. }
             | Self::Issue { policy, .. } => Some(policy),
             Self::Delete(..) | Self::Release(..) | Self::HandBack { .. } => None,
-        }
-    }
-
-    /// Kind and name of what it is about.
-    fn what(&self) -> String {
-        match self {
-            Self::MakeAccount(_, name, _) | Self::MendAccount { name, .. } | Self::HandBack { name, .. } => {
-                format!("ServiceAccount {name}")
-            }
-            Self::MakeBinding(_, name, _) | Self::MendBinding { name, .. } => format!("RoleBinding {name}"),
-            Self::Copy(_, name, ..) | Self::Issue { output: name, .. } => format!("Secret {name}"),
-            Self::Delete(part, name, _) | Self::Release(part, name, _) => format!("{part:?} {name}"),
         }
     }
 }
@@ -260,12 +245,17 @@ mod tests {
     #[test]
     fn a_pass_that_has_the_same_to_do_again_and_again_looks_later_and_later() {
         let (repeated, namespace) = (Repeated::default(), Arc::from("ns"));
-        let actions = |name: &str| [Action::Delete(Part::Copy, name.into(), "u".into())];
-        let seconds = |actions: &[Action]| repeated.again(&namespace, actions).map(|delay| delay.as_secs());
-        let one = actions("one");
-        let delays: Vec<_> = (0..8).filter_map(|_| seconds(&one)).collect();
+        let found = |name: &str| {
+            let actions = vec![Action::Delete(Part::Copy, name.into(), "u".into())];
+            (actions, BTreeMap::new())
+        };
+        let seconds = |found: Found| repeated.again(&namespace, found).map(|delay| delay.as_secs());
+        let delays: Vec<_> = (0..8).filter_map(|_| seconds(found("one"))).collect();
         assert_eq!(delays, [1, 2, 4, 8, 16, 32, 60, 60]);
-        assert_eq!(seconds(&actions("two")), Some(1));
-        assert_eq!((seconds(&[]), seconds(&one)), (None, Some(1)));
+        assert_eq!(seconds(found("two")), Some(1));
+        assert_eq!((seconds(Found::default()), seconds(found("one"))), (None, Some(1)));
+        // Nor does a watch tell when somebody else's Secret goes.
+        let foreign = || (Vec::new(), BTreeMap::from([("a".into(), Unseen::Foreign(None))]));
+        assert_eq!((seconds(foreign()), seconds(foreign())), (Some(1), Some(2)));
     }
 }

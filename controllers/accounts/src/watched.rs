@@ -20,7 +20,7 @@ use serde::Deserialize;
 use crate::managed::{ANNOTATIONS, LABELS, TOP, has_labelled, ours_alone, written};
 use crate::plan::{
     Account, AccountView, Binding, BindingView, Copy, CopyView, Fields, HandleView, Mark, Origin, OutputView,
-    Role, Source,
+    Part, Role, Source, Unseen,
 };
 use kube::core::PartialObjectMeta;
 
@@ -234,6 +234,23 @@ impl From<PartialObjectMeta<v1::Secret>> for Stored<SecretView> {
 fn origin(metadata: &ObjectMeta) -> Origin {
     let is_ours = [PART, POLICY].iter().any(|label| has_labelled(metadata, label));
     if is_ours { Origin::Made } else { Origin::Foreign }
+}
+
+/// What a Secret is that the watch does not show. Both labels are written with one of ours: the other one tells whose it is
+/// that has lost its policy's.
+pub(crate) fn unseen(metadata: &ObjectMeta) -> Unseen {
+    let part = match text(&metadata.labels, PART) {
+        Some("copy") => Some(Part::Copy),
+        Some("handle") => Some(Part::Handle),
+        Some("token") => Some(Part::Token),
+        _ => None,
+    };
+    let uid = metadata.uid.as_deref().unwrap_or_default();
+    match (text(&metadata.labels, POLICY), part.filter(|_| has_labelled(metadata, PART))) {
+        _ if metadata.deletion_timestamp.is_some() => Unseen::Going,
+        (None, Some(part)) => Unseen::Unmarked(part, uid.into()),
+        (policy, _) => Unseen::Foreign(policy.map(Into::into)),
+    }
 }
 
 fn copy(header: &Header, policy: Arc<str>, metadata: &ObjectMeta) -> Option<CopyView> {

@@ -6,7 +6,11 @@ mod error;
 mod objects;
 mod tokens;
 
-use std::{collections::HashSet, sync::Arc, time::Instant};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Instant,
+};
 
 use http::Request;
 use k8s_openapi::{
@@ -27,8 +31,9 @@ pub use self::error::ApplyError;
 pub(crate) use self::objects::PULL_SECRETS;
 use crate::{
     observe::Stores,
-    plan::{Action, Part},
+    plan::{Action, Observed, Part, Unseen},
     skew::Skew,
+    watched,
 };
 
 /// The field manager of all that is written.
@@ -45,8 +50,8 @@ pub struct Writer {
     accounts: Gate<ObjectKey>,
     bindings: Gate<ObjectKey>,
     secrets: Gate<ObjectKey>,
-    /// Names of Secrets that were found taken by one of no policy, which no watch shows.
-    taken: Mutex<HashSet<ObjectKey>>,
+    /// In each namespace the names at which a Secret was not made, since there is one that the watch has not shown.
+    refused: Mutex<HashMap<Arc<str>, BTreeSet<Arc<str>>>>,
     /// The authority of the API server, and when it was read.
     authority: tokio::sync::Mutex<Option<(Arc<str>, Instant)>>,
 }
@@ -56,17 +61,15 @@ pub struct Writer {
 pub enum Done {
     /// It is as it should be.
     Written,
-    /// Somebody else was quicker: the next pass sees what stands.
+    /// There is one already, or somebody else was quicker: the next pass sees what stands.
     Stale,
-    /// There is one of that name that is of no policy.
-    Taken,
     /// What is to be copied is no pull secret.
     NotPullSecret,
 }
 
 impl Done {
-    /// What the create of an account or a binding has come to. One of that name which is there already is about to be
-    /// shown by the watch, with whose it is.
+    /// What a create has come to. One of that name which is there already is about to be shown by the watch, or looked for,
+    /// with whose it is.
     fn made(uid: Option<String>) -> Self {
         if uid.is_some() { Self::Written } else { Self::Stale }
     }
@@ -75,8 +78,8 @@ impl Done {
 impl Writer {
     /// A writer that has written nothing yet.
     pub fn new(client: Client, stores: Stores, skew: Skew) -> Self {
-        let (accounts, bindings, secrets, taken, authority) = Default::default();
-        Self { client, stores, skew, accounts, bindings, secrets, taken, authority }
+        let (accounts, bindings, secrets, refused, authority) = Default::default();
+        Self { client, stores, skew, accounts, bindings, secrets, refused, authority }
     }
 
     /// Whether the stores have seen all that was written in the namespace. Creates whose answer was lost are looked up.
@@ -95,7 +98,7 @@ impl Writer {
     /// Forgets a namespace that is gone.
     pub fn forget(&self, namespace: &ObjectKey) {
         [&self.accounts, &self.bindings, &self.secrets].iter().for_each(|gate| gate.forget(namespace));
-        self.taken.lock().retain(|secret| secret.namespace != namespace.name);
+        self.refused.lock().remove(&namespace.name);
     }
 
     /// Carries out one action in the namespace.
@@ -116,6 +119,7 @@ impl Writer {
                 self.copy(namespace, (policy, name), of, standing.as_deref()).await
             }
             Action::Issue { .. } => self.issue(namespace, action).await,
+            Action::Mark(policy, part, name, uid) => self.mark(namespace, policy, *part, (name, uid)).await,
             Action::Delete(part, name, uid) => self.delete(namespace, *part, name, uid).await,
             Action::Release(part, name, uid) => self.release(namespace, *part, name, uid).await,
             Action::HandBack { .. } => self.hand_back(namespace, action).await,
@@ -133,7 +137,7 @@ impl Writer {
         Ok(())
     }
 
-    /// The metadata of an object, if there is one.
+    /// The metadata of an object with `managedFields`, if there is one.
     async fn find<K>(&self, object: &ObjectKey) -> Result<Option<ObjectMeta>, ApplyError>
     where
         K: Resource<DynamicType = ()>,
@@ -152,21 +156,35 @@ impl Writer {
         }
     }
 
-    /// Whether the name of a Secret that was found taken is so still. Asked before anything is done for the Secret: else
-    /// each attempt would read what is copied, or issue a token, for nothing.
-    async fn is_taken(&self, namespace: &ObjectKey, name: &str) -> Result<bool, ApplyError> {
-        let secret = ObjectKey::new(&namespace.name, name);
-        if !self.taken.lock().contains(&secret) {
-            return Ok(false);
+    /// Looks for the Secrets of a namespace that may be there although no watch shows them. Asked before anything is
+    /// planned: else each attempt would read what is copied, or issue a token, for nothing.
+    ///
+    /// # Errors
+    /// The first of the server's. What it has not said is noted as unknown.
+    pub async fn look(&self, namespace: &ObjectKey, observed: &mut Observed) -> Result<(), ApplyError> {
+        let mut refused = self.refused.lock().get(&namespace.name).cloned().unwrap_or_default();
+        let doubtful = observed.doubtful(&refused);
+        let mut first = None;
+        for name in &doubtful {
+            let unseen = match self.find::<v1::Secret>(&ObjectKey::new(&namespace.name, name)).await {
+                Ok(Some(found)) => watched::unseen(&found),
+                Ok(None) => {
+                    refused.remove(name);
+                    continue;
+                }
+                Err(error) => {
+                    first = first.or(Some(error));
+                    Unseen::Unknown
+                }
+            };
+            observed.unseen.insert(Arc::clone(name), unseen);
         }
-        let is_taken = self.find::<v1::Secret>(&secret).await?.is_some();
-        if !is_taken {
-            self.taken.lock().remove(&secret);
-        }
-        Ok(is_taken)
+        refused.retain(|name| doubtful.contains(name));
+        self.refused.lock().insert(Arc::clone(&namespace.name), refused);
+        first.map_or(Ok(()), Err)
     }
 
-    /// Creates a Secret, or notes that its name is taken.
+    /// Creates a Secret, or notes that there is one already, which the next pass looks at.
     async fn create_secret(
         &self,
         part: Part,
@@ -174,11 +192,12 @@ impl Writer {
         name: &str,
         body: &Value,
     ) -> Result<Done, ApplyError> {
-        if self.create(part, namespace, body).await?.is_some() {
-            return Ok(Done::Written);
+        let made = self.create(part, namespace, body).await?;
+        if made.is_none() {
+            let mut refused = self.refused.lock();
+            refused.entry(Arc::clone(&namespace.name)).or_default().insert(name.into());
         }
-        self.taken.lock().insert(ObjectKey::new(&namespace.name, name));
-        Ok(Done::Taken)
+        Ok(Done::made(made))
     }
 
     fn gate(&self, part: Part) -> &Gate<ObjectKey> {
@@ -275,7 +294,6 @@ impl Writer {
 
 #[derive(serde::Deserialize)]
 struct Metadata {
-    #[serde(deserialize_with = "mainstay_runtime::slim::metadata")]
     metadata: ObjectMeta,
 }
 

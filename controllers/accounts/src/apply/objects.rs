@@ -160,9 +160,6 @@ impl Writer {
             data: Option<Map<String, Value>>,
             r#type: Option<String>,
         }
-        if standing.is_none() && self.is_taken(namespace, name).await? {
-            return Ok(Done::Taken);
-        }
         let failed = |source| ApplyError {
             operation: "read",
             what: format!("Secret {}/{}", of.namespace, of.name),
@@ -207,6 +204,18 @@ impl Writer {
         }
         let body = json!({"metadata": {"uid": uid}, "data": stale});
         self.patch(Part::Copy, namespace, name, MERGE, &body).await
+    }
+
+    /// Puts the policy's mark back on a Secret.
+    pub(super) async fn mark(
+        &self,
+        namespace: &ObjectKey,
+        policy: &str,
+        part: Part,
+        (name, uid): (&str, &str),
+    ) -> Result<Done, ApplyError> {
+        let body = json!({"metadata": {"uid": uid, "labels": {POLICY: policy}}});
+        self.patch(part, namespace, name, MERGE, &body).await
     }
 
     /// Takes the policy's mark off an object.

@@ -7,7 +7,8 @@ use parking_lot::Mutex;
 
 use super::*;
 use crate::plan::{
-    Account, Binding, Copy, CopyView, Fields, Grantable, Origin, Role, Source, Written as WrittenBy,
+    Account, Binding, Copy, CopyView, Fields, Grantable, HandleView, Origin, Role, Source,
+    Written as WrittenBy,
 };
 
 /// A request: method, path with query, body.
@@ -121,7 +122,7 @@ async fn the_successor_is_tried_under_a_name_that_nothing_has() {
     assert_eq!(posted[0]["roleRef"], posted[1]["roleRef"]);
 }
 
-fn keys<T: for<'a> From<&'a str> + Ord>(keys: &[&str]) -> std::collections::BTreeSet<T> {
+fn keys<T: for<'a> From<&'a str> + Ord>(keys: &[&str]) -> BTreeSet<T> {
     keys.iter().map(|key| T::from(key)).collect()
 }
 
@@ -242,9 +243,14 @@ async fn only_pull_secrets_are_copied() {
     }
 }
 
+/// What is found at names that no watch shows, out of what a namespace has.
+async fn look(server: &Server, mut observed: Observed) -> Result<Observed, ApplyError> {
+    let looked = server.writer.look(&ObjectKey::new("", "ns"), &mut observed).await;
+    looked.map(|()| observed)
+}
+
 #[tokio::test]
-async fn a_name_that_is_taken_costs_one_attempt_and_then_a_look() {
-    let namespace = ObjectKey::new("", "ns");
+async fn where_a_secret_was_not_made_it_is_looked_what_stands_there_until_nothing_does() {
     let is_there = Arc::new(std::sync::atomic::AtomicBool::new(true));
     let (there, answer) = (Arc::clone(&is_there), source("kubernetes.io/dockercfg"));
     let server = Server::new(move |method, url| {
@@ -255,12 +261,55 @@ async fn a_name_that_is_taken_costs_one_attempt_and_then_a_look() {
             _ => answer(method, url),
         }
     });
-    let counted = |of: &Method| server.bodies(of).len();
-    for _ in 0..3 {
-        assert_eq!(server.writer.apply(&namespace, &copy(None)).await.unwrap(), Done::Taken);
+    assert_eq!(look(&server, Observed::default()).await.unwrap().unseen, [].into(), "nothing speaks of one");
+    let done = server.writer.apply(&ObjectKey::new("", "ns"), &copy(None)).await.unwrap();
+    assert_eq!(done, Done::Stale);
+    for _ in 0..2 {
+        let foreign = [("pull".into(), Unseen::Foreign(None))].into();
+        assert_eq!(look(&server, Observed::default()).await.unwrap().unseen, foreign);
     }
-    // The source was read once.
-    assert_eq!((counted(&Method::POST), counted(&Method::GET)), (1, 3));
     is_there.store(false, std::sync::atomic::Ordering::SeqCst);
-    assert_eq!(server.writer.apply(&namespace, &copy(None)).await.unwrap(), Done::Written);
+    for _ in 0..2 {
+        assert_eq!(look(&server, Observed::default()).await.unwrap().unseen, [].into());
+    }
+    let gets = server.bodies(&Method::GET).len();
+    assert_eq!(gets, 1 + 2 + 1, "the source, twice what stood there, and once that nothing does");
+}
+
+#[tokio::test]
+async fn the_secret_of_which_a_handle_speaks_is_looked_for() {
+    let handle = HandleView {
+        uid: "h".into(),
+        origin: Origin::Made,
+        policy: "ci".into(),
+        output: "bot-token".into(),
+        created: jiff::Timestamp::UNIX_EPOCH,
+    };
+    let observed = || Observed { handles: [("h".into(), handle.clone())].into(), ..Observed::default() };
+    let labels = json!({"f:mainstay.dev/account-part": {}});
+    let metadata = json!({
+        "name": "bot-token", "uid": "u", "labels": {"mainstay.dev/account-part": "token"},
+        "managedFields": [{"manager": FIELD_MANAGER, "fieldsV1": {"f:metadata": {"f:labels": labels}}}],
+    });
+    for (answer, expected) in [
+        ((200, json!({"metadata": metadata})), Some(Unseen::Unmarked(Part::Token, "u".into()))),
+        (refuse(404, "NotFound"), None),
+    ] {
+        let server = Server::new(move |_, _| answer.clone());
+        let found = look(&server, observed()).await.unwrap().unseen;
+        assert_eq!(found.get("bot-token"), expected.as_ref());
+    }
+    let server = Server::new(|_, _| refuse(500, "InternalError"));
+    let mut observed = observed();
+    server.writer.look(&ObjectKey::new("", "ns"), &mut observed).await.unwrap_err();
+    assert_eq!(observed.unseen, [("bot-token".into(), Unseen::Unknown)].into());
+}
+
+#[tokio::test]
+async fn a_mark_is_put_back_on_what_has_the_uid_that_was_seen() {
+    let server = Server::new(|_, _| metadata("pull"));
+    let mark = Action::Mark("ci".into(), Part::Copy, "pull".into(), "u".into());
+    server.writer.apply(&ObjectKey::new("", "ns"), &mark).await.unwrap();
+    let labels = json!({"mainstay.dev/account-policy": "ci"});
+    assert_eq!(server.bodies(&Method::PATCH), [json!({"metadata": {"uid": "u", "labels": labels}})]);
 }

@@ -51,9 +51,6 @@ impl Writer {
         let Action::Issue { policy, output, token, made_for, standing, handle, why } = action else {
             return Ok(Done::Stale);
         };
-        if standing.is_none() && self.is_taken(namespace, output).await? {
-            return Ok(Done::Taken);
-        }
         let (handle, uid) = match handle {
             Some((name, uid)) => (name.to_string(), uid.to_string()),
             None => match self.make_handle(namespace, policy, output).await? {

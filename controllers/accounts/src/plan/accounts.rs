@@ -43,6 +43,7 @@ impl Planner<'_> {
                     self.problem(gift, "Conflict", message);
                 }
                 Some(copy) if copy.of == *wanted && copy.written.has(&[]) => {}
+                None if !self.is_free(gift, Part::Copy, name) => {}
                 standing => {
                     self.plan.repairs += usize::from(standing.is_some_and(|copy| copy.of == *wanted));
                     let standing = standing.cloned().map(Box::new);

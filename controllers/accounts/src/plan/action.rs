@@ -64,6 +64,8 @@ pub enum Action {
         /// Why.
         why: Why,
     },
+    /// Put a policy's mark back on a Secret that it has made, as this part, with this name and UID.
+    Mark(Arc<str>, Part, Arc<str>, Box<str>),
     /// Delete what a policy made, or what it is done with.
     Delete(Part, Arc<str>, Box<str>),
     /// Take a policy's mark off an object, and leave it as it is.

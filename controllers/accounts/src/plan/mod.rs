@@ -7,12 +7,13 @@ mod accounts;
 mod action;
 mod tokens;
 mod types;
+mod unseen;
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
-pub use self::{action::*, types::*};
+pub use self::{action::*, types::*, unseen::Unseen};
 
 /// Decides what is done in a namespace at this time of the API server's clock.
 pub fn plan(observed: &Observed, now: Timestamp) -> Plan {

@@ -1,4 +1,5 @@
 mod token;
+mod unseen;
 
 use std::{collections::BTreeMap, time::Duration};
 

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 
-use super::{Action, Gift, HandleView, Origin, OutputView, Part, Planner, Token, Why};
+use super::{Action, Gift, HandleView, Origin, OutputView, Part, Planner, Token, Unseen, Why};
 
 /// After this share of its life a token is renewed.
 const RENEWED_AT: f64 = 0.8;
@@ -29,14 +29,22 @@ impl Planner<'_> {
                 self.problem(gift, "Conflict", message);
                 continue;
             }
+            if standing.is_none() && !self.is_free(gift, Part::Token, name) {
+                // What stands there instead is no place for a token of a handle.
+                let unseen = self.observed.unseen.get(name);
+                if matches!(unseen, Some(Unseen::Foreign(policy)) if policy.as_ref() != Some(&gift.policy)) {
+                    self.handles(gift, name, None);
+                }
+                continue;
+            }
             self.handles(gift, name, standing);
             let made_for = word(token);
+            // Also by who has deleted the handle.
+            let is_revoked =
+                standing.is_some_and(|output| output.revoked || !self.has_handle(gift, &output.handle));
             let why = match standing {
                 None => Some(Why::First),
-                // Also by who has deleted the handle.
-                Some(output) if output.revoked || !self.observed.handles.contains_key(&output.handle) => {
-                    Some(Why::Revoked)
-                }
+                Some(_) if is_revoked => Some(Why::Revoked),
                 Some(output) if output.made_for != made_for => Some(Why::Changed),
                 Some(output) if account.is_some_and(|account| account.uid != output.account) => {
                     Some(Why::Changed)

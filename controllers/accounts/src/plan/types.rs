@@ -8,6 +8,8 @@ use std::{
 
 use jiff::Timestamp;
 
+use super::unseen::Unseen;
+
 /// What a policy gives to a namespace.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Gift {
@@ -322,6 +324,8 @@ pub struct Observed {
     /// Secrets with a policy's mark whose annotations say nothing, by name: their UIDs, and who made them. Those that this
     /// controller has made are made anew.
     pub spoilt: BTreeMap<Arc<str>, (Box<str>, Origin)>,
+    /// What was found live at names of Secrets that may be there although none is seen.
+    pub unseen: BTreeMap<Arc<str>, Unseen>,
 }
 
 /// How a policy leaves a namespace.

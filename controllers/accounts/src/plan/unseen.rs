@@ -1,0 +1,89 @@
+//! Secrets that the watch does not show: it follows those of policies, by a label that anybody can take off.
+//!
+//! A name at which nothing is seen may be free, or not. Where something speaks for the latter it is asked live, and the plan
+//! is told what was found: what works stays, with its mark put back, and nothing is taken for gone that was not asked for.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use super::{Action, Gift, Observed, Part, Planner};
+
+/// What was found live at the name of a Secret that the watch does not show.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unseen {
+    /// The server has not said.
+    Unknown,
+    /// One that this controller has made, as this part and with this UID; somebody has taken its policy's mark off.
+    Unmarked(Part, Box<str>),
+    /// Somebody else's, or that of the policy which its mark names.
+    Foreign(Option<Arc<str>>),
+    /// One that is being deleted.
+    Going,
+}
+
+impl Observed {
+    /// The names at which there may be a Secret although none is seen: where a create was `refused`, and those of which
+    /// another Secret speaks.
+    pub fn doubtful(&self, refused: &BTreeSet<Arc<str>>) -> BTreeSet<Arc<str>> {
+        let outputs = self.handles.values().map(|handle| &handle.output);
+        let handles = self.outputs.values().map(|output| &output.handle);
+        let is_seen = |name: &Arc<str>| {
+            self.copies.contains_key(name)
+                || self.handles.contains_key(name)
+                || self.outputs.contains_key(name)
+                || self.spoilt.contains_key(name)
+        };
+        refused.iter().chain(outputs).chain(handles).filter(|name| !is_seen(name)).cloned().collect()
+    }
+}
+
+impl Planner<'_> {
+    /// Whether a Secret can be made at a name at which none is seen. Where it is the policy's, its mark is put back.
+    pub(super) fn is_free(&mut self, gift: &Gift, part: Part, name: &Arc<str>) -> bool {
+        let Some(unseen) = self.observed.unseen.get(name) else { return true };
+        let (reason, message) = match unseen {
+            Unseen::Unmarked(made_as, uid) if *made_as == part => {
+                self.mark(gift, part, name, uid);
+                return false;
+            }
+            Unseen::Foreign(Some(policy)) if *policy != gift.policy => {
+                ("Conflict", format!("Secret {name} belongs to AccountPolicy {policy}"))
+            }
+            Unseen::Unmarked(..) | Unseen::Foreign(None) => (
+                "Conflict",
+                format!(
+                    "Secret {name} is there and of no policy: delete it, or give the policy's another name"
+                ),
+            ),
+            Unseen::Going => ("Conflict", format!("Secret {name} is being deleted, which is waited for")),
+            // Its mark is the policy's own: the watch is about to show it.
+            Unseen::Unknown | Unseen::Foreign(Some(_)) => {
+                ("Unknown", format!("whether there is a Secret {name} is not known yet: it is asked again"))
+            }
+        };
+        self.problem(gift, reason, message);
+        false
+    }
+
+    /// Whether the handle of a token is there. A token is revoked by the deletion of its handle, and by nothing less.
+    pub(super) fn has_handle(&mut self, gift: &Gift, name: &Arc<str>) -> bool {
+        match self.observed.unseen.get(name) {
+            _ if self.observed.handles.contains_key(name) => true,
+            Some(Unseen::Unmarked(Part::Handle, uid)) => {
+                self.mark(gift, Part::Handle, name, uid);
+                true
+            }
+            Some(Unseen::Unknown) => true,
+            _ => false,
+        }
+    }
+
+    /// Puts the policy's mark back on what another policy has not been given meanwhile.
+    fn mark(&mut self, gift: &Gift, part: Part, name: &Arc<str>, uid: &str) {
+        let is_marked = |action: &Action| matches!(action, Action::Mark(_, _, marked, _) if marked == name);
+        if !self.plan.actions.iter().any(is_marked) {
+            self.plan.repairs += 1;
+            let (policy, name) = (Arc::clone(&gift.policy), Arc::clone(name));
+            self.plan.actions.push(Action::Mark(policy, part, name, uid.into()));
+        }
+    }
+}
