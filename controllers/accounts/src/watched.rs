@@ -73,6 +73,15 @@ fn mark(metadata: &ObjectMeta) -> Option<Mark> {
     Some(Mark { policy, origin })
 }
 
+/// Who made an account whose mark somebody has taken off: what is given is noted with the mark, and goes with it where a
+/// policy lets go.
+fn unmarked(metadata: &ObjectMeta) -> Option<Origin> {
+    let is_of_policy =
+        text(&metadata.labels, POLICY).is_none() && ours_alone(metadata, ANNOTATIONS).contains(GIVEN);
+    let is_adopted = text(&metadata.annotations, ADOPTED).is_some();
+    is_of_policy.then_some(if is_adopted { Origin::Adopted } else { Origin::Made })
+}
+
 /// The policy that the owner of an object, or of a namespace, lets take it over.
 pub(crate) fn consent(metadata: &ObjectMeta) -> Option<Arc<str>> {
     text(&metadata.annotations, ADOPT).map(Into::into)
@@ -130,11 +139,13 @@ impl From<WatchedAccount> for Stored<AccountView> {
     fn from(watched: WatchedAccount) -> Self {
         let header = Header::of(&watched);
         let WatchedAccount { metadata, automount_service_account_token, image_pull_secrets } = watched;
-        let mark = mark(&metadata);
+        let (mark, unmarked) = (mark(&metadata), unmarked(&metadata));
         let given = text(&metadata.annotations, GIVEN).unwrap_or_default();
-        let ours = if mark.is_some() { ours(&metadata) } else { Fields::default() };
+        let is_of_policy = mark.is_some() || unmarked.is_some();
+        let ours = if is_of_policy { ours(&metadata) } else { Fields::default() };
         let view = AccountView {
             uid: header.uid.clone(),
+            unmarked,
             consent: consent(&metadata),
             given: given.split(',').filter(|name| !name.is_empty()).map(Into::into).collect(),
             account: Account {
@@ -341,8 +352,10 @@ mod tests {
             annotations: ["example.com/role".to_owned()].into(),
             automount: true,
         };
-        assert_eq!(account(json!({"team": "blue", "mainstay.dev/account-policy": "ci"})).view.ours, ours);
-        assert_eq!(account(json!({"team": "blue"})).view.ours, Fields::default(), "it is of no policy");
+        let marked = account(json!({"team": "blue", "mainstay.dev/account-policy": "ci"})).view;
+        assert_eq!((&marked.ours, marked.unmarked), (&ours, None));
+        let unmarked = account(json!({"team": "blue"})).view;
+        assert_eq!((unmarked.ours, unmarked.mark, unmarked.unmarked), (ours, None, Some(Origin::Made)));
     }
 
     #[test]

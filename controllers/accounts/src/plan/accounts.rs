@@ -61,7 +61,7 @@ impl Planner<'_> {
                 self.plan.actions.push(Action::MakeAccount(policy, name, wanted.clone()));
                 continue;
             };
-            let adopted = match self.may_have(gift, standing.mark.as_ref(), standing.consent.as_ref()) {
+            let adopted = match self.may_have_account(gift, standing) {
                 Ok(adopted) => adopted,
                 Err(whose) => {
                     self.problem(gift, "Conflict", format!("ServiceAccount {name} {whose}"));
@@ -88,7 +88,7 @@ impl Planner<'_> {
                 && standing.account.pull_secrets == pull_secrets
                 && standing.given == given;
             if !is_right {
-                self.plan.repairs += usize::from(standing.mark.is_some());
+                self.plan.repairs += usize::from(standing.mark.is_some() || standing.unmarked.is_some());
                 self.plan.actions.push(Action::MendAccount {
                     policy: Arc::clone(&gift.policy),
                     name: Arc::clone(name),

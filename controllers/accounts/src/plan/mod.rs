@@ -59,6 +59,15 @@ impl Planner<'_> {
             )),
         }
     }
+
+    /// The same of an account. One that has lost the mark of a policy is as it was: only the policies that name it can have
+    /// given it away.
+    fn may_have_account(&self, gift: &Gift, account: &AccountView) -> Result<bool, String> {
+        match account.unmarked {
+            Some(origin) => Ok(origin != Origin::Made),
+            None => self.may_have(gift, account.mark.as_ref(), account.consent.as_ref()),
+        }
+    }
 }
 
 #[cfg(test)]

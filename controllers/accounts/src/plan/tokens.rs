@@ -20,7 +20,7 @@ impl Planner<'_> {
         for (name, token) in &gift.tokens {
             let account = self.observed.accounts.get(&token.account);
             // Nobody is given a token of somebody else's account. That it is somebody else's is told with it.
-            if account.is_some_and(|it| self.may_have(gift, it.mark.as_ref(), it.consent.as_ref()).is_err()) {
+            if account.is_some_and(|account| self.may_have_account(gift, account).is_err()) {
                 continue;
             }
             let standing = self.observed.outputs.get(name);

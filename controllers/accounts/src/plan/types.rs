@@ -214,6 +214,8 @@ pub struct AccountView {
     pub uid: Box<str>,
     /// Whose it is; `None`: of no policy.
     pub mark: Option<Mark>,
+    /// Who made it, where a policy has it whose mark somebody has taken off.
+    pub unmarked: Option<Origin>,
     /// The policy that its owner lets take it over.
     pub consent: Option<Arc<str>>,
     /// What it has.

@@ -84,3 +84,15 @@ fn a_copy_that_has_lost_its_mark_is_of_one_policy() {
     let mark = Action::Mark("a".into(), Part::Copy, name("pull"), "c".into());
     assert_eq!(plan(&observed, at(0)).actions, [mark]);
 }
+
+#[test]
+fn an_account_that_has_lost_its_mark_gets_it_back_from_who_named_it() {
+    for (origin, was_adopted) in [(Origin::Made, false), (Origin::Adopted, true)] {
+        let mut observed = settled();
+        let account = observed.accounts.get_mut("bot").unwrap();
+        (account.mark, account.unmarked) = (None, Some(origin));
+        let plan = plan(&observed, at(100));
+        let [Action::MendAccount { policy, adopted, .. }] = &plan.actions[..] else { panic!("{plan:?}") };
+        assert_eq!((&**policy, *adopted, plan.problems.len(), plan.repairs), ("ci", was_adopted, 0, 1));
+    }
+}
