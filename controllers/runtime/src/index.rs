@@ -216,7 +216,8 @@ impl<T: Indexed> Index<T> {
         }
     }
 
-    /// Follows a watch of a kind whose objects may be undecodable. Such an object stays as it was known last.
+    /// Follows a watch of a kind whose objects may be undecodable. Such an object stays as it was known last. `changed` is
+    /// called with neither for one that is gone and was never known: what it might have said is no reason for anything more.
     pub async fn follow_decoded<W, E>(
         &self,
         undecoded: &Undecoded<W>,
@@ -256,9 +257,7 @@ impl<T: Indexed> Index<T> {
 
     fn remove(&self, key: &ObjectKey, mut changed: impl FnMut(Change<'_, T>)) {
         let old = self.inner.write().take(key);
-        if old.is_some() {
-            changed(Change { old: old.as_ref(), new: None });
-        }
+        changed(Change { old: old.as_ref(), new: None });
     }
 
     /// Waits until the first list is complete.

@@ -139,12 +139,12 @@ impl<K: Resource<DynamicType = ()>> Undecoded<K> {
     }
 
     /// Takes what cannot be decoded out of the events of a store that keeps objects as they were known last: `keep` is
-    /// told of those that a list must not miss, `gone` of those that are deleted.
+    /// told of those that a list must not miss, `gone` of those that are deleted, or missed by a list.
     pub(crate) fn sift(
         &self,
         event: Event<Decoded<K>>,
         keep: impl FnOnce(&Undecodable),
-        gone: impl FnOnce(&ObjectKey),
+        mut gone: impl FnMut(&ObjectKey),
     ) -> Option<Event<K>> {
         match event {
             Event::Apply(Decoded::Object(object)) => {
@@ -174,7 +174,7 @@ impl<K: Resource<DynamicType = ()>> Undecoded<K> {
                 Some(Event::Init)
             }
             Event::InitDone => {
-                self.end_list();
+                self.end_list().iter().for_each(|entry| gone(&entry.object.key()));
                 Some(Event::InitDone)
             }
         }

@@ -6,7 +6,7 @@ use kube::{client::Body, core::Status};
 
 use super::*;
 use crate::{
-    index::{Index, Indexed},
+    index::{Change, Index, Indexed},
     slim::Header,
 };
 
@@ -212,5 +212,20 @@ async fn an_index_keeps_what_it_knew_of_an_object_until_it_is_deleted() {
         index.follow_decoded(&objects, events, Kept::from, |_| {}).await;
         let key = ObjectKey::new("ns", "a");
         assert_eq!((index.get(&key).is_some(), objects.contains(&key)), (is_kept, is_counted), "{then:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_index_tells_when_an_object_goes_that_it_never_knew() {
+    let object = json!({"metadata": {"name": "a", "namespace": "ns"}, "spec": {"maxUnavailable": TOO_MUCH}});
+    let bad: Decoded<Budget> = serde_json::from_value(object).unwrap();
+    let listed = [Event::Init, Event::InitApply(bad.clone()), Event::InitDone];
+    for then in [vec![Event::Delete(bad.clone())], vec![Event::Init, Event::InitDone]] {
+        let (index, objects, mut told) = (Index::<Kept>::default(), undecoded(), 0);
+        let events = listed.iter().cloned().chain(then).map(Ok::<_, std::convert::Infallible>);
+        let changed =
+            |change: Change<'_, Kept>| told += usize::from(change.old.is_none() && change.new.is_none());
+        index.follow_decoded(&objects, futures::stream::iter(events), Kept::from, changed).await;
+        assert_eq!(told, 1);
     }
 }
