@@ -21,7 +21,6 @@ use mainstay_runtime::{
     reconcile::{self, Work},
     report::Reports,
     root,
-    undecoded::Undecoded,
 };
 
 use crate::{
@@ -92,7 +91,7 @@ pub async fn build(manager: &Manager, options: Options) -> Controller {
 
 fn endpoints(manager: &Manager, options: Options, loop_metrics: LoopMetrics, work: &Arc<Work>) -> Endpoints {
     let (client, registry) = (&manager.client, &manager.registry);
-    let (clock, stores) = (Clock::start(), Stores::default());
+    let (clock, stores) = (Clock::start(), Stores::new(registry));
     let metrics = Arc::new(Metrics::new(registry));
     let trigger = |work: &Arc<Work>| {
         let work = Arc::clone(work);
@@ -170,7 +169,7 @@ impl Watches {
 
         let api = Api::<Decoded<EndpointGrant>>::all(client());
         let events = watcher(api, config.clone()).default_backoff();
-        let (this, grants, undecoded) = (self.clone(), stores.grants, Undecoded::new(&manager.registry));
+        let (this, grants, undecoded) = (self.clone(), stores.grants, stores.undecoded_grants);
         tokio::spawn(async move {
             grants.follow_decoded(&undecoded, events, Grant::from, |_| this.trigger_all()).await;
         });

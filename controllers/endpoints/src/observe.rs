@@ -1,5 +1,6 @@
 //! What a pass sees of one pool: its Service, its members and its slices.
 
+mod grants;
 mod members;
 mod names;
 mod ports;
@@ -9,8 +10,12 @@ pub(crate) mod tests;
 use std::{collections::BTreeSet, sync::Arc};
 
 use kube::ResourceExt;
-use mainstay_crds::EndpointPool;
-use mainstay_runtime::index::{Index, ObjectKey};
+use mainstay_crds::{EndpointGrant, EndpointPool};
+use mainstay_runtime::{
+    index::{Index, ObjectKey},
+    undecoded::Undecoded,
+};
+use prometheus::Registry;
 use thiserror::Error;
 
 use self::{members::Gathered, names::Names};
@@ -27,7 +32,7 @@ use crate::{
 };
 
 /// The stores that passes read.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Stores {
     /// All pods.
     pub pods: Index<Pod>,
@@ -37,13 +42,22 @@ pub struct Stores {
     pub services: Index<Service>,
     /// The slices that this controller has written.
     pub slices: Index<Slice>,
-    /// All grants.
+    /// All grants, each as it was known last.
     pub grants: Index<Grant>,
+    /// Those of them that cannot be decoded.
+    pub undecoded_grants: Undecoded<EndpointGrant>,
     /// The slices of the API server's Service.
     pub api_server: Index<ApiServer>,
 }
 
 impl Stores {
+    /// Empty ones, which count in `registry` what cannot be decoded.
+    pub fn new(registry: &Registry) -> Self {
+        let (pods, nodes, services, slices, grants, api_server) = Default::default();
+        let undecoded_grants = Undecoded::new(registry);
+        Self { pods, nodes, services, slices, grants, undecoded_grants, api_server }
+    }
+
     /// The Service of the API server.
     pub fn api_server() -> ObjectKey {
         ObjectKey::new("default", "kubernetes")
@@ -130,7 +144,7 @@ impl Observed {
         let slices = Self::slices(key, view.stores);
         let names = Names::new(settings, &slices, view.lookups);
         let gathered = match &service {
-            Ok(service) => members::gather(key, settings, service, &names, view),
+            Ok(service) => members::gather(key, settings, service, &names, &slices, view),
             Err(_) => Gathered::default(),
         };
         let Gathered { members, refused, awaited, replaced } = gathered;

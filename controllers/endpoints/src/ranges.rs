@@ -120,6 +120,8 @@ fn is_api_server(address: IpAddr, stores: &Stores) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use prometheus::Registry;
+
     use super::*;
 
     fn forbidden(entries: &[&str]) -> Forbidden {
@@ -128,7 +130,7 @@ mod tests {
 
     #[test]
     fn special_addresses_are_refused_whatever_the_operator_says() {
-        let (none, stores) = (Forbidden::default(), Stores::default());
+        let (none, stores) = (Forbidden::default(), Stores::new(&Registry::new()));
         for address in [
             "127.0.0.1",
             "::1",
@@ -150,7 +152,7 @@ mod tests {
     #[test]
     fn the_operators_networks_are_refused_and_named() {
         let ranges = forbidden(&["10.0.0.0/8", "fd00:ec2::/32"]);
-        let reason = |address: &str| ranges.reason(address.parse().unwrap(), &Stores::default());
+        let reason = |address: &str| ranges.reason(address.parse().unwrap(), &Stores::new(&Registry::new()));
         assert!(reason("10.1.2.3").is_some_and(|text| text.contains("10.0.0.0/8")));
         assert!(reason("fd00:ec2::254").is_some());
         assert_eq!(reason("11.1.2.3"), None);
@@ -159,7 +161,7 @@ mod tests {
 
     #[test]
     fn nodes_and_the_api_server_are_refused_by_name() {
-        let stores = Stores::default();
+        let stores = Stores::new(&Registry::new());
         let ranges = forbidden(&DEFAULT);
         let node = serde_json::from_value::<crate::watched::WatchedNode>(serde_json::json!({
             "metadata": {"name": "n"}, "status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.7"}]}

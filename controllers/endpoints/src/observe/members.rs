@@ -1,23 +1,24 @@
 //! The members of a pool: who may become an endpoint, and who may not.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, HashSet},
     net::IpAddr,
     sync::Arc,
 };
 
-use kube::core::{Selector, SelectorExt};
-use mainstay_runtime::{index::ObjectKey, labels::Labels};
+use kube::core::Selector;
+use mainstay_runtime::index::ObjectKey;
 
 use super::{
     View,
+    grants::{Grants, Judged, Judgement},
     names::{Awaited, Names},
     ports::{Ports, Resolver},
 };
 use crate::{
     checker::Target,
     settings::{Fixed, Set, Settings, Source},
-    watched::{self, Bucket, Conditions, Endpoint, Family, Grant, Pod, Port, Service},
+    watched::{self, Bucket, Conditions, Endpoint, Family, Pod, Port, Service, Slice},
 };
 
 /// One address that may become an endpoint.
@@ -91,13 +92,14 @@ pub(super) fn gather(
     settings: &Settings,
     service: &Service,
     names: &Names<'_>,
+    slices: &[Arc<Slice>],
     view: &View<'_>,
 ) -> Gathered {
     let mut sets: Vec<_> = settings.sets.iter().collect();
     sets.sort_by_key(|set| set.tier);
     let check = settings.check.as_ref().map(|check| &check.port);
     let (found, seen) = (Gathered::default(), HashSet::new());
-    let mut gathering = Gathering { pool, service, names, view, found, seen };
+    let mut gathering = Gathering { pool, service, names, slices, view, found, seen };
     for set in sets {
         let mut ports = Resolver::new(service, set, check);
         match &set.source {
@@ -119,6 +121,7 @@ struct Gathering<'a> {
     pool: &'a ObjectKey,
     service: &'a Service,
     names: &'a Names<'a>,
+    slices: &'a [Arc<Slice>],
     view: &'a View<'a>,
     found: Gathered,
     /// What has its endpoint already: of two sets that name the same, the one of the lower tier has it.
@@ -127,39 +130,60 @@ struct Gathering<'a> {
 
 impl Gathering<'_> {
     fn pods(&mut self, set: &Set, namespace: &Arc<str>, selector: &Selector, ports: &mut Resolver<'_>) {
-        let grants = (*namespace != self.pool.namespace).then(|| self.view.stores.grants.bucket(namespace));
+        let grants = (*namespace != self.pool.namespace).then(|| Grants::of(namespace, self.view.stores));
         let mut judged = Judged::new(self.pool, selector, grants);
         let mut pods = self.view.stores.pods.bucket(&Bucket::Namespace(Arc::clone(namespace)));
         pods.retain(|pod| pod.is_placed() && judged.of(&pod.labels) != Judgement::Other);
         pods.sort_unstable_by(|one, other| one.header.key.name.cmp(&other.header.key.name));
         for pod in pods {
-            if judged.of(&pod.labels) == Judgement::NotGranted {
-                self.not_granted(set, &pod, None);
-                continue;
+            let mut addresses = pod.addresses.to_vec();
+            match judged.of(&pod.labels) {
+                Judgement::NotGranted => {
+                    self.not_granted(set, &pod, None);
+                    continue;
+                }
+                Judgement::Unknown => {
+                    addresses.retain(|address| self.stands(*address, &pod));
+                    self.grant_unread(set, &pod, None, addresses.is_empty());
+                }
+                Judgement::Member | Judgement::Other => {}
             }
             let ports = ports.of(Some(&pod));
             if let Some(missing) = &ports.missing {
                 self.port_not_found(set, &pod, missing);
             }
-            for address in &pod.addresses {
-                let endpoint = self.endpoint_of(&pod, *address);
+            for address in addresses {
+                let endpoint = self.endpoint_of(&pod, address);
                 self.add(set, endpoint, Some(&pod), None, &ports);
             }
         }
     }
 
-    /// The pod of another namespace that has this address, if no grant lets the pool use it: what a selector may not
-    /// reach, an address may not either.
-    fn foreign_pod(&self, address: IpAddr) -> Option<Arc<Pod>> {
+    /// The pod of another namespace that has this address, if no grant is known to let the pool use it: what a selector may
+    /// not reach, an address may not either.
+    fn foreign_pod(&self, address: IpAddr) -> Option<(Arc<Pod>, Judgement)> {
         let stores = self.view.stores;
-        let granted = |pod: &Arc<Pod>| {
-            let key = &pod.header.key;
-            let grants = || stores.grants.bucket(&key.namespace);
-            key.namespace == self.pool.namespace
-                || grants().iter().any(|grant| grant.allows(self.pool, &pod.labels))
+        let judge = |pod: Arc<Pod>| {
+            let namespace = &pod.header.key.namespace;
+            let judgement = if *namespace == self.pool.namespace {
+                Judgement::Member
+            } else {
+                Grants::of(namespace, stores).judge(self.pool, &pod.labels)
+            };
+            (pod, judgement)
         };
-        let pods = stores.pods.bucket(&Bucket::Address(address));
-        if pods.iter().any(granted) { None } else { pods.into_iter().next() }
+        let pods = stores.pods.bucket(&Bucket::Address(address)).into_iter().map(judge);
+        let best = pods.max_by_key(|(_, judgement)| *judgement);
+        best.filter(|(_, judgement)| *judgement != Judgement::Member)
+    }
+
+    /// Whether the pool has an endpoint of this address, of this pod or of none.
+    fn stands(&self, address: IpAddr, pod: &Pod) -> bool {
+        self.slices.iter().flat_map(|slice| &slice.endpoints).any(|endpoint| {
+            let is_its = endpoint.target.as_ref().is_none_or(|target| *target.uid == *pod.header.uid);
+            let has_left = endpoint.conditions.terminating && !pod.header.terminating;
+            endpoint.address == address && is_its && !has_left
+        })
     }
 
     fn not_granted(&mut self, set: &Set, pod: &Pod, address: Option<IpAddr>) {
@@ -174,6 +198,23 @@ impl Gathering<'_> {
             reason: "NotGranted",
             message,
             left_out: true,
+        });
+    }
+
+    fn grant_unread(&mut self, set: &Set, pod: &Pod, address: Option<IpAddr>, left_out: bool) {
+        let stays = if left_out { "" } else { "; its endpoint stays until then" };
+        let message = format!(
+            "no EndpointGrant in namespace {} that can be read lets pools of {} use this pod: correct the one that \
+             cannot{stays}",
+            pod.header.key.namespace, self.pool.namespace
+        );
+        self.found.refused.push(Refused {
+            set: Arc::clone(&set.name),
+            address: address.or(pod.addresses.first().copied()),
+            name: Some(Arc::clone(&pod.header.key.name)),
+            reason: "GrantUnreadable",
+            message,
+            left_out,
         });
     }
 
@@ -270,9 +311,19 @@ impl Gathering<'_> {
             });
             return;
         }
-        if let Some(pod) = self.foreign_pod(fixed.address) {
-            self.not_granted(set, &pod, Some(fixed.address));
-            return;
+        match self.foreign_pod(fixed.address) {
+            None => {}
+            Some((pod, Judgement::Unknown)) => {
+                let stands = self.stands(fixed.address, &pod);
+                self.grant_unread(set, &pod, Some(fixed.address), !stands);
+                if !stands {
+                    return;
+                }
+            }
+            Some((pod, _)) => {
+                self.not_granted(set, &pod, Some(fixed.address));
+                return;
+            }
         }
         let endpoint = Endpoint {
             address: fixed.address,
@@ -335,44 +386,5 @@ impl Gathering<'_> {
             check_port: ports.check,
             endpoint,
         });
-    }
-}
-
-/// What becomes of pods with certain labels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Judgement {
-    /// They are not selected.
-    Other,
-    /// They are, and no grant allows it.
-    NotGranted,
-    Member,
-}
-
-/// Pods of one template share their labels, so each set of them is judged once.
-struct Judged<'a> {
-    pool: &'a ObjectKey,
-    selector: &'a Selector,
-    /// Those of the pods' namespace, unless it is the pool's own.
-    grants: Option<Vec<Arc<Grant>>>,
-    known: HashMap<*const std::collections::BTreeMap<String, String>, Judgement>,
-}
-
-impl<'a> Judged<'a> {
-    fn new(pool: &'a ObjectKey, selector: &'a Selector, grants: Option<Vec<Arc<Grant>>>) -> Self {
-        Self { pool, selector, grants, known: HashMap::new() }
-    }
-
-    fn of(&mut self, labels: &Labels) -> Judgement {
-        let (pool, selector, grants) = (self.pool, self.selector, &self.grants);
-        *self.known.entry(Arc::as_ptr(labels)).or_insert_with(|| {
-            let granted = |grants: &Vec<Arc<Grant>>| grants.iter().any(|grant| grant.allows(pool, labels));
-            if !selector.matches(&**labels) {
-                Judgement::Other
-            } else if grants.as_ref().is_none_or(granted) {
-                Judgement::Member
-            } else {
-                Judgement::NotGranted
-            }
-        })
     }
 }

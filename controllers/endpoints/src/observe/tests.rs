@@ -14,6 +14,8 @@ use crate::{
     watched::{NOTES, Notes, WatchedNode, WatchedService, WatchedSlice},
 };
 
+mod grants;
+
 /// A namespace `ns` with a Service `web`, and what a test adds.
 pub(crate) struct World {
     pub(crate) stores: Stores,
@@ -34,7 +36,7 @@ pub(crate) fn pool(members: Value, check: Value) -> EndpointPool {
 
 impl World {
     pub(crate) fn new(service: Value) -> Self {
-        let world = Self::of(Stores::default());
+        let world = Self::of(Stores::new(&Registry::new()));
         let object = json!({"metadata": {"name": "web", "namespace": "ns"}, "spec": service});
         let service: WatchedService = serde_json::from_value(object).unwrap();
         world.stores.services.apply(Event::Apply(service.into()), |_| {});

@@ -177,7 +177,7 @@ pub(super) fn accepted(seen: &Seen<'_>) -> Verdict {
 fn sentence(refused: &Refused) -> String {
     let Refused { set, name, reason, message, .. } = refused;
     match (*reason, name) {
-        ("NotGranted" | "PortNotFound", Some(pod)) => format!("{set}: {pod}: {message}"),
+        ("NotGranted" | "GrantUnreadable" | "PortNotFound", Some(pod)) => format!("{set}: {pod}: {message}"),
         _ => format!("{set}: {message}"),
     }
 }

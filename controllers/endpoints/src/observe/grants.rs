@@ -1,0 +1,79 @@
+//! Which pods of other namespaces a pool may use.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use kube::core::{Selector, SelectorExt};
+use mainstay_runtime::{index::ObjectKey, labels::Labels};
+
+use super::Stores;
+use crate::watched::Grant;
+
+/// What becomes of pods with certain labels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Judgement {
+    /// They are not selected.
+    Other,
+    /// They are, and no grant allows it.
+    NotGranted,
+    /// They are, and only a grant that cannot be read may allow it: what stands stays, and nothing is added.
+    Unknown,
+    Member,
+}
+
+/// The grants of a namespace.
+pub(super) struct Grants {
+    known: Vec<Arc<Grant>>,
+    /// Whether there is one of which this process has never known what it allows.
+    is_one_unread: bool,
+}
+
+impl Grants {
+    pub(super) fn of(namespace: &Arc<str>, stores: &Stores) -> Self {
+        let unread = stores.undecoded_grants.in_namespace(namespace);
+        let is_unknown = |name: &String| stores.grants.get(&ObjectKey::new(namespace, name)).is_none();
+        Self {
+            known: stores.grants.bucket(namespace),
+            is_one_unread: unread.iter().filter_map(|grant| grant.name.as_ref()).any(is_unknown),
+        }
+    }
+
+    /// Whether they let `pool` use pods with these labels.
+    pub(super) fn judge(&self, pool: &ObjectKey, labels: &BTreeMap<String, String>) -> Judgement {
+        if self.known.iter().any(|grant| grant.allows(pool, labels)) {
+            Judgement::Member
+        } else if self.is_one_unread {
+            Judgement::Unknown
+        } else {
+            Judgement::NotGranted
+        }
+    }
+}
+
+/// Pods of one template share their labels, so each set of them is judged once.
+pub(super) struct Judged<'a> {
+    pool: &'a ObjectKey,
+    selector: &'a Selector,
+    /// Those of the pods' namespace, unless it is the pool's own.
+    grants: Option<Grants>,
+    known: HashMap<*const BTreeMap<String, String>, Judgement>,
+}
+
+impl<'a> Judged<'a> {
+    pub(super) fn new(pool: &'a ObjectKey, selector: &'a Selector, grants: Option<Grants>) -> Self {
+        Self { pool, selector, grants, known: HashMap::new() }
+    }
+
+    pub(super) fn of(&mut self, labels: &Labels) -> Judgement {
+        let (pool, selector, grants) = (self.pool, self.selector, &self.grants);
+        *self.known.entry(Arc::as_ptr(labels)).or_insert_with(|| {
+            if selector.matches(&**labels) {
+                grants.as_ref().map_or(Judgement::Member, |grants| grants.judge(pool, labels))
+            } else {
+                Judgement::Other
+            }
+        })
+    }
+}
