@@ -7,7 +7,7 @@ mod ports;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use kube::ResourceExt;
 use mainstay_crds::{EndpointGrant, EndpointPool};
@@ -18,7 +18,11 @@ use mainstay_runtime::{
 use prometheus::Registry;
 use thiserror::Error;
 
-use self::{members::Gathered, names::Names};
+use self::{
+    grants::{Judgement, foreign_pod},
+    members::Gathered,
+    names::Names,
+};
 pub use self::{
     members::{CHECK_PORT_NOT_FOUND, Member, Refused},
     names::{Awaited, Kept},
@@ -121,6 +125,8 @@ pub struct Observed {
     pub replaced: BTreeSet<(Arc<str>, Arc<str>)>,
     /// Endpoints that are to stay as long as nothing is known of a name that may have them.
     pub kept: Vec<Kept>,
+    /// Endpoints of names that do not stand for them any more: they may stay until what took their place has been checked.
+    pub exchanged: Vec<Kept>,
     /// The pool's slices, by name.
     pub slices: Vec<Arc<Slice>>,
 }
@@ -149,7 +155,9 @@ impl Observed {
         };
         let Gathered { members, refused, awaited, replaced } = gathered;
         let kept = names.kept(&slices, &members, &refused);
-        Self { service, members, refused, awaited, replaced, kept, slices }
+        let mut exchanged = names.exchanged(&slices, &members, &refused);
+        exchanged.retain(|kept| may_use(key, kept.endpoint.address, view));
+        Self { service, members, refused, awaited, replaced, kept, exchanged, slices }
     }
 
     /// The slices that carry the pool's name.
@@ -158,6 +166,13 @@ impl Observed {
         slices.sort_by(Slice::by_name);
         slices
     }
+}
+
+/// Whether the pool may use an address that it does not name.
+fn may_use(pool: &ObjectKey, address: IpAddr, view: &View<'_>) -> bool {
+    view.forbidden.reason(address, view.stores).is_none()
+        && foreign_pod(pool, address, view.stores)
+            .is_none_or(|(_, judgement)| judgement == Judgement::Unknown)
 }
 
 /// The Service of a pool.

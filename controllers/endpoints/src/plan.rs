@@ -26,6 +26,10 @@ use crate::{
     watched::{Conditions, Distribution, Endpoint, EndpointKey, Family, Group, NOTES, Service, Slice},
 };
 
+/// For so long at most an address stays that a name does not have any more, while those that it has now wait for their first
+/// verdict. A first check comes within a second, and one that fails is made a few times before there is one.
+const SUCCESSION: Duration = Duration::from_secs(10);
+
 /// An endpoint in one of the pool's slices: with other ports it is another one.
 pub type Place = (Group, EndpointKey);
 
@@ -54,6 +58,8 @@ pub struct Input<'a> {
     pub awaited: &'a [Awaited],
     /// Endpoints that are to stay although they are no members.
     pub kept: &'a [Kept],
+    /// Those of names that do not stand for them any more.
+    pub exchanged: &'a [Kept],
     /// Whether it has DNS names.
     pub has_names: bool,
     /// What their checks say; `None` when none are configured.
@@ -83,6 +89,8 @@ pub struct Plan {
     pub choice: Choice,
     /// What the next plan has to be given.
     pub memory: Memory,
+    /// How many endpoints stay until what took their place has been checked.
+    pub exchanged: usize,
     /// When time alone changes the plan.
     pub due: Option<Moment>,
 }
@@ -112,7 +120,9 @@ pub fn plan(input: &Input<'_>, now: Moment) -> Plan {
             wanted.entry(group_of(member)).or_default().push(endpoint);
         }
     }
-    let kept = keep(&mut wanted, &mut noted, input, choice.tier);
+    let exchanged = exchanged(input, &candidates, now);
+    let staying = input.kept.iter().chain(exchanged.iter().map(|(kept, _)| *kept));
+    let kept = keep(&mut wanted, &mut noted, input, staying, choice.tier);
     let draining = drain(&mut wanted, input, now);
     for family in &input.service.families {
         if !wanted.keys().any(|group| group.family == *family) {
@@ -120,9 +130,31 @@ pub fn plan(input: &Input<'_>, now: Moment) -> Plan {
             wanted.insert(Group { family: *family, ports: Arc::default() }, Vec::new());
         }
     }
-    let due = draining.values().copied().chain(choice.due).min();
+    let checked = exchanged.iter().map(|(_, until)| *until);
+    let due = draining.values().copied().chain(choice.due).chain(checked).min();
     let memory = Memory { choice: choice.memory.clone(), admitted, draining, awaited, kept };
-    Plan { wanted, noted, choice, memory, due }
+    Plan { wanted, noted, choice, memory, exchanged: exchanged.len(), due }
+}
+
+/// The endpoints of names that stay although the name does not stand for them any more, each until when: as long as an
+/// address that the name has now, and that has no endpoint yet, waits for its first verdict.
+fn exchanged<'a>(input: &Input<'a>, candidates: &[Candidate], now: Moment) -> Vec<(&'a Kept, Moment)> {
+    let mut until: HashMap<(&str, &str), Moment> = HashMap::new();
+    for (member, candidate) in input.members.iter().zip(candidates) {
+        if let (None, Some(name)) = (&member.pod, &member.name)
+            && candidate.verdict == Some(Verdict::Unknown)
+            && !input.standing.has(member)
+        {
+            let over = candidate.verdict_since.saturating_add(SUCCESSION);
+            let until = until.entry((&*member.target.0, &**name)).or_default();
+            *until = over.max(*until);
+        }
+    }
+    let stays = |kept: &'a Kept| {
+        let until = *until.get(&(&*kept.origin.0, &*kept.origin.1))?;
+        (until > now).then_some((kept, until))
+    };
+    input.exchanged.iter().filter_map(stays).collect()
 }
 
 /// A name of which nothing is known counts as a member that has no verdict yet.
@@ -191,16 +223,17 @@ fn note(noted: &mut Noted, member: &Member, candidate: &Candidate) {
 /// Keeps endpoints as they stand until the names that may have them are known. They get traffic only while the tier that
 /// they came from is in use: two are never used at once, whatever became of the writes before this one. Returns the tiers
 /// that no slice notes.
-fn keep(
+fn keep<'a>(
     wanted: &mut BTreeMap<Group, Vec<Endpoint>>,
     noted: &mut Noted,
     input: &Input<'_>,
+    staying: impl Iterator<Item = &'a Kept>,
     in_use: Option<u8>,
 ) -> HashMap<Place, u8> {
     let mut tiers = HashMap::new();
     let before = &input.memory.choice;
     let before = before.tier.or(before.expected.map(|(tier, _)| tier));
-    for Kept { group, endpoint, origin, tier } in input.kept {
+    for Kept { group, endpoint, origin, tier } in staying {
         if !input.service.families.contains(&group.family) {
             continue;
         }

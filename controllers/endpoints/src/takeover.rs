@@ -166,6 +166,7 @@ impl Case {
             members: &observed.members,
             awaited: &observed.awaited,
             kept: &observed.kept,
+            exchanged: &observed.exchanged,
             has_names: !self.names.is_empty(),
             states,
             slices: &observed.slices,

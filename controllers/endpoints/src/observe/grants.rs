@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    net::IpAddr,
     sync::Arc,
 };
 
@@ -9,7 +10,7 @@ use kube::core::{Selector, SelectorExt};
 use mainstay_runtime::{index::ObjectKey, labels::Labels};
 
 use super::Stores;
-use crate::watched::Grant;
+use crate::watched::{Bucket, Grant, Pod};
 
 /// What becomes of pods with certain labels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -50,6 +51,27 @@ impl Grants {
             Judgement::NotGranted
         }
     }
+}
+
+/// The pod of another namespace that has this address, if no grant is known to let the pool use it: what a selector may not
+/// reach, an address may not either.
+pub(super) fn foreign_pod(
+    pool: &ObjectKey,
+    address: IpAddr,
+    stores: &Stores,
+) -> Option<(Arc<Pod>, Judgement)> {
+    let judge = |pod: Arc<Pod>| {
+        let namespace = &pod.header.key.namespace;
+        let judgement = if *namespace == pool.namespace {
+            Judgement::Member
+        } else {
+            Grants::of(namespace, stores).judge(pool, &pod.labels)
+        };
+        (pod, judgement)
+    };
+    let pods = stores.pods.bucket(&Bucket::Address(address)).into_iter().map(judge);
+    let best = pods.max_by_key(|(_, judgement)| *judgement);
+    best.filter(|(_, judgement)| *judgement != Judgement::Member)
 }
 
 /// Pods of one template share their labels, so each set of them is judged once.

@@ -11,7 +11,7 @@ use mainstay_runtime::index::ObjectKey;
 
 use super::{
     View,
-    grants::{Grants, Judged, Judgement},
+    grants::{Grants, Judged, Judgement, foreign_pod},
     names::{Awaited, Names},
     ports::{Ports, Resolver},
 };
@@ -159,24 +159,6 @@ impl Gathering<'_> {
         }
     }
 
-    /// The pod of another namespace that has this address, if no grant is known to let the pool use it: what a selector may
-    /// not reach, an address may not either.
-    fn foreign_pod(&self, address: IpAddr) -> Option<(Arc<Pod>, Judgement)> {
-        let stores = self.view.stores;
-        let judge = |pod: Arc<Pod>| {
-            let namespace = &pod.header.key.namespace;
-            let judgement = if *namespace == self.pool.namespace {
-                Judgement::Member
-            } else {
-                Grants::of(namespace, stores).judge(self.pool, &pod.labels)
-            };
-            (pod, judgement)
-        };
-        let pods = stores.pods.bucket(&Bucket::Address(address)).into_iter().map(judge);
-        let best = pods.max_by_key(|(_, judgement)| *judgement);
-        best.filter(|(_, judgement)| *judgement != Judgement::Member)
-    }
-
     /// Whether the pool has an endpoint of this address, of this pod or of none.
     fn stands(&self, address: IpAddr, pod: &Pod) -> bool {
         self.slices.iter().flat_map(|slice| &slice.endpoints).any(|endpoint| {
@@ -311,7 +293,7 @@ impl Gathering<'_> {
             });
             return;
         }
-        match self.foreign_pod(fixed.address) {
+        match foreign_pod(self.pool, fixed.address, self.view.stores) {
             None => {}
             Some((pod, Judgement::Unknown)) => {
                 let stands = self.stands(fixed.address, &pod);

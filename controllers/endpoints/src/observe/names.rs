@@ -41,6 +41,13 @@ pub struct Kept {
     pub tier: Option<u8>,
 }
 
+impl Kept {
+    fn of(slice: &Slice, endpoint: &Endpoint, origin: (Arc<str>, Arc<str>)) -> Self {
+        let tier = slice.notes.as_ref().and_then(|notes| notes.tiers.get(&origin.0)).copied();
+        Self { group: slice.group.clone(), endpoint: endpoint.clone(), origin, tier }
+    }
+}
+
 /// What is known of the names of one pool.
 pub(super) struct Names<'a> {
     known: BTreeMap<&'a str, Lookup>,
@@ -100,9 +107,7 @@ impl<'a> Names<'a> {
         if self.known.values().all(|known| known.unknown.is_empty()) {
             return Vec::new();
         }
-        let members = members.iter().filter(|member| member.pod.is_none()).map(|member| member.target.1);
-        let judged: HashSet<_> =
-            members.chain(refused.iter().filter_map(|refused| refused.address)).collect();
+        let judged = judged(members, refused);
         let mut kept = Vec::new();
         for slice in slices {
             for endpoint in standing(slice) {
@@ -124,11 +129,37 @@ impl<'a> Names<'a> {
                     // took the place of.
                     Some(_) => continue,
                 };
-                let tier = slice.notes.as_ref().and_then(|notes| notes.tiers.get(&origin.0)).copied();
-                kept.push(Kept { group: slice.group.clone(), endpoint: endpoint.clone(), origin, tier });
+                kept.push(Kept::of(slice, endpoint, origin));
             }
         }
         kept
+    }
+
+    /// What a name of the pool stood for by its last answer, and does not by this one.
+    pub(super) fn exchanged(
+        &self,
+        slices: &[Arc<Slice>],
+        members: &[Member],
+        refused: &[Refused],
+    ) -> Vec<Kept> {
+        if self.known.is_empty() {
+            return Vec::new();
+        }
+        let judged = judged(members, refused);
+        let has = |set: &str, name: &str| {
+            self.sets.get(set).is_some_and(|names| names.iter().any(|known| *known == *name))
+        };
+        let mut exchanged = Vec::new();
+        for slice in slices {
+            let Some(notes) = &slice.notes else { continue };
+            for endpoint in standing(slice).filter(|endpoint| !judged.contains(&endpoint.address)) {
+                let origin = notes.origin(&endpoint.address).filter(|(set, name)| has(set, name));
+                if let Some((set, name)) = origin {
+                    exchanged.push(Kept::of(slice, endpoint, (Arc::clone(set), Arc::clone(name))));
+                }
+            }
+        }
+        exchanged
     }
 
     /// Whether an answer that may come is waited for before this address goes, which a set had through a name that the
@@ -152,6 +183,12 @@ impl<'a> Names<'a> {
     fn is_unknown(&self, address: &IpAddr) -> bool {
         self.known.values().any(|known| known.is_unknown(address))
     }
+}
+
+/// The addresses that are members, or are not for a reason.
+fn judged(members: &[Member], refused: &[Refused]) -> HashSet<IpAddr> {
+    let members = members.iter().filter(|member| member.pod.is_none()).map(|member| member.target.1);
+    members.chain(refused.iter().filter_map(|refused| refused.address)).collect()
 }
 
 /// The endpoints of a slice that have no pod and do not drain.

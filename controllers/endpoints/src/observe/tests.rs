@@ -15,6 +15,7 @@ use crate::{
 };
 
 mod grants;
+mod names;
 
 /// A namespace `ns` with a Service `web`, and what a test adds.
 pub(crate) struct World {

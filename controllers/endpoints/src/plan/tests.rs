@@ -12,6 +12,8 @@ use crate::{
     watched::{Pod, Port, Target as PodTarget, WatchedService},
 };
 
+mod names;
+
 const NOW: Moment = Duration::from_secs(100);
 
 fn policy() -> Policy {
@@ -93,6 +95,7 @@ struct Case {
     members: Vec<Member>,
     awaited: Vec<Awaited>,
     kept: Vec<Kept>,
+    exchanged: Vec<Kept>,
     states: Option<HashMap<Target, State>>,
     slices: Vec<Arc<Slice>>,
     drain: Duration,
@@ -107,6 +110,7 @@ impl Case {
             members,
             awaited: vec![],
             kept: vec![],
+            exchanged: vec![],
             states: None,
             slices: vec![],
             drain: Duration::ZERO,
@@ -129,6 +133,7 @@ impl Case {
             members: &self.members,
             awaited: &self.awaited,
             kept: &self.kept,
+            exchanged: &self.exchanged,
             has_names: false,
             states: self.states.as_ref(),
             slices: &self.slices,

@@ -62,6 +62,7 @@ impl Endpoints {
             members: &pass.observed.members,
             awaited: &pass.observed.awaited,
             kept: &pass.observed.kept,
+            exchanged: &pass.observed.exchanged,
             has_names: pass.settings.names().next().is_some(),
             states,
             slices: &pass.observed.slices,

@@ -82,6 +82,7 @@ fn status_with(
         awaited,
         replaced: replaced.iter().map(|(set, name)| ((*set).into(), (*name).into())).collect(),
         kept: vec![],
+        exchanged: vec![],
         slices: vec![],
     };
     let used = uses.iter().find(|(_, used)| used.is_used()).map(|(tier, _)| *tier);
@@ -89,7 +90,8 @@ fn status_with(
     let panic = uses.contains(&Use::KeptDespiteFailing);
     let choice = Choice { uses, tier: used, panic, memory: choose::Memory::default(), due: None, tiers };
     let noted = Noted::default();
-    let plan = Plan { wanted: BTreeMap::new(), noted, choice, memory: Memory::default(), due: None };
+    let plan =
+        Plan { wanted: BTreeMap::new(), noted, choice, memory: Memory::default(), exchanged: 0, due: None };
     let failure = mainstay_probe::Failure::Status(503);
     let state = State { verdict: health::Verdict::Failing, since: Duration::ZERO, failure: Some(failure) };
     let states = observed.members.iter().map(|member| (member.target.clone(), state.clone())).collect();

@@ -49,8 +49,16 @@ pub(super) fn readiness(seen: &Seen<'_>) -> (bool, &'static str, String) {
     match (members.in_use, members.unchecked, uncheckable(seen)) {
         (0, 0, _) => (false, "NoneHealthy", message),
         (0, _, Some(refused)) => (false, CHECK_PORT_NOT_FOUND, format!("{message}; {}", sentence(refused))),
-        (0, _, None) => (false, "AwaitingChecks", message),
+        (0, _, None) => (false, "AwaitingChecks", format!("{message}{}", exchanged(seen))),
         _ => (true, "Serving", message),
+    }
+}
+
+/// What gets traffic meanwhile.
+fn exchanged(seen: &Seen<'_>) -> String {
+    match seen.plan.exchanged {
+        0 => String::new(),
+        count => format!("; {count} that the DNS does not name any more stay until then, for some seconds"),
     }
 }
 
