@@ -253,68 +253,6 @@ fn another_port_of_the_service_changes_no_verdict() {
     assert_eq!(Standing::of(&slices).verdict(&renamed), Some(Verdict::Passing));
 }
 
-fn awaited(tier: u8) -> Awaited {
-    Awaited { set: "names".into(), tier, name: "db.example".into() }
-}
-
-#[test]
-fn what_a_name_that_is_still_unknown_may_have_stays_as_it_stands() {
-    let conditions = Conditions { ready: true, serving: true, terminating: false };
-    let endpoint = Endpoint { conditions, ..outside(0, "10.0.0.9").endpoint };
-    let group = Group { family: Family::V4, ports: ports() };
-    let mut case = Case::of(vec![outside(1, "10.0.0.1")]);
-    case.slices = vec![slice(vec![endpoint.clone()])];
-    case.drain = Duration::from_secs(10);
-    case.kept = vec![Kept { group, endpoint, origin: Default::default(), tier: None }];
-    case.awaited = vec![awaited(0)];
-    case.memory.choice.tier = Some(0);
-    let stands = expect(&[("10.0.0.1", [false, true, false]), ("10.0.0.9", [true, true, false])]);
-    assert_eq!(case.conditions(NOW), stands);
-    // After the time for a first verdict the next tier takes over, and two are never used at once.
-    case.memory = case.plan(NOW).memory;
-    let moved = expect(&[("10.0.0.1", [true, true, false]), ("10.0.0.9", [false, true, false])]);
-    let later = NOW + Duration::from_secs(2);
-    assert_eq!(case.conditions(later), moved);
-    // It once was ready again when the plan was not carried out.
-    case.memory = case.plan(later).memory;
-    assert_eq!(case.conditions(later), moved, "the slice still says that it is ready");
-}
-
-#[test]
-fn what_stays_gets_traffic_while_its_tier_is_in_use_whoever_leads() {
-    let named = Member { name: Some("old.example".into()), ..outside(0, "10.0.0.9") };
-    let before = Case::of(vec![named, outside(1, "10.0.0.1")]).plan(NOW);
-    let slice = written(&before);
-    let tier = slice.notes.as_ref().and_then(|notes| notes.tiers.get("set").copied());
-    assert_eq!(tier, Some(0));
-    let conditions = |tier_in_use: u8, ready: bool| {
-        let stands = Conditions { ready, serving: true, terminating: false };
-        let endpoint = Endpoint { conditions: stands, ..outside(0, "10.0.0.9").endpoint };
-        let mut case = Case::of(vec![outside(tier_in_use, "10.0.0.1")]);
-        case.slices = vec![noted_slice(vec![endpoint.clone()], &before.noted)];
-        let origin = ("set".into(), "old.example".into());
-        case.kept = vec![Kept { group: slice.group.clone(), endpoint, origin, tier }];
-        // What a new leader finds in the status.
-        case.memory.choice.tier = Some(tier_in_use);
-        let plan = case.plan(NOW);
-        assert_eq!(plan.noted.tiers.get("set"), Some(&0), "it is noted on");
-        case.conditions(NOW).pop().unwrap().1[0]
-    };
-    let all = [(1, true), (1, false), (0, true), (0, false)].map(|(tier, ready)| conditions(tier, ready));
-    assert_eq!(all, [false, false, true, true]);
-}
-
-#[test]
-fn a_new_pool_waits_for_the_names_of_its_best_tier() {
-    let mut case = Case::of(vec![outside(1, "10.0.0.1")]);
-    case.awaited = vec![awaited(0)];
-    let plan = case.plan(NOW);
-    assert_eq!((plan.choice.tier, plan.choice.uses.len()), (None, 1));
-    assert_eq!(plan.due, Some(NOW + Duration::from_secs(2)));
-    case.memory = plan.memory;
-    assert_eq!(case.plan(NOW + Duration::from_secs(2)).choice.tier, Some(1), "not for ever");
-}
-
 #[test]
 fn slices_note_where_addresses_come_from_and_what_fails() {
     let named = Member { name: Some("db.example".into()), ..outside(0, "10.0.0.1") };
