@@ -21,6 +21,7 @@ mod breakers;
 #[cfg(test)]
 mod properties;
 mod recover;
+mod rules;
 #[cfg(test)]
 mod tests;
 mod types;
@@ -30,7 +31,7 @@ mod world;
 
 use std::sync::Arc;
 
-pub use self::{types::*, verdict::late};
+pub use self::{rules::*, types::*, verdict::late};
 use mainstay_runtime::clock::Moment;
 
 use self::{

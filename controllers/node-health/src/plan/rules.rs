@@ -1,0 +1,116 @@
+//! What a policy asks for, in numbers.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::record::TaintEffect;
+
+/// The rules of one policy, in the order of the policies' strictness: lower indices are stricter.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rules {
+    /// The policy.
+    pub policy: Arc<str>,
+    /// Whether nothing of what is decided is carried out. Such policies come after all others, so that they take no
+    /// node away from those that act, and what they decide counts for no other policy.
+    pub dry_run: bool,
+    /// A node whose Lease was silent for so long is unreachable.
+    pub unreachable_after: Duration,
+    /// A node that has no Lease yet is not judged before it is known for so long.
+    pub startup_grace: Duration,
+    /// For how long a node must be well without a break before it is given back.
+    pub healthy_for: Duration,
+    /// For how long a second opinion that disagrees delays. Zero: it does not.
+    pub max_doubt: Duration,
+    /// What is done with a node that is unhealthy.
+    pub steps: Steps,
+    /// When nothing is done.
+    pub breakers: Limits,
+    /// When a node that is well again is kept out of use.
+    pub flapping: Option<Flapping>,
+}
+
+/// What is done with a node that is unhealthy, and for how long it must have been before. `None`: never.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Steps {
+    /// It takes no new pods: `spec.unschedulable`.
+    pub cordon: Option<Duration>,
+    /// It gets the taint of this project, with this effect.
+    pub taint: Option<(TaintEffect, Duration)>,
+    /// Its pods are marked not ready, so that no Service sends to them. Only of a node that is unreachable: a kubelet
+    /// that lives would set the condition again.
+    pub pods_not_ready: Option<Duration>,
+    /// Its pods are evicted.
+    pub drain: Option<Drain>,
+    /// It gets the taint that lets volumes detach, when there is proof that it is dead.
+    pub out_of_service: Option<Duration>,
+    /// How long each template of a remediation has, in their order. Empty: there is none.
+    pub remediation: Vec<Duration>,
+    /// When the first one begins.
+    pub remediate_after: Duration,
+}
+
+/// How pods are evicted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Drain {
+    /// When it begins.
+    pub after: Duration,
+    /// For how long PodDisruptionBudgets are waited for, from then on.
+    pub deadline: Duration,
+    /// Whether pods are deleted past them after that.
+    pub delete_after: bool,
+}
+
+/// So many nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// This number.
+    Nodes(usize),
+    /// This many percent of them, rounded up.
+    Percent(u8),
+}
+
+impl Limit {
+    /// How many of `all` that is. One unhealthy node is never a storm, as long as the limit is not zero.
+    pub fn of(self, all: usize) -> usize {
+        match self {
+            Self::Nodes(count) => count,
+            Self::Percent(percent) => (all * usize::from(percent)).div_ceil(100),
+        }
+    }
+}
+
+/// What keeps a policy from believing a storm.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// More unhealthy nodes of a zone than this stop everything in that zone.
+    pub zone: Limit,
+    /// More unhealthy nodes of the policy than this stop everything.
+    pub cluster: Limit,
+    /// No more nodes than `count` are taken in any time of this length.
+    pub rate: Rate,
+    /// For how long a verdict stands before anything is done, so that a storm is seen as one.
+    pub settle: Duration,
+    /// For how long no more than half of the limit must be unhealthy, or not known to be well, before a breaker closes.
+    pub close_after: Duration,
+}
+
+/// So many in a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// How many.
+    pub count: usize,
+    /// In how long.
+    pub window: Duration,
+}
+
+/// When a node that is well again is kept out of use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flapping {
+    /// After it became unhealthy so often
+    pub count: usize,
+    /// in so long.
+    pub window: Duration,
+    /// For so long the first time; twice as long each further time.
+    pub quarantine: Duration,
+    /// No longer than this.
+    pub max_quarantine: Duration,
+}
