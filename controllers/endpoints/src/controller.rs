@@ -34,7 +34,7 @@ use crate::{
     ranges,
     reconcile::{Endpoints, STATUS_PACE},
     watched::{
-        ApiServer, Grant, MANAGED_BY, MANAGER, Node, POOL, Pod, SERVICE_NAME, Service, Slice, WatchedNode,
+        ApiServer, Grant, MANAGED_BY, MANAGER, Node, Pod, SERVICE_NAME, Service, Slice, WatchedNode,
         WatchedPod, WatchedService, WatchedSlice,
     },
 };
@@ -244,12 +244,13 @@ impl Watches {
 
     /// A slice that somebody deletes or changes is put right. What this process has made of it is no news.
     fn slice_changed(&self, change: Change<'_, Slice>) {
-        if let (Some(old), None) = (change.old, change.new) {
-            self.endpoints.writer.gone(old);
+        if let (Some(old), None) = (change.old, change.new)
+            && let Some(pool) = old.pool()
+        {
+            self.endpoints.writer.gone(&pool, old);
         }
         for slice in [change.old, change.new].into_iter().flatten() {
-            let Some(pool) = slice.labels.get(POOL) else { continue };
-            let pool = ObjectKey::new(&slice.header.key.namespace, pool);
+            let Some(pool) = slice.pool() else { continue };
             let expected = change.new.is_some_and(|new| self.endpoints.writer.expected(&pool, new));
             if !expected && self.pools.get(&pool.reference()).is_some() {
                 self.work.trigger(&pool);

@@ -202,7 +202,7 @@ mod tests {
         let slice = Slice::from(serde_json::from_slice::<WatchedSlice>(&body).unwrap());
         assert!(!slice.tampered);
         assert_eq!((slice.group, slice.endpoints), (group, vec![endpoint]));
-        assert_eq!((slice.owner.as_deref(), &slice.labels), (Some("o"), &labels));
+        assert_eq!((slice.owner, slice.labels), (Some(("pool".into(), "o".into())), labels));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 mod body;
 mod error;
 mod gates;
+mod lost;
 mod service;
 
 use std::{
@@ -32,8 +33,11 @@ use mainstay_runtime::{
 use parking_lot::Mutex;
 
 pub(crate) use self::body::labels;
-use self::body::{Head, Replaced};
 pub use self::error::ApplyError;
+use self::{
+    body::{Head, Replaced},
+    lost::Lost,
+};
 use crate::{
     metrics::{Metrics, Operation},
     observe::Stores,
@@ -60,6 +64,10 @@ pub struct Writer {
     waiting: Mutex<HashSet<ObjectKey>>,
     /// How the Service of each pool that makes it was last written.
     services: Mutex<HashMap<ObjectKey, Kept>>,
+    /// The UIDs of slices that this process has deleted, until the watch shows that they are gone.
+    deleted: Mutex<HashSet<Box<str>>>,
+    /// The slices of each pool that are gone otherwise, as the watch has it, and have not been looked for.
+    lost: Mutex<HashMap<ObjectKey, Lost>>,
     /// The pods of each pool whose gates were opened, by UID, which the store may not show yet.
     opened: Mutex<HashMap<ObjectKey, HashSet<Box<str>>>>,
 }
@@ -119,6 +127,8 @@ impl Writer {
             metrics,
             max_in_flight: max_in_flight.into(),
             services: Mutex::default(),
+            deleted: Mutex::default(),
+            lost: Mutex::default(),
             opened: Mutex::default(),
         }
     }
@@ -128,6 +138,7 @@ impl Writer {
         self.gate.forget(key);
         self.waiting.lock().remove(key);
         self.services.lock().remove(key);
+        self.lost.lock().remove(key);
         self.opened.lock().remove(key);
     }
 
@@ -157,11 +168,6 @@ impl Writer {
     pub fn expected(&self, pool: &ObjectKey, slice: &Slice) -> bool {
         let as_left = self.own.lock().get(&slice.header.key) == slice.header.version.as_ref();
         slice.header.version.is_some() && as_left && !self.waiting.lock().contains(pool)
-    }
-
-    /// Forgets a slice that is gone.
-    pub fn gone(&self, slice: &Slice) {
-        self.own.lock().remove(&slice.header.key);
     }
 
     /// Writes slices: new ones first and superfluous ones last, so that no endpoint is missing on the way. `trigger` is
@@ -282,6 +288,7 @@ impl Writer {
         let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
         let slices: Api<EndpointSlice> = Api::namespaced(self.client.clone(), &object.namespace);
         self.gate.intend(job.key, object, Intent::Delete(uid.clone()));
+        self.deleted.lock().insert(slice.header.uid.clone());
         match in_time(slices.delete(&object.name, &params)).await {
             Ok(_) | Err(RequestError::NotFound(_) | RequestError::Conflict(_)) => {
                 self.gate.ended(job.key, object, &uid);
@@ -291,6 +298,7 @@ impl Writer {
             Err(source) => {
                 if !source.is_ambiguous() {
                     self.gate.refused(job.key, object);
+                    self.deleted.lock().remove(&slice.header.uid);
                 }
                 Err(ApplyError::Delete { slice: Arc::clone(&object.name), source })
             }

@@ -31,10 +31,13 @@ impl Endpoints {
             self.loop_metrics.stale_skips.inc();
             return Ok(Some(RECHECK));
         }
+        if self.writer.find_lost(&pass.job()).await? {
+            return Ok(Some(CATCH_UP));
+        }
         let labels = apply::labels(service, &pass.key.name);
         let uid = pass.pool.metadata.uid.as_deref();
         let slices = plan::slices(plan, &pass.observed.slices, pass.settings.max_per_slice, |slice| {
-            slice.labels == labels && slice.owner.as_deref() == uid
+            slice.labels == labels && slice.owner.as_ref().map(|(_, uid)| &**uid) == uid
         });
         let changes = self.changes(pass, plan);
         let mut due = None;

@@ -6,6 +6,8 @@ use k8s_openapi::{
     api::discovery::v1,
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
+use kube::Resource;
+use mainstay_crds::EndpointPool;
 use mainstay_runtime::{
     index::{Indexed, ObjectKey},
     slim::{self, Header},
@@ -207,8 +209,8 @@ pub struct Slice {
     pub annotations: BTreeMap<String, String>,
     /// What it notes of its endpoints; `None` where it notes nothing that can be read.
     pub notes: Option<Notes>,
-    /// The UID of the pool that owns it.
-    pub owner: Option<Arc<str>>,
+    /// Name and UID of the pool that owns it.
+    pub owner: Option<(Arc<str>, Arc<str>)>,
     /// What its endpoints share.
     pub group: Group,
     /// Its endpoints, in order.
@@ -245,9 +247,9 @@ impl From<WatchedSlice> for Slice {
     }
 }
 
-fn owner(owners: Option<Vec<OwnerReference>>) -> Option<Arc<str>> {
+fn owner(owners: Option<Vec<OwnerReference>>) -> Option<(Arc<str>, Arc<str>)> {
     let owner = owners.into_iter().flatten().find(|owner| owner.controller == Some(true))?;
-    Some(owner.uid.into())
+    (owner.kind == EndpointPool::kind(&())).then(|| (owner.name.into(), owner.uid.into()))
 }
 
 /// The endpoint, and whether it says nothing else than this controller would.
@@ -285,14 +287,19 @@ impl Indexed for Slice {
         &self.header
     }
     fn buckets(&self) -> Vec<ObjectKey> {
-        let pool = self.labels.get(POOL).map(|pool| ObjectKey::new(&self.header.key.namespace, pool));
-        pool.into_iter().collect()
+        self.pool().into_iter().collect()
     }
 }
 
-/// The order in which slices are looked at: by age as far as names tell nothing, so by name.
 impl Slice {
-    /// Compares by name.
+    /// Whose it is: its owner's. A label, which anybody can take off or copy, says it where nobody owns it.
+    pub fn pool(&self) -> Option<ObjectKey> {
+        let owner = self.owner.as_ref().map(|(name, _)| &**name);
+        let name = owner.or_else(|| self.labels.get(POOL).map(String::as_str))?;
+        Some(ObjectKey::new(&self.header.key.namespace, name))
+    }
+
+    /// Compares by name, which is the order in which slices are looked at: their age tells nothing.
     pub fn by_name(one: &Arc<Self>, other: &Arc<Self>) -> Ordering {
         one.header.key.name.cmp(&other.header.key.name)
     }

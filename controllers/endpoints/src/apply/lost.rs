@@ -1,0 +1,89 @@
+//! Slices that have lost the label by which the watch finds them.
+//!
+//! To the watch such a slice is gone, like one that was deleted. But it stands, and nobody takes an endpoint out of it any
+//! more. So each that goes without a delete of this process is looked for, and gets its labels back.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use k8s_openapi::{
+    api::discovery::v1::EndpointSlice,
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
+};
+use kube::{Api, api::PostParams};
+use mainstay_runtime::{failure::RequestError, index::ObjectKey, request::in_time};
+use tokio::time::Instant;
+
+use super::{ApplyError, FIELD_MANAGER, Job, Writer};
+use crate::watched::{MANAGED_BY, MANAGER, POOL, Slice};
+
+/// A process that does not lead sees slices go that another one deletes: it forgets them after so long.
+const FORGOTTEN: Duration = Duration::from_secs(600);
+
+/// The slices that went, by name: the UID of each, and when.
+pub(super) type Lost = HashMap<ObjectKey, (Box<str>, Instant)>;
+
+impl Writer {
+    /// A slice of the pool is gone, as the watch has it.
+    pub fn gone(&self, pool: &ObjectKey, slice: &Slice) {
+        self.own.lock().remove(&slice.header.key);
+        if self.deleted.lock().remove(&slice.header.uid) {
+            return;
+        }
+        let mut lost = self.lost.lock();
+        let lost = lost.entry(pool.clone()).or_default();
+        lost.retain(|_, (_, since)| since.elapsed() < FORGOTTEN);
+        lost.insert(slice.header.key.clone(), (slice.header.uid.clone(), Instant::now()));
+    }
+
+    /// Puts the labels back on slices of the pool that have lost them. Returns whether there were any, which the store does
+    /// not show yet.
+    ///
+    /// # Errors
+    /// When the server does not say whether a slice is there, or refuses the change.
+    pub async fn find_lost(&self, job: &Job<'_>) -> Result<bool, ApplyError> {
+        let lost = self.lost.lock().get(job.key).cloned().unwrap_or_default();
+        let mut found = false;
+        for (slice, (uid, _)) in lost {
+            found |= self.find(job, &slice, &uid).await?;
+            if let Some(lost) = self.lost.lock().get_mut(job.key) {
+                lost.remove(&slice);
+            }
+        }
+        Ok(found)
+    }
+
+    async fn find(&self, job: &Job<'_>, slice: &ObjectKey, uid: &str) -> Result<bool, ApplyError> {
+        let slices: Api<EndpointSlice> = Api::namespaced(self.client.clone(), &slice.namespace);
+        let found = in_time(slices.get_opt(&slice.name)).await.map_err(ApplyError::Read)?;
+        let Some(mut found) = found.filter(|found| is_ours(&found.metadata, uid, job)) else {
+            return Ok(false);
+        };
+        let labels = [(MANAGED_BY, MANAGER), (POOL, &*job.key.name)];
+        let labels = labels.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        found.metadata.labels.get_or_insert_default().extend(labels);
+        // At the version that was read.
+        let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
+        match in_time(slices.replace(&slice.name, &params, &found)).await {
+            Ok(marked) => {
+                self.gate.stored(job.key, slice, uid, marked.metadata.resource_version.as_deref());
+                tracing::info!(namespace = %slice.namespace, slice = %slice.name, "a slice has its labels back");
+                Ok(true)
+            }
+            Err(RequestError::NotFound(_)) => Ok(false),
+            Err(source) => Err(ApplyError::Update { slice: Arc::clone(&slice.name), source }),
+        }
+    }
+}
+
+/// Whether the slice that was found is the one that went, and still the pool's.
+fn is_ours(found: &ObjectMeta, uid: &str, job: &Job<'_>) -> bool {
+    let is_owner = |owner: &OwnerReference| {
+        owner.controller == Some(true) && Some(&owner.uid) == job.pool.metadata.uid.as_ref()
+    };
+    found.uid.as_deref() == Some(uid)
+        && found.deletion_timestamp.is_none()
+        && found.owner_references.iter().flatten().any(is_owner)
+}
+
+#[cfg(test)]
+mod tests;
