@@ -5,7 +5,11 @@ use kube::Resource;
 use mainstay_crds::NodeHealthPolicy;
 use mainstay_runtime::events::{Events, Kind};
 
-use crate::{apply::ApplyError, plan::Breaker, watched::Node};
+use crate::{
+    apply::ApplyError,
+    plan::{Breaker, place},
+    watched::Node,
+};
 
 /// Publishes events.
 #[derive(Debug)]
@@ -127,11 +131,6 @@ impl Announcer {
     pub fn failed(&self, node: &Node, error: &ApplyError) {
         self.say(reference(node), Kind::Warning, "WriteFailed", "Write", &error.to_string());
     }
-}
-
-/// A zone in a sentence; nodes without the label share one.
-pub(crate) fn place(zone: &str) -> String {
-    if zone.is_empty() { "those without a zone".to_owned() } else { format!("zone {zone}") }
 }
 
 fn reference(node: &Node) -> ObjectReference {

@@ -23,9 +23,9 @@ use mainstay_runtime::{
 
 use crate::{
     announce::Announcer,
-    apply::FIELD_MANAGER,
     keeper::{Keeper, LastPass, STATUS_PACE},
     metrics::Metrics,
+    names::FIELD_MANAGER,
     sight::Sight,
     watched::{LEASES, Lease, Node, WatchedLease, WatchedNode},
 };

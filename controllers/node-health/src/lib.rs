@@ -12,6 +12,7 @@ pub mod heartbeat;
 pub mod keeper;
 pub mod live;
 pub mod metrics;
+pub mod names;
 pub mod observe;
 pub mod plan;
 pub mod record;

@@ -10,8 +10,8 @@ use kube::core::SelectorExt;
 use mainstay_runtime::clock::Moment;
 
 use crate::{
-    apply::node::OUT_OF_SERVICE,
     live::Answer,
+    names::OUT_OF_SERVICE,
     plan::{Heartbeat, NodeView, Proof, Remediation},
     record::{Record, confirmation},
     settings::{Settings, TemplateRef},

@@ -6,14 +6,9 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// The annotation that holds a [`Record`] as JSON. Written in the same request as what it tells of.
-pub const ANNOTATION: &str = "mainstay.dev/node-health";
+use crate::names::RECORD;
 
-/// The label by which a person says that a node is dead. No kubelet can set it on its own node, where the admission
-/// plugin NodeRestriction is on.
-pub const CONFIRMED_DEAD: &str = "mainstay.node-restriction.kubernetes.io/confirmed-dead";
-
-/// What [`CONFIRMED_DEAD`] must say of a node that reports this boot, and whose Lease was last renewed then, by its own
+/// What [`CONFIRMED_DEAD`](crate::names::CONFIRMED_DEAD) must say of a node that reports this boot, and whose Lease was last renewed then, by its own
 /// clock. It holds for this silence alone: a node that is heard again, or boots, is not the one of which it was said, and
 /// any process can tell.
 pub fn confirmation(boot_id: &str, renewed: Option<Timestamp>) -> String {
@@ -46,7 +41,7 @@ impl Record {
     /// is not known any more whose it is.
     pub fn read(text: &str) -> Self {
         serde_json::from_str(text).unwrap_or_else(|error| {
-            tracing::warn!(%error, "the annotation {ANNOTATION} of a node cannot be read and is ignored");
+            tracing::warn!(%error, "the annotation {RECORD} of a node cannot be read and is ignored");
             Self::default()
         })
     }

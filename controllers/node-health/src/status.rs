@@ -12,8 +12,7 @@ use mainstay_runtime::{
 };
 
 use crate::{
-    announce::place,
-    plan::{Breaker, BreakerMemory, NodePlan, NodeView, Now, State, Step},
+    plan::{Breaker, BreakerMemory, NodePlan, NodeView, Now, State, Step, place},
     settings::SettingsError,
 };
 

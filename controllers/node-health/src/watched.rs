@@ -18,22 +18,12 @@ use mainstay_runtime::{
 use serde::Deserialize;
 
 use crate::{
-    apply::node::UNHEALTHY,
-    record::{self, CONFIRMED_DEAD, Record},
+    names::{CONFIRMED_DEAD, CONTROL_PLANE, EXCLUDED, LEAVING, RECORD, REGION, SHUT_DOWN, UNHEALTHY, ZONE},
+    record::Record,
 };
 
 /// Where kubelets renew their Leases.
 pub const LEASES: &str = "kube-node-lease";
-
-/// The taint of a node that its cloud reports as shut down (k8s.io/cloud-provider/api).
-const SHUT_DOWN: &str = "node.cloudprovider.kubernetes.io/shutdown";
-/// The label by which a node is kept out of all remediation (medik8s).
-const EXCLUDED: &str = "remediation.medik8s.io/exclude-from-remediation";
-/// The taints of a node that its autoscaler is about to remove (cluster-autoscaler, karpenter).
-const LEAVING: [&str; 2] = ["ToBeDeletedByClusterAutoscaler", "karpenter.sh/disrupted"];
-const ZONE: &str = "topology.kubernetes.io/zone";
-const REGION: &str = "topology.kubernetes.io/region";
-const CONTROL_PLANE: [&str; 2] = ["node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master"];
 
 /// A node as the watch and live reads decode it.
 #[derive(Debug, Clone, Deserialize)]
@@ -120,7 +110,7 @@ pub struct Facts {
     pub boot_id: Arc<str>,
     /// What stands on it by this controller.
     pub record: Record,
-    /// What a person says of its death: see [`record::confirmation`].
+    /// What a person says of its death: see [`confirmation`](crate::record::confirmation).
     pub confirmed_dead: Option<Box<str>>,
 }
 
@@ -181,9 +171,7 @@ impl From<WatchedNode> for Facts {
             conditions: status.conditions,
             address: internal.and_then(|address| address.address.parse().ok()),
             boot_id: status.node_info.boot_id.into(),
-            record: annotations
-                .get(record::ANNOTATION)
-                .map_or_else(Record::default, |text| Record::read(text)),
+            record: annotations.get(RECORD).map_or_else(Record::default, |text| Record::read(text)),
             confirmed_dead: labels.get(CONFIRMED_DEAD).map(|value| value.as_str().into()),
             labels,
         }

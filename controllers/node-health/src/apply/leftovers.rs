@@ -9,10 +9,13 @@ use kube::{
 use mainstay_runtime::{failure::RequestError, request::in_time};
 
 use super::{
-    ApplyError,
-    remediation::{NODE_NAME, POLICY, TEMPLATE_NAME, condition, delete, resource},
+    error::ApplyError,
+    remediation::{condition, delete, resource},
 };
-use crate::settings::TemplateRef;
+use crate::{
+    names::{NODE_NAME, POLICY, TEMPLATE_NAME},
+    settings::TemplateRef,
+};
 
 /// A remediation that a policy has made.
 #[derive(Debug, Clone)]

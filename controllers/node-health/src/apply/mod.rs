@@ -12,6 +12,3 @@ pub mod remediation;
 pub(crate) mod server;
 
 pub use self::error::ApplyError;
-
-/// The field manager of everything that this controller writes.
-pub const FIELD_MANAGER: &str = "mainstay-node-health";

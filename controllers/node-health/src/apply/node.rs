@@ -9,16 +9,13 @@ use kube::{
 use mainstay_runtime::{failure::RequestError, request::in_time};
 use serde_json::{Map, Value, json};
 
-use super::{ApplyError, FIELD_MANAGER};
+use super::error::ApplyError;
 use crate::{
-    record::{self, Record, Taken},
+    names::{FIELD_MANAGER, OUT_OF_SERVICE, RECORD, UNHEALTHY},
+    record::{Record, Taken},
     watched::{Facts, LEASES, Lease, WatchedLease, WatchedNode},
 };
 
-/// The taint of an unhealthy node.
-pub const UNHEALTHY: &str = "mainstay.dev/unhealthy";
-/// The taint that lets volumes detach and pods be deleted without their kubelet (KEP-2268).
-pub const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
 /// How often a write is tried that others came before.
 const TRIES: usize = 3;
 
@@ -85,7 +82,7 @@ impl Change {
         }
         let mut metadata = json!({"uid": uid, "resourceVersion": version});
         if let Some(record) = self.record {
-            metadata["annotations"] = json!({record::ANNOTATION: record.write()});
+            metadata["annotations"] = json!({RECORD: record.write()});
         }
         json!({"metadata": metadata, "spec": spec})
     }

@@ -21,16 +21,14 @@ use mainstay_runtime::{
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::json;
 
-use super::{
-    ApplyError, FIELD_MANAGER,
-    node::{self, UNHEALTHY},
+use super::{error::ApplyError, node};
+use crate::{
+    names::{FIELD_MANAGER, MIRROR, UNHEALTHY},
+    plan::{Evict, PodsPlan},
 };
-use crate::plan::{Evict, PodsPlan};
 
 /// How many pods of one node are written at the same time.
 const IN_FLIGHT: usize = 16;
-/// The annotation of a pod that stands for a file of its kubelet.
-const MIRROR: &str = "kubernetes.io/config.mirror";
 
 /// A pod as it is listed.
 #[derive(Debug, Clone, Deserialize)]

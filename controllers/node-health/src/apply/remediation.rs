@@ -15,21 +15,12 @@ use kube::{
 use mainstay_runtime::{failure::RequestError, reconcile::PassError, request::in_time};
 use serde_json::json;
 
-use super::{ApplyError, FIELD_MANAGER, node};
-use crate::{plan::Wanted, settings::TemplateRef};
-
-/// Which node a remediation is about, where its name does not say so.
-pub(super) const NODE_NAME: &str = "remediation.medik8s.io/node-name";
-/// Which template it was made from.
-pub(super) const TEMPLATE_NAME: &str = "remediation.medik8s.io/template-name";
-/// On a template: its remediator reads the node from [`NODE_NAME`], so that several templates of a kind can be used.
-const MULTIPLE: &str = "remediation.medik8s.io/multiple-templates-support";
-/// On a remediation: its time is over, and its remediator has to stop.
-const TIMED_OUT: &str = "remediation.medik8s.io/nhc-timed-out";
-/// The boot of the node for which it was made: that it succeeds says of no later one that it is dead.
-const BOOT: &str = "mainstay.dev/boot-id";
-/// Whose remediation it is, for people and for lists; its owner reference decides.
-pub(super) const POLICY: &str = "mainstay.dev/node-health-policy";
+use super::{error::ApplyError, node};
+use crate::{
+    names::{BOOT, FIELD_MANAGER, MULTIPLE, NODE_NAME, POLICY, TEMPLATE_NAME, TIMED_OUT},
+    plan::Wanted,
+    settings::TemplateRef,
+};
 
 /// The policy and the node that remediations are for.
 #[derive(Debug, Clone)]

@@ -5,7 +5,11 @@ use std::{collections::HashSet, sync::Arc};
 use jiff::Timestamp;
 use kube::ResourceExt;
 
-use super::{Keeper, Mind, Pass, jobs::Task, outcome::Outcome};
+use super::{
+    jobs::Task,
+    outcome::Outcome,
+    state::{Keeper, Mind, Pass},
+};
 use crate::{
     apply::{
         node::{self, Change},

@@ -6,41 +6,33 @@
 mod carry_out;
 mod jobs;
 mod outcome;
+mod state;
 mod sweep;
+mod take_in;
 mod tell;
 
 use std::{collections::HashMap, future::Future, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use kube::{Client, ResourceExt, runtime::reflector::Store};
-use mainstay_crds::{NodeHealthPolicy, NodeHealthPolicyStatus};
-use mainstay_runtime::{
-    clock::{Clock, Moment},
-    index::{Index, ObjectKey},
-    metrics::LoopMetrics,
-    report::Reports,
-    undecoded::Undecoded,
-};
-use parking_lot::Mutex;
+use kube::ResourceExt;
+use mainstay_crds::NodeHealthPolicy;
+use mainstay_runtime::{clock::Moment, index::ObjectKey};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+pub use self::state::{Keeper, LastPass};
 use self::{
-    jobs::{Jobs, Key},
+    jobs::Key,
     outcome::Outcome,
-    tell::Told,
+    state::{Mind, Pass, ReadSettings},
 };
 use crate::{
-    announce::Announcer,
-    apply::leftovers::Standing,
     live,
-    metrics::Metrics,
-    observe::{self, Known, KnownNodes},
-    plan::{Memory, Now, Plan, plan},
+    observe::{self, Known},
+    plan::{Now, Plan, plan},
     record::Record,
-    settings::{self, Settings, SettingsError, TemplateRef},
-    sight::Sight,
-    status::{self, Judged},
+    settings,
+    status::Judged,
     watched::Node,
 };
 
@@ -48,114 +40,10 @@ use crate::{
 pub const STATUS_PACE: Duration = Duration::from_secs(5);
 /// Passes are at least this far apart.
 const PACE: Duration = Duration::from_millis(100);
-/// A loop that has not passed for so long, although something was due, is stuck.
-const STUCK: Duration = Duration::from_secs(60);
 /// How often it is asked again which breakers are open, before the first pass.
 const RECALL_AGAIN: Duration = Duration::from_secs(1);
 /// A pass comes at least this often, so that a stuck loop is told from one that has nothing to do.
 const AT_LEAST: Duration = Duration::from_secs(10);
-
-/// The parts of the process that the loop works with.
-pub struct Keeper {
-    /// The connection to the API server.
-    pub client: Client,
-    /// The process's time.
-    pub clock: Clock,
-    /// What the watches have seen.
-    pub sight: Arc<Sight>,
-    /// The nodes.
-    pub nodes: Index<Node>,
-    /// The policies.
-    pub policies: Store<NodeHealthPolicy>,
-    /// The policies that cannot be decoded.
-    pub undecoded: Undecoded<NodeHealthPolicy>,
-    /// Writes the status of policies.
-    pub reports: Arc<Reports<NodeHealthPolicyStatus>>,
-    /// Tells people.
-    pub announcer: Announcer,
-    /// The controller's series.
-    pub metrics: Arc<Metrics>,
-    /// The loop's series.
-    pub loop_metrics: LoopMetrics,
-    /// How many requests may be under way.
-    pub max_in_flight: usize,
-    /// When the last pass ended.
-    pub passed: Arc<LastPass>,
-}
-
-/// When the loop last passed. `None`: it does not run.
-#[derive(Debug, Default)]
-pub struct LastPass(Mutex<Option<Instant>>);
-
-impl LastPass {
-    /// Whether the loop runs and has not passed for too long.
-    pub fn is_overdue(&self) -> bool {
-        self.0.lock().is_some_and(|at| at.elapsed() > STUCK)
-    }
-}
-
-/// What a leading process has in mind. All of it may be lost: a restart reads what stands from the nodes, and which breakers
-/// are open from the policies.
-struct Mind {
-    known: KnownNodes,
-    memory: Memory,
-    jobs: Jobs<Outcome>,
-    settings: HashMap<Arc<str>, ReadSettings>,
-    /// The remediations of policies, as they were just listed.
-    standing: HashMap<Arc<str>, Vec<Standing>>,
-    told: Told,
-    /// What the policies said when they were listed before the first pass, by UID. Each is used once, at first sight.
-    written: HashMap<String, NodeHealthPolicyStatus>,
-}
-
-impl Mind {
-    /// Nothing yet.
-    fn new(max_in_flight: usize) -> Self {
-        Self {
-            known: KnownNodes::new(),
-            memory: Memory::default(),
-            jobs: Jobs::new(max_in_flight),
-            settings: HashMap::new(),
-            standing: HashMap::new(),
-            told: Told::default(),
-            written: HashMap::new(),
-        }
-    }
-}
-
-/// The settings of a policy at one generation.
-struct ReadSettings {
-    uid: Option<String>,
-    generation: Option<i64>,
-    settings: Result<Arc<Settings>, SettingsError>,
-    /// All templates that the policy has named since this process leads.
-    templates: Vec<TemplateRef>,
-}
-
-impl ReadSettings {
-    /// Reads a policy that was read `before` at another generation.
-    fn read(policy: &NodeHealthPolicy, before: Option<Self>) -> Self {
-        let settings = Settings::read(policy).map(Arc::new);
-        let mut templates = before.map(|before| before.templates).unwrap_or_default();
-        for template in settings.iter().flat_map(|settings| &settings.templates) {
-            if !templates.contains(template) {
-                templates.push(template.clone());
-            }
-        }
-        Self { uid: policy.uid(), generation: policy.metadata.generation, settings, templates }
-    }
-}
-
-/// What one pass looks at.
-struct Pass {
-    now: Now,
-    /// Policies that can be carried out, the strictest first.
-    settings: Vec<Arc<Settings>>,
-    policies: HashMap<Arc<str>, Arc<NodeHealthPolicy>>,
-    /// Nodes by name, and the policy of each.
-    nodes: Vec<Arc<Node>>,
-    assigned: observe::Assigned,
-}
 
 impl Keeper {
     /// Passes until `shutdown`, then lets the requests under way end. Dropping the future ends them at once.
@@ -229,7 +117,7 @@ impl Keeper {
     fn take_in(&self, mind: &mut Mind, key: Key, outcome: Option<Outcome>) {
         let now = self.clock.now();
         match outcome {
-            Some(outcome) => outcome::take_in(self, mind, key, outcome, now),
+            Some(outcome) => take_in::take_in(self, mind, key, outcome, now),
             None => mind.jobs.failed(key, now, None),
         }
     }
@@ -307,42 +195,6 @@ impl Keeper {
         let pass = Pass { now, settings, policies, nodes, assigned };
         pass.keep_up(&mut mind.known);
         pass
-    }
-}
-
-impl Pass {
-    fn policy_of(&self, node: usize) -> Option<(usize, &Settings)> {
-        self.assigned.policies[node].map(|index| (index, &*self.settings[index]))
-    }
-
-    /// At first sight of a policy: which breakers another process has left open, or this one before the policy could not be
-    /// read. What was taken lately is in the records of the nodes.
-    fn recall(&self, mind: &mut Mind) {
-        for settings in &self.settings {
-            let name = &settings.name;
-            let Some(policy) = self.policies.get(name).filter(|_| !mind.memory.knows(name)) else { continue };
-            let written = policy.uid().and_then(|uid| mind.written.remove(&uid));
-            let status = written.as_ref().or(policy.status.as_ref());
-            let open = status.into_iter().flat_map(|status| status::open_breakers(status, self.now));
-            mind.memory.breakers.extend(open.map(|(zone, breaker)| ((Arc::clone(name), zone), breaker)));
-        }
-    }
-
-    /// Forgets nodes that are gone, and knows those that are new.
-    fn keep_up(&self, known: &mut KnownNodes) {
-        for (index, node) in self.nodes.iter().enumerate() {
-            let dry_run = self.policy_of(index).is_some_and(|(_, settings)| settings.rules.dry_run);
-            let first = || Known::first(node, dry_run);
-            let standing = known.entry(Arc::clone(node.name())).or_insert_with(first);
-            // What was only decided before is no base for what is carried out, and the other way round.
-            if *standing.uid != *node.uid() || standing.dry_run != dry_run {
-                *standing = first();
-            }
-        }
-        if known.len() > self.nodes.len() {
-            let names: std::collections::HashSet<_> = self.nodes.iter().map(|node| node.name()).collect();
-            known.retain(|name, _| names.contains(name));
-        }
     }
 }
 

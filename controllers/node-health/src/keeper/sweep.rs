@@ -3,7 +3,11 @@
 
 use std::sync::Arc;
 
-use super::{Keeper, Mind, Pass, jobs::Task, outcome::Outcome};
+use super::{
+    jobs::Task,
+    outcome::Outcome,
+    state::{Keeper, Mind, Pass},
+};
 use crate::{apply::leftovers, plan::State, settings::Settings, status::Judged};
 
 impl Keeper {

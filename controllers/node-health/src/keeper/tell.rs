@@ -1,17 +1,14 @@
 //! What is told of a plan: events and metrics of what has changed, and the status of each policy.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use kube::Api;
 use mainstay_crds::NodeHealthPolicy;
 
 use super::{
-    Keeper, Mind, Pass,
     jobs::Task,
     outcome::{self, Outcome},
+    state::{Keeper, Mind, Pass, ToldNode},
 };
 use crate::{
     announce::Turn,
@@ -21,24 +18,6 @@ use crate::{
     status::{self, Judged, Policy},
     watched::Node,
 };
-
-/// What was told last.
-#[derive(Debug, Default)]
-pub(super) struct Told {
-    /// Of each node that is not simply well.
-    nodes: HashMap<Arc<str>, ToldNode>,
-    /// Which breakers are open.
-    breakers: BTreeMap<BreakerKey, bool>,
-}
-
-type BreakerKey = (Arc<str>, Option<Arc<str>>);
-
-#[derive(Debug)]
-struct ToldNode {
-    state: State,
-    /// Whether the verdict that stands has been told.
-    unhealthy: bool,
-}
 
 impl Keeper {
     /// Tells what this plan changes.

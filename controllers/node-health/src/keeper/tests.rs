@@ -1,6 +1,7 @@
 //! What a pass does with nodes whose policy is there and cannot be read.
 
 use kube::{
+    Client,
     client::Body,
     runtime::{
         reflector::{store, store::Writer},
@@ -8,13 +9,17 @@ use kube::{
     },
 };
 use mainstay_runtime::{
-    decode::Undecodable, events::Events, k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta,
+    clock::Clock, decode::Undecodable, events::Events, index::Index,
+    k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta, metrics::LoopMetrics, report::Reports,
+    undecoded::Undecoded,
 };
 use prometheus::Registry;
 use serde_json::json;
 
 use super::{jobs::Task, *};
-use crate::{apply::server::Server, watched::WatchedNode};
+use crate::{
+    announce::Announcer, apply::server::Server, metrics::Metrics, sight::Sight, watched::WatchedNode,
+};
 
 const POLICIES: &str = "/apis/mainstay.dev/v1alpha1/nodehealthpolicies";
 
@@ -32,7 +37,7 @@ fn keeper_on(client: Client) -> (Keeper, Writer<NodeHealthPolicy>) {
     let record = json!({"taken": {"policy": "ours", "since": "2026-01-01T00:00:00Z", "cordon": true}});
     let node = json!({
         "metadata": {
-            "name": "n", "uid": "n", "annotations": {crate::record::ANNOTATION: record.to_string()},
+            "name": "n", "uid": "n", "annotations": {crate::names::RECORD: record.to_string()},
         },
         "spec": {"unschedulable": true},
         "status": {},

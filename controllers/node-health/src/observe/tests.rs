@@ -173,7 +173,7 @@ fn a_taint_out_of_service_stands_where_it_is_and_not_where_a_record_says_so() {
     for stands in [true, false] {
         let taints = if stands { json!([{"key": OUT_OF_SERVICE, "effect": "NoExecute"}]) } else { json!([]) };
         let node = json!({
-            "metadata": {"name": "a", "uid": "a", "annotations": {crate::record::ANNOTATION: record}},
+            "metadata": {"name": "a", "uid": "a", "annotations": {crate::names::RECORD: record}},
             "spec": {"taints": taints}, "status": {"nodeInfo": {"bootID": "boot-1"}},
         });
         let node = Arc::new(Node::from(serde_json::from_value::<WatchedNode>(node).unwrap()));

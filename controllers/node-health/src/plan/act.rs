@@ -6,10 +6,17 @@ use jiff::SignedDuration;
 use mainstay_runtime::clock::Moment;
 
 use super::{
-    Draft, Due, Evict, Memory, NodeView, Now, Rate, Remediation, Rules, State, Step, Steps, Wanted,
-    breakers::Weather, keep, verdict::Verdict,
+    breakers::Weather,
+    draft::{Draft, keep},
+    due::Due,
+    rules::{Rate, Rules, Steps},
+    types::{Evict, Memory, NodeView, Now, Remediation, State, Step, Wanted},
+    verdict::Verdict,
 };
-use crate::record::{CONFIRMED_DEAD, Taken, confirmation};
+use crate::{
+    names::CONFIRMED_DEAD,
+    record::{Taken, confirmation},
+};
 
 /// The nodes that are to be taken, in the order in which they are.
 pub(super) struct Queue {

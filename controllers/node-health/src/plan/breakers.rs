@@ -7,8 +7,12 @@ use std::{
 
 use mainstay_runtime::clock::Moment;
 
-use super::{Breaker, BreakerMemory, Due, Memory, NodeView, Rules, Verdict};
-use crate::announce::place;
+use super::{
+    due::Due,
+    rules::Rules,
+    types::{Breaker, BreakerMemory, Memory, NodeView, place},
+    verdict::Verdict,
+};
 
 /// The key of a breaker: its policy, and its zone if it has one.
 type Key = (Arc<str>, Option<Arc<str>>);

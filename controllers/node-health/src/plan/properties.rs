@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use mainstay_runtime::clock::Moment;
 use proptest::prelude::*;
 
 use super::{world::*, *};

@@ -6,7 +6,13 @@ use jiff::SignedDuration;
 
 use mainstay_runtime::clock::Moment;
 
-use super::{Draft, Due, Flapping, NodeMemory, Remediation, Rules, State, Step, Wanted, verdict::Verdict};
+use super::{
+    draft::Draft,
+    due::Due,
+    rules::{Flapping, Rules},
+    types::{NodeMemory, Remediation, State, Step, Wanted},
+    verdict::Verdict,
+};
 
 impl Draft<'_> {
     /// A node that is not unhealthy. What was taken is handed back when it has been well for long enough.

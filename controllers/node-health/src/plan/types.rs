@@ -330,3 +330,8 @@ pub struct Breaker {
     /// Whether all nodes of all zones are unhealthy: then what was taken is handed back.
     pub everything: bool,
 }
+
+/// A zone in a sentence; nodes without the label share one.
+pub fn place(zone: &str) -> String {
+    if zone.is_empty() { "those without a zone".to_owned() } else { format!("zone {zone}") }
+}

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use mainstay_runtime::clock::Moment;
 
-use super::{NodeView, Rules};
+use super::{rules::Rules, types::NodeView};
 
 /// After how long a Lease is overdue that is renewed every `interval`. A kubelet moves its renewals by up to 4 % (kubelet,
 /// `leaseControllerJitter`), and a write takes time. No less than this, or many nodes that live would be looked at again

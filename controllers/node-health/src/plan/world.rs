@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
+use mainstay_runtime::clock::Moment;
 
 use super::*;
 use crate::record::Record;

@@ -7,7 +7,7 @@ use crate::{apply::server::Server, record::TaintEffect};
 
 /// A node with this spec and record.
 fn node(spec: Value, record: &Record) -> Facts {
-    let annotations = json!({record::ANNOTATION: record.write().unwrap_or_else(|| "{}".into())});
+    let annotations = json!({RECORD: record.write().unwrap_or_else(|| "{}".into())});
     let node = json!({"metadata": {"name": "n", "annotations": annotations}, "spec": spec});
     Facts::from(from_value::<WatchedNode>(node).unwrap())
 }
@@ -108,7 +108,7 @@ fn the_patch_names_the_version_and_only_what_differs() {
         Change { unschedulable: Some(false), taints: Some(Vec::new()), record: Some(Record::default()) };
     let patch = back.patch("u", Some("8"));
     assert_eq!(patch["spec"], json!({"unschedulable": null, "taints": null}));
-    assert_eq!(patch["metadata"]["annotations"], json!({record::ANNOTATION: null}));
+    assert_eq!(patch["metadata"]["annotations"], json!({RECORD: null}));
 }
 
 #[tokio::test]
@@ -129,8 +129,7 @@ async fn volumes_detach_only_from_the_boot_and_the_silence_that_was_decided_abou
             (&patch["metadata"]["resourceVersion"], &patch["spec"]["unschedulable"]),
             (&json!("7"), &json!(true))
         );
-        let record =
-            patch["metadata"]["annotations"][record::ANNOTATION].as_str().unwrap().contains("outOfService");
+        let record = patch["metadata"]["annotations"][RECORD].as_str().unwrap().contains("outOfService");
         assert_eq!(record, patch["spec"].to_string().contains(OUT_OF_SERVICE));
         record
     };
@@ -172,7 +171,7 @@ async fn the_lease_is_read_before_volumes_detach_whatever_the_record_says() {
     server.set(
         "/api/v1/nodes/n",
         Ok(json!({
-            "metadata": {"name": "n", "uid": "u", "resourceVersion": "7", "annotations": {record::ANNOTATION: said}},
+            "metadata": {"name": "n", "uid": "u", "resourceVersion": "7", "annotations": {RECORD: said}},
             "status": {"nodeInfo": {"bootID": "boot-1"}},
         })),
     );

@@ -1,0 +1,189 @@
+//! What the loop works with, and what it has in mind.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use kube::{Client, ResourceExt, runtime::reflector::Store};
+use mainstay_crds::{NodeHealthPolicy, NodeHealthPolicyStatus};
+use mainstay_runtime::{
+    clock::Clock, index::Index, metrics::LoopMetrics, report::Reports, undecoded::Undecoded,
+};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::{jobs::Jobs, outcome::Outcome};
+use crate::{
+    announce::Announcer,
+    apply::leftovers::Standing,
+    metrics::Metrics,
+    observe::{Assigned, Known, KnownNodes},
+    plan::{Memory, Now, State},
+    settings::{Settings, SettingsError, TemplateRef},
+    sight::Sight,
+    status,
+    watched::Node,
+};
+
+/// A loop that has not passed for so long, although something was due, is stuck.
+const STUCK: Duration = Duration::from_secs(60);
+
+/// The parts of the process that the loop works with.
+pub struct Keeper {
+    /// The connection to the API server.
+    pub client: Client,
+    /// The process's time.
+    pub clock: Clock,
+    /// What the watches have seen.
+    pub sight: Arc<Sight>,
+    /// The nodes.
+    pub nodes: Index<Node>,
+    /// The policies.
+    pub policies: Store<NodeHealthPolicy>,
+    /// The policies that cannot be decoded.
+    pub undecoded: Undecoded<NodeHealthPolicy>,
+    /// Writes the status of policies.
+    pub reports: Arc<Reports<NodeHealthPolicyStatus>>,
+    /// Tells people.
+    pub announcer: Announcer,
+    /// The controller's series.
+    pub metrics: Arc<Metrics>,
+    /// The loop's series.
+    pub loop_metrics: LoopMetrics,
+    /// How many requests may be under way.
+    pub max_in_flight: usize,
+    /// When the last pass ended.
+    pub passed: Arc<LastPass>,
+}
+
+/// When the loop last passed. `None`: it does not run.
+#[derive(Debug, Default)]
+pub struct LastPass(pub(super) Mutex<Option<Instant>>);
+
+impl LastPass {
+    /// Whether the loop runs and has not passed for too long.
+    pub fn is_overdue(&self) -> bool {
+        self.0.lock().is_some_and(|at| at.elapsed() > STUCK)
+    }
+}
+
+/// What a leading process has in mind. All of it may be lost: a restart reads what stands from the nodes, and which breakers
+/// are open from the policies.
+pub(super) struct Mind {
+    pub(super) known: KnownNodes,
+    pub(super) memory: Memory,
+    pub(super) jobs: Jobs<Outcome>,
+    pub(super) settings: HashMap<Arc<str>, ReadSettings>,
+    /// The remediations of policies, as they were just listed.
+    pub(super) standing: HashMap<Arc<str>, Vec<Standing>>,
+    pub(super) told: Told,
+    /// What the policies said when they were listed before the first pass, by UID. Each is used once, at first sight.
+    pub(super) written: HashMap<String, NodeHealthPolicyStatus>,
+}
+
+impl Mind {
+    /// Nothing yet.
+    pub(super) fn new(max_in_flight: usize) -> Self {
+        Self {
+            known: KnownNodes::new(),
+            memory: Memory::default(),
+            jobs: Jobs::new(max_in_flight),
+            settings: HashMap::new(),
+            standing: HashMap::new(),
+            told: Told::default(),
+            written: HashMap::new(),
+        }
+    }
+}
+
+/// The settings of a policy at one generation.
+pub(super) struct ReadSettings {
+    pub(super) uid: Option<String>,
+    pub(super) generation: Option<i64>,
+    pub(super) settings: Result<Arc<Settings>, SettingsError>,
+    /// All templates that the policy has named since this process leads.
+    pub(super) templates: Vec<TemplateRef>,
+}
+
+impl ReadSettings {
+    /// Reads a policy that was read `before` at another generation.
+    pub(super) fn read(policy: &NodeHealthPolicy, before: Option<Self>) -> Self {
+        let settings = Settings::read(policy).map(Arc::new);
+        let mut templates = before.map(|before| before.templates).unwrap_or_default();
+        for template in settings.iter().flat_map(|settings| &settings.templates) {
+            if !templates.contains(template) {
+                templates.push(template.clone());
+            }
+        }
+        Self { uid: policy.uid(), generation: policy.metadata.generation, settings, templates }
+    }
+}
+
+/// What one pass looks at.
+pub(super) struct Pass {
+    pub(super) now: Now,
+    /// Policies that can be carried out, the strictest first.
+    pub(super) settings: Vec<Arc<Settings>>,
+    pub(super) policies: HashMap<Arc<str>, Arc<NodeHealthPolicy>>,
+    /// Nodes by name, and the policy of each.
+    pub(super) nodes: Vec<Arc<Node>>,
+    pub(super) assigned: Assigned,
+}
+
+impl Pass {
+    pub(super) fn policy_of(&self, node: usize) -> Option<(usize, &Settings)> {
+        self.assigned.policies[node].map(|index| (index, &*self.settings[index]))
+    }
+
+    /// At first sight of a policy: which breakers another process has left open, or this one before the policy could not be
+    /// read. What was taken lately is in the records of the nodes.
+    pub(super) fn recall(&self, mind: &mut Mind) {
+        for settings in &self.settings {
+            let name = &settings.name;
+            let Some(policy) = self.policies.get(name).filter(|_| !mind.memory.knows(name)) else { continue };
+            let written = policy.uid().and_then(|uid| mind.written.remove(&uid));
+            let status = written.as_ref().or(policy.status.as_ref());
+            let open = status.into_iter().flat_map(|status| status::open_breakers(status, self.now));
+            mind.memory.breakers.extend(open.map(|(zone, breaker)| ((Arc::clone(name), zone), breaker)));
+        }
+    }
+
+    /// Forgets nodes that are gone, and knows those that are new.
+    pub(super) fn keep_up(&self, known: &mut KnownNodes) {
+        for (index, node) in self.nodes.iter().enumerate() {
+            let dry_run = self.policy_of(index).is_some_and(|(_, settings)| settings.rules.dry_run);
+            let first = || Known::first(node, dry_run);
+            let standing = known.entry(Arc::clone(node.name())).or_insert_with(first);
+            // What was only decided before is no base for what is carried out, and the other way round.
+            if *standing.uid != *node.uid() || standing.dry_run != dry_run {
+                *standing = first();
+            }
+        }
+        if known.len() > self.nodes.len() {
+            let names: HashSet<_> = self.nodes.iter().map(|node| node.name()).collect();
+            known.retain(|name, _| names.contains(name));
+        }
+    }
+}
+
+/// What was told last.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    /// Of each node that is not simply well.
+    pub(super) nodes: HashMap<Arc<str>, ToldNode>,
+    /// Which breakers are open.
+    pub(super) breakers: BTreeMap<BreakerKey, bool>,
+}
+
+/// A policy and a zone; `None`: all of the policy's nodes.
+pub(super) type BreakerKey = (Arc<str>, Option<Arc<str>>);
+
+/// What was told last of one node.
+#[derive(Debug)]
+pub(super) struct ToldNode {
+    pub(super) state: State,
+    /// Whether the verdict that stands has been told.
+    pub(super) unhealthy: bool,
+}

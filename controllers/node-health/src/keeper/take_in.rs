@@ -1,0 +1,183 @@
+//! What is made of what jobs have found.
+
+use std::{sync::Arc, time::Duration};
+
+use mainstay_runtime::{clock::Moment, reconcile::PassError};
+
+use super::{
+    jobs::Key,
+    outcome::{Outcome, actions},
+    state::{Keeper, Mind},
+};
+use crate::{
+    apply::{ApplyError, pods, remediation},
+    metrics::{self, Action},
+    plan::Remediation,
+    record::Record,
+};
+
+/// What was written is looked at again after this: the store shows it by then.
+const CATCH_UP: Duration = Duration::from_millis(500);
+/// How often those are asked again that have said that a silent node lives.
+const ASK_AGAIN: Duration = Duration::from_secs(2);
+/// How often pods that are to leave are looked at, and remediations.
+const VISIT: Duration = Duration::from_secs(2);
+/// How often remediations are looked for that nobody waits for any more.
+const SWEEP: Duration = Duration::from_secs(30);
+/// How often pods are looked at that have all begun to leave.
+const REVISIT: Duration = Duration::from_secs(10);
+
+pub(super) fn take_in(keeper: &Keeper, mind: &mut Mind, key: Key, outcome: Outcome, now: Moment) {
+    let name = Arc::clone(&key.1);
+    match after(keeper, mind, &name, outcome, now) {
+        Ok(rest) => mind.jobs.rest(key, now, rest),
+        Err(at_least) => mind.jobs.failed(key, now, at_least),
+    }
+}
+
+/// How long a success is to rest, or how long the server has asked to wait after a failure.
+fn after(
+    keeper: &Keeper,
+    mind: &mut Mind,
+    name: &Arc<str>,
+    outcome: Outcome,
+    now: Moment,
+) -> Result<Duration, Option<Duration>> {
+    match outcome {
+        Outcome::Confirmed(Ok(answer)) => {
+            if let Some(known) = mind.known.get_mut(name) {
+                known.answer = answer;
+            }
+            Ok(ASK_AGAIN)
+        }
+        Outcome::Confirmed(Err(error)) => {
+            tracing::debug!(node = %name, %error, "a live read said nothing");
+            Err(error.retry_after())
+        }
+        Outcome::Written { before, wanted, result } => written(keeper, name, &before, &wanted, result),
+        Outcome::Visited(visit) => visited(keeper, mind, name, visit),
+        Outcome::Remedied(Ok(visit)) => remedied(keeper, mind, name, visit, now),
+        Outcome::Remedied(Err(error)) => {
+            keeper.metrics.acted(Action::Remediate, metrics::Outcome::Error, 1);
+            Err(keeper.failed(name, &error))
+        }
+        Outcome::Reported(Ok(due)) => Ok(due.unwrap_or_default()),
+        Outcome::Reported(Err(error)) => {
+            tracing::warn!(policy = %name, %error, "could not write the status");
+            Err(error.retry_after())
+        }
+        Outcome::Listed(Ok(standing)) => {
+            mind.standing.insert(Arc::clone(name), standing);
+            Ok(SWEEP)
+        }
+        Outcome::Cleared(Ok(())) => Ok(Duration::ZERO),
+        Outcome::Listed(Err(error)) | Outcome::Cleared(Err(error)) => {
+            keeper.metrics.failed(&error);
+            tracing::warn!(policy = %name, %error, "could not end remediations that nobody waits for any more");
+            Err(error.request().retry_after())
+        }
+    }
+}
+
+fn written(
+    keeper: &Keeper,
+    name: &Arc<str>,
+    before: &Record,
+    wanted: &Record,
+    result: Result<bool, ApplyError>,
+) -> Result<Duration, Option<Duration>> {
+    let actions = actions(before, wanted);
+    match result {
+        Ok(wrote) => {
+            for action in actions.into_iter().filter(|_| wrote) {
+                keeper.metrics.acted(action, metrics::Outcome::Success, 1);
+            }
+            Ok(CATCH_UP)
+        }
+        Err(error) => {
+            actions.into_iter().for_each(|action| keeper.metrics.acted(action, metrics::Outcome::Error, 1));
+            Err(keeper.failed(name, &error))
+        }
+    }
+}
+
+fn visited(
+    keeper: &Keeper,
+    mind: &mut Mind,
+    name: &Arc<str>,
+    visit: pods::Visit,
+) -> Result<Duration, Option<Duration>> {
+    let pods::Visit { marked, evicted, left, blocked, error } = visit;
+    keeper.metrics.acted(Action::PodNotReady, metrics::Outcome::Success, marked);
+    keeper.metrics.acted(Action::Evict, metrics::Outcome::Success, evicted);
+    let known = mind.known.get_mut(name);
+    let told = known.and_then(|known| {
+        known.pods = left;
+        std::mem::replace(&mut known.blocked, blocked.as_ref().map(|(pod, _)| pod.clone()))
+    });
+    if let Some((pod, words)) = &blocked {
+        keeper.metrics.acted(Action::Evict, metrics::Outcome::Blocked, 1);
+        if told.as_ref() != Some(pod) {
+            keeper.with_node(name, |node| keeper.announcer.blocked(node, pod, words));
+        }
+    }
+    match error {
+        Some(error) => {
+            let action = match error {
+                ApplyError::NotReady { .. } => Action::PodNotReady,
+                _ => Action::Evict,
+            };
+            keeper.metrics.acted(action, metrics::Outcome::Error, 1);
+            Err(keeper.failed(name, &error))
+        }
+        None if left == 0 => Ok(REVISIT),
+        None => Ok(VISIT),
+    }
+}
+
+fn remedied(
+    keeper: &Keeper,
+    mind: &mut Mind,
+    name: &Arc<str>,
+    visit: remediation::Visit,
+    now: Moment,
+) -> Result<Duration, Option<Duration>> {
+    let remediation::Visit { stands, succeeded, created, timed_out, out_of_reach, unreached } = visit;
+    if let Some(remediation) = &created {
+        keeper.metrics.acted(Action::Remediate, metrics::Outcome::Success, 1);
+        keeper.with_node(name, |node| keeper.announcer.remediation_created(node, remediation));
+    }
+    for remediation in &timed_out {
+        keeper.with_node(name, |node| keeper.announcer.remediation_timed_out(node, remediation));
+    }
+    let Some(known) = mind.known.get_mut(name) else { return Ok(VISIT) };
+    (known.succeeded, known.unreached) = (succeeded, unreached);
+    let before = known.remediation;
+    known.remediation = Some(match (stands, before) {
+        (None, _) => Remediation::None,
+        (Some((template, succeeded)), Some(Remediation::Stands { template: same, since, .. }))
+            if same == template =>
+        {
+            Remediation::Stands { template, since, succeeded }
+        }
+        (Some((template, succeeded)), _) => Remediation::Stands { template, since: now, succeeded },
+    });
+    match out_of_reach {
+        Some(error) => {
+            keeper.metrics.acted(Action::Remediate, metrics::Outcome::Error, 1);
+            Err(keeper.failed(name, &error))
+        }
+        // The step that only waited for the first look need wait no longer.
+        None if before.is_none() => Ok(Duration::ZERO),
+        None => Ok(VISIT),
+    }
+}
+
+impl Keeper {
+    /// Tells of a failure. Returns how long the server has asked to wait.
+    fn failed(&self, name: &Arc<str>, error: &ApplyError) -> Option<Duration> {
+        self.metrics.failed(error);
+        self.with_node(name, |node| self.announcer.failed(node, error));
+        error.request().retry_after()
+    }
+}
