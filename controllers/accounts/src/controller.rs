@@ -28,16 +28,17 @@ use serde::de::DeserializeOwned;
 use crate::{
     admission::{Admission, WEBHOOK},
     announce::Announcer,
-    apply::{FIELD_MANAGER, Writer},
+    apply::Writer,
     metrics::Metrics,
-    observe::Stores,
+    names::{FIELD_MANAGER, POLICY},
     plan::Grantable,
     policies::{Policies, STATUS_PACE},
     reconcile::{Namespaces, Outcomes, Repeated},
     settings::Settings,
     skew::Skew,
     sources::Sources,
-    watched::{POLICY, Stored, WatchedAccount, WatchedBinding},
+    stores::Stores,
+    watched::{Stored, WatchedAccount, WatchedBinding},
 };
 
 /// The type of Secrets whose tokens never end.

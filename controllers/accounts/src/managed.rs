@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 use serde_json::Value;
 
-use crate::{apply::FIELD_MANAGER, plan::Written};
+use crate::{names::FIELD_MANAGER, plan::Written};
 
 /// Where the keys of a map are.
 type Path = &'static [&'static str];

@@ -1,80 +1,20 @@
 //! Turns the stores into what the rules need of one namespace.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Namespace;
-use kube::{ResourceExt, runtime::reflector::Store};
+use kube::ResourceExt;
 use mainstay_crds::DeletionPolicy;
-use mainstay_runtime::{
-    index::{Index, ObjectKey},
-    slim::MetadataOf,
-};
-use parking_lot::{Mutex, RwLock};
+use mainstay_runtime::index::ObjectKey;
 
 use crate::{
-    plan::{AccountView, BindingView, Copy, Grantable, Leaving, Observed, Source},
+    plan::{Leaving, Observed},
     settings::Settings,
-    watched::{Bucket, Eternal, SecretView, Stored, consent},
+    stores::Stores,
+    watched::{Bucket, SecretView, Stored, consent},
 };
 
-/// The policies that can be carried out, in the order of their names.
-pub type Policies = Arc<Vec<Arc<Settings>>>;
-/// When what a namespace was given is taken back, by policy and namespace.
-pub type Departures = BTreeMap<(Arc<str>, Arc<str>), Timestamp>;
-
-/// What passes read.
-#[derive(Clone)]
-pub struct Stores {
-    /// Namespaces.
-    pub namespaces: Store<MetadataOf<Namespace>>,
-    /// All service accounts.
-    pub accounts: Index<Stored<AccountView>>,
-    /// All role bindings.
-    pub bindings: Index<Stored<BindingView>>,
-    /// The Secrets of policies.
-    pub secrets: Index<Stored<SecretView>>,
-    /// Secrets with tokens that never end.
-    pub eternal: Index<Eternal>,
-    /// The Secrets that are copied, by namespace and name.
-    pub sources: Arc<Mutex<HashMap<ObjectKey, Source>>>,
-    /// The roles that policies may give.
-    pub grantable: Arc<Grantable>,
-    /// The policies.
-    pub policies: Arc<RwLock<Policies>>,
-    /// When what a namespace was given is taken back, by policy and namespace.
-    pub leaving: Arc<Mutex<Departures>>,
-}
-
 impl Stores {
-    /// Empty stores beside the one of the namespaces.
-    pub fn new(namespaces: Store<MetadataOf<Namespace>>, grantable: Grantable) -> Self {
-        Self {
-            namespaces,
-            grantable: Arc::new(grantable),
-            accounts: Index::default(),
-            bindings: Index::default(),
-            secrets: Index::default(),
-            eternal: Index::default(),
-            sources: Arc::default(),
-            policies: Arc::default(),
-            leaving: Arc::default(),
-        }
-    }
-
-    /// Ends when all have been filled once.
-    pub async fn synced(&self) {
-        // The writer lives in a task that ends with the process, so waiting cannot fail.
-        let _ = self.namespaces.wait_until_ready().await;
-        self.accounts.synced().await;
-        self.bindings.synced().await;
-        self.secrets.synced().await;
-        self.eternal.synced().await;
-    }
-
     /// Looks at a namespace; `None` when it is gone or going.
     pub fn observe(&self, namespace: &ObjectKey, now: Timestamp) -> Option<Observed> {
         let found = self.namespaces.get(&namespace.reference())?;
@@ -135,15 +75,6 @@ impl Stores {
         gift
     }
 
-    /// Notes that a source is no pull secret, unless another Secret has taken its place since it was read.
-    pub fn is_no_pull_secret(&self, copy: &Copy, uid: &str) {
-        let mut sources = self.sources.lock();
-        let known = sources.get_mut(&ObjectKey::new(&copy.namespace, &copy.name));
-        if let Some(known) = known.filter(|known| matches!(known, Source::At(known, _) if **known == *uid)) {
-            *known = Source::NotPullSecret;
-        }
-    }
-
     fn leaves(&self, policy: &Settings, key: (Arc<str>, Arc<str>), now: Timestamp) -> Leaving {
         match policy.deletion {
             DeletionPolicy::Orphan if policy.going => Leaving::Orphan,
@@ -153,12 +84,6 @@ impl Stores {
                 Leaving::Delete(*self.leaving.lock().entry(key).or_insert(at))
             }
         }
-    }
-
-    /// How many objects a policy has in all namespaces.
-    pub fn owned_by(&self, policy: &Arc<str>) -> usize {
-        let bucket = Bucket::Policy(Arc::clone(policy));
-        self.accounts.count(&bucket) + self.bindings.count(&bucket) + self.secrets.count(&bucket)
     }
 }
 

@@ -21,15 +21,14 @@ use crate::{
     announce::Announcer,
     apply::ApplyError,
     metrics::STATES,
-    observe::Stores,
+    names::{FIELD_MANAGER, FINALIZER},
     reconcile::{Failing, Outcomes},
     settings::Settings,
     status::{self, Told},
+    stores::Stores,
     watched::{Bucket, SecretView},
 };
 
-/// What keeps a policy that is deleted until what it gave is taken back.
-pub const FINALIZER: &str = "mainstay.dev/accounts";
 /// How often a policy's status follows its counters.
 pub const STATUS_PACE: Duration = Duration::from_secs(1);
 
@@ -152,8 +151,7 @@ impl Policies {
             "resourceVersion": policy.metadata.resource_version,
             "finalizers": finalizers,
         }});
-        let params =
-            PatchParams { field_manager: Some(crate::apply::FIELD_MANAGER.into()), ..PatchParams::default() };
+        let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
         let policies = Api::<AccountPolicy>::all(self.client.clone());
         match in_time(policies.patch_metadata(&policy.name_any(), &params, &Patch::Merge(patch))).await {
             // The store is about to show another version.

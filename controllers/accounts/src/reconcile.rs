@@ -24,9 +24,9 @@ use parking_lot::Mutex;
 use crate::{
     announce::Announcer,
     apply::{ApplyError, Done, Writer},
-    observe::Stores,
     plan::{Action, Plan, Unseen, plan},
     skew::Skew,
+    stores::Stores,
 };
 
 /// When a pass that waits for the store looks again, should no event come first.

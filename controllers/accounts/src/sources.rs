@@ -13,7 +13,7 @@ use mainstay_runtime::{failure::RequestError, index::ObjectKey, request::in_time
 use parking_lot::Mutex;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::{apply::PULL_SECRETS, observe::Stores, plan::Source};
+use crate::{names::PULL_SECRETS, plan::Source, stores::Stores};
 
 /// When a source of which the type could not be found out is asked for again.
 const AGAIN: Duration = Duration::from_secs(5);

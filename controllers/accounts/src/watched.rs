@@ -18,46 +18,15 @@ use mainstay_runtime::{
 use serde::Deserialize;
 
 use crate::managed::{ANNOTATIONS, LABELS, TOP, has_labelled, ours_alone, written};
+use crate::names::{
+    ACCOUNT, ADOPT, ADOPTED, EXPIRES, GIVEN, HANDLE, ISSUED, MADE_FOR, OUTPUT, PART, POLICY, PREVIOUS,
+    PREVIOUS_UNTIL, REVOKE, SOURCE, SOURCE_UID, SOURCE_VERSION,
+};
 use crate::plan::{
     Account, AccountView, Binding, BindingView, Copy, CopyView, Fields, HandleView, Mark, Origin, OutputView,
     Part, Role, Source, Unseen,
 };
 use kube::core::PartialObjectMeta;
-
-/// The label that everything has which a policy has made or taken over: the policy's name.
-pub const POLICY: &str = "mainstay.dev/account-policy";
-/// The label that says what a Secret of a policy is: `copy`, `handle` or `token`.
-pub const PART: &str = "mainstay.dev/account-part";
-/// The annotation of what a policy has taken over.
-pub const ADOPTED: &str = "mainstay.dev/adopted";
-/// The annotation by which the owner of an object, or of a namespace, lets a policy of this name take it over.
-pub const ADOPT: &str = "mainstay.dev/adopt";
-/// The annotation by which somebody revokes a token.
-pub const REVOKE: &str = "mainstay.dev/revoke";
-/// The annotation with the pull secrets that a policy has given an account.
-pub const GIVEN: &str = "mainstay.dev/pull-secrets";
-/// Annotations of a Secret with a token.
-pub const MADE_FOR: &str = "mainstay.dev/made-for";
-/// See [`MADE_FOR`].
-pub const ACCOUNT: &str = "mainstay.dev/account-uid";
-/// See [`MADE_FOR`].
-pub const HANDLE: &str = "mainstay.dev/handle";
-/// See [`MADE_FOR`].
-pub const ISSUED: &str = "mainstay.dev/issued-at";
-/// See [`MADE_FOR`].
-pub const EXPIRES: &str = "mainstay.dev/expires-at";
-/// See [`MADE_FOR`].
-pub const PREVIOUS: &str = "mainstay.dev/previous-handle";
-/// See [`MADE_FOR`].
-pub const PREVIOUS_UNTIL: &str = "mainstay.dev/previous-until";
-/// The annotation of a handle: the Secret that it was made for.
-pub const OUTPUT: &str = "mainstay.dev/token";
-/// Annotations of a copy: namespace and name of its source, its UID and its resourceVersion.
-pub const SOURCE: &str = "mainstay.dev/source";
-/// See [`SOURCE`].
-pub const SOURCE_UID: &str = "mainstay.dev/source-uid";
-/// See [`SOURCE`].
-pub const SOURCE_VERSION: &str = "mainstay.dev/source-resource-version";
 
 fn text<'a>(map: &'a Option<BTreeMap<String, String>>, key: &str) -> Option<&'a str> {
     map.as_ref()?.get(key).map(String::as_str)
@@ -326,7 +295,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::apply::FIELD_MANAGER;
+    use crate::names::FIELD_MANAGER;
 
     #[test]
     fn what_a_policy_has_given_an_account_is_known_but_not_its_mark() {

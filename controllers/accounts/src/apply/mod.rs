@@ -28,16 +28,13 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 pub use self::error::ApplyError;
-pub(crate) use self::objects::PULL_SECRETS;
 use crate::{
-    observe::Stores,
+    names::FIELD_MANAGER,
     plan::{Action, Observed, Part, Unseen},
     skew::Skew,
+    stores::Stores,
     watched,
 };
-
-/// The field manager of all that is written.
-pub const FIELD_MANAGER: &str = "mainstay-accounts";
 
 /// The longest name that an object may have.
 const MAX_NAME: usize = 253;

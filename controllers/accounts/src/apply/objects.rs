@@ -14,16 +14,14 @@ use mainstay_runtime::{
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{ApplyError, Done, FIELD_MANAGER, MAX_NAME, Writer, part_path, words};
+use super::{ApplyError, Done, MAX_NAME, Writer, part_path, words};
 use crate::{
+    names::{ADOPTED, FIELD_MANAGER, GIVEN, PART, POLICY, PULL_SECRETS, SOURCE, SOURCE_UID, SOURCE_VERSION},
     plan::{Account, Action, Binding, Copy, CopyView, Fields, Part, Role},
-    watched::{ADOPTED, GIVEN, PART, POLICY, SOURCE, SOURCE_UID, SOURCE_VERSION},
 };
 
 const APPLY: (&str, &str) = ("application/apply-patch+yaml", "&force=true");
 const MERGE: (&str, &str) = ("application/merge-patch+json", "");
-/// The types of Secrets that are copied.
-pub(crate) const PULL_SECRETS: [&str; 2] = ["kubernetes.io/dockerconfigjson", "kubernetes.io/dockercfg"];
 
 impl Writer {
     pub(super) async fn make_account(

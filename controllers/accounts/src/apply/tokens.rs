@@ -22,10 +22,13 @@ use mainstay_runtime::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{ApplyError, Done, FIELD_MANAGER, MAX_NAME, Writer, part_path};
+use super::{ApplyError, Done, MAX_NAME, Writer, part_path};
 use crate::{
+    names::{
+        ACCOUNT, EXPIRES, FIELD_MANAGER, HANDLE, ISSUED, MADE_FOR, OUTPUT, PART, POLICY, PREVIOUS,
+        PREVIOUS_UNTIL,
+    },
     plan::{Action, OutputView, Part, Token, Why},
-    watched::{ACCOUNT, EXPIRES, HANDLE, ISSUED, MADE_FOR, OUTPUT, PART, POLICY, PREVIOUS, PREVIOUS_UNTIL},
 };
 
 /// For how long the authority that was read is used.

@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::{Account, Action, Gift, Leaving, Origin, Part, Planner, Role, Source};
+use super::{
+    action::Action,
+    planner::Planner,
+    types::{Account, Gift, Leaving, Origin, Part, Role, Source},
+};
 
 /// The account of pods that name none.
 const DEFAULT: &str = "default";

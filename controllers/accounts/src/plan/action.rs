@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use jiff::Timestamp;
 
-use super::types::{Account, Binding, Copy, CopyView, Fields, OutputView, Token};
+use super::types::{Account, Binding, Copy, CopyView, Fields, OutputView, Part, Token};
 
 /// One thing to be done. Each is safe to do again.
 #[derive(Debug, Clone, PartialEq)]
@@ -81,21 +81,6 @@ pub enum Action {
         /// What the policy has given it besides.
         stale: Fields,
     },
-}
-
-/// A kind of object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Part {
-    /// A service account.
-    Account,
-    /// A role binding.
-    Binding,
-    /// A copy of a pull secret.
-    Copy,
-    /// A handle.
-    Handle,
-    /// A Secret with a token.
-    Token,
 }
 
 /// Why a token is issued.

@@ -1,7 +1,7 @@
 mod token;
 mod unseen;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{tokens::renewed_at, *};
 

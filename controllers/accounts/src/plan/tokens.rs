@@ -4,7 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 
-use super::{Action, Gift, HandleView, Origin, OutputView, Part, Planner, Token, Unseen, Why};
+use super::{
+    action::{Action, Why},
+    planner::Planner,
+    types::{Gift, HandleView, Origin, OutputView, Part, Token, Unseen},
+};
 
 /// After this share of its life a token is renewed.
 const RENEWED_AT: f64 = 0.8;

@@ -8,8 +8,6 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::unseen::Unseen;
-
 /// What a policy gives to a namespace.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Gift {
@@ -337,4 +335,32 @@ pub enum Leaving {
     Delete(Timestamp),
     /// It leaves what it gave as it is, and forgets it.
     Orphan,
+}
+
+/// A kind of object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// A service account.
+    Account,
+    /// A role binding.
+    Binding,
+    /// A copy of a pull secret.
+    Copy,
+    /// A handle.
+    Handle,
+    /// A Secret with a token.
+    Token,
+}
+
+/// What was found live at the name of a Secret that the watch does not show.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unseen {
+    /// The server has not said.
+    Unknown,
+    /// One that this controller has made, as this part and with this UID; somebody has taken its policy's mark off.
+    Unmarked(Part, Box<str>),
+    /// Somebody else's, or that of the policy which its mark names.
+    Foreign(Option<Arc<str>>),
+    /// One that is being deleted.
+    Going,
 }

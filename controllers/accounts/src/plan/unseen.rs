@@ -5,20 +5,11 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::{Action, Gift, Observed, Part, Planner};
-
-/// What was found live at the name of a Secret that the watch does not show.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Unseen {
-    /// The server has not said.
-    Unknown,
-    /// One that this controller has made, as this part and with this UID; somebody has taken its policy's mark off.
-    Unmarked(Part, Box<str>),
-    /// Somebody else's, or that of the policy which its mark names.
-    Foreign(Option<Arc<str>>),
-    /// One that is being deleted.
-    Going,
-}
+use super::{
+    action::Action,
+    planner::Planner,
+    types::{Gift, Observed, Part, Unseen},
+};
 
 impl Observed {
     /// The names at which there may be a Secret although none is seen: where a create was `refused`, and those of which

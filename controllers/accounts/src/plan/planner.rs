@@ -1,0 +1,58 @@
+//! A plan as it comes about.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::{
+    action::{Plan, Problem},
+    types::{AccountView, Gift, Mark, Observed, Origin},
+};
+
+/// What is looked at, and what has been decided so far.
+pub(super) struct Planner<'a> {
+    pub(super) observed: &'a Observed,
+    pub(super) now: Timestamp,
+    pub(super) plan: Plan,
+}
+
+impl Planner<'_> {
+    pub(super) fn due(&mut self, at: Timestamp) {
+        self.plan.due = Some(self.plan.due.map_or(at, |due| due.min(at)));
+    }
+
+    pub(super) fn problem(&mut self, gift: &Gift, reason: &'static str, message: String) {
+        self.plan.problems.push(Problem { policy: Arc::clone(&gift.policy), reason, message });
+    }
+
+    /// Whether an object that is marked so, and that the policy may have, was somebody else's. Fails with whose it is.
+    pub(super) fn may_have(
+        &self,
+        gift: &Gift,
+        mark: Option<&Mark>,
+        consent: Option<&Arc<str>>,
+    ) -> Result<bool, String> {
+        match mark {
+            Some(mark) if mark.policy == gift.policy => Ok(mark.origin != Origin::Made),
+            Some(mark) => {
+                Err(format!("belongs to AccountPolicy {}: name it in one of the two alone", mark.policy))
+            }
+            None if consent == Some(&gift.policy) || self.observed.consent.as_ref() == Some(&gift.policy) => {
+                Ok(true)
+            }
+            None => Err(format!(
+                "was made by somebody else: annotate it, or its namespace, with mainstay.dev/adopt={} to hand it over",
+                gift.policy
+            )),
+        }
+    }
+
+    /// The same of an account. One that has lost the mark of a policy is as it was: only the policies that name it can have
+    /// given it away.
+    pub(super) fn may_have_account(&self, gift: &Gift, account: &AccountView) -> Result<bool, String> {
+        match account.unmarked {
+            Some(origin) => Ok(origin != Origin::Made),
+            None => self.may_have(gift, account.mark.as_ref(), account.consent.as_ref()),
+        }
+    }
+}
