@@ -25,17 +25,17 @@ use mainstay_runtime::{
 
 use crate::{
     announce::Announcer,
-    apply::{FIELD_MANAGER, Writer},
+    apply::Writer,
     checker::{CheckMetrics, Checker},
     interests::Interests,
     lookups::{LookupMetrics, Lookups},
     metrics::Metrics,
-    observe::Stores,
+    names::{FIELD_MANAGER, MANAGED_BY, MANAGER, SERVICE_NAME},
     ranges,
     reconcile::{Endpoints, STATUS_PACE},
+    stores::Stores,
     watched::{
-        ApiServer, Grant, MANAGED_BY, MANAGER, Node, Pod, SERVICE_NAME, Service, Slice, WatchedNode,
-        WatchedPod, WatchedService, WatchedSlice,
+        ApiServer, Grant, Node, Pod, Service, Slice, WatchedNode, WatchedPod, WatchedService, WatchedSlice,
     },
 };
 

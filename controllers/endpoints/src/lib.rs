@@ -13,6 +13,7 @@ pub mod health;
 pub mod interests;
 pub mod lookups;
 pub mod metrics;
+pub mod names;
 pub mod observe;
 pub mod pack;
 pub mod plan;
@@ -20,6 +21,7 @@ pub mod ranges;
 pub mod reconcile;
 pub mod settings;
 pub mod status;
+pub mod stores;
 #[cfg(test)]
 mod takeover;
 pub mod watched;

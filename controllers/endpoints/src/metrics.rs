@@ -10,8 +10,6 @@ use mainstay_runtime::{
 use parking_lot::Mutex;
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 
-use crate::apply::ApplyError;
-
 /// From a hundredth of a second to a minute. The API server tells times in whole seconds, so one second says "at once".
 const READY_TO_WRITTEN: [f64; 11] = [0.01, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0];
 
@@ -127,8 +125,9 @@ impl Metrics {
         self.slice_writes.with_label_values(&[operation.name()]).inc();
     }
 
-    pub(crate) fn failed(&self, error: &ApplyError) {
-        self.failures.with_label_values(&[error.operation(), error.request().reason()]).inc();
+    /// A write failed: which, and why in one word.
+    pub(crate) fn failed(&self, operation: &'static str, reason: &'static str) {
+        self.failures.with_label_values(&[operation, reason]).inc();
     }
 
     pub(crate) fn written_after(&self, seconds: f64) {

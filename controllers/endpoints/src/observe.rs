@@ -1,21 +1,19 @@
 //! What a pass sees of one pool: its Service, its members and its slices.
 
 mod grants;
+mod member;
 mod members;
 mod names;
 mod ports;
 #[cfg(test)]
 pub(crate) mod tests;
+mod view;
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use kube::ResourceExt;
-use mainstay_crds::{EndpointGrant, EndpointPool};
-use mainstay_runtime::{
-    index::{Index, ObjectKey},
-    undecoded::Undecoded,
-};
-use prometheus::Registry;
+use mainstay_crds::EndpointPool;
+use mainstay_runtime::index::ObjectKey;
 use thiserror::Error;
 
 use self::{
@@ -24,49 +22,15 @@ use self::{
     names::Names,
 };
 pub use self::{
-    members::{CHECK_PORT_NOT_FOUND, Member, Refused},
+    member::{CHECK_PORT_NOT_FOUND, Member, Refused},
     names::{Awaited, Kept},
+    view::View,
 };
 use crate::{
-    interests::Interests,
-    lookups::Lookups,
-    ranges::Forbidden,
     settings::Settings,
-    watched::{ApiServer, Grant, Node, Pod, Service, Slice},
+    stores::Stores,
+    watched::{Service, Slice},
 };
-
-/// The stores that passes read.
-#[derive(Clone)]
-pub struct Stores {
-    /// All pods.
-    pub pods: Index<Pod>,
-    /// All nodes.
-    pub nodes: Index<Node>,
-    /// All Services.
-    pub services: Index<Service>,
-    /// The slices that this controller has written.
-    pub slices: Index<Slice>,
-    /// All grants, each as it was known last.
-    pub grants: Index<Grant>,
-    /// Those of them that cannot be decoded.
-    pub undecoded_grants: Undecoded<EndpointGrant>,
-    /// The slices of the API server's Service.
-    pub api_server: Index<ApiServer>,
-}
-
-impl Stores {
-    /// Empty ones, which count in `registry` what cannot be decoded.
-    pub fn new(registry: &Registry) -> Self {
-        let (pods, nodes, services, slices, grants, api_server) = Default::default();
-        let undecoded_grants = Undecoded::new(registry);
-        Self { pods, nodes, services, slices, grants, undecoded_grants, api_server }
-    }
-
-    /// The Service of the API server.
-    pub fn api_server() -> ObjectKey {
-        ObjectKey::new("default", "kubernetes")
-    }
-}
 
 /// Why a pool has no Service to write endpoints for. The variant's name is the reason of `Ready`.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -129,18 +93,6 @@ pub struct Observed {
     pub exchanged: Vec<Kept>,
     /// The pool's slices, by name.
     pub slices: Vec<Arc<Slice>>,
-}
-
-/// What [`Observed::gather`] reads.
-pub struct View<'a> {
-    /// Objects.
-    pub stores: &'a Stores,
-    /// The pools that name a Service.
-    pub interests: &'a Interests,
-    /// What names stand for.
-    pub lookups: &'a Lookups,
-    /// Addresses that are out of bounds.
-    pub forbidden: &'a Forbidden,
 }
 
 impl Observed {

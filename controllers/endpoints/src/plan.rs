@@ -4,6 +4,7 @@
 //! that has just begun to lead knows nothing of either, and plans what its predecessor left.
 
 mod noted;
+mod place;
 mod standing;
 #[cfg(test)]
 mod tests;
@@ -16,22 +17,21 @@ use std::{
 
 use mainstay_runtime::clock::Moment;
 
-pub use self::{noted::Noted, standing::Standing};
+use self::place::group_of;
+pub use self::{noted::Noted, place::Place, standing::Standing};
 use crate::{
     checker::{State, Target},
     choose::{self, Candidate, Choice, Policy, Use, choose},
     health::Verdict,
+    names::NOTES,
     observe::{Awaited, Kept, Member},
     pack::{self, Item},
-    watched::{Conditions, Distribution, Endpoint, EndpointKey, Family, Group, NOTES, Service, Slice},
+    watched::{Conditions, Distribution, Endpoint, Group, Service, Slice},
 };
 
 /// For so long at most an address stays that a name does not have any more, while those that it has now wait for their first
 /// verdict. A first check comes within a second, and one that fails is made a few times before there is one.
 const SUCCESSION: Duration = Duration::from_secs(10);
-
-/// An endpoint in one of the pool's slices: with other ports it is another one.
-pub type Place = (Group, EndpointKey);
 
 /// What is remembered of the last plan. Lost with the process; [`Memory::resumed`] finds most of it in the slices.
 #[derive(Debug, Clone, Default)]
@@ -179,10 +179,6 @@ fn candidate(member: &Member, input: &Input<'_>) -> Candidate {
         admitted: input.memory.admitted.contains(&member.target),
         leaving: member.is_terminating(),
     }
-}
-
-fn group_of(member: &Member) -> Group {
-    Group { family: Family::of(&member.endpoint.address), ports: Arc::clone(&member.ports) }
 }
 
 /// The endpoint of a member, if it gets one. Those that nothing is known of yet get none, so that nothing has to be taken

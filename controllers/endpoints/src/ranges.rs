@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, net::IpAddr, str::FromStr};
 use ipnet::IpNet;
 use thiserror::Error;
 
-use crate::observe::Stores;
+use crate::stores::Stores;
 
 /// One entry of the flag.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -27,11 +27,12 @@ use crate::{
     interests::Interests,
     lookups::Lookups,
     metrics::{Gauged, Metrics},
-    observe::{Observed, Stores, View},
+    observe::{Observed, View},
     plan::{Plan, Standing},
     ranges::Forbidden,
     settings::{Settings, SettingsError},
     status::Failure,
+    stores::Stores,
     watched::Service,
 };
 

@@ -1,42 +1,29 @@
 //! Conditions and counters out of what a pass saw. Pure: the clock is an argument.
 
+mod seen;
 mod words;
-
-use std::collections::HashMap;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use mainstay_crds::{EndpointPool, EndpointPoolStatus, MemberCounts, MemberOut, TierHealth};
+use mainstay_crds::{EndpointPool, EndpointPoolStatus, MemberOut, TierHealth};
 use mainstay_runtime::{
     conditions::{Verdict, merge},
     failure::RequestError,
     report::number,
 };
 
-pub(crate) use self::words::best_tier;
+pub use self::seen::{Failure, Seen};
 use self::words::{accepted, failed_over, panic, readiness};
+pub(crate) use self::{seen::counts, words::best_tier};
 use crate::{
     apply::ApplyError,
-    checker::{State, Target},
     choose::{self, TierState, Use},
-    observe::{Observed, ServiceError},
-    plan::Plan,
+    observe::ServiceError,
     settings::SettingsError,
 };
 
 /// At most so many members that are not used are listed.
 const LISTED: usize = 20;
-
-/// A failure as conditions show it, for as long as it is not overcome.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
-    /// Reason of `Ready`.
-    pub reason: &'static str,
-    /// Whether somebody must change something.
-    pub stalled: bool,
-    /// What was wrong, and what to do.
-    pub message: String,
-}
 
 impl From<&ApplyError> for Failure {
     fn from(error: &ApplyError) -> Self {
@@ -67,22 +54,6 @@ impl From<&ServiceError> for Failure {
         let stalled = !matches!(error, ServiceError::NotFound(_));
         Self { reason: error.reason(), stalled, message: error.to_string() }
     }
-}
-
-/// What a pass saw of a pool.
-pub struct Seen<'a> {
-    /// The pool.
-    pub pool: &'a EndpointPool,
-    /// Its members.
-    pub observed: &'a Observed,
-    /// What its slices are to hold.
-    pub plan: &'a Plan,
-    /// What checks say; `None` when none are configured.
-    pub states: Option<&'a HashMap<Target, State>>,
-    /// What went wrong last.
-    pub failure: Option<&'a Failure>,
-    /// How many slices the pool has.
-    pub slices: usize,
 }
 
 /// The status of a pool that has its Service.
@@ -170,25 +141,6 @@ fn verdicts(
             message: failure.message.clone(),
         }),
     ]
-}
-
-/// How many members are in which state.
-pub(crate) fn counts(seen: &Seen<'_>) -> MemberCounts {
-    let uses = &seen.plan.choice.uses;
-    let count = |is: fn(Use) -> bool| number(uses.iter().filter(|used| is(**used)).count());
-    MemberCounts {
-        total: number(uses.len()),
-        in_use: count(Use::is_used),
-        standby: count(|used| used == Use::Standby),
-        failing: count(|used| used == Use::Failing),
-        not_ready: count(|used| used == Use::NotReady),
-        unchecked: count(|used| used == Use::Unchecked),
-        waiting: count(|used| used == Use::Waiting),
-        leaving: number(
-            uses.iter().filter(|used| **used == Use::Leaving).count() + seen.plan.memory.draining.len(),
-        ),
-        refused: number(seen.observed.refused.iter().filter(|refused| refused.left_out).count()),
-    }
 }
 
 /// The members that are not used, those first that somebody should look at.

@@ -14,13 +14,14 @@ use crate::{
     checker::{State, Target},
     choose::{Failover, Policy},
     health::Verdict::{self, Failing, Passing, Unknown},
+    names::NOTES,
     observe::{
         Observed,
         tests::{World, pool},
     },
     plan::{self, Input, Memory, Plan, Standing},
     status::{self, Seen},
-    watched::{NOTES, Pod, Slice, WatchedSlice},
+    watched::{Pod, Slice, WatchedSlice},
 };
 
 /// How one server does, before and after.

@@ -6,14 +6,11 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde::Serialize;
 
-use crate::plan::Noted;
-use crate::watched::{
-    Conditions, Endpoint, Family, Group, MANAGED_BY, MANAGER, NOTES, POOL, Port, SERVICE_NAME, Service,
-    TRIGGER_TIME,
+use crate::{
+    names::{HEADLESS, MANAGED_BY, MANAGER, NOTES, POOL, SERVICE_NAME, TRIGGER_TIME},
+    plan::Noted,
+    watched::{Conditions, Endpoint, Family, Group, Port, Service},
 };
-
-/// Says that the Service has no address of its own.
-const HEADLESS: &str = "service.kubernetes.io/headless";
 
 /// The labels of a pool's slices: those of the Service, and what the slices are.
 pub(crate) fn labels(service: &Service, pool: &str) -> BTreeMap<String, String> {

@@ -11,8 +11,11 @@ use kube::{
 use mainstay_runtime::{failure::RequestError, index::ObjectKey, request::in_time};
 use serde_json::json;
 
-use super::{ApplyError, FIELD_MANAGER, Writer};
-use crate::watched::{Pod, READINESS_GATE};
+use super::{Writer, error::ApplyError};
+use crate::{
+    names::{FIELD_MANAGER, READINESS_GATE},
+    watched::Pod,
+};
 
 impl Writer {
     /// Opens the gates of these pods, each once. Returns how many.

@@ -3,7 +3,7 @@
 //! To the watch such a slice is gone, like one that was deleted. But it stands, and nobody takes an endpoint out of it any
 //! more. So each that goes without a delete of this process is looked for, and gets its labels back.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::{
     api::discovery::v1::EndpointSlice,
@@ -13,14 +13,14 @@ use kube::{Api, api::PostParams};
 use mainstay_runtime::{failure::RequestError, index::ObjectKey, request::in_time};
 use tokio::time::Instant;
 
-use super::{ApplyError, FIELD_MANAGER, Job, Writer};
-use crate::watched::{MANAGED_BY, MANAGER, POOL, Slice};
+use super::{Job, Writer, error::ApplyError};
+use crate::{
+    names::{FIELD_MANAGER, MANAGED_BY, MANAGER, POOL},
+    watched::Slice,
+};
 
 /// A process that does not lead sees slices go that another one deletes: it forgets them after so long.
 const FORGOTTEN: Duration = Duration::from_secs(600);
-
-/// The slices that went, by name: the UID of each, and when.
-pub(super) type Lost = HashMap<ObjectKey, (Box<str>, Instant)>;
 
 impl Writer {
     /// A slice of the pool is gone, as the watch has it.

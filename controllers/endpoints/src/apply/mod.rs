@@ -31,23 +31,20 @@ use mainstay_runtime::{
     request::{METADATA_ONLY, Written, in_time, malformed},
 };
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 pub(crate) use self::body::labels;
+use self::body::{Head, Replaced};
 pub use self::error::ApplyError;
-use self::{
-    body::{Head, Replaced},
-    lost::Lost,
-};
 use crate::{
     metrics::{Metrics, Operation},
-    observe::Stores,
+    names::FIELD_MANAGER,
     pack,
     plan::Noted,
+    stores::Stores,
     watched::{Endpoint, Group, Service, Slice},
 };
 
-/// The field manager of everything that this controller writes.
-pub const FIELD_MANAGER: &str = "mainstay-endpoints";
 /// A slice's name may become a DNS label of those who name things after it.
 const MAX_NAME: usize = 63;
 
@@ -71,6 +68,9 @@ pub struct Writer {
     /// The pods of each pool whose gates were opened, by UID, which the store may not show yet.
     opened: Mutex<HashMap<ObjectKey, HashSet<Box<str>>>>,
 }
+
+/// Slices that are gone, by name: the UID of each, and since when.
+type Lost = HashMap<ObjectKey, (Box<str>, Instant)>;
 
 /// How a Service was last written.
 struct Kept {

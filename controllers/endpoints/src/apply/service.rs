@@ -9,8 +9,11 @@ use mainstay_crds::ServiceTemplate;
 use mainstay_runtime::{failure::RequestError, request::in_time};
 use serde_json::{Value, json};
 
-use super::{ApplyError, FIELD_MANAGER, Job, Kept, Writer, owner};
-use crate::watched::{Service, ServicePort};
+use super::{Job, Kept, Writer, error::ApplyError, owner};
+use crate::{
+    names::FIELD_MANAGER,
+    watched::{Service, ServicePort},
+};
 
 impl Writer {
     /// Makes the pool's Service if there is none, and keeps it as the pool says if it is the pool's own. Returns whether

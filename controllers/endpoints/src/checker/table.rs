@@ -15,7 +15,7 @@ use std::{
 use mainstay_probe::{Check, Failure};
 use mainstay_runtime::index::ObjectKey;
 
-use super::{Definition, State, Target, Wanted};
+use super::types::{Definition, State, Target, Wanted};
 use mainstay_runtime::clock::Moment;
 
 use crate::health::{Record, Settings, Verdict};

@@ -2,11 +2,13 @@
 
 mod bench;
 
+use mainstay_probe::Failure;
 use prometheus::Registry;
 use tokio::time::sleep;
 
 use self::bench::*;
 use super::*;
+use crate::health::{Settings, Verdict};
 
 #[tokio::test(start_paused = true)]
 async fn a_new_target_is_checked_within_a_second_and_its_verdict_told_once() {

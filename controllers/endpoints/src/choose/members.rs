@@ -1,7 +1,8 @@
 //! The members of the tier in use.
 
-use super::{Candidate, Memory, Policy, SlowStart, TierState, Use};
 use mainstay_runtime::clock::Moment;
+
+use super::types::{Candidate, Memory, Policy, SlowStart, TierState, Use};
 
 /// Why a member is not used when its tier is not.
 pub(super) fn out_of_use(candidate: &Candidate) -> Use {

@@ -21,8 +21,7 @@ mod tests;
 mod tier;
 mod types;
 
-pub use tier::TierState;
-pub use types::{Candidate, Choice, Failover, Memory, Policy, SlowStart, Use};
+pub use types::{Candidate, Choice, Failover, Memory, Policy, SlowStart, TierState, Use};
 
 use mainstay_runtime::clock::Moment;
 

@@ -2,8 +2,9 @@
 
 use std::{cmp::Ordering, collections::BTreeMap, time::Duration};
 
-use super::{Candidate, Failover, Memory};
 use mainstay_runtime::clock::Moment;
+
+use super::types::{Candidate, Failover, Memory, TierState};
 
 /// Before any tier is used, the first verdict on a better one is waited for so long, and before the tier in use is left, the
 /// first verdict on that one: first checks come within a second.
@@ -12,32 +13,6 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// After so long with fewer members than it is expected to have, the tier in use is expected to have no more than it had in
 /// that time. Pods that take the place of lost ones have their addresses earlier.
 pub(super) const SETTLING: Duration = Duration::from_secs(60);
-
-/// A tier, in numbers.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TierState {
-    /// Its number; lower is better.
-    pub tier: u8,
-    /// Members that are not leaving.
-    pub members: usize,
-    /// Those of them that are ready: their pod is, or they are outside the cluster.
-    pub serving: usize,
-    /// Those of the ready ones whose checks have not said anything yet.
-    pub unchecked: usize,
-    /// Those of the ready ones whose checks pass, or that need none.
-    pub healthy: usize,
-    /// Since when the newest of the unchecked ones waits for its first verdict.
-    pub unchecked_since: Option<Moment>,
-    /// How many of its members should be healthy. Of a tier that is not in use all of them. Of the one in use as many as it
-    /// had when it came into use, or as have been healthy at once since then: a member that has yet to become healthy for
-    /// the first time takes nothing away from those that serve. A member that is lost is still expected, for one that
-    /// takes its place may never become healthy; only when there have been fewer for a while it is not.
-    pub expected: usize,
-    /// Since when it has had fewer members than expected, without a break, and how many it had at most since then.
-    pub fewer: Option<(Moment, usize)>,
-    /// Whether the last choice used any of them.
-    pub used: bool,
-}
 
 impl TierState {
     /// Until when its first verdict is waited for, if it has none.

@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::TierState;
 use mainstay_runtime::clock::Moment;
 
 use crate::health::Verdict;
@@ -144,4 +143,30 @@ impl Use {
     pub fn is_used(self) -> bool {
         matches!(self, Self::InUse | Self::KeptDespiteFailing)
     }
+}
+
+/// A tier, in numbers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TierState {
+    /// Its number; lower is better.
+    pub tier: u8,
+    /// Members that are not leaving.
+    pub members: usize,
+    /// Those of them that are ready: their pod is, or they are outside the cluster.
+    pub serving: usize,
+    /// Those of the ready ones whose checks have not said anything yet.
+    pub unchecked: usize,
+    /// Those of the ready ones whose checks pass, or that need none.
+    pub healthy: usize,
+    /// Since when the newest of the unchecked ones waits for its first verdict.
+    pub unchecked_since: Option<Moment>,
+    /// How many of its members should be healthy. Of a tier that is not in use all of them. Of the one in use as many as it
+    /// had when it came into use, or as have been healthy at once since then: a member that has yet to become healthy for
+    /// the first time takes nothing away from those that serve. A member that is lost is still expected, for one that
+    /// takes its place may never become healthy; only when there have been fewer for a while it is not.
+    pub expected: usize,
+    /// Since when it has had fewer members than expected, without a break, and how many it had at most since then.
+    pub fewer: Option<(Moment, usize)>,
+    /// Whether the last choice used any of them.
+    pub used: bool,
 }

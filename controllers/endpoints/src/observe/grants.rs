@@ -9,8 +9,10 @@ use std::{
 use kube::core::{Selector, SelectorExt};
 use mainstay_runtime::{index::ObjectKey, labels::Labels};
 
-use super::Stores;
-use crate::watched::{Bucket, Grant, Pod};
+use crate::{
+    stores::Stores,
+    watched::{Bucket, Grant, Pod},
+};
 
 /// What becomes of pods with certain labels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -10,7 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Member, Refused};
+use super::member::{Member, Refused};
 use crate::{
     lookups::{Lookup, Lookups},
     settings::Settings,

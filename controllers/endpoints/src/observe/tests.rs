@@ -9,9 +9,11 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    lookups::{GIVEN_UP, LookupMetrics},
-    ranges,
-    watched::{NOTES, Notes, WatchedNode, WatchedService, WatchedSlice},
+    interests::Interests,
+    lookups::{GIVEN_UP, LookupMetrics, Lookups},
+    names::NOTES,
+    ranges::{self, Forbidden},
+    watched::{Notes, Pod, WatchedNode, WatchedService, WatchedSlice},
 };
 
 mod grants;

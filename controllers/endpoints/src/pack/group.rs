@@ -2,7 +2,7 @@
 
 use std::{cmp::Reverse, collections::BTreeMap};
 
-use super::{Item, Slice};
+use super::types::{Item, Slice};
 
 /// What to write in one group, given that no other group can make use of what it has to spare.
 pub(super) struct Packing<'a, I> {

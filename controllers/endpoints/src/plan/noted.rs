@@ -5,10 +5,11 @@ use std::{
     sync::Arc,
 };
 
-use super::Place;
+use super::place::Place;
 use crate::{
+    names::{NOTES, TRIGGER_TIME},
     pack::Item,
-    watched::{Endpoint, Group, NOTES, Notes, TRIGGER_TIME},
+    watched::{Endpoint, Group, Notes},
 };
 
 /// So long may the names and values of all annotations of an object be together.

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::Place;
+use super::place::{Place, group_of};
 use crate::{
     health::Verdict,
     observe::Member,
@@ -44,7 +44,7 @@ impl Standing {
 
     fn get(&self, member: &Member) -> Option<&Stood> {
         let key = member.endpoint.key();
-        self.places.get(&(super::group_of(member), key.clone())).or_else(|| self.keys.get(&key))
+        self.places.get(&(group_of(member), key.clone())).or_else(|| self.keys.get(&key))
     }
 
     /// Whether the member has an endpoint.

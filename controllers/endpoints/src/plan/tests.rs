@@ -9,7 +9,7 @@ use super::*;
 use crate::{
     choose::{Failover, Policy},
     observe::{Awaited, Kept, Member},
-    watched::{Pod, Port, Target as PodTarget, WatchedService},
+    watched::{Family, Pod, Port, Target as PodTarget, WatchedService},
 };
 
 mod names;

@@ -6,10 +6,11 @@ use serde_json::json;
 
 use super::*;
 use crate::{
+    checker::State,
     choose::{self, Choice},
     health,
-    observe::{Awaited, CHECK_PORT_NOT_FOUND, Member, Refused},
-    plan::{Memory, Noted},
+    observe::{Awaited, CHECK_PORT_NOT_FOUND, Member, Observed, Refused},
+    plan::{Memory, Noted, Plan},
     watched::{Conditions, Endpoint, WatchedService},
 };
 

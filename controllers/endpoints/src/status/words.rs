@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use mainstay_crds::EndpointPool;
 use mainstay_runtime::conditions::Verdict;
 
-use super::{Seen, counts};
+use super::seen::{Seen, counts};
 use crate::{
     choose::TierState,
     observe::{CHECK_PORT_NOT_FOUND, Refused},

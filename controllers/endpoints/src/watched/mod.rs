@@ -9,10 +9,7 @@ mod slice;
 
 pub use grant::Grant;
 pub use node::{ApiServer, Node, WatchedNode};
-pub use notes::{NOTES, Notes, TRIGGER_TIME};
-pub use pod::{Bucket, Gate, Pod, READINESS_GATE, WatchedPod};
+pub use notes::Notes;
+pub use pod::{Bucket, Gate, Pod, WatchedPod};
 pub use service::{Distribution, Service, ServicePort, WatchedService};
-pub use slice::{
-    Conditions, Endpoint, EndpointKey, Family, Group, MANAGED_BY, MANAGER, POOL, Port, SERVICE_NAME, Slice,
-    Target, WatchedSlice,
-};
+pub use slice::{Conditions, Endpoint, EndpointKey, Family, Group, Port, Slice, Target, WatchedSlice};

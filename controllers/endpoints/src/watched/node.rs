@@ -10,9 +10,8 @@ use mainstay_runtime::{
 };
 use serde::Deserialize;
 
-use super::WatchedSlice;
-
-const ZONE: &str = "topology.kubernetes.io/zone";
+use super::slice::WatchedSlice;
+use crate::names::ZONE;
 
 /// A node as the watch decodes it.
 #[derive(Debug, Clone, Deserialize)]

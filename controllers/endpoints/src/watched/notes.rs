@@ -12,11 +12,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-/// The annotation that holds [`Notes`], as JSON.
-pub const NOTES: &str = "mainstay.dev/notes";
-/// Since when what a slice says is true, for those who measure how long it takes until it is programmed
-/// (`EndpointsLastChangeTriggerTime`).
-pub const TRIGGER_TIME: &str = "endpoints.kubernetes.io/last-change-trigger-time";
+use crate::names::NOTES;
 
 /// The notes of one slice.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -15,8 +15,7 @@ use mainstay_runtime::{
 };
 use serde::Deserialize;
 
-/// The readiness gate that stays closed until an endpoint of the pod has answered its first check.
-pub const READINESS_GATE: &str = "mainstay.dev/endpoint-ready";
+use crate::names::READINESS_GATE;
 
 /// A pod as the watch decodes it.
 #[derive(Debug, Clone, Deserialize)]

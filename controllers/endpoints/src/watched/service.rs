@@ -13,7 +13,7 @@ use mainstay_runtime::{
 };
 use serde::Deserialize;
 
-use super::Family;
+use super::slice::Family;
 
 /// A Service as the watch decodes it.
 #[derive(Debug, Clone, Deserialize)]

@@ -16,16 +16,7 @@ use mainstay_runtime::{
 use serde::{Deserialize, Serialize};
 
 use super::notes::Notes;
-use crate::pack::Item;
-
-/// The label that says who manages a slice.
-pub const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
-/// This controller, in that label.
-pub const MANAGER: &str = "endpointpool.mainstay.dev";
-/// The label that names the Service of a slice.
-pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
-/// The label that names the pool of a slice.
-pub const POOL: &str = "mainstay.dev/pool";
+use crate::{names::POOL, pack::Item};
 
 /// A family of addresses, as `addressType` names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]

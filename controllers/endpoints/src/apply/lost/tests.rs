@@ -6,7 +6,7 @@ use prometheus::Registry;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::{metrics::Metrics, observe::Stores, watched::WatchedSlice};
+use crate::{metrics::Metrics, stores::Stores, watched::WatchedSlice};
 
 /// What was put.
 type Put = Arc<Mutex<Vec<Value>>>;

@@ -1,7 +1,9 @@
 //! A checker whose checks answer as a test says.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
+use mainstay_probe::{Failure, Kind};
+use mainstay_runtime::clock::Moment;
 use prometheus::Registry;
 use tokio::time::sleep;
 

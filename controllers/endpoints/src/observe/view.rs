@@ -1,0 +1,15 @@
+//! What is looked at to see a pool.
+
+use crate::{interests::Interests, lookups::Lookups, ranges::Forbidden, stores::Stores};
+
+/// What [`Observed::gather`](super::Observed::gather) reads.
+pub struct View<'a> {
+    /// Objects.
+    pub stores: &'a Stores,
+    /// The pools that name a Service.
+    pub interests: &'a Interests,
+    /// What names stand for.
+    pub lookups: &'a Lookups,
+    /// Addresses that are out of bounds.
+    pub forbidden: &'a Forbidden,
+}

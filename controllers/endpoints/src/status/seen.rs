@@ -1,0 +1,59 @@
+//! What a status is made of.
+
+use std::collections::HashMap;
+
+use mainstay_crds::{EndpointPool, MemberCounts};
+use mainstay_runtime::report::number;
+
+use crate::{
+    checker::{State, Target},
+    choose::Use,
+    observe::Observed,
+    plan::Plan,
+};
+
+/// A failure as conditions show it, for as long as it is not overcome.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// Reason of `Ready`.
+    pub reason: &'static str,
+    /// Whether somebody must change something.
+    pub stalled: bool,
+    /// What was wrong, and what to do.
+    pub message: String,
+}
+
+/// What a pass saw of a pool.
+pub struct Seen<'a> {
+    /// The pool.
+    pub pool: &'a EndpointPool,
+    /// Its members.
+    pub observed: &'a Observed,
+    /// What its slices are to hold.
+    pub plan: &'a Plan,
+    /// What checks say; `None` when none are configured.
+    pub states: Option<&'a HashMap<Target, State>>,
+    /// What went wrong last.
+    pub failure: Option<&'a Failure>,
+    /// How many slices the pool has.
+    pub slices: usize,
+}
+
+/// How many members are in which state.
+pub(crate) fn counts(seen: &Seen<'_>) -> MemberCounts {
+    let uses = &seen.plan.choice.uses;
+    let count = |is: fn(Use) -> bool| number(uses.iter().filter(|used| is(**used)).count());
+    MemberCounts {
+        total: number(uses.len()),
+        in_use: count(Use::is_used),
+        standby: count(|used| used == Use::Standby),
+        failing: count(|used| used == Use::Failing),
+        not_ready: count(|used| used == Use::NotReady),
+        unchecked: count(|used| used == Use::Unchecked),
+        waiting: count(|used| used == Use::Waiting),
+        leaving: number(
+            uses.iter().filter(|used| **used == Use::Leaving).count() + seen.plan.memory.draining.len(),
+        ),
+        refused: number(seen.observed.refused.iter().filter(|refused| refused.left_out).count()),
+    }
+}
