@@ -198,8 +198,8 @@ fn readiness(seen: &Seen<'_>, failure: Option<&Failure>) -> (bool, &'static str,
     if let Some(failure) = failure {
         return (false, failure.reason, failure.message.clone());
     }
-    match plan.wait {
-        Some(Wait::Backoff { until }) => {
+    match &plan.wait {
+        Some(Wait::Backoff { until, .. }) => {
             let message = format!(
                 "{active} of {wanted} pods exist; pods failed one after the other, so the next is made at {}: see \
                  the failed pods' status and logs",
@@ -210,14 +210,14 @@ fn readiness(seen: &Seen<'_>, failure: Option<&Failure>) -> (bool, &'static str,
         Some(Wait::Terminating(waiting)) if plan.create.is_empty() => {
             let message = format!(
                 "{active} of {wanted} pods exist; {} for {terminating} terminating pods to end",
-                replacements_wait(waiting)
+                replacements_wait(*waiting)
             );
             return (false, "WaitingForTermination", message);
         }
         Some(Wait::Volumes(waiting)) if plan.create.is_empty() => {
             let message = format!(
                 "{active} of {wanted} pods exist; {} for the volume claims of pods that have not ended yet",
-                replacements_wait(waiting)
+                replacements_wait(*waiting)
             );
             return (false, "WaitingForVolumes", message);
         }

@@ -129,7 +129,7 @@ fn replace(plan: &mut Plan, policy: &Policy, pods: &[Pod<'_>], now: Timestamp) {
     match backoff::until(pods, &revision, now) {
         None => plan.create.push(Creation { revision, count: missing - held }),
         Some(until) => {
-            plan.wait = Some(Wait::Backoff { until });
+            plan.wait = Some(Wait::Backoff { revision, until });
             plan.recheck_in = sooner(plan.recheck_in, Some(elapsed(now, until)));
         }
     }

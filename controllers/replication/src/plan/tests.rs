@@ -188,7 +188,7 @@ fn backoff_holds_creation_and_says_until_when() {
     let pods = [failed("a", 20, 15), failed("b", 12, 4)];
     let plan = plan(&replicas(3), &pods, NOW);
     assert_eq!(plan.creations(), 0);
-    assert_eq!(plan.wait, Some(Wait::Backoff { until: ago(-6) }));
+    assert_eq!(plan.wait, Some(Wait::Backoff { revision: "".into(), until: ago(-6) }));
     assert_eq!(plan.recheck_in, Some(Duration::from_secs(6)));
 }
 

@@ -361,7 +361,7 @@ pub struct Counts {
 }
 
 /// Why creation is held back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wait {
     /// So many replacements wait for pods on their way out to end; the others, if any, are created.
     Terminating(usize),
@@ -369,8 +369,10 @@ pub enum Wait {
     Volumes(usize),
     /// So many pods of other revisions have not ended yet, and none may run beside them.
     OldPods(usize),
-    /// Pods failed one after the other; until then none is created.
+    /// Pods of a revision failed one after the other; until then none of it is created.
     Backoff {
+        /// The revision; empty for a group that knows none.
+        revision: Arc<str>,
         /// When creation goes on.
         until: Timestamp,
     },

@@ -165,7 +165,7 @@ fn create(
         match backoff::until(pods, revision, now) {
             None => plan.create.push(Creation { revision: revision.into(), count }),
             Some(until) => {
-                plan.wait = Some(Wait::Backoff { until });
+                plan.wait = Some(Wait::Backoff { revision: revision.into(), until });
                 plan.recheck_in = sooner(plan.recheck_in, Some(elapsed(now, until)));
             }
         }

@@ -159,7 +159,7 @@ impl Decision {
         let proven = self.state.current.as_ref() == Some(&self.target);
         let watched = self.phase == Phase::Rolling && self.state.failed.is_none() && !proven;
         let creates = plan.create.iter().any(|creation| creation.revision == self.target)
-            || matches!(plan.wait, Some(Wait::Backoff { .. }));
+            || matches!(&plan.wait, Some(Wait::Backoff { revision, .. }) if *revision == self.target);
         self.evidence.runs = watched && (target.active > target.available || creates);
         if self.evidence.runs && !self.overdue {
             let left = settings.deadline.saturating_sub(self.evidence.idle);

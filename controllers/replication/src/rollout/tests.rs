@@ -1,7 +1,7 @@
 //! What a change does at each of its stages.
 
 use super::*;
-use crate::plan::{Creation, Plan, Trouble};
+use crate::plan::{Creation, Plan, Trouble, Wait};
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
@@ -321,6 +321,20 @@ fn old_pods_that_may_not_go_yet_are_no_failure_of_the_new_ones() {
     assert_eq!((&gone.state.failed, gone.due), (&None, Some(Duration::from_secs(600))));
     let failed = decide(&settings(4), &rev("b"), &gone, &starting, at(90_700)).state.failed;
     assert_eq!(failed.map(|failed| failed.reason), Some(Reason::ProgressDeadlineExceeded));
+}
+
+#[test]
+fn only_a_pause_of_the_new_revision_runs_against_it() {
+    let pods = tallies(&[("a", 4), ("b", 1)]);
+    let paused = |name: &str| {
+        let begun = decide(&settings(4), &rev("b"), &at_a(), &tallies(&[("a", 4)]), at(0));
+        let plan =
+            Plan { wait: Some(Wait::Backoff { revision: rev(name), until: at(300) }), ..Plan::default() };
+        look(&settings(4), &rev("b"), Known::from(&begun), (&pods, 0), at(10), |_| plan).due
+    };
+    // Old pods that were lost fail again and again; all new ones are available, and no other can be made.
+    assert_eq!(paused("a"), None);
+    assert_eq!(paused("b"), Some(Duration::from_secs(600)));
 }
 
 /// What is kept up of old pods.

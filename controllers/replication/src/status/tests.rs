@@ -95,7 +95,7 @@ fn counters_and_generation_are_those_of_the_pass() {
 #[test]
 fn waits_say_what_is_waited_for() {
     let until = at(1_700_000_000);
-    let backoff = Plan { wait: Some(Wait::Backoff { until }), ..plan(4, 4, 4) };
+    let backoff = Plan { wait: Some(Wait::Backoff { revision: "abc".into(), until }), ..plan(4, 4, 4) };
     let status = status_of(&group(None), &backoff, None, at(0));
     let (_, reason, message) = condition(&status, "Ready");
     assert_eq!(reason, "CreateBackoff");
