@@ -173,13 +173,13 @@ impl Watches {
         }
     }
 
-    /// A pod matters to the group that controls it, before or after the change, and an orphan to each group that
-    /// would adopt it.
+    /// A pod matters to the group that controls it, before or after the change, and an orphan to each group that it
+    /// concerns.
     fn pod_changed(&self, change: Change<'_, Pod>) {
         for pod in [change.old, change.new].into_iter().flatten() {
             match &pod.controller {
                 Some(controller) => self.trigger_controller(&pod.header.key, controller),
-                None => self.trigger_all(&pod.header.key.namespace, |group| selects(group, pod)),
+                None => self.trigger_all(&pod.header.key.namespace, |group| concerns(group, pod)),
             }
         }
     }
@@ -225,6 +225,9 @@ impl Watches {
     }
 }
 
-fn selects(group: &ReplicaGroup, pod: &Pod) -> bool {
-    Selector::try_from(group.spec.selector.clone()).is_ok_and(|selector| selector.matches(&pod.labels))
+/// Whether an orphan is one that the group would adopt, or whose hook it takes off before it goes.
+fn concerns(group: &ReplicaGroup, pod: &Pod) -> bool {
+    let is_let_go = group.metadata.deletion_timestamp.is_some() && pod.hook.is_some();
+    is_let_go
+        || Selector::try_from(group.spec.selector.clone()).is_ok_and(|selector| selector.matches(&pod.labels))
 }

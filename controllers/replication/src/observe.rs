@@ -189,8 +189,8 @@ impl Observed {
             selected: selector.matches(labels),
             fully_labeled: template.into_iter().flatten().all(|(key, value)| labels.get(key) == Some(value)),
         };
-        let pods = members(own.into_iter().chain(orphans), judge);
         let mut policy = policy::of(group);
+        let pods = members(own.into_iter().chain(orphans), policy.ending.is_some(), judge);
         policy.budgets = stores.budgets.count(&key.namespace) > 0;
         let slots = slots(group, &key, &pods, stores);
         policy.volumes = claim::are_wanted(group).then(|| policy::volumes(group, &slots));
@@ -286,7 +286,7 @@ impl Observed {
         &self.pods[index].pod
     }
 
-    /// The pods of the group and the orphans that it selects.
+    /// The pods of the group and the orphans that concern it.
     pub fn pods(&self) -> impl Iterator<Item = (&Arc<Pod>, Claim)> {
         self.pods.iter().map(|member| (&member.pod, member.claim))
     }
@@ -331,9 +331,11 @@ impl Observed {
     }
 }
 
-/// The pods among `candidates` that the group controls or may adopt.
+/// The pods among `candidates` that the group controls or may adopt, and, of a group that is `going`, those that it may
+/// have controlled and has left with a hook.
 fn members(
     candidates: impl Iterator<Item = Arc<Pod>>,
+    going: bool,
     judge: impl Fn(&BTreeMap<String, String>) -> Judged,
 ) -> Vec<Member> {
     // Pods of one template share their labels, so that nearly all are judged by the first one's.
@@ -348,6 +350,7 @@ fn members(
             (true, true) => Claim::Mine,
             (true, false) => Claim::MineUnmatched,
             (false, true) => Claim::OrphanMatching,
+            (false, false) if going && pod.hook.is_some() => Claim::OrphanHooked,
             (false, false) => return None,
         };
         Some(Member { pod, claim, fully_labeled })

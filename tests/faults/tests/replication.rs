@@ -8,7 +8,7 @@ use mainstay_faults::{
         When::{Before, Refused, Settled},
         edit_pod, first_pod, group, orphan, scale,
     },
-    server::{BAD_IMAGE, Kind, Server, controller, ready, uid},
+    server::{BAD_IMAGE, Kind, Server, controller, finalizers, name, ready, uid},
 };
 use serde_json::json;
 
@@ -276,4 +276,24 @@ async fn a_group_is_deleted_just_after_a_pod_was_taken_aside() {
         }),
     ];
     holds(Scenario { name: "taken aside, then the end", steps, from: 1, exact: false }).await;
+}
+
+/// The garbage collector orphans a pod as well that the group does not select any more, and may be quicker than the group.
+#[tokio::test(start_paused = true)]
+async fn a_group_leaves_its_pods_just_after_one_was_taken_aside() {
+    let steps: Vec<(_, Act)> = vec![
+        (Settled, |s| with_all(s, 2)),
+        (Settled, |s| {
+            edit_pod(s, |pod| controller(pod).is_some(), |pod| pod["metadata"]["labels"]["app"] = "x".into());
+            s.delete(Kind::Group, "a");
+            for pod in s.all(Kind::Pod).map(|pod| name(pod).to_owned()).collect::<Vec<_>>() {
+                s.edit(Kind::Pod, &pod, |pod| pod["metadata"]["ownerReferences"] = json!([]));
+            }
+        }),
+        (Settled, |s| {
+            let held = s.all(Kind::Pod).filter(|pod| !finalizers(pod).is_empty());
+            assert_eq!((s.all(Kind::Group).count(), held.count()), (0, 0));
+        }),
+    ];
+    holds(Scenario { name: "taken aside, then orphaned", steps, from: 1, exact: false }).await;
 }

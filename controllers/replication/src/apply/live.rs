@@ -78,15 +78,15 @@ impl Writer {
         Ok(live.iter().all(is_shown) && none_outlives)
     }
 
-    /// Whether no pod that the store shows as the group's has another owner by now, or none. The garbage collector orphans
-    /// pods before it takes its finalizer off the group, but the watches need not show it in this order.
+    /// Whether every pod that the store shows as the group's is so still: it is there, selected and owned. The garbage
+    /// collector orphans pods before it takes its finalizer off the group, but the watches need not show it in this order.
     pub(super) async fn pods_have_stayed(&self, job: &Job<'_>) -> Result<bool, RequestError> {
-        let seen = job.observed.pods().filter(|(_, claim)| *claim == Claim::Mine);
-        let seen: BTreeSet<_> = seen.map(|(pod, _)| &*pod.header.uid).collect();
         let live = self.live_pods(job).await?;
-        let mut known =
-            live.iter().filter(|pod| pod.metadata.uid.as_deref().is_some_and(|uid| seen.contains(uid)));
-        Ok(known.all(|pod| controller(pod) == Some(&*job.observed.uid)))
+        let own = live.iter().filter(|pod| controller(pod) == Some(&*job.observed.uid));
+        let own: BTreeSet<_> = own.filter_map(|pod| pod.metadata.uid.as_deref()).collect();
+        let mut seen =
+            job.observed.pods().filter(|(pod, claim)| *claim == Claim::Mine && !pod.header.terminating);
+        Ok(seen.all(|(pod, _)| own.contains(&*pod.header.uid)))
     }
 
     /// The pods that the group selects, as the server has them, whoever controls them.

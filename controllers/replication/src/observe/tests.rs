@@ -107,15 +107,29 @@ fn add_pod(stores: &Stores, name: &str, metadata: Value, status: Value) {
 
 #[test]
 fn a_group_on_its_way_out_waits_for_hooks_of_pods_that_have_just_been_orphaned() {
-    let stores = Stores::default();
-    let hook =
-        json!({"finalizers": ["example.com/x"], "annotations": {PRE_DELETE_FINALIZER: "example.com/x"}});
-    add_pod(&stores, "a", hook, json!({}));
-    let finalizer =
-        |metadata: Value| Observed::gather(&group(metadata, json!({})), &stores).unwrap().chores.finalizer;
     let ours = json!(["mainstay.dev/pre-delete"]);
-    assert_eq!(finalizer(json!({"finalizers": ours})), Some(false));
-    assert_eq!(finalizer(json!({"finalizers": ours, "deletionTimestamp": "2026-01-01T00:00:00Z"})), None);
+    let going = json!({"finalizers": ours, "deletionTimestamp": "2026-01-01T00:00:00Z"});
+    for (app, finalizers, is_held) in [
+        ("web", json!(["example.com/x"]), true),
+        // The pod was taken aside before, and the garbage collector was quicker than this controller.
+        ("debug", json!(["example.com/x"]), true),
+        ("debug", json!([]), false),
+    ] {
+        let (stores, annotations) = (Stores::default(), json!({PRE_DELETE_FINALIZER: "example.com/x"}));
+        let labels = json!({"app": app});
+        let metadata = json!({"labels": labels, "finalizers": finalizers, "annotations": annotations});
+        add_pod(&stores, "a", metadata, json!({}));
+        let finalizer = |metadata: &Value| {
+            let group = group(metadata.clone(), json!({}));
+            Observed::gather(&group, &stores).unwrap().chores.finalizer
+        };
+        assert_eq!(finalizer(&json!({"finalizers": ours})), Some(false));
+        assert_eq!(finalizer(&going), (!is_held).then_some(false), "{app}");
+    }
+    // What nobody controls and has no hook is nobody's.
+    let stores = Stores::default();
+    add_pod(&stores, "a", json!({"labels": {"app": "debug"}}), json!({}));
+    assert_eq!(Observed::gather(&group(going, json!({})), &stores).unwrap().pods().count(), 0);
 }
 
 #[test]

@@ -158,9 +158,10 @@ mod tests {
             Pod { terminating: true, ..hooked("b", true, Some(10)) },
             Pod { claim: Claim::OrphanMatching, ..hooked("c", true, None) },
             Pod { claim: Claim::OrphanMatching, ..pod("d") },
+            Pod { claim: Claim::OrphanHooked, ..hooked("e", true, None) },
         ];
         let plan = plan(&policy, &pods, NOW);
-        assert_eq!((plan.release, plan.delete.len(), plan.adopt.len()), (vec![0, 1, 3], 0, 0));
+        assert_eq!((plan.release, plan.delete.len(), plan.adopt.len()), (vec![0, 1, 3, 5], 0, 0));
     }
 
     #[test]
@@ -170,9 +171,10 @@ mod tests {
         let unmatched = Pod { claim: Claim::MineUnmatched, ..hooked("c", true, None) };
         let terminating = Pod { terminating: true, ..hooked("d", true, Some(10)) };
         let gone = Pod { claim: Claim::OrphanMatching, ..hooked("e", true, None) };
-        let pods = [hooked("a", true, Some(10)), ended, unmatched, terminating, gone, pod("f")];
+        let relabelled = Pod { claim: Claim::OrphanHooked, ..gone };
+        let pods = [hooked("a", true, Some(10)), ended, unmatched, terminating, gone, pod("f"), relabelled];
         let plan = plan(&policy, &pods, NOW);
-        assert_eq!(plan.release, [0, 1, 2, 3, 4, 5]);
+        assert_eq!(plan.release, [0, 1, 2, 3, 4, 5, 6]);
         assert_eq!((plan.delete.len(), plan.give_up.len(), plan.hooks), (0, 0, None));
     }
 }

@@ -65,12 +65,13 @@ pub fn plan(policy: &Policy, pods: &[Pod<'_>], now: Timestamp) -> Plan {
     plan
 }
 
-/// The pods that outlive a group on its way out: those of its own that `is_let_go`, and those that it would adopt and that
-/// have a hook, since they may have been its own a moment ago.
+/// The pods that outlive a group on its way out: those of its own that `is_let_go`, and those that nobody controls and that
+/// have a hook, since they may have been its own a moment ago, whatever their labels say by now. If they were another's,
+/// whoever adopts them gives them its own.
 fn who_stays(pods: &[Pod<'_>], is_let_go: impl Fn(&Pod<'_>) -> bool) -> Vec<usize> {
     let stays = |pod: &Pod<'_>| match pod.claim {
         Claim::Mine | Claim::MineUnmatched => is_let_go(pod),
-        Claim::OrphanMatching => pod.hook.is_some(),
+        Claim::OrphanMatching | Claim::OrphanHooked => pod.hook.is_some(),
         Claim::Foreign => false,
     };
     pods.iter().enumerate().filter(|(_, pod)| stays(pod)).map(|(index, _)| index).collect()
@@ -98,7 +99,7 @@ fn take_stock(policy: &Policy, pods: &[Pod<'_>], now: Timestamp) -> (Plan, Vec<u
                 active.push(index);
             }
             (Claim::MineUnmatched, false) if policy.ending.is_none() => plan.release.push(index),
-            (Claim::MineUnmatched | Claim::OrphanMatching | Claim::Foreign, _) => {}
+            (Claim::MineUnmatched | Claim::OrphanMatching | Claim::OrphanHooked | Claim::Foreign, _) => {}
         }
     }
     for pod in active.iter().map(|&index| &pods[index]) {

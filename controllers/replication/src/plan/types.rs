@@ -245,7 +245,9 @@ pub enum Claim {
     MineUnmatched,
     /// Nobody controls it and the group selects it.
     OrphanMatching,
-    /// Another's, or an orphan the group does not select.
+    /// Nobody controls it and the group does not select it, and it has a hook that nobody tells any more.
+    OrphanHooked,
+    /// Another's, or any other orphan.
     Foreign,
 }
 

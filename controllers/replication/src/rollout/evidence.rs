@@ -85,7 +85,7 @@ impl Evidence {
             let counts = match pod.claim {
                 Claim::Mine => true,
                 Claim::OrphanMatching => !pod.terminating,
-                Claim::MineUnmatched | Claim::Foreign => false,
+                Claim::MineUnmatched | Claim::OrphanHooked | Claim::Foreign => false,
             };
             self.living += usize::from(counts);
             if counts && !pod.terminating && (is_notable(pod, look.wall) || known.contains_key(pod.uid)) {
