@@ -160,7 +160,8 @@ pub struct RolloutStatus {
     /// When it began.
     pub started_at: Time,
 
-    /// When it last got on: `progressDeadlineSeconds` counts from here.
+    /// When it last got on, for people to read: `progressDeadlineSeconds` counts only time that the controller has
+    /// watched.
     pub progressed_at: Time,
 
     /// The most pods of the revision that have been available at one time.
