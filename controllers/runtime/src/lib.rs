@@ -11,6 +11,7 @@
 //! | [`decode`] | objects that a watch decodes one by one, so that one which cannot be decoded stops no other |
 //! | [`undecoded`] | those that cannot be: remembered, counted, and told so |
 //! | [`slim`] | watch types that never decode what no plan reads |
+//! | [`key`] | names of objects |
 //! | [`labels`] | labels, kept once for all objects that have the same |
 //! | [`trigger`] | which keys have unserved changes, and since when |
 //! | [`reconcile`] | the loop: bounded concurrency, a timeout and panic isolation a pass, backoff a key |
@@ -40,6 +41,7 @@ pub mod failure;
 pub mod flags;
 pub mod gate;
 pub mod index;
+pub mod key;
 pub mod labels;
 pub mod leader;
 pub mod manager;

@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference,
 use kube::Resource;
 use serde::{Deserialize, Deserializer};
 
-use crate::index::ObjectKey;
+use crate::key::ObjectKey;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]

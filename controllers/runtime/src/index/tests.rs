@@ -1,0 +1,102 @@
+//! What an index shows, and how far it has followed the server.
+
+use watcher::Event;
+
+use super::*;
+
+#[derive(Debug)]
+struct Thing {
+    header: Header,
+    owner: &'static str,
+}
+
+impl Indexed for Thing {
+    type Bucket = &'static str;
+    fn header(&self) -> &Header {
+        &self.header
+    }
+    fn buckets(&self) -> Vec<&'static str> {
+        vec![self.owner]
+    }
+}
+
+fn thing(name: &str, version: u64, owner: &'static str) -> Thing {
+    let key = ObjectKey::new("ns", name);
+    Thing { header: Header { key, uid: name.into(), version: Some(version), terminating: false }, owner }
+}
+
+fn names(index: &Index<Thing>, bucket: &'static str) -> Vec<String> {
+    let mut names: Vec<_> =
+        index.bucket(&bucket).iter().map(|thing| thing.header.key.name.to_string()).collect();
+    names.sort();
+    names
+}
+
+fn feed(index: &Index<Thing>, events: Vec<Event<Thing>>) -> usize {
+    let mut changes = 0;
+    for event in events {
+        index.apply(event, |_| changes += 1);
+    }
+    changes
+}
+
+#[test]
+fn objects_move_between_buckets() {
+    let index = Index::default();
+    feed(&index, vec![Event::Apply(thing("a", 1, "x")), Event::Apply(thing("b", 2, "x"))]);
+    assert_eq!(names(&index, "x"), ["a", "b"]);
+    feed(&index, vec![Event::Apply(thing("a", 3, "y")), Event::Delete(thing("b", 4, "x"))]);
+    assert_eq!((names(&index, "x"), names(&index, "y")), (vec![], vec!["a".to_owned()]));
+    assert_eq!(index.count(&"y"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_is_steady_from_its_last_list_or_failure_on() {
+    let (index, seconds) = (Index::<Thing>::default(), Duration::from_secs);
+    feed(&index, vec![Event::Init, Event::InitDone]);
+    tokio::time::advance(seconds(60)).await;
+    feed(&index, vec![Event::Apply(thing("a", 1, "x"))]);
+    assert_eq!(index.steady(), seconds(60));
+    let failure = futures::stream::iter([Err::<Event<Thing>, _>("connection refused")]);
+    index.follow(failure, |thing| thing, |_| {}).await;
+    tokio::time::advance(seconds(5)).await;
+    assert_eq!(index.steady(), seconds(5));
+    feed(&index, vec![Event::Init]);
+    tokio::time::advance(seconds(2)).await;
+    feed(&index, vec![Event::InitDone]);
+    assert_eq!(index.steady(), seconds(2), "the list shows what was when it was asked for");
+}
+
+#[test]
+fn a_list_replaces_the_contents_when_complete_and_reports_what_vanished() {
+    let index = Index::default();
+    feed(&index, vec![Event::Apply(thing("old", 1, "x"))]);
+    feed(&index, vec![Event::Init, Event::InitApply(thing("new", 5, "x"))]);
+    assert_eq!(names(&index, "x"), ["old"], "an unfinished list is not shown");
+    let mut changes = Vec::new();
+    index.apply(Event::InitDone, |change| {
+        changes.push((
+            change.old.map(|o| o.header.key.name.to_string()),
+            change.new.map(|n| n.header.key.name.to_string()),
+        ));
+    });
+    assert_eq!(names(&index, "x"), ["new"]);
+    assert!(
+        changes.contains(&(Some("old".into()), None)) && changes.contains(&(None, Some("new".into())))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn progress_follows_versions_and_completed_lists() {
+    let index = Index::default();
+    let start = Instant::now();
+    feed(&index, vec![Event::Apply(thing("a", 7, "x"))]);
+    assert!(index.reached(7, start) && !index.reached(8, start));
+    feed(&index, vec![Event::Delete(thing("a", 9, "x"))]);
+    assert!(index.reached(9, start), "a delete event counts too");
+    tokio::time::advance(Duration::from_secs(1)).await;
+    feed(&index, vec![Event::Init]);
+    assert!(!index.reached(50, start));
+    feed(&index, vec![Event::InitDone]);
+    assert!(index.reached(50, start), "a list asked for after the write contains the write");
+}
