@@ -454,7 +454,7 @@ mod tests {
         let listed =
             [group("canary", "x", TOO_MUCH), group("web", "web", TOO_MUCH), group("other", "x", TOO_MUCH)];
         let events = [Event::Init].into_iter().chain(listed).chain([Event::InitDone]);
-        let events = futures::stream::iter(events.map(Ok::<_, std::convert::Infallible>));
+        let events = futures::stream::iter(events.map(Ok));
         stores.replica_groups.follow_decoded(&stores.undecoded_groups, events, Into::into, |_| {}).await;
         let rollout: ConfigRollout = serde_json::from_value(json!({
             "apiVersion": "mainstay.dev/v1alpha1",

@@ -14,7 +14,7 @@ use mainstay_runtime::{
     failure::RequestError,
     index::ObjectKey,
     metrics::LoopMetrics,
-    reconcile::{self, PACE, Reconciler},
+    reconcile::{self, PACE, PassError, Reconciler},
     report::Reports,
 };
 use parking_lot::Mutex;
@@ -92,37 +92,14 @@ impl Reconciler for Replication {
         group: Arc<ReplicaGroup>,
         held: Option<Duration>,
     ) -> Result<Option<Duration>, PassFailure> {
-        let mut observed = match self.observe(&group) {
-            Ok(observed) => observed,
-            Err(error) => {
-                let status = status::unusable(&group, &Failure::from(&error), Timestamp::now());
-                return self.report(&group, status).await;
-            }
-        };
-        let now = Timestamp::now();
-        let mut assessed = self.assess(&group, &observed, now, false);
-        if assessed.decision.overdue && self.is_shown(&group, &observed).await {
-            // What the server has just been asked about is looked at as it is shown now.
-            if let Ok(again) = self.observe(&group) {
-                observed = again;
-                assessed = self.assess(&group, &observed, now, true);
-            }
+        let passed = self.pass(&group, held).await;
+        match &passed {
+            Err(error) => self.doubt(&ObjectKey::of(&*group), error.request().is_ambiguous()),
+            Ok(_) if held.is_none() => self.doubt(&ObjectKey::of(&*group), false),
+            // What had failed was not tried again.
+            Ok(_) => {}
         }
-        let paused = self.without_blocked(&observed.key, &mut assessed);
-        if held.is_none() {
-            self.keep_revisions(&group, &observed, &assessed).await?;
-        }
-        let idle = assessed.plan.is_empty() && observed.chores.is_empty();
-        if idle {
-            self.remember(&observed.key, None);
-        }
-        if idle || held.is_some() {
-            let reported = self.report_on(&group, &observed, &assessed, now).await?;
-            return Ok([held, paused, reported].into_iter().flatten().min());
-        }
-        let written = self.write(&group, &observed, &assessed).await;
-        let reported = self.observe_and_report(&group).await;
-        Ok([written?, paused, reported?].into_iter().flatten().min())
+        passed
     }
 
     fn pace(&self, group: &ReplicaGroup) -> Duration {
@@ -139,13 +116,51 @@ impl Replication {
         self.memory.lock().remove(key);
     }
 
+    async fn pass(
+        &self,
+        group: &ReplicaGroup,
+        held: Option<Duration>,
+    ) -> Result<Option<Duration>, PassFailure> {
+        let mut observed = match self.observe(group) {
+            Ok(observed) => observed,
+            Err(error) => {
+                let status = status::unusable(group, &Failure::from(&error), Timestamp::now());
+                return self.report(group, status).await;
+            }
+        };
+        let now = Timestamp::now();
+        let mut assessed = self.assess(group, &observed, now, false);
+        if assessed.decision.overdue && self.is_shown(group, &observed).await {
+            // What the server has just been asked about is looked at as it is shown now.
+            if let Ok(again) = self.observe(group) {
+                observed = again;
+                assessed = self.assess(group, &observed, now, true);
+            }
+        }
+        let paused = self.without_blocked(&observed.key, &mut assessed);
+        if held.is_none() {
+            self.keep_revisions(group, &observed, &assessed).await?;
+        }
+        let idle = assessed.plan.is_empty() && observed.chores.is_empty();
+        if idle {
+            self.remember(&observed.key, None);
+        }
+        if idle || held.is_some() {
+            let reported = self.report_on(group, &observed, &assessed, now).await?;
+            return Ok([held, paused, reported].into_iter().flatten().min());
+        }
+        let written = self.write(group, &observed, &assessed).await;
+        let reported = self.observe_and_report(group).await;
+        Ok([written?, paused, reported?].into_iter().flatten().min())
+    }
+
     fn observe(&self, group: &ReplicaGroup) -> Result<Observed, ObserveError> {
         Observed::gather(group, &self.stores)
     }
 
     /// What the group needs now. Unless it is `sure` that the pods are as the stores show them, its change is not given up.
     fn assess(&self, group: &ReplicaGroup, observed: &Observed, now: Timestamp, sure: bool) -> Assessment {
-        let look = Look { moment: self.clock.now(), wall: now, steady: self.stores.pods.steady(), sure };
+        let look = Look { moment: self.clock.now(), wall: now, watched: self.stores.pods.watched(), sure };
         let known = self.memory.lock().get(&observed.key).map(|memory| memory.evidence.clone());
         let (_, evidence) = known.filter(|(uid, _)| *uid == observed.uid).unwrap_or_default();
         let assessed = observed.assess(group, &self.state(group), evidence, &look);
@@ -243,20 +258,16 @@ impl Replication {
             // Nothing can be made in a namespace that goes, and the group goes with it.
             Err(error) if matches!(error.request(), RequestError::NamespaceTerminating(_)) => Ok(None),
             Err(error) => {
-                self.doubt(&observed.key, error.request());
                 self.remember(&observed.key, Some((group.metadata.generation, Failure::from(&error))));
                 Err(error.into())
             }
         }
     }
 
-    /// Begins to look at a group's change anew when the server did not carry out a write of the group: while it carries
-    /// out none, no change can get on, neither by this process nor by kubelets.
-    fn doubt(&self, key: &ObjectKey, error: &RequestError) {
-        if error.is_ambiguous()
-            && let Some(memory) = self.memory.lock().get_mut(key)
-        {
-            memory.evidence.1 = Evidence::default();
+    /// Notes whether the server carries out no writes of the group, and time does not count for that long.
+    fn doubt(&self, key: &ObjectKey, doubted: bool) {
+        if let Some(memory) = self.memory.lock().get_mut(key) {
+            memory.evidence.1.doubt(doubted);
         }
     }
 
@@ -355,10 +366,7 @@ impl Replication {
         let is_urgent = |old: &_, new: &_| status::is_urgent(group, old, new);
         let groups = Api::namespaced(self.client.clone(), &group.namespace().unwrap_or_default());
         let report = self.reports.report(&groups, group, group.status.as_ref(), status, is_urgent);
-        report.await.map_err(|error| {
-            self.doubt(&ObjectKey::of(group), &error);
-            PassFailure::Status(error)
-        })
+        report.await.map_err(PassFailure::Status)
     }
 
     /// The group's status as this process wrote it last, or else as the store shows it.

@@ -5,6 +5,8 @@
 //! costs what its own objects cost. It also knows how far it has followed the API server, which the
 //! [write gate](crate::gate) compares with the versions that writes returned.
 
+mod watch_time;
+
 use std::{collections::HashMap, hash::Hash, pin::pin, sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt};
@@ -12,6 +14,7 @@ use kube::{Resource, runtime::watcher};
 use parking_lot::RwLock;
 use tokio::{sync::watch, time::Instant};
 
+use self::watch_time::WatchTime;
 pub use crate::key::ObjectKey;
 use crate::{
     decode::{Decoded, Undecodable},
@@ -57,8 +60,7 @@ struct Inner<T: Indexed> {
     listing: Option<(Instant, HashMap<ObjectKey, Arc<T>>)>,
     /// When the last completed list was asked for.
     listed: Option<Instant>,
-    /// When the watch failed last.
-    broken: Option<Instant>,
+    watched: WatchTime,
 }
 
 /// All objects of a kind that a watch has shown, in buckets. Cloning shares the contents.
@@ -81,7 +83,7 @@ impl<T: Indexed> Default for Index<T> {
             version: 0,
             listing: None,
             listed: None,
-            broken: None,
+            watched: WatchTime::start(),
         };
         Self { inner: Arc::new(RwLock::new(inner)), synced: watch::Sender::new(false) }
     }
@@ -131,7 +133,11 @@ impl<T: Indexed> Index<T> {
                 let last = Arc::new(object);
                 changed(Change { old: old.as_ref().or(Some(&last)), new: None });
             }
-            watcher::Event::Init => self.inner.write().listing = Some((Instant::now(), HashMap::new())),
+            watcher::Event::Init => {
+                let mut inner = self.inner.write();
+                inner.watched.list_begins();
+                inner.listing = Some((Instant::now(), HashMap::new()));
+            }
             watcher::Event::InitApply(object) => {
                 if let Some((_, seen)) = &mut self.inner.write().listing {
                     seen.insert(object.key().clone(), Arc::new(object));
@@ -153,6 +159,7 @@ impl<T: Indexed> Index<T> {
                 changes.push((old, Some(new)));
             }
             inner.listed = Some(asked);
+            inner.watched.list_ends();
         }
         for (old, new) in &changes {
             changed(Change { old: old.as_ref(), new: new.as_ref() });
@@ -162,9 +169,9 @@ impl<T: Indexed> Index<T> {
 
     /// Follows a watch until it ends, which a kube-runtime watcher never does by itself. Failures of the watch
     /// are logged; the watcher tries again with its own backoff.
-    pub async fn follow<W, E: std::fmt::Display>(
+    pub async fn follow<W>(
         &self,
-        events: impl Stream<Item = Result<watcher::Event<W>, E>>,
+        events: impl Stream<Item = watcher::Result<watcher::Event<W>>>,
         mut slim: impl FnMut(W) -> T,
         mut changed: impl FnMut(Change<'_, T>),
     ) {
@@ -172,32 +179,31 @@ impl<T: Indexed> Index<T> {
         while let Some(event) = events.next().await {
             match event {
                 Ok(event) => self.apply(map_event(event, &mut slim), &mut changed),
-                Err(error) => {
-                    self.inner.write().broken = Some(Instant::now());
-                    tracing::warn!(%error, "a watch failed and is tried again");
-                }
+                Err(error) => self.failed(&error),
             }
         }
     }
 
+    fn failed(&self, error: &watcher::Error) {
+        self.inner.write().watched.breaks(error);
+        tracing::warn!(%error, "a watch failed and is tried again");
+    }
+
     /// Follows a watch of a kind whose objects may be undecodable. Such an object stays as it was known last. `changed` is
     /// called with neither for one that is gone and was never known: what it might have said is no reason for anything more.
-    pub async fn follow_decoded<W, E>(
+    pub async fn follow_decoded<W: Resource<DynamicType = ()>>(
         &self,
         undecoded: &Undecoded<W>,
-        events: impl Stream<Item = Result<watcher::Event<Decoded<W>>, E>>,
+        events: impl Stream<Item = watcher::Result<watcher::Event<Decoded<W>>>>,
         mut slim: impl FnMut(W) -> T,
         mut changed: impl FnMut(Change<'_, T>),
-    ) where
-        W: Resource<DynamicType = ()>,
-        E: std::fmt::Display,
-    {
+    ) {
         let mut events = pin!(events);
         while let Some(event) = events.next().await {
             let event = match event {
                 Ok(event) => event,
                 Err(error) => {
-                    tracing::warn!(%error, "a watch failed and is tried again");
+                    self.failed(&error);
                     continue;
                 }
             };
@@ -255,11 +261,11 @@ impl<T: Indexed> Index<T> {
         self.inner.read().version >= version || self.listed_after(since)
     }
 
-    /// For how long the index has shown each change as it came: since the watch failed last or began anew with a list. A
-    /// watch that hangs without a word is not known by this.
-    pub fn steady(&self) -> Duration {
-        let inner = self.inner.read();
-        inner.broken.max(inner.listed).map_or(Duration::MAX, |since| since.elapsed())
+    /// For how long in all the index has shown what happens: a clock that stands still while the watch is broken. It may
+    /// go back, by as much as had been counted before it was known that the watch did not run. A watch that hangs without
+    /// a word is not known by this.
+    pub fn watched(&self) -> Duration {
+        self.inner.read().watched.so_far()
     }
 
     /// Whether the index shows a list that was asked for after `since`, and with it all that was written before.

@@ -2,8 +2,9 @@
 //!
 //! A change fails for what was seen to go wrong for too long. Only such time counts in which the process looked, and in
 //! which the change could have got on: the stamps of other machines, and those of a predecessor in the status, say
-//! nothing of what went on in between. So this is written down nowhere. A process that begins to lead, or whose watch
-//! was broken, gives every change its whole time anew; what has failed stays so, by the status.
+//! nothing of what went on in between. So this is written down nowhere. While the watch is broken, or the server carries
+//! out no writes, the time stands still. A process that begins to lead gives every change its whole time anew; what has
+//! failed stays so, by the status.
 
 use std::{collections::HashMap, mem, sync::Arc, time::Duration};
 
@@ -24,8 +25,8 @@ pub struct Look {
     pub moment: Moment,
     /// When, on the wall.
     pub wall: Timestamp,
-    /// For how long the watch of pods has shown all that happened, without a break.
-    pub steady: Duration,
+    /// For how long in all the watch of pods has shown what happens; it may go back by what was counted too early.
+    pub watched: Duration,
     /// Whether the server has been asked and the pods are as the watch shows them. No change is given up without.
     pub sure: bool,
 }
@@ -33,8 +34,12 @@ pub struct Look {
 /// What this process has seen of a group's change while it looked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Evidence {
-    /// The last look; `None` before the first one.
-    looked: Option<Moment>,
+    /// When the last look was, and the most that [`Look::watched`] had come to; `None` before the first one.
+    looked: Option<(Moment, Duration)>,
+    /// For how long it has looked in all. What lasts is timed by this.
+    time: Duration,
+    /// What goes on between looks does not count for now.
+    doubted: bool,
     /// [`Look::sure`] of the last look.
     pub(super) sure: bool,
     /// The change: its revision and its beginning.
@@ -58,8 +63,8 @@ pub struct Evidence {
 struct Seen {
     revision: Arc<str>,
     /// What has kept it from becoming ready at every look since then.
-    trouble: Option<(Cause, Moment)>,
-    /// Restarts that do not count any more, and since when the others do.
+    trouble: Option<(Cause, Duration)>,
+    /// Restarts that do not count any more, and since when the others do: these have happened, whoever looked.
     restarts: (i32, Moment),
     /// A time of its readiness that lay in the future, by the clock of its node, and when it was seen.
     ready: Option<(Timestamp, Timestamp)>,
@@ -68,17 +73,8 @@ struct Seen {
 impl Evidence {
     /// Takes a look at the pods of a group, and puts into them what of theirs counts.
     pub fn look(&mut self, look: &Look, max_restarts: i32, pods: &mut [Pod<'_>]) {
-        match self.looked.map(|looked| look.moment.saturating_sub(looked)) {
-            // What went on meanwhile was not seen.
-            Some(passed) if look.steady < passed => *self = Self::default(),
-            Some(passed) => {
-                self.seen += passed;
-                self.idle += if self.runs { passed } else { Duration::ZERO };
-            }
-            None => {}
-        }
-        let first = self.looked.is_none();
-        (self.looked, self.sure, self.living) = (Some(look.moment), look.sure, 0);
+        let unseen = self.go_on(look);
+        (self.sure, self.living) = (look.sure, 0);
         let mut known = mem::take(&mut self.pods);
         let window = CRASH_LOOP.saturating_mul(u32::try_from(max_restarts).unwrap_or_default() + 1);
         for pod in pods.iter_mut().filter(|pod| !pod.phase.is_terminal()) {
@@ -90,14 +86,33 @@ impl Evidence {
             self.living += usize::from(counts);
             if counts && !pod.terminating && (is_notable(pod, look.wall) || known.contains_key(pod.uid)) {
                 // Who was not remembered by a process that has looked before had nothing to remember.
-                let old = first && is_older(pod, window, look.wall);
+                let old = unseen >= window && is_older(pod, window, look.wall);
                 let before = if old { pod.crashes } else { 0 };
                 let entry = known.remove_entry(pod.uid).filter(|(_, seen)| *seen.revision == *pod.revision);
                 let (uid, mut seen) = entry.unwrap_or_else(|| (pod.uid.into(), Seen::of(pod, before, look)));
-                seen.again(pod, window, look);
+                seen.again(pod, window, look, self.time);
                 self.pods.insert(uid, seen);
             }
         }
+    }
+
+    /// Counts the time since the last look as far as it was looked at, and returns for how long it was not.
+    fn go_on(&mut self, look: &Look) -> Duration {
+        // What was counted too early is made up for before anything more counts.
+        let most = self.looked.map_or(look.watched, |(_, watched)| look.watched.max(watched));
+        let Some((moment, watched)) = self.looked.replace((look.moment, most)) else { return Duration::MAX };
+        let passed = look.moment.saturating_sub(moment);
+        let seen = if self.doubted { Duration::ZERO } else { look.watched.saturating_sub(watched) };
+        self.time += seen;
+        self.seen += seen;
+        self.idle += if self.runs { seen } else { Duration::ZERO };
+        passed.saturating_sub(seen)
+    }
+
+    /// From the last look on, time does not count, or it does again: while the server carries out no write of the group,
+    /// no change can get on, neither by this process nor by kubelets.
+    pub fn doubt(&mut self, doubted: bool) {
+        self.doubted = doubted;
     }
 
     /// The change that is under way, with so many pods in its way. Returns whether it has got on by their becoming fewer.
@@ -119,13 +134,13 @@ impl Seen {
     }
 
     /// Remembers how the pod is now, and puts into it what of that counts.
-    fn again(&mut self, pod: &mut Pod<'_>, window: Duration, look: &Look) {
+    fn again(&mut self, pod: &mut Pod<'_>, window: Duration, look: &Look, time: Duration) {
         let cause = pod.trouble.map(|trouble| trouble.cause);
         if cause != self.trouble.map(|(cause, _)| cause) {
-            self.trouble = cause.map(|cause| (cause, look.moment));
+            self.trouble = cause.map(|cause| (cause, time));
         }
         if let (Some(trouble), Some((_, since))) = (&mut pod.trouble, self.trouble) {
-            trouble.lasts = look.moment.saturating_sub(since);
+            trouble.lasts = time.saturating_sub(since);
         }
         if look.moment.saturating_sub(self.restarts.1) >= window {
             self.restarts = (pod.crashes, look.moment);

@@ -46,6 +46,8 @@ enum Event {
     Continue,
     /// No controller looks for so many ticks, and the one that does then knows what the status says alone.
     Away(usize),
+    /// The watch of pods is broken for so many ticks.
+    Blind(usize),
     Nothing,
 }
 
@@ -116,6 +118,8 @@ struct World {
     pods: Vec<Member>,
     state: State,
     evidence: Evidence,
+    /// For how long in all the watch was broken.
+    unwatched: Duration,
     settings: Settings,
     wanted: usize,
     qualities: Vec<Quality>,
@@ -147,6 +151,7 @@ impl World {
             pods: Vec::new(),
             state: State::default(),
             evidence: Evidence::default(),
+            unwatched: Duration::ZERO,
             settings,
             wanted: 0,
             qualities,
@@ -176,14 +181,23 @@ impl World {
             }
             Event::Continue => self.settings.resume = Some((revision(self.wanted), None)),
             Event::Away(ticks) => {
-                (0..ticks).for_each(|_| self.pass());
-                let restarts = if ticks >= AGES { 10 } else { 0 };
-                self.pods.iter_mut().for_each(|pod| pod.crashes += restarts);
+                self.pass_unseen(ticks);
                 self.evidence = Evidence::default();
+            }
+            Event::Blind(ticks) => {
+                let begun = self.now;
+                self.pass_unseen(ticks);
+                self.unwatched += Duration::from_secs((self.now - begun).unsigned_abs());
             }
             Event::Lose(_) | Event::Unready(_) | Event::Partition(_) | Event::Nothing => return,
         }
         self.created = 0;
+    }
+
+    fn pass_unseen(&mut self, ticks: usize) {
+        (0..ticks).for_each(|_| self.pass());
+        let restarts = if ticks >= AGES { 10 } else { 0 };
+        self.pods.iter_mut().for_each(|pod| pod.crashes += restarts);
     }
 
     /// Time passes, and the pods do what those of their revision do.
@@ -226,7 +240,7 @@ impl World {
             let mut pods = self.view();
             let mut evidence = self.evidence.clone();
             let moment = Duration::from_secs(self.now.unsigned_abs());
-            let look = Look { moment, wall: at(self.now), steady: Duration::MAX, sure: true };
+            let look = Look { moment, wall: at(self.now), watched: moment - self.unwatched, sure: true };
             evidence.look(&look, self.settings.max_restarts, &mut pods);
             let tallies = plan::tally(&pods, Duration::ZERO, at(self.now));
             let mut decision = decide(&self.settings, &wanted, &self.state, evidence, &tallies, at(self.now));

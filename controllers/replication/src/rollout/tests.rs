@@ -37,7 +37,7 @@ fn look(
 ) -> Decision {
     let Known(state, mut evidence) = known;
     let moment = Duration::from_secs(now.as_second().unsigned_abs());
-    let look = Look { moment, wall: now, steady: Duration::MAX, sure: true };
+    let look = Look { moment, wall: now, watched: moment, sure: true };
     evidence.look(&look, settings.max_restarts, &mut []);
     evidence.living = tallies.values().map(|tally| tally.active).sum::<usize>() + terminating;
     let mut decision = super::decide(settings, wanted, &state, evidence, tallies, now);
@@ -506,11 +506,27 @@ fn a_process_that_begins_gives_a_change_its_whole_time_and_keeps_what_was_decide
 }
 
 #[test]
+fn a_break_of_the_watch_puts_the_deadline_off_by_as_long() {
+    let pods = mixed(3, 1, 0);
+    let begun = decide(&settings(3), &rev("b"), &at_a(), &pods, at(0));
+    let after = |second: i64, watched: u64| {
+        let Known(state, mut evidence) = Known::from(&begun);
+        let moment = Duration::from_secs(second.unsigned_abs());
+        let look = Look { moment, wall: at(second), watched: Duration::from_secs(watched), sure: true };
+        evidence.look(&look, 2, &mut []);
+        evidence.living = 4;
+        super::decide(&settings(3), &rev("b"), &state, evidence, &pods, at(second)).state.failed
+    };
+    assert_eq!(after(690, 590), None);
+    assert_eq!(after(700, 600).map(|failed| failed.reason), Some(Reason::ProgressDeadlineExceeded));
+}
+
+#[test]
 fn nothing_is_given_up_that_is_not_certain() {
     let begun = decide(&settings(3), &rev("b"), &at_a(), &tallies(&[("a", 3)]), at(0));
     let Known(state, mut evidence) = Known::from(&begun);
     let moment = Duration::from_secs(90_000);
-    let unsure = Look { moment, wall: at(90_000), steady: Duration::MAX, sure: false };
+    let unsure = Look { moment, wall: at(90_000), watched: moment, sure: false };
     evidence.look(&unsure, 2, &mut []);
     evidence.living = 3;
     let decision =

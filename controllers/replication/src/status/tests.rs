@@ -52,7 +52,7 @@ fn report(
 ) -> ReplicaGroupStatus {
     let seen = Observed::gather(group, &Stores::default()).unwrap();
     let state = group.status.as_ref().map(|status| State::read(group, status)).unwrap_or_default();
-    let look = Look { moment: Duration::ZERO, wall: now, steady: Duration::MAX, sure: true };
+    let look = Look { moment: Duration::ZERO, wall: now, watched: Duration::ZERO, sure: true };
     let mut assessed = seen.assess(group, &state, Evidence::default(), &look);
     change(&mut assessed);
     observed(&Seen { group, observed: &seen, assessed: &assessed, failure, blocked: None }, now)

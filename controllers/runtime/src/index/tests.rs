@@ -50,21 +50,73 @@ fn objects_move_between_buckets() {
     assert_eq!(index.count(&"y"), 1);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_watch_is_steady_from_its_last_list_or_failure_on() {
-    let (index, seconds) = (Index::<Thing>::default(), Duration::from_secs);
-    feed(&index, vec![Event::Init, Event::InitDone]);
-    tokio::time::advance(seconds(60)).await;
-    feed(&index, vec![Event::Apply(thing("a", 1, "x"))]);
-    assert_eq!(index.steady(), seconds(60));
-    let failure = futures::stream::iter([Err::<Event<Thing>, _>("connection refused")]);
+async fn fail(index: &Index<Thing>, error: watcher::Error) {
+    let failure = futures::stream::iter([Err::<Event<Thing>, _>(error)]);
     index.follow(failure, |thing| thing, |_| {}).await;
-    tokio::time::advance(seconds(5)).await;
-    assert_eq!(index.steady(), seconds(5));
+}
+
+/// The connection broke under a watch that ran.
+fn cut() -> watcher::Error {
+    watcher::Error::WatchFailed(kube::Error::LinesCodecMaxLineLengthExceeded)
+}
+
+/// The watch could not be begun.
+fn refused() -> watcher::Error {
+    watcher::Error::WatchStartFailed(kube::Error::LinesCodecMaxLineLengthExceeded)
+}
+
+async fn pass(seconds: u64) {
+    tokio::time::advance(Duration::from_secs(seconds)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_is_cut_again_and_again_has_run_in_between() {
+    let index = Index::<Thing>::default();
+    feed(&index, vec![Event::Init, Event::InitDone]);
+    for _ in 0..10 {
+        pass(50).await;
+        fail(&index, cut()).await;
+    }
+    pass(5).await;
+    assert_eq!(index.watched().as_secs(), 505);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_watch_was_broken_for_is_left_out_and_no_more() {
+    let index = Index::<Thing>::default();
+    feed(&index, vec![Event::Init, Event::InitDone]);
+    pass(300).await;
+    fail(&index, cut()).await;
+    for _ in 0..40 {
+        pass(30).await;
+        fail(&index, refused()).await;
+        assert_eq!(index.watched().as_secs(), 300);
+    }
+    pass(30).await;
+    assert_eq!(index.watched().as_secs(), 330, "it may have been begun by now");
+    pass(600).await;
+    assert_eq!(index.watched().as_secs(), 930, "it was not refused: it has been begun");
+    // The server ended it for its age, and does not let it be begun anew at once.
+    fail(&index, refused()).await;
+    assert_eq!(index.watched().as_secs(), 870);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_shows_what_was_when_it_was_asked_for() {
+    let index = Index::<Thing>::default();
+    feed(&index, vec![Event::Init, Event::InitDone]);
+    pass(100).await;
+    fail(&index, watcher::Error::NoResourceVersion).await;
+    pass(20).await;
     feed(&index, vec![Event::Init]);
-    tokio::time::advance(seconds(2)).await;
+    pass(400).await;
+    assert_eq!(index.watched().as_secs(), 100);
+    fail(&index, watcher::Error::InitialListFailed(kube::Error::LinesCodecMaxLineLengthExceeded)).await;
+    pass(20).await;
+    feed(&index, vec![Event::Init]);
+    pass(7).await;
     feed(&index, vec![Event::InitDone]);
-    assert_eq!(index.steady(), seconds(2), "the list shows what was when it was asked for");
+    assert_eq!(index.watched().as_secs(), 107);
 }
 
 #[test]
@@ -81,9 +133,7 @@ fn a_list_replaces_the_contents_when_complete_and_reports_what_vanished() {
         ));
     });
     assert_eq!(names(&index, "x"), ["new"]);
-    assert!(
-        changes.contains(&(Some("old".into()), None)) && changes.contains(&(None, Some("new".into())))
-    );
+    assert!(changes.contains(&(Some("old".into()), None)) && changes.contains(&(None, Some("new".into()))));
 }
 
 #[tokio::test(start_paused = true)]

@@ -208,7 +208,7 @@ async fn an_index_keeps_what_it_knew_of_an_object_until_it_is_deleted() {
     ] {
         let (index, objects) = (Index::<Kept>::default(), undecoded());
         let events = [known.clone(), then.clone()].concat();
-        let events = futures::stream::iter(events.into_iter().map(Ok::<_, std::convert::Infallible>));
+        let events = futures::stream::iter(events.into_iter().map(Ok));
         index.follow_decoded(&objects, events, Kept::from, |_| {}).await;
         let key = ObjectKey::new("ns", "a");
         assert_eq!((index.get(&key).is_some(), objects.contains(&key)), (is_kept, is_counted), "{then:?}");

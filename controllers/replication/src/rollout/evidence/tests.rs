@@ -35,27 +35,32 @@ fn pod(name: &str) -> Pod<'_> {
 }
 
 /// Looks at a pod after so many seconds, and returns how that counts. Five restarts are allowed.
-fn see<'a>(evidence: &mut Evidence, second: i64, steady: Duration, pod: Pod<'a>) -> Pod<'a> {
-    let moment = Duration::from_secs(second.unsigned_abs());
+fn see<'a>(evidence: &mut Evidence, second: i64, pod: Pod<'a>) -> Pod<'a> {
+    see_watched(evidence, second, second, pod)
+}
+
+/// As [`see`], where the watch has run for so many seconds.
+fn see_watched<'a>(evidence: &mut Evidence, second: i64, watched: i64, pod: Pod<'a>) -> Pod<'a> {
+    let [moment, watched] = [second, watched].map(|second| Duration::from_secs(second.unsigned_abs()));
     let mut pods = [pod];
-    evidence.look(&Look { moment, wall: at(second), steady, sure: true }, 5, &mut pods);
+    evidence.look(&Look { moment, wall: at(second), watched, sure: true }, 5, &mut pods);
     pods[0]
 }
 
 fn crashed(evidence: &mut Evidence, second: i64, crashes: i32) -> i32 {
-    see(evidence, second, Duration::MAX, Pod { crashes, ..pod("a") }).crashes
+    see(evidence, second, Pod { crashes, ..pod("a") }).crashes
 }
 
-fn troubled(evidence: &mut Evidence, second: i64, steady: Duration, cause: Option<Cause>) -> Option<u64> {
+fn troubled(evidence: &mut Evidence, second: i64, watched: i64, cause: Option<Cause>) -> Option<u64> {
     let trouble = cause.map(|cause| Trouble { cause, lasts: Duration::ZERO });
-    let seen = see(evidence, second, steady, Pod { trouble, ..pod("a") });
+    let seen = see_watched(evidence, second, watched, Pod { trouble, ..pod("a") });
     seen.trouble.map(|trouble| trouble.lasts.as_secs())
 }
 
 #[test]
 fn trouble_lasts_for_as_long_as_it_is_seen_without_a_break() {
     let mut evidence = Evidence::default();
-    let mut see = |second, cause| troubled(&mut evidence, second, Duration::MAX, cause);
+    let mut see = |second, cause| troubled(&mut evidence, second, second, cause);
     // The pod has run for hours, and then its image cannot be had.
     assert_eq!(see(6 * HOUR, Some(Cause::Image)), Some(0));
     assert_eq!(see(6 * HOUR + 20, Some(Cause::Image)), Some(20));
@@ -68,10 +73,48 @@ fn trouble_lasts_for_as_long_as_it_is_seen_without_a_break() {
 fn time_in_which_the_watch_was_broken_does_not_count() {
     let mut evidence = Evidence::default();
     let image = Some(Cause::Image);
-    assert_eq!(troubled(&mut evidence, 0, Duration::MAX, image), Some(0));
-    assert_eq!(troubled(&mut evidence, 100, Duration::from_secs(100), image), Some(100));
-    assert_eq!(troubled(&mut evidence, 900, Duration::from_secs(5), image), Some(0));
-    assert_eq!(troubled(&mut evidence, 950, Duration::from_secs(55), image), Some(50));
+    assert_eq!(troubled(&mut evidence, 0, 7, image), Some(0));
+    assert_eq!(troubled(&mut evidence, 100, 107, image), Some(100));
+    assert_eq!(troubled(&mut evidence, 900, 112, image), Some(105), "what was seen before counts on");
+    assert_eq!(troubled(&mut evidence, 950, 162, image), Some(155));
+}
+
+#[test]
+fn time_that_was_counted_too_early_is_made_up_for() {
+    let mut evidence = Evidence::default();
+    let image = Some(Cause::Image);
+    assert_eq!(troubled(&mut evidence, 0, 0, image), Some(0));
+    assert_eq!(troubled(&mut evidence, 130, 130, image), Some(130));
+    // The watch has been broken for the last 30 s, and is so for as long again.
+    assert_eq!(troubled(&mut evidence, 160, 100, image), Some(130));
+    assert_eq!(troubled(&mut evidence, 180, 120, image), Some(130));
+    assert_eq!(troubled(&mut evidence, 200, 140, image), Some(140));
+}
+
+#[test]
+fn time_in_which_the_server_carries_out_no_write_does_not_count() {
+    let mut evidence = Evidence::default();
+    let image = Some(Cause::Image);
+    assert_eq!(troubled(&mut evidence, 0, 0, image), Some(0));
+    assert_eq!(troubled(&mut evidence, 10, 10, image), Some(10));
+    evidence.doubt(true);
+    assert_eq!(troubled(&mut evidence, 40, 40, image), Some(10));
+    assert_eq!(troubled(&mut evidence, 90, 90, image), Some(10));
+    evidence.doubt(false);
+    assert_eq!(troubled(&mut evidence, 100, 100, image), Some(20));
+}
+
+#[test]
+fn restarts_of_an_older_pod_in_a_long_break_do_not_count() {
+    let mut evidence = Evidence::default();
+    assert_eq!(crashed(&mut evidence, 2 * HOUR, 0), 0);
+    let after = |evidence: &mut Evidence, second, watched, crashes| {
+        see_watched(evidence, second, watched, Pod { crashes, ..pod("a") }).crashes
+    };
+    let mut long = evidence.clone();
+    assert_eq!(after(&mut long, 5 * HOUR, 2 * HOUR + 60, 9), 0);
+    assert_eq!(after(&mut long, 5 * HOUR + 60, 2 * HOUR + 120, 10), 1);
+    assert_eq!(after(&mut evidence, 2 * HOUR + 600, 2 * HOUR + 60, 9), 9, "within ten minutes it is a loop");
 }
 
 #[test]
@@ -96,7 +139,7 @@ fn of_an_older_pod_only_those_restarts_count_that_were_seen() {
     assert_eq!(crashed(&mut evidence, 2 * HOUR + 60, 1), 1);
     // In place it becomes another revision's.
     let other = Pod { crashes: 1, revision: "c", ..pod("a") };
-    assert_eq!(see(&mut evidence, 2 * HOUR + 70, Duration::MAX, other).crashes, 1);
+    assert_eq!(see(&mut evidence, 2 * HOUR + 70, other).crashes, 1);
 }
 
 #[test]
@@ -104,17 +147,17 @@ fn a_pod_that_is_ready_in_the_future_has_been_ready_since_it_was_seen_so() {
     let mut evidence = Evidence::default();
     let ahead = Pod { ready_since: Some(at(500)), ..pod("a") };
     for second in [10, 20, 900] {
-        let seen = see(&mut evidence, second, Duration::MAX, ahead);
+        let seen = see(&mut evidence, second, ahead);
         assert_eq!(seen.ready_since, Some(at(10)), "{second}");
     }
     let again = Pod { ready_since: Some(at(905)), ..ahead };
-    assert_eq!(see(&mut evidence, 910, Duration::MAX, again).ready_since, Some(at(905)));
+    assert_eq!(see(&mut evidence, 910, again).ready_since, Some(at(905)));
 }
 
 #[test]
 fn what_is_gone_is_forgotten() {
     let mut evidence = Evidence::default();
     crashed(&mut evidence, 0, 3);
-    see(&mut evidence, 1, Duration::MAX, Pod { crashes: 1, ..pod("b") });
+    see(&mut evidence, 1, Pod { crashes: 1, ..pod("b") });
     assert_eq!(evidence.pods.keys().map(|uid| &**uid).collect::<Vec<_>>(), ["b"]);
 }

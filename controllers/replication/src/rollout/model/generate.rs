@@ -56,6 +56,7 @@ pub(super) fn events() -> impl Strategy<Value = Vec<(Event, usize)>> {
         1 => (0usize..6).prop_map(Event::Partition),
         1 => Just(Event::Continue),
         1 => select(vec![3, 80, AGES]).prop_map(Event::Away),
+        1 => select(vec![3, 80, AGES]).prop_map(Event::Blind),
     ];
     // Most looks are carried out whole.
     let stop = prop_oneof![4 => Just(usize::MAX), 1 => 0usize..4];
