@@ -10,6 +10,7 @@ use kube::{
 };
 use mainstay_crds::ReplicaGroup;
 use mainstay_runtime::{
+    backoff::Backoff,
     client::watch_config,
     clock::Clock,
     events::Events,
@@ -30,7 +31,7 @@ use crate::{
     metrics::Metrics,
     observe::Stores,
     pod::{self, Labelled, Pod, WatchedPod},
-    reconcile::{Replication, STATUS_PACE},
+    reconcile::{ASK_AGAIN, Replication, STATUS_PACE},
     revision::{self, Revision, WatchedRevision},
 };
 
@@ -65,6 +66,7 @@ pub async fn build(manager: &Manager) -> Controller {
         reports: Reports::new(FIELD_MANAGER, STATUS_PACE),
         metrics,
         memory: parking_lot::Mutex::default(),
+        unsure: Backoff::new(ASK_AGAIN),
         clock: Clock::start(),
     });
     let watches = Watches {

@@ -9,7 +9,7 @@ use kube::{
 };
 use mainstay_crds::{ReplicaGroup, ReplicaGroupStatus};
 use mainstay_runtime::{
-    backoff::Growth,
+    backoff::{Backoff, Growth},
     clock::Clock,
     failure::RequestError,
     index::ObjectKey,
@@ -37,6 +37,9 @@ const PROGRESS: Duration = Duration::from_secs(1);
 const RECHECK: Duration = Duration::from_secs(1);
 /// When a pass that found the stores behind the server looks again; each further time in a row twice as late.
 const CATCH_UP: Growth = Growth { first: Duration::from_millis(200), cap: Duration::from_secs(5) };
+/// When the server is asked again for the pods of a group whose change is overdue, after it could not be told whether the
+/// stores show them as they are; each further time in a row twice as late.
+pub const ASK_AGAIN: Growth = Growth { first: Duration::from_secs(1), cap: Duration::from_secs(60) };
 /// For how long a group rests after a pass, a pod. A pass looks at all of the group's pods, and thousands of them
 /// that become ready one by one are worth fewer looks than ten.
 const PACE_A_POD: Duration = Duration::from_micros(100);
@@ -66,6 +69,8 @@ pub struct Replication {
     pub metrics: LoopMetrics,
     /// What is remembered of each group; a restart may lose it.
     pub memory: Mutex<HashMap<ObjectKey, Memory>>,
+    /// The groups of which the server was asked in vain whether the stores show their pods as they are.
+    pub unsure: Backoff<ObjectKey>,
     /// The time of this process, by which it judges changes.
     pub clock: Clock,
 }
@@ -114,6 +119,7 @@ impl Replication {
         self.writer.forget(key);
         self.reports.forget(key);
         self.memory.lock().remove(key);
+        self.unsure.forget(key);
     }
 
     async fn pass(
@@ -164,15 +170,30 @@ impl Replication {
         let known = self.memory.lock().get(&observed.key).map(|memory| memory.evidence.clone());
         let (_, evidence) = known.filter(|(uid, _)| *uid == observed.uid).unwrap_or_default();
         let assessed = observed.assess(group, &self.state(group), evidence, &look);
+        if !assessed.decision.overdue {
+            self.unsure.forget(&observed.key);
+        }
         let evidence = (Arc::clone(&observed.uid), assessed.decision.evidence.clone());
         self.memory.lock().entry(observed.key.clone()).or_default().evidence = evidence;
         assessed
     }
 
-    /// Whether the server has just said that the pods are as the stores show them.
+    /// Whether the server has just said that the pods are as the stores show them. While it does not, it is asked less and
+    /// less often: to list the pods of a group is much to ask of it.
     async fn is_shown(&self, group: &ReplicaGroup, observed: &Observed) -> bool {
-        let shown = self.writer.shows_pods(group, observed).await;
-        shown.inspect_err(|error| tracing::warn!(%error, "could not ask for the pods")).unwrap_or(false)
+        if self.unsure.held(&observed.key).is_some() {
+            return false;
+        }
+        let retry_after = match self.writer.shows_pods(group, observed).await {
+            Ok(true) => return true,
+            Ok(false) => None,
+            Err(error) => {
+                tracing::warn!(%error, "could not ask for the pods");
+                error.request().retry_after()
+            }
+        };
+        self.unsure.fail(&observed.key, retry_after);
+        false
     }
 
     /// What is remembered of the group's revisions: the store may not show yet what was written last.
@@ -354,7 +375,8 @@ impl Replication {
         if changed && assessed.decision.state.decides_as(&self.state(group)) {
             self.announcer.news(group, &assessed.decision);
         }
-        Ok([due, assessed.plan.recheck_in, assessed.decision.due].into_iter().flatten().min())
+        let unsure = assessed.decision.overdue.then(|| self.unsure.held(&observed.key).unwrap_or(RECHECK));
+        Ok([due, assessed.plan.recheck_in, assessed.decision.due, unsure].into_iter().flatten().min())
     }
 
     /// Writes the status if it differs from the one that stands; the return value says when the rest is due.

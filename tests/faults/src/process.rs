@@ -22,7 +22,7 @@ use mainstay_replication::{
     metrics::Metrics,
     observe::Stores,
     pod::{Pod, WatchedPod},
-    reconcile::{PassFailure, Replication, STATUS_PACE},
+    reconcile::{ASK_AGAIN, PassFailure, Replication, STATUS_PACE},
     revision::{Revision, WatchedRevision},
 };
 use mainstay_runtime::{
@@ -90,6 +90,7 @@ impl Process {
             reports: Reports::new(FIELD_MANAGER, STATUS_PACE),
             metrics: loop_metrics,
             memory: parking_lot::Mutex::default(),
+            unsure: Backoff::new(ASK_AGAIN),
             clock: Clock::start(),
         };
         Self {

@@ -32,9 +32,6 @@ pub use types::{Decision, Failed, News, Phase, Reason, Rollout, State};
 
 use crate::plan::{Cause, Share, Strategy, Tallies, Tally};
 
-/// When a failure that is not certain yet is looked at again.
-const UNSURE: Duration = Duration::from_secs(1);
-
 /// Decides what of a change is wanted now. `now` in whole seconds, as the status keeps times; `evidence` is what has been
 /// seen of the change up to now.
 pub fn decide(
@@ -64,7 +61,7 @@ pub fn decide(
                 fail(&mut state, &mut news, wanted, reason, message);
                 continue;
             }
-            Err(_) => (Some(UNSURE), true),
+            Err(_) => (None, true),
         };
         let due = due.into_iter().chain(limit).min();
         let wanted = Arc::clone(wanted);

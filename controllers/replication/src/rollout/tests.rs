@@ -532,5 +532,5 @@ fn nothing_is_given_up_that_is_not_certain() {
     let decision =
         super::decide(&settings(3), &rev("b"), &state, evidence, &tallies(&[("a", 3)]), at(90_000));
     assert_eq!((decision.overdue, &decision.state.failed), (true, &None));
-    assert_eq!((decision.news.len(), decision.due), (0, Some(UNSURE)));
+    assert_eq!((decision.news.len(), decision.due), (0, None));
 }

@@ -133,7 +133,8 @@ pub struct Decision {
     pub state: State,
     /// What this process has seen of the change.
     pub evidence: Evidence,
-    /// Whether the change would have failed, were it certain that what is seen is how things are.
+    /// Whether the change would have failed, were it certain that what is seen is how things are. When that is to be found
+    /// out is no part of `due`.
     pub overdue: bool,
     /// The revision that the spec asks for.
     pub wanted: Arc<str>,

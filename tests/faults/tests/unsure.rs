@@ -1,0 +1,99 @@
+//! What the controller asks of the server while it cannot tell whether its stores show things as they are.
+
+use std::{sync::Arc, time::Duration};
+
+use http::Method;
+use mainstay_faults::{
+    defect::Defect,
+    process::Process,
+    scenario::{edit_pod, group},
+    server::{Kind, Server, controller},
+    wire::{self, Call},
+};
+use mainstay_runtime::reconcile::{PACE, Reconciler};
+use tokio::{sync::mpsc::UnboundedReceiver, time::Instant};
+
+struct Bed {
+    server: Server,
+    process: Process,
+    calls: UnboundedReceiver<Call>,
+    /// How often the pods of the group have been listed.
+    lists: usize,
+}
+
+impl Bed {
+    fn new() -> Self {
+        let (client, calls) = wire::client();
+        let process = Process::new(client, Defect::None);
+        Self { server: Server::default(), process, calls, lists: 0 }
+    }
+
+    fn show(&mut self) {
+        while self.process.take_any(&self.server).is_some() {}
+    }
+
+    /// One pass over the group. Returns when the next one is due.
+    async fn pass(&mut self) -> Duration {
+        let group = self.process.group("a").expect("the store shows it");
+        let mut pass = Box::pin(Arc::clone(&self.process.replication).reconcile(group, None));
+        let ended = loop {
+            tokio::select! {
+                biased;
+                Some(call) = self.calls.recv() => {
+                    let request = &call.request;
+                    let is_list = request.method == Method::GET && request.kind == Kind::Pod;
+                    self.lists += usize::from(is_list && request.name.is_none());
+                    let (reply, _) = self.server.handle(request);
+                    call.answer(reply);
+                }
+                ended = &mut pass => break ended,
+            }
+        };
+        ended.expect("every request succeeds").unwrap_or(Duration::MAX)
+    }
+
+    async fn pass_for(&mut self, seconds: u64) {
+        let end = Instant::now() + Duration::from_secs(seconds);
+        while Instant::now() < end {
+            let due = self.pass().await;
+            tokio::time::advance(due.min(end - Instant::now()).max(PACE)).await;
+        }
+    }
+
+    fn has_failed(&self) -> bool {
+        let group = self.server.group("a").expect("a group");
+        group.status.is_some_and(|status| status.failed_revision.is_some())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_pods_of_a_group_whose_store_is_behind_are_listed_less_and_less_often() {
+    let mut bed = Bed::new();
+    group(&mut bed.server, "a", "a", 2, "i");
+    for image in ["i", "j"] {
+        bed.server.edit(Kind::Group, "a", |group| {
+            group["spec"]["template"]["spec"]["containers"][0]["image"] = image.into();
+        });
+        for _ in 0..20 {
+            bed.show();
+            bed.pass_for(1).await;
+            bed.server.broken_image = Some("j");
+            bed.server.kubelet();
+        }
+    }
+    // The watch hangs from here on.
+    bed.show();
+    edit_pod(
+        &mut bed.server,
+        |pod| controller(pod).is_some(),
+        |pod| pod["metadata"]["annotations"]["a"] = "b".into(),
+    );
+    bed.pass_for(600).await;
+    bed.lists = 0;
+    bed.pass_for(600).await;
+    assert!((5..20).contains(&bed.lists), "listed {} times in ten minutes", bed.lists);
+    assert!(!bed.has_failed(), "what is not certain is not given up");
+    bed.show();
+    bed.pass_for(61).await;
+    assert!(bed.has_failed());
+}
