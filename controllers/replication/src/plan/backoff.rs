@@ -13,7 +13,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Claim, Phase, Pod, elapsed};
+use super::{
+    time::elapsed,
+    types::{Claim, Phase, Pod},
+};
 
 /// The pause after the second round; each further round doubles it, as the kubelet does for containers.
 const FIRST: Duration = Duration::from_secs(10);

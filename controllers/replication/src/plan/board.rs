@@ -12,7 +12,10 @@ use std::{
     ops::Range,
 };
 
-use super::{MAX_SPREAD_KEYS, Node, NodePreference, Why, rank::Ranked};
+use super::{
+    types::{MAX_SPREAD_KEYS, Node, NodePreference},
+    why::Why,
+};
 
 /// How many pods the domains of a cell hold, key by key.
 type Fullness = [usize; MAX_SPREAD_KEYS];
@@ -52,13 +55,17 @@ struct Turn {
 }
 
 impl Board {
-    /// Arranges the pods of `ranked` from the start of `class` on. Those before it are gone already, those after
-    /// it count but stay.
-    pub(super) fn new(prefer: NodePreference, ranked: &[Ranked<'_>], class: Range<usize>) -> Self {
+    /// Arranges pods that are ranked, of which it is given where they run, from the start of `class` on. Those before it
+    /// are gone already, those after it count but stay.
+    pub(super) fn new<'a>(
+        prefer: NodePreference,
+        ranked: impl Iterator<Item = Option<Node<'a>>>,
+        class: Range<usize>,
+    ) -> Self {
         let mut board = Self { prefer, domains: Vec::new(), nodes: Vec::new(), cells: Vec::new() };
         let mut index = Index::default();
-        for (place, pod) in ranked.iter().enumerate() {
-            let Some(node) = pod.node() else { continue };
+        for (place, node) in ranked.enumerate() {
+            let Some(node) = node else { continue };
             let id = index.node(&mut board, node);
             let seats = &mut board.nodes[id];
             if place < class.start {
@@ -172,8 +179,8 @@ fn push<T>(items: &mut Vec<T>, item: T) -> usize {
 mod tests {
     use super::{
         super::{
-            Pod, Policy,
             tests::{ago, node, pending, pod, replicas, victims},
+            types::{Pod, Policy},
         },
         *,
     };

@@ -4,7 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
-use super::{Claim, Hook, How, Plan, Pod, Policy, Victim, Why, elapsed, sooner};
+use super::{
+    answer::{How, Plan, Victim},
+    time::{elapsed, sooner},
+    types::{Claim, Hook, Pod, Policy},
+    why::Why,
+};
 
 /// Fills in which hooks are waited for, which have taken too long, and which pods need not go after all.
 pub(super) fn follow(plan: &mut Plan, policy: &Policy, pods: &[Pod<'_>], exchanges: bool, now: Timestamp) {

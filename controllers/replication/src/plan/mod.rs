@@ -12,30 +12,38 @@
 //! The rules start from kube-controller-manager's replication controllers; [`Why`] lists the order of victims
 //! and says where it goes past theirs.
 
+mod answer;
 mod backoff;
 mod board;
 mod hook;
 #[cfg(test)]
 mod properties;
 mod rank;
+mod scale;
 mod tally;
 #[cfg(test)]
 mod tests;
+mod time;
 mod types;
 mod update;
 mod volumes;
 mod why;
 
-use std::{sync::Arc, time::Duration};
-
 use jiff::Timestamp;
 
-pub use tally::{Tallies, Tally, tally};
-pub use types::{
-    Cause, Claim, Counts, Creation, Domains, Ending, Gate, Hook, How, MAX_SPREAD_KEYS, Node, NodePreference,
-    Phase, Plan, Pod, Policy, Replacement, Share, Strategy, Trouble, Victim, Volumes, Wait,
+pub use self::{
+    answer::{Counts, Creation, How, Plan, Victim, Wait},
+    tally::{Tallies, Tally, tally},
+    types::{
+        Cause, Claim, Domains, Ending, Gate, Hook, MAX_SPREAD_KEYS, Node, NodePreference, Phase, Pod, Policy,
+        Replacement, Share, Strategy, Trouble, Volumes,
+    },
+    why::Why,
 };
-pub use why::Why;
+use self::{
+    scale::scale,
+    time::{sooner, until_available},
+};
 
 /// Plans one pass over a group. `pods` are all pods the group owns or could adopt; others do no harm.
 ///
@@ -77,15 +85,6 @@ fn who_stays(pods: &[Pod<'_>], is_let_go: impl Fn(&Pod<'_>) -> bool) -> Vec<usiz
     pods.iter().enumerate().filter(|(_, pod)| stays(pod)).map(|(index, _)| index).collect()
 }
 
-/// Fills in the creations or deletions of a group whose pods are all of the revision that is wanted.
-fn scale(plan: &mut Plan, policy: &Policy, pods: &[Pod<'_>], active: &[usize], now: Timestamp) {
-    match active.len().checked_sub(policy.replicas) {
-        Some(0) => {}
-        Some(surplus) => plan.delete = rank::victims(policy, pods, active, &|_| true, surplus, now),
-        None => replace(plan, policy, pods, now),
-    }
-}
-
 /// Claims and counts: everything about the pods that is there already. Returns the active ones' indices too.
 fn take_stock(policy: &Policy, pods: &[Pod<'_>], now: Timestamp) -> (Plan, Vec<usize>) {
     let mut plan = Plan::default();
@@ -111,53 +110,4 @@ fn take_stock(policy: &Policy, pods: &[Pod<'_>], now: Timestamp) -> (Plan, Vec<u
         plan.recheck_in = sooner(plan.recheck_in, wait.filter(|wait| !wait.is_zero()));
     }
     (plan, active)
-}
-
-/// Fills in the creations of a group that has too few pods, or what they wait for.
-fn replace(plan: &mut Plan, policy: &Policy, pods: &[Pod<'_>], now: Timestamp) {
-    let missing = policy.replicas - plan.counts.active;
-    let held = match policy.replacement {
-        Replacement::WhenTerminating => 0,
-        Replacement::WhenTerminated => plan.counts.terminating.min(missing),
-    };
-    if held > 0 {
-        plan.wait = Some(Wait::Terminating(held));
-    }
-    if held == missing {
-        return;
-    }
-    let revision = policy.shares.first().map(|share| Arc::clone(&share.revision)).unwrap_or_default();
-    match backoff::until(pods, &revision, now) {
-        None => plan.create.push(Creation { revision, count: missing - held }),
-        Some(until) => {
-            plan.wait = Some(Wait::Backoff { revision, until });
-            plan.recheck_in = sooner(plan.recheck_in, Some(elapsed(now, until)));
-        }
-    }
-}
-
-/// Whether `pod` has been ready for long enough.
-fn is_available(pod: &Pod<'_>, min_ready: Duration, now: Timestamp) -> bool {
-    until_available(pod, min_ready, now).is_some_and(|wait| wait.is_zero())
-}
-
-/// How long until `pod` counts as available, given that it stays ready; zero when it is, `None` when it is
-/// not even ready.
-fn until_available(pod: &Pod<'_>, min_ready: Duration, now: Timestamp) -> Option<Duration> {
-    let ready_since = pod.ready_since.filter(|_| !pod.is_drained())?;
-    if min_ready.is_zero() {
-        return Some(Duration::ZERO);
-    }
-    // Of the two spans one is zero: a time in the future, from a clock that is ahead, lengthens the wait.
-    Some(min_ready.saturating_add(elapsed(now, ready_since)).saturating_sub(elapsed(ready_since, now)))
-}
-
-/// The time from `start` to `end`; zero when `end` comes first.
-fn elapsed(start: Timestamp, end: Timestamp) -> Duration {
-    Duration::try_from(end.duration_since(start)).unwrap_or_default()
-}
-
-/// The shorter of two waits, either of which may not be.
-fn sooner(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
-    one.into_iter().chain(other).min()
 }

@@ -1,11 +1,12 @@
 //! What holds for every group: checked on generated ones.
 
-use std::{cmp::Reverse, collections::BTreeMap, sync::LazyLock};
+use std::{cmp::Reverse, collections::BTreeMap, sync::LazyLock, time::Duration};
 
 use proptest::{prelude::*, sample::select, strategy::Strategy};
 
 use super::{
     tests::{NOW, ago, pod},
+    time::elapsed,
     *,
 };
 

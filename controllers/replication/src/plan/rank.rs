@@ -8,7 +8,13 @@ use std::{cmp::Reverse, collections::HashSet};
 
 use jiff::Timestamp;
 
-use super::{Gate, How, Node, Phase, Pod, Policy, Victim, Why, board::Board, elapsed, until_available};
+use super::{
+    answer::{How, Victim},
+    board::Board,
+    time::{elapsed, until_available},
+    types::{Gate, Phase, Pod, Policy},
+    why::Why,
+};
 
 /// The `surplus` of the `active` pods that go, in order, all of them `eligible`; all of the active ones when there
 /// are no more. The others count where balance does.
@@ -32,7 +38,7 @@ pub(super) fn victims(
     let start = ranked.partition_point(|pod| pod.class < cut);
     let end = ranked.partition_point(|pod| pod.class <= cut);
     let taken = if cut.scheduled {
-        Board::new(policy.prefer, &ranked, start..end).take(surplus - start)
+        Board::new(policy.prefer, ranked.iter().map(|pod| pod.pod.node), start..end).take(surplus - start)
     } else {
         (start..surplus).map(|place| (place, None)).collect()
     };
@@ -59,7 +65,7 @@ fn explain(ranked: &[Ranked<'_>], start: usize, end: usize, taken: &[(usize, Opt
 }
 
 /// An active pod with all that places it.
-pub(super) struct Ranked<'a> {
+struct Ranked<'a> {
     index: usize,
     pod: &'a Pod<'a>,
     class: Class,
@@ -69,11 +75,6 @@ pub(super) struct Ranked<'a> {
 impl<'a> Ranked<'a> {
     fn new(policy: &Policy, index: usize, pod: &'a Pod<'a>, stays: bool, now: Timestamp) -> Self {
         Self { index, pod, class: Class::of(policy, pod, stays, now), seniority: Seniority::of(pod, now) }
-    }
-
-    /// Where it runs.
-    pub(super) fn node(&self) -> Option<Node<'a>> {
-        self.pod.node
     }
 
     fn order(&self) -> (Class, &Seniority<'a>) {

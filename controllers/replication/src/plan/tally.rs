@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 
-use super::{Claim, Pod, Trouble, is_available};
+use super::{
+    time::is_available,
+    types::{Claim, Pod, Trouble},
+};
 
 /// The pods of one revision.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -1,5 +1,7 @@
 //! What tests of this module share, and the tests of claims, counts, creation and time.
 
+use std::time::Duration;
+
 use super::*;
 
 /// The moment at which tests plan.

@@ -10,8 +10,12 @@ use std::{collections::BTreeSet, sync::Arc};
 use jiff::Timestamp;
 
 use super::{
-    Claim, Creation, Gate, How, Plan, Pod, Policy, Replacement, Share, Strategy, Victim, Wait, Why, backoff,
-    elapsed, is_available, rank, scale, sooner,
+    answer::{Creation, How, Plan, Victim, Wait},
+    backoff, rank,
+    scale::scale,
+    time::{elapsed, is_available, sooner},
+    types::{Claim, Gate, Pod, Policy, Replacement, Share, Strategy},
+    why::Why,
 };
 
 /// Whether pods of a revision are there that is not the only one wanted, or several are wanted, or others kept up.

@@ -1,6 +1,9 @@
 //! How many pods there are volume claims for.
 
-use super::{Plan, Policy, Volumes, Wait};
+use super::{
+    answer::{Plan, Wait},
+    types::{Policy, Volumes},
+};
 
 /// Holds creations back that would need more sets of claims than there should be pods, and says how many free sets no
 /// pod will need.

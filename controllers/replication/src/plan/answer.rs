@@ -1,0 +1,134 @@
+//! What the planner answers.
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+
+use super::why::Why;
+
+/// What to do. Pods are named by their index in the planner's input.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// Pods to adopt, before anything else: they count as active and may be among the victims.
+    pub adopt: Vec<usize>,
+    /// Pods to let go: they lose the controller reference and their hook, and live on.
+    pub release: Vec<usize>,
+    /// How many pods to create now, of which revision.
+    pub create: Vec<Creation>,
+    /// Pods to delete, in this order. Whoever stops half-way and plans again ends with the same pods deleted.
+    pub delete: Vec<Victim>,
+    /// The revision that the group is on its way to, where pods are exchanged.
+    pub target: Option<Arc<str>>,
+    /// So many of the pods that go may be brought to the revision that the group is on its way to instead, in place.
+    pub exchange: usize,
+    /// Pods whose readiness gate is to be opened.
+    pub open: Vec<usize>,
+    /// Pods that were to go and need not any more, as their hooks' owners are to be told.
+    pub recall: Vec<usize>,
+    /// Pods whose hook has taken too long, so that it is not waited for any longer.
+    pub give_up: Vec<usize>,
+    /// How many hooks are waited for, and until when the first.
+    pub hooks: Option<(usize, Timestamp)>,
+    /// How many free sets of volume claims to delete.
+    pub discard: usize,
+    /// The pods as they are before the plan is carried out.
+    pub counts: Counts,
+    /// Why fewer pods are created than are missing; `None` when nothing is held back.
+    pub wait: Option<Wait>,
+    /// When to plan again though nothing happens: the next pod becomes available or a pause of creation ends.
+    /// Until then time alone changes neither counts nor creations.
+    pub recheck_in: Option<Duration>,
+}
+
+impl Plan {
+    /// There is nothing to write to any pod.
+    pub fn is_empty(&self) -> bool {
+        let Self {
+            adopt,
+            release,
+            create,
+            delete,
+            open,
+            recall,
+            give_up,
+            discard,
+            target: _,
+            exchange: _,
+            hooks: _,
+            counts: _,
+            wait: _,
+            recheck_in: _,
+        } = self;
+        [adopt, release, open, recall, give_up].iter().all(|pods| pods.is_empty())
+            && create.is_empty()
+            && delete.is_empty()
+            && *discard == 0
+    }
+
+    /// How many pods to create, of whatever revision.
+    pub fn creations(&self) -> usize {
+        self.create.iter().map(|creation| creation.count).fold(0, usize::saturating_add)
+    }
+}
+
+/// Pods to create.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Creation {
+    /// Of this revision; empty for a group that knows none.
+    pub revision: Arc<str>,
+    /// So many.
+    pub count: usize,
+}
+
+/// The pods of a group, those to be adopted included.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Neither ended nor on their way out.
+    pub active: usize,
+    /// Active and ready.
+    pub ready: usize,
+    /// Active and ready for the policy's `min_ready`.
+    pub available: usize,
+    /// On their way out, not ended yet.
+    pub terminating: usize,
+    /// Active and carrying every label of the template.
+    pub fully_labeled: usize,
+}
+
+/// Why creation is held back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wait {
+    /// So many replacements wait for pods on their way out to end; the others, if any, are created.
+    Terminating(usize),
+    /// So many pods wait for the volume claims of pods on their way out.
+    Volumes(usize),
+    /// So many pods of other revisions have not ended yet, and none may run beside them.
+    OldPods(usize),
+    /// Pods of a revision failed one after the other; until then none of it is created.
+    Backoff {
+        /// The revision; empty for a group that knows none.
+        revision: Arc<str>,
+        /// When creation goes on.
+        until: Timestamp,
+    },
+}
+
+/// A pod to delete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Victim {
+    /// Its index in the planner's input.
+    pub pod: usize,
+    /// The rule that chose it.
+    pub why: Why,
+    /// How it goes.
+    pub how: How,
+}
+
+/// How a pod goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// It is deleted, whatever a PodDisruptionBudget says.
+    Delete,
+    /// It is evicted, which a PodDisruptionBudget may refuse for now.
+    Evict,
+}
