@@ -96,7 +96,9 @@ impl Announcer {
         if let Some(text) = blocked {
             self.say(group, Kind::Warning, "EvictionBlocked", "Evict", text);
         }
+        self.metrics.applied(applied);
         if let Some(error) = &applied.error {
+            self.metrics.failed(error);
             self.failed(group, error);
         }
     }

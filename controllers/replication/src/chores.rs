@@ -5,12 +5,13 @@ use std::{collections::BTreeMap, sync::Arc};
 use kube::ResourceExt;
 use mainstay_crds::{ReplicaGroup, Retention};
 
-use crate::{claim::Claim, plan::Ending, pod::Pod, slots::Slots};
-
-/// The finalizer of a group whose pods have hooks: its deletion waits for them.
-pub const FINALIZER: &str = "mainstay.dev/pre-delete";
-/// The finalizer by which the garbage collector is told to let the pods live on.
-const ORPHAN: &str = "orphan";
+use crate::{
+    claim::Claim,
+    names::{FINALIZER, ORPHAN},
+    plan::Ending,
+    pod::Pod,
+    slots::Slots,
+};
 
 /// Small writes that are due.
 #[derive(Debug, Default)]

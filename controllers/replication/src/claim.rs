@@ -14,17 +14,10 @@ use mainstay_runtime::{
     slim::{Header, MetadataOf},
 };
 
-use crate::pod::Controller;
-
-/// The label of pods and claims that names their slot.
-pub const SLOT: &str = "mainstay.dev/slot";
-/// The label of claims that names their group.
-pub const GROUP: &str = "mainstay.dev/group";
-/// The annotation of claims that have been used: the zone of the node that they were last used on, which outlives the
-/// node; empty where it has none.
-pub const ZONE: &str = "mainstay.dev/zone";
-/// The label of nodes that names their zone.
-pub const ZONE_OF_NODE: &str = "topology.kubernetes.io/zone";
+use crate::{
+    names::{GROUP, SLOT, ZONE},
+    owner::Controller,
+};
 
 /// The name of a group's claim of one template.
 pub fn name(template: &VolumeClaimTemplate, group: &str, slot: &str) -> String {

@@ -26,13 +26,15 @@ use mainstay_runtime::{
 
 use crate::{
     announce::Announcer,
-    apply::{FIELD_MANAGER, Writer},
-    claim::{self, Claim},
+    apply::Writer,
+    claim::Claim,
     metrics::Metrics,
-    observe::Stores,
-    pod::{self, Labelled, Pod, WatchedPod},
+    names::{FIELD_MANAGER, REVISION, SLOT},
+    owner,
+    pod::{Labelled, Pod, WatchedPod},
     reconcile::{ASK_AGAIN, Replication, STATUS_PACE},
-    revision::{self, Revision, WatchedRevision},
+    revision::{Revision, WatchedRevision},
+    stores::Stores,
 };
 
 /// The value of the label `controller` of the loop's series.
@@ -50,7 +52,6 @@ pub async fn build(manager: &Manager) -> Controller {
         manager.client.clone(),
         stores.clone(),
         groups.clone(),
-        own_metrics.clone(),
         flags.max_in_flight_writes,
         manager.shutdown.clone(),
     );
@@ -132,7 +133,7 @@ impl Watches {
         let this = self.clone();
         tokio::spawn(async move { this.stores.budgets.follow(events, Into::into, |_| {}).await });
 
-        let claims = config.clone().labels(claim::SLOT);
+        let claims = config.clone().labels(SLOT);
         let events =
             watcher(Api::<MetadataOf<v1::PersistentVolumeClaim>>::all(client()), claims).default_backoff();
         let this = self.clone();
@@ -141,7 +142,7 @@ impl Watches {
         });
 
         // Those of the built-in kinds are not ours to read.
-        let revisions = config.clone().labels(revision::LABEL);
+        let revisions = config.clone().labels(REVISION);
         let events = watcher(Api::<WatchedRevision>::all(client()), revisions).default_backoff();
         let this = self.clone();
         tokio::spawn(async move {
@@ -203,7 +204,7 @@ impl Watches {
         }
     }
 
-    fn trigger_controller(&self, object: &ObjectKey, controller: &pod::Controller) {
+    fn trigger_controller(&self, object: &ObjectKey, controller: &owner::Controller) {
         if let Some(group) = &controller.group {
             self.work
                 .trigger(&ObjectKey { namespace: Arc::clone(&object.namespace), name: Arc::clone(group) });

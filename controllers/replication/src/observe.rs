@@ -12,39 +12,23 @@ use kube::{
     core::{Selector, SelectorExt},
 };
 use mainstay_crds::{InPlace, PodTemplate, ReplicaGroup};
-use mainstay_runtime::{
-    index::{Index, ObjectKey},
-    labels::Labels,
-};
+use mainstay_runtime::{index::ObjectKey, labels::Labels};
 use thiserror::Error;
 
 use crate::{
     chores::Chores,
-    claim::{self, ZONE_OF_NODE},
+    claim,
     images::{self, Image},
+    names::{REVISION, ZONE_OF_NODE},
     plan::{self, Claim, Domains, MAX_SPREAD_KEYS, Plan, Policy, Strategy, Tallies, Tally, Trouble},
     pod::{Bucket, Labelled, Pod},
     revision::{self, Revision},
     rollout::{self, Decision, Evidence, Look, Settings, State},
     slots::Slots,
+    stores::Stores,
 };
 
 mod policy;
-
-/// The stores that a pass reads.
-#[derive(Clone, Default)]
-pub struct Stores {
-    /// All pods.
-    pub pods: Index<Pod>,
-    /// All nodes.
-    pub nodes: Index<Labelled>,
-    /// All PodDisruptionBudgets.
-    pub budgets: Index<Labelled>,
-    /// The ControllerRevisions of all groups.
-    pub revisions: Index<Revision>,
-    /// The volume claims of all groups.
-    pub claims: Index<claim::Claim>,
-}
 
 /// A group that cannot be planned.
 #[derive(Debug, Error)]
@@ -293,7 +277,7 @@ impl Observed {
 
     fn view<'a>(&'a self, member: &'a Member) -> plan::Pod<'a> {
         let Member { pod, claim, fully_labeled } = member;
-        let revision = pod.labels.get(revision::LABEL).map(String::as_str);
+        let revision = pod.labels.get(REVISION).map(String::as_str);
         // An orphan without a revision is given this one when it is adopted.
         let adopted = (*claim == Claim::OrphanMatching).then_some(&*self.revisions.wanted);
         plan::Pod {

@@ -3,58 +3,27 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use mainstay_runtime::{
     index::Indexed,
     labels::{LabelPool, Labels},
     slim::{Header, MetadataOf},
 };
-use serde::{Deserialize, Serialize};
 
-pub use self::watched::WatchedPod;
-use self::watched::{
-    crashes, in_place, is_replica_group, last_change, phase, ready_since, restarted, restarts, trouble,
+use self::watched::{crashes, in_place, last_change, phase, ready_since, restarted, restarts, trouble};
+pub use self::{
+    in_place::{Before, InPlace},
+    watched::WatchedPod,
 };
 use crate::{
-    claim,
+    names::{DELETION_COST, IN_PLACE, PRE_DELETE, PRE_DELETE_FINALIZER, SLOT},
+    owner::Controller,
     plan::{Cause, Gate, Phase},
 };
 
+mod in_place;
 mod watched;
-
-/// The annotation by which a user says which pods should go first
-/// (<https://kubernetes.io/docs/concepts/workloads/controllers/replicaset/#pod-deletion-cost>).
-pub const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
-
-/// The readiness gate of pods whose images may be changed in place: closed while their containers are replaced.
-pub const READINESS_GATE: &str = "mainstay.dev/in-place-ready";
-/// The annotation of a pod that took its revision while it ran, as its images were changed in place or it was adopted:
-/// its containers as they were before, as JSON. What befell them before says nothing of the revision.
-pub const IN_PLACE: &str = "mainstay.dev/in-place-before";
-
-/// The annotation by which the owner of a pod's hook is told that the pod is to go: since when.
-pub const PRE_DELETE: &str = "mainstay.dev/pre-delete";
-/// The annotation that names the finalizer of a pod's hook.
-pub const PRE_DELETE_FINALIZER: &str = "mainstay.dev/pre-delete-finalizer";
-
-/// Who controls a pod.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Controller {
-    /// The controller's UID.
-    pub uid: Arc<str>,
-    /// Its name, when it is a ReplicaGroup.
-    pub group: Option<Arc<str>>,
-}
-
-impl Controller {
-    /// The controller among the owners of an object.
-    pub(crate) fn of(owners: Option<Vec<OwnerReference>>) -> Option<Self> {
-        let owner = owners.into_iter().flatten().find(|owner| owner.controller == Some(true))?;
-        let group = is_replica_group(&owner.api_version, &owner.kind).then(|| owner.name.into());
-        Some(Self { uid: owner.uid.into(), group })
-    }
-}
 
 /// A pod as the store keeps it.
 #[derive(Debug)]
@@ -118,47 +87,12 @@ impl Hook {
     }
 }
 
-/// A container as it was before its pod took the revision that it is of.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Before {
-    /// The container's ID; empty for one that runs on.
-    #[serde(default)]
-    pub id: String,
-    /// How often it had restarted.
-    pub restarts: i32,
-}
-
-impl Before {
-    /// A container that runs on.
-    fn kept(restarts: i32) -> Self {
-        Self { id: String::new(), restarts }
-    }
-
-    /// Whether the container is replaced by another.
-    fn is_replaced(&self) -> bool {
-        !self.id.is_empty()
-    }
-}
-
 impl Pod {
     /// Its containers as they are before it takes a revision, which brings others in the place of `replaced`.
     pub fn before(&self, replaced: BTreeMap<String, Before>) -> BTreeMap<String, Before> {
         let kept = self.restarted.iter().map(|(name, restarts)| (name.clone(), Before::kept(*restarts)));
         kept.chain(replaced).collect()
     }
-}
-
-/// What is kept of a pod that has the readiness gate.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct InPlace {
-    /// How its gate stands.
-    pub gate: Gate,
-    /// Whether it is ready all the same, since its node has not seen yet that the gate is closed.
-    pub still_ready: bool,
-    /// Its containers have not all been replaced since their images were changed.
-    pub changing: bool,
-    /// Its containers as they are.
-    pub containers: BTreeMap<String, Before>,
 }
 
 /// The sets in which passes ask for pods.
@@ -210,7 +144,7 @@ impl Pod {
         let hook = Hook::of(&metadata);
         let mut labels = metadata.labels.take().unwrap_or_default();
         // Apart from this one pods of a template share their labels.
-        let slot = labels.remove(claim::SLOT);
+        let slot = labels.remove(SLOT);
         let closed = in_place.as_ref().is_some_and(|in_place| in_place.gate == Gate::Closed);
         Self {
             header,

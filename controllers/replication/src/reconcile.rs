@@ -23,10 +23,11 @@ use tokio::time::Instant;
 use crate::{
     announce::Announcer,
     apply::{Applied, ApplyError, Leave, Writer},
-    observe::{Assessment, ObserveError, Observed, Stores},
+    observe::{Assessment, ObserveError, Observed},
     plan::How,
     rollout::{Evidence, Look, State},
     status::{self, Failure},
+    stores::Stores,
 };
 
 /// How often a group's status follows its counters while its conditions stand.

@@ -17,10 +17,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::pod::Controller;
-
-/// The label by which pods and ControllerRevisions name their revision.
-pub const LABEL: &str = "mainstay.dev/revision";
+use crate::{names::REVISION, owner::Controller};
 
 /// Digits of a hash. A collision among the few revisions of one group would take some hundred thousand of them, and
 /// is found when the ControllerRevision is compared.
@@ -81,7 +78,7 @@ impl From<WatchedRevision> for Revision {
     fn from(watched: WatchedRevision) -> Self {
         let header = Header::of(&watched);
         let WatchedRevision { metadata, data, revision } = watched;
-        let label = metadata.labels.and_then(|mut labels| labels.remove(LABEL));
+        let label = metadata.labels.and_then(|mut labels| labels.remove(REVISION));
         Self {
             controller: Controller::of(metadata.owner_references),
             hash: label.unwrap_or_default().into(),

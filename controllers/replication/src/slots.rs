@@ -143,7 +143,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::claim::{SLOT, ZONE};
+    use crate::names::{SLOT, ZONE};
 
     fn claim(slot: &str, zone: Option<&str>, terminating: bool) -> Arc<Claim> {
         let mut metadata =

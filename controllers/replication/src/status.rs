@@ -6,106 +6,21 @@ use kube::ResourceExt;
 use mainstay_crds::{ReplicaGroup, ReplicaGroupStatus};
 use mainstay_runtime::{
     conditions::{Verdict, merge},
-    failure::RequestError,
     report::number,
 };
 
 use crate::{
-    apply::ApplyError,
-    observe::{Assessment, ObserveError, Observed},
-    plan::{Counts, Plan, Wait},
+    plan::{Counts, Wait},
     revision,
     rollout::State,
 };
 
 mod change;
+mod failure;
+mod seen;
 
-/// A failure as conditions show it, for as long as it is not overcome.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
-    /// Reason of `Ready`.
-    pub reason: &'static str,
-    /// Reason of `ReplicaFailure`; `None` when no pod was refused.
-    pub replica_failure: Option<&'static str>,
-    /// Whether somebody must change something.
-    pub stalled: bool,
-    /// What was wrong, in the server's words, and what to do.
-    pub message: String,
-}
-
-impl From<&ApplyError> for Failure {
-    fn from(error: &ApplyError) -> Self {
-        let (reason, replica_failure) = match error {
-            ApplyError::Create(request) => (create_reason(request), Some("FailedCreate")),
-            ApplyError::Gate { .. } => ("GateFailed", None),
-            ApplyError::Hook { .. } => ("HookFailed", None),
-            ApplyError::Finalizer(_) => ("FinalizerFailed", None),
-            ApplyError::Claim { .. } => ("ClaimFailed", Some("FailedCreate")),
-            ApplyError::Delete { .. } => ("DeleteFailed", Some("FailedDelete")),
-            ApplyError::Adopt { .. } | ApplyError::Release { .. } => ("AdoptFailed", None),
-            ApplyError::Revision(_) => ("RevisionFailed", None),
-            ApplyError::Read(_) => ("ReadFailed", None),
-        };
-        let advice = match (error, error.request()) {
-            (ApplyError::Claim { .. }, RequestError::QuotaExceeded(_)) => {
-                "; raise the ResourceQuota or lower spec.replicas: it goes on by itself"
-            }
-            (ApplyError::Claim { .. }, RequestError::Invalid(_)) => "; correct spec.volumeClaimTemplates",
-            (ApplyError::Claim { .. }, RequestError::Conflict(_)) => {
-                "; rename or remove the claim that is in the way"
-            }
-            (ApplyError::Create(_), RequestError::QuotaExceeded(_)) => {
-                "; raise the ResourceQuota or lower spec.replicas: creation goes on by itself"
-            }
-            (ApplyError::Create(_), RequestError::Invalid(_)) => "; correct spec.template",
-            (ApplyError::Create(_), RequestError::Forbidden(_)) => {
-                "; change spec.template or what forbids it, such as a LimitRange or the namespace's Pod Security level"
-            }
-            _ => "",
-        };
-        let stalled = error.request().needs_change();
-        Self { reason, replica_failure, stalled, message: format!("{error}{advice}") }
-    }
-}
-
-impl From<&ObserveError> for Failure {
-    fn from(error: &ObserveError) -> Self {
-        Self { reason: "InvalidSelector", replica_failure: None, stalled: true, message: error.to_string() }
-    }
-}
-
-impl Failure {
-    fn unknown_revision(name: &str) -> Self {
-        let message = format!(
-            "spec.rollbackTo names {name}, which is no revision of this group, so nothing is exchanged: name one of \
-             `kubectl get controllerrevisions`, or remove the field"
-        );
-        Self { reason: "UnknownRevision", replica_failure: None, stalled: true, message }
-    }
-}
-
-fn create_reason(request: &RequestError) -> &'static str {
-    match request {
-        RequestError::QuotaExceeded(_) => "QuotaExceeded",
-        RequestError::Forbidden(_) => "Forbidden",
-        RequestError::Invalid(_) => "InvalidTemplate",
-        _ => "CreateFailed",
-    }
-}
-
-/// What a pass saw of a group.
-pub struct Seen<'a> {
-    /// The group.
-    pub group: &'a ReplicaGroup,
-    /// Its pods.
-    pub observed: &'a Observed,
-    /// What they need.
-    pub assessed: &'a Assessment,
-    /// What went wrong last.
-    pub failure: Option<&'a Failure>,
-    /// What a PodDisruptionBudget said when it refused an eviction.
-    pub blocked: Option<&'a str>,
-}
+use self::seen::hook_sentence;
+pub use self::{failure::Failure, seen::Seen};
 
 /// The status of a group whose pods were observed.
 pub fn observed(seen: &Seen<'_>, now: Timestamp) -> ReplicaGroupStatus {
@@ -253,18 +168,6 @@ fn readiness(seen: &Seen<'_>, failure: Option<&Failure>) -> (bool, &'static str,
 
 fn replacements_wait(count: usize) -> String {
     if count == 1 { "1 replacement waits".to_owned() } else { format!("{count} replacements wait") }
-}
-
-/// Which hooks are waited for, and for how long.
-fn hook_sentence(plan: &Plan) -> Option<String> {
-    let (count, until) = plan.hooks?;
-    let until = until.strftime("%FT%TZ");
-    Some(match count {
-        1 => format!("the pre-delete hook of 1 pod is waited for, until {until} at the latest"),
-        _ => format!(
-            "the pre-delete hooks of {count} pods are waited for, the first until {until} at the latest"
-        ),
-    })
 }
 
 #[cfg(test)]

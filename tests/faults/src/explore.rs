@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use mainstay_replication::claim::SLOT;
+use mainstay_replication::names::SLOT;
 use serde_json::Value;
 
 use crate::{

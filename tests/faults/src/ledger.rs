@@ -8,9 +8,9 @@ use std::{
 use http::Method;
 use mainstay_crds::ReplicaGroup;
 use mainstay_replication::{
-    claim::SLOT,
+    names::{REVISION, SLOT},
     plan::Strategy,
-    revision::{LABEL, hash},
+    revision::hash,
     rollout::Settings,
 };
 use serde_json::Value;
@@ -56,7 +56,7 @@ pub struct Ledger {
 fn slack(group: &ReplicaGroup, server: &Server) -> (usize, usize) {
     let own = server.all(Kind::Pod).filter(|pod| controller(pod) == group.metadata.uid.as_deref());
     let mut revisions: BTreeSet<_> =
-        own.filter_map(|pod| pod["metadata"]["labels"][LABEL].as_str().map(str::to_owned)).collect();
+        own.filter_map(|pod| pod["metadata"]["labels"][REVISION].as_str().map(str::to_owned)).collect();
     revisions.insert(hash(&group.spec.template).to_string());
     match Settings::of(group).strategy {
         Strategy::Rolling { surge, unavailable } if revisions.len() > 1 => (surge, unavailable),

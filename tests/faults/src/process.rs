@@ -17,13 +17,14 @@ use kube::{
 use mainstay_crds::ReplicaGroup;
 use mainstay_replication::{
     announce::Announcer,
-    apply::{FIELD_MANAGER, Writer},
+    apply::Writer,
     claim::Claim,
     metrics::Metrics,
-    observe::Stores,
+    names::FIELD_MANAGER,
     pod::{Pod, WatchedPod},
     reconcile::{ASK_AGAIN, PassFailure, Replication, STATUS_PACE},
     revision::{Revision, WatchedRevision},
+    stores::Stores,
 };
 use mainstay_runtime::{
     backoff::{Backoff, Growth},
@@ -75,7 +76,7 @@ impl Process {
         let (stores, (metrics, loop_metrics)) = (Stores::default(), METRICS.clone());
         let (groups, mut writer) = reflector::store();
         let stop = CancellationToken::new();
-        let pods = Writer::new(client.clone(), stores.clone(), groups.clone(), metrics, MAX_IN_FLIGHT, stop);
+        let pods = Writer::new(client.clone(), stores.clone(), groups.clone(), MAX_IN_FLIGHT, stop);
         writer.apply_watcher_event(&Event::Init);
         writer.apply_watcher_event(&Event::InitDone);
         let replication = Replication {
@@ -85,7 +86,7 @@ impl Process {
             writer: pods,
             announcer: Announcer {
                 events: Events::start(client, "replication", "test"),
-                metrics: METRICS.0.clone(),
+                metrics,
             },
             reports: Reports::new(FIELD_MANAGER, STATUS_PACE),
             metrics: loop_metrics,

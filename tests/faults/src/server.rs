@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use http::Method;
 use kube::core::{Selector, SelectorExt};
 use mainstay_crds::ReplicaGroup;
-use mainstay_replication::pod::PRE_DELETE;
+use mainstay_replication::names::PRE_DELETE;
 use serde::Deserialize;
 use serde_json::{Value, json};
 

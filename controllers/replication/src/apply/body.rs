@@ -10,9 +10,8 @@ use serde_json::{Map, Value, json, value::RawValue};
 
 use super::Owner;
 use crate::{
-    claim::{self, SLOT},
-    pod::{PRE_DELETE_FINALIZER, READINESS_GATE},
-    revision,
+    claim,
+    names::{PRE_DELETE_FINALIZER, READINESS_GATE, REVISION, SLOT},
 };
 
 /// A pod's name is its host name, which has at most 63 characters.
@@ -90,7 +89,7 @@ impl<'a> Body<'a> {
     ) -> serde_json::Result<Self> {
         let metadata = template.metadata.as_ref();
         let mut labels = metadata.map(|metadata| metadata.labels.clone()).unwrap_or_default();
-        labels.insert(revision::LABEL.to_owned(), hash.to_owned());
+        labels.insert(REVISION.to_owned(), hash.to_owned());
         let mut annotations = metadata.map(|metadata| metadata.annotations.clone()).unwrap_or_default();
         let finalizers = metadata.into_iter().flat_map(|metadata| &metadata.finalizers);
         let mut finalizers: Vec<_> = finalizers.map(String::as_str).collect();

@@ -18,10 +18,11 @@ use mainstay_runtime::{
 };
 use serde_json::json;
 
-use super::{Applied, ApplyError, FIELD_MANAGER, Job, Owner, Writer};
+use super::{Applied, ApplyError, Job, Owner, Writer};
 use crate::{
     chores::Mend,
-    claim::{self, Claim, GROUP, SLOT, ZONE},
+    claim::{self, Claim},
+    names::{FIELD_MANAGER, GROUP, SLOT, ZONE},
     pod::Bucket,
 };
 

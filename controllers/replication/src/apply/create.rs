@@ -24,10 +24,10 @@ use mainstay_runtime::{
 use parking_lot::Mutex;
 
 use super::{
-    ApplyError, FIELD_MANAGER, Job, Writer,
+    ApplyError, Job, Writer,
     body::{self, Body},
 };
-use crate::{claim, plan::Plan};
+use crate::{claim, names::FIELD_MANAGER, plan::Plan};
 
 /// How often one pod is tried before the pass gives up and leaves the rest to the key's backoff.
 const ATTEMPTS: u32 = 4;

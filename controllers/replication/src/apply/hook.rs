@@ -12,11 +12,11 @@ use mainstay_crds::ReplicaGroup;
 use mainstay_runtime::{failure::RequestError, request::in_time};
 use serde_json::json;
 
-use super::{Applied, ApplyError, FIELD_MANAGER, Job, Writer};
+use super::{Applied, ApplyError, Job, Writer};
 use crate::{
-    chores,
+    names::{FIELD_MANAGER, FINALIZER, PRE_DELETE, PRE_DELETE_FINALIZER},
     plan::Plan,
-    pod::{Hook, PRE_DELETE, PRE_DELETE_FINALIZER, Pod},
+    pod::{Hook, Pod},
 };
 
 impl Writer {
@@ -68,7 +68,7 @@ impl Writer {
     /// group besides its status that is ever written, and applied alone, so that it overwrites nobody's.
     pub(super) async fn set_finalizer(&self, job: &Job<'_>, wanted: bool) -> Result<(), RequestError> {
         let groups: Api<ReplicaGroup> = Api::namespaced(self.client.clone(), &job.observed.key.namespace);
-        let finalizers = if wanted { vec![chores::FINALIZER] } else { Vec::new() };
+        let finalizers = if wanted { vec![FINALIZER] } else { Vec::new() };
         // The UID keeps the server from making a group where there is none any more.
         let patch = json!({
             "apiVersion": ReplicaGroup::api_version(&()),

@@ -16,11 +16,11 @@ use mainstay_runtime::{
 };
 use serde_json::json;
 
-use super::{ApplyError, FIELD_MANAGER, Job, Writer, remove::Removal};
+use super::{ApplyError, Job, Writer, remove::Removal};
 use crate::{
+    names::{FIELD_MANAGER, IN_PLACE, READINESS_GATE, REVISION},
     plan::{Gate, Plan},
-    pod::{IN_PLACE, Pod, READINESS_GATE},
-    revision,
+    pod::Pod,
 };
 
 impl Writer {
@@ -43,7 +43,7 @@ impl Writer {
     ) -> Result<Option<Removal>, RequestError> {
         let wanted = job.group.spec.update.in_place == mainstay_crds::InPlace::IfPossible;
         let Some(state) = pod.in_place.as_ref().filter(|_| wanted) else { return Ok(None) };
-        let old = pod.labels.get(revision::LABEL);
+        let old = pod.labels.get(REVISION);
         let changed = old.and_then(|old| job.observed.revisions.changed_images(old, revision, job.group));
         let Some(changed) = changed else { return Ok(None) };
         if state.gate != Gate::Closed {
@@ -64,7 +64,7 @@ impl Writer {
         let patch = json!({
             "metadata": {
                 "uid": &*pod.header.uid,
-                "labels": {revision::LABEL: revision},
+                "labels": {REVISION: revision},
                 "annotations": {IN_PLACE: note},
             },
             "spec": {"containers": images},

@@ -4,6 +4,7 @@
 //! is noted in the write gate, every delete names the pod's UID, and nothing irreversible is done before a live
 //! read has confirmed the group that it is done for.
 
+mod adopt;
 mod body;
 mod claims;
 mod create;
@@ -15,7 +16,7 @@ mod remove;
 mod revisions;
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -37,15 +38,12 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::error::ApplyError;
 use crate::{
-    metrics::Metrics,
-    observe::{Observed, Stores},
+    names::FIELD_MANAGER,
+    observe::Observed,
     plan::{Plan, Why},
-    pod::{IN_PLACE, PRE_DELETE_FINALIZER, Pod},
-    revision,
+    pod::Pod,
+    stores::Stores,
 };
-
-/// The field manager of everything that this controller writes.
-pub const FIELD_MANAGER: &str = "mainstay-replication";
 
 /// For so long a pass goes on beginning to exchange pods. Then it is planned anew: pods that have become available
 /// meanwhile let others go, and what waits for them should not wait for the rest of a long plan.
@@ -107,7 +105,6 @@ pub struct Writer {
     gate: Arc<Gate<ObjectKey>>,
     /// As `gate`, of volume claims.
     claim_gate: Gate<ObjectKey>,
-    metrics: Metrics,
     max_in_flight: usize,
     shutdown: CancellationToken,
     /// The groups whose pods this process has compared with the server's once.
@@ -131,7 +128,6 @@ impl Writer {
         client: Client,
         stores: Stores,
         groups: Store<ReplicaGroup>,
-        metrics: Metrics,
         max_in_flight: u16,
         shutdown: CancellationToken,
     ) -> Self {
@@ -141,7 +137,6 @@ impl Writer {
             groups,
             gate: Arc::default(),
             claim_gate: Gate::default(),
-            metrics,
             max_in_flight: max_in_flight.into(),
             shutdown,
             compared: Mutex::default(),
@@ -171,11 +166,7 @@ impl Writer {
         let mut job = self.job(group, observed);
         job.end = plan.target.as_ref().map(|_| Instant::now() + EXCHANGE);
         let mut applied = Applied::default();
-        if let Err(error) = self.carry_out(&job, plan, &mut applied).await {
-            self.metrics.failed(&error);
-            applied.error = Some(error);
-        }
-        self.metrics.applied(&applied);
+        applied.error = self.carry_out(&job, plan, &mut applied).await.err();
         applied
     }
 
@@ -240,54 +231,6 @@ impl Writer {
         };
         // A copy of a claim is let go whatever becomes of the pods: it would be deleted with the group.
         pods.and(discarded).and(self.mend_claims(job).await)
-    }
-
-    /// Adopts and releases. Returns `false` when one of these was not to be had: creations and deletions were counted
-    /// with it, and an orphan that another group was quicker to adopt may even be among the victims.
-    async fn claim(&self, job: &Job<'_>, plan: &Plan, applied: &mut Applied) -> Result<bool, ApplyError> {
-        for index in &plan.adopt {
-            applied.adopted += usize::from(self.adopt(job, job.observed.pod(*index)).await?);
-        }
-        for index in &plan.release {
-            applied.released += usize::from(self.release(job, job.observed.pod(*index)).await?);
-        }
-        Ok(applied.adopted == plan.adopt.len() && applied.released == plan.release.len())
-    }
-
-    /// Makes the group the pod's controller; a pod without a revision is from then on of the one that is wanted. Returns
-    /// `false` when the pod is gone or another was quicker.
-    async fn adopt(&self, job: &Job<'_>, pod: &Pod) -> Result<bool, ApplyError> {
-        let failed = |source| ApplyError::Adopt { pod: Arc::clone(&pod.header.key.name), source };
-        let owner = job.group.owner_reference();
-        let mut patch = json!({"metadata": {"uid": &*pod.header.uid, "ownerReferences": [owner]}});
-        if !pod.labels.contains_key(revision::LABEL) {
-            patch["metadata"]["labels"] = json!({revision::LABEL: &*job.observed.revisions.wanted});
-        }
-        let changing = pod.in_place.as_ref().is_some_and(|in_place| in_place.changing);
-        if !pod.restarted.is_empty() && !changing {
-            let note = serde_json::to_string(&pod.before(BTreeMap::new()));
-            let note = note.map_err(|error| failed(RequestError::Invalid(error.to_string())))?;
-            patch["metadata"]["annotations"] = json!({IN_PLACE: note});
-        }
-        // Who leaves a group loses its hook, and who joins one gets it.
-        if let Some(pre_delete) = job.group.spec.lifecycle.pre_delete.as_ref().filter(|_| pod.hook.is_none())
-        {
-            patch["metadata"]["annotations"][PRE_DELETE_FINALIZER] = json!(pre_delete.finalizer);
-            patch["metadata"]["finalizers"] = json!([pre_delete.finalizer]);
-        }
-        self.patch(job, pod, patch).await.map_err(failed)
-    }
-
-    /// Takes the group's owner reference off a pod that its selector no longer matches or that outlives it, and with it the
-    /// hook: nobody would tell its owner any more, nor end it in time, so that the pod could not be deleted.
-    async fn release(&self, job: &Job<'_>, pod: &Pod) -> Result<bool, ApplyError> {
-        let owner = json!({"$patch": "delete", "uid": &*job.observed.uid});
-        let mut patch = json!({"metadata": {"uid": &*pod.header.uid, "ownerReferences": [owner]}});
-        if let Some(hook) = &pod.hook {
-            hook::take_off(hook, &mut patch["metadata"]);
-        }
-        let failed = |source| ApplyError::Release { pod: Arc::clone(&pod.header.key.name), source };
-        self.patch(job, pod, patch).await.map_err(failed)
     }
 
     /// Patches a pod's metadata. The UID in the patch makes the server refuse another pod of the same name; and it

@@ -11,10 +11,11 @@ use mainstay_crds::ReplicaGroup;
 use mainstay_runtime::{failure::RequestError, request::in_time};
 use serde_json::json;
 
-use super::{ApplyError, FIELD_MANAGER, Owner, Writer};
+use super::{ApplyError, Owner, Writer};
 use crate::{
+    names::{FIELD_MANAGER, REVISION},
     observe::Observed,
-    revision::{self, LABEL, data, template_of},
+    revision::{self, data, template_of},
     rollout::State,
 };
 
@@ -50,7 +51,7 @@ impl Writer {
         let newest = observed.revisions.kept.iter().map(|kept| kept.number).max().unwrap_or_default();
         // The template's labels, so that who looks for the pods finds these too.
         let mut labels = group.spec.template.metadata.clone().unwrap_or_default().labels;
-        labels.insert(LABEL.to_owned(), hash.to_string());
+        labels.insert(REVISION.to_owned(), hash.to_string());
         let body = json!({
             "apiVersion": "apps/v1", "kind": "ControllerRevision",
             "metadata": {"name": name, "labels": labels, "ownerReferences": [group.owner_reference()]},
@@ -114,7 +115,7 @@ impl Writer {
             return Ok(());
         }
         let mut needed: BTreeSet<&str> =
-            observed.pods().filter_map(|(pod, _)| pod.labels.get(LABEL)).map(String::as_str).collect();
+            observed.pods().filter_map(|(pod, _)| pod.labels.get(REVISION)).map(String::as_str).collect();
         let failed = state.failed.as_ref().map(|failed| &failed.revision);
         let named =
             [Some(&observed.revisions.own), Some(&observed.revisions.wanted), state.current.as_ref(), failed];

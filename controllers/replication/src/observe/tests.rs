@@ -7,8 +7,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    claim::{GROUP, SLOT},
-    pod::PRE_DELETE_FINALIZER,
+    names::{GROUP, PRE_DELETE_FINALIZER, SLOT},
     rollout::{Failed, Reason},
 };
 
@@ -80,7 +79,7 @@ fn a_copy_of_a_revision_is_no_revision() {
     let add = |name: &str, hash: &str| {
         let revision: revision::WatchedRevision = serde_json::from_value(json!({
             "metadata": {
-                "name": name, "namespace": "ns", "uid": name, "labels": {revision::LABEL: hash},
+                "name": name, "namespace": "ns", "uid": name, "labels": {REVISION: hash},
                 "ownerReferences": owner(),
             },
             "data": {"spec": {"template": {"spec": {"containers": []}}}}, "revision": 1

@@ -10,8 +10,11 @@ use k8s_openapi::{
 use mainstay_runtime::{slim, stands_for};
 use serde::{Deserialize, de::IgnoredAny};
 
-use super::{Before, InPlace, READINESS_GATE};
-use crate::plan::{Cause, Gate, Phase};
+use super::in_place::{Before, InPlace};
+use crate::{
+    names::READINESS_GATE,
+    plan::{Cause, Gate, Phase},
+};
 
 /// A pod as the watch decodes it.
 #[derive(Debug, Clone, Deserialize)]
@@ -213,8 +216,4 @@ pub(super) fn restarts(init_containers: &[InitContainer], status: &WatchedStatus
     let sidecars = status.init_container_statuses.iter().filter(|container| is_sidecar(&container.name));
     let of_sidecars = sidecars.map(|container| container.restart_count).max();
     (of_containers.unwrap_or_default(), of_sidecars.unwrap_or_default())
-}
-
-pub(super) fn is_replica_group(api_version: &str, kind: &str) -> bool {
-    kind == "ReplicaGroup" && api_version.split('/').next() == Some(mainstay_crds::GROUP)
 }

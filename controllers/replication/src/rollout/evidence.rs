@@ -11,8 +11,7 @@ use std::{collections::HashMap, mem, sync::Arc, time::Duration};
 use jiff::Timestamp;
 use mainstay_runtime::clock::Moment;
 
-use super::{Decision, Phase, Settings};
-use crate::plan::{Cause, Claim, Plan, Pod, Tally, Wait};
+use crate::plan::{Cause, Claim, Pod};
 
 /// The kubelet takes a container for one that runs well when it has run for so long: then it forgets how often the
 /// container has crashed (pkg/kubelet/kubelet.go, `MaxContainerBackOff`, twice). Restarts further apart are no loop.
@@ -49,7 +48,7 @@ pub struct Evidence {
     /// For how long it could have got on, and did not.
     pub(super) idle: Duration,
     /// Whether it can get on, from the last look to the next one.
-    runs: bool,
+    pub(super) runs: bool,
     /// The pods of the group that have not ended, be they on their way out or not.
     pub(super) living: usize,
     /// The fewest pods that were seen to be in the change's way.
@@ -162,25 +161,6 @@ fn is_notable(pod: &Pod<'_>, wall: Timestamp) -> bool {
 
 fn is_older(pod: &Pod<'_>, window: Duration, wall: Timestamp) -> bool {
     Duration::try_from(wall.duration_since(pod.created)).is_ok_and(|age| age >= window)
-}
-
-impl Decision {
-    /// Notes whether the change can get on from now on, and when time alone makes it fail. `plan` is what follows from
-    /// the decision, `target` the pods of the revision that the group is on its way to.
-    ///
-    /// While all new pods are available and none can be made, what holds the change up are old pods: they terminate,
-    /// hold their volumes, or a budget or a hook keeps them. That says nothing against the revision.
-    pub fn keep_time(&mut self, settings: &Settings, target: Tally, plan: &Plan) {
-        let proven = self.state.current.as_ref() == Some(&self.target);
-        let watched = self.phase == Phase::Rolling && self.state.failed.is_none() && !proven;
-        let creates = plan.create.iter().any(|creation| creation.revision == self.target)
-            || matches!(&plan.wait, Some(Wait::Backoff { revision, .. }) if *revision == self.target);
-        self.evidence.runs = watched && (target.active > target.available || creates);
-        if self.evidence.runs && !self.overdue {
-            let left = settings.deadline.saturating_sub(self.evidence.idle);
-            self.due = self.due.into_iter().chain([left]).min();
-        }
-    }
 }
 
 #[cfg(test)]

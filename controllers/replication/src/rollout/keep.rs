@@ -7,24 +7,8 @@
 
 use std::sync::Arc;
 
-use super::{Change, Rollout};
+use super::{Change, Kept, Rollout};
 use crate::plan::{Share, Strategy};
-
-/// So many old pods are kept up in a group of that size.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Kept {
-    /// Old pods.
-    pub replicas: usize,
-    /// All that were wanted at the time.
-    pub of: usize,
-}
-
-impl Kept {
-    /// As many of `replicas`, rounded up.
-    fn scaled(self, replicas: usize) -> usize {
-        if self.of == replicas { self.replicas } else { (self.replicas * replicas).div_ceil(self.of.max(1)) }
-    }
-}
 
 impl Change<'_> {
     /// How many old pods there are to be until new ones are available in their place. It never grows but with the group:

@@ -9,6 +9,7 @@
 //! - Whatever holds a change back (a partition, a step, a pause, a failure that pauses) is a number of pods that it
 //!   may reach.
 
+mod deadline;
 mod evidence;
 mod hold;
 mod keep;
@@ -25,10 +26,9 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 
 pub use evidence::{Evidence, Look};
-pub use keep::Kept;
 pub(crate) use settings::seconds;
-pub use settings::{ABORT, CONTINUE, Pause, Settings, Step};
-pub use types::{Decision, Failed, News, Phase, Reason, Rollout, State};
+pub use settings::{Pause, Settings, Step};
+pub use types::{Decision, Failed, Kept, News, Phase, Reason, Rollout, State};
 
 use crate::plan::{Cause, Share, Strategy, Tallies, Tally};
 

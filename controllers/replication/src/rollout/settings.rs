@@ -6,12 +6,11 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
 use mainstay_crds::{FailureAction, ReplicaGroup, Update, UpdateType};
 
-use crate::{plan::Strategy, revision};
-
-/// Past which step of which revision somebody has told the group to go: `<revision>` or `<revision>/<step>`.
-pub const CONTINUE: &str = "mainstay.dev/continue";
-/// The revision that somebody has given up.
-pub const ABORT: &str = "mainstay.dev/abort";
+use crate::{
+    names::{ABORT, CONTINUE},
+    plan::Strategy,
+    revision,
+};
 
 /// What is wanted of a group's changes.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 
-use super::{Evidence, Kept};
+use super::evidence::Evidence;
 use crate::plan::{Cause, Share};
 
 /// What is remembered of a group's revisions between passes. It lives in the group's status.
@@ -62,6 +62,22 @@ impl Rollout {
             held: Vec::new(),
             kept: None,
         }
+    }
+}
+
+/// So many old pods are kept up in a group of that size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kept {
+    /// Old pods.
+    pub replicas: usize,
+    /// All that were wanted at the time.
+    pub of: usize,
+}
+
+impl Kept {
+    /// As many of `replicas`, rounded up.
+    pub(super) fn scaled(self, replicas: usize) -> usize {
+        if self.of == replicas { self.replicas } else { (self.replicas * replicas).div_ceil(self.of.max(1)) }
     }
 }
 

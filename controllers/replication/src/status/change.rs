@@ -3,11 +3,15 @@
 use kube::ResourceExt;
 use mainstay_runtime::conditions::Verdict;
 
-use super::{Failure, Seen, hook_sentence};
+use super::{
+    failure::Failure,
+    seen::{Seen, hook_sentence},
+};
 use crate::{
+    names::CONTINUE,
     plan::Strategy,
     revision,
-    rollout::{CONTINUE, Decision, Failed, Phase},
+    rollout::{Decision, Failed, Phase},
 };
 
 impl Seen<'_> {

@@ -2,13 +2,16 @@
 
 use std::{sync::Arc, time::Duration};
 
+use mainstay_runtime::failure::RequestError;
 use serde_json::json;
 
 use super::*;
 use crate::{
-    observe::Stores,
+    apply::ApplyError,
+    observe::{Assessment, Observed},
     plan::{Plan, Share, Tally},
     rollout::{Decision, Evidence, Failed, Kept, Look, News, Phase, Reason, Rollout},
+    stores::Stores,
 };
 
 fn group(status: Option<ReplicaGroupStatus>) -> ReplicaGroup {

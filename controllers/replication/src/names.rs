@@ -1,0 +1,49 @@
+//! Labels, annotations, finalizers and the field manager: names that others rely on, and that nothing else may own.
+
+/// The field manager of everything that this controller writes.
+pub const FIELD_MANAGER: &str = "mainstay-replication";
+
+/// The label by which pods and ControllerRevisions name their revision.
+pub const REVISION: &str = "mainstay.dev/revision";
+
+/// The label of pods and claims that names their slot.
+pub const SLOT: &str = "mainstay.dev/slot";
+
+/// The label of claims that names their group.
+pub const GROUP: &str = "mainstay.dev/group";
+
+/// The annotation of claims that have been used: the zone of the node that they were last used on, which outlives the
+/// node; empty where it has none.
+pub const ZONE: &str = "mainstay.dev/zone";
+
+/// The label of nodes that names their zone.
+pub const ZONE_OF_NODE: &str = "topology.kubernetes.io/zone";
+
+/// The annotation by which a user says which pods should go first
+/// (<https://kubernetes.io/docs/concepts/workloads/controllers/replicaset/#pod-deletion-cost>).
+pub const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+
+/// The readiness gate of pods whose images may be changed in place: closed while their containers are replaced.
+pub const READINESS_GATE: &str = "mainstay.dev/in-place-ready";
+
+/// The annotation of a pod that took its revision while it ran, as its images were changed in place or it was adopted:
+/// its containers as they were before, as JSON. What befell them before says nothing of the revision.
+pub const IN_PLACE: &str = "mainstay.dev/in-place-before";
+
+/// The annotation by which the owner of a pod's hook is told that the pod is to go: since when.
+pub const PRE_DELETE: &str = "mainstay.dev/pre-delete";
+
+/// The annotation that names the finalizer of a pod's hook.
+pub const PRE_DELETE_FINALIZER: &str = "mainstay.dev/pre-delete-finalizer";
+
+/// The finalizer of a group whose pods have hooks: its deletion waits for them.
+pub const FINALIZER: &str = "mainstay.dev/pre-delete";
+
+/// The finalizer by which the garbage collector is told to let the pods live on.
+pub(crate) const ORPHAN: &str = "orphan";
+
+/// Past which step of which revision somebody has told the group to go: `<revision>` or `<revision>/<step>`.
+pub const CONTINUE: &str = "mainstay.dev/continue";
+
+/// The revision that somebody has given up.
+pub const ABORT: &str = "mainstay.dev/abort";

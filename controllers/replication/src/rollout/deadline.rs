@@ -1,0 +1,26 @@
+//! Which time runs against a change.
+
+use super::{
+    settings::Settings,
+    types::{Decision, Phase},
+};
+use crate::plan::{Plan, Tally, Wait};
+
+impl Decision {
+    /// Notes whether the change can get on from now on, and when time alone makes it fail. `plan` is what follows from
+    /// the decision, `target` the pods of the revision that the group is on its way to.
+    ///
+    /// While all new pods are available and none can be made, what holds the change up are old pods: they terminate,
+    /// hold their volumes, or a budget or a hook keeps them. That says nothing against the revision.
+    pub fn keep_time(&mut self, settings: &Settings, target: Tally, plan: &Plan) {
+        let proven = self.state.current.as_ref() == Some(&self.target);
+        let watched = self.phase == Phase::Rolling && self.state.failed.is_none() && !proven;
+        let creates = plan.create.iter().any(|creation| creation.revision == self.target)
+            || matches!(&plan.wait, Some(Wait::Backoff { revision, .. }) if *revision == self.target);
+        self.evidence.runs = watched && (target.active > target.available || creates);
+        if self.evidence.runs && !self.overdue {
+            let left = settings.deadline.saturating_sub(self.evidence.idle);
+            self.due = self.due.into_iter().chain([left]).min();
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! What a report is about.
+
+use mainstay_crds::ReplicaGroup;
+
+use super::failure::Failure;
+use crate::{
+    observe::{Assessment, Observed},
+    plan::Plan,
+};
+
+/// What a pass saw of a group.
+pub struct Seen<'a> {
+    /// The group.
+    pub group: &'a ReplicaGroup,
+    /// Its pods.
+    pub observed: &'a Observed,
+    /// What they need.
+    pub assessed: &'a Assessment,
+    /// What went wrong last.
+    pub failure: Option<&'a Failure>,
+    /// What a PodDisruptionBudget said when it refused an eviction.
+    pub blocked: Option<&'a str>,
+}
+
+/// Which hooks are waited for, and for how long.
+pub(super) fn hook_sentence(plan: &Plan) -> Option<String> {
+    let (count, until) = plan.hooks?;
+    let until = until.strftime("%FT%TZ");
+    Some(match count {
+        1 => format!("the pre-delete hook of 1 pod is waited for, until {until} at the latest"),
+        _ => format!(
+            "the pre-delete hooks of {count} pods are waited for, the first until {until} at the latest"
+        ),
+    })
+}
