@@ -10,6 +10,7 @@ pub mod chores;
 pub mod claim;
 pub mod controller;
 mod images;
+pub mod memory;
 pub mod metrics;
 pub mod names;
 pub mod observe;

@@ -18,14 +18,13 @@ use mainstay_runtime::{
     report::Reports,
 };
 use parking_lot::Mutex;
-use tokio::time::Instant;
 
 use crate::{
     announce::Announcer,
-    apply::{Applied, ApplyError, Leave, Writer},
+    apply::{ApplyError, Leave, Writer},
+    memory::Memory,
     observe::{Assessment, ObserveError, Observed},
-    plan::How,
-    rollout::{Evidence, Look, State},
+    rollout::{Look, State},
     status::{self, Failure},
     stores::Stores,
 };
@@ -36,16 +35,12 @@ pub const STATUS_PACE: Duration = Duration::from_millis(500);
 const PROGRESS: Duration = Duration::from_secs(1);
 /// When a pass that waits for the store looks again, should no event come first.
 const RECHECK: Duration = Duration::from_secs(1);
-/// When a pass that found the stores behind the server looks again; each further time in a row twice as late.
-const CATCH_UP: Growth = Growth { first: Duration::from_millis(200), cap: Duration::from_secs(5) };
 /// When the server is asked again for the pods of a group whose change is overdue, after it could not be told whether the
 /// stores show them as they are; each further time in a row twice as late.
 pub const ASK_AGAIN: Growth = Growth { first: Duration::from_secs(1), cap: Duration::from_secs(60) };
 /// For how long a group rests after a pass, a pod. A pass looks at all of the group's pods, and thousands of them
 /// that become ready one by one are worth fewer looks than ten.
 const PACE_A_POD: Duration = Duration::from_micros(100);
-/// When an eviction that a PodDisruptionBudget refused is tried again.
-const BLOCKED: Duration = Duration::from_secs(5);
 /// No group rests for longer.
 const SLOWEST_PACE: Duration = Duration::from_secs(1);
 
@@ -76,19 +71,6 @@ pub struct Replication {
     pub clock: Clock,
 }
 
-/// What is remembered of a group between passes.
-#[derive(Debug, Default)]
-pub struct Memory {
-    /// The last failure, and the generation of the spec that it befell.
-    failure: Option<(Option<i64>, Failure)>,
-    /// How often in a row the stores were found behind the server.
-    stale: u32,
-    /// What a PodDisruptionBudget said when it refused an eviction, and when.
-    blocked: Option<(String, Instant)>,
-    /// The group's UID, and what this process has seen of its change.
-    evidence: (Arc<str>, Evidence),
-}
-
 impl Reconciler for Replication {
     type Object = ReplicaGroup;
     type Error = PassFailure;
@@ -99,11 +81,12 @@ impl Reconciler for Replication {
         held: Option<Duration>,
     ) -> Result<Option<Duration>, PassFailure> {
         let passed = self.pass(&group, held).await;
-        match &passed {
-            Err(error) => self.doubt(&ObjectKey::of(&*group), error.request().is_ambiguous()),
-            Ok(_) if held.is_none() => self.doubt(&ObjectKey::of(&*group), false),
-            // What had failed was not tried again.
-            Ok(_) => {}
+        let doubted = passed.as_ref().err().map(|error| error.request().is_ambiguous());
+        // What had failed is not tried again while it is held.
+        let doubted = doubted.or(held.is_none().then_some(false));
+        if let (Some(doubted), Some(memory)) = (doubted, self.memory.lock().get_mut(&ObjectKey::of(&*group)))
+        {
+            memory.doubt(doubted);
         }
         passed
     }
@@ -144,13 +127,13 @@ impl Replication {
                 assessed = self.assess(group, &observed, now, true);
             }
         }
-        let paused = self.without_blocked(&observed.key, &mut assessed);
+        let paused = self.memory(&observed.key, |memory| memory.without_blocked(&mut assessed.plan));
         if held.is_none() {
             self.keep_revisions(group, &observed, &assessed).await?;
         }
         let idle = assessed.plan.is_empty() && observed.chores.is_empty();
         if idle {
-            self.remember(&observed.key, None);
+            self.remember(group, None);
         }
         if idle || held.is_some() {
             let reported = self.report_on(group, &observed, &assessed, now).await?;
@@ -168,14 +151,13 @@ impl Replication {
     /// What the group needs now. Unless it is `sure` that the pods are as the stores show them, its change is not given up.
     fn assess(&self, group: &ReplicaGroup, observed: &Observed, now: Timestamp, sure: bool) -> Assessment {
         let look = Look { moment: self.clock.now(), wall: now, watched: self.stores.pods.watched(), sure };
-        let known = self.memory.lock().get(&observed.key).map(|memory| memory.evidence.clone());
-        let (_, evidence) = known.filter(|(uid, _)| *uid == observed.uid).unwrap_or_default();
+        let evidence = self.memory(&observed.key, |memory| memory.evidence(&observed.uid));
         let assessed = observed.assess(group, &self.state(group), evidence, &look);
         if !assessed.decision.overdue {
             self.unsure.forget(&observed.key);
         }
-        let evidence = (Arc::clone(&observed.uid), assessed.decision.evidence.clone());
-        self.memory.lock().entry(observed.key.clone()).or_default().evidence = evidence;
+        let evidence = assessed.decision.evidence.clone();
+        self.memory(&observed.key, |memory| memory.keep(&observed.uid, evidence));
         assessed
     }
 
@@ -202,21 +184,6 @@ impl Replication {
         self.last_status(group).map(|status| State::read(group, &status)).unwrap_or_default()
     }
 
-    /// Takes the evictions out of the plan for a while after a PodDisruptionBudget has refused one; what goes without
-    /// asking goes on. Returns when they are tried again.
-    fn without_blocked(&self, key: &ObjectKey, assessed: &mut Assessment) -> Option<Duration> {
-        let mut memory = self.memory.lock();
-        let memory = memory.entry(key.clone()).or_default();
-        let since = memory.blocked.as_ref()?.1;
-        let Some(left) = BLOCKED.checked_sub(since.elapsed()).filter(|left| !left.is_zero()) else {
-            // The refusal stands until an eviction is granted, or none is wanted any more.
-            memory.blocked.take_if(|_| assessed.plan.delete.iter().all(|victim| victim.how != How::Evict));
-            return None;
-        };
-        assessed.plan.delete.retain(|victim| victim.how != How::Evict);
-        Some(left)
-    }
-
     /// Keeps the template as a revision, and no more of the old ones than the spec asks for.
     async fn keep_revisions(
         &self,
@@ -231,7 +198,7 @@ impl Replication {
         match kept {
             Err(error) if matches!(error.request(), RequestError::NamespaceTerminating(_)) => Ok(()),
             Err(error) => {
-                self.remember(&observed.key, Some((group.metadata.generation, Failure::from(&error))));
+                self.remember(group, Some(Failure::from(&error)));
                 self.observe_and_report(group).await?;
                 Err(error.into())
             }
@@ -250,16 +217,17 @@ impl Replication {
             Ok(Leave::Granted) => {
                 // Decided first, done after: a successor must not decide otherwise than pods were changed for.
                 if !self.keep_decision(group, assessed).await? {
-                    return Ok(self.catch_up(&observed.key, true));
+                    return Ok(self.memory(&observed.key, |memory| memory.catch_up(true)));
                 }
                 let applied = tokio::select! {
                     applied = self.writer.apply(group, observed, &assessed.plan) => applied,
                     () = self.report_progress(group) => unreachable!("reporting goes on until the writes end"),
                 };
                 self.announcer.applied(group, &applied);
-                let blocked =
-                    self.note_blocked(&observed.key, &applied).or(applied.waiting.then_some(RECHECK));
-                let due = self.catch_up(&observed.key, applied.stale);
+                let (blocked, due) = self.memory(&observed.key, |memory| {
+                    (memory.note_blocked(&applied), memory.catch_up(applied.stale))
+                });
+                let blocked = blocked.or(applied.waiting.then_some(RECHECK));
                 let due = due.or(applied.unfinished.then_some(PACE));
                 applied.error.map_or(Ok([due, blocked].into_iter().flatten().min()), Err)
             }
@@ -267,29 +235,22 @@ impl Replication {
                 self.metrics.stale_skips.inc();
                 return Ok(Some(RECHECK));
             }
-            Ok(Leave::Behind) => Ok(self.catch_up(&observed.key, true)),
+            Ok(Leave::Behind) => Ok(self.memory(&observed.key, |memory| memory.catch_up(true))),
             Err(error) => Err(error),
         };
         match outcome {
             Ok(due) => {
                 if due.is_none() {
-                    self.remember(&observed.key, None);
+                    self.remember(group, None);
                 }
                 Ok(due)
             }
             // Nothing can be made in a namespace that goes, and the group goes with it.
             Err(error) if matches!(error.request(), RequestError::NamespaceTerminating(_)) => Ok(None),
             Err(error) => {
-                self.remember(&observed.key, Some((group.metadata.generation, Failure::from(&error))));
+                self.remember(group, Some(Failure::from(&error)));
                 Err(error.into())
             }
-        }
-    }
-
-    /// Notes whether the server carries out no writes of the group, and time does not count for that long.
-    fn doubt(&self, key: &ObjectKey, doubted: bool) {
-        if let Some(memory) = self.memory.lock().get_mut(key) {
-            memory.evidence.1.doubt(doubted);
         }
     }
 
@@ -308,24 +269,6 @@ impl Replication {
             self.announcer.news(group, &assessed.decision);
         }
         Ok(kept)
-    }
-
-    /// Remembers what budgets said to the evictions of a pass. One in which none was tried says nothing of them.
-    fn note_blocked(&self, key: &ObjectKey, applied: &Applied) -> Option<Duration> {
-        let refusal = applied.blocked.clone().map(|text| (text, Instant::now()));
-        let due = refusal.is_some().then_some(BLOCKED);
-        if refusal.is_some() || applied.evicted > 0 {
-            self.memory.lock().entry(key.clone()).or_default().blocked = refusal;
-        }
-        due
-    }
-
-    /// When to look again after a pass that did or did not find the stores behind the server.
-    fn catch_up(&self, key: &ObjectKey, stale: bool) -> Option<Duration> {
-        let mut memory = self.memory.lock();
-        let count = &mut memory.entry(key.clone()).or_default().stale;
-        *count = if stale { count.saturating_add(1) } else { 0 };
-        stale.then(|| CATCH_UP.delay(*count))
     }
 
     async fn report_progress(&self, group: &ReplicaGroup) {
@@ -356,14 +299,9 @@ impl Replication {
         assessed: &Assessment,
         now: Timestamp,
     ) -> Result<Option<Duration>, PassFailure> {
-        let (failure, blocked) = {
-            let memory = self.memory.lock();
-            let memory = memory.get(&observed.key);
-            let failure = memory.and_then(|memory| memory.failure.clone());
-            let failure = failure.filter(|(generation, _)| *generation == group.metadata.generation);
-            let blocked = memory.and_then(|memory| Some(memory.blocked.as_ref()?.0.clone()));
-            (failure.map(|(_, failure)| failure), blocked)
-        };
+        let generation = group.metadata.generation;
+        let (failure, blocked) =
+            self.memory(&observed.key, |memory| (memory.failure(generation), memory.blocked()));
         let seen = status::Seen {
             group,
             observed,
@@ -397,7 +335,12 @@ impl Replication {
         self.reports.last(&ObjectKey::of(group)).or_else(|| group.status.clone())
     }
 
-    fn remember(&self, key: &ObjectKey, failure: Option<(Option<i64>, Failure)>) {
-        self.memory.lock().entry(key.clone()).or_default().failure = failure;
+    /// Notes how the pass ended.
+    fn remember(&self, group: &ReplicaGroup, failure: Option<Failure>) {
+        self.memory(&ObjectKey::of(group), |memory| memory.end(group.metadata.generation, failure));
+    }
+
+    fn memory<T>(&self, key: &ObjectKey, of: impl FnOnce(&mut Memory) -> T) -> T {
+        of(self.memory.lock().entry(key.clone()).or_default())
     }
 }

@@ -1,0 +1,94 @@
+//! What is remembered of a group between passes. A restart may lose it.
+
+use std::{sync::Arc, time::Duration};
+
+use mainstay_runtime::backoff::Growth;
+use tokio::time::Instant;
+
+use crate::{
+    apply::Applied,
+    plan::{How, Plan},
+    rollout::Evidence,
+    status::Failure,
+};
+
+/// When a pass that found the stores behind the server looks again; each further time in a row twice as late.
+const CATCH_UP: Growth = Growth { first: Duration::from_millis(200), cap: Duration::from_secs(5) };
+/// When an eviction that a PodDisruptionBudget refused is tried again.
+const BLOCKED: Duration = Duration::from_secs(5);
+
+/// What is remembered of one group.
+#[derive(Debug, Default)]
+pub struct Memory {
+    /// The last failure, and the generation of the spec that it befell.
+    failure: Option<(Option<i64>, Failure)>,
+    /// How often in a row the stores were found behind the server.
+    stale: u32,
+    /// What a PodDisruptionBudget said when it refused an eviction, and when.
+    blocked: Option<(String, Instant)>,
+    /// The group's UID, and what this process has seen of its change.
+    evidence: (Arc<str>, Evidence),
+}
+
+impl Memory {
+    /// What has been seen of the change of the group of that UID.
+    pub(crate) fn evidence(&self, uid: &str) -> Evidence {
+        let (of, evidence) = &self.evidence;
+        if **of == *uid { evidence.clone() } else { Evidence::default() }
+    }
+
+    /// Replaces what has been seen.
+    pub(crate) fn keep(&mut self, uid: &Arc<str>, evidence: Evidence) {
+        self.evidence = (Arc::clone(uid), evidence);
+    }
+
+    /// Notes whether the server carries out no writes of the group, and time does not count for that long.
+    pub(crate) fn doubt(&mut self, doubted: bool) {
+        self.evidence.1.doubt(doubted);
+    }
+
+    /// Notes how the last pass ended whose writes were tried.
+    pub(crate) fn end(&mut self, generation: Option<i64>, failure: Option<Failure>) {
+        self.failure = failure.map(|failure| (generation, failure));
+    }
+
+    /// The last failure, unless it befell another generation of the spec.
+    pub(crate) fn failure(&self, generation: Option<i64>) -> Option<Failure> {
+        let (of, failure) = self.failure.as_ref()?;
+        (*of == generation).then(|| failure.clone())
+    }
+
+    /// What a PodDisruptionBudget said when it refused an eviction, while that stands.
+    pub(crate) fn blocked(&self) -> Option<String> {
+        self.blocked.as_ref().map(|(text, _)| text.clone())
+    }
+
+    /// Takes the evictions out of the plan for a while after a PodDisruptionBudget has refused one; what goes without
+    /// asking goes on. Returns when they are tried again.
+    pub(crate) fn without_blocked(&mut self, plan: &mut Plan) -> Option<Duration> {
+        let since = self.blocked.as_ref()?.1;
+        let Some(left) = BLOCKED.checked_sub(since.elapsed()).filter(|left| !left.is_zero()) else {
+            // The refusal stands until an eviction is granted, or none is wanted any more.
+            self.blocked.take_if(|_| plan.delete.iter().all(|victim| victim.how != How::Evict));
+            return None;
+        };
+        plan.delete.retain(|victim| victim.how != How::Evict);
+        Some(left)
+    }
+
+    /// Remembers what budgets said to the evictions of a pass. One in which none was tried says nothing of them.
+    pub(crate) fn note_blocked(&mut self, applied: &Applied) -> Option<Duration> {
+        let refusal = applied.blocked.clone().map(|text| (text, Instant::now()));
+        let due = refusal.is_some().then_some(BLOCKED);
+        if refusal.is_some() || applied.evicted > 0 {
+            self.blocked = refusal;
+        }
+        due
+    }
+
+    /// When to look again after a pass that did or did not find the stores behind the server.
+    pub(crate) fn catch_up(&mut self, stale: bool) -> Option<Duration> {
+        self.stale = if stale { self.stale.saturating_add(1) } else { 0 };
+        stale.then(|| CATCH_UP.delay(self.stale))
+    }
+}
