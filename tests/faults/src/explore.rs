@@ -8,9 +8,10 @@ use serde_json::Value;
 use crate::{
     defect::Defect,
     fault::{self, Fault, VIEWS, View},
+    kind::Kind,
     run::Run,
     scenario::Scenario,
-    server::{Kind, Server, controller, is_terminating, name, uid},
+    server::{Server, controller, is_terminating, name, uid},
 };
 
 /// Requests that a fault may cost beyond those of the undisturbed run in the same view: retries of what was under way

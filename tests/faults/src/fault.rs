@@ -1,6 +1,6 @@
 //! What may go wrong in a run, and how stale the controller's view is meanwhile.
 
-use crate::server::Kind;
+use crate::kind::Kind;
 
 /// The one thing that goes wrong in a run. Requests are counted from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

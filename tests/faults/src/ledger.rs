@@ -17,8 +17,9 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::{
+    kind::Kind,
     process::MAX_IN_FLIGHT,
-    server::{Effect, Kind, Server, controller, finalizers, is_terminating, name, selects},
+    server::{Effect, Server, controller, finalizers, is_terminating, name, selects},
     wire::Request,
 };
 

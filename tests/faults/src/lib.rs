@@ -8,6 +8,7 @@
 pub mod defect;
 pub mod explore;
 pub mod fault;
+pub mod kind;
 pub mod ledger;
 pub mod process;
 pub mod run;

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use http::Method;
 use k8s_openapi::api::{core::v1::PersistentVolumeClaim, policy::v1::PodDisruptionBudget};
 use kube::{
     Client, ResourceExt,
@@ -45,7 +46,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     defect::Defect,
-    server::{Change, Kind, Server, name},
+    kind::Kind,
+    server::{Change, Server, list_of, metadata_of, name},
+    wire::{Reply, Request},
 };
 
 /// As many writes of a group under way as make a difference in groups this small.
@@ -84,10 +87,7 @@ impl Process {
             stores,
             groups,
             writer: pods,
-            announcer: Announcer {
-                events: Events::start(client, "replication", "test"),
-                metrics,
-            },
+            announcer: Announcer { events: Events::start(client, "replication", "test"), metrics },
             reports: Reports::new(FIELD_MANAGER, STATUS_PACE),
             metrics: loop_metrics,
             memory: parking_lot::Mutex::default(),
@@ -141,7 +141,7 @@ impl Process {
     }
 
     /// The objects of the kind as its watch has shown them.
-    pub fn shown<'a>(&self, server: &'a Server, kind: Kind) -> BTreeMap<&'a str, &'a Value> {
+    fn shown<'a>(&self, server: &'a Server, kind: Kind) -> BTreeMap<&'a str, &'a Value> {
         let mut shown = BTreeMap::new();
         for change in server.history[..self.taken[&kind]].iter().filter(|change| change.kind == kind) {
             if change.gone {
@@ -310,6 +310,23 @@ impl Process {
         };
         if let Some(due) = due {
             self.due.insert(name.to_owned(), Instant::now() + due);
+        }
+    }
+
+    /// What is answered in the server's place, for the defect of this process.
+    pub fn answer(&self, request: &Request, server: &Server) -> Option<Reply> {
+        let is_read = request.method == Method::GET;
+        match (self.defect, request.kind, request.name.as_deref()) {
+            (Defect::NoGate, Kind::Pod, None) if is_read => {
+                Some(list_of(self.shown(server, Kind::Pod).into_values(), 0))
+            }
+            (Defect::StaleReads, Kind::Group, Some(name)) if is_read => {
+                Some(Reply::ok(200, metadata_of(self.shown(server, Kind::Group).get(name)?)))
+            }
+            (Defect::DeafStatus, Kind::Group, Some(name)) if request.status => {
+                Some(Reply::ok(200, server.get(Kind::Group, name)?.clone()))
+            }
+            _ => None,
         }
     }
 

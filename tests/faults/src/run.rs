@@ -13,10 +13,11 @@ use tokio::{sync::mpsc::UnboundedReceiver, time::Instant};
 use crate::{
     defect::Defect,
     fault::{Answer, Fault, Sort, Then, View},
+    kind::Kind,
     ledger::Ledger,
     process::Process,
     scenario::{Act, Scenario, When},
-    server::{Effect, Kind, Server, is_terminating, name},
+    server::{Effect, Server, is_terminating, name},
     wire::{self, Call, Reply},
 };
 
@@ -341,7 +342,7 @@ impl Run {
             self.step_if(|run, when| matches!(when, When::Before(n) if n <= run.changes + 1));
         }
         let (reply, effect) = if applied {
-            match self.defect.answer(&call.request, &self.process, &self.server) {
+            match self.process.answer(&call.request, &self.server) {
                 Some(reply) => (reply, Effect::None),
                 None => self.server.handle(&call.request),
             }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::server::{Kind, Server};
+use crate::{kind::Kind, server::Server};
 
 /// When a step is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

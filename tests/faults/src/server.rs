@@ -13,27 +13,12 @@ use mainstay_replication::names::PRE_DELETE;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::wire::{Reply, Request};
+use crate::{
+    kind::Kind,
+    wire::{Reply, Request},
+};
 
 mod patch;
-
-/// The kinds that it stores.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
-    /// `v1` Pod.
-    Pod,
-    /// `mainstay.dev/v1alpha1` ReplicaGroup.
-    Group,
-    /// `apps/v1` ControllerRevision.
-    Revision,
-    /// `v1` PersistentVolumeClaim.
-    Claim,
-}
-
-impl Kind {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Pod, Self::Group, Self::Revision, Self::Claim];
-}
 
 /// What watchers of a kind are told, in this order.
 #[derive(Debug, Clone)]

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 use tower::BoxError;
 
-use crate::server::Kind;
+use crate::kind::Kind;
 
 /// A request of the controller.
 #[derive(Debug, Clone)]

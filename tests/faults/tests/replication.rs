@@ -3,12 +3,13 @@
 use mainstay_faults::{
     defect::Defect,
     explore::explore,
+    kind::Kind,
     scenario::{
         Act, Scenario,
         When::{Before, Refused, Settled},
         edit_pod, first_pod, group, orphan, scale,
     },
-    server::{BAD_IMAGE, Kind, Server, controller, finalizers, name, ready, uid},
+    server::{BAD_IMAGE, Server, controller, finalizers, name, ready, uid},
 };
 use serde_json::json;
 

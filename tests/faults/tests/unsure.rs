@@ -5,9 +5,10 @@ use std::{sync::Arc, time::Duration};
 use http::Method;
 use mainstay_faults::{
     defect::Defect,
+    kind::Kind,
     process::Process,
     scenario::{edit_pod, group},
-    server::{Kind, Server, controller},
+    server::{Server, controller},
     wire::{self, Call},
 };
 use mainstay_runtime::reconcile::{PACE, Reconciler};

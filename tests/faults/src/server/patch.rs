@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use super::{Effect, Kind, Server, finalizers, is_terminating, metadata_of, not_found};
-use crate::wire::Reply;
+use super::{Effect, Server, finalizers, is_terminating, metadata_of, not_found};
+use crate::{kind::Kind, wire::Reply};
 
 /// The fields of `metadata` that a pod may be patched in.
 const MERGED: &[&str] = &["labels", "annotations", "ownerReferences", "uid", "finalizers", REMOVED];
