@@ -3,20 +3,18 @@
 //! A check holds no state and no connection between two runs, so that every run tests the whole way to the
 //! address anew, as a new client would.
 
-use std::{future::Future, net::SocketAddr, ops::RangeInclusive, pin::pin, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 use tokio::{
     net::TcpStream,
     time::{Instant, timeout},
 };
 
-use crate::{failure::Failure, grpc, http, tls::Tls};
-
-/// How this client names itself to HTTP and gRPC servers.
-pub(crate) const USER_AGENT: &str = concat!("mainstay-probe/", env!("CARGO_PKG_VERSION"));
-
-/// No more than this of an answer's head is held, in bytes; a longer one does not pass.
-pub(crate) const MAX_HEAD: usize = 16 * 1024;
+use crate::{
+    failure::Failure,
+    grpc::{self, Grpc},
+    http::{self, Http},
+};
 
 /// What is asked.
 #[derive(Debug, Clone)]
@@ -42,31 +40,6 @@ impl Kind {
             Self::Grpc(check) => grpc::request(check, any).map(drop),
         }
     }
-}
-
-/// A GET request over HTTP/1.1. No redirect is followed: its status is the answer.
-#[derive(Debug, Clone)]
-pub struct Http {
-    /// Path and query as they are sent, percent-encoded; begins with `/`.
-    pub path: String,
-    /// The `Host` header; `None` sends the address and port that are checked.
-    pub host: Option<String>,
-    /// The statuses that pass: those in any of the ranges.
-    pub expected: Vec<RangeInclusive<u16>>,
-    /// `None` asks in plain text.
-    pub tls: Option<Tls>,
-}
-
-/// A call of the gRPC health protocol
-/// (<https://github.com/grpc/grpc/blob/master/doc/health-checking.md>).
-#[derive(Debug, Clone)]
-pub struct Grpc {
-    /// The service that is asked about; empty asks about the server as a whole.
-    pub service: String,
-    /// The `:authority` of the request; `None` sends the address and port that are checked.
-    pub authority: Option<String>,
-    /// `None` speaks HTTP/2 in plain text with prior knowledge. With TLS, make it with `alpn_h2`.
-    pub tls: Option<Tls>,
 }
 
 /// What is asked of an address, and how long it may take.
@@ -134,18 +107,6 @@ async fn connect(target: SocketAddr) -> Result<TcpStream, Failure> {
     // The last flight of a TLS handshake and the request after it must not wait for an acknowledgement.
     stream.set_nodelay(true).map_err(Failure::from_io)?;
     Ok(stream)
-}
-
-/// Drives `connection` until `exchange`, which goes through it, has ended. When the connection ends first, it is
-/// dropped, which ends the exchange with whatever had arrived for it.
-pub(crate) async fn drive<T>(connection: impl Future, exchange: impl Future<Output = T>) -> T {
-    let mut exchange = pin!(exchange);
-    tokio::select! {
-        biased;
-        answer = &mut exchange => return answer,
-        _ = connection => {}
-    }
-    exchange.await
 }
 
 #[cfg(test)]

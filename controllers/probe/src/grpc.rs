@@ -16,14 +16,27 @@ use hyper::body::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{
-    check::{self, Grpc, MAX_HEAD, drive},
+    exchange::{self, MAX_HEAD, drive},
     failure::Failure,
+    tls::Tls,
 };
 
 const METHOD_PATH: &str = "/grpc.health.v1.Health/Check";
 
 /// A longer answer is not read, in bytes: a `HealthCheckResponse` takes seven with its frame.
 const MAX_MESSAGE: usize = 1024;
+
+/// A call of the gRPC health protocol
+/// (<https://github.com/grpc/grpc/blob/master/doc/health-checking.md>).
+#[derive(Debug, Clone)]
+pub struct Grpc {
+    /// The service that is asked about; empty asks about the server as a whole.
+    pub service: String,
+    /// The `:authority` of the request; `None` sends the address and port that are checked.
+    pub authority: Option<String>,
+    /// `None` speaks HTTP/2 in plain text with prior knowledge. With TLS, make it with `alpn_h2`.
+    pub tls: Option<Tls>,
+}
 
 /// The head of the request to `target`, or which part of it is not valid.
 pub(crate) fn request(check: &Grpc, target: SocketAddr) -> Result<Request<()>, Failure> {
@@ -38,7 +51,7 @@ pub(crate) fn request(check: &Grpc, target: SocketAddr) -> Result<Request<()>, F
     let headers = request.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     headers.insert(TE, HeaderValue::from_static("trailers"));
-    headers.insert(USER_AGENT, HeaderValue::from_static(check::USER_AGENT));
+    headers.insert(USER_AGENT, HeaderValue::from_static(exchange::USER_AGENT));
     Ok(request)
 }
 

@@ -12,9 +12,23 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{
-    check::{self, Http, MAX_HEAD, drive},
+    exchange::{self, MAX_HEAD, drive},
     failure::Failure,
+    tls::Tls,
 };
+
+/// A GET request over HTTP/1.1. No redirect is followed: its status is the answer.
+#[derive(Debug, Clone)]
+pub struct Http {
+    /// Path and query as they are sent, percent-encoded; begins with `/`.
+    pub path: String,
+    /// The `Host` header; `None` sends the address and port that are checked.
+    pub host: Option<String>,
+    /// The statuses that pass: those in any of the ranges.
+    pub expected: Vec<RangeInclusive<u16>>,
+    /// `None` asks in plain text.
+    pub tls: Option<Tls>,
+}
 
 /// The request to `target`, or which part of it is not valid.
 pub(crate) fn request(check: &Http, target: SocketAddr) -> Result<Request<String>, Failure> {
@@ -27,7 +41,7 @@ pub(crate) fn request(check: &Http, target: SocketAddr) -> Result<Request<String
     *request.uri_mut() = Uri::from(path);
     let headers = request.headers_mut();
     headers.insert(HOST, host);
-    headers.insert(USER_AGENT, HeaderValue::from_static(check::USER_AGENT));
+    headers.insert(USER_AGENT, HeaderValue::from_static(exchange::USER_AGENT));
     headers.insert(CONNECTION, HeaderValue::from_static("close"));
     Ok(request)
 }

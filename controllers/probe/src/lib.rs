@@ -9,6 +9,7 @@
 //! | [`names`] | what is known of each name, and when it is asked next: pure, no socket and no clock |
 
 pub mod check;
+mod exchange;
 pub mod failure;
 mod grpc;
 mod http;
@@ -18,8 +19,10 @@ pub mod resolve;
 mod testing;
 pub mod tls;
 
-pub use check::{Check, Grpc, Http, Kind, Outcome};
+pub use check::{Check, Kind, Outcome};
 pub use failure::Failure;
+pub use grpc::Grpc;
+pub use http::Http;
 pub use names::{Known, Names};
 pub use resolve::{Answer, Family, ResolveError, Resolver};
 pub use tls::{Tls, TlsError};

@@ -4,7 +4,8 @@ use tokio::io::AsyncWriteExt;
 
 use super::*;
 use crate::{
-    check::{Http, Kind},
+    check::Kind,
+    http::Http,
     testing::{Authority, read_head, run, serve},
 };
 
