@@ -22,7 +22,11 @@ use parking_lot::RwLock;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use crate::{CertificatesFrom, Names, Webhook, certificate, server::Certificates};
+use crate::{
+    certificate,
+    server::Certificates,
+    settings::{CertificatesFrom, ConfigurationKind, Names, Webhook},
+};
 
 /// The annotation of the Secret that says when a new certificate is to be made.
 const RENEW_AT: &str = "mainstay.dev/renew-at";
@@ -35,15 +39,6 @@ const SPREADS: Duration = Duration::from_secs(5);
 /// At most so many authorities are trusted: the current one and the one before.
 const AUTHORITIES: usize = 2;
 const END: &str = "-----END CERTIFICATE-----\n";
-
-/// The kind of a webhook's configuration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ConfigurationKind {
-    /// `MutatingWebhookConfiguration`
-    Mutating,
-    /// `ValidatingWebhookConfiguration`
-    Validating,
-}
 
 /// Why the certificate cannot be kept, as a sentence.
 pub(crate) type Trouble = Arc<RwLock<Option<String>>>;

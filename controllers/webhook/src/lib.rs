@@ -9,62 +9,22 @@
 mod certificate;
 mod keep;
 mod server;
+mod settings;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
-use clap::{Args, ValueEnum};
 pub use kube::core::admission::{AdmissionRequest, AdmissionResponse, AdmissionReview, Operation};
 use mainstay_runtime::{manager::Manager, serve::Probe};
 
-pub use self::{keep::ConfigurationKind, server::Handler};
 use self::{
     keep::{Keeper, Trouble},
     server::Certificates,
+    settings::Names,
 };
-
-/// Where the webhook listens, and who makes its certificate.
-#[derive(Debug, Clone, Args)]
-pub struct WebhookFlags {
-    /// Where the admission webhook listens, over HTTPS
-    #[arg(long, env = "MAINSTAY_WEBHOOK_BIND_ADDRESS", default_value = "0.0.0.0:9443")]
-    pub webhook_bind_address: SocketAddr,
-    /// Who makes the webhook's certificate: this program, or another, such as cert-manager
-    #[arg(long, env = "MAINSTAY_WEBHOOK_CERTIFICATES", default_value = "own")]
-    pub webhook_certificates: CertificatesFrom,
-    /// The Service by which the API server reaches the webhook, which has the name of its Secret and configuration, too;
-    /// without it there is no webhook
-    #[arg(long, env = "MAINSTAY_WEBHOOK_NAME")]
-    pub webhook_name: Option<String>,
-}
-
-/// Who makes the certificate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum CertificatesFrom {
-    /// This program, which also tells the API server whom to trust.
-    Own,
-    /// Another program, which puts it into the same Secret and tells the API server.
-    Secret,
-}
-
-/// A webhook: what it is, and where it is asked.
-#[derive(Debug, Clone, Copy)]
-pub struct Webhook {
-    /// Whether it changes objects or only judges them.
-    pub kind: ConfigurationKind,
-    /// Its name in its configuration.
-    pub name: &'static str,
-    /// The path at which it is asked.
-    pub path: &'static str,
-}
-
-/// What belongs to a webhook in the cluster.
-#[derive(Debug, Clone)]
-struct Names {
-    /// The Service, the Secret with the certificate, and the configuration.
-    service: String,
-    /// The namespace of the Service and the Secret.
-    namespace: String,
-}
+pub use self::{
+    server::Handler,
+    settings::{CertificatesFrom, ConfigurationKind, Webhook, WebhookFlags},
+};
 
 /// Starts the webhook, where the flags name one. The probe says whether it can be asked; nothing else waits for that.
 pub fn start<H: Handler>(manager: &Manager, flags: &WebhookFlags, webhook: Webhook, handler: H) -> Probe {

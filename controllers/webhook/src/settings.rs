@@ -1,0 +1,58 @@
+//! What a webhook is, where it is asked, and what belongs to it.
+
+use std::net::SocketAddr;
+
+use clap::{Args, ValueEnum};
+
+/// Where the webhook listens, and who makes its certificate.
+#[derive(Debug, Clone, Args)]
+pub struct WebhookFlags {
+    /// Where the admission webhook listens, over HTTPS
+    #[arg(long, env = "MAINSTAY_WEBHOOK_BIND_ADDRESS", default_value = "0.0.0.0:9443")]
+    pub webhook_bind_address: SocketAddr,
+    /// Who makes the webhook's certificate: this program, or another, such as cert-manager
+    #[arg(long, env = "MAINSTAY_WEBHOOK_CERTIFICATES", default_value = "own")]
+    pub webhook_certificates: CertificatesFrom,
+    /// The Service by which the API server reaches the webhook, which has the name of its Secret and configuration, too;
+    /// without it there is no webhook
+    #[arg(long, env = "MAINSTAY_WEBHOOK_NAME")]
+    pub webhook_name: Option<String>,
+}
+
+/// Who makes the certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CertificatesFrom {
+    /// This program, which also tells the API server whom to trust.
+    Own,
+    /// Another program, which puts it into the same Secret and tells the API server.
+    Secret,
+}
+
+/// The kind of a webhook's configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConfigurationKind {
+    /// `MutatingWebhookConfiguration`
+    Mutating,
+    /// `ValidatingWebhookConfiguration`
+    Validating,
+}
+
+/// A webhook: what it is, and where it is asked.
+#[derive(Debug, Clone, Copy)]
+pub struct Webhook {
+    /// Whether it changes objects or only judges them.
+    pub kind: ConfigurationKind,
+    /// Its name in its configuration.
+    pub name: &'static str,
+    /// The path at which it is asked.
+    pub path: &'static str,
+}
+
+/// What belongs to a webhook in the cluster.
+#[derive(Debug, Clone)]
+pub(crate) struct Names {
+    /// The Service, the Secret with the certificate, and the configuration.
+    pub(crate) service: String,
+    /// The namespace of the Service and the Secret.
+    pub(crate) namespace: String,
+}
