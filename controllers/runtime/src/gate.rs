@@ -13,7 +13,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::index::{Index, Indexed, ObjectKey};
+use crate::{
+    index::{Index, Indexed},
+    key::ObjectKey,
+};
 
 /// A write that is about to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]

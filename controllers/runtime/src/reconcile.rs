@@ -32,7 +32,7 @@ use tracing::Instrument;
 use crate::{
     backoff::{Backoff, Growth},
     failure::RequestError,
-    index::ObjectKey,
+    key::ObjectKey,
     metrics::{LoopMetrics, PassResult},
     trigger::Triggers,
 };

@@ -12,7 +12,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::{failure::RequestError, index::ObjectKey, request::in_time};
+use crate::{failure::RequestError, key::ObjectKey, request::in_time};
 
 /// When a status that the server found to be made from an old object is made anew.
 const CATCH_UP: Duration = Duration::from_millis(200);

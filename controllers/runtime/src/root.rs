@@ -23,7 +23,8 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     decode::{Decoded, Undecodable},
-    index::{ObjectKey, map_event},
+    index::map_event,
+    key::ObjectKey,
     manager::Manager,
     undecoded::Undecoded,
 };

@@ -25,7 +25,7 @@ use crate::{
     conditions::{Verdict, merge},
     decode::{Decoded, Undecodable},
     failure::RequestError,
-    index::ObjectKey,
+    key::ObjectKey,
     metrics::register,
     report::second,
     request::{METADATA_ONLY, Written, send},
