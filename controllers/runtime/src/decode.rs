@@ -4,14 +4,14 @@
 //! hold would fail the page for ever, or the event with a backoff that all others wait for. A [`Decoded`] always
 //! decodes: to the object, or to what can be said of it.
 
-use std::{borrow::Cow, fmt::Debug};
+use std::fmt::Debug;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use serde::{Deserialize, Deserializer, de::DeserializeOwned, de::Error};
 use serde_json::Value;
 
-use crate::index::ObjectKey;
+use crate::{identity_of, key::ObjectKey};
 
 /// The most characters of what the decoder says; it may quote a value of any length.
 const MOST: usize = 300;
@@ -78,21 +78,8 @@ impl<'de, K: DeserializeOwned> Deserialize<'de> for Decoded<K> {
 }
 
 impl<K: Resource<DynamicType = ()>> Resource for Decoded<K> {
-    type DynamicType = ();
-    type Scope = K::Scope;
+    identity_of!(K);
 
-    fn kind((): &()) -> Cow<'_, str> {
-        K::kind(&())
-    }
-    fn group((): &()) -> Cow<'_, str> {
-        K::group(&())
-    }
-    fn version((): &()) -> Cow<'_, str> {
-        K::version(&())
-    }
-    fn plural((): &()) -> Cow<'_, str> {
-        K::plural(&())
-    }
     fn metadata_api() -> bool {
         K::metadata_api()
     }

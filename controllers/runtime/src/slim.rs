@@ -81,6 +81,47 @@ impl Header {
     }
 }
 
+/// Within an `impl Resource`: the API identity of the kind `$kind`, which another type stands for.
+#[macro_export]
+macro_rules! identity_of {
+    ($kind:ty) => {
+        type DynamicType = ();
+        type Scope = <$kind as $crate::kube::Resource>::Scope;
+
+        fn kind((): &()) -> ::std::borrow::Cow<'_, str> {
+            <$kind as $crate::kube::Resource>::kind(&())
+        }
+        fn group((): &()) -> ::std::borrow::Cow<'_, str> {
+            <$kind as $crate::kube::Resource>::group(&())
+        }
+        fn version((): &()) -> ::std::borrow::Cow<'_, str> {
+            <$kind as $crate::kube::Resource>::version(&())
+        }
+        fn plural((): &()) -> ::std::borrow::Cow<'_, str> {
+            <$kind as $crate::kube::Resource>::plural(&())
+        }
+    };
+}
+
+/// Gives a slim type, which has a field `metadata: ObjectMeta`, the API identity of the kind it stands for.
+#[macro_export]
+macro_rules! stands_for {
+    ($slim:ty, $kind:ty) => {
+        impl $crate::kube::Resource for $slim {
+            $crate::identity_of!($kind);
+
+            fn meta(&self) -> &$crate::k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta {
+                &self.metadata
+            }
+            fn meta_mut(
+                &mut self,
+            ) -> &mut $crate::k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta {
+                &mut self.metadata
+            }
+        }
+    };
+}
+
 /// An object of which only the metadata is read, without `managedFields`.
 ///
 /// For list and watch it is asked for as `PartialObjectMetadata`, so the server sends no spec either.
@@ -100,21 +141,8 @@ impl<K> std::fmt::Debug for MetadataOf<K> {
 }
 
 impl<K: Resource<DynamicType = ()>> Resource for MetadataOf<K> {
-    type DynamicType = ();
-    type Scope = K::Scope;
+    identity_of!(K);
 
-    fn kind((): &()) -> std::borrow::Cow<'_, str> {
-        K::kind(&())
-    }
-    fn group((): &()) -> std::borrow::Cow<'_, str> {
-        K::group(&())
-    }
-    fn version((): &()) -> std::borrow::Cow<'_, str> {
-        K::version(&())
-    }
-    fn plural((): &()) -> std::borrow::Cow<'_, str> {
-        K::plural(&())
-    }
     fn metadata_api() -> bool {
         true
     }
@@ -124,38 +152,6 @@ impl<K: Resource<DynamicType = ()>> Resource for MetadataOf<K> {
     fn meta_mut(&mut self) -> &mut ObjectMeta {
         &mut self.metadata
     }
-}
-
-/// Gives a slim type, which has a field `metadata: ObjectMeta`, the API identity of the kind it stands for.
-#[macro_export]
-macro_rules! stands_for {
-    ($slim:ty, $kind:ty) => {
-        impl $crate::kube::Resource for $slim {
-            type DynamicType = ();
-            type Scope = <$kind as $crate::kube::Resource>::Scope;
-
-            fn kind((): &()) -> ::std::borrow::Cow<'_, str> {
-                <$kind as $crate::kube::Resource>::kind(&())
-            }
-            fn group((): &()) -> ::std::borrow::Cow<'_, str> {
-                <$kind as $crate::kube::Resource>::group(&())
-            }
-            fn version((): &()) -> ::std::borrow::Cow<'_, str> {
-                <$kind as $crate::kube::Resource>::version(&())
-            }
-            fn plural((): &()) -> ::std::borrow::Cow<'_, str> {
-                <$kind as $crate::kube::Resource>::plural(&())
-            }
-            fn meta(&self) -> &$crate::k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta {
-                &self.metadata
-            }
-            fn meta_mut(
-                &mut self,
-            ) -> &mut $crate::k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta {
-                &mut self.metadata
-            }
-        }
-    };
 }
 
 #[cfg(test)]

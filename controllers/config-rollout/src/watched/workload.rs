@@ -1,11 +1,12 @@
 //! The workloads that use configuration: Deployments, StatefulSets, DaemonSets and ReplicaGroups.
 
-use std::{borrow::Cow, collections::BTreeMap, fmt, marker::PhantomData, sync::Arc};
+use std::{collections::BTreeMap, fmt, marker::PhantomData, sync::Arc};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, Time};
 use kube::{Resource, core::Selector};
 use mainstay_runtime::{
+    identity_of,
     index::Indexed,
     slim::{self, Header},
 };
@@ -84,21 +85,8 @@ impl<K> fmt::Debug for WatchedWorkload<K> {
 }
 
 impl<K: Resource<DynamicType = ()>> Resource for WatchedWorkload<K> {
-    type DynamicType = ();
-    type Scope = K::Scope;
+    identity_of!(K);
 
-    fn kind((): &()) -> Cow<'_, str> {
-        K::kind(&())
-    }
-    fn group((): &()) -> Cow<'_, str> {
-        K::group(&())
-    }
-    fn version((): &()) -> Cow<'_, str> {
-        K::version(&())
-    }
-    fn plural((): &()) -> Cow<'_, str> {
-        K::plural(&())
-    }
     fn meta(&self) -> &ObjectMeta {
         &self.metadata
     }
