@@ -53,5 +53,7 @@ pub mod request;
 pub mod root;
 pub mod serve;
 pub mod slim;
+#[cfg(test)]
+mod testing;
 pub mod trigger;
 pub mod undecoded;

@@ -1,12 +1,16 @@
 //! Two electors on a Lease in memory that checks resourceVersions as the API server does.
 
-use std::sync::{Arc, atomic::AtomicBool, atomic::Ordering};
+use std::{
+    io,
+    sync::{Arc, atomic::AtomicBool, atomic::Ordering},
+};
 
-use http::{Method, Request, Response, StatusCode};
-use kube::{client::Body, core::Status};
+use http::{Method, Response};
+use kube::client::Body;
 use parking_lot::Mutex;
 
 use super::*;
+use crate::testing::{client, refuse, reply};
 
 /// A server of one Lease.
 #[derive(Clone, Default)]
@@ -18,31 +22,20 @@ struct Server {
 impl Server {
     fn client(&self) -> Client {
         let server = self.clone();
-        Client::new(
-            tower::service_fn(move |request: Request<Body>| {
-                let server = server.clone();
-                async move { server.answer(request).await }
-            }),
-            "ns",
-        )
+        client(move |head, body| server.answer(&head.method, body))
     }
 
-    async fn answer(&self, request: Request<Body>) -> Result<Response<Body>, std::io::Error> {
+    fn answer(&self, method: &Method, body: &[u8]) -> io::Result<Response<Body>> {
         if self.down.load(Ordering::SeqCst) {
-            return Err(std::io::Error::other("connection refused"));
+            return Err(io::Error::other("connection refused"));
         }
-        let method = request.method().clone();
-        let body = request.into_body().collect_bytes().await.map_err(std::io::Error::other)?;
         let mut stored = self.lease.lock();
-        if method == Method::GET {
-            return Ok(match &*stored {
-                Some(lease) => reply(StatusCode::OK, lease),
-                None => refuse(404, "NotFound"),
-            });
+        if *method == Method::GET {
+            return Ok(stored.as_ref().map_or_else(|| refuse(404, "NotFound"), reply));
         }
-        let mut lease: Lease = serde_json::from_slice(&body).unwrap();
+        let mut lease: Lease = serde_json::from_slice(body).unwrap();
         let version = stored.as_ref().and_then(|lease| lease.metadata.resource_version.clone());
-        if method == Method::POST && version.is_some() {
+        if *method == Method::POST && version.is_some() {
             return Ok(refuse(409, "AlreadyExists"));
         }
         if lease.metadata.resource_version != version {
@@ -51,20 +44,12 @@ impl Server {
         let next = version.map_or(1, |version| version.parse::<u64>().unwrap() + 1);
         lease.metadata.resource_version = Some(next.to_string());
         *stored = Some(lease.clone());
-        Ok(reply(StatusCode::OK, &lease))
+        Ok(reply(&lease))
     }
 
     fn spec(&self) -> LeaseSpec {
         self.lease.lock().clone().unwrap().spec.unwrap()
     }
-}
-
-fn reply(code: StatusCode, body: &impl serde::Serialize) -> Response<Body> {
-    Response::builder().status(code).body(Body::from(serde_json::to_vec(body).unwrap())).unwrap()
-}
-
-fn refuse(code: u16, reason: &str) -> Response<Body> {
-    reply(StatusCode::from_u16(code).unwrap(), &Status::failure("refused", reason).with_code(code))
 }
 
 fn elector(server: &Server, identity: &str) -> Elector {

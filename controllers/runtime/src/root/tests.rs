@@ -2,13 +2,14 @@
 
 use std::convert::Infallible;
 
-use http::{Request, Response};
+use http::Response;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::{Client, client::Body, runtime::reflector::store};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::testing::client;
 
 type Budget = PodDisruptionBudget;
 
@@ -167,8 +168,8 @@ async fn another_object_of_the_name_is_another() {
 
 /// A server of three objects, one of which nobody can decode, in a list and then in the events of a watch.
 fn server() -> Client {
-    let answer = |request: Request<Body>| {
-        let is_watch = request.uri().query().is_some_and(|query| query.contains("watch=true"));
+    client(|head, _| {
+        let is_watch = head.uri.query().is_some_and(|query| query.contains("watch=true"));
         let objects = [raw("a", "a", 1), raw("b", "b", TOO_MUCH), raw("c", "c", 1)];
         let text = if is_watch {
             let event = |object| json!({"type": "MODIFIED", "object": object}).to_string() + "\n";
@@ -178,9 +179,8 @@ fn server() -> Client {
             let (version, kind) = ("policy/v1", "PodDisruptionBudgetList");
             json!({"apiVersion": version, "kind": kind, "metadata": metadata, "items": objects}).to_string()
         };
-        async move { Ok::<_, Infallible>(Response::new(Body::from(text.into_bytes()))) }
-    };
-    Client::new(tower::service_fn(answer), "ns")
+        Ok(Response::new(Body::from(text.into_bytes())))
+    })
 }
 
 #[tokio::test]

@@ -1,13 +1,14 @@
 //! What is told of an object that cannot be decoded, to a server that notes what is written.
 
-use http::{Response, StatusCode};
+use http::{Response, request::Parts};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget as Budget;
-use kube::{client::Body, core::Status};
+use kube::client::Body;
 
 use super::*;
 use crate::{
     index::{Change, Index, Indexed},
     slim::Header,
+    testing::{client, refuse, reply},
 };
 
 /// A number that no field of 32 bits holds.
@@ -23,29 +24,17 @@ struct Server {
 impl Server {
     fn client(&self) -> Client {
         let server = self.clone();
-        Client::new(
-            tower::service_fn(move |request: Request<Body>| {
-                let server = server.clone();
-                async move { server.answer(request).await }
-            }),
-            "ns",
-        )
+        client(move |head, body| Ok(server.answer(head, body)))
     }
 
-    async fn answer(&self, request: Request<Body>) -> Result<Response<Body>, std::io::Error> {
-        assert_eq!(request.method(), Method::PATCH);
-        assert_eq!(request.headers()[header::CONTENT_TYPE], "application/merge-patch+json");
-        let uri = request.uri().to_string();
-        let body = request.into_body().collect_bytes().await.map_err(std::io::Error::other)?;
-        self.written.lock().push((uri, serde_json::from_slice(&body).unwrap()));
-        let code = self.codes.lock().pop().unwrap_or(200);
-        let answer = if code == 200 {
-            json!({"metadata": {"uid": "u", "resourceVersion": "2"}})
-        } else {
-            json!(Status::failure("refused", "Invalid").with_code(code))
-        };
-        let code = StatusCode::from_u16(code).unwrap();
-        Ok(Response::builder().status(code).body(Body::from(answer.to_string().into_bytes())).unwrap())
+    fn answer(&self, head: &Parts, body: &[u8]) -> Response<Body> {
+        assert_eq!(head.method, Method::PATCH);
+        assert_eq!(head.headers[header::CONTENT_TYPE], "application/merge-patch+json");
+        self.written.lock().push((head.uri.to_string(), serde_json::from_slice(body).unwrap()));
+        match self.codes.lock().pop() {
+            None => reply(&json!({"metadata": {"uid": "u", "resourceVersion": "2"}})),
+            Some(code) => refuse(code, "Invalid"),
+        }
     }
 
     async fn wait_for(&self, writes: usize) -> Vec<(String, Value)> {
