@@ -120,7 +120,7 @@ pub struct ConfigTargetStatus {
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub revision: i64,
-    /// `Current`, `Pending`, `Updating`, `Soaking`, `Passed`, `Held`, `Conflict` or `Missing`.
+    /// `Current`, `Pending`, `Updating`, `Soaking`, `Passed`, `Held`, `Conflict`, `Missing` or `Unreadable`.
     #[serde(default)]
     pub state: String,
     /// When it was changed for this rollout.

@@ -174,7 +174,7 @@ What keeps configuration from its workloads. kubectl get configrollouts names th
 - alert: MainstayConfigRolloutStuck
   expr: |
     sum(max by (reason) (mainstay_config_rollout_rollouts{
-      reason=~"FieldManagerConflict|KeyMissing|ScaledToZero|SourceMissing|SourceTooLarge|StageEmpty|TargetMissing"})) > 0
+      reason=~"FieldManagerConflict|KeyMissing|ScaledToZero|SourceMissing|SourceTooLarge|StageEmpty|TargetMissing|TargetUnreadable"})) > 0
   for: 15m
   labels:
     severity: warning

@@ -313,9 +313,15 @@ fn waiting_for(told: &Told<'_>) -> Option<String> {
         }
         Wait::Unreadable(target) => {
             let done = unreadable_words(target);
-            match under_way.is_some_and(|under_way| under_way.back) {
-                true => format!("{done}; until then nobody knows whether it is back at {to}"),
-                false => format!("{done}; until then {to} goes to no stage after {stage}"),
+            let is_last = |stage: usize| stage + 1 >= rollout.spec.stages.len();
+            match under_way {
+                Some(under_way) if under_way.back => {
+                    format!("{done}; until then nobody knows whether it is back at {to}")
+                }
+                Some(under_way) if is_last(under_way.stage) => {
+                    format!("{done}; until then nobody knows whether it works with {to}")
+                }
+                _ => format!("{done}; until then {to} goes to no stage after {stage}"),
             }
         }
         Wait::Conflict => conflict(state).unwrap_or_default(),

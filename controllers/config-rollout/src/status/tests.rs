@@ -8,13 +8,19 @@ use crate::plan::{Failed, Finding, Pins, Rollout, SourceVersion, TargetKey, Unpr
 use crate::watched::Progress;
 
 fn rollout() -> ConfigRollout {
+    rollout_of(&["canary"])
+}
+
+fn rollout_of(stages: &[&str]) -> ConfigRollout {
+    let targets = json!([{"kind": "Deployment", "name": "web"}]);
+    let stages: Vec<_> = stages.iter().map(|name| json!({"name": name, "targets": targets})).collect();
     serde_json::from_value(json!({
         "apiVersion": "mainstay.dev/v1alpha1",
         "kind": "ConfigRollout",
         "metadata": {"name": "web", "namespace": "shop", "generation": 4},
         "spec": {
             "sources": [{"kind": "ConfigMap", "name": "web"}],
-            "stages": [{"name": "canary", "targets": [{"kind": "Deployment", "name": "web"}]}],
+            "stages": stages,
         },
     }))
     .unwrap()
@@ -41,8 +47,16 @@ fn at(second: i64) -> Timestamp {
 
 /// The status, and `Ready`'s reason and sentence.
 fn say(observed: &Observed, findings: &Findings, plan: &Plan) -> (ConfigRolloutStatus, String, String) {
-    let rollout = rollout();
-    let status = told(&Told { rollout: &rollout, observed, findings, plan, failure: None }, at(100));
+    say_of(&rollout(), observed, findings, plan)
+}
+
+fn say_of(
+    rollout: &ConfigRollout,
+    observed: &Observed,
+    findings: &Findings,
+    plan: &Plan,
+) -> (ConfigRolloutStatus, String, String) {
+    let status = told(&Told { rollout, observed, findings, plan, failure: None }, at(100));
     let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready").unwrap().clone();
     (status, ready.reason, ready.message)
 }
@@ -184,4 +198,32 @@ fn a_stage_that_has_shown_nothing_says_what_to_do() {
         assert!(message.contains("until then revision 7 goes to no stage after canary"), "{message}");
         assert!(holds(&status, "Reconciling") && !holds(&status, "Stalled"));
     }
+}
+
+#[test]
+fn a_target_that_cannot_be_read_says_where_to_look_and_what_it_holds_up() {
+    let stages = rollout_of(&["canary", "rest"]);
+    for (stage, back, words) in [
+        (0, false, "until then revision 7 goes to no stage after canary"),
+        (1, false, "until then nobody knows whether it works with revision 7"),
+        (0, true, "until then nobody knows whether it is back at revision 7"),
+    ] {
+        let rollout = Rollout { to: 7, back, started: at(1), stage, passed: None };
+        let state = State { newest: 8, stable: Some(6), rollout: Some(rollout), ..State::default() };
+        let plan = Plan { state, wait: Wait::Unreadable(target().key), ..Plan::default() };
+        let observed = Observed { unreadable_targets: vec![(target().key, stage)], ..Observed::default() };
+        let (status, reason, message) = say_of(&stages, &observed, &Findings::new(), &plan);
+        assert_eq!(reason, "TargetUnreadable");
+        let correct = "Deployment/web cannot be read: correct the field that its condition Ready names";
+        assert!(message.contains(correct) && message.ends_with(words), "{message}");
+        assert!(holds(&status, "Reconciling") && !holds(&status, "Stalled"));
+        let [told] = &*status.targets else { panic!("{:?}", status.targets) };
+        let expected = ("Unreadable", stages.spec.stages[stage].name.as_str(), Some(correct));
+        assert_eq!((told.state.as_str(), told.stage.as_str(), told.message.as_deref()), expected);
+    }
+    let state = State { newest: 6, stable: Some(6), ..State::default() };
+    let observed = Observed { unreadable_targets: vec![(target().key, 1)], ..Observed::default() };
+    let plan = Plan { state, ..Plan::default() };
+    let (status, reason, _) = say_of(&stages, &observed, &Findings::new(), &plan);
+    assert_eq!((reason.as_str(), holds(&status, "Ready")), ("TargetUnreadable", false), "also at rest");
 }
