@@ -21,7 +21,7 @@ pub struct ConfigRolloutStatus {
     #[schemars(range(min = 0))]
     pub revision: i64,
 
-    /// The revision that all targets have had last; absent while there is none.
+    /// The last revision that has been shown to work; absent while there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub current_revision: Option<i64>,

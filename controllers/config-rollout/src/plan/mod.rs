@@ -113,11 +113,17 @@ impl State {
     }
 
     /// Whether a target is to be brought to `goal` while nothing is under way. One that somebody keeps elsewhere is
-    /// so only when there is something new.
+    /// so only when there is something new, and one that has that by another hand has yet to show that it works.
     fn is_due(&self, observed: &Observed, target: &TargetView, goal: Number, is_new: bool) -> bool {
         let kept = |remembered: &TargetState| remembered.held || remembered.is_stopped(target);
         let stays = !is_new && self.targets.get(&target.key).is_some_and(kept);
-        !stays && !observed.is_at(target, goal)
+        !stays && !observed.is_at(target, goal) || is_new && self.is_concerned(observed, target, goal)
+    }
+
+    /// Whether a target has in `goal` something else than in the current revision, or has neither.
+    fn is_concerned(&self, observed: &Observed, target: &TargetView, goal: Number) -> bool {
+        let has = |number| observed.is_at(target, number);
+        self.stable.is_some_and(|stable| !has(stable) || !has(goal))
     }
 }
 
@@ -240,7 +246,8 @@ impl Planner<'_> {
             Some(_) => {}
             None if !state.has_due(observed, goal, is_new) => {
                 if is_new && goal > 0 && !back {
-                    state.stable = Some(goal);
+                    // A revision that concerns no target that is there has been shown by none.
+                    state.stable.get_or_insert(goal);
                     state.failed = None;
                 }
                 return;

@@ -316,18 +316,22 @@ impl Planner<'_> {
     }
 
     fn complete(&mut self, rollout: &Rollout) {
-        let Input { now, .. } = *self.input;
+        let Input { observed, now, .. } = *self.input;
         let state = &mut self.plan.state;
         let took = since(rollout.started, now);
+        // Where the current revision has been shown, another becomes it by a target that it concerns, and by no other.
+        let is_concerned = |target| state.is_concerned(observed, target, rollout.to);
+        let is_proven = state.stable.is_none() || observed.targets.iter().any(is_concerned);
+        let is_new = state.stable != Some(rollout.to) && is_proven;
         if rollout.back {
             self.plan.news.push(News::RolledBack(rollout.to, took));
             self.plan.wait = Wait::Source;
         } else {
-            if state.stable != Some(rollout.to) {
+            if is_new {
                 self.plan.news.push(News::Completed(rollout.to, took));
                 state.failed = None;
+                state.stable = Some(rollout.to);
             }
-            state.stable = Some(rollout.to);
             self.plan.wait = Wait::Nothing;
         }
         state.rollout = None;

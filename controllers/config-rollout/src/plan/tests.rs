@@ -296,3 +296,4 @@ fn what_the_spec_names_as_a_source_is_never_collected() {
 }
 
 mod proof;
+mod stable;

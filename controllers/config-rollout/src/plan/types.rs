@@ -209,7 +209,7 @@ pub enum PauseSettings {
 pub struct State {
     /// The newest revision.
     pub newest: Number,
-    /// The revision that all targets have had last.
+    /// The last revision that has been shown to work.
     pub stable: Option<Number>,
     /// The one that has failed, and why.
     pub failed: Option<(Number, Failed)>,

@@ -294,22 +294,6 @@ fn a_target_that_cannot_be_read_keeps_the_revision_from_later_stages() {
 }
 
 #[test]
-fn nothing_is_proven_where_only_a_target_that_cannot_be_read_is_concerned() {
-    let mut world = settled(3);
-    for place in 1..3 {
-        world.targets[place].pins = [(1, 1)].into();
-    }
-    world.write(0, 2);
-    world.pass(false);
-    // The revision is made; nothing else uses what it changes.
-    world.targets[0].unreadable = true;
-    world.targets[1].stage = 0;
-    world.targets[1].pins = [(0, 2)].into();
-    world.run(10);
-    assert_eq!((world.state.stable, world.last.wait.clone()), (Some(1), Wait::Unreadable(target(0))));
-}
-
-#[test]
 fn the_way_back_is_not_over_while_a_target_cannot_be_read() {
     let mut world = settled(3);
     world.targets[1].stage = 0;
