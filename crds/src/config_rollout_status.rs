@@ -123,7 +123,7 @@ pub struct ConfigTargetStatus {
     /// `Current`, `Pending`, `Updating`, `Soaking`, `Passed`, `Held`, `Conflict`, `Missing` or `Unreadable`.
     #[serde(default)]
     pub state: String,
-    /// When it was changed for this rollout.
+    /// When it was changed; it counts as on its way until its pods are available again, or it has passed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changed_at: Option<Time>,
     /// Since when it has been available since then.

@@ -225,16 +225,9 @@ impl ConfigRollouts {
         memory.note(&seen.observed, now);
         let (plan, freed) = self.slots.decide(key, |slots| {
             let (observed, findings, changed) = (&seen.observed, &memory.findings, memory.changed);
-            let plan = plan::plan(&Input {
-                observed,
-                settings,
-                findings,
-                state: &state,
-                changed,
-                slots: slots.saturating_sub(state.on_their_way()),
-                now,
-            });
-            let (taken, waits) = (plan.state.on_their_way(), plan.wait == Wait::Slots);
+            let plan =
+                plan::plan(&Input { observed, settings, findings, state: &state, changed, slots, now });
+            let (taken, waits) = (plan.state.on_their_way(), plan.needs_slots);
             (plan, taken, waits)
         });
         if !plan.unsettled {
@@ -268,16 +261,11 @@ impl ConfigRollouts {
 
     /// Notes how often the pods of the targets that are about to be changed have restarted.
     async fn note_restarts(&self, rollout: &ConfigRollout, plan: &mut Plan) -> Result<(), PassFailure> {
-        let judged = plan.state.rollout.as_ref().is_some_and(|to| !plan.state.is_ungated(to));
-        if !judged {
-            return Ok(());
-        }
+        let judged = plan.state.rollout.as_ref().filter(|to| !plan.state.is_ungated(to));
+        let Some(to) = judged.map(|rollout| rollout.to) else { return Ok(()) };
         let namespace = rollout.namespace().unwrap_or_default();
-        let is_judged = |target: &TargetKey| {
-            plan.state.targets.get(target).is_some_and(|remembered| remembered.changed.is_some())
-        };
-        let targets: Vec<_> =
-            plan.moves.iter().map(|(target, _)| target).filter(|target| is_judged(target)).cloned().collect();
+        let moves = plan.moves.iter().filter(|(_, number)| *number == to);
+        let targets: Vec<_> = moves.map(|(target, _)| target.clone()).collect();
         let counts: Vec<_> = targets
             .iter()
             .map(|target| {

@@ -24,7 +24,7 @@ impl Slots {
         Self { most, table: Mutex::default() }
     }
 
-    /// Lets `rollout` decide with the number of places that it may have. `decide` returns how many it has then, and
+    /// Lets `rollout` decide with the number of places that the others leave. `decide` returns how many it has then, and
     /// whether it waits for more. Returned are the rollouts to which places have become free.
     pub fn decide<T>(
         &self,
@@ -32,8 +32,9 @@ impl Slots {
         decide: impl FnOnce(usize) -> (T, usize, bool),
     ) -> (T, Vec<ObjectKey>) {
         let mut table = self.table.lock();
-        let total: usize = table.taken.values().sum();
-        let (decided, taken, waits) = decide(self.most.saturating_sub(total));
+        let others = table.taken.iter().filter(|(other, _)| *other != rollout);
+        let others: usize = others.map(|(_, taken)| taken).sum();
+        let (decided, taken, waits) = decide(self.most.saturating_sub(others));
         let before = table.take(rollout, taken);
         if waits {
             table.waiting.insert(rollout.clone());
@@ -77,8 +78,8 @@ mod tests {
         let (free, freed) = slots.decide(&b, |free| (free, free, true));
         assert_eq!((free, freed), (1, vec![]));
         let (free, freed) = slots.decide(&a, |free| (free, 1, false));
-        assert_eq!((free, freed), (0, vec![b.clone()]));
-        assert_eq!(slots.decide(&b, |free| (free, 2, false)).0, 1);
+        assert_eq!((free, freed), (2, vec![b.clone()]), "its own are not counted against it");
+        assert_eq!(slots.decide(&b, |free| (free, 2, false)).0, 2);
         assert!(slots.forget(&a).is_empty(), "nobody waits");
     }
 }

@@ -289,6 +289,7 @@ fn waiting_for(told: &Told<'_>) -> Option<String> {
     let under_way = state.rollout.as_ref();
     let stage = under_way.map(|under_way| record::stage_name(rollout, under_way.stage)).unwrap_or_default();
     let to = words(under_way.map_or(0, |under_way| under_way.to));
+    let joins = under_way.is_some_and(|under_way| state.is_ungated(under_way));
     Some(match wait {
         Wait::Nothing | Wait::NoUse => return None,
         Wait::Paused => "spec.paused to become false".to_owned(),
@@ -304,6 +305,7 @@ fn waiting_for(told: &Told<'_>) -> Option<String> {
                  {namespace} --overwrite {CONTINUE}={number}/{stage}`"
             )
         }
+        Wait::Slots if joins => format!("other rollouts, to bring {to} to more targets"),
         Wait::Slots => format!("other rollouts, to bring {to} to more targets of stage {stage}"),
         Wait::Unproven(unproven) => {
             let done = unproven_words(unproven, &stage);
@@ -327,13 +329,17 @@ fn waiting_for(told: &Told<'_>) -> Option<String> {
         Wait::Conflict => conflict(state).unwrap_or_default(),
         Wait::Source => "a source to change".to_owned(),
         Wait::Targets => {
-            let shown = told.observed.targets.iter().find_map(|target| {
+            let of_stage = |target: &&TargetView| {
+                joins || under_way.is_some_and(|under_way| under_way.back || under_way.stage == target.stage)
+            };
+            let shown = told.observed.targets.iter().filter(of_stage).find_map(|target| {
                 let remembered = state.targets.get(&target.key)?;
-                (remembered.changed.is_some() && !remembered.passed).then(|| progress(target))
+                remembered.is_on_its_way().then(|| progress(target))
             });
             let shown = shown.map(|shown| format!(": {shown}")).unwrap_or_default();
             match under_way.is_some_and(|under_way| under_way.back) {
                 true => format!("the targets to be back at {to}{shown}"),
+                false if joins => format!("the targets to have {to}{shown}"),
                 false => format!("the targets of stage {stage} to show that {to} works{shown}"),
             }
         }
@@ -412,7 +418,7 @@ fn word(
     match (&state.rollout, remembered.changed) {
         (Some(_), _) if remembered.passed => (PASSED, None),
         (Some(_), Some(_)) if remembered.available.is_some() => ("Soaking", None),
-        (Some(_), Some(_)) => ("Updating", Some(progress(target))),
+        (_, Some(_)) => ("Updating", Some(progress(target))),
         (Some(rollout), None) if !observed.is_at(target, rollout.to) => ("Pending", None),
         _ => ("Current", None),
     }

@@ -6,6 +6,7 @@
 
 pub mod collect;
 mod gate;
+mod places;
 pub mod sources;
 mod stages;
 pub mod types;
@@ -51,7 +52,7 @@ pub struct Input<'a> {
     pub state: &'a State,
     /// Since when sources wait to be examined.
     pub changed: Option<Changed>,
-    /// How many more targets may be on their way, of all rollouts together.
+    /// How many targets of this rollout may be on their way: what the others leave of the places that all share.
     pub slots: usize,
     /// The time.
     pub now: Timestamp,
@@ -60,24 +61,24 @@ pub struct Input<'a> {
 /// Decides what a rollout does next.
 pub fn plan(input: &Input<'_>) -> Plan {
     let plan = Plan { state: input.state.clone(), ..Plan::default() };
-    let mut planner = Planner { input, plan, wanted: Wanted::Nothing, due: None };
+    let mut planner = Planner { input, plan, wanted: Wanted::Nothing, pending: Vec::new(), due: None };
     planner.take_stock();
+    planner.settle();
     planner.wanted = sources::wanted(input.observed, input.findings, &planner.plan.state);
     let goal = planner.goal();
     planner.begin(goal);
     planner.advance();
     planner.put_back();
+    planner.give_places();
     planner.examine();
     planner.finish()
 }
 
 /// The targets whose gates are being judged, and with them what has to be asked first.
 pub fn judged<'a>(observed: &'a Observed, state: &'a State) -> impl Iterator<Item = &'a TargetView> {
-    let rollout = state.rollout.as_ref().filter(|rollout| !state.is_ungated(rollout));
     observed.targets.iter().filter(move |target| {
         let remembered = state.targets.get(&target.key);
-        let on_its_way = remembered.is_some_and(|target| target.changed.is_some() && !target.passed);
-        on_its_way && rollout.is_some_and(|rollout| observed.is_at(target, rollout.to))
+        remembered.is_some_and(TargetState::is_on_its_way) && state.judges(observed, target)
     })
 }
 
@@ -97,15 +98,6 @@ impl State {
         lasting(self) == lasting(other)
     }
 
-    /// How many targets are on their way and judged.
-    pub fn on_their_way(&self) -> usize {
-        let judged = self.rollout.as_ref().is_some_and(|rollout| !self.is_ungated(rollout));
-        let on_its_way = |target: &&TargetState| target.changed.is_some() && !target.passed;
-        if judged { self.targets.values().filter(on_its_way).count() } else { 0 }
-    }
-}
-
-impl State {
     /// Whether there is something to do. Of a target that cannot be read nobody knows whether a new revision concerns it.
     fn has_due(&self, observed: &Observed, goal: Number, is_new: bool) -> bool {
         is_new && !observed.unreadable_targets.is_empty()
@@ -165,6 +157,8 @@ struct Planner<'a> {
     plan: Plan,
     /// What the targets should have, as the sources are.
     wanted: Wanted,
+    /// Which targets are to be given what, as soon as there are places; the first ones first.
+    pending: Vec<(usize, Number)>,
     due: Option<Timestamp>,
 }
 
@@ -174,6 +168,8 @@ impl Planner<'_> {
         let Input { observed, now, .. } = *self.input;
         let state = &mut self.plan.state;
         state.newest = state.newest.max(observed.highest());
+        let goes_back = state.rollout.as_ref().is_some_and(|rollout| rollout.back);
+        let proven = state.stable.filter(|_| !goes_back);
         let unreadable = || observed.unreadable_targets.iter().map(|(key, _)| key);
         let known = |key: &TargetKey| observed.targets.iter().any(|target| target.key == *key);
         state.targets.retain(|key, _| known(key) || unreadable().any(|unreadable| unreadable == key));
@@ -191,8 +187,9 @@ impl Planner<'_> {
                 remembered.held = false;
             } else if remembered.seen && !remembered.held {
                 // Also one that waits for its stage may be taken back.
-                let at_rest = remembered.changed.is_none();
+                let at_rest = remembered.changed.is_none() || proven == Some(remembered.given);
                 if at_rest && target.pins.is_older(remembered.given) {
+                    remembered.rest();
                     remembered.held = true;
                     self.plan.news.push(News::Held(target.key.clone()));
                 } else if remembered.given > 0 {
@@ -266,9 +263,9 @@ impl Planner<'_> {
         }
         let started = second(now);
         state.rollout = Some(Rollout { to: goal, back, started, stage: 0, passed: None });
-        for target in state.targets.values_mut() {
-            target.rest();
-            if is_new {
+        state.rest();
+        if is_new {
+            for target in state.targets.values_mut() {
                 // One that was taken back and follows now is not taken back once more while it waits for its stage.
                 target.seen &= !target.held;
                 target.held = false;

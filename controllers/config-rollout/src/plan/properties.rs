@@ -60,6 +60,12 @@ fn take(world: &mut World, step: &Step) {
     }
 }
 
+fn on_their_way(world: &World, stage: usize) -> usize {
+    let of_stage =
+        world.state.targets.iter().filter(|(key, _)| world.targets[world.place(key)].stage == stage);
+    of_stage.filter(|(_, remembered)| remembered.is_on_its_way()).count()
+}
+
 /// What holds after every pass.
 fn check(world: &World) {
     let state = &world.state;
@@ -89,8 +95,9 @@ fn check(world: &World) {
         for target in observed.targets.iter().filter(|target| target.stage > rollout.stage) {
             let remembered = &state.targets[&target.key];
             let is_left_alone = remembered.held || remembered.is_stopped(target);
+            let waits = on_their_way(world, target.stage) >= 2;
             assert!(
-                state.is_ungated(rollout) || is_left_alone || observed.is_at(target, stable),
+                state.is_ungated(rollout) || is_left_alone || waits || observed.is_at(target, stable),
                 "{} names {:?} in stage {} of {}",
                 target.key,
                 target.pins,
@@ -99,8 +106,13 @@ fn check(world: &World) {
             );
         }
     }
-    let judged = state.rollout.as_ref().is_some_and(|rollout| !state.is_ungated(rollout));
-    assert!(!judged || state.on_their_way() <= 2, "more than maxParallel are on their way");
+    for (key, number) in &world.last.moves {
+        let given = &world.targets[world.place(key)];
+        // A revision that has failed, or that somebody has taken back, goes from all at once.
+        let goes_back = state.rollout.as_ref().is_some_and(|rollout| state.is_ungated(rollout));
+        let count = on_their_way(world, given.stage);
+        assert!(goes_back || count <= 2, "{key} is given {number}, as one of {count} in its stage");
+    }
     let failed = state.failed.as_ref().map(|(number, _)| *number);
     assert!(failed.is_none() || state.stable != failed, "a failed revision is the current one");
 }

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use mainstay_runtime::report::second;
 
 use super::{
-    Failed, Input, News, Number, PauseSettings, Planner, Rollout, TargetKey, Unproven, Wait, Wanted, gate,
+    Failed, Input, News, PauseSettings, Planner, Rollout, TargetKey, Unproven, Wait, Wanted, gate,
     gate::Standing, next_second, since,
 };
 
@@ -13,7 +13,7 @@ use super::{
 struct Stage {
     /// Those that are to be given the revision, by their places.
     pending: Vec<usize>,
-    /// How many are on their way.
+    /// How many have yet to pass.
     on_their_way: usize,
     /// Whether another manager is in the way of one.
     in_conflict: bool,
@@ -27,8 +27,6 @@ struct Stage {
     failed: Option<Failed>,
     /// The first that cannot be read.
     unreadable: Option<TargetKey>,
-    /// How many of these were on their way when they could be read last.
-    lost: usize,
     /// When one is to be looked at again.
     due: Option<Timestamp>,
 }
@@ -61,11 +59,10 @@ impl Planner<'_> {
 
     /// The way back, and targets that join. Returns whether the state has changed.
     fn all_at_once(&mut self, rollout: &Rollout) -> bool {
-        let Input { observed, now, .. } = *self.input;
+        let Input { observed, .. } = *self.input;
         let kept = self.kept(rollout);
-        let mut waits = false;
-        for index in 0..observed.targets.len() {
-            let target = &observed.targets[index];
+        let (mut taken_back, mut pending, mut waits) = (Vec::new(), Vec::new(), false);
+        for (index, target) in observed.targets.iter().enumerate() {
             let Some(remembered) = self.plan.state.targets.get_mut(&target.key) else { continue };
             // The others need not wait for what somebody else keeps.
             if remembered.held || remembered.is_stopped(target) {
@@ -77,28 +74,32 @@ impl Planner<'_> {
                 waits |= rollout.back && remembered.changed.is_some() && !target.progress.is_settled();
             } else {
                 waits = true;
-                if kept.is_none() {
-                    self.give(index, rollout.to, Some(second(now)));
-                }
+                let has_unproven = remembered.given > rollout.to && observed.is_at(target, remembered.given);
+                remembered.rest();
+                let list = if rollout.back || has_unproven { &mut taken_back } else { &mut pending };
+                list.push(index);
             }
         }
         if waits {
-            self.plan.wait = kept.unwrap_or(Wait::Targets);
+            self.plan.wait = kept.clone().unwrap_or(Wait::Targets);
         } else if let Some((target, _)) = observed.unreadable_targets.first().filter(|_| rollout.back) {
             self.plan.wait = Wait::Unreadable(target.clone());
         } else {
             self.complete(rollout);
+        }
+        if kept.is_none() {
+            taken_back.into_iter().for_each(|index| self.give(index, rollout.to));
+            self.pending.extend(pending.into_iter().map(|index| (index, rollout.to)));
         }
         false
     }
 
     /// One stage. Returns whether it is over, or the rollout is another.
     fn stage(&mut self, rollout: &Rollout) -> bool {
-        let Input { settings, slots, now, .. } = *self.input;
-        let Some(stage) = settings.stages.get(rollout.stage) else {
+        if rollout.stage >= self.input.settings.stages.len() {
             self.complete(rollout);
             return true;
-        };
+        }
         let standing = self.look_at(rollout);
         if let Some(failed) = standing.failed {
             self.fail(rollout, failed);
@@ -107,8 +108,7 @@ impl Planner<'_> {
         if let Some(due) = standing.due {
             self.due_at(due);
         }
-        let parallel = stage.max_parallel.saturating_sub(standing.on_their_way + standing.lost);
-        let stands = standing.pending.is_empty() || parallel == 0;
+        let stands = standing.pending.is_empty() || self.places(rollout.stage) == 0;
         if stands
             && standing.on_their_way == 0
             && !standing.in_conflict
@@ -125,23 +125,17 @@ impl Planner<'_> {
             return false;
         }
         self.set_stage(|rollout| rollout.passed = None);
-        let free = slots.saturating_sub(self.plan.moves.len());
         let kept = self.kept(rollout);
-        let gives = kept.is_none();
+        if kept.is_none() {
+            self.pending.extend(standing.pending.iter().map(|index| (*index, rollout.to)));
+        }
         self.plan.wait = if standing.in_conflict {
             Wait::Conflict
         } else if let Some(kept) = kept.filter(|kept| *kept == Wait::Paused || !standing.pending.is_empty()) {
             kept
-        } else if !standing.pending.is_empty() && parallel > 0 && free == 0 {
-            Wait::Slots
         } else {
             Wait::Targets
         };
-        if gives {
-            for index in standing.pending.into_iter().take(parallel.min(free)) {
-                self.give(index, rollout.to, Some(second(now)));
-            }
-        }
         false
     }
 
@@ -166,6 +160,8 @@ impl Planner<'_> {
     /// names the sources again would read there what has yet to be proven. Those of stages before may have the new one.
     /// Before the first revision has been proven there is nothing to put them back to; nor is there for pods that read the
     /// sources themselves, which keep what they have read until their turn.
+    ///
+    /// They come before those of the stage, which read what has been proven.
     pub(super) fn put_back(&mut self) {
         let Input { observed, settings, .. } = *self.input;
         let Some(rollout) = self.plan.state.rollout.clone() else { return };
@@ -173,33 +169,33 @@ impl Planner<'_> {
         if settings.paused || settings.restarts_only || self.plan.state.is_ungated(&rollout) {
             return;
         }
+        let mut pending = Vec::new();
         for (index, target) in observed.targets.iter().enumerate() {
             let Some(remembered) = self.plan.state.targets.get_mut(&target.key) else { continue };
             let has_new = target.stage < rollout.stage && observed.is_at(target, rollout.to);
             if target.stage == rollout.stage || has_new || remembered.held || remembered.is_stopped(target) {
                 continue;
             }
-            if observed.is_at(target, stable) {
+            let has_it = observed.is_at(target, stable);
+            if !has_it || remembered.given != stable {
                 remembered.rest();
+            }
+            if has_it {
                 remembered.given = stable;
                 remembered.seen = true;
             } else {
-                self.give(index, stable, None);
+                pending.push((index, stable));
             }
         }
+        self.pending.splice(..0, pending);
     }
 
     fn look_at(&mut self, rollout: &Rollout) -> Stage {
         let Input { observed, settings, now, .. } = *self.input;
         let before = self.plan.state.stable.unwrap_or_default();
         let mut stage = Stage::default();
-        let unreadable = observed.unreadable_targets.iter().filter(|(_, place)| *place == rollout.stage);
-        for (key, _) in unreadable {
-            stage.unreadable.get_or_insert_with(|| key.clone());
-            let remembered = self.plan.state.targets.get(key);
-            let is_lost = remembered.is_some_and(|target| target.changed.is_some() && !target.passed);
-            stage.lost += usize::from(is_lost);
-        }
+        let unreadable = observed.unreadable_targets.iter().find(|(_, place)| *place == rollout.stage);
+        stage.unreadable = unreadable.map(|(key, _)| key.clone());
         for (index, target) in observed.targets.iter().enumerate() {
             let Some(remembered) = self.plan.state.targets.get_mut(&target.key) else { continue };
             if target.stage != rollout.stage {
@@ -222,11 +218,14 @@ impl Planner<'_> {
                 }
                 continue;
             }
+            let is_given = remembered.given == rollout.to;
             remembered.given = rollout.to;
             remembered.seen = true;
             if observed.is_at(target, before) {
-                // The revision does not concern it.
+                // The revision does not concern it. Where it was put back, it keeps its place until its pods are back.
+                let changed = remembered.changed.filter(|_| !remembered.passed);
                 remembered.rest();
+                remembered.changed = changed;
                 continue;
             }
             if target.progress.wanted == 0 && !remembered.passed {
@@ -236,6 +235,9 @@ impl Planner<'_> {
                 continue;
             }
             // One that came by the revision in another way has to show the same.
+            if !is_given {
+                remembered.rest();
+            }
             remembered.changed.get_or_insert_with(|| second(now));
             let evidence = observed.evidence.get(&target.key);
             match gate::judge(target, remembered, &settings.stages[rollout.stage], evidence, now) {
@@ -288,26 +290,12 @@ impl Planner<'_> {
         }
     }
 
-    /// Gives a target a revision, with which it is on its way since `changed`. It is remembered before it is done; what
-    /// is not done is decided again.
-    fn give(&mut self, index: usize, to: Number, changed: Option<Timestamp>) {
-        let target = &self.input.observed.targets[index];
-        if let Some(remembered) = self.plan.state.targets.get_mut(&target.key) {
-            remembered.rest();
-            remembered.given = to;
-            remembered.seen = false;
-            remembered.changed = changed;
-        }
-        self.plan.moves.push((target.key.clone(), to));
-    }
-
     fn fail(&mut self, rollout: &Rollout, failed: Failed) {
         let Input { settings, now, .. } = *self.input;
         let state = &mut self.plan.state;
         self.plan.news.push(News::Failed(rollout.to, failed.clone()));
         state.failed = Some((rollout.to, failed));
         state.targets.values_mut().for_each(super::TargetState::rest);
-        self.plan.moves.clear();
         self.plan.wait = Wait::Source;
         let to = state.stable.unwrap_or_default();
         let started = second(now);
@@ -323,20 +311,16 @@ impl Planner<'_> {
         let is_concerned = |target| state.is_concerned(observed, target, rollout.to);
         let is_proven = state.stable.is_none() || observed.targets.iter().any(is_concerned);
         let is_new = state.stable != Some(rollout.to) && is_proven;
+        state.rest();
+        state.rollout = None;
+        self.plan.wait = Wait::Nothing;
         if rollout.back {
             self.plan.news.push(News::RolledBack(rollout.to, took));
             self.plan.wait = Wait::Source;
-        } else {
-            if is_new {
-                self.plan.news.push(News::Completed(rollout.to, took));
-                state.failed = None;
-                state.stable = Some(rollout.to);
-            }
-            self.plan.wait = Wait::Nothing;
-        }
-        state.rollout = None;
-        for target in state.targets.values_mut() {
-            target.rest();
+        } else if is_new {
+            self.plan.news.push(News::Completed(rollout.to, took));
+            state.failed = None;
+            state.stable = Some(rollout.to);
         }
     }
 }

@@ -256,7 +256,7 @@ pub struct TargetState {
     pub given: Number,
     /// Whether it has been seen to have it.
     pub seen: bool,
-    /// When it was changed for this rollout.
+    /// Since when it is on its way: it was given something, and its pods are not back, or have yet to pass.
     pub changed: Option<Timestamp>,
     /// Since when it has been available since then.
     pub available: Option<Timestamp>,
@@ -287,6 +287,8 @@ pub struct Plan {
     pub moves: Vec<(TargetKey, Number)>,
     /// What keeps the rollout from going on.
     pub wait: Wait,
+    /// Whether targets wait for places that other rollouts have.
+    pub needs_slots: bool,
     /// What has come about.
     pub news: Vec<News>,
     /// When time alone changes the plan.
@@ -317,7 +319,7 @@ pub enum Wait {
     Unproven(Unproven),
     /// This target, which cannot be read: whether it has the revision, and works with it, is not known.
     Unreadable(TargetKey),
-    /// Other rollouts, of which as many targets are on their way as may be.
+    /// Other rollouts, which have all places.
     Slots,
     /// Another manager.
     Conflict,

@@ -48,6 +48,8 @@ pub(super) struct World {
     /// How long pods take to become available.
     pub(super) startup: Duration,
     pub(super) probe: Option<bool>,
+    /// How many targets may be on their way, as the other rollouts are.
+    pub(super) slots: usize,
     changed: Option<Changed>,
     clock: u64,
 }
@@ -111,6 +113,7 @@ impl World {
             last: Plan::default(),
             startup: Duration::from_secs(3),
             probe: None,
+            slots: 100,
             changed: None,
             clock: 10,
         }
@@ -240,7 +243,7 @@ impl World {
             findings: &self.findings,
             state: &self.state,
             changed: self.changed,
-            slots: 100,
+            slots: self.slots,
             now: self.now,
         })
     }

@@ -227,3 +227,32 @@ fn a_target_that_cannot_be_read_says_where_to_look_and_what_it_holds_up() {
     let (status, reason, _) = say_of(&stages, &observed, &Findings::new(), &plan);
     assert_eq!((reason.as_str(), holds(&status, "Ready")), ("TargetUnreadable", false), "also at rest");
 }
+
+#[test]
+fn targets_that_join_the_others_are_judged_by_nobody() {
+    let rollout = Rollout { to: 6, back: false, started: at(1), stage: 0, passed: None };
+    let remembered =
+        TargetState { uid: "u".into(), given: 6, changed: Some(at(10)), ..TargetState::default() };
+    let targets = [(target().key, remembered)].into();
+    let state = State { newest: 6, stable: Some(6), rollout: Some(rollout), targets, ..State::default() };
+    let observed = Observed { targets: vec![target()], ..Observed::default() };
+    let progress = "Deployment/web has 1 of 3 pods of the new template and 0 available";
+    let plan = Plan { state: state.clone(), wait: Wait::Targets, ..Plan::default() };
+    let (_, reason, message) = say(&observed, &Findings::new(), &plan);
+    let expected = format!("the targets to have revision 6: {progress}");
+    assert_eq!((reason.as_str(), message), ("RollingOut", expected));
+    let plan = Plan { state: state.clone(), wait: Wait::Slots, ..Plan::default() };
+    let (_, reason, message) = say(&observed, &Findings::new(), &plan);
+    let expected = "other rollouts, to bring revision 6 to more targets".to_owned();
+    assert_eq!((reason.as_str(), message), ("WaitingForOthers", expected));
+
+    // All have it, and the pods of one are not all back.
+    let plan = Plan { state: State { rollout: None, ..state.clone() }, ..Plan::default() };
+    let (status, reason, _) = say(&observed, &Findings::new(), &plan);
+    assert_eq!((reason.as_str(), holds(&status, "Ready")), ("Current", true));
+    assert_eq!(
+        (status.targets[0].state.as_str(), status.targets[0].message.as_deref()),
+        ("Updating", Some(progress))
+    );
+    assert_eq!(record::read(&self::rollout(), &status).on_their_way(), 1, "a restart does not forget it");
+}

@@ -3,7 +3,7 @@
 use super::*;
 
 /// A world in which revision 2 waits after the canary for somebody to let it go on.
-fn at_the_canary(targets: usize) -> World {
+pub(super) fn at_the_canary(targets: usize) -> World {
     let mut world = settled(targets);
     world.settings.stages[0].pause = Some(PauseSettings::Continue);
     world.write(0, 2);
@@ -24,7 +24,7 @@ fn a_target_that_waits_for_its_stage_is_put_back_to_the_current_revision_at_once
     assert_eq!(world.news, [News::Reverted(target(2))]);
     world.run(5);
     assert_eq!((world.values(2)[0], world.last.moves.len()), (Some(1), 0));
-    assert_eq!(world.state.on_their_way(), 0, "it takes no place of those that are judged");
+    assert_eq!(world.state.on_their_way(), 0, "its pods are back");
     world.settings.goes_on = Some((2, "canary".into()));
     world.run(10);
     assert!(all_have(&world, [2, 1]));

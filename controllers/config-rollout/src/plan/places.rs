@@ -1,0 +1,126 @@
+//! How many targets are on their way together: of a stage, and of all rollouts.
+//!
+//! A target is on its way from when it is given something until its pods are back, or its stage's deadline is over; one
+//! that is judged, until it has passed. The way back takes no places, and what has yet to be proven waits for none to be
+//! taken back.
+
+use mainstay_runtime::report::second;
+
+use super::{Input, Number, Observed, Planner, Rollout, State, TargetKey, TargetState, TargetView, Wait};
+
+impl TargetState {
+    /// Whether it has been given something, and its pods are not back, or have yet to pass.
+    pub fn is_on_its_way(&self) -> bool {
+        self.changed.is_some() && !self.passed
+    }
+}
+
+impl State {
+    /// How many targets are on their way.
+    pub fn on_their_way(&self) -> usize {
+        let goes_back = self.rollout.as_ref().is_some_and(|rollout| rollout.back);
+        let count = self.targets.values().filter(|target| target.is_on_its_way()).count();
+        if goes_back { 0 } else { count }
+    }
+
+    /// The stage that is judged.
+    fn judged_stage(&self) -> Option<usize> {
+        self.rollout.as_ref().filter(|rollout| !self.is_ungated(rollout)).map(|rollout| rollout.stage)
+    }
+
+    /// Whether what a target shows is about the revision under way: it has it, and is in its stage.
+    pub(super) fn judges(&self, observed: &Observed, target: &TargetView) -> bool {
+        let has_it = |rollout: &Rollout| observed.is_at(target, rollout.to);
+        self.judged_stage() == Some(target.stage)
+            && self.rollout.as_ref().is_some_and(has_it)
+            && !observed.is_at(target, self.stable.unwrap_or_default())
+    }
+
+    /// Forgets how far the targets were in a rollout. Whose pods are not back keeps its place.
+    pub(super) fn rest(&mut self) {
+        let arrived = self.targets.values_mut().filter(|target| !target.is_on_its_way());
+        arrived.for_each(TargetState::rest);
+    }
+}
+
+impl Planner<'_> {
+    /// Frees the places of those whose pods are back, or whose time for it is over.
+    pub(super) fn settle(&mut self) {
+        let Input { observed, settings, now, .. } = *self.input;
+        let goes_back = self.plan.state.rollout.as_ref().is_some_and(|rollout| rollout.back);
+        let judged = self.plan.state.judged_stage();
+        let readable = observed.targets.iter().map(|target| (&target.key, target.stage, Some(target)));
+        let unreadable = observed.unreadable_targets.iter().map(|(key, stage)| (key, *stage, None));
+        for (key, stage, target) in readable.chain(unreadable) {
+            let is_judged = match target {
+                Some(target) => self.plan.state.judges(observed, target),
+                // What it shows is not known.
+                None => judged == Some(stage),
+            };
+            if is_judged {
+                continue;
+            }
+            let Some(remembered) = self.plan.state.targets.get_mut(key) else { continue };
+            let Some(changed) = remembered.changed.filter(|_| !remembered.passed) else { continue };
+            let has_it = |target: &TargetView| observed.is_at(target, remembered.given);
+            let is_back = target.is_some_and(|target| has_it(target) && target.progress.is_settled());
+            let until = changed.checked_add(settings.stages[stage].deadline).unwrap_or(changed);
+            if is_back || until <= now && !goes_back {
+                remembered.rest();
+            } else if !goes_back {
+                self.due_at(until);
+            }
+        }
+    }
+
+    /// How many more targets of a stage may be on their way, as its `maxParallel` says.
+    pub(super) fn places(&self, stage: usize) -> usize {
+        let Input { observed, settings, .. } = *self.input;
+        let readable = observed.targets.iter().map(|target| (&target.key, target.stage));
+        let unreadable = observed.unreadable_targets.iter().map(|(key, stage)| (key, *stage));
+        let of_stage = readable.chain(unreadable).filter(|(_, place)| *place == stage);
+        let is_taken = |key: &TargetKey| {
+            let remembered = self.plan.state.targets.get(key);
+            remembered.is_some_and(TargetState::is_on_its_way)
+        };
+        let taken = of_stage.filter(|(key, _)| is_taken(key));
+        settings.stages[stage].max_parallel.saturating_sub(taken.count())
+    }
+
+    /// Gives as many of those that wait for it what they are to have as there are places.
+    pub(super) fn give_places(&mut self) {
+        let Input { observed, settings, slots, .. } = *self.input;
+        let pending = std::mem::take(&mut self.pending);
+        let mut places: Vec<_> = (0..settings.stages.len()).map(|stage| self.places(stage)).collect();
+        let mut free = slots.saturating_sub(self.plan.state.on_their_way());
+        for (index, to) in pending {
+            let places = &mut places[observed.targets[index].stage];
+            if *places == 0 {
+                continue;
+            }
+            if free == 0 {
+                self.plan.needs_slots = true;
+                break;
+            }
+            (*places, free) = (*places - 1, free - 1);
+            self.give(index, to);
+        }
+        let has_none = self.plan.needs_slots && self.plan.state.on_their_way() == 0;
+        if has_none && self.plan.wait == Wait::Targets {
+            self.plan.wait = Wait::Slots;
+        }
+    }
+
+    /// Gives a target a revision. It is remembered before it is done; what is not done is decided again.
+    pub(super) fn give(&mut self, index: usize, to: Number) {
+        let Input { observed, now, .. } = *self.input;
+        let target = &observed.targets[index];
+        if let Some(remembered) = self.plan.state.targets.get_mut(&target.key) {
+            remembered.rest();
+            remembered.given = to;
+            remembered.seen = false;
+            remembered.changed = Some(second(now));
+        }
+        self.plan.moves.push((target.key.clone(), to));
+    }
+}
