@@ -19,10 +19,12 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::{
-    observe::{SOURCE_KINDS, Stores, add_snapshot},
+    names::{ADMISSION_PREFIX, ROLLOUT},
+    observe::{add_snapshot, snapshots},
     plan::{Number, Observed, Snapshots, SourceKey},
     references,
-    watched::{ADMISSION_PREFIX, Mark, ROLLOUT, WatchedConfig},
+    stores::{SOURCE_KINDS, Stores},
+    watched::{Mark, WatchedConfig},
 };
 
 /// The webhook.
@@ -82,8 +84,7 @@ impl Admission {
     /// The objects of the rollout's revisions, of which `number` is one.
     async fn revision(&self, rollout: &ObjectKey, number: Number) -> Result<Observed, String> {
         let (name, namespace) = (&rollout.name, &rollout.namespace);
-        let snapshots = self.stores.snapshots(rollout);
-        let mut seen = Observed { snapshots, ..Observed::default() };
+        let mut seen = Observed { snapshots: snapshots(&self.stores, rollout), ..Observed::default() };
         if !seen.has(number) {
             // The store of a replica may be behind the one that has made the revision.
             seen.snapshots = self.live(rollout).await.map_err(|error| {

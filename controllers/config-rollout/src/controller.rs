@@ -6,9 +6,13 @@ use std::{
 };
 
 use clap::Args;
-use k8s_openapi::api::{apps::v1 as apps, core::v1 as core};
+use k8s_openapi::{
+    api::{apps::v1 as apps, core::v1 as core},
+    apimachinery::pkg::apis::meta::v1::LabelSelector,
+};
 use kube::{
     Api, Client, Resource, ResourceExt,
+    core::{Selector, SelectorExt},
     runtime::{WatchStreamExt, reflector, watcher},
 };
 use mainstay_crds::{ConfigRollout, ReplicaGroup, SourceKind, TargetKind};
@@ -30,12 +34,13 @@ use serde::de::DeserializeOwned;
 use crate::{
     admission::{Admission, WEBHOOK},
     announce::Announcer,
-    apply::{FIELD_MANAGER, Writer},
+    apply::Writer,
     metrics::Metrics,
-    observe::{Concern, Stores, concerns},
+    names::FIELD_MANAGER,
     reconcile::{ConfigRollouts, STATUS_PACE},
     record,
     slots::Slots,
+    stores::Stores,
     watched::{Config, WatchedConfig, WatchedWorkload, Workload},
 };
 
@@ -244,6 +249,37 @@ impl Watches {
             if concerns(rollout, what) {
                 self.work.trigger(&ObjectKey::of(&**rollout));
             }
+        }
+    }
+}
+
+/// Something that has changed.
+#[derive(Debug)]
+enum Concern<'a> {
+    /// A Secret or ConfigMap that is no object of a revision.
+    Source(SourceKind, &'a Config),
+    /// A workload.
+    Target(TargetKind, &'a Workload),
+}
+
+/// Whether a change of this source or workload can matter to `rollout`.
+fn concerns(rollout: &ConfigRollout, what: &Concern<'_>) -> bool {
+    let selects = |selector: &LabelSelector, labels| {
+        Selector::try_from(selector.clone()).is_ok_and(|selector| selector.matches(labels))
+    };
+    match what {
+        Concern::Source(kind, config) => rollout.spec.sources.iter().any(|source| {
+            let named = source.name.as_deref() == Some(&*config.header.key.name);
+            source.kind == *kind
+                && (named || source.selector.as_ref().is_some_and(|select| selects(select, &config.labels)))
+        }),
+        Concern::Target(kind, workload) => {
+            rollout.spec.stages.iter().flat_map(|stage| &stage.targets).any(|target| {
+                let named = target.name.as_deref() == Some(&*workload.header.key.name);
+                let selected =
+                    target.selector.as_ref().is_some_and(|select| selects(select, &workload.labels));
+                target.kind == *kind && (named || selected)
+            })
         }
     }
 }

@@ -11,8 +11,8 @@ use mainstay_runtime::{failure::RequestError, index::ObjectKey, request::in_time
 use serde::Deserialize;
 
 use crate::{
-    observe::Stores,
     plan::{Evidence, TargetKey, TargetView},
+    stores::Stores,
 };
 
 /// A pod, as far as its restarts go.

@@ -22,7 +22,7 @@ use crate::{
     announce::Announcer,
     apply::{ApplyError, Given, Writer},
     evidence,
-    observe::{Seen, Stores},
+    observe::{self, ObserveError, Seen},
     plan::{
         self, Changed, Findings, Input, Number, Plan, Settings, SourceKey, SourceVersion, State, TargetKey,
         TargetState, Wait,
@@ -30,6 +30,7 @@ use crate::{
     record, settings,
     slots::Slots,
     status::{self, Failure, Told},
+    stores::Stores,
 };
 
 /// How often a rollout's status follows its sentences while nothing else changes.
@@ -168,12 +169,8 @@ impl ConfigRollouts {
         Ok([due, plan.recheck_in, collect].into_iter().flatten().min())
     }
 
-    fn observe(
-        &self,
-        rollout: &ConfigRollout,
-        key: &ObjectKey,
-    ) -> Result<Seen, crate::observe::ObserveError> {
-        self.stores.observe(rollout, self.state(rollout, key).newest)
+    fn observe(&self, rollout: &ConfigRollout, key: &ObjectKey) -> Result<Seen, ObserveError> {
+        observe::observe(&self.stores, rollout, self.state(rollout, key).newest)
     }
 
     /// What was decided last: as this process remembers it, or else as the status has it.

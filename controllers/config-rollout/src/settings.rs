@@ -5,12 +5,10 @@ use std::time::Duration;
 use kube::ResourceExt;
 use mainstay_crds::{ConfigMode, ConfigRollout, ConfigStage, Pause, RollbackPolicy};
 
-use crate::plan::{Number, PauseSettings, Settings, StageSettings};
-
-/// The annotation by which somebody lets a paused stage go on: `<revision>/<stage>`.
-pub(crate) const CONTINUE: &str = "mainstay.dev/continue";
-/// The annotation by which somebody has a failed revision tried again: its number.
-pub(crate) const RETRY: &str = "mainstay.dev/retry";
+use crate::{
+    names::{CONTINUE, RETRY},
+    plan::{Number, PauseSettings, Settings, StageSettings},
+};
 
 /// Whether a revision that has failed is taken back. Pods that read the sources themselves have nothing to go back to.
 pub(crate) fn goes_back(rollout: &ConfigRollout) -> bool {

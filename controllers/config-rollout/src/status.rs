@@ -10,13 +10,14 @@ use mainstay_runtime::{
 
 use crate::{
     apply::ApplyError,
+    names::{CONTINUE, RETRY},
     observe::ObserveError,
     plan::{
         Findings, Observed, Plan, Problem, SourceKey, State, TargetKey, TargetState, TargetView, Unproven,
         Wait,
     },
     record::{self, HELD, MISSING, PASSED},
-    settings::{CONTINUE, RETRY, goes_back},
+    settings::goes_back,
 };
 
 /// The most problems of sources that a status lists.

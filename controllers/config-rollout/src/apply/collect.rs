@@ -26,9 +26,12 @@ use mainstay_runtime::{
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use super::{ApplyError, FIELD_MANAGER, Writer, source_path};
+use super::{
+    error::ApplyError,
+    writer::{Writer, source_path},
+};
 use crate::{
-    observe::annotation,
+    names::{FIELD_MANAGER, annotation},
     plan::{Number, Observed, Snapshot, SourceKey},
     references,
 };

@@ -18,10 +18,14 @@ use mainstay_runtime::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{ApplyError, Writer, source_path};
+use super::{
+    error::ApplyError,
+    writer::{Writer, source_path},
+};
 use crate::{
+    names::{FIELD_MANAGER, object_name},
     plan::{Finding, Findings, Number, Observed, Problem, SourceKey, SourceVersion, State, Uses},
-    watched::{Mark, object_name},
+    watched::Mark,
 };
 
 /// The longest name that an object may have.
@@ -265,8 +269,7 @@ impl Writer {
             return Err(RequestError::Invalid(String::new()));
         }
         let body = content.copy(*kind, &mark, &object.namespace);
-        let url =
-            format!("{}?fieldManager={}", source_path(*kind, &object.namespace, ""), super::FIELD_MANAGER);
+        let url = format!("{}?fieldManager={}", source_path(*kind, &object.namespace, ""), FIELD_MANAGER);
         let request = Request::post(url)
             .header(http::header::ACCEPT, METADATA_ONLY)
             .header(http::header::CONTENT_TYPE, "application/json")

@@ -13,9 +13,13 @@ use mainstay_runtime::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{ApplyError, Writer, target_path, target_version};
+use super::{
+    error::ApplyError,
+    writer::{Writer, target_path, target_version},
+};
 use crate::{
-    observe::{Seen, annotation, field_manager},
+    names::{FIELD_MANAGER, annotation},
+    observe::Seen,
     plan::{Number, TargetKey},
     references,
 };
@@ -158,6 +162,11 @@ impl Writer {
             Err(error) => Err(Refused::Other(error.into())),
         }
     }
+}
+
+/// The name of a rollout's field manager: of each its own, so that two of them do not take each other's fields away.
+fn field_manager(rollout: &ConfigRollout) -> String {
+    format!("{FIELD_MANAGER}.{}", rollout.name_any())
 }
 
 /// Why a patch was refused.

@@ -9,7 +9,7 @@ use mainstay_runtime::{
     slim::{Header, MetadataOf},
 };
 
-use super::{REVISION, ROLLOUT, SOURCE, SOURCE_UID, SOURCE_VERSION};
+use crate::names::{REVISION, ROLLOUT, SOURCE, SOURCE_UID, SOURCE_VERSION, object_name};
 
 /// A Secret or ConfigMap as the watch decodes it: its metadata alone, so that no value comes over the wire.
 pub type WatchedConfig<K> = MetadataOf<K>;
@@ -83,11 +83,6 @@ impl Mark {
             ..ObjectMeta::default()
         }
     }
-}
-
-/// The name of the object that a revision has for a source.
-pub fn object_name(source: &str, number: u64) -> String {
-    format!("{source}-{number}")
 }
 
 impl<K: Resource<DynamicType = ()>> From<WatchedConfig<K>> for Config {

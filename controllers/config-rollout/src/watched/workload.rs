@@ -13,8 +13,10 @@ use mainstay_runtime::{
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{ADMISSION_PREFIX, RESTART_PREFIX};
-use crate::references::{self, Reference};
+use crate::{
+    names::{ADMISSION_PREFIX, RESTART_PREFIX},
+    references::{self, Reference},
+};
 
 /// A workload of kind `K` as the watch decodes it. The four kinds agree in all that is read here.
 #[derive(Clone, Deserialize)]

@@ -1,0 +1,41 @@
+//! The names that this controller writes into objects, and reads again: nothing else may own them.
+
+use mainstay_crds::ConfigMode;
+
+/// The field manager of the status, and the beginning of those of targets.
+pub const FIELD_MANAGER: &str = "mainstay-config-rollout";
+
+/// The label that every object of a revision has: the name of its rollout.
+pub const ROLLOUT: &str = "mainstay.dev/config-rollout";
+/// The annotation with the number of a revision.
+pub const REVISION: &str = "mainstay.dev/config-revision";
+/// The annotation with the name of the source that a revision's object is a copy of.
+pub const SOURCE: &str = "mainstay.dev/source";
+/// The annotation with the UID of that source.
+pub const SOURCE_UID: &str = "mainstay.dev/source-uid";
+/// The annotation with the resourceVersion that it had.
+pub const SOURCE_VERSION: &str = "mainstay.dev/source-resource-version";
+
+/// In mode `Admission` a template names the revision of a rollout in an annotation of this prefix and its name.
+pub const ADMISSION_PREFIX: &str = "revision.mainstay.dev/";
+/// The same in mode `RestartOnly`.
+pub const RESTART_PREFIX: &str = "restarted-for.mainstay.dev/";
+
+/// The annotation by which somebody lets a paused stage go on: `<revision>/<stage>`.
+pub(crate) const CONTINUE: &str = "mainstay.dev/continue";
+/// The annotation by which somebody has a failed revision tried again: its number.
+pub(crate) const RETRY: &str = "mainstay.dev/retry";
+
+/// The annotation of a template that names the revision of a rollout.
+pub fn annotation(mode: ConfigMode, rollout: &str) -> Option<String> {
+    match mode {
+        ConfigMode::Repoint => None,
+        ConfigMode::Admission => Some(format!("{ADMISSION_PREFIX}{rollout}")),
+        ConfigMode::RestartOnly => Some(format!("{RESTART_PREFIX}{rollout}")),
+    }
+}
+
+/// The name of the object that a revision has for a source.
+pub fn object_name(source: &str, number: u64) -> String {
+    format!("{source}-{number}")
+}

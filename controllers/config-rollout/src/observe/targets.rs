@@ -1,0 +1,148 @@
+//! Finds the targets of a rollout, and what they use.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
+
+use kube::core::{Selector, SelectorExt};
+use mainstay_crds::{ConfigMode, ConfigRollout, TargetKind};
+use mainstay_runtime::index::ObjectKey;
+
+use super::{
+    error::{MOST_TARGETS, ObserveError, readable},
+    resolve::Names,
+};
+use crate::{
+    names::annotation,
+    plan::{Observed, Pins, TargetKey, TargetView, Uses},
+    references::{Keys, Reference},
+    stores::Stores,
+    watched::Workload,
+};
+
+/// Adds the targets to what is observed, each once: one that two stages name is of the first.
+pub(super) fn find(
+    stores: &Stores,
+    rollout: &ConfigRollout,
+    names: &Names,
+    observed: &mut Observed,
+) -> Result<(), ObserveError> {
+    let mut finder = Finder { stores, names, observed, taken: HashSet::new() };
+    for (stage, settings) in rollout.spec.stages.iter().enumerate() {
+        for (index, target) in settings.targets.iter().enumerate() {
+            if let Some(name) = &target.name {
+                finder.named(stage, target.kind, name);
+            }
+            if let Some(selector) = &target.selector {
+                let field = || format!("spec.stages[{stage}].targets[{index}].selector");
+                finder.selected(stage, target.kind, &readable(selector, field)?);
+            }
+        }
+    }
+    let count = finder.taken.len();
+    if count > MOST_TARGETS { Err(ObserveError::TooManyTargets(count)) } else { Ok(()) }
+}
+
+struct Finder<'a> {
+    stores: &'a Stores,
+    names: &'a Names,
+    observed: &'a mut Observed,
+    taken: HashSet<TargetKey>,
+}
+
+impl Finder<'_> {
+    fn named(&mut self, stage: usize, kind: TargetKind, name: &str) {
+        let key = TargetKey { kind, name: name.into() };
+        if !self.taken.insert(key.clone()) {
+            return;
+        }
+        let namespace = &self.names.namespace;
+        let undecoded = self.stores.undecoded(kind, namespace);
+        let undecoded = undecoded.iter().find(|object| object.name.as_deref() == Some(name));
+        let found = self.stores.workloads(kind).get(&ObjectKey::new(namespace, name));
+        match (undecoded, found) {
+            (Some(object), _) if object.deletion_timestamp.is_none() => {
+                self.observed.unreadable_targets.push((key, stage));
+            }
+            (None, Some(found)) if !found.header.terminating => self.add(stage, key, &found),
+            // One that is on its way out shows nothing any more.
+            _ => self.observed.missing_targets.push((key, stage)),
+        }
+    }
+
+    fn selected(&mut self, stage: usize, kind: TargetKind, selector: &Selector) {
+        let (namespace, none) = (&self.names.namespace, BTreeMap::new());
+        let undecoded = self.stores.undecoded(kind, namespace);
+        // Whether one that cannot be read uses a source is not known.
+        let left = undecoded.iter().filter(|object| {
+            object.deletion_timestamp.is_none() && selector.matches(object.labels.as_ref().unwrap_or(&none))
+        });
+        for object in left {
+            let key = TargetKey { kind, name: object.name.as_deref().unwrap_or_default().into() };
+            if self.taken.insert(key.clone()) {
+                self.observed.unreadable_targets.push((key, stage));
+            }
+        }
+        let is_undecoded = |name: &str| undecoded.iter().any(|object| object.name.as_deref() == Some(name));
+        let mut selected = self.stores.workloads(kind).bucket(namespace);
+        selected.retain(|found| {
+            !found.header.terminating
+                && !is_undecoded(&found.header.key.name)
+                && selector.matches(&found.labels)
+                && self.uses_any(found)
+        });
+        selected.sort_by(|one, other| one.header.key.name.cmp(&other.header.key.name));
+        for found in selected {
+            let key = TargetKey { kind, name: Arc::clone(&found.header.key.name) };
+            if self.taken.insert(key.clone()) {
+                self.add(stage, key, &found);
+            }
+        }
+    }
+
+    fn uses_any(&self, workload: &Workload) -> bool {
+        let resolve = |used: &Reference| self.names.resolve(self.stores, used.kind, &used.name);
+        workload.references.iter().any(|used| resolve(used).is_some())
+    }
+
+    fn add(&mut self, stage: usize, key: TargetKey, workload: &Workload) {
+        let Self { stores, names, observed, .. } = self;
+        let annotated = annotation(names.mode, &names.rollout)
+            .and_then(|key| workload.annotations.get(&key)?.parse().ok())
+            .unwrap_or_default();
+        let mut pins = Pins::default();
+        for used in &workload.references {
+            let Some((source, pin)) = names.resolve(stores, used.kind, &used.name) else { continue };
+            let uses = observed.uses.entry(source.clone()).or_default();
+            uses.add(used);
+            let pin = match names.mode {
+                ConfigMode::Repoint => pin,
+                ConfigMode::Admission | ConfigMode::RestartOnly => observed.object(&source, annotated),
+            };
+            pins.0.entry(source).or_default().insert(pin);
+        }
+        observed.targets.push(TargetView {
+            key,
+            uid: workload.header.uid.clone(),
+            stage,
+            generation: workload.generation,
+            pins,
+            progress: workload.progress.clone(),
+        });
+    }
+}
+
+impl Uses {
+    fn add(&mut self, used: &Reference) {
+        self.required |= !used.optional;
+        match &used.keys {
+            Keys::All => self.all = true,
+            Keys::Named(keys) => {
+                for key in keys {
+                    *self.keys.entry(key.clone()).or_default() |= !used.optional;
+                }
+            }
+        }
+    }
+}
