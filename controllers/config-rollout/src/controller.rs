@@ -35,6 +35,7 @@ use crate::{
     admission::{Admission, WEBHOOK},
     announce::Announcer,
     apply::Writer,
+    memory::Memories,
     metrics::Metrics,
     names::FIELD_MANAGER,
     reconcile::{ConfigRollouts, STATUS_PACE},
@@ -79,7 +80,7 @@ pub async fn build(manager: &Manager, options: Options) -> Controller {
         slots: Slots::new(options.max_targets_rolling.into()),
         work: Arc::clone(&work),
         max_in_flight: flags.max_in_flight_writes.into(),
-        memory: parking_lot::Mutex::default(),
+        memory: Memories::default(),
     });
     let watches = Watches {
         work: Arc::clone(&work),

@@ -1,7 +1,8 @@
 //! What no watch shows: how often pods have restarted, and whether a Service answers.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
+use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
 use k8s_openapi::{api::core::v1, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{Api, Client, ResourceExt, api::ListParams};
@@ -11,7 +12,8 @@ use mainstay_runtime::{failure::RequestError, index::ObjectKey, request::in_time
 use serde::Deserialize;
 
 use crate::{
-    plan::{Evidence, TargetKey, TargetView},
+    apply::ApplyError,
+    plan::{self, Evidence, Observed, Plan, State, TargetKey, TargetView},
     stores::Stores,
 };
 
@@ -39,53 +41,110 @@ struct CountedContainer {
     restart_count: i32,
 }
 
-/// The most restarts of a container of a target's pods; of those alone that were made since `since`, if it is given.
-///
-/// # Errors
-/// When the pods cannot be listed.
-pub(crate) async fn restarts(
-    client: &Client,
-    stores: &Stores,
-    namespace: &str,
-    target: &TargetKey,
-    since: Option<Timestamp>,
-) -> Result<i32, RequestError> {
-    let workload = stores.workloads(target.kind).get(&ObjectKey::new(namespace, &target.name));
-    let Some(selector) = workload.and_then(|workload| workload.pods.clone()) else { return Ok(0) };
-    let pods = Api::<CountedPod>::namespaced(client.clone(), namespace);
-    let pods = in_time(pods.list(&ListParams::default().labels(&selector))).await?;
-    let is_new = |pod: &&CountedPod| {
-        let created = pod.metadata.creation_timestamp.as_ref();
-        since.is_none_or(|since| created.is_some_and(|created| created.0 >= since))
-    };
-    let containers = |pod: &CountedPod| {
-        let CountedStatus { container_statuses, init_container_statuses } = pod.status.clone();
-        container_statuses.into_iter().chain(init_container_statuses)
-    };
-    let counts = pods.iter().filter(is_new).flat_map(containers).map(|container| container.restart_count);
-    Ok(counts.max().unwrap_or_default())
+/// Asks the API server, and the probed Services.
+#[derive(Clone, Copy)]
+pub(crate) struct Gatherer<'a> {
+    /// Where pods and Services are read.
+    pub(crate) client: &'a Client,
+    /// By what labels pods are found.
+    pub(crate) stores: &'a Stores,
+    /// How many targets are asked about at the same time.
+    pub(crate) at_once: usize,
 }
 
-/// What is to be known of a target on its way.
-///
-/// # Errors
-/// When its pods cannot be listed.
-pub(crate) async fn of(
-    client: &Client,
-    stores: &Stores,
-    rollout: &ConfigRollout,
-    target: &TargetView,
-    since: Option<Timestamp>,
-) -> Result<Evidence, RequestError> {
-    let namespace = rollout.namespace().unwrap_or_default();
-    let restarts = restarts(client, stores, &namespace, &target.key, since).await?;
-    let probe = rollout.spec.stages.get(target.stage).and_then(|stage| stage.gate.probe.as_ref());
-    // Nobody need be asked who is not available.
-    let probe = match probe.filter(|_| target.progress.is_settled()) {
-        Some(probe) => Some(ask(client, &namespace, probe).await),
-        None => None,
-    };
-    Ok(Evidence { restarts, probe })
+impl Gatherer<'_> {
+    /// What is to be known of the targets that are judged.
+    ///
+    /// # Errors
+    /// When the pods of one cannot be listed.
+    pub(crate) async fn of_judged(
+        self,
+        rollout: &ConfigRollout,
+        observed: &Observed,
+        state: &State,
+    ) -> Result<BTreeMap<TargetKey, Evidence>, ApplyError> {
+        let questions: Vec<_> = plan::judged(observed, state)
+            .map(|target| {
+                let since = state.targets.get(&target.key).and_then(|target| target.changed);
+                self.of(rollout, target, since).map(|evidence| (&target.key, evidence))
+            })
+            .collect();
+        self.answers(questions).await
+    }
+
+    /// Notes how often the pods of the targets that are about to be changed have restarted, where that is judged.
+    ///
+    /// # Errors
+    /// When the pods of one cannot be listed.
+    pub(crate) async fn note_restarts(self, rollout: &ObjectKey, plan: &mut Plan) -> Result<(), ApplyError> {
+        let judged = plan.state.rollout.as_ref().filter(|to| !plan.state.is_ungated(to));
+        let Some(to) = judged.map(|rollout| rollout.to) else { return Ok(()) };
+        let moves = plan.moves.iter().filter(|(_, number)| *number == to);
+        let counts: Vec<_> = moves
+            .map(|(target, _)| {
+                self.restarts(&rollout.namespace, target, None).map(move |restarts| (target, restarts))
+            })
+            .collect();
+        for (target, restarts) in self.answers(counts).await? {
+            if let Some(remembered) = plan.state.targets.get_mut(&target) {
+                remembered.restarts_before = restarts;
+            }
+        }
+        Ok(())
+    }
+
+    async fn answers<'k, T>(
+        self,
+        questions: Vec<impl Future<Output = (&'k TargetKey, Result<T, RequestError>)>>,
+    ) -> Result<BTreeMap<TargetKey, T>, ApplyError> {
+        let mut answers = futures::stream::iter(questions).buffer_unordered(self.at_once);
+        let mut all = BTreeMap::new();
+        while let Some((target, answer)) = answers.next().await {
+            let failed = |source| ApplyError::Read { what: format!("the pods of {target}"), source };
+            all.insert(target.clone(), answer.map_err(failed)?);
+        }
+        Ok(all)
+    }
+
+    /// The most restarts of a container of a target's pods; of those alone that were made since `since`, if it is given.
+    async fn restarts(
+        self,
+        namespace: &str,
+        target: &TargetKey,
+        since: Option<Timestamp>,
+    ) -> Result<i32, RequestError> {
+        let workload = self.stores.workloads(target.kind).get(&ObjectKey::new(namespace, &target.name));
+        let Some(selector) = workload.and_then(|workload| workload.pods.clone()) else { return Ok(0) };
+        let pods = Api::<CountedPod>::namespaced(self.client.clone(), namespace);
+        let pods = in_time(pods.list(&ListParams::default().labels(&selector))).await?;
+        let is_new = |pod: &&CountedPod| {
+            let created = pod.metadata.creation_timestamp.as_ref();
+            since.is_none_or(|since| created.is_some_and(|created| created.0 >= since))
+        };
+        let containers = |pod: &CountedPod| {
+            let CountedStatus { container_statuses, init_container_statuses } = pod.status.clone();
+            container_statuses.into_iter().chain(init_container_statuses)
+        };
+        let counts = pods.iter().filter(is_new).flat_map(containers).map(|container| container.restart_count);
+        Ok(counts.max().unwrap_or_default())
+    }
+
+    async fn of(
+        self,
+        rollout: &ConfigRollout,
+        target: &TargetView,
+        since: Option<Timestamp>,
+    ) -> Result<Evidence, RequestError> {
+        let namespace = rollout.namespace().unwrap_or_default();
+        let restarts = self.restarts(&namespace, &target.key, since).await?;
+        let probe = rollout.spec.stages.get(target.stage).and_then(|stage| stage.gate.probe.as_ref());
+        // Nobody need be asked who is not available.
+        let probe = match probe.filter(|_| target.progress.is_settled()) {
+            Some(probe) => Some(ask(self.client, &namespace, probe).await),
+            None => None,
+        };
+        Ok(Evidence { restarts, probe })
+    }
 }
 
 /// Asks a Service of the namespace. Only Services are asked, by their cluster address, so that nobody can have the

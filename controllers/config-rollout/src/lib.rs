@@ -12,6 +12,7 @@ pub mod announce;
 pub mod apply;
 pub mod controller;
 mod evidence;
+pub mod memory;
 pub mod metrics;
 pub mod names;
 pub mod observe;

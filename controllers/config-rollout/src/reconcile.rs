@@ -1,10 +1,6 @@
 //! One pass over one rollout: observe, ask, plan, remember, apply.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
@@ -15,18 +11,15 @@ use mainstay_runtime::{
     reconcile::{self, PACE, Reconciler, Work},
     report::Reports,
 };
-use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::{
     announce::Announcer,
     apply::{ApplyError, Given, Writer},
-    evidence,
+    evidence::Gatherer,
+    memory::Memories,
     observe::{self, ObserveError, Seen},
-    plan::{
-        self, Changed, Findings, Input, Number, Plan, Settings, SourceKey, SourceVersion, State, TargetKey,
-        TargetState, Wait,
-    },
+    plan::{self, Input, Plan, Settings, State, TargetState, Wait},
     record, settings,
     slots::Slots,
     status::{self, Failure, Told},
@@ -61,37 +54,8 @@ pub struct ConfigRollouts {
     pub work: Arc<Work>,
     /// How many targets of a rollout are changed at the same time.
     pub max_in_flight: usize,
-    /// What is remembered of each rollout; a restart may lose it.
-    pub memory: Mutex<HashMap<ObjectKey, Memory>>,
-}
-
-/// What is remembered of a rollout between passes.
-#[derive(Debug, Default, Clone)]
-pub struct Memory {
-    /// What was decided last, and is in the status.
-    state: Option<State>,
-    /// What reading the sources has shown.
-    findings: Findings,
-    /// The sources as they were seen last, and since when they wait to be read.
-    seen: BTreeMap<SourceKey, SourceVersion>,
-    changed: Option<Changed>,
-    /// The last failure, and the generation of the spec that it befell.
-    failure: Option<(Option<i64>, Failure)>,
-    /// The objects that something referred to when that was searched for, and when.
-    kept: Option<(Vec<(SourceKey, Number)>, Instant)>,
-}
-
-impl Memory {
-    fn note(&mut self, observed: &plan::Observed, now: Timestamp) {
-        let used = observed.sources.iter().filter(|(source, _)| observed.uses.contains_key(source));
-        let seen: BTreeMap<_, _> = used.map(|(source, version)| (source.clone(), version.clone())).collect();
-        if seen != self.seen {
-            let first = self.changed.map_or(now, |changed| changed.first);
-            self.changed = Some(Changed { first, last: now });
-            self.seen = seen;
-        }
-        self.findings.retain(|source, _| observed.uses.contains_key(source));
-    }
+    /// What is remembered of each rollout.
+    pub memory: Memories,
 }
 
 impl Reconciler for ConfigRollouts {
@@ -113,7 +77,8 @@ impl Reconciler for ConfigRollouts {
         let ended = self.pass(&rollout, &key).await;
         if let Err(PassFailure::Apply(error)) = &ended {
             self.announcer.failed(&rollout, error);
-            self.remember(&key, Some((rollout.metadata.generation, Failure::from(error))));
+            let failure = (rollout.metadata.generation, Failure::from(error));
+            self.memory.of(&key, |memory| memory.failure = Some(failure));
             if let Ok(seen) = self.observe(&rollout, &key) {
                 let state = self.state(&rollout, &key);
                 let plan = Plan { state, wait: Wait::Targets, ..Plan::default() };
@@ -129,7 +94,7 @@ impl ConfigRollouts {
     pub fn forget(&self, key: &ObjectKey) {
         self.writer.forget(key);
         self.reports.forget(key);
-        self.memory.lock().remove(key);
+        self.memory.forget(key);
         self.slots.forget(key).iter().for_each(|waiting| self.work.trigger(waiting));
     }
 
@@ -144,7 +109,8 @@ impl ConfigRollouts {
                 return self.write_status(rollout, status).await;
             }
         };
-        self.ask(rollout, key, &mut seen).await?;
+        let (evidence, state) = (self.evidence(), self.state(rollout, key));
+        seen.observed.evidence = evidence.of_judged(rollout, &seen.observed, &state).await?;
         let settings = settings::read(rollout);
         let mut plan = self.plan(rollout, key, &settings, &seen);
         if plan.examine {
@@ -154,8 +120,8 @@ impl ConfigRollouts {
             }
             plan = self.plan(rollout, key, &settings, &seen);
         }
-        self.note_restarts(rollout, &mut plan).await?;
-        self.remember(key, None);
+        evidence.note_restarts(key, &mut plan).await?;
+        self.memory.of(key, |memory| memory.failure = None);
         let due = self.report(rollout, key, &seen, &plan).await?;
         if !self.is_written(rollout, key, &plan.state) {
             return Ok(due.or(Some(RECHECK)));
@@ -175,7 +141,7 @@ impl ConfigRollouts {
 
     /// What was decided last: as this process remembers it, or else as the status has it.
     fn state(&self, rollout: &ConfigRollout, key: &ObjectKey) -> State {
-        let remembered = self.memory.lock().get(key).and_then(|memory| memory.state.clone());
+        let remembered = self.memory.of(key, |memory| memory.state.clone());
         remembered.unwrap_or_else(|| record::state(rollout, self.reports.last(key).as_ref()))
     }
 
@@ -185,50 +151,32 @@ impl ConfigRollouts {
         status.map(|status| status.observed_generation)
     }
 
-    /// Asks what no watch shows of the targets on their way.
-    async fn ask(
-        &self,
-        rollout: &ConfigRollout,
-        key: &ObjectKey,
-        seen: &mut Seen,
-    ) -> Result<(), PassFailure> {
-        let state = self.state(rollout, key);
-        let judged: Vec<_> = plan::judged(&seen.observed, &state).cloned().collect();
-        let questions: Vec<_> = judged
-            .iter()
-            .map(|target| {
-                let since = state.targets.get(&target.key).and_then(|target| target.changed);
-                let evidence = evidence::of(&self.client, &self.stores, rollout, target, since);
-                evidence.map(|evidence| (&target.key, evidence))
-            })
-            .collect();
-        let mut answers = futures::stream::iter(questions).buffer_unordered(self.max_in_flight);
-        while let Some((target, evidence)) = answers.next().await {
-            let failed = |source| ApplyError::Read { what: format!("the pods of {target}"), source };
-            seen.observed.evidence.insert(target.clone(), evidence.map_err(failed)?);
-        }
-        Ok(())
-    }
-
     fn plan(&self, rollout: &ConfigRollout, key: &ObjectKey, settings: &Settings, seen: &Seen) -> Plan {
         let mut state = self.state(rollout, key);
         if self.answers(rollout, key) != rollout.metadata.generation {
             // The new spec may let the rollout do what stood in its way.
             state.targets.values_mut().for_each(|target| target.conflict = None);
         }
-        let now = Timestamp::now();
-        let mut memory = self.memory.lock();
-        let memory = memory.entry(key.clone()).or_default();
-        memory.note(&seen.observed, now);
+        let (observed, now) = (&seen.observed, Timestamp::now());
+        let (findings, changed) = self.memory.of(key, |memory| {
+            memory.note(observed, now);
+            (memory.findings.clone(), memory.changed)
+        });
         let (plan, freed) = self.slots.decide(key, |slots| {
-            let (observed, findings, changed) = (&seen.observed, &memory.findings, memory.changed);
-            let plan =
-                plan::plan(&Input { observed, settings, findings, state: &state, changed, slots, now });
+            let plan = plan::plan(&Input {
+                observed,
+                settings,
+                findings: &findings,
+                state: &state,
+                changed,
+                slots,
+                now,
+            });
             let (taken, waits) = (plan.state.on_their_way(), plan.needs_slots);
             (plan, taken, waits)
         });
         if !plan.unsettled {
-            memory.changed = None;
+            self.memory.of(key, |memory| memory.changed = None);
         }
         freed.iter().filter(|waiting| *waiting != key).for_each(|waiting| self.work.trigger(waiting));
         plan
@@ -242,43 +190,16 @@ impl ConfigRollouts {
         seen: &Seen,
         state: &State,
     ) -> Result<bool, PassFailure> {
-        let findings = self.memory.lock().get(key).map(|memory| memory.findings.clone()).unwrap_or_default();
+        let findings = self.memory.of(key, |memory| memory.findings.clone());
         let examined = self.writer.examine(key, &seen.observed, state, &findings).await?;
-        {
-            let mut memory = self.memory.lock();
-            let memory = memory.entry(key.clone()).or_default();
+        self.memory.of(key, |memory| {
             memory.findings.extend(examined.findings);
             memory.changed = None;
-        }
+        });
         if let Some(number) = examined.made {
             self.announcer.made(rollout, number);
         }
         Ok(examined.made.is_some())
-    }
-
-    /// Notes how often the pods of the targets that are about to be changed have restarted.
-    async fn note_restarts(&self, rollout: &ConfigRollout, plan: &mut Plan) -> Result<(), PassFailure> {
-        let judged = plan.state.rollout.as_ref().filter(|to| !plan.state.is_ungated(to));
-        let Some(to) = judged.map(|rollout| rollout.to) else { return Ok(()) };
-        let namespace = rollout.namespace().unwrap_or_default();
-        let moves = plan.moves.iter().filter(|(_, number)| *number == to);
-        let targets: Vec<_> = moves.map(|(target, _)| target.clone()).collect();
-        let counts: Vec<_> = targets
-            .iter()
-            .map(|target| {
-                let counted = evidence::restarts(&self.client, &self.stores, &namespace, target, None);
-                counted.map(move |counted| (target, counted))
-            })
-            .collect();
-        let mut counts = futures::stream::iter(counts).buffer_unordered(self.max_in_flight);
-        while let Some((target, restarts)) = counts.next().await {
-            let failed = |source| ApplyError::Read { what: format!("the pods of {target}"), source };
-            let restarts = restarts.map_err(failed)?;
-            if let Some(remembered) = plan.state.targets.get_mut(target) {
-                remembered.restarts_before = restarts;
-            }
-        }
-        Ok(())
     }
 
     /// Carries the moves out. Returns whether another manager was in the way of one.
@@ -303,7 +224,7 @@ impl ConfigRollouts {
             match given {
                 Ok(Given::Done) => {
                     self.announcer.metrics.moved();
-                    self.change(key, target, TargetState::confirm);
+                    self.memory.of(key, |memory| memory.change(target, TargetState::confirm));
                 }
                 Ok(Given::Gone) => {}
                 Ok(Given::Conflict(sentence)) => {
@@ -311,21 +232,13 @@ impl ConfigRollouts {
                     self.announcer.conflict(rollout, &sentence);
                     let view = seen.observed.targets.iter().find(|view| view.key == *target);
                     let generation = view.map_or(0, |view| view.generation);
-                    self.change(key, target, |remembered| remembered.stop(generation, sentence));
+                    let stop = |remembered: &mut TargetState| remembered.stop(generation, sentence);
+                    self.memory.of(key, |memory| memory.change(target, stop));
                 }
                 Err(error) => first = first.or(Some(error)),
             }
         }
         first.map_or(Ok(conflicts), |error| Err(error.into()))
-    }
-
-    /// Changes what is remembered of a target.
-    fn change(&self, key: &ObjectKey, target: &TargetKey, change: impl FnOnce(&mut TargetState)) {
-        let mut memory = self.memory.lock();
-        let state = memory.get_mut(key).and_then(|memory| memory.state.as_mut());
-        if let Some(remembered) = state.and_then(|state| state.targets.get_mut(target)) {
-            change(remembered);
-        }
     }
 
     /// Deletes revisions that nothing refers to. Returns when to look again.
@@ -341,7 +254,7 @@ impl ConfigRollouts {
         if unused.is_empty() || !plan.moves.is_empty() {
             return Ok(None);
         }
-        let kept = self.memory.lock().get(key).and_then(|memory| memory.kept.clone());
+        let kept = self.memory.of(key, |memory| memory.kept.clone());
         if let Some((_, at)) = kept.filter(|(kept, at)| *kept == unused && at.elapsed() < COLLECT) {
             return Ok(Some(COLLECT.saturating_sub(at.elapsed())));
         }
@@ -349,8 +262,7 @@ impl ConfigRollouts {
         if deleted > 0 {
             self.announcer.collected(rollout, deleted);
         }
-        let mut memory = self.memory.lock();
-        memory.entry(key.clone()).or_default().kept = Some((unused, Instant::now()));
+        self.memory.of(key, |memory| memory.kept = Some((unused, Instant::now())));
         Ok(Some(COLLECT))
     }
 
@@ -362,17 +274,14 @@ impl ConfigRollouts {
         seen: &Seen,
         plan: &Plan,
     ) -> Result<Option<Duration>, PassFailure> {
-        let (failure, findings) = {
-            let memory = self.memory.lock();
-            let memory = memory.get(key).cloned().unwrap_or_default();
-            let failure = memory.failure.filter(|(generation, _)| *generation == rollout.metadata.generation);
-            (failure.map(|(_, failure)| failure), memory.findings)
-        };
+        let (failure, findings) = self
+            .memory
+            .of(key, |memory| (memory.failure_of(rollout.metadata.generation), memory.findings.clone()));
         let (observed, failure) = (&seen.observed, failure.as_ref());
         let told = Told { rollout, observed, findings: &findings, plan, failure };
         let due = self.write_status(rollout, status::told(&told, Timestamp::now())).await?;
         if self.is_written(rollout, key, &plan.state) {
-            self.memory.lock().entry(key.clone()).or_default().state = Some(plan.state.clone());
+            self.memory.of(key, |memory| memory.state = Some(plan.state.clone()));
         }
         Ok(due)
     }
@@ -394,7 +303,7 @@ impl ConfigRollouts {
         report.await.map_err(PassFailure::Status)
     }
 
-    fn remember(&self, key: &ObjectKey, failure: Option<(Option<i64>, Failure)>) {
-        self.memory.lock().entry(key.clone()).or_default().failure = failure;
+    fn evidence(&self) -> Gatherer<'_> {
+        Gatherer { client: &self.client, stores: &self.stores, at_once: self.max_in_flight }
     }
 }

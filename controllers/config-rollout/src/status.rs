@@ -1,66 +1,24 @@
 //! What people are told of a rollout: conditions, targets, and what is waited for. Pure.
 
+mod input;
+mod words;
+
 use jiff::Timestamp;
 use kube::ResourceExt;
 use mainstay_crds::{ConfigRollout, ConfigRolloutStatus, ConfigTargetStatus, SourceProblem};
-use mainstay_runtime::{
-    conditions::{Verdict, merge},
-    reconcile::PassError,
-};
+use mainstay_runtime::conditions::{Verdict, merge};
 
+pub use self::input::{Failure, Told};
+use self::words::{conflict, failed_sentence, progress, unreadable_words, waiting_for, words};
 use crate::{
-    apply::ApplyError,
-    names::{CONTINUE, RETRY},
-    observe::ObserveError,
-    plan::{
-        Findings, Observed, Plan, Problem, SourceKey, State, TargetKey, TargetState, TargetView, Unproven,
-        Wait,
-    },
+    names::RETRY,
+    plan::{Observed, Plan, Problem, SourceKey, State, TargetState, TargetView, Unproven, Wait},
     record::{self, HELD, MISSING, PASSED},
     settings::goes_back,
 };
 
 /// The most problems of sources that a status lists.
 const MOST_PROBLEMS: usize = 20;
-
-/// Something that keeps a pass from its end.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
-    /// As a condition names it.
-    pub reason: &'static str,
-    /// What was wrong and what to do.
-    pub message: String,
-    /// Whether only a change helps.
-    pub stalled: bool,
-}
-
-impl From<&ApplyError> for Failure {
-    fn from(error: &ApplyError) -> Self {
-        let request = error.request();
-        Self { reason: request.reason(), message: error.to_string(), stalled: request.needs_change() }
-    }
-}
-
-impl From<&ObserveError> for Failure {
-    fn from(error: &ObserveError) -> Self {
-        Self { reason: error.reason(), message: error.to_string(), stalled: true }
-    }
-}
-
-/// All that a status is made from.
-#[derive(Debug)]
-pub struct Told<'a> {
-    /// The rollout.
-    pub rollout: &'a ConfigRollout,
-    /// What is seen.
-    pub observed: &'a Observed,
-    /// What reading the sources has shown.
-    pub findings: &'a Findings,
-    /// What was decided.
-    pub plan: &'a Plan,
-    /// What failed last.
-    pub failure: Option<&'a Failure>,
-}
 
 /// The status of a rollout.
 pub fn told(told: &Told<'_>, now: Timestamp) -> ConfigRolloutStatus {
@@ -180,21 +138,6 @@ fn sources_ready(observed: &Observed, problems: &[SourceProblem]) -> Verdict {
     }
 }
 
-fn conflict(state: &State) -> Option<String> {
-    let (target, (_, said)) =
-        state.targets.iter().find_map(|(key, target)| Some((key, target.conflict.as_ref()?)))?;
-    let said = if said.starts_with(&target.to_string()) { said.clone() } else { format!("{target}: {said}") };
-    Some(said)
-}
-
-/// What is wrong with a revision that is not tried again.
-fn failed_sentence(told: &Told<'_>) -> Option<(&'static str, String)> {
-    let (number, failed) = told.plan.state.failed.as_ref()?;
-    let sentence =
-        format!("revision {number} has failed at {} ({}): {}", failed.target, failed.reason, failed.message);
-    Some((failed.reason, sentence))
-}
-
 fn rolled_back(told: &Told<'_>) -> Option<(&'static str, String)> {
     let state = &told.plan.state;
     let going = state.rollout.as_ref().is_some_and(|rollout| rollout.back);
@@ -207,10 +150,6 @@ fn rolled_back(told: &Told<'_>) -> Option<(&'static str, String)> {
         reason,
         format!("{sentence}; the targets {} {to}", if going { "go back to" } else { "are back at" }),
     ))
-}
-
-fn words(number: u64) -> String {
-    if number == 0 { "the sources themselves".to_owned() } else { format!("revision {number}") }
 }
 
 /// A state that lasts until a person does something.
@@ -280,102 +219,6 @@ fn readiness(told: &Told<'_>, sources: &Verdict) -> (bool, &'static str, String)
         }
     };
     (false, reason, waiting)
-}
-
-/// What is waited for, as a sentence.
-fn waiting_for(told: &Told<'_>) -> Option<String> {
-    let Told { rollout, plan, .. } = told;
-    let Plan { state, wait, .. } = plan;
-    let at = |time: &Timestamp| time.strftime("%FT%TZ").to_string();
-    let under_way = state.rollout.as_ref();
-    let stage = under_way.map(|under_way| record::stage_name(rollout, under_way.stage)).unwrap_or_default();
-    let to = words(under_way.map_or(0, |under_way| under_way.to));
-    let joins = under_way.is_some_and(|under_way| state.is_ungated(under_way));
-    Some(match wait {
-        Wait::Nothing | Wait::NoUse => return None,
-        Wait::Paused => "spec.paused to become false".to_owned(),
-        Wait::Debounce(until) => format!("the sources to rest, until {}", at(until)),
-        Wait::Examine => "the sources to be read".to_owned(),
-        Wait::Interval(until) => format!("spec.minInterval to pass, at {}", at(until)),
-        Wait::Stage(Some(until)) => format!("the pause after stage {stage} to end at {}", at(until)),
-        Wait::Stage(None) => {
-            let (name, namespace) = (rollout.name_any(), rollout.namespace().unwrap_or_default());
-            let number = under_way.map_or(0, |under_way| under_way.to);
-            format!(
-                "somebody to let it go on after stage {stage}: `kubectl annotate configrollout {name} --namespace \
-                 {namespace} --overwrite {CONTINUE}={number}/{stage}`"
-            )
-        }
-        Wait::Slots if joins => format!("other rollouts, to bring {to} to more targets"),
-        Wait::Slots => format!("other rollouts, to bring {to} to more targets of stage {stage}"),
-        Wait::Unproven(unproven) => {
-            let done = unproven_words(unproven, &stage);
-            format!(
-                "{done}; until then {to} goes to no stage after {stage}, because nothing has shown that it works"
-            )
-        }
-        Wait::Unreadable(target) => {
-            let done = unreadable_words(target);
-            let is_last = |stage: usize| stage + 1 >= rollout.spec.stages.len();
-            match under_way {
-                Some(under_way) if under_way.back => {
-                    format!("{done}; until then nobody knows whether it is back at {to}")
-                }
-                Some(under_way) if is_last(under_way.stage) => {
-                    format!("{done}; until then nobody knows whether it works with {to}")
-                }
-                _ => format!("{done}; until then {to} goes to no stage after {stage}"),
-            }
-        }
-        Wait::Conflict => conflict(state).unwrap_or_default(),
-        Wait::Source => "a source to change".to_owned(),
-        Wait::Targets => {
-            let of_stage = |target: &&TargetView| {
-                joins || under_way.is_some_and(|under_way| under_way.back || under_way.stage == target.stage)
-            };
-            let shown = told.observed.targets.iter().filter(of_stage).find_map(|target| {
-                let remembered = state.targets.get(&target.key)?;
-                remembered.is_on_its_way().then(|| progress(target))
-            });
-            let shown = shown.map(|shown| format!(": {shown}")).unwrap_or_default();
-            match under_way.is_some_and(|under_way| under_way.back) {
-                true => format!("the targets to be back at {to}{shown}"),
-                false if joins => format!("the targets to have {to}{shown}"),
-                false => format!("the targets of stage {stage} to show that {to} works{shown}"),
-            }
-        }
-    })
-}
-
-fn unreadable_words(target: &TargetKey) -> String {
-    format!("{target} cannot be read: correct the field that its condition Ready names")
-}
-
-/// What a person can do about a stage that has shown nothing.
-fn unproven_words(unproven: &Unproven, stage: &str) -> String {
-    let skip = format!("or set allowEmpty of stage {stage} to true");
-    match unproven {
-        Unproven::Missing(target) => {
-            format!("there is no {target}, which stage {stage} names: create it, or take it out of the stage")
-        }
-        Unproven::Empty => {
-            format!("stage {stage} has no target that uses a source: correct its targets, {skip}")
-        }
-        Unproven::NoPods(target) => {
-            format!("{target} of stage {stage} has 0 replicas: scale it up, {skip}")
-        }
-        Unproven::Held(target) => {
-            format!("somebody has taken {target} of stage {stage} back: change a source, {skip}")
-        }
-    }
-}
-
-fn progress(target: &TargetView) -> String {
-    let (key, progress) = (&target.key, &target.progress);
-    format!(
-        "{key} has {} of {} pods of the new template and {} available",
-        progress.updated, progress.wanted, progress.available
-    )
 }
 
 fn targets(told: &Told<'_>) -> Vec<ConfigTargetStatus> {

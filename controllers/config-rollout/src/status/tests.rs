@@ -4,7 +4,7 @@ use mainstay_crds::{SourceKind, TargetKind};
 use serde_json::json;
 
 use super::*;
-use crate::plan::{Failed, Finding, Pins, Rollout, SourceVersion, TargetKey, Unproven, Uses};
+use crate::plan::{Failed, Finding, Findings, Pins, Rollout, SourceVersion, TargetKey, Unproven, Uses};
 use crate::watched::Progress;
 
 fn rollout() -> ConfigRollout {

@@ -1,0 +1,126 @@
+//! The sentences of a status.
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+
+use super::input::Told;
+use crate::{
+    names::CONTINUE,
+    plan::{Plan, State, TargetKey, TargetView, Unproven, Wait},
+    record,
+};
+
+/// What is waited for, as a sentence.
+pub(super) fn waiting_for(told: &Told<'_>) -> Option<String> {
+    let Told { rollout, plan, .. } = told;
+    let Plan { state, wait, .. } = plan;
+    let at = |time: &Timestamp| time.strftime("%FT%TZ").to_string();
+    let under_way = state.rollout.as_ref();
+    let stage = under_way.map(|under_way| record::stage_name(rollout, under_way.stage)).unwrap_or_default();
+    let to = words(under_way.map_or(0, |under_way| under_way.to));
+    let joins = under_way.is_some_and(|under_way| state.is_ungated(under_way));
+    Some(match wait {
+        Wait::Nothing | Wait::NoUse => return None,
+        Wait::Paused => "spec.paused to become false".to_owned(),
+        Wait::Debounce(until) => format!("the sources to rest, until {}", at(until)),
+        Wait::Examine => "the sources to be read".to_owned(),
+        Wait::Interval(until) => format!("spec.minInterval to pass, at {}", at(until)),
+        Wait::Stage(Some(until)) => format!("the pause after stage {stage} to end at {}", at(until)),
+        Wait::Stage(None) => {
+            let (name, namespace) = (rollout.name_any(), rollout.namespace().unwrap_or_default());
+            let number = under_way.map_or(0, |under_way| under_way.to);
+            format!(
+                "somebody to let it go on after stage {stage}: `kubectl annotate configrollout {name} --namespace \
+                 {namespace} --overwrite {CONTINUE}={number}/{stage}`"
+            )
+        }
+        Wait::Slots if joins => format!("other rollouts, to bring {to} to more targets"),
+        Wait::Slots => format!("other rollouts, to bring {to} to more targets of stage {stage}"),
+        Wait::Unproven(unproven) => {
+            let done = unproven_words(unproven, &stage);
+            format!(
+                "{done}; until then {to} goes to no stage after {stage}, because nothing has shown that it works"
+            )
+        }
+        Wait::Unreadable(target) => {
+            let done = unreadable_words(target);
+            let is_last = |stage: usize| stage + 1 >= rollout.spec.stages.len();
+            match under_way {
+                Some(under_way) if under_way.back => {
+                    format!("{done}; until then nobody knows whether it is back at {to}")
+                }
+                Some(under_way) if is_last(under_way.stage) => {
+                    format!("{done}; until then nobody knows whether it works with {to}")
+                }
+                _ => format!("{done}; until then {to} goes to no stage after {stage}"),
+            }
+        }
+        Wait::Conflict => conflict(state).unwrap_or_default(),
+        Wait::Source => "a source to change".to_owned(),
+        Wait::Targets => {
+            let of_stage = |target: &&TargetView| {
+                joins || under_way.is_some_and(|under_way| under_way.back || under_way.stage == target.stage)
+            };
+            let shown = told.observed.targets.iter().filter(of_stage).find_map(|target| {
+                let remembered = state.targets.get(&target.key)?;
+                remembered.is_on_its_way().then(|| progress(target))
+            });
+            let shown = shown.map(|shown| format!(": {shown}")).unwrap_or_default();
+            match under_way.is_some_and(|under_way| under_way.back) {
+                true => format!("the targets to be back at {to}{shown}"),
+                false if joins => format!("the targets to have {to}{shown}"),
+                false => format!("the targets of stage {stage} to show that {to} works{shown}"),
+            }
+        }
+    })
+}
+
+pub(super) fn unreadable_words(target: &TargetKey) -> String {
+    format!("{target} cannot be read: correct the field that its condition Ready names")
+}
+
+/// What a person can do about a stage that has shown nothing.
+fn unproven_words(unproven: &Unproven, stage: &str) -> String {
+    let skip = format!("or set allowEmpty of stage {stage} to true");
+    match unproven {
+        Unproven::Missing(target) => {
+            format!("there is no {target}, which stage {stage} names: create it, or take it out of the stage")
+        }
+        Unproven::Empty => {
+            format!("stage {stage} has no target that uses a source: correct its targets, {skip}")
+        }
+        Unproven::NoPods(target) => {
+            format!("{target} of stage {stage} has 0 replicas: scale it up, {skip}")
+        }
+        Unproven::Held(target) => {
+            format!("somebody has taken {target} of stage {stage} back: change a source, {skip}")
+        }
+    }
+}
+
+pub(super) fn progress(target: &TargetView) -> String {
+    let (key, progress) = (&target.key, &target.progress);
+    format!(
+        "{key} has {} of {} pods of the new template and {} available",
+        progress.updated, progress.wanted, progress.available
+    )
+}
+
+pub(super) fn conflict(state: &State) -> Option<String> {
+    let (target, (_, said)) =
+        state.targets.iter().find_map(|(key, target)| Some((key, target.conflict.as_ref()?)))?;
+    let said = if said.starts_with(&target.to_string()) { said.clone() } else { format!("{target}: {said}") };
+    Some(said)
+}
+
+/// What is wrong with a revision that is not tried again.
+pub(super) fn failed_sentence(told: &Told<'_>) -> Option<(&'static str, String)> {
+    let (number, failed) = told.plan.state.failed.as_ref()?;
+    let sentence =
+        format!("revision {number} has failed at {} ({}): {}", failed.target, failed.reason, failed.message);
+    Some((failed.reason, sentence))
+}
+
+pub(super) fn words(number: u64) -> String {
+    if number == 0 { "the sources themselves".to_owned() } else { format!("revision {number}") }
+}
