@@ -6,6 +6,7 @@ use kube::core::Rule;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::config_rollout_kinds::SourceKind;
 use crate::config_rollout_stages::ConfigStage;
 use crate::config_rollout_status::ConfigRolloutStatus;
 use crate::duration::Duration;
@@ -156,15 +157,6 @@ fn source_rules() -> Vec<Rule> {
         Rule::new("has(self.name) != has(self.selector)")
             .message("a source has either a name or a selector: set one of them"),
     ]
-}
-
-/// A kind of configuration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
-pub enum SourceKind {
-    /// A ConfigMap.
-    ConfigMap,
-    /// A Secret.
-    Secret,
 }
 
 /// How a revision reaches the pods of a target.

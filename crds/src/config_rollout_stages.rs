@@ -5,6 +5,7 @@ use kube::core::Rule;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::config_rollout_kinds::TargetKind;
 use crate::schema;
 use crate::update::Pause;
 
@@ -69,19 +70,6 @@ fn target_rules() -> Vec<Rule> {
         Rule::new("has(self.name) != has(self.selector)")
             .message("a target has either a name or a selector: set one of them"),
     ]
-}
-
-/// A kind of workload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
-pub enum TargetKind {
-    /// `apps/v1` Deployment.
-    Deployment,
-    /// `apps/v1` StatefulSet.
-    StatefulSet,
-    /// `apps/v1` DaemonSet.
-    DaemonSet,
-    /// `mainstay.dev/v1alpha1` ReplicaGroup.
-    ReplicaGroup,
 }
 
 /// What a target must show: that all its pods are of the new template and available, that none of them has restarted

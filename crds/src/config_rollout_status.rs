@@ -4,8 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::config_rollout::SourceKind;
-use crate::config_rollout_stages::TargetKind;
+use crate::config_rollout_kinds::{SourceKind, TargetKind};
 use crate::schema;
 
 /// What the rollout has done and waits for.

@@ -7,6 +7,7 @@
 
 mod account_policy;
 mod config_rollout;
+mod config_rollout_kinds;
 mod config_rollout_stages;
 mod config_rollout_status;
 mod duration;
@@ -35,10 +36,9 @@ pub use account_policy::{
     LeavingNamespace, NamespaceCounts, PolicyAccount, PolicyBinding, PolicyKubeconfig, PolicyPullSecret,
     PolicyRole, PolicyToken, RoleKind, SecretSource, TokenExpiry,
 };
-pub use config_rollout::{
-    ConfigMode, ConfigRollout, ConfigRolloutSpec, ConfigSource, RollbackPolicy, SourceKind,
-};
-pub use config_rollout_stages::{ConfigGate, ConfigProbe, ConfigStage, ConfigTarget, TargetKind};
+pub use config_rollout::{ConfigMode, ConfigRollout, ConfigRolloutSpec, ConfigSource, RollbackPolicy};
+pub use config_rollout_kinds::{SourceKind, TargetKind};
+pub use config_rollout_stages::{ConfigGate, ConfigProbe, ConfigStage, ConfigTarget};
 pub use config_rollout_status::{
     ConfigFailure, ConfigRolloutProgress, ConfigRolloutStatus, ConfigTargetStatus, SourceProblem,
 };
