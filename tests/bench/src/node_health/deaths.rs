@@ -17,10 +17,9 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 use kube::{
-    Api, Client, ResourceExt,
+    Api, ResourceExt,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
-use mainstay_crds::NodeHealthPolicy;
 use serde::Serialize;
 use serde_json::json;
 use std::{
@@ -36,7 +35,6 @@ const APART: Duration = Duration::from_secs(10);
 /// kube-controller-manager deletes the pods of a dead node after 50 s and 300 s more, one node in 10 s a zone.
 const LIMIT: Duration = Duration::from_secs(900);
 const PAUSE: Duration = Duration::from_millis(200);
-const POLICY: &str = "mainstay-bench";
 const ZONE: &str = "topology.kubernetes.io/zone";
 
 /// What happens.
@@ -162,37 +160,6 @@ impl Nodes {
 
     fn zone(&self) -> Vec<String> {
         self.zones.values().next_back().cloned().unwrap_or_default()
-    }
-}
-
-/// The policy of all fake nodes, with the kind's defaults but for one; gone when this is dropped. Their kubelets are not
-/// asked: what is measured is how soon silence is noticed, and all fake nodes have the address of a real one, which lives.
-pub(crate) struct Policy(Client);
-
-impl Policy {
-    pub(crate) async fn make(bed: &Bed) -> Result<Self> {
-        let policies: Api<NodeHealthPolicy> = Api::all(bed.client.clone());
-        drop(policies.delete(POLICY, &DeleteParams::default()).await);
-        let policy = object(json!({
-            "apiVersion": "mainstay.dev/v1alpha1", "kind": "NodeHealthPolicy", "metadata": {"name": POLICY},
-            "spec": {
-                "nodeSelector": {"matchLabels": {"type": "kwok"}},
-                "secondOpinion": {"kubelet": {"enabled": false}},
-            },
-        }))?;
-        bed.until("the last policy to be gone", async || {
-            Ok(policies.get_opt(POLICY).await.when("read the policy")?.is_none())
-        })
-        .await?;
-        policies.create(&PostParams::default(), &policy).await.when("create the policy")?;
-        Ok(Self(bed.client.clone()))
-    }
-}
-
-impl Drop for Policy {
-    fn drop(&mut self) {
-        let policies: Api<NodeHealthPolicy> = Api::all(self.0.clone());
-        tokio::spawn(async move { policies.delete(POLICY, &DeleteParams::default()).await.map(drop) });
     }
 }
 

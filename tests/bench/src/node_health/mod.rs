@@ -7,6 +7,7 @@
 mod deaths;
 mod eyes;
 mod load;
+mod policy;
 mod report;
 
 use crate::{
@@ -68,7 +69,7 @@ async fn measure(bed: &mut Bed, options: &Options, measured: &mut Measured) -> R
     measured.nodes = nodes.len();
     deaths::make_pods(stage.bed, &nodes, options.pods).await?;
     stage.bed.progress.say(format_args!("{} nodes with {} pods each are ready", nodes.len(), options.pods));
-    let _policy = deaths::Policy::make(stage.bed).await?;
+    let _policy = policy::Policy::make(stage.bed).await?;
     // First, as it needs all nodes alive.
     if options.load_seconds > 0 {
         let upstream = stage.start(Side::AloneLifted).await?.meter.expect("a side of upstream has a meter");
