@@ -2,9 +2,10 @@
 //! restarted with other flags while measuring and put back afterwards.
 
 use crate::{
-    accounts, credentials,
+    credentials,
     error::{Context, Error, Result},
     meter::Meter,
+    names::{LIFTED, MANAGER, NAMESPACE},
 };
 use k8s_openapi::{
     api::{
@@ -25,12 +26,6 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// The namespace in which everything is measured.
-pub(crate) const NAMESPACE: &str = "mainstay-bench";
-/// Flags that lift the limit which Kubernetes' components set themselves: 20 to 50 requests a second.
-pub(crate) const LIFTED: [&str; 2] = ["--kube-api-qps=2000", "--kube-api-burst=4000"];
-/// Kubernetes' own controllers.
-pub(crate) const MANAGER: &str = "kube-controller-manager";
 /// A second instance of [`MANAGER`], for controllers that are measured apart from the rest.
 const ALONE: &str = "kube-controller-manager-alone";
 const ALONE_PORT: &str = "--secure-port=10300";
@@ -95,7 +90,8 @@ impl Bed {
         for kind in mainstay_crds::all() {
             self.make_kind(&kind).await?;
         }
-        let account = credentials::make(self, controller).await?;
+        let kubeconfig = self.files.path().join("kubeconfig");
+        let account = credentials::make(&self.cluster, &self.client, controller, kubeconfig).await?;
         self.restart(SCHEDULER, &LIFTED).await?;
         let accounts: Api<ServiceAccount> = Api::namespaced(self.client.clone(), NAMESPACE);
         self.until("the namespace's default ServiceAccount", async || {
@@ -108,14 +104,13 @@ impl Bed {
 
     /// Puts the cluster back. Tries everything and returns the first failure.
     pub(crate) async fn clear(&self) -> Result<()> {
-        let mut result = accounts::remove(self).await;
-        result = result.and(self.stop_alone().await);
+        let mut result = self.stop_alone().await;
         for (name, flags) in &self.before {
             let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
             result = result.and(self.restart(name, &flags).await.map(drop));
         }
         result = result.and(self.remove_namespace().await);
-        result = result.and(credentials::remove(self).await);
+        result = result.and(credentials::remove(&self.cluster));
         let kinds: Api<CustomResourceDefinition> = Api::all(self.client.clone());
         for name in &self.made_kinds {
             let deleted = kinds.delete(name, &DeleteParams::default()).await;

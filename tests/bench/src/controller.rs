@@ -1,10 +1,11 @@
 //! A controller of Mainstay as a process of the bench.
 
 use crate::{
-    bed::{Bed, NAMESPACE},
+    bed::Bed,
     credentials::Account,
     error::{Context, Error, Result},
     meter::Meter,
+    names::NAMESPACE,
 };
 use futures::StreamExt;
 use http::Request;

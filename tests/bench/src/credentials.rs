@@ -1,13 +1,14 @@
 //! Runs a controller with the rights that the chart gives it, and no others.
 
 use crate::{
-    bed::{Bed, NAMESPACE},
     error::{Context, Error, Result},
+    names::NAMESPACE,
 };
 use kube::{
     Client, Config,
     config::{AuthInfo, KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
+use mainstay_cluster::Cluster;
 use std::{
     fs,
     io::Write,
@@ -47,32 +48,36 @@ fn unusable(error: KubeconfigError) -> Error {
     Error::Refused(format!("the kubeconfig cannot be used: {error}"))
 }
 
-/// Installs the ServiceAccount of the chart's `controller` and takes a token for it.
-pub(crate) async fn make(bed: &Bed, controller: &str) -> Result<Account> {
-    let version = bed.client.apiserver_version().await.when("read the server's version")?.git_version;
+/// Installs the ServiceAccount of the chart's `controller`, takes a token for it, and writes `kubeconfig` with it.
+pub(crate) async fn make(
+    cluster: &Cluster,
+    client: &Client,
+    controller: &str,
+    kubeconfig: PathBuf,
+) -> Result<Account> {
+    let version = client.apiserver_version().await.when("read the server's version")?.git_version;
     let template = format!("templates/{controller}.yaml");
-    let mut helm = bed.cluster.command("helm");
+    let mut helm = cluster.command("helm");
     helm.args(["template", RELEASE, CHART, "--namespace", NAMESPACE, "--show-only", &template]);
     // The one that is off by default.
     helm.args(["--kube-version", &version, "--set", "controllers.accounts.enabled=true"]);
     let rendered = output(&mut helm, "")?;
     let rights = rights(&rendered);
-    output(bed.cluster.command("kubectl").args(["apply", "--filename", "-"]), &rights)?;
+    output(cluster.command("kubectl").args(["apply", "--filename", "-"]), &rights)?;
     let name = format!("{RELEASE}-{controller}");
-    let mut kubectl = bed.cluster.command("kubectl");
+    let mut kubectl = cluster.command("kubectl");
     kubectl.args(["create", "token", &name, "--namespace", NAMESPACE, "--duration", "12h"]);
     let token = output(&mut kubectl, "")?.trim().to_owned();
-    let kubeconfig = bed.files.path().join("kubeconfig");
-    write_kubeconfig(bed, token, &kubeconfig)?;
+    write_kubeconfig(cluster, token, &kubeconfig)?;
     Ok(Account { name, controller: controller.to_owned(), kubeconfig, bounds: bounds(&rendered) })
 }
 
 /// Removes what [`make`] has put outside the namespace.
-pub(crate) async fn remove(bed: &Bed) -> Result<()> {
+pub(crate) fn remove(cluster: &Cluster) -> Result<()> {
     let selector = format!("--selector=app.kubernetes.io/instance={RELEASE}");
-    let mut kubectl = bed.cluster.command("kubectl");
+    let mut kubectl = cluster.command("kubectl");
     output(kubectl.args(["delete", "clusterroles,clusterrolebindings", &selector]), "")?;
-    let mut kubectl = bed.cluster.command("kubectl");
+    let mut kubectl = cluster.command("kubectl");
     output(kubectl.args(["delete", "roles,rolebindings", "--all-namespaces", &selector]), "").map(drop)
 }
 
@@ -92,8 +97,8 @@ fn bounds(rendered: &str) -> Vec<String> {
     flags.filter(|flag: &&str| flag.starts_with("--max-")).map(str::to_owned).collect()
 }
 
-fn write_kubeconfig(bed: &Bed, token: String, path: &PathBuf) -> Result<()> {
-    let mut config = Kubeconfig::read_from(bed.cluster.kubeconfig()).map_err(unusable)?;
+fn write_kubeconfig(cluster: &Cluster, token: String, path: &PathBuf) -> Result<()> {
+    let mut config = Kubeconfig::read_from(cluster.kubeconfig()).map_err(unusable)?;
     for user in &mut config.auth_infos {
         user.auth_info = Some(AuthInfo { token: Some(token.clone().into()), ..AuthInfo::default() });
     }

@@ -15,6 +15,7 @@ mod document;
 mod endpoints;
 mod error;
 mod meter;
+mod names;
 mod node_health;
 mod observer;
 mod owner;

@@ -1,6 +1,6 @@
 //! The objects that own the pods of a bench, and the pods' template, which is the same on all sides.
 
-use crate::{bed::NAMESPACE, observer::ROUND};
+use crate::{names::NAMESPACE, observer::ROUND};
 use kube::api::ApiResource;
 use serde_json::{Value, json};
 

@@ -1,8 +1,9 @@
 //! The bench's own objects, and its pods on fake nodes.
 
 use crate::{
-    bed::{Bed, NAMESPACE},
+    bed::Bed,
     error::{Context, Error, Result},
+    names::NAMESPACE,
 };
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, api::ListParams};

@@ -81,6 +81,18 @@ pub(crate) async fn run<D: Default + Serialize>(
     measure: impl AsyncFnOnce(&mut Bed, &mut D) -> Result<()>,
     section: impl FnOnce(&D) -> String,
 ) -> Result<()> {
+    run_and_clear(name, options, measure, async |_: &Bed| Ok(()), section).await
+}
+
+/// As [`run`], for a bench that makes something outside of the bed's namespace: `clear` removes it, also after a
+/// failure and after Ctrl-C.
+pub(crate) async fn run_and_clear<D: Default + Serialize>(
+    name: &str,
+    options: &Common,
+    measure: impl AsyncFnOnce(&mut Bed, &mut D) -> Result<()>,
+    clear: impl AsyncFnOnce(&Bed) -> Result<()>,
+    section: impl FnOnce(&D) -> String,
+) -> Result<()> {
     let limit = Duration::from_secs(options.max_minutes * 60);
     fs::create_dir_all(&options.output)
         .map_err(|source| Error::io(format!("cannot make {}", options.output.display()), source))?;
@@ -92,7 +104,11 @@ pub(crate) async fn run<D: Default + Serialize>(
         bed.progress.say(format_args!("{error}; putting the cluster back"));
     }
     // A second Ctrl-C ends this too.
-    let cleared = bounded(CLEAR_LIMIT, bed.clear()).await;
+    let clear_all = async {
+        let cleared = clear(&bed).await;
+        cleared.and(bed.clear().await)
+    };
+    let cleared = bounded(CLEAR_LIMIT, clear_all).await;
     let measured = Measured { environment: &environment, command: &command, data: &data };
     document::write_json(&options.output.join(format!("{name}.json")), &measured)?;
     let section = format!("On {environment}, by `mainstay-cluster exec -- {command}`.\n{}", section(&data));

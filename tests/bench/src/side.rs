@@ -1,11 +1,12 @@
 //! The sides of a bench: who keeps the pods, and what else runs meanwhile.
 
 use crate::{
-    bed::{Bed, LIFTED, MANAGER},
+    bed::Bed,
     controller::Controller,
     credentials::Account,
     error::Result,
     meter::Meter,
+    names::{LIFTED, MANAGER},
 };
 use clap::ValueEnum;
 use serde::Serialize;

@@ -6,8 +6,9 @@ mod report;
 mod turn;
 
 use crate::{
-    bed::{Bed, LIFTED, MANAGER},
+    bed::Bed,
     error::{Context, Result},
+    names::{LIFTED, MANAGER},
     run::{self, Common},
     side::Side,
 };
@@ -56,7 +57,7 @@ struct Measured {
 /// Runs the bench, puts the cluster back, and writes what was measured.
 pub(crate) async fn run(options: &Options) -> Result<()> {
     let measure = async |bed: &mut Bed, measured: &mut Measured| measure(bed, options, measured).await;
-    run::run("accounts", &options.common, measure, report::section).await
+    run::run_and_clear("accounts", &options.common, measure, remove, report::section).await
 }
 
 async fn measure(bed: &mut Bed, options: &Options, measured: &mut Measured) -> Result<()> {
@@ -75,7 +76,7 @@ async fn measure(bed: &mut Bed, options: &Options, measured: &mut Measured) -> R
 }
 
 /// Removes what a turn has made. A policy that its controller did not let go of is let go of here.
-pub(crate) async fn remove(bed: &Bed) -> Result<()> {
+async fn remove(bed: &Bed) -> Result<()> {
     let policies: Api<AccountPolicy> = Api::all(bed.client.clone());
     // Where there is none, or no such kind, there is nothing to do.
     if policies.delete(POLICY, &DeleteParams::default()).await.is_ok() {

@@ -5,9 +5,10 @@ use super::{
     eyes::{Eyes, Gift, Times},
 };
 use crate::{
-    bed::{Bed, LIFTED, MANAGER},
+    bed::Bed,
     error::{Context, Error, Result},
     meter::{added, writes},
+    names::{LIFTED, MANAGER},
     pods::object,
     side::{Running, Side, Stage},
 };

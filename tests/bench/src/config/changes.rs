@@ -2,10 +2,11 @@
 
 use super::{Measured, Options, completes, make_deployments, make_rollout};
 use crate::{
-    bed::{Bed, NAMESPACE},
+    bed::Bed,
     controller::Controller,
     error::{Context, Error, Result},
     meter::{added, total, writes},
+    names::NAMESPACE,
 };
 use futures::TryStreamExt;
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::ConfigMap};

@@ -8,9 +8,10 @@ mod report;
 mod secrets;
 
 use crate::{
-    bed::{Bed, LIFTED, MANAGER, NAMESPACE},
+    bed::Bed,
     controller::Controller,
     error::{Context, Result},
+    names::{LIFTED, MANAGER, NAMESPACE},
     pods::object,
     run::{self, Common},
 };

@@ -2,9 +2,10 @@
 
 use super::{IN_FLIGHT, Measured, Options, make_deployments, make_rollout};
 use crate::{
-    bed::{Bed, NAMESPACE},
+    bed::Bed,
     controller::Controller,
     error::{Context, Result},
+    names::NAMESPACE,
 };
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::{ByteString, api::core::v1::Secret};

@@ -1,9 +1,10 @@
 //! What checks of thousands of addresses cost.
 
 use crate::{
-    bed::{Bed, NAMESPACE},
+    bed::Bed,
     error::{Context, Error, Result},
     meter::Meter,
+    names::NAMESPACE,
 };
 use kube::{
     Api,

@@ -5,9 +5,10 @@ use super::{
     watch::{Delay, Tally, Watch},
 };
 use crate::{
-    bed::{Bed, NAMESPACE},
+    bed::Bed,
     error::{Context, Error, Result},
     meter::{Meter, Requests, added, writes},
+    names::NAMESPACE,
     pods::{self, object},
     side::Side,
     statistics::percentile,

@@ -1,8 +1,8 @@
 //! Sees the slices of both sides through the API server alone, with the same eyes.
 
 use crate::{
-    bed::NAMESPACE,
     error::{Error, Result},
+    names::NAMESPACE,
 };
 use futures::StreamExt;
 use k8s_openapi::api::discovery::v1::EndpointSlice;

@@ -2,8 +2,9 @@
 
 use super::eyes::{Eyes, Moments, Seen};
 use crate::{
-    bed::{Bed, NAMESPACE},
+    bed::Bed,
     error::{Context, Error, Result},
+    names::NAMESPACE,
     pods::{self, object},
     side::Side,
     statistics::percentile,

@@ -1,6 +1,6 @@
 //! Sees what becomes of nodes and pods through the API server alone, with the same eyes for all sides.
 
-use crate::{bed::NAMESPACE, error::Result};
+use crate::{error::Result, names::NAMESPACE};
 use futures::StreamExt;
 use k8s_openapi::api::{
     core::v1::{Node, Pod},

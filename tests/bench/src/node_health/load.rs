@@ -2,9 +2,10 @@
 //! dead meanwhile.
 
 use crate::{
-    bed::{Bed, NAMESPACE},
+    bed::Bed,
     error::{Context, Result},
     meter::Meter,
+    names::NAMESPACE,
 };
 use k8s_openapi::api::core::v1::{ConfigMap, Node};
 use kube::{

@@ -6,9 +6,10 @@
 
 use super::owner_kind;
 use crate::{
-    bed::{Bed, NAMESPACE},
+    bed::Bed,
     credentials::Account,
     error::{Context, Result},
+    names::NAMESPACE,
     observer::Observer,
     owner::{IMAGE, owner, template},
     side::Side,

@@ -2,9 +2,9 @@
 
 use super::{Bench, owner_kind, raw};
 use crate::{
-    bed::NAMESPACE,
     error::{Context, Result},
     meter::{Meter, Requests, added, total},
+    names::NAMESPACE,
     observer::Observer,
     owner::owner,
     side::{Running, Side},

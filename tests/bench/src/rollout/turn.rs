@@ -5,10 +5,10 @@ use super::{
     complete::{Goal, revision},
 };
 use crate::{
-    bed::NAMESPACE,
     controller::Renewals,
     error::{Context, Error, Result},
     meter::{self, Meter, Requests, added},
+    names::NAMESPACE,
     observer::Observer,
     owner::{owner, template},
     served,
