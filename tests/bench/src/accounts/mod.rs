@@ -3,16 +3,18 @@
 
 mod eyes;
 mod report;
+mod settings;
 mod turn;
+
+pub(crate) use settings::Options;
 
 use crate::{
     bed::Bed,
     error::{Context, Result},
     names::{LIFTED, MANAGER},
-    run::{self, Common},
+    run,
     side::Side,
 };
-use clap::Args;
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
@@ -20,39 +22,12 @@ use kube::{
     api::{DeleteParams, ListParams, Patch, PatchParams},
 };
 use mainstay_crds::AccountPolicy;
-use serde::Serialize;
+use report::Measured;
 use serde_json::json;
+use settings::{IN_FLIGHT, LABEL, POLICY, SIDES};
 
-/// The label of the namespaces, which the policy picks.
-const LABEL: &str = "mainstay-bench/accounts";
-/// The policy's name.
-const POLICY: &str = "mainstay-bench";
-/// Requests under way when namespaces are made and deleted.
-const IN_FLIGHT: usize = 16;
 /// The controllers of kube-controller-manager that do this.
 const UPSTREAM: [&str; 1] = ["serviceaccount-controller"];
-const SIDES: [Side; 3] = [Side::Mainstay, Side::AloneLifted, Side::Shipped];
-
-/// What is measured.
-#[derive(Args)]
-pub(crate) struct Options {
-    /// Namespaces that appear at once
-    #[arg(long, default_value_t = 1000)]
-    namespaces: usize,
-    /// For how long nothing may be written afterwards, in seconds
-    #[arg(long, default_value_t = 60)]
-    settled_seconds: u64,
-    #[command(flatten)]
-    common: Common,
-}
-
-/// All that was measured.
-#[derive(Debug, Default, Serialize)]
-struct Measured {
-    namespaces: usize,
-    settled_seconds: u64,
-    rows: Vec<turn::Row>,
-}
 
 /// Runs the bench, puts the cluster back, and writes what was measured.
 pub(crate) async fn run(options: &Options) -> Result<()> {

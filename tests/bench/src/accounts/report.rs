@@ -1,12 +1,21 @@
-//! What was measured, for people.
+//! What was measured, and how it is told to people.
 
-use super::{Measured, SIDES, turn::Row};
+use super::{settings::SIDES, turn::Row};
 use crate::{
     side::Side,
     statistics::{Spread, number, percentile},
     table::answer,
 };
+use serde::Serialize;
 use std::fmt::Write;
+
+/// All that was measured.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Measured {
+    pub namespaces: usize,
+    pub settled_seconds: u64,
+    pub rows: Vec<Row>,
+}
 
 /// The most memory that Mainstay is to need.
 const MOST_BYTES: f64 = 40.0 * 1024.0 * 1024.0;

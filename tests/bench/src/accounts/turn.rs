@@ -1,8 +1,8 @@
 //! One turn: who gives the accounts is started, and the namespaces appear.
 
 use super::{
-    IN_FLIGHT, LABEL, Options, POLICY,
     eyes::{Eyes, Gift, Times},
+    settings::{IN_FLIGHT, LABEL, Options, POLICY},
 };
 use crate::{
     bed::Bed,

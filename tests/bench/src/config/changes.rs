@@ -1,6 +1,9 @@
 //! Changes of one ConfigMap that many Deployments use.
 
-use super::{Measured, Options, completes, make_deployments, make_rollout};
+use super::{
+    objects::{completes, make_deployments, make_rollout},
+    settings::Options,
+};
 use crate::{
     bed::Bed,
     controller::Controller,
@@ -45,12 +48,13 @@ fn template() -> Value {
     }]})
 }
 
+/// Measures the changes, and returns the requests that change something after a change of a key that no target uses.
 pub(super) async fn measure(
     bed: &Bed,
     controller: &Controller,
     options: &Options,
-    measured: &mut Measured,
-) -> Result<()> {
+    rows: &mut Vec<Row>,
+) -> Result<u64> {
     write(bed, &json!({"value": "0", "unused": "0"})).await?;
     make_deployments(bed, APP, &vec![template(); options.deployments]).await?;
     make_rollout(bed, APP, json!({"kind": "ConfigMap", "name": APP}), "0s").await?;
@@ -63,7 +67,7 @@ pub(super) async fn measure(
             bed.progress
                 .say(format_args!("change {change}: first template after {first:.3} s, last {last:.3} s"));
         }
-        measured.changes.push(row);
+        rows.push(row);
     }
     bed.quiet(&[&controller.meter]).await?;
     let before = controller.meter.requests().await?;
@@ -76,9 +80,9 @@ pub(super) async fn measure(
     }
     // The Lease is kept with PUT, by this controller alone.
     sent.remove("PUT");
-    measured.unused_writes = Some(writes(&sent));
-    bed.progress.say(format_args!("a change of an unused key: {} writes", writes(&sent)));
-    Ok(())
+    let writes = writes(&sent);
+    bed.progress.say(format_args!("a change of an unused key: {writes} writes"));
+    Ok(writes)
 }
 
 async fn write(bed: &Bed, data: &Value) -> Result<()> {

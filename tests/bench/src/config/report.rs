@@ -1,11 +1,23 @@
-//! What was measured, for people.
+//! What was measured, and how it is told to people.
 
-use super::Measured;
+use super::{changes, secrets};
 use crate::{
     statistics::{number, percentile},
     table::answer,
 };
+use serde::Serialize;
 use std::fmt::Write;
+
+/// All that was measured.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Measured {
+    pub deployments: usize,
+    pub secrets: usize,
+    pub changes: Vec<changes::Row>,
+    /// Requests that change something, of a change that no target uses.
+    pub unused_writes: Option<u64>,
+    pub sizes: Vec<secrets::Row>,
+}
 
 pub(super) fn section(measured: &Measured) -> String {
     let mut text = "\n| to be reached | measured | reached |\n|---|---|---|\n".to_owned();

@@ -1,6 +1,9 @@
 //! Many Secrets that become larger and larger.
 
-use super::{IN_FLIGHT, Measured, Options, make_deployments, make_rollout};
+use super::{
+    objects::{IN_FLIGHT, make_deployments, make_rollout},
+    settings::Options,
+};
 use crate::{
     bed::Bed,
     controller::Controller,
@@ -41,7 +44,7 @@ pub(super) async fn measure(
     bed: &Bed,
     controller: &Controller,
     options: &Options,
-    measured: &mut Measured,
+    rows: &mut Vec<Row>,
 ) -> Result<()> {
     let Some(first) = options.sizes.first() else { return Ok(()) };
     write(bed, options.secrets, *first, 0).await?;
@@ -65,7 +68,7 @@ pub(super) async fn measure(
             row.rss as f64 / 1e6
         ));
         if turn > 0 {
-            measured.sizes.push(row);
+            rows.push(row);
         }
     }
     Ok(())

@@ -1,7 +1,7 @@
 //! Pods that become ready and not ready, one after the other.
 
 use super::{
-    Options,
+    settings::Options,
     watch::{Delay, Tally, Watch},
 };
 use crate::{

@@ -7,48 +7,13 @@
 mod checked;
 mod flips;
 mod report;
+mod settings;
 mod watch;
 
-use crate::{
-    bed::Bed,
-    controller::Controller,
-    error::Result,
-    run::{self, Common},
-    side::Side,
-};
-use clap::Args;
-use serde::Serialize;
+pub(crate) use settings::Options;
 
-/// What is measured, and how often.
-#[derive(Args)]
-pub(crate) struct Options {
-    /// Services of each side
-    #[arg(long, default_value_t = 50)]
-    services: usize,
-    /// Pods of each Service
-    #[arg(long, default_value_t = 100)]
-    pods: usize,
-    /// Flips of readiness a second
-    #[arg(long, default_value_t = 20)]
-    rate: u32,
-    /// For how long they go on, in seconds
-    #[arg(long, default_value_t = 60)]
-    seconds: u32,
-    /// Addresses that are checked; 0 = none
-    #[arg(long, default_value_t = 5000)]
-    checked: usize,
-    #[command(flatten)]
-    common: Common,
-}
-
-/// All that was measured.
-#[derive(Debug, Default, Serialize)]
-struct Measured {
-    /// One row for each way in which kube-controller-manager runs, and round.
-    flips: Vec<flips::Row>,
-    /// One row for each kind of check.
-    checks: Vec<checked::Row>,
-}
+use crate::{bed::Bed, controller::Controller, error::Result, run, side::Side};
+use report::Measured;
 
 /// Runs the bench, puts the cluster back, and writes what was measured.
 pub(crate) async fn run(options: &Options) -> Result<()> {

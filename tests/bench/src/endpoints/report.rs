@@ -1,8 +1,7 @@
-//! What was measured, for people.
+//! What was measured, and how it is told to people.
 
 use super::{
-    Measured,
-    checked::INTERVAL,
+    checked::{self, INTERVAL},
     flips::{Cost, Row},
 };
 use crate::{
@@ -10,7 +9,17 @@ use crate::{
     statistics::{Spread, number},
     table::{MIB, TARGETS, answer},
 };
+use serde::Serialize;
 use std::fmt::Write;
+
+/// All that was measured.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Measured {
+    /// One row for each way in which kube-controller-manager runs, and round.
+    pub flips: Vec<Row>,
+    /// One row for each kind of check.
+    pub checks: Vec<checked::Row>,
+}
 
 type Number = fn(&Cost) -> f64;
 

@@ -18,7 +18,7 @@ use crate::{
     side::Side,
 };
 use clap::Args;
-use serde::Serialize;
+use report::Measured;
 use std::time::Duration;
 
 /// What is measured, and for how long.
@@ -38,15 +38,6 @@ pub(crate) struct Options {
     load_seconds: u64,
     #[command(flatten)]
     common: Common,
-}
-
-/// All that was measured.
-#[derive(Debug, Default, Serialize)]
-struct Measured {
-    /// How many nodes there were.
-    nodes: usize,
-    deaths: Vec<deaths::Row>,
-    load: Vec<load::Row>,
 }
 
 /// The controllers of kube-controller-manager that do this.

@@ -1,15 +1,25 @@
-//! What was measured, for people.
+//! What was measured, and how it is told to people.
 
 use super::{
-    Measured,
     deaths::{Row, Scenario, Times},
+    load,
 };
 use crate::{
     side::Side,
     statistics::number,
     table::{MIB, answer},
 };
+use serde::Serialize;
 use std::fmt::Write;
+
+/// All that was measured.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Measured {
+    /// How many nodes there were.
+    pub nodes: usize,
+    pub deaths: Vec<Row>,
+    pub load: Vec<load::Row>,
+}
 
 pub(super) fn section(measured: &Measured) -> String {
     let nodes = number(measured.nodes as f64, 0);

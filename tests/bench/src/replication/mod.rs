@@ -4,6 +4,7 @@
 //! order moves on by one from round to round. Controllers are started anew for each turn, so that none has
 //! the memory of an earlier one.
 
+mod kind;
 mod raw;
 mod report;
 mod turn;
@@ -12,14 +13,12 @@ use crate::{
     bed::Bed,
     error::Result,
     run::{self, Common},
-    side::{Side, Stage},
+    side::Side,
 };
 use clap::Args;
-use k8s_openapi::api::apps::v1::ReplicaSet;
-use kube::api::ApiResource;
-use mainstay_crds::ReplicaGroup;
-use serde::Serialize;
-use turn::Row;
+use report::Measured;
+use std::time::Duration;
+use turn::Bench;
 
 /// What is measured, and how often.
 #[derive(Args)]
@@ -37,15 +36,6 @@ pub(crate) struct Options {
     common: Common,
 }
 
-/// All that was measured.
-#[derive(Debug, Default, Serialize)]
-struct Measured {
-    /// How many requests the bare client had under way at a time, and what that brought.
-    trials: Vec<raw::Trial>,
-    /// One row a side and round.
-    rows: Vec<Row>,
-}
-
 /// Runs the bench, puts the cluster back, and writes what was measured.
 pub(crate) async fn run(options: &Options) -> Result<()> {
     let measure = async |bed: &mut Bed, measured: &mut Measured| measure(bed, options, measured).await;
@@ -60,7 +50,7 @@ async fn measure(bed: &mut Bed, options: &Options, measured: &mut Measured) -> R
     } else {
         0
     };
-    let bench = Bench { stage, in_flight, options };
+    let bench = Bench { stage, in_flight, settled: Duration::from_secs(options.settled) };
     for &pods in &options.sizes {
         for round in 0..options.common.rounds {
             for side in Side::order(&options.sides, round, options.common.limited_rounds) {
@@ -72,21 +62,4 @@ async fn measure(bed: &mut Bed, options: &Options, measured: &mut Measured) -> R
         }
     }
     Ok(())
-}
-
-/// What every turn needs.
-struct Bench<'a> {
-    stage: Stage<'a>,
-    /// Requests that the bare client has under way at a time.
-    in_flight: usize,
-    options: &'a Options,
-}
-
-/// The kind that owns the pods. The bare client's belong to a ReplicaGroup of 0 replicas, so that they are the
-/// same pods; nobody keeps it meanwhile.
-fn owner_kind(side: Side) -> ApiResource {
-    match side {
-        Side::Mainstay | Side::Bare => ApiResource::erase::<ReplicaGroup>(&()),
-        Side::AloneLifted | Side::Alone | Side::Shipped => ApiResource::erase::<ReplicaSet>(&()),
-    }
 }

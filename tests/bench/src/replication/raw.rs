@@ -4,7 +4,7 @@
 //! the same library, as the same ServiceAccount, and has as many under way at a time as proved fastest on this
 //! machine. As a controller does, it opens its connections within its turn.
 
-use super::owner_kind;
+use super::kind::owner_kind;
 use crate::{
     bed::Bed,
     credentials::Account,

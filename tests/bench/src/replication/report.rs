@@ -1,7 +1,7 @@
-//! The measured rows as tables for people, beside what was to be reached.
+//! What was measured, and how it is told to people: as tables, beside what was to be reached.
 
 use super::{
-    Measured,
+    raw::Trial,
     turn::{Cost, Row},
 };
 use crate::{
@@ -10,7 +10,17 @@ use crate::{
     statistics,
     table::{self, Line, MIB, Number, answer},
 };
+use serde::Serialize;
 use std::{collections::BTreeSet, fmt::Write};
+
+/// All that was measured.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Measured {
+    /// How many requests the bare client had under way at a time, and what that brought.
+    pub trials: Vec<Trial>,
+    /// One row a side and round.
+    pub rows: Vec<Row>,
+}
 
 /// Creation rate, as a share of the bare client's.
 const RATE: f64 = 0.9;

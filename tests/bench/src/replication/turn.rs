@@ -1,13 +1,13 @@
 //! One side's turn: from no pod to all ready, a while of rest, and back to no pod.
 
-use super::{Bench, owner_kind, raw};
+use super::{kind::owner_kind, raw};
 use crate::{
     error::{Context, Result},
     meter::{Meter, Requests, added, total},
     names::NAMESPACE,
     observer::Observer,
     owner::owner,
-    side::{Running, Side},
+    side::{Running, Side, Stage},
     table,
 };
 use kube::{
@@ -87,6 +87,15 @@ impl table::Row for Row {
     fn pods(&self) -> usize {
         self.pods
     }
+}
+
+/// What every turn needs.
+pub(super) struct Bench<'a> {
+    pub stage: Stage<'a>,
+    /// Requests that the bare client has under way at a time.
+    pub in_flight: usize,
+    /// For how long a settled controller's requests are counted.
+    pub settled: Duration,
 }
 
 impl Bench<'_> {
@@ -175,7 +184,6 @@ impl Bench<'_> {
     /// A renewal reads the Lease and writes it: two requests. The count begins and ends right after one, so
     /// that none is cut in half, and renewals are counted at the Lease itself, not by the controller.
     async fn rest(&self, running: &Running, meter: &Meter) -> Result<(i64, u64)> {
-        let rest = Duration::from_secs(self.options.settled);
         let mut renewals = match &running.controller {
             Some(controller) => Some(controller.renewals().await?),
             None => None,
@@ -187,12 +195,12 @@ impl Bench<'_> {
         match &mut renewals {
             Some(renewals) => {
                 let first = renewals.count();
-                while start.elapsed() < rest {
+                while start.elapsed() < self.settled {
                     renewals.next().await?;
                 }
                 lease = 2 * (renewals.count() - first);
             }
-            None => tokio::time::sleep(rest).await,
+            None => tokio::time::sleep(self.settled).await,
         }
         let all = total(&added(&before, &meter.requests().await?));
         Ok((i64::try_from(all).unwrap_or(i64::MAX) - i64::try_from(lease).unwrap_or(i64::MAX), lease))

@@ -13,14 +13,14 @@ use crate::{
     bed::Bed,
     error::Result,
     run::{self, Common},
-    side::{Side, Stage},
+    side::Side,
 };
 use clap::{
     Args, ValueEnum,
     builder::{PossibleValuesParser, TypedValueParser},
 };
 use serde::Serialize;
-use turn::Row;
+use turn::{Bench, Row};
 
 /// The sides that have a controller.
 const SIDES: [Side; 4] = [Side::Mainstay, Side::AloneLifted, Side::Alone, Side::Shipped];
@@ -70,10 +70,4 @@ async fn measure(bed: &mut Bed, options: &Options, measured: &mut Measured) -> R
         }
     }
     Ok(())
-}
-
-/// What every turn needs.
-struct Bench<'a> {
-    stage: Stage<'a>,
-    pods: usize,
 }

@@ -1,9 +1,6 @@
 //! One side's turn: pods at rest, a change of their image, and rest again.
 
-use super::{
-    Bench,
-    complete::{Goal, revision},
-};
+use super::complete::{Goal, revision};
 use crate::{
     controller::Renewals,
     error::{Context, Error, Result},
@@ -12,7 +9,7 @@ use crate::{
     observer::Observer,
     owner::{owner, template},
     served,
-    side::{Running, Side},
+    side::{Running, Side, Stage},
     table,
 };
 use k8s_openapi::api::apps::v1::Deployment;
@@ -117,6 +114,12 @@ struct Scene<'a> {
     owners: Api<DynamicObject>,
     observer: Observer,
     limit: Duration,
+}
+
+/// What every turn needs.
+pub(super) struct Bench<'a> {
+    pub stage: Stage<'a>,
+    pub pods: usize,
 }
 
 impl Bench<'_> {
