@@ -140,7 +140,7 @@ namespace demo
 namespace demo-quota
 
 step "1. The image is loaded into the node."
-settings=(" --set controllers.accounts.enabled=true" ${MAINSTAY_IMAGE:+" --set image.repository=$MAINSTAY_IMAGE"})
+settings=(" --set controllers.accounts.enabled=true" " --set image.repository=${MAINSTAY_IMAGE:-localhost/mainstay}")
 if [ -n "$existing" ]; then
   say "Skipped: only the nodes' owner can do that. Push $image where they can pull it and run" \
     "  MAINSTAY_IMAGE=registry.example.com/mainstay make demo" \

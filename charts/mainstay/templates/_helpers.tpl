@@ -41,6 +41,9 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{/* Takes the root. A digest wins over a tag: it names one image for ever. */}}
 {{- define "mainstay.image" -}}
 {{- with .Values.image -}}
+{{- if not .repository -}}
+{{- fail "image.repository is not set. No public image of Mainstay exists yet: make one (make image, or docker build .), push it to a registry that your nodes reach, and name it with --set image.repository=registry.example.com/mainstay. See docs/operations.md, Install." -}}
+{{- end -}}
 {{- if .digest -}}
 {{- printf "%s@%s" .repository .digest -}}
 {{- else -}}

@@ -60,7 +60,12 @@ pub(crate) async fn make(
     let mut helm = cluster.command("helm");
     helm.args(["template", RELEASE, CHART, "--namespace", NAMESPACE, "--show-only", &template]);
     // The one that is off by default.
-    helm.args(["--kube-version", &version, "--set", "controllers.accounts.enabled=true"]);
+    helm.args([
+        "--kube-version",
+        &version,
+        "--set",
+        "controllers.accounts.enabled=true,image.repository=unused",
+    ]);
     let rendered = output(&mut helm, "")?;
     let rights = rights(&rendered);
     output(cluster.command("kubectl").args(["apply", "--filename", "-"]), &rights)?;

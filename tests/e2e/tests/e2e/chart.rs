@@ -6,7 +6,13 @@ use mainstay_e2e::{helm, root};
 use serde_json::{Value, json};
 
 /// Asked for no cluster, Helm takes the version that it was built with, which may be none.
-const TEMPLATE: &[&str] = &["template", "mainstay", "charts/mainstay", "--kube-version=1.36.0"];
+const TEMPLATE: &[&str] = &[
+    "template",
+    "mainstay",
+    "charts/mainstay",
+    "--kube-version=1.36.0",
+    "--set=image.repository=registry.example.com/mainstay",
+];
 
 /// What switches every controller on.
 const ALL: &str = "--set=controllers.accounts.enabled=true";
@@ -224,6 +230,7 @@ fn a_wrong_value_is_refused_with_its_path() {
         ("controllers.replication.replica=2", "'replica'"),
         ("controllers.replication.logFormat=xml", "controllers/replication/logFormat"),
         ("image.pullPolicy=Sometimes", "image/pullPolicy"),
+        ("image.repository=", "image.repository is not set"),
         ("metrics.scrapeAnotations=false", "'scrapeAnotations'"),
         ("controllers.replication.extraArgs={--log-level=debug}", "--log-level=debug"),
         ("controllers.replication.forbiddenRanges={nodes}", "'forbiddenRanges'"),
