@@ -233,6 +233,7 @@ fn write_pins(module: &Module, folder: &Path) -> Result<()> {
     fs::create_dir_all(folder)
         .and_then(|()| fs::write(folder.join("go.mod"), module.go_mod))
         .and_then(|()| fs::write(folder.join("go.sum"), module.go_sum))
+        .and_then(|()| module.main.map_or(Ok(()), |text| fs::write(folder.join("main.go"), text)))
         .context(|| format!("cannot write {}", folder.display()))
 }
 

@@ -13,6 +13,8 @@ pub(crate) struct Module {
     pub go_mod: &'static str,
     /// The checksums of all modules in the build.
     pub go_sum: &'static str,
+    /// A main package of its own, where that of the project brings more than is needed.
+    pub main: Option<&'static str>,
     /// The programs to build.
     pub programs: &'static [Program],
     /// What is changed in its dependencies.
@@ -91,6 +93,7 @@ pub(crate) const MODULES: &[Module] = &[
         name: "kubernetes",
         go_mod: include_str!("../go/kubernetes/go.mod"),
         go_sum: include_str!("../go/kubernetes/go.sum"),
+        main: None,
         programs: &[
             kubernetes("kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver"),
             kubernetes("kube-controller-manager", "k8s.io/kubernetes/cmd/kube-controller-manager"),
@@ -107,6 +110,7 @@ pub(crate) const MODULES: &[Module] = &[
         name: "kwok",
         go_mod: include_str!("../go/kwok/go.mod"),
         go_sum: include_str!("../go/kwok/go.sum"),
+        main: None,
         programs: &[plain("kwok", "sigs.k8s.io/kwok/cmd/kwok")],
         // kwok starts its controllers of nodes and of pods in an order left to chance, and that of pods takes over what
         // says whose Lease it holds: nothing, where it comes first. Then it plays the pods of dead nodes on, and
@@ -122,13 +126,15 @@ pub(crate) const MODULES: &[Module] = &[
         name: "coredns",
         go_mod: include_str!("../go/coredns/go.mod"),
         go_sum: include_str!("../go/coredns/go.sum"),
-        programs: &[plain("coredns", "github.com/coredns/coredns")],
+        main: Some(include_str!("../go/coredns/main.go")),
+        programs: &[plain("coredns", "mainstay.dev/cluster/coredns")],
         patches: &[],
     },
     Module {
         name: "helm",
         go_mod: include_str!("../go/helm/go.mod"),
         go_sum: include_str!("../go/helm/go.sum"),
+        main: None,
         programs: &[Program { name: "helm", package: "helm.sh/helm/v3/cmd/helm", variables: HELM_VARIABLES }],
         patches: &[],
     },
@@ -159,6 +165,7 @@ pub(crate) fn key(modules: &[Module], go_version: &str) -> String {
         part(module.name);
         part(module.go_mod);
         part(module.go_sum);
+        part(module.main.unwrap_or_default());
         for program in module.programs {
             part(program.name);
             part(program.package);
@@ -176,7 +183,7 @@ mod tests {
     use super::*;
 
     fn module(go_sum: &'static str) -> [Module; 1] {
-        [Module { name: "m", go_mod: "module m", go_sum, programs: &[], patches: &[] }]
+        [Module { name: "m", go_mod: "module m", go_sum, main: None, programs: &[], patches: &[] }]
     }
 
     #[test]
@@ -189,8 +196,14 @@ mod tests {
         let patched = [Module { patches, ..module("a")[0] }];
         assert_ne!(key_of("a", "go1.26.0"), key(&patched, "go1.26.0"));
         assert_ne!(
-            key(&[Module { name: "m", go_mod: "ab", go_sum: "c", programs: &[], patches: &[] }], "go"),
-            key(&[Module { name: "m", go_mod: "a", go_sum: "bc", programs: &[], patches: &[] }], "go"),
+            key(
+                &[Module { name: "m", go_mod: "ab", go_sum: "c", main: None, programs: &[], patches: &[] }],
+                "go"
+            ),
+            key(
+                &[Module { name: "m", go_mod: "a", go_sum: "bc", main: None, programs: &[], patches: &[] }],
+                "go"
+            ),
         );
     }
 
