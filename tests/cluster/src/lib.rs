@@ -22,6 +22,7 @@ mod pins;
 mod process;
 mod progress;
 mod requirements;
+mod settings;
 mod status;
 mod supervise;
 mod up;
@@ -42,13 +43,13 @@ pub use up::{Options, up};
 use component::kwok_name;
 use error::Context;
 use lock::Lock;
+use settings::Settings;
 use std::{
     path::{Path, PathBuf},
     process::{Child, Command},
     time::Duration,
 };
 use supervise::Supervisor;
-use up::Settings;
 
 /// How long one change of a component waits for another to finish.
 const LOCK_DEADLINE: Duration = Duration::from_secs(120);

@@ -28,16 +28,13 @@ pub(crate) fn create(supervisor: &Supervisor, count: usize, zones: usize) -> Res
     Ok(missing.len())
 }
 
-/// Deletes the Leases of a zone's nodes. A new kwok would wait 40 s until those of the last one expire.
-pub(crate) fn release_leases(supervisor: &Supervisor, zone: &str) -> Result<()> {
-    let selector = format!("--selector=type=kwok,topology.kubernetes.io/zone={zone}");
-    let listed = supervisor.kubectl(&["get", "nodes", &selector, "--output=name"])?;
-    let nodes: Vec<&str> = listed.lines().filter_map(|line| line.strip_prefix("node/")).collect();
-    if nodes.is_empty() {
-        return Ok(());
-    }
-    let delete = ["delete", "leases", "--namespace=kube-node-lease", "--ignore-not-found", "--wait=false"];
-    supervisor.kubectl(&[delete.as_slice(), &nodes].concat()).map(|_| ())
+/// Each node's name, and whether its Ready condition is True.
+pub(crate) fn node_readiness(supervisor: &Supervisor) -> Result<Vec<(String, bool)>> {
+    let line = r#"{.metadata.name} {.status.conditions[?(@.type=="Ready")].status}{"\n"}"#;
+    let format = format!("jsonpath={{range .items[*]}}{line}{{end}}");
+    let listed = supervisor.kubectl(&["get", "nodes", "--output", &format])?;
+    let split = |line: &str| line.split_once(' ').map(|(name, ready)| (name.to_owned(), ready == "True"));
+    Ok(listed.lines().filter_map(split).collect())
 }
 
 fn node(name: &str, zone: &str) -> Value {

@@ -2,9 +2,10 @@
 
 use crate::{
     error::Result,
+    nodes::node_readiness,
     process::{Process, Usage},
+    settings::Settings,
     supervise::{Record, Supervisor},
-    up::Settings,
 };
 use serde::Serialize;
 use std::{fmt, path::PathBuf};
@@ -81,15 +82,6 @@ impl Status {
             logs: supervisor.layout.state.join("logs"),
         })
     }
-}
-
-/// Each node's name, and whether its Ready condition is True.
-pub(crate) fn node_readiness(supervisor: &Supervisor) -> Result<Vec<(String, bool)>> {
-    let line = r#"{.metadata.name} {.status.conditions[?(@.type=="Ready")].status}{"\n"}"#;
-    let format = format!("jsonpath={{range .items[*]}}{line}{{end}}");
-    let listed = supervisor.kubectl(&["get", "nodes", "--output", &format])?;
-    let split = |line: &str| line.split_once(' ').map(|(name, ready)| (name.to_owned(), ready == "True"));
-    Ok(listed.lines().filter_map(split).collect())
 }
 
 impl ComponentStatus {

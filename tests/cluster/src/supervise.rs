@@ -9,7 +9,6 @@ use crate::{
     error::{Context, Error, Result, last_lines, output},
     layout::Layout,
     netns::Namespace,
-    nodes,
     process::Process,
     progress::wait_until,
 };
@@ -135,7 +134,7 @@ impl Supervisor {
     /// Starts a component and waits until it serves.
     pub(crate) fn start_ready(&self, name: &str, kind: &str, overrides: &[String]) -> Result<Record> {
         if let Kind::Kwok(zone) = Kind::of(kind)? {
-            nodes::release_leases(self, &zone_name(zone))?;
+            self.release_leases(&zone_name(zone))?;
         }
         let record = self.start(name, kind, overrides)?;
         self.ready(&record)?;
@@ -230,6 +229,19 @@ impl Supervisor {
         let log = self.layout.log(name);
         let tail = last_lines(&fs::read_to_string(&log).unwrap_or_default(), 20);
         Error::Component { name: name.into(), what: what.into(), log, tail }
+    }
+
+    /// Deletes the Leases of a zone's nodes. A new kwok would wait 40 s until those of the last one expire.
+    fn release_leases(&self, zone: &str) -> Result<()> {
+        let selector = format!("--selector=type=kwok,topology.kubernetes.io/zone={zone}");
+        let listed = self.kubectl(&["get", "nodes", &selector, "--output=name"])?;
+        let nodes: Vec<&str> = listed.lines().filter_map(|line| line.strip_prefix("node/")).collect();
+        if nodes.is_empty() {
+            return Ok(());
+        }
+        let delete =
+            ["delete", "leases", "--namespace=kube-node-lease", "--ignore-not-found", "--wait=false"];
+        self.kubectl(&[delete.as_slice(), &nodes].concat()).map(|_| ())
     }
 }
 

@@ -3,19 +3,18 @@
 use crate::{
     build::Cache,
     cgroup,
-    component::{BASE, MOST_ZONES, PROMETHEUS, kwok_name, zone_name},
+    component::MOST_ZONES,
     config, credentials, down,
     error::{Context, Error, Result, own_name},
     layout::{Layout, REAL_NODE},
     lock::Lock,
-    nodes,
+    nodes::{self, node_readiness},
     progress::{Progress, check_interrupt, forgive_interrupt, wait_until},
     requirements,
-    status::node_readiness,
+    settings::Settings,
     supervise::{READY_DEADLINE, Record, Supervisor},
 };
-use serde::{Deserialize, Serialize};
-use std::{fs, path::PathBuf};
+use std::fs;
 
 /// What `up` should bring about; what is left open stays as it is, or takes its default.
 #[derive(Debug, Clone, Default)]
@@ -28,42 +27,8 @@ pub struct Options {
     pub prometheus: bool,
 }
 
-/// What a cluster was brought up with; written when `up` has finished.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Settings {
-    /// Folder of the built programs.
-    pub(crate) cache: PathBuf,
-    /// Zones with a kwok of their own.
-    pub(crate) zones: usize,
-    /// Whether Prometheus belongs to it.
-    pub(crate) prometheus: bool,
-}
-
 const DEFAULT_NODES: usize = 6;
 const DEFAULT_ZONES: usize = 3;
-
-impl Settings {
-    /// The settings of the cluster at `layout`; none when no `up` has finished there.
-    pub(crate) fn read(layout: &Layout) -> Option<Self> {
-        serde_json::from_slice(&fs::read(layout.settings()).ok()?).ok()
-    }
-
-    fn write(&self, layout: &Layout) -> Result<()> {
-        let bytes = serde_json::to_vec(self).expect("settings are plain data");
-        let part = layout.settings().with_extension("part");
-        fs::write(&part, bytes)
-            .and_then(|()| fs::rename(&part, layout.settings()))
-            .context(|| format!("cannot write {}", layout.settings().display()))
-    }
-
-    /// Names of the components that should run.
-    pub(crate) fn components(&self) -> Vec<String> {
-        let base = BASE.iter().map(|(name, _)| (*name).to_owned());
-        let zones = (0..self.zones).map(|zone| kwok_name(&zone_name(zone)));
-        let prometheus = PROMETHEUS.iter().filter(|_| self.prometheus).map(|(name, _)| (*name).to_owned());
-        base.chain(zones).chain(prometheus).collect()
-    }
-}
 
 /// Builds what is missing and brings the cluster up. On a running cluster, adds what it lacks. On what a
 /// dead one left, clears that first. Stops what it started when it is interrupted.
