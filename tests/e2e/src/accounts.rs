@@ -6,10 +6,10 @@ use mainstay_crds::{AccountPolicy, AccountPolicyStatus};
 use serde_json::{Value, json};
 
 use crate::{
-    Scenario,
     command::kubectl,
-    eventually,
     object::{DraftOf, Made},
+    scenario::Scenario,
+    wait::eventually,
 };
 
 /// A policy as a user writes it.
@@ -51,8 +51,8 @@ impl Accounts {
 
 impl Scenario {
     /// The accounts controller.
-    pub fn accounts_controller(&self) -> crate::Controller {
-        crate::Controller::new(self.client.clone(), "accounts")
+    pub fn accounts_controller(&self) -> crate::controller::Controller {
+        crate::controller::Controller::new(self.client.clone(), crate::controller::Component::Accounts)
     }
 
     /// Gives the scenario's namespace the label by which the policy `of` picks it, or takes it away.

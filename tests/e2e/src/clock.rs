@@ -7,9 +7,9 @@ use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
 use crate::{
-    Controller, NAMESPACE,
     command::{Finished, kubectl, run},
-    rolled_out, within,
+    controller::{Controller, NAMESPACE, rolled_out},
+    wait::within,
 };
 
 /// Name of the ConfigMap that brings the library, and of the volumes.

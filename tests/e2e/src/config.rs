@@ -11,15 +11,16 @@ use k8s_openapi::{
 };
 use kube::{
     ResourceExt,
-    api::{ListParams, Patch, PatchParams},
+    api::{ListParams, LogParams, Patch, PatchParams},
 };
 use mainstay_crds::{ConfigRollout, ConfigRolloutStatus};
 use serde_json::{Value, json};
 
 use crate::{
-    Scenario, eventually,
     object::{DraftOf, Made},
     pods::{is_active, is_ready, web},
+    scenario::Scenario,
+    wait::eventually,
 };
 
 /// A rollout as a user writes it.
@@ -103,8 +104,8 @@ impl Config {
 
 impl Scenario {
     /// The config-rollout controller.
-    pub fn config_controller(&self) -> crate::Controller {
-        crate::Controller::new(self.client.clone(), "config-rollout")
+    pub fn config_controller(&self) -> crate::controller::Controller {
+        crate::controller::Controller::new(self.client.clone(), crate::controller::Component::ConfigRollout)
     }
 
     /// Writes a ConfigMap with these values, as `kubectl apply` does.
@@ -129,7 +130,8 @@ impl Scenario {
     /// Creates an object as `kubectl apply` does, by the client.
     pub fn apply(&self, object: &Value) {
         let namespace = format!("--namespace={}", self.namespace);
-        crate::run("kubectl", &["apply", "--filename=-", &namespace], &object.to_string()).succeeded();
+        crate::command::run("kubectl", &["apply", "--filename=-", &namespace], &object.to_string())
+            .succeeded();
     }
 
     /// Writes the ConfigMap `web` with this mode; with the mode `bad` no pod of [`reader`] becomes ready.
@@ -140,6 +142,7 @@ impl Scenario {
 
     /// Waits until all active pods of [`reader`] with this label `app` are ready, and read this mode and token.
     pub async fn read_by(&self, app: &str, mode: &str, token: &str) {
+        let print = LogParams { container: Some("print".into()), ..LogParams::default() };
         eventually(&format!("pods of {app} read {mode} and {token}"), async || {
             let pods = self.active(app).await;
             if pods.is_empty() || !pods.iter().all(is_ready) {
@@ -147,7 +150,7 @@ impl Scenario {
             }
             for pod in pods {
                 let name = pod.name_any();
-                let printed = self.kubectl(&format!("logs {name} --container=print")).stdout;
+                let printed = self.pods().logs(&name, &print).await.map_err(|error| error.to_string())?;
                 let file = self.served(&format!("pods/{name}:8082")).await?;
                 if !printed.contains(&format!(" {mode} {token}]")) || file != mode {
                     return Err(format!("{name} has printed {printed:?} and serves {file:?}"));

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use serde_json::Value;
 
-use crate::{Group, Scenario, eventually};
+use crate::{group::Group, scenario::Scenario, wait::eventually};
 
 /// Parts the fields of an upload; it does not occur in what the tests write.
 const BOUNDARY: &str = "e2e-boundary";

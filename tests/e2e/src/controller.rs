@@ -10,9 +10,10 @@ use kube::{
 };
 
 use crate::{
-    Metrics,
     command::{Finished, kubectl, run},
-    eventually, is_local,
+    local::is_local,
+    metrics::Metrics,
+    wait::eventually,
 };
 
 /// Where the chart is installed.
@@ -21,8 +22,37 @@ pub const NAMESPACE: &str = "mainstay";
 /// Name of the replication controller's Deployment, ServiceAccount and Lease.
 pub const NAME: &str = "mainstay-replication";
 
-/// The controllers, by the names of their components.
-pub const COMPONENTS: [&str; 5] = ["replication", "endpoints", "node-health", "config-rollout", "accounts"];
+/// The controllers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Component {
+    /// That of `ReplicaGroup`.
+    Replication,
+    /// That of `EndpointPool`.
+    Endpoints,
+    /// That of `NodeHealthPolicy`.
+    NodeHealth,
+    /// That of `ConfigRollout`.
+    ConfigRollout,
+    /// That of `AccountPolicy`.
+    Accounts,
+}
+
+impl Component {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::Replication, Self::Endpoints, Self::NodeHealth, Self::ConfigRollout, Self::Accounts];
+
+    /// Its subcommand, and the value of the label `app.kubernetes.io/component`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Replication => "replication",
+            Self::Endpoints => "endpoints",
+            Self::NodeHealth => "node-health",
+            Self::ConfigRollout => "config-rollout",
+            Self::Accounts => "accounts",
+        }
+    }
+}
 
 /// Waits until all pods of the controller's Deployment of this name are the new ones, and are ready.
 pub fn rolled_out(name: &str) -> Finished {
@@ -33,18 +63,18 @@ pub fn rolled_out(name: &str) -> Finished {
 #[derive(Clone)]
 pub struct Controller {
     client: Client,
-    component: &'static str,
+    component: Component,
 }
 
 impl Controller {
     /// The one of this component.
-    pub fn new(client: Client, component: &'static str) -> Self {
+    pub fn new(client: Client, component: Component) -> Self {
         Self { client, component }
     }
 
     /// Name of its Deployment, ServiceAccount and Lease.
     pub fn name(&self) -> String {
-        format!("mainstay-{}", self.component)
+        format!("mainstay-{}", self.component.name())
     }
 
     /// Its pods.
@@ -63,7 +93,7 @@ impl Controller {
     /// When they cannot be listed.
     pub async fn all_pods(&self) -> Vec<Pod> {
         let selector =
-            ListParams::default().labels(&format!("app.kubernetes.io/component={}", self.component));
+            ListParams::default().labels(&format!("app.kubernetes.io/component={}", self.component.name()));
         self.pods().list(&selector).await.expect("pods are listed").items
     }
 

@@ -3,7 +3,7 @@
 use k8s_openapi::api::events::v1::Event;
 use kube::{Api, Client, api::ListParams};
 
-use crate::eventually;
+use crate::wait::eventually;
 
 /// Waits for an event of this reason about the object of this name and UID; returns its sentence.
 pub(crate) async fn event(

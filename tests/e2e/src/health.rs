@@ -6,10 +6,11 @@ use mainstay_crds::{NodeHealthPolicy, NodeHealthPolicyStatus};
 use serde_json::json;
 
 use crate::{
-    FakeNodes, Scenario,
     event::event,
-    eventually,
+    nodes::FakeNodes,
     object::{DraftOf, Made},
+    scenario::Scenario,
+    wait::eventually,
 };
 
 /// The annotation of a node that carries something of a policy.

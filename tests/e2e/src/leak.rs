@@ -6,7 +6,11 @@ use k8s_openapi::ByteString;
 use serde_json::json;
 use sha2::{Digest, Sha256, Sha512};
 
-use crate::{COMPONENTS, Controller, NAMESPACE, Scenario, command::kubectl};
+use crate::{
+    command::kubectl,
+    controller::{Component, Controller, NAMESPACE},
+    scenario::Scenario,
+};
 
 /// A value as it could be written down: as it is, in base64, and as the hashes that others use, in hex and base64.
 fn forms(value: &str) -> Vec<String> {
@@ -36,7 +40,7 @@ pub async fn is_nowhere(scenario: &Scenario, kinds: &str, more: &str, said: &[&s
     let mut seen = more.to_owned();
     seen += &scenario.kubectl(&format!("get {kinds} --output=yaml --show-managed-fields")).succeeded();
     seen += &scenario.kubectl("get secrets --output=jsonpath={.items[*].metadata}").succeeded();
-    for component in COMPONENTS {
+    for component in Component::ALL {
         let controller = Controller::new(scenario.client.clone(), component);
         for pod in controller.pod_names().await {
             seen += &kubectl(&format!("logs {pod} --namespace={NAMESPACE}")).succeeded();

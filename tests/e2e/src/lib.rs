@@ -12,6 +12,7 @@
 //! |---|---|
 //! | `MAINSTAY_IMAGE_FILE` | the image to load into the local cluster, as `make image` writes it |
 //! | `MAINSTAY_E2E_VALUES` | further values for the chart, say the image's place in a registry |
+//! | `MAINSTAY_E2E_SECONDS` | a file to which each test adds how many seconds it took |
 //! | `MAINSTAY_E2E_SEED` | the seed of what is random, as a test that failed has printed it |
 
 mod accounts;
@@ -25,7 +26,10 @@ mod controller;
 mod event;
 mod group;
 mod health;
+mod hold;
+mod last;
 mod leak;
+mod local;
 mod metrics;
 mod moments;
 mod nodes;
@@ -48,10 +52,11 @@ pub use command::{Finished, helm, kubectl, root, run};
 pub use config::{Config, RolloutDraft, config_rollout, deployment, reader, stage};
 pub use connection::Connection;
 pub use content::{File, Files};
-pub use controller::{COMPONENTS, Controller, NAME, NAMESPACE, rolled_out};
+pub use controller::{Component, Controller, NAME, NAMESPACE, rolled_out};
 pub use group::{Draft, Group, condition, group, reason};
 pub use health::{Health, PolicyDraft, Stand, policy};
 pub use leak::is_nowhere;
+pub use local::{is_local, local};
 pub use metrics::Metrics;
 pub use moments::Moment;
 pub use nodes::{FakeNodes, is_ready as is_ready_node};
@@ -61,7 +66,7 @@ pub use pre_delete::{FINALIZER, is_told, told_at};
 pub use record::Recorder;
 pub use rollout::{Counts, Revision, counts, version};
 pub use scenario::Scenario;
-pub use setup::{install, is_local, kinds_release, local, release, values};
+pub use setup::{install, kinds_release, release, values};
 pub use traffic::{CLIENT, Traffic, client, cluster_ip, dial};
 pub use volumes::{Volumes, slot, unbound_claim};
 pub use wait::{eventually, within};

@@ -6,8 +6,8 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
 use crate::{
-    Recorder,
     pods::{has_ended, is_active, is_ready},
+    record::Recorder,
     rollout::{Counts, version},
 };
 

@@ -6,11 +6,11 @@ use futures::future::join_all;
 use k8s_openapi::api::{coordination::v1::Lease, core::v1::Node};
 use kube::{
     Api, Client,
-    api::{ListParams, Patch, PatchParams, PostParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
 
-use crate::{Scenario, command::kubectl, eventually, pods::PAUSE};
+use crate::{last::at_the_end, pods::PAUSE, scenario::Scenario, wait::eventually};
 
 const LABEL: &str = "e2e.mainstay.dev/nodes-of";
 /// kwok's own annotation and taint.
@@ -145,7 +145,10 @@ impl FakeNodes {
 
 impl Drop for FakeNodes {
     fn drop(&mut self) {
-        kubectl(&format!("delete nodes --selector={LABEL}={} --wait=false", self.mark));
+        let ours = ListParams::default().labels(&format!("{LABEL}={}", self.mark));
+        at_the_end(&format!("the nodes of {} are deleted", self.mark), async move |client| {
+            Api::<Node>::all(client).delete_collection(&DeleteParams::default(), &ours).await.map(drop)
+        });
     }
 }
 

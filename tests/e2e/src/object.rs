@@ -7,7 +7,7 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Client, Resource,
-    api::{Patch, PatchParams, PostParams},
+    api::{DeleteParams, Patch, PatchParams, PostParams},
 };
 use mainstay_crds::{
     AccountPolicy, AccountPolicyStatus, ConfigRollout, ConfigRolloutStatus, EndpointPool, EndpointPoolStatus,
@@ -16,7 +16,7 @@ use mainstay_crds::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use crate::{command::kubectl, event::event, eventually};
+use crate::{command::kubectl, event::event, last::at_the_end, wait::eventually};
 
 /// A kind of this project.
 pub trait Kind: Resource<DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned {
@@ -224,6 +224,12 @@ impl<K: Kind> Drop for Made<K> {
             let seen = kubectl(&format!("get {object} --output=yaml"));
             eprintln!("{object} when the test failed:\n{}{}", seen.stdout, seen.stderr);
         }
-        kubectl(&format!("delete {object} --wait=false"));
+        let name = self.name.clone();
+        at_the_end(&format!("{object} is deleted"), async move |client| {
+            match Api::<K>::all(client).delete(&name, &DeleteParams::default()).await {
+                Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+                deleted => deleted.map(drop),
+            }
+        });
     }
 }

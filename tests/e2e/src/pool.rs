@@ -8,8 +8,8 @@ use mainstay_crds::{EndpointPool, EndpointPoolStatus};
 use serde_json::{Value, json};
 
 use crate::{
-    eventually,
     object::{DraftOf, Made},
+    wait::eventually,
 };
 
 /// A pool as a user writes it.

@@ -7,7 +7,11 @@ use kube::{
 };
 use serde_json::json;
 
-use crate::{Draft, Group, Scenario, eventually};
+use crate::{
+    group::{Draft, Group},
+    scenario::Scenario,
+    wait::eventually,
+};
 
 /// The finalizer of the tests' hooks.
 pub const FINALIZER: &str = "e2e.mainstay.dev/drain";

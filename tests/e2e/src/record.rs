@@ -14,7 +14,7 @@ use kube::{
 use serde::de::DeserializeOwned;
 use tokio::task::JoinHandle;
 
-use crate::eventually;
+use crate::wait::eventually;
 
 /// Records from its start until it is dropped, and misses nothing: a watch that breaks fails the test.
 pub struct Recorder<K> {

@@ -10,7 +10,11 @@ use kube::{
 use mainstay_crds::{ReplicaGroup, ReplicaGroupStatus};
 use serde_json::{Value, json};
 
-use crate::{Draft, Group, condition, eventually, pods::is_active};
+use crate::{
+    group::{Draft, Group, condition},
+    pods::is_active,
+    wait::eventually,
+};
 
 /// The annotation of a template that tells its versions apart without asking the controller for its own names.
 const VERSION: &str = "e2e.mainstay.dev/version";

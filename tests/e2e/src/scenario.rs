@@ -9,32 +9,24 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Client, ResourceExt,
-    api::{Patch, PatchParams, PostParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
 use mainstay_crds::{ReplicaGroup, ReplicaGroupStatus};
 use serde_json::{Value, json};
-use tokio::{
-    sync::{RwLock, RwLockReadGuard, RwLockWriteGuard},
-    time::timeout,
-};
+use tokio::time::timeout;
 
 use crate::{
-    Controller, Group,
     command::{Finished, kubectl, run},
-    eventually, install,
+    controller::{Component, Controller},
+    group::Group,
+    hold::Hold,
+    last::at_the_end,
     object::{DraftOf, Kind, Made},
     pods::{self, is_active, is_ready},
-    version,
+    rollout::version,
+    setup::install,
+    wait::eventually,
 };
-
-/// Held by every test: shared, or alone by one that disturbs the controller.
-static CONTROLLER: RwLock<()> = RwLock::const_new(());
-
-#[expect(dead_code, reason = "held for as long as the test runs")]
-enum Hold {
-    Shared(RwLockReadGuard<'static, ()>),
-    Alone(RwLockWriteGuard<'static, ()>),
-}
 
 /// What a test works with. Its namespace is deleted when it is dropped.
 pub struct Scenario {
@@ -46,15 +38,20 @@ pub struct Scenario {
 }
 
 impl Scenario {
-    /// A namespace of this name and some letters, beside other tests.
-    pub async fn start(name: &str) -> Self {
-        Self::new(name, Some(Hold::Shared(CONTROLLER.read().await))).await
+    /// A namespace of this name and some letters, for a test that needs `uses` undisturbed.
+    pub async fn start(name: &str, uses: &[Component]) -> Self {
+        Self::new(name, Some(Hold::shared(name, uses).await)).await
     }
 
-    /// A namespace of this name and some letters, while no other test runs: for those that disturb the
-    /// controller, or that no other may disturb.
-    pub async fn alone(name: &str) -> Self {
-        Self::new(name, Some(Hold::Alone(CONTROLLER.write().await))).await
+    /// The same while no other test uses `disturbs`: for a test that disturbs these controllers, or that no other may
+    /// disturb.
+    pub async fn alone(name: &str, disturbs: &[Component]) -> Self {
+        Self::new(name, Some(Hold::alone(name, disturbs).await)).await
+    }
+
+    /// The same while no other test runs at all: for one that disturbs the cluster.
+    pub async fn alone_in_the_cluster(name: &str) -> Self {
+        Self::new(name, Some(Hold::cluster(name).await)).await
     }
 
     /// A further namespace for the same test. It must not outlive this one, which holds the controllers for both: a test
@@ -112,17 +109,17 @@ impl Scenario {
 
     /// The replication controller.
     pub fn controller(&self) -> Controller {
-        Controller::new(self.client.clone(), "replication")
+        Controller::new(self.client.clone(), Component::Replication)
     }
 
     /// The endpoints controller.
     pub fn endpoints_controller(&self) -> Controller {
-        Controller::new(self.client.clone(), "endpoints")
+        Controller::new(self.client.clone(), Component::Endpoints)
     }
 
     /// The node-health controller.
     pub fn health_controller(&self) -> Controller {
-        Controller::new(self.client.clone(), "node-health")
+        Controller::new(self.client.clone(), Component::NodeHealth)
     }
 
     /// Runs `kubectl` with the words of `line` in the namespace.
@@ -266,18 +263,19 @@ fn ready_status(ready: bool) -> Value {
     json!({"phase": "Running", "conditions": conditions})
 }
 
-impl Scenario {
-    /// Lets pods go that the test was still holding, or a hook. The namespace must be going: nothing is made anew then.
-    fn strip_finalizers(&self) {
-        let namespace = format!("--namespace={}", self.namespace);
-        let held = "--output=jsonpath={range .items[?(@.metadata.finalizers)]}{.metadata.name} {end}";
-        let pods = run("kubectl", &["get", "pods", &namespace, held], "").stdout;
-        if !pods.trim().is_empty() {
-            self.kubectl(&format!(
-                r#"patch pods {pods} --type=merge --patch={{"metadata":{{"finalizers":null}}}}"#
-            ));
+/// Deletes a namespace, and lets pods go that the test was still holding, or a hook: nothing is made anew in a namespace
+/// that goes.
+async fn leave(client: Client, namespace: &str) -> kube::Result<()> {
+    Api::<Namespace>::all(client.clone()).delete(namespace, &DeleteParams::default()).await?;
+    let pods: Api<Pod> = Api::namespaced(client, namespace);
+    for pod in pods.list(&ListParams::default()).await? {
+        if !pod.finalizers().is_empty() {
+            let free = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+            // It may be gone by now.
+            drop(pods.patch(&pod.name_any(), &PatchParams::default(), &free).await);
         }
     }
+    Ok(())
 }
 
 impl Drop for Scenario {
@@ -287,7 +285,9 @@ impl Drop for Scenario {
                 .kubectl("get replicagroups,endpointpools,configrollouts,services,endpointslices,pods,events --output=wide");
             eprintln!("namespace {} when the test failed:\n{}{}", self.namespace, seen.stdout, seen.stderr);
         }
-        kubectl(&format!("delete namespace {} --wait=false", self.namespace));
-        self.strip_finalizers();
+        let namespace = self.namespace.clone();
+        at_the_end(&format!("namespace {namespace} is deleted"), async move |client| {
+            leave(client, &namespace).await
+        });
     }
 }

@@ -8,33 +8,30 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mainstay_cluster::Cluster;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::{
     command::{helm, kubectl, run},
-    controller::{COMPONENTS, NAMESPACE, rolled_out},
+    controller::{Component, NAMESPACE, rolled_out},
+    local::local,
 };
-
-/// The local cluster, when it is the one that KUBECONFIG names.
-static LOCAL: LazyLock<Option<Cluster>> = LazyLock::new(|| {
-    let cluster = Cluster::open().ok()?;
-    (env::var_os("KUBECONFIG")? == cluster.kubeconfig()).then_some(cluster)
-});
 
 static VALUES: LazyLock<Value> = LazyLock::new(|| {
     // The chart has this one off by default.
-    let mut values = json!({"controllers": {"accounts": {"enabled": true}}});
-    let Some(cluster) = LOCAL.as_ref() else { return values };
+    let mut values = json!({
+        "image": {"repository": "localhost/mainstay"},
+        "controllers": {"accounts": {"enabled": true}},
+    });
+    let Some(cluster) = local() else { return values };
     let file = env::var("MAINSTAY_IMAGE_FILE")
         .expect("MAINSTAY_IMAGE_FILE names no image to test: run these tests by `make e2e`");
     cluster.load_image(Path::new(&file)).unwrap_or_else(|error| panic!("{error}"));
     let image = fs::read(&file).unwrap_or_else(|error| panic!("cannot read {file}: {error}"));
     let digest = format!("{:.16x}", Sha256::digest(image));
     // The tag is the same for every build, so it is this that makes the Deployment run the new one.
-    for component in COMPONENTS {
-        values["controllers"][values_key(component)]["podAnnotations"] =
+    for component in Component::ALL {
+        values["controllers"][values_key(component.name())]["podAnnotations"] =
             json!({"e2e.mainstay.dev/image": digest});
     }
     values
@@ -60,16 +57,6 @@ static INSTALLED: LazyLock<()> = LazyLock::new(|| {
     run("kubectl", &["apply", "--filename=-"], &namespace.to_string()).succeeded();
     release(&values());
 });
-
-/// Whether the tests run on the local cluster of `tests/cluster`.
-pub fn is_local() -> bool {
-    LOCAL.is_some()
-}
-
-/// The local cluster, where the tests run on it.
-pub fn local() -> Option<&'static Cluster> {
-    LOCAL.as_ref()
-}
 
 /// Loads the image and installs both charts, the first time it is called.
 pub fn install() {
@@ -118,7 +105,7 @@ pub fn release(values: &Value) {
     let further = env::var("MAINSTAY_E2E_VALUES").map(|file| format!("--values={file}"));
     words.extend(further.as_deref());
     helm(&words, &values.to_string()).succeeded();
-    for component in COMPONENTS {
-        rolled_out(&format!("mainstay-{component}")).succeeded();
+    for component in Component::ALL {
+        rolled_out(&format!("mainstay-{}", component.name())).succeeded();
     }
 }

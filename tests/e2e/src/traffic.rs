@@ -13,7 +13,7 @@ use kube::Client;
 use serde_json::{Value, json};
 use tokio::{task::JoinHandle, time::sleep};
 
-use crate::{Scenario, eventually, pods};
+use crate::{pods, scenario::Scenario, wait::eventually};
 
 /// Name of the pod that asks.
 pub const CLIENT: &str = "client";

@@ -20,10 +20,14 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::{
-    Draft, FakeNodes, Group, Recorder, Scenario,
     command::{kubectl, run},
-    eventually, is_local,
+    group::{Draft, Group},
+    local::is_local,
+    nodes::FakeNodes,
     pods::{has_ended, is_active, is_ready},
+    record::Recorder,
+    scenario::Scenario,
+    wait::eventually,
 };
 
 const OWNER: &str = "e2e.mainstay.dev/volumes-of";

@@ -8,12 +8,14 @@ use kube::{
     ResourceExt,
     api::{Patch, PatchParams},
 };
-use mainstay_e2e::{Scenario, account_policy, eventually, kubectl, run, secret_value, who};
+use mainstay_e2e::{
+    Component::Accounts, Scenario, account_policy, eventually, kubectl, run, secret_value, who,
+};
 use serde_json::json;
 
 #[tokio::test]
 async fn drift_is_repaired_and_what_others_add_stays() {
-    let scenario = Scenario::start("drift").await;
+    let scenario = Scenario::start("drift", &[Accounts]).await;
     scenario.pick(&scenario, true);
     let draft = account_policy(&scenario).with(
         "spec.serviceAccounts",
@@ -50,7 +52,7 @@ async fn drift_is_repaired_and_what_others_add_stays() {
 
 #[tokio::test]
 async fn what_a_policy_names_no_more_goes_at_once() {
-    let scenario = Scenario::start("unnamed").await;
+    let scenario = Scenario::start("unnamed", &[Accounts]).await;
     scenario.pick(&scenario, true);
     let role = "eks.amazonaws.com/role-arn";
     let draft = account_policy(&scenario).with(
@@ -81,7 +83,7 @@ async fn what_a_policy_names_no_more_goes_at_once() {
 
 #[tokio::test]
 async fn a_namespace_that_is_picked_no_more_loses_what_it_was_given_and_a_policy_takes_it_along() {
-    let scenario = Scenario::start("leaves").await;
+    let scenario = Scenario::start("leaves", &[Accounts]).await;
     let other = scenario.beside("stays").await;
     scenario.pick(&scenario, true);
     other.pick(&scenario, true);
@@ -108,7 +110,7 @@ async fn a_namespace_that_is_picked_no_more_loses_what_it_was_given_and_a_policy
 
 #[tokio::test]
 async fn what_others_made_is_taken_over_with_their_consent_alone_and_handed_back() {
-    let scenario = Scenario::start("consent").await;
+    let scenario = Scenario::start("consent", &[Accounts]).await;
     scenario.kubectl("create serviceaccount bot").succeeded();
     scenario.pick(&scenario, true);
     let policy = account_policy(&scenario).create(&scenario.client).await;
@@ -127,7 +129,7 @@ async fn what_others_made_is_taken_over_with_their_consent_alone_and_handed_back
 
 #[tokio::test]
 async fn pull_secrets_are_copied_and_follow_their_source() {
-    let scenario = Scenario::start("pull").await;
+    let scenario = Scenario::start("pull", &[Accounts]).await;
     let registry = scenario.beside("registry").await;
     let login = |password: &str| {
         let config = json!({"auths": {"registry.example.com": {"username": "u", "password": password}}});
@@ -201,7 +203,7 @@ impl Drop for Author {
 
 #[tokio::test]
 async fn nobody_gives_more_than_they_have() {
-    let scenario = Scenario::start("escalate").await;
+    let scenario = Scenario::start("escalate", &[Accounts]).await;
     // May write policies, accounts and bindings, and view; may neither edit, nor issue tokens. Of Secrets they may read
     // those of this namespace, and make none.
     let role = format!("{}-role", scenario.namespace);
@@ -247,7 +249,7 @@ async fn nobody_gives_more_than_they_have() {
 
 #[tokio::test]
 async fn a_role_that_may_not_be_given_is_told_and_takes_nothing_away() {
-    let scenario = Scenario::start("unlisted").await;
+    let scenario = Scenario::start("unlisted", &[Accounts]).await;
     scenario.pick(&scenario, true);
     let policy = account_policy(&scenario).create(&scenario.client).await;
     policy.ready(1).await;

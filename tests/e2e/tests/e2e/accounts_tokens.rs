@@ -8,8 +8,8 @@ use kube::{
     api::{ListParams, Patch, PatchParams},
 };
 use mainstay_e2e::{
-    Scenario, account_policy, eventually, is_local, is_nowhere, kubectl, pods, rewrite_as, rolled_out, run,
-    secret_value, who,
+    Component::Accounts, Scenario, account_policy, eventually, is_local, is_nowhere, kubectl, pods,
+    rewrite_as, rolled_out, run, secret_value, who,
 };
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -35,7 +35,7 @@ async fn make_due(scenario: &Scenario) {
 
 #[tokio::test]
 async fn a_namespace_gets_an_account_a_right_and_a_token_that_works_until_it_is_revoked() {
-    let scenario = Scenario::start("accounts").await;
+    let scenario = Scenario::start("accounts", &[Accounts]).await;
     scenario.pick(&scenario, true);
     let policy = account_policy(&scenario).create(&scenario.client).await;
     let status = policy.ready(1).await;
@@ -61,7 +61,7 @@ async fn a_namespace_gets_an_account_a_right_and_a_token_that_works_until_it_is_
 
 #[tokio::test]
 async fn a_restart_issues_nothing_anew() {
-    let scenario = Scenario::alone("restarted").await;
+    let scenario = Scenario::alone("restarted", &[Accounts]).await;
     scenario.pick(&scenario, true);
     let policy = account_policy(&scenario).create(&scenario.client).await;
     policy.ready(1).await;
@@ -82,7 +82,7 @@ async fn a_restart_issues_nothing_anew() {
 
 #[tokio::test]
 async fn a_token_is_renewed_with_an_overlap() {
-    let scenario = Scenario::start("renewed").await;
+    let scenario = Scenario::start("renewed", &[Accounts]).await;
     scenario.pick(&scenario, true);
     let tokens = json!([{"name": "bot-token", "serviceAccount": "bot", "ttl": "10m", "overlap": "20s"}]);
     let policy = account_policy(&scenario).with("spec.tokens", tokens).create(&scenario.client).await;
@@ -100,7 +100,7 @@ async fn a_token_is_renewed_with_an_overlap() {
 
 #[tokio::test]
 async fn a_token_that_somebody_has_made_worthless_is_made_anew() {
-    let scenario = Scenario::start("worthless").await;
+    let scenario = Scenario::start("worthless", &[Accounts]).await;
     scenario.pick(&scenario, true);
     let policy = account_policy(&scenario).create(&scenario.client).await;
     policy.ready(1).await;
@@ -137,7 +137,7 @@ async fn a_token_that_somebody_has_made_worthless_is_made_anew() {
 
 #[tokio::test]
 async fn a_pod_works_with_the_kubeconfig() {
-    let scenario = Scenario::start("kubeconfig").await;
+    let scenario = Scenario::start("kubeconfig", &[Accounts]).await;
     scenario.pick(&scenario, true);
     let tokens = json!([{
         "name": "bot-token", "serviceAccount": "bot", "ttl": "10m",
@@ -164,7 +164,7 @@ async fn a_pod_works_with_the_kubeconfig() {
 
 #[tokio::test]
 async fn eternal_tokens_are_counted_and_no_secret_is_anywhere_but_in_secrets() {
-    let scenario = Scenario::start("eternal").await;
+    let scenario = Scenario::start("eternal", &[Accounts]).await;
     let source = scenario.beside("source").await;
     let planted = "planted-pull-5d02e7";
     let config = json!({"auths": {"registry.example.com": {"username": "u", "password": planted}}});
@@ -312,13 +312,13 @@ fn webhook(scenario: &Scenario, name: &str, when: &str, place: &Value) -> Value 
 
 #[tokio::test]
 async fn while_the_server_fails_no_token_is_lost() {
-    let scenario = Scenario::start("r500").await;
+    let scenario = Scenario::start("r500", &[Accounts]).await;
     no_token_is_lost(&scenario, 500, with_500).await;
 }
 
 #[tokio::test]
 async fn while_the_server_is_too_busy_no_token_is_lost() {
-    let scenario = Scenario::start("r429").await;
+    let scenario = Scenario::start("r429", &[Accounts]).await;
     if !is_local() {
         eprintln!("skipped: an API server elsewhere does not reach this test");
         return;

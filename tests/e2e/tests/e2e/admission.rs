@@ -1,6 +1,6 @@
 //! What the API server refuses, in words that name the field. No controller is asked.
 
-use mainstay_e2e::{Draft, Scenario, group, pods, unbound_claim};
+use mainstay_e2e::{Component::Replication, Draft, Scenario, group, pods, unbound_claim};
 use serde_json::{Value, json};
 
 fn valid() -> Draft {
@@ -246,7 +246,7 @@ fn wrong() -> Vec<(&'static str, Draft, [&'static str; 2])> {
 
 #[tokio::test]
 async fn wrong_groups_are_refused_with_a_sentence_that_names_the_field() {
-    let scenario = Scenario::start("refused").await;
+    let scenario = Scenario::start("refused", &[Replication]).await;
     for (what, draft, expected) in wrong().into_iter().chain(wrong_claims_and_hooks()) {
         let said = scenario.kubectl_create(draft.object(), &["--dry-run=server"]).refused();
         for part in expected {
@@ -258,7 +258,7 @@ async fn wrong_groups_are_refused_with_a_sentence_that_names_the_field() {
 /// Templates leave such fields behind, and built-in kinds take them the same way.
 #[tokio::test]
 async fn a_field_without_a_value_has_its_default() {
-    let scenario = Scenario::start("nulls").await;
+    let scenario = Scenario::start("nulls", &[Replication]).await;
     let fields =
         ["spec.update.maxSurge", "spec.update.partition", "spec.update.steps", "spec.minReadySeconds"];
     let draft = fields.into_iter().fold(valid(), |draft, field| draft.with(field, Value::Null));
@@ -274,7 +274,7 @@ async fn a_field_without_a_value_has_its_default() {
 
 #[tokio::test]
 async fn the_selector_of_a_group_cannot_be_changed() {
-    let scenario = Scenario::start("selector").await;
+    let scenario = Scenario::start("selector", &[Replication]).await;
     scenario.create(&valid().replicas(0).with("spec.template.metadata.labels.tier", "back")).await;
     let patch = r#"{"spec":{"selector":{"matchLabels":{"tier":"back"}}}}"#;
     let said = scenario.kubectl(&format!("patch rg/checked --type=merge --patch={patch}")).refused();
@@ -285,7 +285,7 @@ async fn the_selector_of_a_group_cannot_be_changed() {
 
 #[tokio::test]
 async fn the_names_of_volume_claims_cannot_be_changed_and_all_else_of_them_can() {
-    let scenario = Scenario::start("claimnames").await;
+    let scenario = Scenario::start("claimnames", &[Replication]).await;
     let [data, log] = ["data", "log"].map(unbound_claim);
     let draft = valid().replicas(0);
     scenario.create(&draft.clone().claims([data.clone(), log.clone()])).await;
@@ -317,7 +317,7 @@ async fn the_names_of_volume_claims_cannot_be_changed_and_all_else_of_them_can()
 
 #[tokio::test]
 async fn a_template_is_taken_as_it_is_written() {
-    let scenario = Scenario::start("verbatim").await;
+    let scenario = Scenario::start("verbatim", &[Replication]).await;
     let container =
         json!({"name": "a", "image": pods::PAUSE, "resources": {"limits": {"cpu": 1, "memory": "64Mi"}}});
     let draft = valid().with("spec.template.spec.containers", json!([container]));

@@ -1,6 +1,8 @@
 //! What the API server refuses of ConfigRollouts, NodeHealthPolicies and AccountPolicies, in words that name the field.
 
-use mainstay_e2e::{PolicyDraft, Scenario, account_policy, config_rollout, kubectl, root, run, stage};
+use mainstay_e2e::{
+    Component::Accounts, PolicyDraft, Scenario, account_policy, config_rollout, kubectl, root, run, stage,
+};
 use serde_json::{Value, json};
 
 /// The object is refused, and the refusal has these words.
@@ -13,7 +15,7 @@ fn refused(scenario: &Scenario, what: &str, object: &Value, words: &[&str]) {
 
 #[tokio::test]
 async fn config_rollouts_that_make_no_sense_are_refused() {
-    let scenario = Scenario::start("wrongconfig").await;
+    let scenario = Scenario::start("wrongconfig", &[]).await;
     let draft = |path: &str, value: Value| config_rollout("web").with(path, value).object().clone();
     let both = json!([{"kind": "Secret", "name": "a", "selector": {}}]);
     let targets = |targets: Value| json!([{"name": "all", "targets": targets}]);
@@ -65,7 +67,7 @@ async fn config_rollouts_that_make_no_sense_are_refused() {
 
 #[tokio::test]
 async fn node_health_policies_that_make_no_sense_are_refused() {
-    let _scenario = Scenario::start("wrongnodes").await;
+    let _scenario = Scenario::start("wrongnodes", &[]).await;
     let policy = |path: &str, value: Value| {
         let draft = PolicyDraft::new("e2e-wrong", json!({"nodeSelector": {}, "dryRun": true}));
         draft.with(path, value).object().clone()
@@ -92,7 +94,7 @@ async fn node_health_policies_that_make_no_sense_are_refused() {
 
 #[tokio::test]
 async fn account_policies_that_make_no_sense_are_refused() {
-    let scenario = Scenario::start("wrongaccounts").await;
+    let scenario = Scenario::start("wrongaccounts", &[Accounts]).await;
     let draft = |path: &str, value: Value| account_policy(&scenario).with(path, value).object().clone();
     for (what, object, words) in [
         (
@@ -125,7 +127,7 @@ async fn account_policies_that_make_no_sense_are_refused() {
 
 #[tokio::test]
 async fn all_examples_are_admitted() {
-    let scenario = Scenario::start("examples").await;
+    let scenario = Scenario::start("examples", &[Accounts]).await;
     let files = std::fs::read_dir(root().join("examples")).expect("there are examples");
     let mut count = 0;
     for file in files {

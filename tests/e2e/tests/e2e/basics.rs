@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use k8s_openapi::api::{autoscaling::v2::HorizontalPodAutoscaler, core::v1::Pod};
 use kube::{Api, ResourceExt, api::PostParams};
 use mainstay_crds::ReplicaGroup;
-use mainstay_e2e::{Scenario, dial, eventually, group, pods};
+use mainstay_e2e::{Component::Replication, Scenario, dial, eventually, group, pods};
 use serde_json::json;
 
 #[tokio::test]
 async fn the_example_serves_through_its_service_and_replaces_a_killed_pod() {
-    let scenario = Scenario::start("example").await;
+    let scenario = Scenario::start("example", &[Replication]).await;
     scenario.orphan("client", "client", pods::web()).await;
     scenario.kubectl("apply --filename=examples/replicagroup.yaml").succeeded();
     scenario.kubectl("wait --for=condition=Ready replicagroup/web --timeout=120s").succeeded();
@@ -43,7 +43,7 @@ async fn the_example_serves_through_its_service_and_replaces_a_killed_pod() {
 
 #[tokio::test]
 async fn kubectl_shows_columns_and_knows_the_short_name_and_the_category() {
-    let scenario = Scenario::start("columns").await;
+    let scenario = Scenario::start("columns", &[Replication]).await;
     scenario.create(&group("shown", pods::pause()).replicas(2)).await.ready().await;
     let table = scenario.kubectl("get rg").succeeded();
     let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
@@ -57,7 +57,7 @@ async fn kubectl_shows_columns_and_knows_the_short_name_and_the_category() {
 
 #[tokio::test]
 async fn kubectl_scale_and_an_autoscaler_use_the_scale_subresource() {
-    let scenario = Scenario::start("scale").await;
+    let scenario = Scenario::start("scale", &[Replication]).await;
     let scaled = scenario.create(&group("scaled", pods::gated())).await;
     scenario.kubectl("scale replicagroup/scaled --replicas=2").succeeded();
     scaled.has(2).await;
@@ -87,7 +87,7 @@ async fn kubectl_scale_and_an_autoscaler_use_the_scale_subresource() {
 
 #[tokio::test]
 async fn a_group_that_says_no_more_than_it_must_gets_one_pod_as_the_template_says() {
-    let scenario = Scenario::start("defaults").await;
+    let scenario = Scenario::start("defaults", &[Replication]).await;
     let draft = group("plain", pods::gated())
         .with("spec.template.metadata.annotations", json!({"example.com/note": "kept"}))
         .with("spec.template.spec.terminationGracePeriodSeconds", 7);
@@ -109,7 +109,7 @@ async fn a_group_that_says_no_more_than_it_must_gets_one_pod_as_the_template_say
 
 #[tokio::test]
 async fn a_deleted_pod_is_replaced_and_zero_means_none() {
-    let scenario = Scenario::start("replace").await;
+    let scenario = Scenario::start("replace", &[Replication]).await;
     let kept = scenario.create(&group("kept", pods::gated()).replicas(3)).await;
     kept.has(3).await;
     let before = kept.pod_names().await;

@@ -3,7 +3,10 @@
 use k8s_openapi::{api::core::v1::Pod, jiff::SignedDuration};
 use kube::ResourceExt;
 use mainstay_crds::ReplicaGroup;
-use mainstay_e2e::{Draft, FakeNodes, Group, Recorder, Scenario, condition, group, reason, run, version};
+use mainstay_e2e::{
+    Component::Replication, Draft, FakeNodes, Group, Recorder, Scenario, condition, group, reason, run,
+    version,
+};
 use serde_json::{Value, json};
 
 /// The seconds of the timed pause.
@@ -66,7 +69,7 @@ async fn assert_waited(reports: &Recorder<ReplicaGroup>, pods: &Recorder<Pod>) {
 
 #[tokio::test]
 async fn a_canary_waits_at_each_step_and_goes_on_when_told_or_in_time() {
-    let scenario = Scenario::start("canary").await;
+    let scenario = Scenario::start("canary", &[Replication]).await;
     let Some(nodes) = FakeNodes::make(&scenario, &["zone-a", "zone-b"]).await else { return };
     let canary = scenario.create(&draft(nodes.pod())).await;
     canary.completes("1").await;
@@ -105,7 +108,7 @@ async fn a_canary_waits_at_each_step_and_goes_on_when_told_or_in_time() {
 
 #[tokio::test]
 async fn a_canary_that_is_aborted_goes_back() {
-    let scenario = Scenario::start("abort").await;
+    let scenario = Scenario::start("abort", &[Replication]).await;
     let Some(nodes) = FakeNodes::make(&scenario, &["zone-a", "zone-b"]).await else { return };
     let canary = scenario.create(&draft(nodes.pod())).await;
     canary.completes("1").await;
@@ -141,7 +144,7 @@ async fn a_canary_that_is_aborted_goes_back() {
 
 #[tokio::test]
 async fn the_canary_of_a_group_of_one_pod_stands_beside_the_old_one() {
-    let scenario = Scenario::start("single").await;
+    let scenario = Scenario::start("single", &[Replication]).await;
     let Some(nodes) = FakeNodes::make(&scenario, &["zone-a"]).await else { return };
     let steps = [(10, open_ended()), (100, open_ended())];
     let single = scenario.create(&group("single", nodes.pod()).replicas(1).steps(&steps).version("1")).await;

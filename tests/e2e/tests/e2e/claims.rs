@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::api::{apps::v1::ReplicaSet, core::v1::Pod};
 use kube::{Api, ResourceExt, api::PostParams};
-use mainstay_e2e::{Recorder, Scenario, eventually, group, pods};
+use mainstay_e2e::{Component::Replication, Recorder, Scenario, eventually, group, pods};
 use serde_json::json;
 
 fn uids(pods: &[Pod]) -> BTreeSet<String> {
@@ -13,7 +13,7 @@ fn uids(pods: &[Pod]) -> BTreeSet<String> {
 
 #[tokio::test]
 async fn an_orphan_that_matches_is_adopted_and_counted() {
-    let scenario = Scenario::start("adopt").await;
+    let scenario = Scenario::start("adopt", &[Replication]).await;
     let series = "mainstay_replication_pods_adopted_total";
     let before = scenario.controller().total(series, &[]).await;
     let orphan = scenario.orphan("orphan", "adopter", pods::gated()).await;
@@ -30,7 +30,7 @@ async fn an_orphan_that_matches_is_adopted_and_counted() {
 
 #[tokio::test]
 async fn a_pod_that_matches_no_more_is_released_lives_on_and_is_replaced() {
-    let scenario = Scenario::start("release").await;
+    let scenario = Scenario::start("release", &[Replication]).await;
     let releaser = scenario.create(&group("releaser", pods::gated()).replicas(2)).await;
     releaser.has(2).await;
     let before = releaser.pods().await;
@@ -53,7 +53,7 @@ async fn a_pod_that_matches_no_more_is_released_lives_on_and_is_replaced() {
 
 #[tokio::test]
 async fn pods_of_another_controller_are_never_touched() {
-    let scenario = Scenario::start("foreign").await;
+    let scenario = Scenario::start("foreign", &[Replication]).await;
     let labels = json!({"app": "shared"});
     let set: ReplicaSet = serde_json::from_value(json!({
         "metadata": {"name": "upstream"},
@@ -89,7 +89,7 @@ async fn pods_of_another_controller_are_never_touched() {
 
 #[tokio::test]
 async fn two_groups_that_select_the_same_pods_leave_each_other_alone() {
-    let scenario = Scenario::start("overlap").await;
+    let scenario = Scenario::start("overlap", &[Replication]).await;
     let labels = json!({"app": "same"});
     let draft = |name| {
         let draft = group(name, pods::gated()).replicas(3);
@@ -119,7 +119,7 @@ async fn two_groups_that_select_the_same_pods_leave_each_other_alone() {
 
 #[tokio::test]
 async fn a_group_that_becomes_smaller_keeps_pods_it_had() {
-    let scenario = Scenario::start("shrink").await;
+    let scenario = Scenario::start("shrink", &[Replication]).await;
     let shrunk = scenario.create(&group("shrunk", pods::gated()).replicas(5)).await;
     shrunk.has(5).await;
     let before = shrunk.pod_uids().await;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use kube::api::{Patch, PatchParams};
 use mainstay_e2e::{
-    Config, NAMESPACE, Scenario, config_rollout, deployment, eventually, kubectl, reader, rolled_out, run,
-    stage, within,
+    Component::ConfigRollout, Config, NAMESPACE, Scenario, config_rollout, deployment, eventually, kubectl,
+    reader, rolled_out, run, stage, within,
 };
 use serde_json::{Value, json};
 
@@ -50,7 +50,7 @@ fn revision(template: &Value) -> &Value {
 
 #[tokio::test]
 async fn pods_read_the_revision_of_their_stage_and_templates_stay_as_they_are() {
-    let scenario = Scenario::start("admit").await;
+    let scenario = Scenario::start("admit", &[ConfigRollout]).await;
     let rollout = kept_in_git(&scenario).await;
     scenario.read_by("web", "one", "first").await;
     scenario.mode("two").await;
@@ -75,7 +75,7 @@ async fn pods_read_the_revision_of_their_stage_and_templates_stay_as_they_are() 
 
 #[tokio::test]
 async fn a_bad_value_is_taken_back_in_the_annotation() {
-    let scenario = Scenario::start("admitbad").await;
+    let scenario = Scenario::start("admitbad", &[ConfigRollout]).await;
     let rollout = kept_in_git(&scenario).await;
     let mut canary = stage("canary", &["canary"]);
     canary["gate"] = json!({"deadlineSeconds": 3});
@@ -97,7 +97,7 @@ fn pod(annotations: &Value) -> Value {
 
 #[tokio::test]
 async fn a_pod_of_a_revision_that_is_not_there_is_refused_with_a_sentence() {
-    let scenario = Scenario::start("refused").await;
+    let scenario = Scenario::start("refused", &[ConfigRollout]).await;
     for (value, words) in [("7", "there is no revision 7"), ("latest", "must be the number of a revision")] {
         let refused = scenario.kubectl_create(&pod(&json!({"revision.mainstay.dev/web": value})), &[]);
         assert!(!refused.ok && refused.stderr.contains(words), "{}", refused.stderr);
@@ -107,7 +107,7 @@ async fn a_pod_of_a_revision_that_is_not_there_is_refused_with_a_sentence() {
 
 #[tokio::test]
 async fn while_nobody_answers_pods_that_name_a_revision_are_refused_and_no_others() {
-    let scenario = Scenario::alone("closed").await;
+    let scenario = Scenario::alone("closed", &[ConfigRollout]).await;
     let rollout = kept_in_git(&scenario).await;
     let deployment = format!("deployment/{}", scenario.config_controller().name());
     kubectl(&format!("scale {deployment} --namespace={NAMESPACE} --replicas=0")).succeeded();
@@ -147,7 +147,7 @@ fn answers(scenario: &Scenario) -> Result<(), String> {
 
 #[tokio::test]
 async fn the_certificate_is_made_anew_when_it_is_due_and_the_webhook_answers_throughout() {
-    let scenario = Scenario::alone("renewed").await;
+    let scenario = Scenario::alone("renewed", &[ConfigRollout]).await;
     let before = part("tls.crt");
     kubectl(&format!(
         "annotate secret {WEBHOOK} --namespace={NAMESPACE} --overwrite mainstay.dev/renew-at=2000-01-01T00:00:00Z"
@@ -164,7 +164,7 @@ async fn the_certificate_is_made_anew_when_it_is_due_and_the_webhook_answers_thr
 
 #[tokio::test]
 async fn an_authority_that_somebody_has_taken_out_is_trusted_again_within_a_minute() {
-    let scenario = Scenario::alone("untrusted").await;
+    let scenario = Scenario::alone("untrusted", &[ConfigRollout]).await;
     let patch = r#"[{"op":"remove","path":"/webhooks/0/clientConfig/caBundle"}]"#;
     kubectl(&format!("patch mutatingwebhookconfiguration {WEBHOOK} --type=json --patch={patch}")).succeeded();
     within(MINUTE, "the webhook is trusted and answers", async || {
@@ -201,7 +201,7 @@ impl Drop for Away {
 
 #[tokio::test]
 async fn without_its_configuration_the_controller_leads_and_when_it_is_back_it_is_published() {
-    let scenario = Scenario::alone("away").await;
+    let scenario = Scenario::alone("away", &[ConfigRollout]).await;
     scenario.mode("one").await;
     scenario.secret("web", &[("token", "first")]).await;
     scenario.apply(&deployment("web", reader()));

@@ -9,7 +9,10 @@ use std::{
 };
 
 use kube::api::ListParams;
-use mainstay_e2e::{Config, Scenario, config_rollout, deployment, eventually, reader, rolled_out, stage};
+use mainstay_e2e::{
+    Component::ConfigRollout, Config, Scenario, config_rollout, deployment, eventually, reader, rolled_out,
+    stage,
+};
 use serde_json::json;
 use tokio::time::sleep;
 
@@ -31,7 +34,7 @@ async fn staged(scenario: &Scenario, change: impl FnOnce(&mut serde_json::Value)
 
 #[tokio::test]
 async fn a_bad_value_is_taken_back_and_the_old_one_is_served_throughout() {
-    let scenario = Scenario::start("bad").await;
+    let scenario = Scenario::start("bad", &[ConfigRollout]).await;
     let rollout = staged(&scenario, |stages| stages[0]["gate"] = json!({"deadlineSeconds": 5})).await;
     scenario.kubectl("expose deployment canary --port=80 --target-port=8082").succeeded();
     // The pod before may still be among the endpoints when its server has ended.
@@ -81,7 +84,7 @@ async fn a_bad_value_is_taken_back_and_the_old_one_is_served_throughout() {
 
 #[tokio::test]
 async fn without_a_way_back_what_has_failed_stays_and_goes_no_further() {
-    let scenario = Scenario::start("never").await;
+    let scenario = Scenario::start("never", &[ConfigRollout]).await;
     let rollout = staged(&scenario, |stages| stages[0]["gate"] = json!({"deadlineSeconds": 2})).await;
     rollout.patch(json!({"spec": {"rollbackPolicy": "Never"}})).await;
     scenario.mode("bad").await;
@@ -93,7 +96,7 @@ async fn without_a_way_back_what_has_failed_stays_and_goes_no_further() {
 
 #[tokio::test]
 async fn a_stage_waits_for_its_pause_and_goes_on_when_somebody_says_so() {
-    let scenario = Scenario::start("pause").await;
+    let scenario = Scenario::start("pause", &[ConfigRollout]).await;
     let rollout = staged(&scenario, |stages| stages[0]["pause"] = json!({})).await;
     scenario.mode("two").await;
     let said = rollout.says("Ready", false, "StagePaused").await;
@@ -116,7 +119,7 @@ async fn a_stage_waits_for_its_pause_and_goes_on_when_somebody_says_so() {
 #[tokio::test]
 async fn without_its_canary_a_change_goes_no_further_and_a_workload_that_is_applied_again_reads_what_is_proven()
  {
-    let scenario = Scenario::start("nocanary").await;
+    let scenario = Scenario::start("nocanary", &[ConfigRollout]).await;
     let rollout = staged(&scenario, |_| ()).await;
     scenario.kubectl("delete deployment canary --wait=true").succeeded();
     scenario.mode("two").await;
@@ -139,7 +142,7 @@ async fn without_its_canary_a_change_goes_no_further_and_a_workload_that_is_appl
 
 #[tokio::test]
 async fn a_change_that_is_taken_back_under_way_goes_back_without_a_new_revision() {
-    let scenario = Scenario::start("back").await;
+    let scenario = Scenario::start("back", &[ConfigRollout]).await;
     let rollout = staged(&scenario, |stages| stages[0]["pause"] = json!({})).await;
     scenario.mode("two").await;
     rollout.says("Ready", false, "StagePaused").await;
@@ -162,7 +165,7 @@ async fn a_change_that_is_taken_back_under_way_goes_back_without_a_new_revision(
 
 #[tokio::test]
 async fn a_probe_that_does_not_succeed_takes_the_revision_back() {
-    let scenario = Scenario::start("probe").await;
+    let scenario = Scenario::start("probe", &[ConfigRollout]).await;
     scenario.kubectl("create service clusterip canary --tcp=80:8080").succeeded();
     let probe = json!({"service": "canary", "path": "/hostname"});
     let rollout = staged(&scenario, |stages| stages[0]["gate"] = json!({"probe": probe})).await;
@@ -182,7 +185,7 @@ async fn a_probe_that_does_not_succeed_takes_the_revision_back() {
 
 #[tokio::test]
 async fn a_pod_that_restarts_takes_the_revision_back() {
-    let scenario = Scenario::start("restarts").await;
+    let scenario = Scenario::start("restarts", &[ConfigRollout]).await;
     let rollout = staged(&scenario, |stages| stages[0]["soakSeconds"] = 3600.into()).await;
     scenario.mode("two").await;
     rollout.until("soaks", |status| status.targets[0].state == "Soaking").await;
@@ -199,7 +202,7 @@ const PHASES: [&str; 4] = ["RevisionMade", "RolloutStarted", "StagePassed", "Rol
 
 #[tokio::test]
 async fn whenever_the_controller_dies_the_rollout_comes_to_its_end() {
-    let scenario = Scenario::alone("dies").await;
+    let scenario = Scenario::alone("dies", &[ConfigRollout]).await;
     let rollout = staged(&scenario, |_| {}).await;
     let controller = scenario.config_controller();
     let mut revision = 1;

@@ -5,7 +5,10 @@ use kube::{
     ResourceExt,
     api::{ListParams, ObjectMeta, Patch, PatchParams, PostParams},
 };
-use mainstay_e2e::{Config, Scenario, config_rollout, deployment, eventually, pods, reader, stage};
+use mainstay_e2e::{
+    Component::{ConfigRollout, Replication},
+    Config, Scenario, config_rollout, deployment, eventually, pods, reader, stage,
+};
 use serde_json::{Value, json};
 
 /// The ConfigMap and the Secret `web`, and the Deployment that reads them.
@@ -36,7 +39,7 @@ async fn started(scenario: &Scenario) -> Config {
 
 #[tokio::test]
 async fn a_change_reaches_the_environment_and_the_files_of_new_pods() {
-    let scenario = Scenario::start("config").await;
+    let scenario = Scenario::start("config", &[ConfigRollout]).await;
     let rollout = started(&scenario).await;
     assert_eq!(objects(&scenario).await, ["ConfigMap/web-1", "Secret/web-1"]);
     scenario.read_by("web", "one", "first").await;
@@ -60,7 +63,7 @@ async fn a_change_reaches_the_environment_and_the_files_of_new_pods() {
 
 #[tokio::test]
 async fn a_key_that_nobody_uses_rolls_nothing() {
-    let scenario = Scenario::start("unused").await;
+    let scenario = Scenario::start("unused", &[ConfigRollout]).await;
     scenario.config_map("web", &[("mode", "one"), ("port", "8080"), ("unused", "x")]).await;
     scenario.secret("web", &[("token", "first")]).await;
     let mut pod = reader();
@@ -125,7 +128,7 @@ fn workload(kind: &str, version: &str, extra: &Value) -> Value {
 
 #[tokio::test]
 async fn every_place_of_every_kind_of_target_is_moved() {
-    let scenario = Scenario::start("kinds").await;
+    let scenario = Scenario::start("kinds", &[ConfigRollout, Replication]).await;
     scenario.mode("one").await;
     scenario.secret("web", &[("token", "first")]).await;
     scenario.apply(&workload("Deployment", "apps/v1", &json!({"replicas": 1})));
@@ -153,7 +156,7 @@ async fn every_place_of_every_kind_of_target_is_moved() {
 
 #[tokio::test]
 async fn what_is_missing_is_named_and_stops_nothing_else() {
-    let scenario = Scenario::start("missing").await;
+    let scenario = Scenario::start("missing", &[ConfigRollout]).await;
     web(&scenario).await;
     let draft = config_rollout("web").with(
         "spec.sources",
@@ -184,7 +187,7 @@ async fn what_is_missing_is_named_and_stops_nothing_else() {
 
 #[tokio::test]
 async fn another_manager_of_a_field_is_named_and_left_alone() {
-    let scenario = Scenario::start("conflict").await;
+    let scenario = Scenario::start("conflict", &[ConfigRollout]).await;
     scenario.mode("one").await;
     scenario.secret("web", &[("token", "first")]).await;
     let apply = async || {
@@ -221,7 +224,7 @@ async fn another_manager_of_a_field_is_named_and_left_alone() {
 
 #[tokio::test]
 async fn a_restart_alone_changes_an_annotation_and_nothing_else() {
-    let scenario = Scenario::start("restart").await;
+    let scenario = Scenario::start("restart", &[ConfigRollout]).await;
     web(&scenario).await;
     let rollout = scenario.create(&config_rollout("web").with("spec.mode", "RestartOnly")).await;
     rollout.completes(1).await;
@@ -235,7 +238,7 @@ async fn a_restart_alone_changes_an_annotation_and_nothing_else() {
 
 #[tokio::test]
 async fn old_revisions_go_when_nothing_refers_to_them_and_undo_finds_the_others() {
-    let scenario = Scenario::start("collect").await;
+    let scenario = Scenario::start("collect", &[ConfigRollout]).await;
     web(&scenario).await;
     let mut kept = deployment("web", reader());
     kept["spec"]["revisionHistoryLimit"] = 1.into();

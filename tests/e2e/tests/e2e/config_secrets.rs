@@ -1,6 +1,6 @@
 //! No value of a Secret is anywhere but in Secrets.
 
-use mainstay_e2e::{Scenario, config_rollout, deployment, is_nowhere, reader, stage};
+use mainstay_e2e::{Component, Scenario, config_rollout, deployment, is_nowhere, reader, stage};
 use serde_json::json;
 
 /// Values that are found wherever they are.
@@ -8,7 +8,7 @@ const PLANTED: [&str; 3] = ["planted-first-8f3a1c", "planted-second-77b0de", "pl
 
 #[tokio::test]
 async fn no_value_or_hash_of_one_is_in_a_status_event_log_metric_or_annotation() {
-    let scenario = Scenario::start("leak").await;
+    let scenario = Scenario::start("leak", &Component::ALL).await;
     scenario.mode("one").await;
     scenario.secret("web", &[("token", PLANTED[0])]).await;
     for name in ["canary", "web"] {

@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-use mainstay_e2e::{FakeNodes, Recorder, Scenario, eventually, group, pods, reason};
+use mainstay_e2e::{Component::Replication, FakeNodes, Recorder, Scenario, eventually, group, pods, reason};
 use serde_json::json;
 
 async fn count(scenario: &Scenario) -> Result<usize, String> {
@@ -20,7 +20,7 @@ async fn no_pods(scenario: &Scenario) {
 
 #[tokio::test]
 async fn a_background_deletion_takes_the_pods_along() {
-    let scenario = Scenario::start("background").await;
+    let scenario = Scenario::start("background", &[Replication]).await;
     let gone = scenario.create(&group("gone", pods::gated()).replicas(3)).await;
     gone.has(3).await;
     let record = Recorder::<Pod>::start(scenario.pods()).await;
@@ -31,7 +31,7 @@ async fn a_background_deletion_takes_the_pods_along() {
 
 #[tokio::test]
 async fn a_foreground_deletion_waits_for_the_pods() {
-    let scenario = Scenario::start("foreground").await;
+    let scenario = Scenario::start("foreground", &[Replication]).await;
     let Some(nodes) = FakeNodes::make(&scenario, &["zone-a"]).await else { return };
     let draft = group("last", nodes.pod())
         .replicas(2)
@@ -58,7 +58,7 @@ async fn a_foreground_deletion_waits_for_the_pods() {
 
 #[tokio::test]
 async fn an_orphaning_deletion_leaves_the_pods_to_the_next_group() {
-    let scenario = Scenario::start("orphan").await;
+    let scenario = Scenario::start("orphan", &[Replication]).await;
     let draft = group("heir", pods::gated()).replicas(3);
     let first = scenario.create(&draft).await;
     first.has(3).await;

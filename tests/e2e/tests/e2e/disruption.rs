@@ -2,7 +2,9 @@
 
 use k8s_openapi::api::{core::v1::Pod, policy::v1::PodDisruptionBudget};
 use kube::api::{Patch, PatchParams, PostParams};
-use mainstay_e2e::{FakeNodes, Recorder, Scenario, condition, eventually, group, pods};
+use mainstay_e2e::{
+    Component::Replication, FakeNodes, Recorder, Scenario, condition, eventually, group, pods,
+};
 use serde_json::json;
 
 /// Creates a budget that asks for so many pods of the group `app`, and waits until it is in force.
@@ -30,7 +32,7 @@ async fn set(scenario: &Scenario, least: i32) {
 
 #[tokio::test]
 async fn a_budget_holds_a_rollout_and_lets_it_go_on_but_is_not_asked_about_scaling() {
-    let scenario = Scenario::start("budget").await;
+    let scenario = Scenario::start("budget", &[Replication]).await;
     let Some(nodes) = FakeNodes::make(&scenario, &["zone-a", "zone-b"]).await else { return };
     let draft = group("guarded", nodes.pod()).replicas(4).rolling(1, 1).version("1");
     let guarded = scenario.create(&draft).await;
@@ -65,7 +67,7 @@ async fn a_budget_holds_a_rollout_and_lets_it_go_on_but_is_not_asked_about_scali
 
 #[tokio::test]
 async fn a_budget_does_not_keep_out_the_version_that_repairs_a_broken_group() {
-    let scenario = Scenario::start("repair").await;
+    let scenario = Scenario::start("repair", &[Replication]).await;
     let broken = scenario.create(&group("broken", pods::gated()).replicas(3).version("1")).await;
     broken.settles_at(&[("1", 3)]).await;
     scenario.make_ready(&broken, "1").await;

@@ -8,12 +8,14 @@ use kube::{
     Api, ResourceExt,
     api::{DeleteParams, Patch, PatchParams},
 };
-use mainstay_e2e::{CLIENT, OUT, STANDBY, Scenario, USED, client, cluster_ip, dial, eventually, pool};
+use mainstay_e2e::{
+    CLIENT, Component, OUT, STANDBY, Scenario, USED, client, cluster_ip, dial, eventually, pool,
+};
 use serde_json::json;
 
 #[tokio::test]
 async fn the_example_makes_its_service_and_fails_over() {
-    let scenario = Scenario::start("shop").await;
+    let scenario = Scenario::start("shop", &[Component::Endpoints]).await;
     client(&scenario).await;
     scenario.kubectl("apply --filename=examples/endpointpool.yaml").succeeded();
     scenario.kubectl("wait --for=condition=Ready endpointpool/shop --timeout=120s").succeeded();
@@ -41,7 +43,7 @@ async fn the_example_makes_its_service_and_fails_over() {
 
 #[tokio::test]
 async fn slices_say_of_pods_what_upstreams_say_and_come_back_when_somebody_touches_them() {
-    let scenario = Scenario::start("slices").await;
+    let scenario = Scenario::start("slices", &[Component::Endpoints]).await;
     let address = scenario.server("a", "web").await;
     let web = scenario.create(&pool("web").pods("web", 0)).await;
     web.has(&[(&address, USED)]).await;
@@ -81,7 +83,7 @@ async fn slices_say_of_pods_what_upstreams_say_and_come_back_when_somebody_touch
 
 #[tokio::test]
 async fn a_service_that_goes_takes_its_slices_along_and_one_that_comes_back_is_served_again() {
-    let scenario = Scenario::start("service").await;
+    let scenario = Scenario::start("service", &[Component::Endpoints]).await;
     let address = scenario.server("a", "web").await;
     let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "labels": {"team": "x"}},
                          "spec": {"ports": [{"port": 80, "targetPort": 8080}]}});
@@ -110,7 +112,7 @@ async fn a_service_that_goes_takes_its_slices_along_and_one_that_comes_back_is_s
 
 #[tokio::test]
 async fn a_service_that_is_a_mere_name_is_refused() {
-    let scenario = Scenario::start("name").await;
+    let scenario = Scenario::start("name", &[Component::Endpoints]).await;
     let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"},
                          "spec": {"type": "ExternalName", "externalName": "web.example.com"}});
     scenario.kubectl_create(&service, &[]).succeeded();
@@ -123,7 +125,7 @@ async fn a_service_that_is_a_mere_name_is_refused() {
 
 #[tokio::test]
 async fn the_pool_keeps_the_service_that_it_made_and_takes_it_along() {
-    let scenario = Scenario::start("made").await;
+    let scenario = Scenario::start("made", &[Component::Endpoints]).await;
     let web = scenario.create(&pool("web").addresses("outside", &["192.0.2.1".into()])).await;
     web.uses(1).await;
     let services = scenario.api::<Service>();
@@ -156,7 +158,7 @@ async fn the_pool_keeps_the_service_that_it_made_and_takes_it_along() {
 
 #[tokio::test]
 async fn of_two_pools_the_older_has_the_service_until_it_goes() {
-    let scenario = Scenario::start("taken").await;
+    let scenario = Scenario::start("taken", &[Component::Endpoints]).await;
     let older = scenario.create(&pool("web").addresses("outside", &["192.0.2.1".into()])).await;
     older.uses(1).await;
     // Creation times are told in whole seconds, and of equals the name decides.
@@ -174,7 +176,7 @@ async fn of_two_pools_the_older_has_the_service_until_it_goes() {
 
 #[tokio::test]
 async fn dual_stack_services_have_slices_of_both_families() {
-    let scenario = Scenario::start("dual").await;
+    let scenario = Scenario::start("dual", &[Component::Endpoints]).await;
     let kubernetes = Api::<Service>::namespaced(scenario.client.clone(), &scenario.namespace);
     let draft = pool("web")
         .pods("web", 0)
@@ -206,7 +208,7 @@ async fn dual_stack_services_have_slices_of_both_families() {
 
 #[tokio::test]
 async fn readiness_and_tiers_are_told_by_conditions() {
-    let scenario = Scenario::start("conditions").await;
+    let scenario = Scenario::start("conditions", &[Component::Endpoints]).await;
     let first = scenario.server("a", "web").await;
     let second = scenario.server("b", "web").await;
     let standby = scenario.server("c", "standby").await;

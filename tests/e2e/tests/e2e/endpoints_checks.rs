@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use mainstay_crds::EndpointPoolStatus;
 use mainstay_e2e::{
-    Connection, DRAINING, OUT, STANDBY, Scenario, Traffic, USED, client, cluster_ip, eventually, is_local,
-    pool, within,
+    Component::Endpoints, Connection, DRAINING, OUT, STANDBY, Scenario, Traffic, USED, client, cluster_ip,
+    eventually, is_local, pool, within,
 };
 use serde_json::json;
 
 #[tokio::test]
 async fn traffic_leaves_a_server_that_fails_its_check_and_stays_ready_and_returns_to_it() {
-    let scenario = Scenario::start("leaves").await;
+    let scenario = Scenario::start("leaves", &[Endpoints]).await;
     client(&scenario).await;
     let (first, second) = (scenario.server("a", "web").await, scenario.server("b", "web").await);
     let web = scenario.create(&pool("web").pods("web", 0).checked()).await;
@@ -37,7 +37,7 @@ async fn traffic_leaves_a_server_that_fails_its_check_and_stays_ready_and_return
 
 #[tokio::test]
 async fn an_address_outside_dies_and_returns() {
-    let scenario = Scenario::start("outside").await;
+    let scenario = Scenario::start("outside", &[Endpoints]).await;
     client(&scenario).await;
     // To the pool they are mere addresses; that they are pods lets the test end their servers.
     let (first, second) = (scenario.server("a", "other").await, scenario.server("b", "other").await);
@@ -64,7 +64,7 @@ async fn an_address_outside_dies_and_returns() {
 
 #[tokio::test]
 async fn checks_of_every_kind_reach_their_servers() {
-    let scenario = Scenario::start("kinds").await;
+    let scenario = Scenario::start("kinds", &[Endpoints]).await;
     let address = scenario.server("a", "web").await;
     for (name, check, passes) in [
         ("tcp", json!({"type": "TCP"}), true),
@@ -96,7 +96,7 @@ async fn checks_of_every_kind_reach_their_servers() {
 
 #[tokio::test]
 async fn tiers_take_over_and_give_back_and_panic_uses_what_there_is() {
-    let scenario = Scenario::start("tiers").await;
+    let scenario = Scenario::start("tiers", &[Endpoints]).await;
     client(&scenario).await;
     let (first, second) = (scenario.server("a", "main").await, scenario.server("b", "main").await);
     let standby = scenario.server("c", "standby").await;
@@ -143,7 +143,7 @@ async fn tiers_take_over_and_give_back_and_panic_uses_what_there_is() {
 
 #[tokio::test]
 async fn who_leaves_is_drained_and_keeps_its_connections() {
-    let scenario = Scenario::start("drain").await;
+    let scenario = Scenario::start("drain", &[Endpoints]).await;
     client(&scenario).await;
     let (first, second) = (scenario.server("a", "web").await, scenario.server("b", "web").await);
     let web = scenario.create(&pool("web").pods("web", 0).with("spec.drainSeconds", 20)).await;

@@ -3,7 +3,8 @@
 use k8s_openapi::api::{core::v1::Pod, discovery::v1::EndpointSlice};
 use kube::ResourceExt;
 use mainstay_e2e::{
-    DRAINING, OUT, Pool, Recorder, STANDBY, Scenario, Traffic, USED, client, eventually, pods, pool,
+    Component::Endpoints, DRAINING, OUT, Pool, Recorder, STANDBY, Scenario, Traffic, USED, client,
+    eventually, pods, pool,
 };
 use serde_json::{Value, json};
 
@@ -17,7 +18,7 @@ async fn tier_when_healthy(pool: &Pool, healthy: i32, members: i32) -> Option<i3
 
 #[tokio::test]
 async fn a_tier_is_returned_to_above_the_upper_share_alone_and_not_before_its_time() {
-    let scenario = Scenario::start("return").await;
+    let scenario = Scenario::start("return", &[Endpoints]).await;
     let mut main = Vec::new();
     for name in ["a", "b", "c"] {
         main.push(scenario.server(name, "main").await);
@@ -56,7 +57,7 @@ async fn a_tier_is_returned_to_above_the_upper_share_alone_and_not_before_its_ti
 
 #[tokio::test]
 async fn a_tier_that_is_scaled_up_stays_in_use_and_one_that_crashes_does_not() {
-    let scenario = Scenario::start("scaled").await;
+    let scenario = Scenario::start("scaled", &[Endpoints]).await;
     let main = [scenario.server("a", "main").await, scenario.server("b", "main").await];
     let standby = scenario.server("s", "standby").await;
     let web = scenario.create(&pool("web").pods("main", 0).pods("standby", 1)).await;
@@ -99,7 +100,7 @@ async fn started(scenario: &Scenario, pod: &str, has: bool) {
 
 #[tokio::test]
 async fn no_more_are_taken_out_than_the_pool_allows() {
-    let scenario = Scenario::start("ejected").await;
+    let scenario = Scenario::start("ejected", &[Endpoints]).await;
     let mut servers = Vec::new();
     for name in ["a", "b", "c"] {
         servers.push(scenario.server(name, "web").await);
@@ -122,7 +123,7 @@ async fn no_more_are_taken_out_than_the_pool_allows() {
 
 #[tokio::test]
 async fn slow_start_lets_new_members_in_one_step_after_the_other() {
-    let scenario = Scenario::start("slow").await;
+    let scenario = Scenario::start("slow", &[Endpoints]).await;
     let addresses: Vec<_> = (1..=8).map(|number| format!("192.0.2.{number}")).collect();
     let web = scenario.create(&pool("web").addresses("outside", &addresses[..4])).await;
     web.uses(4).await;
@@ -164,7 +165,7 @@ fn gated_server(judge_port: u16) -> Value {
 
 #[tokio::test]
 async fn a_rollout_waits_for_the_checks_of_the_new_pods_and_loses_no_request() {
-    let scenario = Scenario::start("rollout").await;
+    let scenario = Scenario::start("rollout", &[Endpoints]).await;
     client(&scenario).await;
     let web = scenario.create(&pool("web").pods("web", 0).checked()).await;
     let deployment = json!({
@@ -219,7 +220,7 @@ async fn a_rollout_waits_for_the_checks_of_the_new_pods_and_loses_no_request() {
 
 #[tokio::test]
 async fn a_pod_that_terminates_stands_as_serving_until_it_is_gone() {
-    let scenario = Scenario::start("terminates").await;
+    let scenario = Scenario::start("terminates", &[Endpoints]).await;
     client(&scenario).await;
     let mut addresses = Vec::new();
     for name in ["a", "b"] {

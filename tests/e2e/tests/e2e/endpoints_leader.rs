@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use mainstay_e2e::{
-    Controller, NAMESPACE, OUT, Pool, Recorder, STANDBY, Scenario, USED, eventually, kubectl, pool,
-    rolled_out,
+    Component::Endpoints, Controller, NAMESPACE, OUT, Pool, Recorder, STANDBY, Scenario, USED, eventually,
+    kubectl, pool, rolled_out,
 };
 use serde_json::json;
 
@@ -67,7 +67,7 @@ async fn version(pool: &Pool) -> Option<String> {
 
 #[tokio::test]
 async fn a_new_leader_changes_no_traffic() {
-    let scenario = Scenario::alone("handover").await;
+    let scenario = Scenario::alone("handover", &[Endpoints]).await;
     let (first, second) = (scenario.server("a", "web").await, scenario.server("b", "web").await);
     let standby = scenario.server("c", "standby").await;
     let draft =
@@ -88,7 +88,7 @@ async fn a_new_leader_changes_no_traffic() {
 
 #[tokio::test]
 async fn a_leader_that_is_killed_in_a_failover_leaves_it_to_the_next() {
-    let scenario = Scenario::alone("killed").await;
+    let scenario = Scenario::alone("killed", &[Endpoints]).await;
     let (first, second) = (scenario.server("a", "web").await, scenario.server("b", "web").await);
     let standby = scenario.server("c", "standby").await;
     let draft = pool("web").pods("web", 0).pods("standby", 1).checked();
@@ -117,7 +117,7 @@ async fn a_leader_that_is_killed_in_a_failover_leaves_it_to_the_next() {
 
 #[tokio::test]
 async fn a_leader_that_is_killed_leaves_the_addresses_of_names_to_the_next() {
-    let scenario = Scenario::alone("names").await;
+    let scenario = Scenario::alone("names", &[Endpoints]).await;
     let mut names = Vec::new();
     for app in ["primary", "replica"] {
         let service = json!({

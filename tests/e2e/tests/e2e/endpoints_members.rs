@@ -2,7 +2,7 @@
 
 use kube::api::{Patch, PatchParams};
 use mainstay_cluster::{API_SERVICE_ADDRESS, HOST_ADDRESS};
-use mainstay_e2e::{Authority, Scenario, USED, eventually, is_local, pods, pool, run};
+use mainstay_e2e::{Authority, Component::Endpoints, Scenario, USED, eventually, is_local, pods, pool, run};
 use serde_json::{Value, json};
 
 /// A set of the pods `app: web` of another namespace.
@@ -12,7 +12,7 @@ fn of_namespace(namespace: &str) -> Value {
 
 #[tokio::test]
 async fn pods_of_another_namespace_need_its_grant() {
-    let here = Scenario::start("here").await;
+    let here = Scenario::start("here", &[Endpoints]).await;
     let there = here.beside("there").await;
     let address = there.server("a", "web").await;
     let web = here.create(&pool("web").set(of_namespace(&there.namespace))).await;
@@ -37,7 +37,7 @@ async fn pods_of_another_namespace_need_its_grant() {
 
 #[tokio::test]
 async fn a_grant_is_for_the_pods_and_pools_that_it_names() {
-    let here = Scenario::start("pools").await;
+    let here = Scenario::start("pools", &[Endpoints]).await;
     let there = here.beside("pods").await;
     let address = there.server("a", "web").await;
     let other = there.server("b", "web").await;
@@ -63,7 +63,7 @@ async fn a_grant_is_for_the_pods_and_pools_that_it_names() {
 
 #[tokio::test]
 async fn addresses_out_of_bounds_are_left_out() {
-    let scenario = Scenario::start("bounds").await;
+    let scenario = Scenario::start("bounds", &[Endpoints]).await;
     let mut wrong = vec!["127.0.0.1".to_owned(), "169.254.169.254".to_owned()];
     if is_local() {
         wrong.extend([HOST_ADDRESS.to_owned(), API_SERVICE_ADDRESS.to_owned()]);
@@ -80,7 +80,7 @@ async fn addresses_out_of_bounds_are_left_out() {
 
 #[tokio::test]
 async fn dns_names_are_followed_and_an_unknown_one_is_told() {
-    let scenario = Scenario::start("names").await;
+    let scenario = Scenario::start("names", &[Endpoints]).await;
     let first = scenario.server("a", "db").await;
     let headless = json!({
         "apiVersion": "v1", "kind": "Service", "metadata": {"name": "db"},
@@ -103,7 +103,7 @@ async fn dns_names_are_followed_and_an_unknown_one_is_told() {
 
 #[tokio::test]
 async fn a_pod_with_the_gate_is_ready_when_it_has_passed_its_check() {
-    let scenario = Scenario::start("gate").await;
+    let scenario = Scenario::start("gate", &[Endpoints]).await;
     let draft = pool("web").pods("web", 0).checked();
     let web = scenario.create(&draft).await;
     let mut spec = pods::judged();
@@ -132,7 +132,7 @@ async fn a_pod_with_the_gate_is_ready_when_it_has_passed_its_check() {
 
 #[tokio::test]
 async fn certificates_are_verified() {
-    let scenario = Scenario::start("tls").await;
+    let scenario = Scenario::start("tls", &[Endpoints]).await;
     let authority = Authority::new("web.example.com");
     let secret = json!({
         "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "tls"}, "type": "kubernetes.io/tls",
@@ -173,7 +173,7 @@ async fn certificates_are_verified() {
 
 #[tokio::test]
 async fn wrong_pools_are_refused_with_the_field() {
-    let scenario = Scenario::start("wrong").await;
+    let scenario = Scenario::start("wrong", &[Endpoints]).await;
     let valid = || pool("web").pods("web", 0);
     let set = |set: Value| pool("web").set(set);
     for (what, draft, expected) in [

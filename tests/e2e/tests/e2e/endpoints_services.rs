@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
 use kube::ResourceExt;
-use mainstay_e2e::{OUT, Pool, STANDBY, Scenario, USED, eventually, pods, pool};
+use mainstay_e2e::{Component::Endpoints, OUT, Pool, STANDBY, Scenario, USED, eventually, pods, pool};
 use serde_json::{Value, json};
 
 /// A Service without a selector that no pool has made.
@@ -32,7 +32,7 @@ async fn ports(pool: &Pool) -> BTreeMap<String, BTreeMap<String, i32>> {
 
 #[tokio::test]
 async fn target_ports_are_those_that_each_pod_and_each_set_names() {
-    let scenario = Scenario::start("ports").await;
+    let scenario = Scenario::start("ports", &[Endpoints]).await;
     let server = async |name: &str, ports: Value| {
         let mut spec = pods::web();
         spec["containers"][0]["ports"] = ports;
@@ -77,7 +77,7 @@ async fn target_ports_are_those_that_each_pod_and_each_set_names() {
 
 #[tokio::test]
 async fn slices_hold_as_many_as_they_may_and_a_change_touches_one() {
-    let scenario = Scenario::start("packed").await;
+    let scenario = Scenario::start("packed", &[Endpoints]).await;
     let addresses: Vec<_> = (1..=7).map(|number| format!("192.0.2.{number}")).collect();
     let draft = pool("web").addresses("outside", &addresses[..6]).with("spec.maxEndpointsPerSlice", 2);
     let web = scenario.create(&draft).await;
@@ -115,7 +115,7 @@ async fn slices_hold_as_many_as_they_may_and_a_change_touches_one() {
 
 #[tokio::test]
 async fn endpoints_in_use_carry_hints_for_their_zone() {
-    let scenario = Scenario::start("zones").await;
+    let scenario = Scenario::start("zones", &[Endpoints]).await;
     let zoned = |tier: u8, ip: &str, zone: &str| {
         let addresses = json!([{"ip": ip, "zone": zone}]);
         json!({"name": format!("tier-{tier}"), "tier": tier, "addresses": addresses})
@@ -143,7 +143,7 @@ async fn endpoints_in_use_carry_hints_for_their_zone() {
 
 #[tokio::test]
 async fn the_dns_of_a_headless_service_names_those_that_are_used() {
-    let scenario = Scenario::start("headless").await;
+    let scenario = Scenario::start("headless", &[Endpoints]).await;
     let (first, second) = (scenario.server("a", "web").await, scenario.server("b", "web").await);
     let draft = pool("web")
         .pods("web", 0)
@@ -175,7 +175,7 @@ async fn the_dns_of_a_headless_service_names_those_that_are_used() {
 
 #[tokio::test]
 async fn a_service_that_publishes_who_is_not_ready_gets_all_of_them() {
-    let scenario = Scenario::start("published").await;
+    let scenario = Scenario::start("published", &[Endpoints]).await;
     let (first, second) = (scenario.server("a", "web").await, scenario.server("b", "web").await);
     let draft = pool("web")
         .pods("web", 0)
@@ -190,7 +190,7 @@ async fn a_service_that_publishes_who_is_not_ready_gets_all_of_them() {
 
 #[tokio::test]
 async fn the_younger_pool_takes_a_service_over_that_the_older_leaves() {
-    let scenario = Scenario::start("heir").await;
+    let scenario = Scenario::start("heir", &[Endpoints]).await;
     scenario.kubectl_create(&service("web"), &[]).succeeded();
     let of = |name: &str, address: &str| {
         let draft = pool(name).addresses("outside", &[address.to_owned()]);
@@ -216,7 +216,7 @@ async fn the_younger_pool_takes_a_service_over_that_the_older_leaves() {
 
 #[tokio::test]
 async fn a_service_of_others_is_used_as_it_is_and_outlives_the_pool() {
-    let scenario = Scenario::start("theirs").await;
+    let scenario = Scenario::start("theirs", &[Endpoints]).await;
     scenario.kubectl_create(&service("web"), &[]).succeeded();
     let services = scenario.api::<Service>();
     let before = services.get("web").await.unwrap();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::ResourceQuota;
 use kube::api::{Patch, PatchParams, PostParams};
 use mainstay_crds::ReplicaGroupStatus;
-use mainstay_e2e::{Group, Scenario, condition, eventually, group, pods, within};
+use mainstay_e2e::{Component::Replication, Group, Scenario, condition, eventually, group, pods, within};
 use serde_json::{Value, json};
 
 const QUOTA_REFUSALS: (&str, &[(&str, &str)]) =
@@ -37,7 +37,7 @@ async fn assert_failed_create(group: &Group, words: &str) {
 
 #[tokio::test]
 async fn a_full_quota_is_reported_and_room_in_it_used_at_once() {
-    let scenario = Scenario::start("quota").await;
+    let scenario = Scenario::start("quota", &[Replication]).await;
     let quotas = scenario.api::<ResourceQuota>();
     let quota = json!({"metadata": {"name": "few"}, "spec": {"hard": {"pods": "2"}}});
     quotas.create(&PostParams::default(), &serde_json::from_value(quota).unwrap()).await.unwrap();
@@ -74,7 +74,7 @@ async fn a_full_quota_is_reported_and_room_in_it_used_at_once() {
 
 #[tokio::test]
 async fn a_limit_range_that_forbids_the_pod_is_reported_until_the_template_is_changed() {
-    let scenario = Scenario::start("limits").await;
+    let scenario = Scenario::start("limits", &[Replication]).await;
     let limits = json!({
         "apiVersion": "v1",
         "kind": "LimitRange",
@@ -96,7 +96,7 @@ async fn a_limit_range_that_forbids_the_pod_is_reported_until_the_template_is_ch
 
 #[tokio::test]
 async fn pod_security_that_forbids_the_pod_is_reported_until_it_allows_it() {
-    let scenario = Scenario::start("podsecurity").await;
+    let scenario = Scenario::start("podsecurity", &[Replication]).await;
     let enforce = |level: &str| {
         let label = format!("pod-security.kubernetes.io/enforce={level}");
         scenario.kubectl(&format!("label --overwrite namespace {} {label}", scenario.namespace)).succeeded();
@@ -111,7 +111,7 @@ async fn pod_security_that_forbids_the_pod_is_reported_until_it_allows_it() {
 
 #[tokio::test]
 async fn an_invalid_template_is_reported_and_holds_nobody_else_up() {
-    let scenario = Scenario::start("invalid").await;
+    let scenario = Scenario::start("invalid", &[Replication]).await;
     let mounts = |name: &str| -> Value {
         let mount = json!({"name": name, "mountPath": "/data"});
         json!([{"name": "a", "image": pods::PAUSE, "volumeMounts": [mount]}])

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-use mainstay_e2e::{Draft, Group, Recorder, Scenario, condition, eventually, group, pods};
+use mainstay_e2e::{
+    Component::Replication, Draft, Group, Recorder, Scenario, condition, eventually, group, pods,
+};
 use serde_json::{Value, json};
 
 /// Three real pods whose program is in either of the two images.
@@ -48,7 +50,7 @@ async fn running(web: &Group) -> Vec<(bool, i32)> {
 
 #[tokio::test]
 async fn new_images_reach_the_same_pods_within_the_bounds() {
-    let scenario = Scenario::start("inplace").await;
+    let scenario = Scenario::start("inplace", &[Replication]).await;
     let web = scenario.create(&draft()).await;
     web.ready().await;
     let before = identities(&web).await;
@@ -73,7 +75,7 @@ async fn new_images_reach_the_same_pods_within_the_bounds() {
 
 #[tokio::test]
 async fn an_image_that_cannot_be_had_is_taken_back_in_the_same_pods() {
-    let scenario = Scenario::start("inplacebad").await;
+    let scenario = Scenario::start("inplacebad", &[Replication]).await;
     let web = scenario.create(&draft()).await;
     web.ready().await;
     let before = identities(&web).await;
@@ -95,7 +97,7 @@ async fn an_image_that_cannot_be_had_is_taken_back_in_the_same_pods() {
 
 #[tokio::test]
 async fn any_other_change_replaces_the_pods() {
-    let scenario = Scenario::start("inplacenot").await;
+    let scenario = Scenario::start("inplacenot", &[Replication]).await;
     let web = scenario.create(&draft()).await;
     web.ready().await;
     let before = identities(&web).await;

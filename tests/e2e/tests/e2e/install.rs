@@ -6,8 +6,8 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, ResourceExt};
 use mainstay_crds::ReplicaGroup;
 use mainstay_e2e::{
-    NAMESPACE, Scenario, eventually, group, helm, is_local, kinds_release, kubectl, pods, release, run,
-    values,
+    Component::Replication, NAMESPACE, Scenario, eventually, group, helm, is_local, kinds_release, kubectl,
+    pods, release, run, values,
 };
 use serde_json::{Value, json};
 
@@ -29,7 +29,7 @@ fn query(expression: &str) -> Result<f64, String> {
 
 #[tokio::test]
 async fn the_controllers_run_under_restricted_pod_security() {
-    let scenario = Scenario::start("restricted").await;
+    let scenario = Scenario::start("restricted", &[Replication]).await;
     let label = "{.metadata.labels.pod-security\\.kubernetes\\.io/enforce}";
     let level = kubectl(&format!("get namespace {NAMESPACE} --output=jsonpath={label}")).succeeded();
     assert_eq!(level, "restricted");
@@ -56,7 +56,7 @@ async fn the_controllers_run_under_restricted_pod_security() {
 
 #[tokio::test]
 async fn prometheus_scrapes_the_controllers_and_sees_the_series_move() {
-    let scenario = Scenario::start("prometheus").await;
+    let scenario = Scenario::start("prometheus", &[Replication]).await;
     if !is_local() || query("vector(1)").is_err() {
         eprintln!("skipped: no Prometheus answers at {PROMETHEUS} (mainstay-cluster up --prometheus)");
         return;
@@ -102,7 +102,7 @@ fn series(text: &str) -> BTreeSet<&str> {
 
 #[tokio::test]
 async fn every_series_of_the_dashboard_the_alerts_and_the_manual_exists() {
-    let scenario = Scenario::start("series").await;
+    let scenario = Scenario::start("series", &[Replication]).await;
     // Series whose labels are not known beforehand exist from the first event of their kind on.
     let used = scenario.create(&group("used", pods::gated()).replicas(2)).await;
     used.has(2).await;
@@ -124,6 +124,7 @@ async fn every_series_of_the_dashboard_the_alerts_and_the_manual_exists() {
         "mainstay",
         "charts/mainstay",
         "--kube-version=1.36.0",
+        "--set=image.repository=localhost/mainstay",
         "--set=dashboards.enabled=true",
         "--set=prometheusRule.enabled=true,prometheusRule.policy=alwaysRender",
     ];
@@ -155,7 +156,7 @@ impl Drop for PutBack {
 
 #[tokio::test]
 async fn an_upgrade_and_an_uninstall_leave_pods_and_groups_alone() {
-    let scenario = Scenario::alone("reinstall").await;
+    let scenario = Scenario::alone_in_the_cluster("reinstall").await;
     let _put_back = PutBack;
     let kept = scenario.create(&group("kept", pods::pause()).replicas(2)).await;
     kept.ready().await;

@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, time::Duration};
 use k8s_openapi::api::{coordination::v1::Lease, core::v1::Pod};
 use kube::ResourceExt;
 use mainstay_e2e::{
-    Controller, NAME, NAMESPACE, Recorder, Scenario, eventually, group, kubectl, pods, rolled_out,
+    Component::Replication, Controller, NAME, NAMESPACE, Recorder, Scenario, eventually, group, kubectl,
+    pods, rolled_out,
 };
 use tokio::time::{sleep, timeout};
 
@@ -28,7 +29,7 @@ fn holder(lease: &Lease) -> &str {
 #[tokio::test]
 async fn when_the_leader_is_killed_in_the_middle_of_a_scale_up_nothing_is_doubled() {
     const MANY: usize = 300;
-    let scenario = Scenario::alone("takeover").await;
+    let scenario = Scenario::alone("takeover", &[Replication]).await;
     let controller = scenario.controller();
     let killed = controller.leader().await;
     assert_eq!(leaders(&controller).await, std::slice::from_ref(&killed), "one pod leads");
@@ -66,7 +67,7 @@ async fn when_the_leader_is_killed_in_the_middle_of_a_scale_up_nothing_is_double
 #[tokio::test]
 async fn a_rollout_of_the_controller_hands_over_and_doubles_nothing() {
     const STEP: usize = 20;
-    let scenario = Scenario::alone("handover").await;
+    let scenario = Scenario::alone("handover", &[Replication]).await;
     let controller = scenario.controller();
     let before = controller.leader().await;
     let grown = scenario.create(&group("grown", pods::gated()).replicas(STEP)).await;
@@ -106,7 +107,7 @@ async fn a_rollout_of_the_controller_hands_over_and_doubles_nothing() {
 
 #[tokio::test]
 async fn both_replicas_are_ready_and_only_one_works() {
-    let scenario = Scenario::alone("standby").await;
+    let scenario = Scenario::alone("standby", &[Replication]).await;
     let controller = scenario.controller();
     let leader = controller.leader().await;
     let passes = async || {

@@ -34,6 +34,7 @@ mod quiet;
 mod replacement;
 mod revisions;
 mod rights;
+mod roles;
 mod rollback;
 mod rollout;
 mod rollout_crash;

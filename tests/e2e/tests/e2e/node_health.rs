@@ -3,6 +3,7 @@
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
 use mainstay_e2e::{
+    Component::{Endpoints, NodeHealth, Replication},
     FakeNodes, Group, Health, Scenario, Stand, eventually, group, kubectl, policy, pool, run,
 };
 use serde_json::json;
@@ -44,7 +45,7 @@ async fn moves_away(group: &Group, node: &str) {
 
 #[tokio::test]
 async fn a_dead_node_is_taken_its_pods_move_and_it_is_handed_back() {
-    let scenario = Scenario::start("dead").await;
+    let scenario = Scenario::start("dead", &[NodeHealth, Replication, Endpoints]).await;
     let Some(nodes) = FakeNodes::make(&scenario, &[A, B, C]).await else { return };
     let web = spread(&scenario, &nodes).await;
     let service = scenario.create(&pool("web").pods("web", 0)).await;
@@ -87,7 +88,7 @@ fn own_taints(node: &Node) -> Vec<String> {
 
 #[tokio::test]
 async fn a_cordon_of_a_person_is_left_to_that_person() {
-    let scenario = Scenario::start("cordoned").await;
+    let scenario = Scenario::start("cordoned", &[NodeHealth]).await;
     let Some(nodes) = FakeNodes::make(&scenario, &[A, B, C]).await else { return };
     nodes.patch(0, json!({"spec": {"unschedulable": true}})).await;
     let health = policy(&scenario, &nodes).create(&scenario.client).await;
@@ -101,7 +102,7 @@ async fn a_cordon_of_a_person_is_left_to_that_person() {
 
 #[tokio::test]
 async fn a_dry_run_decides_and_writes_nothing() {
-    let scenario = Scenario::start("dry").await;
+    let scenario = Scenario::start("dry", &[NodeHealth]).await;
     let Some(nodes) = FakeNodes::make(&scenario, &[A, B, C]).await else { return };
     let web = spread(&scenario, &nodes).await;
     let health = policy(&scenario, &nodes).with("spec.dryRun", true).create(&scenario.client).await;
@@ -121,7 +122,7 @@ async fn a_dry_run_decides_and_writes_nothing() {
 
 #[tokio::test]
 async fn a_condition_that_holds_takes_a_node_whose_lease_is_renewed() {
-    let scenario = Scenario::start("condition").await;
+    let scenario = Scenario::start("condition", &[NodeHealth]).await;
     let Some(nodes) = FakeNodes::make(&scenario, &[A, B, C]).await else { return };
     let conditions = json!([{"type": "KernelDeadlock", "status": "True", "for": "2s"}]);
     let health = policy(&scenario, &nodes).with("spec.conditions", conditions).create(&scenario.client).await;
@@ -138,7 +139,7 @@ async fn a_condition_that_holds_takes_a_node_whose_lease_is_renewed() {
 
 #[tokio::test]
 async fn a_budget_holds_pods_until_the_deadline_of_the_drain() {
-    let scenario = Scenario::start("budget").await;
+    let scenario = Scenario::start("budget", &[NodeHealth]).await;
     let Some(nodes) = FakeNodes::make(&scenario, &[A, B, C]).await else { return };
     scenario.orphan("held", "held", nodes.pod_on(1)).await;
     let budget = json!({
@@ -177,7 +178,7 @@ async fn a_budget_holds_pods_until_the_deadline_of_the_drain() {
 
 #[tokio::test]
 async fn pods_that_stay_by_their_own_word_and_those_of_daemons_are_not_evicted() {
-    let scenario = Scenario::start("stay").await;
+    let scenario = Scenario::start("stay", &[NodeHealth]).await;
     let Some(nodes) = FakeNodes::make(&scenario, &[A, B, C]).await else { return };
     let mut staying = nodes.pod_on(1);
     staying["tolerations"] = json!([{"operator": "Exists"}]);
@@ -198,7 +199,7 @@ async fn pods_that_stay_by_their_own_word_and_those_of_daemons_are_not_evicted()
 
 #[tokio::test]
 async fn two_policies_of_one_node_both_say_so_and_the_strictest_has_it() {
-    let scenario = Scenario::start("overlap").await;
+    let scenario = Scenario::start("overlap", &[NodeHealth]).await;
     let Some(nodes) = FakeNodes::make(&scenario, &[A, B, C]).await else { return };
     let strict = policy(&scenario, &nodes).create(&scenario.client).await;
     let name = format!("{}-lax", scenario.namespace);
@@ -216,7 +217,7 @@ async fn two_policies_of_one_node_both_say_so_and_the_strictest_has_it() {
 
 #[tokio::test]
 async fn a_lease_that_is_renewed_too_rarely_is_said_and_not_judged() {
-    let scenario = Scenario::start("rarely").await;
+    let scenario = Scenario::start("rarely", &[NodeHealth]).await;
     let Some(nodes) = FakeNodes::make(&scenario, &[A, B, C]).await else { return };
     let draft = policy(&scenario, &nodes).with("spec.unreachableAfter", "5s");
     let health = draft.create(&scenario.client).await;
@@ -227,7 +228,7 @@ async fn a_lease_that_is_renewed_too_rarely_is_said_and_not_judged() {
 
 #[tokio::test]
 async fn wrong_values_are_refused_with_a_sentence() {
-    let scenario = Scenario::start("wrong").await;
+    let scenario = Scenario::start("wrong", &[NodeHealth]).await;
     let Some(nodes) = FakeNodes::make(&scenario, &[A]).await else { return };
     let refused = |path: &str, value: serde_json::Value| {
         let draft = policy(&scenario, &nodes).with(path, value);
@@ -252,7 +253,7 @@ async fn wrong_values_are_refused_with_a_sentence() {
 
 #[tokio::test]
 async fn a_policy_that_is_deleted_hands_back_what_it_took() {
-    let scenario = Scenario::start("gone").await;
+    let scenario = Scenario::start("gone", &[NodeHealth]).await;
     let Some(nodes) = FakeNodes::make(&scenario, &[A, B, C]).await else { return };
     let health: Health = policy(&scenario, &nodes).create(&scenario.client).await;
     health.watches(3).await;

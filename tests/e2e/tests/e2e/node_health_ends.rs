@@ -2,7 +2,8 @@
 
 use kube::ResourceExt;
 use mainstay_e2e::{
-    Controller, FakeNodes, NAMESPACE, Scenario, Stand, eventually, kubectl, policy, rolled_out, run,
+    Component::NodeHealth, Controller, FakeNodes, NAMESPACE, Scenario, Stand, eventually, kubectl, policy,
+    rolled_out, run,
 };
 use serde_json::{Value, json};
 
@@ -26,7 +27,7 @@ async fn comes_to(nodes: &FakeNodes, number: usize, out_of_service: bool) {
 
 #[tokio::test]
 async fn volumes_detach_only_with_proof_and_until_the_node_has_booted_anew() {
-    let scenario = Scenario::start("proof").await;
+    let scenario = Scenario::start("proof", &[NodeHealth]).await;
     let Some(nodes) = FakeNodes::make(&scenario, &[A, B, C]).await else { return };
     let boot = |id: &str| json!({"nodeInfo": {"bootID": id}});
     nodes.patch_status(1, boot("boot-1")).await;
@@ -162,7 +163,7 @@ impl Drop for Remediator {
 
 #[tokio::test]
 async fn remediations_escalate_prove_death_and_are_deleted_when_the_node_is_well() {
-    let scenario = Scenario::start("repair").await;
+    let scenario = Scenario::start("repair", &[NodeHealth]).await;
     let Some(nodes) = FakeNodes::make(&scenario, &[A, B, C]).await else { return };
     let remediator = Remediator::install(&scenario);
     let mut templates = [remediator.template(&scenario, "gentle"), remediator.template(&scenario, "hard")];
@@ -220,7 +221,7 @@ async fn made_by_the_next_leader(controller: &Controller, policy: &str, state: &
 
 #[tokio::test]
 async fn a_new_leader_makes_no_remediation_for_a_node_that_is_well() {
-    let scenario = Scenario::alone("handover").await;
+    let scenario = Scenario::alone("handover", &[NodeHealth]).await;
     let Some(nodes) = FakeNodes::make(&scenario, &[A, B, C]).await else { return };
     let remediator = Remediator::install(&scenario);
     let gentle = remediator.template(&scenario, "gentle");
@@ -246,7 +247,7 @@ async fn a_new_leader_makes_no_remediation_for_a_node_that_is_well() {
 
 #[tokio::test]
 async fn no_remediation_comes_before_its_time() {
-    let scenario = Scenario::alone("later").await;
+    let scenario = Scenario::alone("later", &[NodeHealth]).await;
     let Some(nodes) = FakeNodes::make(&scenario, &[A, B, C]).await else { return };
     let remediator = Remediator::install(&scenario);
     let gentle = remediator.template(&scenario, "gentle");
@@ -270,7 +271,7 @@ async fn no_remediation_comes_before_its_time() {
 
 #[tokio::test]
 async fn a_template_of_a_kind_that_is_not_there_keeps_no_node() {
-    let scenario = Scenario::start("missing").await;
+    let scenario = Scenario::start("missing", &[NodeHealth]).await;
     let Some(nodes) = FakeNodes::make(&scenario, &[A, B, C]).await else { return };
     let missing = json!({
         "apiVersion": "nobody.example.com/v1", "kind": "RepairTemplate", "name": "x", "namespace": "default",
@@ -289,7 +290,7 @@ async fn a_template_of_a_kind_that_is_not_there_keeps_no_node() {
 
 #[tokio::test]
 async fn remediations_end_with_the_template_and_with_the_policy_that_asked_for_them() {
-    let scenario = Scenario::start("leftovers").await;
+    let scenario = Scenario::start("leftovers", &[NodeHealth]).await;
     let Some(nodes) = FakeNodes::make(&scenario, &[A, B, C]).await else { return };
     let remediator = Remediator::install(&scenario);
     let [gentle, hard] = ["gentle", "hard"].map(|name| remediator.template(&scenario, name));

@@ -9,7 +9,8 @@ use kube::{
 };
 use mainstay_cluster::Cluster;
 use mainstay_e2e::{
-    FakeClock, FakeNodes, Scenario, Stand, eventually, is_ready_node, local, policy, run, within,
+    Component::NodeHealth, FakeClock, FakeNodes, Scenario, Stand, eventually, is_ready_node, local, policy,
+    run, within,
 };
 use serde_json::json;
 use tokio::time::{Instant, sleep};
@@ -63,7 +64,7 @@ async fn all_ready(scenario: &Scenario) {
 #[tokio::test]
 async fn an_api_server_that_was_frozen_marks_no_node() {
     let Some(cluster) = cluster() else { return };
-    let scenario = Scenario::alone("frozen").await;
+    let scenario = Scenario::alone_in_the_cluster("frozen").await;
     let Some(nodes) = FakeNodes::make(&scenario, &ZONES).await else { return };
     let health = policy(&scenario, &nodes).create(&scenario.client).await;
     health.watches(3).await;
@@ -93,7 +94,7 @@ async fn an_api_server_that_was_frozen_marks_no_node() {
 #[tokio::test]
 async fn the_controllers_clock_may_be_set_forth_and_back() {
     let Some(_) = cluster() else { return };
-    let scenario = Scenario::alone("clock").await;
+    let scenario = Scenario::alone("clock", &[NodeHealth]).await;
     let Some(nodes) = FakeNodes::make(&scenario, &ZONES).await else { return };
     let controller = scenario.health_controller();
     let clock = FakeClock::install(&controller).await;
@@ -114,7 +115,7 @@ async fn the_controllers_clock_may_be_set_forth_and_back() {
 
 #[tokio::test]
 async fn a_controller_that_is_killed_in_each_step_goes_on() {
-    let scenario = Scenario::alone("killed").await;
+    let scenario = Scenario::alone("killed", &[NodeHealth]).await;
     let Some(nodes) = FakeNodes::make(&scenario, &ZONES).await else { return };
     let controller = scenario.health_controller();
     let health = policy(&scenario, &nodes)
@@ -152,7 +153,7 @@ async fn a_controller_that_is_killed_in_each_step_goes_on() {
 #[tokio::test]
 async fn when_no_node_of_the_cluster_answers_everything_is_handed_back() {
     let Some(cluster) = cluster() else { return };
-    let scenario = Scenario::alone("all").await;
+    let scenario = Scenario::alone_in_the_cluster("all").await;
     let Some(nodes) = FakeNodes::make(&scenario, &ZONES).await else { return };
     let health = policy(&scenario, &nodes).create(&scenario.client).await;
     health.watches(3).await;
@@ -183,7 +184,7 @@ async fn when_no_node_of_the_cluster_answers_everything_is_handed_back() {
 #[tokio::test]
 async fn a_kubelet_that_stops_is_noticed_and_its_node_is_handed_back_when_it_starts() {
     let Some(cluster) = cluster() else { return };
-    let scenario = Scenario::alone("kubelet").await;
+    let scenario = Scenario::alone_in_the_cluster("kubelet").await;
     let nodes: Api<Node> = Api::all(scenario.client.clone());
     let listed =
         nodes.list(&ListParams::default().labels("type!=kwok")).await.expect("nodes are listed").items;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use kube::api::{Patch, PatchParams};
-use mainstay_e2e::{FakeNodes, Scenario, Stand, eventually, policy};
+use mainstay_e2e::{Component::NodeHealth, FakeNodes, Scenario, Stand, eventually, policy};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
@@ -25,7 +25,7 @@ pub(crate) async fn stays_clear(nodes: &FakeNodes, count: usize, time: Duration)
 
 #[tokio::test]
 async fn a_zone_that_falls_silent_is_a_storm_and_another_zone_is_still_served() {
-    let scenario = Scenario::start("zone").await;
+    let scenario = Scenario::start("zone", &[NodeHealth]).await;
     let Some(nodes) = FakeNodes::make(&scenario, &[A, A, A, B, B, B, C, C]).await else { return };
     let draft = policy(&scenario, &nodes).with("spec.breakers.cluster.maxUnhealthy", "60%");
     let health = draft.create(&scenario.client).await;
@@ -46,7 +46,7 @@ async fn a_zone_that_falls_silent_is_a_storm_and_another_zone_is_still_served() 
 
 #[tokio::test]
 async fn after_a_storm_what_is_left_is_taken_one_by_one() {
-    let scenario = Scenario::start("backlog").await;
+    let scenario = Scenario::start("backlog", &[NodeHealth]).await;
     let Some(nodes) = FakeNodes::make(&scenario, &[A, A, A, A, A, A, B, B]).await else { return };
     let draft = policy(&scenario, &nodes)
         .with("spec.breakers.zone.maxUnhealthy", 4)
@@ -78,7 +78,7 @@ async fn after_a_storm_what_is_left_is_taken_one_by_one() {
 
 #[tokio::test]
 async fn a_kubelet_that_answers_delays_the_verdict_and_is_shown() {
-    let scenario = Scenario::start("doubt").await;
+    let scenario = Scenario::start("doubt", &[NodeHealth]).await;
     let Some(nodes) = FakeNodes::make(&scenario, &[A, B, C]).await else { return };
     let opinion = json!({"maxDelay": "10m"});
     let health = policy(&scenario, &nodes).with("spec.secondOpinion", opinion).create(&scenario.client).await;
@@ -96,7 +96,7 @@ async fn a_kubelet_that_answers_delays_the_verdict_and_is_shown() {
 
 #[tokio::test]
 async fn a_pod_that_became_ready_after_the_last_renewal_speaks_for_its_node() {
-    let scenario = Scenario::start("witness").await;
+    let scenario = Scenario::start("witness", &[NodeHealth]).await;
     let Some(nodes) = FakeNodes::make(&scenario, &[A, B, C]).await else { return };
     scenario.orphan("witness", "witness", nodes.pod_on(1)).await;
     let opinion = json!({"pods": true, "kubelet": {"enabled": false}, "maxDelay": "10m"});
@@ -115,7 +115,7 @@ async fn a_pod_that_became_ready_after_the_last_renewal_speaks_for_its_node() {
 
 #[tokio::test]
 async fn a_node_whose_clock_is_an_hour_off_is_well_and_its_death_is_noticed() {
-    let scenario = Scenario::start("skew").await;
+    let scenario = Scenario::start("skew", &[NodeHealth]).await;
     let Some(nodes) = FakeNodes::make(&scenario, &[A, B, C]).await else { return };
     let health = policy(&scenario, &nodes).create(&scenario.client).await;
     health.watches(3).await;
@@ -138,7 +138,7 @@ async fn a_node_whose_clock_is_an_hour_off_is_well_and_its_death_is_noticed() {
 
 #[tokio::test]
 async fn a_node_that_flaps_is_kept_out_of_use_for_a_while() {
-    let scenario = Scenario::start("flaps").await;
+    let scenario = Scenario::start("flaps", &[NodeHealth]).await;
     let Some(nodes) = FakeNodes::make(&scenario, &[A, B, C]).await else { return };
     let flapping = json!({"count": 2, "window": "1h", "quarantine": "20s", "maxQuarantine": "1m"});
     let health = policy(&scenario, &nodes).with("spec.flapping", flapping).create(&scenario.client).await;

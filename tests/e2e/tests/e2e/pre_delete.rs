@@ -5,6 +5,7 @@ use std::time::Duration;
 use k8s_openapi::{api::core::v1::Pod, jiff::Timestamp};
 use kube::ResourceExt;
 use mainstay_e2e::{
+    Component::Replication,
     Draft, FINALIZER, FakeNodes, Recorder, Scenario, condition, eventually, group, is_told,
     pods::{self, is_ready},
     told_at,
@@ -23,7 +24,7 @@ fn hooked(nodes: &FakeNodes, replicas: usize, timeout: i64) -> Draft {
 
 #[tokio::test]
 async fn a_pod_that_is_to_go_runs_on_until_its_hook_is_done() {
-    let scenario = Scenario::start("hook").await;
+    let scenario = Scenario::start("hook", &[Replication]).await;
     let Some(nodes) = FakeNodes::make(&scenario, &["zone-a"]).await else { return };
     let hooked = scenario.create(&hooked(&nodes, 3, LONG)).await;
     hooked.ready().await;
@@ -62,7 +63,7 @@ async fn a_pod_that_is_to_go_runs_on_until_its_hook_is_done() {
 
 #[tokio::test]
 async fn a_hook_that_takes_too_long_is_given_up_and_that_is_said() {
-    let scenario = Scenario::start("timeout").await;
+    let scenario = Scenario::start("timeout", &[Replication]).await;
     let Some(nodes) = FakeNodes::make(&scenario, &["zone-a"]).await else { return };
     let hooked = scenario.create(&hooked(&nodes, 2, SHORT)).await;
     hooked.ready().await;
@@ -87,7 +88,7 @@ async fn a_hook_that_takes_too_long_is_given_up_and_that_is_said() {
 
 #[tokio::test]
 async fn a_pod_that_need_not_go_after_all_is_told_so_and_stays() {
-    let scenario = Scenario::start("recall").await;
+    let scenario = Scenario::start("recall", &[Replication]).await;
     let Some(nodes) = FakeNodes::make(&scenario, &["zone-a"]).await else { return };
     let hooked = scenario.create(&hooked(&nodes, 3, LONG)).await;
     hooked.ready().await;
@@ -103,7 +104,7 @@ async fn a_pod_that_need_not_go_after_all_is_told_so_and_stays() {
 
 #[tokio::test]
 async fn who_was_told_first_goes_unless_another_becomes_unready() {
-    let scenario = Scenario::start("told").await;
+    let scenario = Scenario::start("told", &[Replication]).await;
     let Some(nodes) = FakeNodes::make(&scenario, &["zone-a"]).await else { return };
     let hooked = scenario.create(&hooked(&nodes, 3, LONG)).await;
     hooked.ready().await;
@@ -134,7 +135,7 @@ async fn who_was_told_first_goes_unless_another_becomes_unready() {
 
 #[tokio::test]
 async fn a_change_tells_each_old_pod_before_it_goes_and_keeps_within_its_bounds() {
-    let scenario = Scenario::start("hookchange").await;
+    let scenario = Scenario::start("hookchange", &[Replication]).await;
     let Some(nodes) = FakeNodes::make(&scenario, &["zone-a", "zone-b"]).await else { return };
     let hooked = scenario.create(&hooked(&nodes, 4, LONG).version("1")).await;
     hooked.completes("1").await;
@@ -166,7 +167,7 @@ async fn a_change_tells_each_old_pod_before_it_goes_and_keeps_within_its_bounds(
 
 #[tokio::test]
 async fn a_pod_that_somebody_else_deletes_is_not_kept_for_longer_than_the_timeout() {
-    let scenario = Scenario::start("foreign").await;
+    let scenario = Scenario::start("foreign", &[Replication]).await;
     let Some(nodes) = FakeNodes::make(&scenario, &["zone-a"]).await else { return };
     let hooked = scenario.create(&hooked(&nodes, 2, SHORT)).await;
     hooked.ready().await;
@@ -191,7 +192,7 @@ async fn a_pod_that_somebody_else_deletes_is_not_kept_for_longer_than_the_timeou
 
 #[tokio::test]
 async fn recreation_waits_for_all_hooks_before_it_makes_a_new_pod() {
-    let scenario = Scenario::start("hookrecreate").await;
+    let scenario = Scenario::start("hookrecreate", &[Replication]).await;
     let Some(nodes) = FakeNodes::make(&scenario, &["zone-a"]).await else { return };
     let draft =
         group("hooked", nodes.pod()).replicas(3).update_type("Recreate").pre_delete(LONG).version("1");
@@ -209,7 +210,7 @@ async fn recreation_waits_for_all_hooks_before_it_makes_a_new_pod() {
 
 #[tokio::test]
 async fn a_change_in_place_calls_no_hook() {
-    let scenario = Scenario::start("hookinplace").await;
+    let scenario = Scenario::start("hookinplace", &[Replication]).await;
     let mut spec = pods::pause();
     spec["containers"][0]["image"] = pods::AGNHOST.into();
     spec["containers"][0]["args"] = json!(["pause"]);

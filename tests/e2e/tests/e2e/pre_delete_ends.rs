@@ -4,8 +4,8 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use mainstay_crds::ReplicaGroup;
 use mainstay_e2e::{
-    Draft, FINALIZER, FakeNodes, Group, NAME, NAMESPACE, Recorder, Scenario, eventually, group, is_told,
-    kubectl, pods, rolled_out,
+    Component::Replication, Draft, FINALIZER, FakeNodes, Group, NAME, NAMESPACE, Recorder, Scenario,
+    eventually, group, is_told, kubectl, pods, rolled_out,
 };
 use serde_json::json;
 
@@ -42,7 +42,7 @@ async fn all_gone(scenario: &Scenario) {
 
 #[tokio::test]
 async fn the_deletion_of_a_group_waits_for_the_hooks_of_its_pods() {
-    let scenario = Scenario::start("hookend").await;
+    let scenario = Scenario::start("hookend", &[Replication]).await;
     let Some(nodes) = FakeNodes::make(&scenario, &["zone-a"]).await else { return };
     let hooked = scenario.create(&hooked(&nodes, 3, LONG)).await;
     hooked.ready().await;
@@ -70,7 +70,7 @@ async fn the_deletion_of_a_group_waits_for_the_hooks_of_its_pods() {
 
 #[tokio::test]
 async fn the_deletion_of_a_group_does_not_wait_without_end() {
-    let scenario = Scenario::start("hookendless").await;
+    let scenario = Scenario::start("hookendless", &[Replication]).await;
     let Some(nodes) = FakeNodes::make(&scenario, &["zone-a"]).await else { return };
     let hooked = scenario.create(&hooked(&nodes, 2, SHORT)).await;
     hooked.ready().await;
@@ -81,7 +81,7 @@ async fn the_deletion_of_a_group_does_not_wait_without_end() {
 
 #[tokio::test]
 async fn a_foreground_deletion_is_not_held_up_for_longer_than_the_timeout() {
-    let scenario = Scenario::start("hookfront").await;
+    let scenario = Scenario::start("hookfront", &[Replication]).await;
     let Some(nodes) = FakeNodes::make(&scenario, &["zone-a"]).await else { return };
     let hooked = scenario.create(&hooked(&nodes, 2, SHORT)).await;
     hooked.ready().await;
@@ -91,7 +91,7 @@ async fn a_foreground_deletion_is_not_held_up_for_longer_than_the_timeout() {
 
 #[tokio::test]
 async fn the_deletion_of_a_namespace_is_not_held_up_for_longer_than_the_timeout() {
-    let scenario = Scenario::start("hookspace").await;
+    let scenario = Scenario::start("hookspace", &[Replication]).await;
     let Some(nodes) = FakeNodes::make(&scenario, &["zone-a"]).await else { return };
     let hooked = scenario.create(&hooked(&nodes, 2, SHORT)).await;
     hooked.ready().await;
@@ -101,7 +101,7 @@ async fn the_deletion_of_a_namespace_is_not_held_up_for_longer_than_the_timeout(
 
 #[tokio::test]
 async fn an_orphaning_deletion_waits_for_nobody_and_touches_no_pod() {
-    let scenario = Scenario::start("hookorphan").await;
+    let scenario = Scenario::start("hookorphan", &[Replication]).await;
     let Some(nodes) = FakeNodes::make(&scenario, &["zone-a"]).await else { return };
     let draft = hooked(&nodes, 2, LONG);
     let first = scenario.create(&draft).await;
@@ -127,7 +127,7 @@ async fn an_orphaning_deletion_waits_for_nobody_and_touches_no_pod() {
 
 #[tokio::test]
 async fn a_group_can_be_deleted_of_which_a_pod_has_failed() {
-    let scenario = Scenario::start("hookfailed").await;
+    let scenario = Scenario::start("hookfailed", &[Replication]).await;
     let draft = group("hooked", pods::gated()).replicas(2).pre_delete(LONG);
     let hooked = scenario.create(&draft).await;
     hooked.has(2).await;
@@ -148,7 +148,7 @@ async fn a_group_can_be_deleted_of_which_a_pod_has_failed() {
 
 #[tokio::test]
 async fn a_pod_that_is_taken_aside_loses_its_hook_and_can_be_deleted() {
-    let scenario = Scenario::start("hookaside").await;
+    let scenario = Scenario::start("hookaside", &[Replication]).await;
     let hooked = scenario.create(&group("hooked", pods::gated()).replicas(1).pre_delete(LONG)).await;
     hooked.has(1).await;
     let aside = hooked.pod_names().await.pop_first().unwrap();
@@ -164,7 +164,7 @@ async fn a_pod_that_is_taken_aside_loses_its_hook_and_can_be_deleted() {
 
 #[tokio::test]
 async fn a_controller_that_dies_between_the_word_and_the_deletion_is_followed_by_one_that_knows() {
-    let scenario = Scenario::alone("hookcrash").await;
+    let scenario = Scenario::alone("hookcrash", &[Replication]).await;
     let Some(nodes) = FakeNodes::make(&scenario, &["zone-a"]).await else { return };
     let controller = scenario.controller();
     let victim = controller.victim(&controller.leader().await);
@@ -213,7 +213,7 @@ impl Drop for Stopped {
 
 #[tokio::test]
 async fn a_hook_that_was_done_in_vain_is_put_back() {
-    let scenario = Scenario::alone("hookvain").await;
+    let scenario = Scenario::alone("hookvain", &[Replication]).await;
     let Some(nodes) = FakeNodes::make(&scenario, &["zone-a"]).await else { return };
     let hooked = scenario.create(&hooked(&nodes, 2, LONG)).await;
     hooked.ready().await;
@@ -232,7 +232,7 @@ async fn a_hook_that_was_done_in_vain_is_put_back() {
 
 #[tokio::test]
 async fn hooks_that_are_given_up_hold_nobody_and_the_group_forgets_them_with_the_last_pod() {
-    let scenario = Scenario::start("unhooked").await;
+    let scenario = Scenario::start("unhooked", &[Replication]).await;
     let Some(nodes) = FakeNodes::make(&scenario, &["zone-a"]).await else { return };
     let hooked = scenario.create(&hooked(&nodes, 3, LONG)).await;
     hooked.ready().await;
@@ -264,7 +264,7 @@ async fn hooks_that_are_given_up_hold_nobody_and_the_group_forgets_them_with_the
 
 #[tokio::test]
 async fn a_group_without_hooks_has_no_finalizer() {
-    let scenario = Scenario::start("hookless").await;
+    let scenario = Scenario::start("hookless", &[Replication]).await;
     let Some(nodes) = FakeNodes::make(&scenario, &["zone-a"]).await else { return };
     let record = Recorder::<ReplicaGroup>::start(scenario.api()).await;
     let plain = scenario.create(&group("hooked", nodes.pod()).replicas(1)).await;

@@ -9,8 +9,8 @@ use k8s_openapi::{
 use kube::{Resource, ResourceExt};
 use mainstay_crds::{ConfigRollout, EndpointPool, ReplicaGroup};
 use mainstay_e2e::{
-    Controller, FakeNodes, Metrics, OUT, STANDBY, Scenario, USED, account_policy, config_rollout, deployment,
-    group, pods, policy, pool, reader, within,
+    Component, Controller, FakeNodes, Metrics, OUT, STANDBY, Scenario, USED, account_policy, config_rollout,
+    deployment, group, pods, policy, pool, reader, within,
 };
 use serde::de::DeserializeOwned;
 use tokio::time::sleep;
@@ -66,7 +66,7 @@ async fn falls_quiet(
 
 #[tokio::test]
 async fn a_settled_controller_sends_nothing_but_its_lease() {
-    let scenario = Scenario::alone("quiet").await;
+    let scenario = Scenario::alone("quiet", &[Component::Replication]).await;
     scenario.create(&group("running", pods::pause()).replicas(2)).await.ready().await;
     scenario.create(&group("waiting", pods::gated()).replicas(5)).await.reason("PodsNotReady").await;
     falls_quiet(&scenario.controller(), 0.0, async || vec![versions::<ReplicaGroup>(&scenario).await]).await;
@@ -74,7 +74,7 @@ async fn a_settled_controller_sends_nothing_but_its_lease() {
 
 #[tokio::test]
 async fn checks_that_say_what_they_said_before_write_nothing() {
-    let scenario = Scenario::alone("checked").await;
+    let scenario = Scenario::alone("checked", &[Component::Endpoints]).await;
     let (first, second) = (scenario.server("a", "web").await, scenario.server("b", "web").await);
     let standby = scenario.server("c", "standby").await;
     let draft = pool("web").pods("web", 0).pods("standby", 1).checked();
@@ -91,7 +91,7 @@ async fn checks_that_say_what_they_said_before_write_nothing() {
 
 #[tokio::test]
 async fn a_policy_whose_nodes_are_well_writes_nothing() {
-    let scenario = Scenario::alone("well").await;
+    let scenario = Scenario::alone("well", &[Component::NodeHealth]).await;
     let Some(nodes) = FakeNodes::make(&scenario, &["zone-a", "zone-b", "zone-c"]).await else { return };
     let health = policy(&scenario, &nodes).create(&scenario.client).await;
     health.watches(3).await;
@@ -106,7 +106,7 @@ async fn a_policy_whose_nodes_are_well_writes_nothing() {
 
 #[tokio::test]
 async fn a_rollout_whose_targets_have_its_revision_sends_nothing() {
-    let scenario = Scenario::alone("current").await;
+    let scenario = Scenario::alone("current", &[Component::ConfigRollout]).await;
     scenario.mode("one").await;
     scenario.secret("web", &[("token", "first")]).await;
     scenario.apply(&deployment("web", reader()));
@@ -120,7 +120,7 @@ async fn a_rollout_whose_targets_have_its_revision_sends_nothing() {
 
 #[tokio::test]
 async fn a_policy_whose_namespaces_have_everything_sends_nothing() {
-    let scenario = Scenario::alone("given").await;
+    let scenario = Scenario::alone("given", &[Component::Accounts]).await;
     scenario.pick(&scenario, true);
     let policy = account_policy(&scenario).create(&scenario.client).await;
     policy.ready(1).await;

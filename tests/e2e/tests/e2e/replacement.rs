@@ -5,6 +5,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use mainstay_e2e::{
+    Component::Replication,
     FakeNodes, Group, Recorder, Scenario, condition, eventually, group, kubectl,
     pods::{self, is_active},
     reason, within,
@@ -21,7 +22,7 @@ async fn active(group: &Group) -> Vec<String> {
 
 #[tokio::test]
 async fn an_evicted_pod_is_replaced_and_left_as_evidence() {
-    let scenario = Scenario::start("evicted").await;
+    let scenario = Scenario::start("evicted", &[Replication]).await;
     let evicted = scenario.create(&group("evicted", pods::gated()).replicas(3)).await;
     evicted.has(3).await;
     let before = active(&evicted).await;
@@ -40,7 +41,7 @@ async fn an_evicted_pod_is_replaced_and_left_as_evidence() {
 
 #[tokio::test]
 async fn pods_of_a_deleted_node_are_replaced_on_another() {
-    let scenario = Scenario::start("node").await;
+    let scenario = Scenario::start("node", &[Replication]).await;
     let Some(nodes) = FakeNodes::make(&scenario, &["zone-a", "zone-b"]).await else { return };
     for number in 0..4 {
         scenario.orphan(&format!("pod-{number}"), "moved", nodes.pod_on(number % 2)).await;
@@ -61,7 +62,7 @@ async fn pods_of_a_deleted_node_are_replaced_on_another() {
 
 #[tokio::test]
 async fn pods_that_fail_one_after_the_other_slow_their_group_down() {
-    let scenario = Scenario::start("backoff").await;
+    let scenario = Scenario::start("backoff", &[Replication]).await;
     let doomed = scenario.create(&group("doomed", pods::gated())).await;
     // Every pod fails as soon as it is there. Without a pause this would never end.
     let status = eventually("creation pauses", async || {
@@ -94,7 +95,7 @@ async fn pods_that_fail_one_after_the_other_slow_their_group_down() {
 
 #[tokio::test]
 async fn when_terminating_replaces_a_pod_that_is_still_going() {
-    let scenario = Scenario::start("terminating").await;
+    let scenario = Scenario::start("terminating", &[Replication]).await;
     let Some(nodes) = FakeNodes::make(&scenario, &["zone-a"]).await else { return };
     let draft =
         group("quick", nodes.pod()).replicas(3).with("spec.template.metadata.finalizers", json!([HOLD]));
@@ -115,7 +116,7 @@ async fn when_terminating_replaces_a_pod_that_is_still_going() {
 
 #[tokio::test]
 async fn when_terminated_never_has_more_pods_than_replicas() {
-    let scenario = Scenario::start("terminated").await;
+    let scenario = Scenario::start("terminated", &[Replication]).await;
     let Some(nodes) = FakeNodes::make(&scenario, &["zone-a"]).await else { return };
     let record = Recorder::<Pod>::start(scenario.pods()).await;
     let draft = group("strict", nodes.pod())

@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use kube::{ResourceExt, api::DeleteParams};
-use mainstay_e2e::{FakeNodes, Group, Recorder, Scenario, eventually, group};
+use mainstay_e2e::{Component::Replication, FakeNodes, Group, Recorder, Scenario, eventually, group};
 use serde_json::json;
 
 /// Numbers and versions of the group's revisions.
@@ -23,7 +23,7 @@ async fn is_left(group: &Group, expected: &[(i64, &str)]) {
 
 #[tokio::test]
 async fn a_group_goes_back_by_name_and_by_its_template_without_new_numbers() {
-    let scenario = Scenario::start("history").await;
+    let scenario = Scenario::start("history", &[Replication]).await;
     let Some(nodes) = FakeNodes::make(&scenario, &["zone-a"]).await else { return };
     let aged = scenario.create(&group("aged", nodes.pod()).replicas(3).version("1")).await;
     aged.completes("1").await;
@@ -53,7 +53,7 @@ async fn a_group_goes_back_by_name_and_by_its_template_without_new_numbers() {
 
 #[tokio::test]
 async fn old_revisions_are_pruned_down_to_the_limit() {
-    let scenario = Scenario::start("prune").await;
+    let scenario = Scenario::start("prune", &[Replication]).await;
     let Some(nodes) = FakeNodes::make(&scenario, &["zone-a"]).await else { return };
     let draft = group("pruned", nodes.pod()).version("1").with("spec.revisionHistoryLimit", 2);
     let pruned = scenario.create(&draft).await;
@@ -73,7 +73,7 @@ async fn old_revisions_are_pruned_down_to_the_limit() {
 
 #[tokio::test]
 async fn a_revision_that_is_needed_is_not_pruned_and_one_that_is_lost_comes_back() {
-    let scenario = Scenario::start("needed").await;
+    let scenario = Scenario::start("needed", &[Replication]).await;
     let Some(nodes) = FakeNodes::make(&scenario, &["zone-a"]).await else { return };
     let draft = group("needed", nodes.pod())
         .replicas(4)
@@ -103,7 +103,7 @@ async fn a_revision_that_is_needed_is_not_pruned_and_one_that_is_lost_comes_back
 
 #[tokio::test]
 async fn revisions_go_with_their_group() {
-    let scenario = Scenario::start("gone").await;
+    let scenario = Scenario::start("gone", &[Replication]).await;
     let gone = scenario.create(&group("gone", mainstay_e2e::pods::gated()).replicas(0).version("1")).await;
     gone.revision("1").await;
     gone.change("2").await;

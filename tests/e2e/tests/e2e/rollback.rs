@@ -2,7 +2,8 @@
 
 use k8s_openapi::api::core::v1::Pod;
 use mainstay_e2e::{
-    Controller, Group, Recorder, Scenario, Traffic, condition, eventually, group, pods, version,
+    Component::Replication, Controller, Group, Recorder, Scenario, Traffic, condition, eventually, group,
+    pods, version,
 };
 use serde_json::{Value, json};
 
@@ -42,7 +43,7 @@ async fn assert_explained(group: &Group, failed: &str, current: &str, reason: &s
 
 #[tokio::test]
 async fn a_bad_image_goes_back_by_itself_and_no_client_notices() {
-    let scenario = Scenario::start("badimage").await;
+    let scenario = Scenario::start("badimage", &[Replication]).await;
     let controller = scenario.controller();
     let draft = group("web", pods::graceful_web())
         .replicas(3)
@@ -95,7 +96,7 @@ async fn pods_of(record: &Recorder<Pod>, of: &str) -> usize {
 
 #[tokio::test]
 async fn each_cause_of_a_failure_has_its_reason() {
-    let scenario = Scenario::start("causes").await;
+    let scenario = Scenario::start("causes", &[Replication]).await;
     // The reason, and what of the template's container, or of its pod, is wrong.
     let from = json!([{"configMapRef": {"name": "absent"}}]);
     let causes = [
@@ -135,7 +136,7 @@ async fn each_cause_of_a_failure_has_its_reason() {
 
 #[tokio::test]
 async fn a_change_that_makes_no_progress_is_rolled_back_at_its_deadline() {
-    let scenario = Scenario::start("deadline").await;
+    let scenario = Scenario::start("deadline", &[Replication]).await;
     let draft = group("late", pods::gated())
         .replicas(4)
         .rolling(1, 1)
@@ -164,7 +165,7 @@ async fn a_change_that_makes_no_progress_is_rolled_back_at_its_deadline() {
 
 #[tokio::test]
 async fn old_pods_that_are_long_in_ending_are_no_failure_of_the_new_version() {
-    let scenario = Scenario::start("slowend").await;
+    let scenario = Scenario::start("slowend", &[Replication]).await;
     // Long enough for a pod to start.
     let draft =
         |name: &str, pod| group(name, pod).replicas(1).with("spec.progressDeadlineSeconds", 15).version("1");
@@ -190,7 +191,7 @@ async fn old_pods_that_are_long_in_ending_are_no_failure_of_the_new_version() {
 
 #[tokio::test]
 async fn a_failed_change_stays_as_it_is_if_so_wished() {
-    let scenario = Scenario::start("stays").await;
+    let scenario = Scenario::start("stays", &[Replication]).await;
     let draft = group("stays", pods::gated())
         .replicas(4)
         .rolling(1, 1)
@@ -219,7 +220,7 @@ async fn a_failed_change_stays_as_it_is_if_so_wished() {
 
 #[tokio::test]
 async fn the_first_version_of_a_group_has_nothing_to_go_back_to() {
-    let scenario = Scenario::start("first").await;
+    let scenario = Scenario::start("first", &[Replication]).await;
     let draft =
         group("first", pods::gated()).replicas(2).with("spec.progressDeadlineSeconds", 1).version("1");
     let first = scenario.create(&draft).await;

@@ -3,7 +3,9 @@
 use k8s_openapi::api::{apps::v1::ControllerRevision, core::v1::Pod};
 use kube::ResourceExt;
 use mainstay_crds::{ReplicaGroup, ReplicaGroupStatus};
-use mainstay_e2e::{Controller, FakeNodes, Group, Recorder, Scenario, condition, group, pods, reason};
+use mainstay_e2e::{
+    Component::Replication, Controller, FakeNodes, Group, Recorder, Scenario, condition, group, pods, reason,
+};
 use serde_json::json;
 
 /// The metrics that a rollout moves, by name and labels.
@@ -53,7 +55,7 @@ async fn assert_told(record: &Recorder<ReplicaGroup>, revision: &str) {
 
 #[tokio::test]
 async fn a_good_change_exchanges_all_pods_within_its_bounds_and_is_told() {
-    let scenario = Scenario::start("rollout").await;
+    let scenario = Scenario::start("rollout", &[Replication]).await;
     let Some(nodes) = FakeNodes::make(&scenario, &["zone-a", "zone-b", "zone-c"]).await else { return };
     let controller = scenario.controller();
     let draft = group("web", nodes.pod()).replicas(8).rolling(2, 1).version("1");
@@ -99,7 +101,7 @@ async fn assert_holds_the_template(scenario: &Scenario, group: &Group, name: &st
 
 #[tokio::test]
 async fn neither_surge_nor_outage_is_more_than_allowed_at_either_extreme() {
-    let scenario = Scenario::start("extremes").await;
+    let scenario = Scenario::start("extremes", &[Replication]).await;
     let Some(nodes) = FakeNodes::make(&scenario, &["zone-a", "zone-b"]).await else { return };
     let draft = |name, surge, unavailable| {
         group(name, nodes.pod()).replicas(4).rolling(surge, unavailable).version("1")
@@ -125,7 +127,7 @@ async fn neither_surge_nor_outage_is_more_than_allowed_at_either_extreme() {
 
 #[tokio::test]
 async fn a_second_change_in_the_middle_of_the_first_takes_over() {
-    let scenario = Scenario::start("rollover").await;
+    let scenario = Scenario::start("rollover", &[Replication]).await;
     let draft = group("over", pods::gated()).replicas(6).rolling(2, 0).version("1");
     let over = scenario.create(&draft).await;
     over.settles_at(&[("1", 6)]).await;
@@ -156,7 +158,7 @@ async fn a_second_change_in_the_middle_of_the_first_takes_over() {
 
 #[tokio::test]
 async fn a_change_that_is_taken_back_in_its_middle_leaves_the_old_pods_alone() {
-    let scenario = Scenario::start("takeback").await;
+    let scenario = Scenario::start("takeback", &[Replication]).await;
     let draft = group("back", pods::gated()).replicas(4).rolling(1, 1).version("1");
     let back = scenario.create(&draft).await;
     back.settles_at(&[("1", 4)]).await;

@@ -3,7 +3,9 @@
 use std::{env, time::Duration};
 
 use k8s_openapi::{api::core::v1::Pod, jiff::Timestamp};
-use mainstay_e2e::{FakeNodes, NAME, NAMESPACE, Recorder, Scenario, eventually, group, kubectl};
+use mainstay_e2e::{
+    Component::Replication, FakeNodes, NAME, NAMESPACE, Recorder, Scenario, eventually, group, kubectl,
+};
 use tokio::time::sleep;
 
 const PODS: usize = 40;
@@ -33,7 +35,7 @@ impl Random {
 
 #[tokio::test]
 async fn whenever_the_controller_dies_a_rollout_ends_within_its_bounds() {
-    let scenario = Scenario::alone("crash").await;
+    let scenario = Scenario::alone("crash", &[Replication]).await;
     let Some(nodes) = FakeNodes::make(&scenario, &["zone-a", "zone-b", "zone-c"]).await else { return };
     let controller = scenario.controller();
     let draft = group("crashed", nodes.pod()).replicas(PODS).rolling("10%", "10%").version("0");

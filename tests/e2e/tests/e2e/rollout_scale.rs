@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-use mainstay_e2e::{Group, Recorder, Scenario, eventually, group, pods, version};
+use mainstay_e2e::{Component::Replication, Group, Recorder, Scenario, eventually, group, pods, version};
 use serde_json::json;
 
 /// A group of version 1, all ready, whose pods become ready when the test says so.
@@ -17,7 +17,7 @@ async fn ready(scenario: &Scenario, replicas: usize, surge: i32, unavailable: i3
 
 #[tokio::test]
 async fn a_group_that_grows_during_a_rollout_keeps_within_its_bounds() {
-    let scenario = Scenario::start("grow").await;
+    let scenario = Scenario::start("grow", &[Replication]).await;
     let sized = ready(&scenario, 4, 2, 1).await;
     let record = Recorder::<Pod>::start(scenario.pods()).await;
     // Three available old pods, and as many new ones as there is room for, which are slow to become ready.
@@ -34,7 +34,7 @@ async fn a_group_that_grows_during_a_rollout_keeps_within_its_bounds() {
 
 #[tokio::test]
 async fn old_pods_that_are_lost_during_a_rollout_come_back_as_what_they_were() {
-    let scenario = Scenario::start("lost").await;
+    let scenario = Scenario::start("lost", &[Replication]).await;
     let sized = ready(&scenario, 4, 1, 1).await;
     sized.change("2").await;
     sized.settles_at(&[("1", 3), ("2", 2)]).await;
@@ -49,7 +49,7 @@ async fn old_pods_that_are_lost_during_a_rollout_come_back_as_what_they_were() {
 
 #[tokio::test]
 async fn a_group_that_shrinks_during_a_rollout_keeps_what_is_available() {
-    let scenario = Scenario::start("shrinking").await;
+    let scenario = Scenario::start("shrinking", &[Replication]).await;
     let sized = ready(&scenario, 8, 2, 2).await;
     let record = Recorder::<Pod>::start(scenario.pods()).await;
     sized.change("2").await;
@@ -70,7 +70,7 @@ async fn a_group_that_shrinks_during_a_rollout_keeps_what_is_available() {
 
 #[tokio::test]
 async fn a_paused_rollout_stands_still_and_is_scaled_in_its_proportion() {
-    let scenario = Scenario::start("paused").await;
+    let scenario = Scenario::start("paused", &[Replication]).await;
     let sized = ready(&scenario, 10, 0, 5).await;
     sized.change("2").await;
     sized.settles_at(&[("1", 5), ("2", 5)]).await;
@@ -104,7 +104,7 @@ async fn a_paused_rollout_stands_still_and_is_scaled_in_its_proportion() {
 
 #[tokio::test]
 async fn a_change_while_paused_waits_for_the_end_of_the_pause() {
-    let scenario = Scenario::start("held").await;
+    let scenario = Scenario::start("held", &[Replication]).await;
     let sized = ready(&scenario, 3, 1, 0).await;
     sized.patch(json!({"spec": {"paused": true}})).await;
     sized.change("2").await;

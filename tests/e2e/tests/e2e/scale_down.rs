@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kube::ResourceExt;
-use mainstay_e2e::{Draft, FakeNodes, Group, Scenario, eventually, group, pods};
+use mainstay_e2e::{Component::Replication, Draft, FakeNodes, Group, Scenario, eventually, group, pods};
 use serde_json::json;
 
 const A: &str = "zone-a";
@@ -34,7 +34,7 @@ async fn by_node(group: &Group, nodes: &FakeNodes, count: usize) -> Vec<usize> {
 
 #[tokio::test]
 async fn zones_stay_balanced_from_a_balanced_start() {
-    let scenario = Scenario::start("zones").await;
+    let scenario = Scenario::start("zones", &[Replication]).await;
     let Some(nodes) = FakeNodes::make(&scenario, &[A, B, B, B, C, C]).await else { return };
     // By crowded nodes alone, zone-a would be emptied first.
     let group = placed(&scenario, &nodes, &[3, 1, 1, 1, 2, 1], group("placed", nodes.pod())).await;
@@ -49,7 +49,7 @@ async fn zones_stay_balanced_from_a_balanced_start() {
 
 #[tokio::test]
 async fn zones_become_balanced_from_an_unbalanced_start() {
-    let scenario = Scenario::start("skewed").await;
+    let scenario = Scenario::start("skewed", &[Replication]).await;
     let Some(nodes) = FakeNodes::make(&scenario, &[A, A, A, A, A, B, C]).await else { return };
     // The most crowded node lies in a zone that has fewer pods than another.
     let group = placed(&scenario, &nodes, &[1, 1, 1, 1, 1, 3, 1], group("placed", nodes.pod())).await;
@@ -67,7 +67,7 @@ async fn zones_become_balanced_from_an_unbalanced_start() {
 
 #[tokio::test]
 async fn the_crowded_node_loses_pods_first_unless_the_emptiest_is_to_be_freed() {
-    let scenario = Scenario::start("prefer").await;
+    let scenario = Scenario::start("prefer", &[Replication]).await;
     let Some(nodes) = FakeNodes::make(&scenario, &[A; 3]).await else { return };
     let group = placed(&scenario, &nodes, &[4, 1, 3], group("placed", nodes.pod())).await;
     group.scale(6).await;
@@ -89,7 +89,7 @@ async fn the_crowded_node_loses_pods_first_unless_the_emptiest_is_to_be_freed() 
 
 #[tokio::test]
 async fn the_emptiest_node_is_found_by_pods_of_any_owner() {
-    let scenario = Scenario::start("others").await;
+    let scenario = Scenario::start("others", &[Replication]).await;
     let Some(nodes) = FakeNodes::make(&scenario, &[A; 2]).await else { return };
     for number in 0..4 {
         scenario.orphan(&format!("other-{number}"), "other", nodes.pod_on(0)).await;
@@ -104,7 +104,7 @@ async fn the_emptiest_node_is_found_by_pods_of_any_owner() {
 
 #[tokio::test]
 async fn named_then_unscheduled_then_unready_then_cheap_pods_go_first() {
-    let scenario = Scenario::start("order").await;
+    let scenario = Scenario::start("order", &[Replication]).await;
     let Some(nodes) = FakeNodes::make(&scenario, &[A]).await else { return };
     let names = ["named", "unscheduled", "unready", "cheap", "plain", "dear"];
     for name in names {

@@ -3,7 +3,7 @@
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::{Api, ResourceExt};
 use mainstay_crds::ReplicaGroup;
-use mainstay_e2e::{FakeNodes, Recorder, Scenario, condition, group, pods, reason};
+use mainstay_e2e::{Component::Replication, FakeNodes, Recorder, Scenario, condition, group, pods, reason};
 
 /// The conditions of every group.
 const KINDS: [&str; 7] =
@@ -14,7 +14,7 @@ const MANY: usize = 600;
 
 #[tokio::test]
 async fn the_status_follows_a_large_scale_up_while_it_goes_on() {
-    let scenario = Scenario::start("many").await;
+    let scenario = Scenario::start("many", &[Replication]).await;
     let Some(nodes) = FakeNodes::make(&scenario, &["zone-a", "zone-b", "zone-c"]).await else { return };
     let many = scenario.create(&group("many", nodes.pod()).replicas(0)).await;
     many.ready().await;
@@ -40,7 +40,7 @@ async fn the_status_follows_a_large_scale_up_while_it_goes_on() {
 
 #[tokio::test]
 async fn a_pod_is_available_only_after_min_ready_seconds() {
-    let scenario = Scenario::start("minready").await;
+    let scenario = Scenario::start("minready", &[Replication]).await;
     let slow = scenario.create(&group("slow", pods::gated()).with("spec.minReadySeconds", 4)).await;
     let status = slow.reason("PodsNotReady").await;
     assert_eq!((status.replicas, status.ready_replicas), (1, 0));
@@ -66,7 +66,7 @@ async fn a_pod_is_available_only_after_min_ready_seconds() {
 
 #[tokio::test]
 async fn every_condition_is_there_and_speaks_of_the_generation_it_saw() {
-    let scenario = Scenario::start("conditions").await;
+    let scenario = Scenario::start("conditions", &[Replication]).await;
     let group = scenario.create(&group("told", pods::gated())).await;
     for replicas in [1, 2] {
         group.scale(replicas).await;

@@ -3,7 +3,9 @@
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use mainstay_crds::ReplicaGroup;
-use mainstay_e2e::{FakeNodes, Group, Recorder, Scenario, condition, group, pods, version};
+use mainstay_e2e::{
+    Component::Replication, FakeNodes, Group, Recorder, Scenario, condition, group, pods, version,
+};
 use serde_json::json;
 
 /// A finalizer that keeps pods terminating until the test lets them go.
@@ -23,7 +25,7 @@ async fn let_go(scenario: &Scenario, pod: &str) {
 
 #[tokio::test]
 async fn recreate_never_has_old_and_new_pods_together() {
-    let scenario = Scenario::start("recreate").await;
+    let scenario = Scenario::start("recreate", &[Replication]).await;
     let Some(nodes) = FakeNodes::make(&scenario, &["zone-a"]).await else { return };
     let draft = group("alone", nodes.pod())
         .replicas(3)
@@ -54,7 +56,7 @@ async fn recreate_never_has_old_and_new_pods_together() {
 
 #[tokio::test]
 async fn recreate_on_a_real_node_starts_no_container_beside_an_old_one() {
-    let scenario = Scenario::start("recreated").await;
+    let scenario = Scenario::start("recreated", &[Replication]).await;
     let alone = scenario
         .create(&group("alone", pods::pause()).replicas(3).update_type("Recreate").version("1"))
         .await;
@@ -68,7 +70,7 @@ async fn recreate_on_a_real_node_starts_no_container_beside_an_old_one() {
 
 #[tokio::test]
 async fn a_partition_keeps_old_pods_and_moves_both_ways() {
-    let scenario = Scenario::start("partition").await;
+    let scenario = Scenario::start("partition", &[Replication]).await;
     let Some(nodes) = FakeNodes::make(&scenario, &["zone-a", "zone-b"]).await else { return };
     let draft =
         group("parted", nodes.pod()).replicas(5).rolling(1, 1).with("spec.update.partition", 3).version("1");
@@ -105,7 +107,7 @@ async fn a_partition_keeps_old_pods_and_moves_both_ways() {
 
 #[tokio::test]
 async fn on_delete_leaves_the_choice_of_pods_to_somebody() {
-    let scenario = Scenario::start("ondelete").await;
+    let scenario = Scenario::start("ondelete", &[Replication]).await;
     let Some(nodes) = FakeNodes::make(&scenario, &["zone-a"]).await else { return };
     let draft = group("manual", nodes.pod()).replicas(3).update_type("OnDelete").version("1");
     let manual = scenario.create(&draft).await;

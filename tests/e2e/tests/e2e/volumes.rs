@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Volume};
 use kube::ResourceExt;
 use mainstay_e2e::{
-    Draft, File, Files, Recorder, Scenario, Volumes, condition, eventually, group, pods, slot,
+    Component::Replication, Draft, File, Files, Recorder, Scenario, Volumes, condition, eventually, group,
+    pods, slot,
 };
 use serde_json::json;
 
@@ -16,7 +17,7 @@ fn store(volumes: &Volumes, replicas: usize) -> Draft {
 
 #[tokio::test]
 async fn a_replacement_waits_for_the_volume_of_the_pod_that_goes_and_reads_what_that_one_wrote() {
-    let scenario = Scenario::start("volumes").await;
+    let scenario = Scenario::start("volumes", &[Replication]).await;
     let Some(volumes) = Volumes::real(&scenario, 4) else { return };
     let draft = store(&volumes, 2).with("spec.template.spec", pods::lingering());
     let store = scenario.create(&draft).await;
@@ -48,7 +49,7 @@ async fn a_replacement_waits_for_the_volume_of_the_pod_that_goes_and_reads_what_
 
 #[tokio::test]
 async fn claims_have_the_names_labels_and_zone_that_the_manual_says_and_are_mounted_for_the_template() {
-    let scenario = Scenario::start("claims").await;
+    let scenario = Scenario::start("claims", &[Replication]).await;
     let Some(volumes) = Volumes::real(&scenario, 4) else { return };
     let mut labelled = volumes.claim("data");
     labelled["metadata"]["labels"] = json!({"e2e.mainstay.dev/kept": "yes"});
@@ -95,7 +96,7 @@ async fn claims_have_the_names_labels_and_zone_that_the_manual_says_and_are_moun
 
 #[tokio::test]
 async fn a_change_goes_from_pod_to_pod_and_leaves_each_slot_its_volume() {
-    let scenario = Scenario::start("exchange").await;
+    let scenario = Scenario::start("exchange", &[Replication]).await;
     let Some(volumes) = Volumes::real(&scenario, 5) else { return };
     let store = scenario.create(&store(&volumes, 3).version("1")).await;
     store.completes("1").await;
@@ -114,7 +115,7 @@ async fn a_change_goes_from_pod_to_pod_and_leaves_each_slot_its_volume() {
 
 #[tokio::test]
 async fn a_surge_has_one_volume_more_which_later_ones_use_again() {
-    let scenario = Scenario::start("surge").await;
+    let scenario = Scenario::start("surge", &[Replication]).await;
     let Some(volumes) = Volumes::real(&scenario, 6) else { return };
     let store = scenario.create(&store(&volumes, 3).rolling(1, 0).version("1")).await;
     store.completes("1").await;
@@ -133,7 +134,7 @@ async fn a_surge_has_one_volume_more_which_later_ones_use_again() {
 
 #[tokio::test]
 async fn what_a_surge_needed_is_deleted_after_it_where_that_is_wanted() {
-    let scenario = Scenario::start("surplus").await;
+    let scenario = Scenario::start("surplus", &[Replication]).await;
     let Some(volumes) = Volumes::real(&scenario, 6) else { return };
     let draft = store(&volumes, 3).rolling(1, 0).retention("Delete", "Retain").version("1");
     let store = scenario.create(&draft).await;
@@ -150,7 +151,7 @@ async fn what_a_surge_needed_is_deleted_after_it_where_that_is_wanted() {
 
 #[tokio::test]
 async fn without_reuse_a_replacement_begins_with_an_empty_volume() {
-    let scenario = Scenario::start("never").await;
+    let scenario = Scenario::start("never", &[Replication]).await;
     let Some(volumes) = Volumes::real(&scenario, 6) else { return };
     let draft = store(&volumes, 2).with("spec.volumeClaims.reuse", "Never");
     let store = scenario.create(&draft).await;
@@ -179,7 +180,7 @@ async fn without_reuse_a_replacement_begins_with_an_empty_volume() {
 
 #[tokio::test]
 async fn a_claim_that_somebody_deletes_is_not_used_again() {
-    let scenario = Scenario::start("unwanted").await;
+    let scenario = Scenario::start("unwanted", &[Replication]).await;
     let Some(volumes) = Volumes::real(&scenario, 4) else { return };
     let store = scenario.create(&store(&volumes, 2)).await;
     store.ready().await;

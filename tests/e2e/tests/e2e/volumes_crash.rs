@@ -4,14 +4,15 @@ use std::{collections::BTreeSet, time::Duration};
 
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use mainstay_e2e::{
-    NAME, NAMESPACE, Recorder, Scenario, eventually, group, kubectl, pods, slot, unbound_claim,
+    Component::Replication, NAME, NAMESPACE, Recorder, Scenario, eventually, group, kubectl, pods, slot,
+    unbound_claim,
 };
 use tokio::time::{sleep, timeout};
 
 #[tokio::test]
 async fn claims_that_a_controller_made_before_it_died_are_used_by_the_next() {
     const MANY: usize = 150;
-    let scenario = Scenario::alone("claimcrash").await;
+    let scenario = Scenario::alone("claimcrash", &[Replication]).await;
     let controller = scenario.controller();
     let victim = controller.victim(&controller.leader().await);
     let draft = group("store", pods::gated()).replicas(0).rolling(0, 1);

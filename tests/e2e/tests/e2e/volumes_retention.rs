@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use k8s_openapi::{api::core::v1::PersistentVolumeClaim, apimachinery::pkg::apis::meta::v1::OwnerReference};
 use kube::ResourceExt;
 use mainstay_e2e::{
+    Component::Replication,
     Draft, Files, Group, Recorder, Scenario, Volumes, eventually, group,
     pods::{self, is_active},
     unbound_claim,
@@ -27,7 +28,7 @@ async fn slots(group: &Group) -> BTreeSet<String> {
 
 #[tokio::test]
 async fn a_smaller_group_deletes_claims_it_needs_no_more_once_their_pods_are_gone() {
-    let scenario = Scenario::start("smaller").await;
+    let scenario = Scenario::start("smaller", &[Replication]).await;
     let Some(volumes) = Volumes::real(&scenario, 3) else { return };
     let draft = store(&volumes, 3).retention("Delete", "Retain");
     let store = scenario.create(&draft.with("spec.template.spec", pods::lingering())).await;
@@ -70,7 +71,7 @@ async fn a_smaller_group_deletes_claims_it_needs_no_more_once_their_pods_are_gon
 
 #[tokio::test]
 async fn a_pod_that_is_only_replaced_keeps_its_claim_where_claims_are_deleted_too() {
-    let scenario = Scenario::start("replaced").await;
+    let scenario = Scenario::start("replaced", &[Replication]).await;
     let store = scenario.create(&idle(3).retention("Delete", "Delete")).await;
     store.has(3).await;
     let (before, claims) = (slots(&store).await, store.claim_uids().await);
@@ -91,7 +92,7 @@ async fn a_pod_that_is_only_replaced_keeps_its_claim_where_claims_are_deleted_to
 
 #[tokio::test]
 async fn a_group_that_grows_again_takes_over_what_it_has_kept() {
-    let scenario = Scenario::start("regrown").await;
+    let scenario = Scenario::start("regrown", &[Replication]).await;
     let Some(volumes) = Volumes::real(&scenario, 4) else { return };
     let store = scenario.create(&store(&volumes, 3)).await;
     store.ready().await;
@@ -114,7 +115,7 @@ async fn a_group_that_grows_again_takes_over_what_it_has_kept() {
 
 #[tokio::test]
 async fn claims_that_are_retained_outlive_the_group_and_serve_the_next_of_its_name() {
-    let scenario = Scenario::start("outlive").await;
+    let scenario = Scenario::start("outlive", &[Replication]).await;
     let Some(volumes) = Volumes::real(&scenario, 4) else { return };
     let draft = store(&volumes, 2);
     let first = scenario.create(&draft).await;
@@ -132,7 +133,7 @@ async fn claims_that_are_retained_outlive_the_group_and_serve_the_next_of_its_na
 
 #[tokio::test]
 async fn claims_go_with_the_group_where_that_is_wanted_whenever_it_was_said() {
-    let scenario = Scenario::start("along").await;
+    let scenario = Scenario::start("along", &[Replication]).await;
     let store = scenario.create(&idle(2).retention("Retain", "Delete")).await;
     store.has(2).await;
     let owned = async |by: &str| {
@@ -166,7 +167,7 @@ async fn claims_go_with_the_group_where_that_is_wanted_whenever_it_was_said() {
 
 #[tokio::test]
 async fn an_orphaning_deletion_leaves_claims_with_the_pods() {
-    let scenario = Scenario::start("left").await;
+    let scenario = Scenario::start("left", &[Replication]).await;
     let draft = idle(2).retention("Delete", "Delete");
     let first = scenario.create(&draft).await;
     first.has(2).await;
@@ -181,7 +182,7 @@ async fn an_orphaning_deletion_leaves_claims_with_the_pods() {
 
 #[tokio::test]
 async fn a_copy_of_a_claim_outlives_the_slot_and_the_group() {
-    let scenario = Scenario::start("copy").await;
+    let scenario = Scenario::start("copy", &[Replication]).await;
     let store = scenario.create(&idle(2).retention("Delete", "Delete")).await;
     store.has(2).await;
     let claims = store.claims().await;

@@ -8,6 +8,7 @@ use kube::{
     api::{Patch, PatchParams, PostParams},
 };
 use mainstay_e2e::{
+    Component::Replication,
     Counts, Draft, FakeNodes, Group, Recorder, Scenario, Volumes, condition, counts, eventually, group,
     pods::{self, is_active},
     slot, unbound_claim,
@@ -58,7 +59,7 @@ async fn no_pods(group: &Group) {
 
 #[tokio::test]
 async fn a_replacement_takes_the_volume_of_the_zone_that_lacks_a_pod() {
-    let scenario = Scenario::start("zonal").await;
+    let scenario = Scenario::start("zonal", &[Replication]).await;
     let Some(nodes) = FakeNodes::make(&scenario, &["zone-a", "zone-b"]).await else { return };
     // Three volumes in one zone and one in the other, all of them used: that is where the pods must be.
     let volumes = Volumes::fake(&scenario, &nodes, &[3, 1]);
@@ -95,7 +96,7 @@ async fn a_replacement_takes_the_volume_of_the_zone_that_lacks_a_pod() {
 
 #[tokio::test]
 async fn an_evicted_pod_leaves_its_slot_to_its_replacement_and_is_left_as_evidence() {
-    let scenario = Scenario::start("ended").await;
+    let scenario = Scenario::start("ended", &[Replication]).await;
     let store = scenario.create(&idle(2)).await;
     store.has(2).await;
     let (before, claims) = (slots(&store).await, store.claim_uids().await);
@@ -118,7 +119,7 @@ async fn an_evicted_pod_leaves_its_slot_to_its_replacement_and_is_left_as_eviden
 
 #[tokio::test]
 async fn a_used_slot_that_has_lost_one_of_its_claims_is_left_alone() {
-    let scenario = Scenario::start("partial").await;
+    let scenario = Scenario::start("partial", &[Replication]).await;
     let Some(nodes) = FakeNodes::make(&scenario, &["zone-a"]).await else { return };
     let volumes = Volumes::fake(&scenario, &nodes, &[4]);
     let draft = group("store", nodes.pod()).claims(["data", "log"].map(|name| volumes.claim(name)));
@@ -142,7 +143,7 @@ async fn a_used_slot_that_has_lost_one_of_its_claims_is_left_alone() {
 
 #[tokio::test]
 async fn a_claim_that_a_quota_refuses_is_reported_and_made_as_soon_as_there_is_room() {
-    let scenario = Scenario::start("claimquota").await;
+    let scenario = Scenario::start("claimquota", &[Replication]).await;
     let quotas = scenario.api::<ResourceQuota>();
     let quota = json!({"metadata": {"name": "few"}, "spec": {"hard": {"persistentvolumeclaims": "3"}}});
     quotas.create(&PostParams::default(), &serde_json::from_value(quota).unwrap()).await.unwrap();
@@ -185,7 +186,7 @@ async fn a_claim_that_a_quota_refuses_is_reported_and_made_as_soon_as_there_is_r
 
 #[tokio::test]
 async fn a_claim_of_a_stranger_that_bears_the_name_is_not_touched() {
-    let scenario = Scenario::start("stranger").await;
+    let scenario = Scenario::start("stranger", &[Replication]).await;
     // No label says that it is the group's, so it is none of its.
     let claim = json!({
         "apiVersion": "v1",
