@@ -10,9 +10,14 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 IMAGE := localhost/mainstay:$(VERSION)
 IMAGE_FILE := $(TARGET)/mainstay-image.tar
-# The image that `image` makes is for a cluster; the demo and the tests run one that is built sooner.
+# How many seconds each test on the cluster took.
+SECONDS_FILE := $(TARGET)/e2e-seconds
+# `make image` is for a cluster of one's own. The demo and the tests run what the tests are built from anyway: it needs no
+# second build of every third-party crate, links without LTO, and has debug assertions on.
 IMAGE_PROFILE := release
-demo e2e: IMAGE_PROFILE := quick
+IMAGE_FOLDER := release
+demo-image e2e: IMAGE_PROFILE := dev
+demo-image e2e: IMAGE_FOLDER := debug
 # By which checks over HTTPS verify certificates, unless they name others.
 ROOTS := /etc/ssl/certs/ca-certificates.crt
 CLUSTER := $(TARGET)/debug/mainstay-cluster
@@ -24,8 +29,11 @@ SETUP := $(if $(KUBECONFIG),,packages)
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: demo
-demo: cluster-ready image ## Set up a cluster and show the main job on it; leaves it up
+.PHONY: demo demo-image demo-steps
+demo: ## Set up a cluster and show the main job on it; leaves it up
+	@tests/demo-parts.sh
+demo-image: image
+demo-steps:
 	@CLUSTER=$(CLUSTER) $(CLUSTER) exec $(EXISTING) -- bash tests/demo.sh $(EXISTING) $(IMAGE_FILE)
 
 .PHONY: test
@@ -48,8 +56,13 @@ test-unit: ## Unit, property and fault tests; needs no cluster
 .PHONY: e2e
 e2e: cluster-ready image ## Tests on the real cluster, or on the one that KUBECONFIG names
 	cargo test --workspace --test e2e --no-run
-	$(CLUSTER) exec $(EXISTING) -- env MAINSTAY_IMAGE_FILE=$(abspath $(IMAGE_FILE)) \
-		cargo test --offline --workspace --test e2e -- --test-threads 4
+	@rm -f $(SECONDS_FILE)
+	@failed=; $(CLUSTER) exec $(EXISTING) -- env MAINSTAY_IMAGE_FILE=$(abspath $(IMAGE_FILE)) \
+		MAINSTAY_E2E_SECONDS=$(abspath $(SECONDS_FILE)) \
+		cargo test --offline --workspace --test e2e -- --test-threads 8 || failed=yes; \
+	echo 'The ten slowest tests on the cluster, without what they waited for others:'; \
+	sort --reverse --numeric-sort $(SECONDS_FILE) | head -n 10; \
+	[ -z "$$failed" ]
 
 .PHONY: generate
 generate: ## Write the CRD manifests anew
@@ -57,13 +70,15 @@ generate: ## Write the CRD manifests anew
 
 .PHONY: image
 image: cluster ## Build the controllers' image without a Docker daemon
-	cargo build --profile $(IMAGE_PROFILE) -p mainstay
+	cargo build --profile $(IMAGE_PROFILE) --workspace --bin mainstay
 	$(CLUSTER) build-image --name $(IMAGE) --output $(IMAGE_FILE) --with-libs --entrypoint /bin/mainstay \
-		$(TARGET)/$(IMAGE_PROFILE)/mainstay=/bin/mainstay $(ROOTS)=$(ROOTS)
+		$(TARGET)/$(IMAGE_FOLDER)/mainstay=/bin/mainstay $(ROOTS)=$(ROOTS)
 
-.PHONY: cluster cluster-ready
+.PHONY: cluster servers cluster-ready
 cluster:
 	cargo build -q --workspace --bin mainstay-cluster
+servers: cluster
+	$(CLUSTER) build
 cluster-ready: $(SETUP) cluster
 	$(CLUSTER) up $(EXISTING) --nodes 6 --zones 3 --prometheus
 
