@@ -64,6 +64,10 @@ e2e: cluster-ready image ## Tests on the real cluster, or on the one that KUBECO
 	sort --reverse --numeric-sort $(SECONDS_FILE) | head -n 10; \
 	[ -z "$$failed" ]
 
+.PHONY: upgrade-test
+upgrade-test: $(SETUP) demo-image ## Upgrade the charts of the commit FROM to these, and look whether anything was touched
+	@CLUSTER=$(abspath $(CLUSTER)) tests/upgrade.sh $(FROM) $(abspath $(IMAGE_FILE))
+
 .PHONY: generate
 generate: ## Write the CRD manifests anew
 	cargo run -q -p mainstay-crds --bin crdgen

@@ -22,7 +22,7 @@ wanted=(
   nftables iptables iproute2 conntrack ethtool socat # kube-proxy, the kubelet and the network namespace
   ca-certificates                                    # the roots by which checks over HTTPS verify
   libfaketime                                        # sets the clock of a controller under test
-  mount prometheus curl
+  mount prometheus curl jq
 )
 missing=()
 for package in "${wanted[@]}"; do
