@@ -44,10 +44,11 @@ packages: ## Install the Debian packages that the cluster and the build need
 	@tests/packages.sh
 
 .PHONY: lint
-lint: ## Formatting and lints, warnings denied
+lint: ## Formatting, lints and the rules of the source tree, warnings denied
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	cargo clippy --workspace --test e2e --quiet -- -D warnings
+	cargo test --workspace --test rules --quiet
 
 .PHONY: test-unit
 test-unit: ## Unit, property and fault tests; needs no cluster
