@@ -8,7 +8,12 @@ use k8s_openapi::{api::core::v1, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{Api, Client, ResourceExt, api::ListParams};
 use mainstay_crds::{ConfigProbe, ConfigRollout};
 use mainstay_probe::{Check, Http, Kind};
-use mainstay_runtime::{failure::RequestError, index::ObjectKey, request::in_time, slim, stands_for};
+use mainstay_runtime::{
+    failure::RequestError,
+    index::ObjectKey,
+    request::{in_time, paged},
+    slim, stands_for,
+};
 use serde::Deserialize;
 
 use crate::{
@@ -116,17 +121,19 @@ impl Gatherer<'_> {
         let workload = self.stores.workloads(target.kind).get(&ObjectKey::new(namespace, &target.name));
         let Some(selector) = workload.and_then(|workload| workload.pods.clone()) else { return Ok(0) };
         let pods = Api::<CountedPod>::namespaced(self.client.clone(), namespace);
-        let pods = in_time(pods.list(&ListParams::default().labels(&selector))).await?;
-        let is_new = |pod: &&CountedPod| {
-            let created = pod.metadata.creation_timestamp.as_ref();
-            since.is_none_or(|since| created.is_some_and(|created| created.0 >= since))
+        let list = |page| {
+            let pods = pods.clone();
+            async move { pods.list(&page).await }
         };
-        let containers = |pod: &CountedPod| {
-            let CountedStatus { container_statuses, init_container_statuses } = pod.status.clone();
-            container_statuses.into_iter().chain(init_container_statuses)
+        let most = |pod: CountedPod| {
+            let created = pod.metadata.creation_timestamp;
+            let is_new = since.is_none_or(|since| created.is_some_and(|created| created.0 >= since));
+            let CountedStatus { container_statuses, init_container_statuses } = pod.status;
+            let containers = container_statuses.into_iter().chain(init_container_statuses);
+            containers.map(|container| container.restart_count).max().filter(|_| is_new)
         };
-        let counts = pods.iter().filter(is_new).flat_map(containers).map(|container| container.restart_count);
-        Ok(counts.max().unwrap_or_default())
+        let counts = paged(ListParams::default().labels(&selector), list, most).await?;
+        Ok(counts.into_iter().max().unwrap_or_default())
     }
 
     async fn of(

@@ -3,7 +3,7 @@
 use std::{future::Future, time::Duration};
 
 use http::Request;
-use kube::{Client, Resource};
+use kube::{Client, Resource, api::ListParams, core::ObjectList};
 use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::failure::RequestError;
@@ -33,6 +33,34 @@ pub async fn within<T>(
 ) -> Result<T, RequestError> {
     let answer = tokio::time::timeout(limit, request).await;
     answer.map_err(|_| RequestError::timed_out(limit))?.map_err(Into::into)
+}
+
+/// How many objects a page of [`paged`] has.
+const PAGE: u32 = 250;
+
+/// Lists objects page by page, and keeps of each what `keep` makes of it. However many there are, and however many passes
+/// ask at the same time, each holds no more than a page of whole objects.
+///
+/// # Errors
+/// As [`in_time`], of the page that failed.
+pub async fn paged<K: Clone, T, F>(
+    mut params: ListParams,
+    list: impl Fn(ListParams) -> F,
+    mut keep: impl FnMut(K) -> Option<T>,
+) -> Result<Vec<T>, RequestError>
+where
+    F: Future<Output = kube::Result<ObjectList<K>>>,
+{
+    params.limit = Some(PAGE);
+    let mut kept = Vec::new();
+    loop {
+        let page = in_time(list(params.clone())).await?;
+        kept.extend(page.items.into_iter().filter_map(&mut keep));
+        params.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
+        if params.continue_token.is_none() {
+            return Ok(kept);
+        }
+    }
 }
 
 /// Sends a request that was written by hand, and gives it up when it is not answered in time.
@@ -72,4 +100,56 @@ pub struct WrittenMetadata {
     pub uid: String,
     /// `metadata.resourceVersion`.
     pub resource_version: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use kube::{
+        api::{ObjectMeta, PartialObjectMeta},
+        core::{ListMeta, TypeMeta},
+    };
+
+    use super::*;
+
+    type Listed = PartialObjectMeta<ConfigMap>;
+
+    fn object(number: usize) -> Listed {
+        let metadata = ObjectMeta { name: Some(number.to_string()), ..ObjectMeta::default() };
+        Listed { metadata, ..Listed::default() }
+    }
+
+    /// As many objects as a page may have, of seven in all.
+    fn page(params: &ListParams) -> ObjectList<Listed> {
+        const EACH: usize = 3;
+        assert_eq!(params.limit, Some(PAGE));
+        let from = params.continue_token.as_ref().map_or(0, |token| token.parse().expect("a token of ours"));
+        let next = Some(from + EACH).filter(|next| *next < 7);
+        let metadata = ListMeta { continue_: next.map(|next| next.to_string()), ..ListMeta::default() };
+        ObjectList {
+            types: TypeMeta::default(),
+            metadata,
+            items: (from..7.min(from + EACH)).map(object).collect(),
+        }
+    }
+
+    #[tokio::test]
+    async fn all_pages_are_asked_for_and_of_each_object_is_kept_what_is_wanted() {
+        let list = |params: ListParams| async move { Ok(page(&params)) };
+        let but_one = |object: Listed| object.metadata.name.filter(|name| name != "3");
+        let kept = paged(ListParams::default(), list, but_one).await.expect("the list is answered");
+        assert_eq!(kept, ["0", "1", "2", "4", "5", "6"]);
+    }
+
+    #[tokio::test]
+    async fn a_page_that_is_refused_leaves_nothing_half_known() {
+        let list = |params: ListParams| async move {
+            if params.continue_token.is_some() {
+                Err(kube::Error::LinesCodecMaxLineLengthExceeded)
+            } else {
+                Ok(page(&params))
+            }
+        };
+        assert!(paged(ListParams::default(), list, |object: Listed| object.metadata.name).await.is_err());
+    }
 }

@@ -5,11 +5,16 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1;
 use kube::{
-    Api, ResourceExt,
+    Api,
     api::{ListParams, PartialObjectMeta},
 };
 use mainstay_crds::ReplicaGroup;
-use mainstay_runtime::{failure::RequestError, gate::Intent, index::ObjectKey, request::in_time};
+use mainstay_runtime::{
+    failure::RequestError,
+    gate::Intent,
+    index::ObjectKey,
+    request::{in_time, paged},
+};
 
 use super::{ApplyError, Job, Writer, is_going};
 use crate::{observe::Observed, plan::Claim};
@@ -50,9 +55,8 @@ impl Writer {
         let seen: BTreeSet<_> =
             seen.map(|(pod, _)| (pod.header.uid.to_string(), pod.header.terminating)).collect();
         let live = self.live_pods(job).await?;
-        let live = live.iter().filter(|pod| is_ours_or_free(pod, job));
-        let live = live.filter_map(|pod| Some((pod.uid()?, is_going(&pod.metadata))));
-        Ok(live.collect::<BTreeSet<_>>() == seen)
+        let live = live.into_iter().filter(|pod| pod.is_of_or_free(job));
+        Ok(live.map(|pod| (pod.uid, pod.terminating)).collect::<BTreeSet<_>>() == seen)
     }
 
     /// Whether the store shows the group's pods as the server does now. Asked before a change is given up: that cannot be
@@ -63,13 +67,12 @@ impl Writer {
     pub async fn shows_pods(&self, group: &ReplicaGroup, observed: &Observed) -> Result<bool, ApplyError> {
         let job = self.job(group, observed);
         let mut live = self.live_pods(&job).await.map_err(ApplyError::Read)?;
-        live.retain(|pod| is_ours_or_free(pod, &job));
-        let is_shown = |pod: &PartialObjectMeta<v1::Pod>| {
-            let version = pod.metadata.resource_version.as_ref().and_then(|version| version.parse().ok());
-            let shown = self.stores.pods.get(&ObjectKey::new(&observed.key.namespace, &pod.name_any()));
-            shown.is_some_and(|shown| shown.header.version >= version)
+        live.retain(|pod| pod.is_of_or_free(&job));
+        let is_shown = |pod: &LivePod| {
+            let shown = self.stores.pods.get(&ObjectKey::new(&observed.key.namespace, &pod.name));
+            shown.is_some_and(|shown| shown.header.version >= pod.version)
         };
-        let lives: BTreeSet<_> = live.iter().filter_map(|pod| pod.metadata.uid.as_deref()).collect();
+        let lives: BTreeSet<_> = live.iter().map(|pod| &*pod.uid).collect();
         let mut gone =
             observed.pods().filter(|(pod, claim)| *claim == Claim::Mine && !lives.contains(&*pod.header.uid));
         let none_outlives = gone.all(|(pod, _)| {
@@ -82,25 +85,20 @@ impl Writer {
     /// collector orphans pods before it takes its finalizer off the group, but the watches need not show it in this order.
     pub(super) async fn pods_have_stayed(&self, job: &Job<'_>) -> Result<bool, RequestError> {
         let live = self.live_pods(job).await?;
-        let own = live.iter().filter(|pod| controller(pod) == Some(&*job.observed.uid));
-        let own: BTreeSet<_> = own.filter_map(|pod| pod.metadata.uid.as_deref()).collect();
+        let own = live.iter().filter(|pod| pod.owner.as_deref() == Some(&*job.observed.uid));
+        let own: BTreeSet<_> = own.map(|pod| &*pod.uid).collect();
         let mut seen =
             job.observed.pods().filter(|(pod, claim)| *claim == Claim::Mine && !pod.header.terminating);
         Ok(seen.all(|(pod, _)| own.contains(&*pod.header.uid)))
     }
 
     /// The pods that the group selects, as the server has them, whoever controls them.
-    async fn live_pods(&self, job: &Job<'_>) -> Result<Vec<PartialObjectMeta<v1::Pod>>, RequestError> {
-        let mut live = Vec::new();
-        let mut page = ListParams::default().labels_from(&job.observed.selector).limit(500);
-        loop {
-            let list = in_time(job.pods.list_metadata(&page)).await?;
-            live.extend(list.items);
-            page.continue_token = list.metadata.continue_.filter(|token| !token.is_empty());
-            if page.continue_token.is_none() {
-                return Ok(live);
-            }
-        }
+    async fn live_pods(&self, job: &Job<'_>) -> Result<Vec<LivePod>, RequestError> {
+        let list = |page| {
+            let pods = job.pods.clone();
+            async move { pods.list_metadata(&page).await }
+        };
+        paged(ListParams::default().labels_from(&job.observed.selector), list, LivePod::of).await
     }
 
     /// Looks up what became of the writes of this group whose answer was lost.
@@ -132,11 +130,30 @@ impl Writer {
     }
 }
 
+/// What is kept of a pod that was listed.
+struct LivePod {
+    name: String,
+    uid: String,
+    version: Option<u64>,
+    /// The UID of its controller.
+    owner: Option<String>,
+    terminating: bool,
+}
+
+impl LivePod {
+    fn of(pod: PartialObjectMeta<v1::Pod>) -> Option<Self> {
+        let owner = controller(&pod).map(str::to_owned);
+        let terminating = is_going(&pod.metadata);
+        let version = pod.metadata.resource_version.and_then(|version| version.parse().ok());
+        Some(Self { name: pod.metadata.name?, uid: pod.metadata.uid?, version, owner, terminating })
+    }
+
+    fn is_of_or_free(&self, job: &Job<'_>) -> bool {
+        self.owner.as_deref().is_none_or(|uid| uid == &*job.observed.uid)
+    }
+}
+
 fn controller<K>(pod: &PartialObjectMeta<K>) -> Option<&str> {
     let owners = pod.metadata.owner_references.iter().flatten();
     owners.into_iter().find(|owner| owner.controller == Some(true)).map(|owner| owner.uid.as_str())
-}
-
-fn is_ours_or_free<K>(pod: &PartialObjectMeta<K>, job: &Job<'_>) -> bool {
-    controller(pod).is_none_or(|uid| uid == &*job.observed.uid)
 }
