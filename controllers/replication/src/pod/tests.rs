@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::plan::Cause;
+use crate::{names::READINESS_GATE, plan::Cause};
 
 fn pod(object: serde_json::Value) -> Pod {
     Pod::slim(serde_json::from_value(object).unwrap(), &mut LabelPool::default())

@@ -211,7 +211,7 @@ async fn an_index_tells_when_an_object_goes_that_it_never_knew() {
     let listed = [Event::Init, Event::InitApply(bad.clone()), Event::InitDone];
     for then in [vec![Event::Delete(bad.clone())], vec![Event::Init, Event::InitDone]] {
         let (index, objects, mut told) = (Index::<Kept>::default(), undecoded(), 0);
-        let events = listed.iter().cloned().chain(then).map(Ok::<_, std::convert::Infallible>);
+        let events = listed.iter().cloned().chain(then).map(Ok);
         let changed =
             |change: Change<'_, Kept>| told += usize::from(change.old.is_none() && change.new.is_none());
         index.follow_decoded(&objects, futures::stream::iter(events), Kept::from, changed).await;

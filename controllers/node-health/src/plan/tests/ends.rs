@@ -1,6 +1,7 @@
 //! How it ends with a node: proof that it is dead, and those who repair it.
 
 use super::*;
+use crate::record::Taken;
 
 #[test]
 fn out_of_service_needs_proof_and_stays_until_a_new_boot() {
