@@ -48,7 +48,7 @@ lint: ## Formatting, lints and the rules of the source tree, warnings denied
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	cargo clippy --workspace --test e2e --quiet -- -D warnings
-	cargo test --workspace --test rules --quiet
+	cargo test --workspace --test tree --quiet
 
 .PHONY: test-unit
 test-unit: ## Unit, property and fault tests; needs no cluster

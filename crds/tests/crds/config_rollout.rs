@@ -4,8 +4,6 @@ use kube::CustomResourceExt;
 use mainstay_crds::{ConfigRollout, ConfigRolloutSpec};
 use serde_json::{Value, json};
 
-mod defaults;
-
 fn spec_schema() -> Value {
     let crd = ConfigRollout::crd();
     let schema = crd.spec.versions[0].schema.as_ref().expect("every version has a schema");
@@ -31,7 +29,7 @@ fn the_api_server_and_the_types_agree_on_defaults() {
     for sparse in sparse {
         let typed: ConfigRolloutSpec = serde_json::from_value(sparse.clone()).unwrap();
         let mut stored = sparse;
-        defaults::set(&mut stored, &spec_schema());
+        crate::defaults::set(&mut stored, &spec_schema());
         assert_eq!(serde_json::to_value(&typed).unwrap(), stored);
     }
 }

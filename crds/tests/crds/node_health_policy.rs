@@ -6,8 +6,6 @@ use kube::CustomResourceExt;
 use mainstay_crds::{NodeHealthPolicy, NodeHealthPolicySpec};
 use serde_json::{Value, json};
 
-mod defaults;
-
 fn schema() -> Value {
     let crd = NodeHealthPolicy::crd();
     let schema = crd.spec.versions[0].schema.as_ref().expect("every version has a schema");
@@ -33,7 +31,7 @@ fn the_api_server_and_the_types_agree_on_defaults() {
     for sparse in sparse {
         let typed: NodeHealthPolicySpec = serde_json::from_value(sparse.clone()).unwrap();
         let mut stored = sparse;
-        defaults::set(&mut stored, &schema()["properties"]["spec"]);
+        crate::defaults::set(&mut stored, &schema()["properties"]["spec"]);
         assert_eq!(serde_json::to_value(&typed).unwrap(), stored);
     }
 }

@@ -3,16 +3,12 @@
 //! Every field of every kind is set to the values at the bounds of its schema, one after the other, in an object that
 //! has all fields. Formats are not believed to bound a number, since not every server checks them.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests panic as tests do")]
-
 use k8s_openapi::api::core::v1::{PersistentVolumeClaimSpec, PodSpec, ServiceSpec};
 use mainstay_crds::{
     AccountPolicy, ConfigRollout, EndpointGrant, EndpointPool, NodeHealthPolicy, ReplicaGroup,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-
-mod defaults;
 
 type Decode = fn(&Value) -> Result<(), String>;
 
@@ -132,7 +128,7 @@ fn faults(schema: &Value, mut object: Value, decode: Decode) -> Vec<String> {
     walk("", schema, &mut |path, field| {
         // The object as a whole has no bounds.
         for mut value in bounds(field).into_iter().filter(|_| !path.is_empty()) {
-            defaults::set(&mut value, field);
+            crate::defaults::set(&mut value, field);
             let before = std::mem::replace(object.pointer_mut(path).unwrap(), value);
             check(&|| format!("{path} = {}", object.pointer(path).unwrap()), &object);
             *object.pointer_mut(path).unwrap() = before;

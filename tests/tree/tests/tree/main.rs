@@ -1,0 +1,4 @@
+//! The rules, and how the sources are read.
+
+mod reader;
+mod rules;
