@@ -221,9 +221,10 @@ async fn a_lease_that_is_renewed_too_rarely_is_said_and_not_judged() {
     let Some(nodes) = FakeNodes::make(&scenario, &[A, B, C]).await else { return };
     let draft = policy(&scenario, &nodes).with("spec.unreachableAfter", "5s");
     let health = draft.create(&scenario.client).await;
+    // The Leases of new nodes come one after the other.
+    health.until("judges none of them", |status| status.nodes.unjudged == 3).await;
     let words = health.says("Ready", false, "UnreachableAfterTooShort").await;
     assert!(words.contains("renewed every 10s") && words.contains("at least 15s"), "{words}");
-    assert_eq!(health.get().await.status.map(|status| status.nodes.unjudged), Some(3));
 }
 
 #[tokio::test]
