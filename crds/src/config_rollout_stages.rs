@@ -77,7 +77,8 @@ fn target_rules() -> Vec<Rule> {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ConfigGate {
-    /// A target that has not shown it so many seconds after it was changed has failed; `soakSeconds` come on top.
+    /// A target that has not shown it so many seconds after it was changed, or after a break in its `soakSeconds`, has
+    /// failed. Time in which it soaks does not count. One that keeps breaking off is given up after three times both.
     /// Default 600.
     #[schemars(range(min = 1, max = 604_800))]
     pub deadline_seconds: i32,

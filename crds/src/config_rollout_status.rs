@@ -128,6 +128,9 @@ pub struct ConfigTargetStatus {
     /// Since when it has been available since then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub available_at: Option<Time>,
+    /// When it last ceased to be available since then. Its deadline counts from there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub broken_at: Option<Time>,
     /// The most restarts of one of its pods before the change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]

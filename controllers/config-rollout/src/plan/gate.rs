@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use mainstay_runtime::report::second;
 
 use super::{Evidence, Failed, StageSettings, TargetState, TargetView, next_second, since};
 
 /// How often a target on its way is looked at: neither restarts nor a probe come as an event.
 const LOOK: Duration = Duration::from_secs(1);
+/// A target that breaks off again and again is given up after so many times its deadline and soak.
+const MOST_SOAKS: u32 = 3;
 
 /// How a target stands before its gate.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,11 +32,9 @@ pub(super) fn judge(
     now: Timestamp,
 ) -> Standing {
     let Some(changed) = remembered.changed.filter(|_| !remembered.passed) else { return Standing::Passed };
+    let look_again = now.checked_add(LOOK).unwrap_or(now);
     let failed =
         |reason, message| Standing::Failed(Failed { reason, target: target.key.to_string(), message });
-    if let Some((_, said)) = target.progress.given_up.as_ref().filter(|(at, _)| *at >= changed) {
-        return failed("ProgressDeadlineExceeded", said.clone());
-    }
     let restarts = evidence.map_or(0, |evidence| evidence.restarts);
     if restarts > remembered.restarts_before.saturating_add(stage.more_restarts) {
         let before = remembered.restarts_before;
@@ -49,17 +50,29 @@ pub(super) fn judge(
             remembered.passed = true;
             return Standing::Passed;
         }
-    } else {
-        remembered.available = None;
+        return Standing::Waiting(look_again);
     }
-    let allowed = match remembered.available {
-        Some(_) => stage.deadline + stage.soak,
-        None => stage.deadline,
-    };
-    if since(changed, now) > allowed {
+    if remembered.available.take().is_some() {
+        remembered.broken = Some(second(now));
+    }
+    let begun = remembered.broken.unwrap_or(changed);
+    if let Some((_, said)) = target.progress.given_up.as_ref().filter(|(at, _)| *at >= begun) {
+        return failed("ProgressDeadlineExceeded", said.clone());
+    }
+    if since(begun, now) > stage.deadline {
         return failed("DeadlineExceeded", missing(target, probe, stage.deadline));
     }
-    Standing::Waiting(now.checked_add(LOOK).unwrap_or(now))
+    let longest = stage.deadline.saturating_add(stage.soak).saturating_mul(MOST_SOAKS);
+    if since(changed, now) > longest {
+        return failed("DeadlineExceeded", interrupted(stage.soak, longest));
+    }
+    Standing::Waiting(look_again)
+}
+
+/// That a target has never been available for long enough.
+fn interrupted(soak: Duration, longest: Duration) -> String {
+    let (soak, longest) = (soak.as_secs(), longest.as_secs());
+    format!("it was not available for {soak} s without a break in {longest} s")
 }
 
 /// What a target has not shown in time.

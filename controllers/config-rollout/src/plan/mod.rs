@@ -124,6 +124,7 @@ impl TargetState {
     fn rest(&mut self) {
         self.changed = None;
         self.available = None;
+        self.broken = None;
         self.passed = false;
         self.restarts_before = 0;
     }

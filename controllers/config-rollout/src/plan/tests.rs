@@ -295,6 +295,7 @@ fn what_the_spec_names_as_a_source_is_never_collected() {
     assert!(unused.contains(&(source(0), 1)), "{unused:?}");
 }
 
+mod breaks;
 mod places;
 mod proof;
 mod stable;

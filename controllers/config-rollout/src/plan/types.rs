@@ -260,6 +260,8 @@ pub struct TargetState {
     pub changed: Option<Timestamp>,
     /// Since when it has been available since then.
     pub available: Option<Timestamp>,
+    /// When it last ceased to be available since then; its deadline counts from there.
+    pub broken: Option<Timestamp>,
     /// Whether it has passed its gate.
     pub passed: bool,
     /// Whether somebody has taken it back to an older revision, where it stays until a source changes.
