@@ -47,7 +47,6 @@ impl Planner<'_> {
     /// Frees the places of those whose pods are back, or whose time for it is over.
     pub(super) fn settle(&mut self) {
         let Input { observed, settings, now, .. } = *self.input;
-        let goes_back = self.plan.state.rollout.as_ref().is_some_and(|rollout| rollout.back);
         let judged = self.plan.state.judged_stage();
         let readable = observed.targets.iter().map(|target| (&target.key, target.stage, Some(target)));
         let unreadable = observed.unreadable_targets.iter().map(|(key, stage)| (key, *stage, None));
@@ -65,9 +64,9 @@ impl Planner<'_> {
             let has_it = |target: &TargetView| observed.is_at(target, remembered.given);
             let is_back = target.is_some_and(|target| has_it(target) && target.progress.is_settled());
             let until = changed.checked_add(settings.stages[stage].deadline).unwrap_or(changed);
-            if is_back || until <= now && !goes_back {
+            if is_back || until <= now {
                 remembered.rest();
-            } else if !goes_back {
+            } else {
                 self.due_at(until);
             }
         }

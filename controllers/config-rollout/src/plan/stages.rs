@@ -71,7 +71,7 @@ impl Planner<'_> {
             if observed.is_at(target, rollout.to) {
                 remembered.given = rollout.to;
                 remembered.seen = true;
-                waits |= rollout.back && remembered.changed.is_some() && !target.progress.is_settled();
+                waits |= rollout.back && remembered.is_on_its_way();
             } else {
                 waits = true;
                 let has_unproven = remembered.given > rollout.to && observed.is_at(target, remembered.given);

@@ -298,4 +298,5 @@ fn what_the_spec_names_as_a_source_is_never_collected() {
 mod breaks;
 mod places;
 mod proof;
+mod short;
 mod stable;

@@ -25,6 +25,8 @@ pub(super) struct Target {
     since: Timestamp,
     pub(super) restarts: i32,
     pub(super) replicas: i32,
+    /// How many of its pods cannot be available, whatever they read: they have no room, or a dead node.
+    pub(super) lost: i32,
     /// Whether it has been deleted; the spec names it still.
     pub(super) gone: bool,
     /// Whether it cannot be read.
@@ -87,6 +89,7 @@ impl World {
             since: now,
             restarts: 0,
             replicas: 1,
+            lost: 0,
             gone: false,
             unreadable: false,
             made: 1,
@@ -212,7 +215,7 @@ impl World {
             for place in target.pins.keys() {
                 observed.uses.entry(source(*place)).or_default().all = true;
             }
-            let available = if self.is_available(target) { target.replicas } else { 0 };
+            let available = if self.is_available(target) { target.replicas - target.lost } else { 0 };
             observed.targets.push(TargetView {
                 key: self::target(place),
                 uid: format!("uid-{place}-{}", target.made).into(),
