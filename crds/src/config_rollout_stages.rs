@@ -72,8 +72,8 @@ fn target_rules() -> Vec<Rule> {
     ]
 }
 
-/// What a target must show: that all its pods are of the new template and available, that none of them has restarted
-/// more often than those before, and that its probe succeeds.
+/// What a target must show: that all its pods are of the new template and available, but for as many as were not
+/// before the change; that none of them has restarted more often than those before, and that its probe succeeds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ConfigGate {

@@ -131,6 +131,10 @@ pub struct ConfigTargetStatus {
     /// When it last ceased to be available since then. Its deadline counts from there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub broken_at: Option<Time>,
+    /// How many of its pods were not available before the rollout changed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub unavailable_before: Option<i32>,
     /// The most restarts of one of its pods before the change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]

@@ -18,7 +18,7 @@ use serde::Deserialize;
 
 use crate::{
     apply::ApplyError,
-    plan::{self, Evidence, Observed, Plan, State, TargetKey, TargetView},
+    plan::{self, Evidence, Observed, Plan, State, TargetKey, TargetState, TargetView},
     stores::Stores,
 };
 
@@ -35,8 +35,15 @@ stands_for!(CountedPod, v1::Pod);
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct CountedStatus {
+    conditions: Vec<CountedCondition>,
     container_statuses: Vec<CountedContainer>,
     init_container_statuses: Vec<CountedContainer>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct CountedCondition {
+    r#type: String,
+    status: String,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -44,6 +51,30 @@ struct CountedStatus {
 struct CountedContainer {
     #[serde(default)]
     restart_count: i32,
+}
+
+/// What the pods of a target show together.
+#[derive(Debug, Clone, Copy, Default)]
+struct Counts {
+    /// The most restarts of a container.
+    restarts: i32,
+    /// How many pods are ready.
+    ready: i32,
+}
+
+impl Counts {
+    fn of(pod: CountedPod) -> Self {
+        let CountedStatus { conditions, container_statuses, init_container_statuses } = pod.status;
+        let stays = pod.metadata.deletion_timestamp.is_none();
+        let is_ready = conditions.iter().any(|said| said.r#type == "Ready" && said.status == "True");
+        let containers = container_statuses.into_iter().chain(init_container_statuses);
+        let restarts = containers.map(|container| container.restart_count).max().unwrap_or_default();
+        Self { restarts, ready: i32::from(stays && is_ready) }
+    }
+
+    fn with(self, other: Self) -> Self {
+        Self { restarts: self.restarts.max(other.restarts), ready: self.ready + other.ready }
+    }
 }
 
 /// Asks the API server, and the probed Services.
@@ -70,8 +101,8 @@ impl Gatherer<'_> {
     ) -> Result<BTreeMap<TargetKey, Evidence>, ApplyError> {
         let questions: Vec<_> = plan::judged(observed, state)
             .map(|target| {
-                let since = state.targets.get(&target.key).and_then(|target| target.changed);
-                self.of(rollout, target, since).map(|evidence| (&target.key, evidence))
+                let remembered = state.targets.get(&target.key);
+                self.of(rollout, target, remembered).map(|evidence| (&target.key, evidence))
             })
             .collect();
         self.answers(questions).await
@@ -87,12 +118,12 @@ impl Gatherer<'_> {
         let moves = plan.moves.iter().filter(|(_, number)| *number == to);
         let counts: Vec<_> = moves
             .map(|(target, _)| {
-                self.restarts(&rollout.namespace, target, None).map(move |restarts| (target, restarts))
+                self.counts(&rollout.namespace, target, None).map(move |counts| (target, counts))
             })
             .collect();
-        for (target, restarts) in self.answers(counts).await? {
+        for (target, counts) in self.answers(counts).await? {
             if let Some(remembered) = plan.state.targets.get_mut(&target) {
-                remembered.restarts_before = restarts;
+                remembered.restarts_before = counts.restarts;
             }
         }
         Ok(())
@@ -111,46 +142,48 @@ impl Gatherer<'_> {
         Ok(all)
     }
 
-    /// The most restarts of a container of a target's pods; of those alone that were made since `since`, if it is given.
-    async fn restarts(
+    /// What a target's pods show; those alone that were made since `since`, if it is given.
+    async fn counts(
         self,
         namespace: &str,
         target: &TargetKey,
         since: Option<Timestamp>,
-    ) -> Result<i32, RequestError> {
+    ) -> Result<Counts, RequestError> {
         let workload = self.stores.workloads(target.kind).get(&ObjectKey::new(namespace, &target.name));
-        let Some(selector) = workload.and_then(|workload| workload.pods.clone()) else { return Ok(0) };
+        let Some(selector) = workload.and_then(|workload| workload.pods.clone()) else {
+            return Ok(Counts::default());
+        };
         let pods = Api::<CountedPod>::namespaced(self.client.clone(), namespace);
         let list = |page| {
             let pods = pods.clone();
             async move { pods.list(&page).await }
         };
-        let most = |pod: CountedPod| {
-            let created = pod.metadata.creation_timestamp;
+        let count = |pod: CountedPod| {
+            let created = pod.metadata.creation_timestamp.as_ref();
             let is_new = since.is_none_or(|since| created.is_some_and(|created| created.0 >= since));
-            let CountedStatus { container_statuses, init_container_statuses } = pod.status;
-            let containers = container_statuses.into_iter().chain(init_container_statuses);
-            containers.map(|container| container.restart_count).max().filter(|_| is_new)
+            is_new.then(|| Counts::of(pod))
         };
-        let counts = paged(ListParams::default().labels(&selector), list, most).await?;
-        Ok(counts.into_iter().max().unwrap_or_default())
+        let counts = paged(ListParams::default().labels(&selector), list, count).await?;
+        Ok(counts.into_iter().fold(Counts::default(), Counts::with))
     }
 
     async fn of(
         self,
         rollout: &ConfigRollout,
         target: &TargetView,
-        since: Option<Timestamp>,
+        remembered: Option<&TargetState>,
     ) -> Result<Evidence, RequestError> {
         let namespace = rollout.namespace().unwrap_or_default();
-        let restarts = self.restarts(&namespace, &target.key, since).await?;
+        let since = remembered.and_then(|remembered| remembered.changed);
+        let Counts { restarts, ready } = self.counts(&namespace, &target.key, since).await?;
         let probe = rollout.spec.stages.get(target.stage).and_then(|stage| stage.gate.probe.as_ref());
         // Nobody need be asked who is not available.
-        let probe = match probe.filter(|_| target.progress.is_settled()) {
+        let is_settled = remembered.is_some_and(|remembered| remembered.is_settled(&target.progress));
+        let probe = match probe.filter(|_| is_settled) {
             Some(probe) => Some(ask(self.client, &namespace, probe).await),
             None => None,
         };
-        Ok(Evidence { restarts, probe })
+        Ok(Evidence { restarts, ready, probe })
     }
 }
 

@@ -44,7 +44,8 @@ pub(super) fn judge(
     }
     let probe = evidence.and_then(|evidence| evidence.probe.as_ref());
     let answers = !stage.probed || probe.is_some_and(Result::is_ok);
-    if target.progress.is_settled() && answers {
+    let is_new = remembered.has_new(target, evidence);
+    if is_new && answers {
         let available = *remembered.available.get_or_insert_with(|| next_second(now));
         if stage.soak.is_zero() || since(available, now) >= stage.soak && now >= available {
             remembered.passed = true;
@@ -56,17 +57,31 @@ pub(super) fn judge(
         remembered.broken = Some(second(now));
     }
     let begun = remembered.broken.unwrap_or(changed);
-    if let Some((_, said)) = target.progress.given_up.as_ref().filter(|(at, _)| *at >= begun) {
+    // What lacked pods before is given up by its own controller although it has all the new ones it can have.
+    let given_up = target.progress.given_up.as_ref().filter(|(at, _)| !is_new && *at >= begun);
+    if let Some((_, said)) = given_up {
         return failed("ProgressDeadlineExceeded", said.clone());
     }
     if since(begun, now) > stage.deadline {
-        return failed("DeadlineExceeded", missing(target, probe, stage.deadline));
+        let probe = probe.filter(|_| is_new);
+        return failed("DeadlineExceeded", missing(target, remembered, probe, stage.deadline));
     }
     let longest = stage.deadline.saturating_add(stage.soak).saturating_mul(MOST_SOAKS);
     if since(changed, now) > longest {
         return failed("DeadlineExceeded", interrupted(stage.soak, longest));
     }
     Standing::Waiting(look_again)
+}
+
+impl TargetState {
+    /// Whether the pods of the new template are available, but for as many as were not before. Where some pods are of
+    /// another template still, the workload's counters do not say which of them are available.
+    fn has_new(&self, target: &TargetView, evidence: Option<&Evidence>) -> bool {
+        let progress = &target.progress;
+        let ready = evidence.map_or(0, |evidence| evidence.ready);
+        self.is_settled(progress)
+            && (progress.updated == progress.wanted || ready >= progress.needed(self.unavailable_before))
+    }
 }
 
 /// That a target has never been available for long enough.
@@ -76,16 +91,65 @@ fn interrupted(soak: Duration, longest: Duration) -> String {
 }
 
 /// What a target has not shown in time.
-fn missing(target: &TargetView, probe: Option<&Result<(), String>>, deadline: Duration) -> String {
+fn missing(
+    target: &TargetView,
+    remembered: &TargetState,
+    probe: Option<&Result<(), String>>,
+    deadline: Duration,
+) -> String {
     let progress = &target.progress;
     let seconds = deadline.as_secs();
-    match probe {
-        Some(Err(said)) if progress.is_settled() => {
-            format!("its probe did not succeed within {seconds} s: {said}")
-        }
-        _ => format!(
-            "after {seconds} s {} of {} pods are of the new template; {} exist, and {} are available",
-            progress.updated, progress.wanted, progress.current, progress.available
-        ),
+    if let Some(Err(said)) = probe {
+        return format!("its probe did not succeed within {seconds} s: {said}");
+    }
+    let before = match remembered.unavailable_before {
+        None | Some(0) => String::new(),
+        Some(before) => format!("; before the change {before} were not"),
+    };
+    format!(
+        "after {seconds} s {} of {} pods are of the new template; {} exist, and {} are available{before}",
+        progress.updated, progress.wanted, progress.current, progress.available
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::world, *};
+    use crate::watched::Progress;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    /// How a target of two pods stands, of which one was not available before, 20 s after its change.
+    fn stands(progress: Progress, ready: i32) -> Standing {
+        let target = TargetView {
+            key: world::target(0),
+            uid: "u".into(),
+            stage: 0,
+            generation: 1,
+            pins: super::super::Pins::default(),
+            progress: Progress { observed: true, wanted: 2, current: 2, available: 1, ..progress },
+        };
+        let mut remembered =
+            TargetState { changed: Some(at(10)), unavailable_before: Some(1), ..TargetState::default() };
+        let evidence = Evidence { ready, ..Evidence::default() };
+        judge(&target, &mut remembered, &world::stage("all"), Some(&evidence), at(30))
+    }
+
+    #[test]
+    fn an_old_pod_that_is_available_still_stands_for_no_new_one() {
+        let mixed = Progress { updated: 1, ..Progress::default() };
+        assert_eq!(stands(mixed.clone(), 0), Standing::Waiting(at(31)));
+        assert_eq!(stands(mixed, 1), Standing::Passed);
+    }
+
+    #[test]
+    fn a_workload_that_its_controller_gives_up_for_what_was_missing_before_has_not_failed() {
+        let given_up = Some((at(20), "late".to_owned()));
+        let all_new = Progress { updated: 2, given_up: given_up.clone(), ..Progress::default() };
+        assert_eq!(stands(all_new, 1), Standing::Passed);
+        let none_new = Progress { updated: 0, given_up, ..Progress::default() };
+        assert!(matches!(stands(none_new, 0), Standing::Failed(_)));
     }
 }

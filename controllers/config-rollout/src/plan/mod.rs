@@ -263,6 +263,9 @@ impl Planner<'_> {
             return;
         }
         let started = second(now);
+        if state.rollout.is_none() {
+            state.forget_unavailable();
+        }
         state.rollout = Some(Rollout { to: goal, back, started, stage: 0, passed: None });
         state.rest();
         if is_new {

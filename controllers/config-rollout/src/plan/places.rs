@@ -6,12 +6,19 @@
 
 use mainstay_runtime::report::second;
 
+use crate::watched::Progress;
+
 use super::{Input, Number, Observed, Planner, Rollout, State, TargetKey, TargetState, TargetView, Wait};
 
 impl TargetState {
     /// Whether it has been given something, and its pods are not back, or have yet to pass.
     pub fn is_on_its_way(&self) -> bool {
         self.changed.is_some() && !self.passed
+    }
+
+    /// Whether its pods are as it has them, but for as many as were not available before.
+    pub fn is_settled(&self, progress: &Progress) -> bool {
+        progress.is_settled(self.unavailable_before)
     }
 }
 
@@ -41,6 +48,13 @@ impl State {
         let arrived = self.targets.values_mut().filter(|target| !target.is_on_its_way());
         arrived.for_each(TargetState::rest);
     }
+
+    /// What was missing before the last rollout is no measure for the next one. Within one it is, whatever revisions
+    /// it turns to: what a bad one has cost must not lower what the next has to show.
+    pub(super) fn forget_unavailable(&mut self) {
+        let arrived = self.targets.values_mut().filter(|target| !target.is_on_its_way());
+        arrived.for_each(|target| target.unavailable_before = None);
+    }
 }
 
 impl Planner<'_> {
@@ -62,7 +76,8 @@ impl Planner<'_> {
             let Some(remembered) = self.plan.state.targets.get_mut(key) else { continue };
             let Some(changed) = remembered.changed.filter(|_| !remembered.passed) else { continue };
             let has_it = |target: &TargetView| observed.is_at(target, remembered.given);
-            let is_back = target.is_some_and(|target| has_it(target) && target.progress.is_settled());
+            let is_back =
+                target.is_some_and(|target| has_it(target) && remembered.is_settled(&target.progress));
             let until = changed.checked_add(settings.stages[stage].deadline).unwrap_or(changed);
             if is_back || until <= now {
                 remembered.rest();
@@ -119,6 +134,7 @@ impl Planner<'_> {
             remembered.given = to;
             remembered.seen = false;
             remembered.changed = Some(second(now));
+            remembered.unavailable_before.get_or_insert(target.progress.unavailable());
         }
         self.plan.moves.push((target.key.clone(), to));
     }

@@ -105,6 +105,8 @@ pub struct TargetView {
 pub struct Evidence {
     /// The most restarts of a pod that was made since the change.
     pub restarts: i32,
+    /// How many pods that were made since the change are ready.
+    pub ready: i32,
     /// What its stage's probe said; `None` where there is none, or it was not asked.
     pub probe: Option<Result<(), String>>,
 }
@@ -262,6 +264,8 @@ pub struct TargetState {
     pub available: Option<Timestamp>,
     /// When it last ceased to be available since then; its deadline counts from there.
     pub broken: Option<Timestamp>,
+    /// How many of its pods were not available before the rollout changed it; kept until the next rollout begins.
+    pub unavailable_before: Option<i32>,
     /// Whether it has passed its gate.
     pub passed: bool,
     /// Whether somebody has taken it back to an older revision, where it stays until a source changes.

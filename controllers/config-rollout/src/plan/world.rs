@@ -27,6 +27,8 @@ pub(super) struct Target {
     pub(super) replicas: i32,
     /// How many of its pods cannot be available, whatever they read: they have no room, or a dead node.
     pub(super) lost: i32,
+    /// Whether those stay of the template before.
+    pub(super) keeps_lost: bool,
     /// Whether it has been deleted; the spec names it still.
     pub(super) gone: bool,
     /// Whether it cannot be read.
@@ -90,6 +92,7 @@ impl World {
             restarts: 0,
             replicas: 1,
             lost: 0,
+            keeps_lost: false,
             gone: false,
             unreadable: false,
             made: 1,
@@ -216,6 +219,7 @@ impl World {
                 observed.uses.entry(source(*place)).or_default().all = true;
             }
             let available = if self.is_available(target) { target.replicas - target.lost } else { 0 };
+            let kept = if target.keeps_lost { target.lost } else { 0 };
             observed.targets.push(TargetView {
                 key: self::target(place),
                 uid: format!("uid-{place}-{}", target.made).into(),
@@ -226,13 +230,13 @@ impl World {
                     observed: true,
                     wanted: target.replicas,
                     current: target.replicas,
-                    updated: target.replicas,
+                    updated: target.replicas - kept,
                     available,
                     given_up: None,
                 },
             });
             let probe = self.probe.map(|works| if works { Ok(()) } else { Err("503".to_owned()) });
-            let evidence = Evidence { restarts: target.restarts, probe };
+            let evidence = Evidence { restarts: target.restarts, ready: available, probe };
             observed.evidence.insert(self::target(place), evidence);
         }
         observed

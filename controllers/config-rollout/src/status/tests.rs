@@ -108,6 +108,7 @@ fn what_a_status_keeps_of_targets_is_what_was_remembered() {
         changed: Some(at(10)),
         available: Some(at(20)),
         broken: Some(at(15)),
+        unavailable_before: Some(1),
         restarts_before: 3,
         reverts: 2,
         reverted: Some(at(5)),

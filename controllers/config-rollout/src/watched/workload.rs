@@ -134,12 +134,22 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Whether all pods are of the template, and available.
-    pub fn is_settled(&self) -> bool {
-        self.observed
-            && self.updated == self.wanted
-            && self.current == self.wanted
-            && self.available >= self.wanted
+    /// Whether all pods are of the template, and available, but for `missing` of them.
+    pub fn is_settled(&self, missing: Option<i32>) -> bool {
+        let needed = self.needed(missing);
+        self.observed && self.current == self.wanted && self.updated >= needed && self.available >= needed
+    }
+
+    /// How many pods have to be available where `missing` need not be. Where that would be none, all have to be: no pod
+    /// shows nothing.
+    pub fn needed(&self, missing: Option<i32>) -> i32 {
+        let needed = self.wanted.saturating_sub(missing.unwrap_or_default());
+        if needed > 0 { needed } else { self.wanted }
+    }
+
+    /// How many pods are not available.
+    pub fn unavailable(&self) -> i32 {
+        self.wanted.saturating_sub(self.available).max(0)
     }
 }
 
@@ -214,7 +224,7 @@ mod tests {
         }))
         .unwrap();
         let deployment = Workload::from(deployment);
-        assert!(deployment.progress.is_settled(), "{:?}", deployment.progress);
+        assert!(deployment.progress.is_settled(None), "{:?}", deployment.progress);
         assert_eq!(deployment.pods.as_deref(), Some("app=web"));
         let given_up = deployment.progress.given_up.unwrap().1;
         assert_eq!(given_up, "ProgressDeadlineExceeded: late");
@@ -229,7 +239,8 @@ mod tests {
         }))
         .unwrap();
         let daemons = Workload::from(daemons);
-        assert!(!daemons.progress.is_settled(), "one node has an old pod");
+        assert!(!daemons.progress.is_settled(None), "one node has an old pod");
+        assert!(daemons.progress.is_settled(Some(1)), "as before");
         assert_eq!(daemons.pods, None, "no selector asks for all pods");
     }
 }
