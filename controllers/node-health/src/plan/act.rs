@@ -23,7 +23,8 @@ pub(super) struct Queue {
     now: Now,
     /// As in [`Memory::taken`].
     pub taken: BTreeMap<Arc<str>, Vec<SignedDuration>>,
-    /// The node of the control plane that is out of use: by those that act, and by dry runs.
+    /// A node of the control plane that is out of use, by this controller or by anything else: as those that act see it,
+    /// and dry runs.
     control_plane: [Option<Arc<str>>; 2],
     waiting: Vec<(Moment, usize)>,
 }
@@ -46,7 +47,7 @@ impl Queue {
     }
 
     /// Notes what has been decided of a node, all but whether it is taken now.
-    pub(super) fn note(&mut self, index: usize, draft: &Draft<'_>) {
+    pub(super) fn note(&mut self, index: usize, draft: &Draft<'_>, verdict: &Verdict) {
         if draft.is_candidate {
             let since = draft.memory.unhealthy_since.unwrap_or(self.now.moment);
             self.waiting.push((since, index));
@@ -55,9 +56,7 @@ impl Queue {
             return;
         }
         for (place, dry_run) in self.control_plane.iter_mut().zip([false, true]) {
-            let is_taken = draft.plan.record.is_taken();
-            let is_of = draft.rules.is_some_and(|rules| rules.dry_run == dry_run);
-            if draft.node.unread || is_taken && is_of {
+            if draft.is_out_of_use(verdict, dry_run) {
                 place.get_or_insert_with(|| Arc::clone(&draft.node.name));
             }
         }
@@ -89,7 +88,7 @@ impl Queue {
     fn refusal(&self, node: &NodeView, rules: &Rules, due: &mut Due) -> Option<String> {
         let other = self.control_plane[usize::from(rules.dry_run)].as_ref();
         if let Some(other) = other.filter(|other| node.control_plane && **other != node.name) {
-            return Some(format!("control plane node {other}, as only one is taken at a time"));
+            return Some(format!("control plane node {other}, as only one may be out of use at a time"));
         }
         let rate = rules.breakers.rate;
         let taken = self.taken.get(&rules.policy).map_or(&[][..], |taken| taken);
@@ -141,6 +140,16 @@ fn signed(length: Duration) -> SignedDuration {
 }
 
 impl Draft<'_> {
+    /// Whether the node serves nobody, whoever has brought that about, and is not itself to be taken next. What a policy says
+    /// of it that only shows what it would do counts for such policies alone, but for its silence, which is no opinion.
+    fn is_out_of_use(&self, verdict: &Verdict, dry_run: bool) -> bool {
+        let is_of = self.rules.is_some_and(|rules| rules.dry_run == dry_run);
+        let is_taken = is_of && self.plan.record.is_taken();
+        let is_down = verdict.answers_nobody(self.node) || is_of && verdict.failing;
+        let is_next = is_of && self.is_candidate;
+        self.node.unread || self.node.leaving || is_taken || is_down && !is_next
+    }
+
     /// The node is acted on from now on.
     fn take(&mut self, rules: &Rules, verdict: &Verdict, due: &mut Due) {
         let standing = self.plan.record.taken.take().unwrap_or_default();

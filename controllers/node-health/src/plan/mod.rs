@@ -8,7 +8,8 @@
 //! - Nothing new is done where more nodes are unhealthy than may be, and no more nodes are taken in any window than the
 //!   policy allows, also after a storm.
 //! - Volumes detach only from a node that is silent, and with proof that it is dead.
-//! - At most one node of the control plane is out of use by this controller.
+//! - At most one node of the control plane is out of use by this controller, and none is taken while another is out of use
+//!   for any other reason.
 //! - While nothing can be seen nothing changes, nor does a node whose policy cannot be read: it counts as one that is out of
 //!   use.
 //! - When no node of the cluster answers, nor anybody who is asked about one, what was taken is handed back.
@@ -53,7 +54,7 @@ pub fn plan(rules: &[Rules], nodes: &[NodeView], memory: &Memory, now: Now, blin
             draft.take_back_unwritten(verdict);
             draft.decide(verdict, &mut due);
         }
-        queue.note(planned.len(), &draft);
+        queue.note(planned.len(), &draft, verdict);
         planned.push(draft);
     }
     queue.serve(&mut planned, &verdicts, &mut due);

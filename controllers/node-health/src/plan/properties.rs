@@ -125,6 +125,8 @@ fn look(world: &mut World, denied: &Denied, takings: &mut Vec<Moment>) -> Result
             let open = world.open();
             prop_assert!(!open.contains_key("all") && !open.contains_key(&*node.zone), "{open:?}");
             takings.push(world.now);
+            let is_removed = |other: &NodeView| other.control_plane && other.leaving;
+            prop_assert!(!node.control_plane || !world.seen.iter().any(is_removed));
         }
         let is_back = !planned.record.is_taken() && node.record.is_taken();
         if is_back && world.open().get("all") != Some(&true) {

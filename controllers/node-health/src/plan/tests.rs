@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{world::*, *};
 use crate::record::{Record, TaintEffect};
 
+mod control_plane;
 mod ends;
 mod rates;
 mod unread;
@@ -283,20 +284,6 @@ fn that_no_node_answers_is_believed_of_live_reads_alone() {
 }
 
 #[test]
-fn one_node_of_the_control_plane_is_taken_at_a_time() {
-    let mut world = three_zones();
-    for name in ["a-1", "b-1"] {
-        world.node(name).control_plane = true;
-        world.stop(name);
-    }
-    world.run(seconds(100));
-    assert_eq!(world.taken(), ["a-1"]);
-    assert!(world.of("b-1").waits_for.contains("control plane node a-1"));
-    world.start("a-1");
-    world.until(seconds(30), |world| world.taken() == ["b-1"]);
-}
-
-#[test]
 fn a_restart_keeps_what_stands_and_begins_no_silence_earlier() {
     let mut world = three_zones();
     world.stop("a-3");
@@ -357,18 +344,6 @@ fn a_node_that_no_policy_selects_any_more_is_handed_back_at_once() {
     world.node("a-3").rules = None;
     world.pass();
     assert_eq!((world.state("a-3"), world.taken()), (State::Healthy, vec![]));
-}
-
-#[test]
-fn what_a_dry_run_takes_counts_for_no_other_policy() {
-    let mut world = three_zones();
-    world.rules.push(Rules { dry_run: true, ..rules("dry") });
-    for name in ["a-1", "b-1"] {
-        world.node(name).control_plane = true;
-        world.stop(name);
-    }
-    world.node("a-1").rules = Some(1);
-    world.until(seconds(30), |world| world.taken() == ["a-1", "b-1"]);
 }
 
 #[test]

@@ -228,6 +228,10 @@ impl World {
         taken.map(|node| &*node.name).collect()
     }
 
+    pub(super) fn node_is_taken(&self, name: &str) -> bool {
+        self.of(name).record.is_taken()
+    }
+
     /// Which breakers are open.
     pub(super) fn open(&self) -> BTreeMap<String, bool> {
         let open = self.plan.breakers.iter().filter(|breaker| breaker.open_since.is_some());
