@@ -17,6 +17,8 @@ pub const CONFIRMED_DEAD: &str = "mainstay.node-restriction.kubernetes.io/confir
 pub(crate) const POLICY: &str = "mainstay.dev/node-health-policy";
 /// The boot of the node for which a remediation was made: that it succeeds says of no later one that it is dead.
 pub(crate) const BOOT: &str = "mainstay.dev/boot-id";
+/// The UID of the node for which a remediation was made: it is of no later node of that name.
+pub(crate) const NODE_UID: &str = "mainstay.dev/node-uid";
 /// Which node a remediation is about, where its name does not say so (medik8s, as the next three).
 pub(crate) const NODE_NAME: &str = "remediation.medik8s.io/node-name";
 /// Which template it was made from.

@@ -10,10 +10,11 @@ use mainstay_runtime::{failure::RequestError, request::in_time};
 
 use super::{
     error::ApplyError,
-    remediation::{condition, delete, resource},
+    node,
+    remediation::{delete, resource},
 };
 use crate::{
-    names::{NODE_NAME, POLICY, TEMPLATE_NAME},
+    names::{NODE_NAME, NODE_UID, POLICY, TEMPLATE_NAME},
     settings::TemplateRef,
 };
 
@@ -22,10 +23,10 @@ use crate::{
 pub struct Standing {
     /// The node that it is about.
     pub node: Arc<str>,
+    /// That node's UID. `None`: it was made by a version that did not write it down.
+    pub node_uid: Option<Box<str>>,
     /// What it was made from.
     pub template: TemplateRef,
-    /// Whether its remediator has said that the node will be gone for good.
-    pub ends_node: bool,
     resource: ApiResource,
     name: String,
     uid: Option<String>,
@@ -82,30 +83,42 @@ fn standing(object: &DynamicObject, template: &TemplateRef, resource: &ApiResour
     let annotations = object.annotations();
     Some(Standing {
         node: annotations.get(NODE_NAME)?.as_str().into(),
+        node_uid: annotations.get(NODE_UID).map(|uid| uid.as_str().into()),
         template: template.with_name(annotations.get(TEMPLATE_NAME)?),
-        ends_node: condition(object, "PermanentNodeDeletionExpected") == Some(true),
         resource: resource.clone(),
         name: object.name_any(),
         uid: object.uid(),
     })
 }
 
+/// Why nobody waits for a remediation any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Over {
+    /// Its policy has no use for it.
+    Unwanted,
+    /// Its node is gone, as the watch shows.
+    NodeGone,
+}
+
 impl Standing {
     /// Whether nobody waits for it any more. `in_use`: whether its policy may have one of this node, where the node
-    /// exists; `named`: the templates that the policy names. A remediator may delete a node and make it anew, so that
-    /// without a node it is over when the remediator says so.
-    pub fn is_over(&self, in_use: Option<bool>, named: &[TemplateRef]) -> bool {
+    /// exists; `named`: the templates that the policy names. No remediator makes a node anew that it has deleted
+    /// (medik8s/node-healthcheck-operator#360), and a node of another UID is another one.
+    pub fn over(&self, in_use: Option<bool>, named: &[TemplateRef]) -> Option<Over> {
         match in_use {
-            Some(in_use) => !in_use || !named.contains(&self.template),
-            None => self.ends_node,
+            None => Some(Over::NodeGone),
+            Some(in_use) => (!in_use || !named.contains(&self.template)).then_some(Over::Unwanted),
         }
     }
 
-    /// Deletes it.
+    /// Deletes it. Where its node is gone that is looked at live before: a watch may be behind.
     ///
     /// # Errors
     /// When the server refuses it. One that is gone, or made anew, is no error.
-    pub async fn delete(&self, client: &Client) -> Result<(), ApplyError> {
+    pub async fn delete(&self, client: &Client, over: Over) -> Result<(), ApplyError> {
+        if over == Over::NodeGone && node::is_there(client, &self.node, self.node_uid.as_deref()).await? {
+            return Ok(());
+        }
         let (kind, name) = (&*self.resource.kind, &*self.name);
         let api = Api::namespaced_with(client.clone(), &self.template.namespace, &self.resource);
         if delete(&api, kind, name, self.uid.clone()).await? {
@@ -113,6 +126,7 @@ impl Standing {
                 node = &*self.node,
                 kind,
                 name,
+                ?over,
                 "a remediation has ended, as nobody waits for it any more"
             );
         }
@@ -125,6 +139,7 @@ pub(crate) mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::apply::server::Server;
 
     fn template(name: &str) -> TemplateRef {
         TemplateRef {
@@ -135,12 +150,16 @@ pub(crate) mod tests {
         }
     }
 
-    /// Made from the template `gentle` for the node `n`.
-    pub(crate) fn made(conditions: serde_json::Value) -> Standing {
-        let object = json!({
-            "metadata": {"name": "n-gentle", "annotations": {NODE_NAME: "n", TEMPLATE_NAME: "gentle"}},
-            "status": {"conditions": conditions},
+    /// Made from the template `gentle` for the node `n`, of this UID where it says so.
+    pub(crate) fn made(node_uid: Option<&str>) -> Standing {
+        let mut object = json!({
+            "metadata": {
+                "name": "n-gentle", "uid": "r", "annotations": {NODE_NAME: "n", TEMPLATE_NAME: "gentle"},
+            },
         });
+        if let Some(uid) = node_uid {
+            object["metadata"]["annotations"][NODE_UID] = json!(uid);
+        }
         let object: DynamicObject = serde_json::from_value(object).unwrap();
         let resource = ApiResource::erase::<k8s_openapi::api::core::v1::Node>(&());
         standing(&object, &template("other"), &resource).unwrap()
@@ -148,19 +167,45 @@ pub(crate) mod tests {
 
     #[test]
     fn a_remediation_is_over_when_nobody_waits_for_it() {
-        let (standing, named) = (made(json!([])), [template("gentle")]);
+        let (standing, named) = (made(None), [template("gentle")]);
         assert_eq!((&*standing.node, &standing.template), ("n", &named[0]));
-        assert!(!standing.is_over(Some(true), &named));
-        assert!(standing.is_over(Some(false), &named), "the node is well, or not the policy's any more");
-        assert!(standing.is_over(Some(true), &[template("hard")]), "the policy has another template now");
+        assert_eq!(standing.over(Some(true), &named), None);
+        let unwanted = Some(Over::Unwanted);
+        assert_eq!(
+            standing.over(Some(false), &named),
+            unwanted,
+            "the node is well, or not the policy's any more"
+        );
+        assert_eq!(
+            standing.over(Some(true), &[template("hard")]),
+            unwanted,
+            "the policy has another template now"
+        );
+        assert_eq!(standing.over(None, &named), Some(Over::NodeGone));
     }
 
-    #[test]
-    fn without_a_node_its_remediator_decides() {
-        let named = [template("gentle")];
-        assert!(!made(json!([])).is_over(None, &named), "it may make the node anew");
-        let says = |status| made(json!([{"type": "PermanentNodeDeletionExpected", "status": status}]));
-        assert!(!says("False").is_over(None, &named));
-        assert!(says("True").is_over(None, &named));
+    #[tokio::test]
+    async fn of_a_node_that_is_gone_all_are_deleted_and_none_before_the_server_says_so() {
+        // The UID that the remediation names, that of the node, and whether it is deleted.
+        for (made_for, there, ends) in [
+            (Some("u"), None, true),
+            (Some("u"), Some("new"), true),
+            (Some("u"), Some("u"), false),
+            (None, None, true),
+            (None, Some("u"), false),
+        ] {
+            let server = Server::default();
+            let node = there.map(|uid| json!({"metadata": {"name": "n", "uid": uid}}));
+            server.set("/api/v1/nodes/n", node.ok_or(404));
+            made(made_for).delete(&server.client(), Over::NodeGone).await.unwrap();
+            let bodies: Vec<_> =
+                server.writes().into_iter().map(|(.., body)| body["preconditions"].clone()).collect();
+            let expected = if ends { vec![json!({"uid": "r"})] } else { vec![] };
+            assert_eq!(bodies, expected, "{made_for:?} {there:?}");
+        }
+        let server = Server::default();
+        server.set("/api/v1/nodes/n", Err(503));
+        made(None).delete(&server.client(), Over::NodeGone).await.unwrap_err();
+        assert_eq!(server.writes(), []);
     }
 }

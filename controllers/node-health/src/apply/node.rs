@@ -155,15 +155,15 @@ pub async fn bring(
     }
 }
 
-/// Whether the node of this name is still the one of this UID, by the server and not by a watch.
+/// Whether there is a node of this name, and of this UID where one is known, by the server and not by a watch.
 ///
 /// # Errors
 /// When the server refuses to say.
-pub(super) async fn is_there(client: &Client, name: &str, uid: &str) -> Result<bool, ApplyError> {
+pub(super) async fn is_there(client: &Client, name: &str, uid: Option<&str>) -> Result<bool, ApplyError> {
     let nodes: Api<v1::Node> = Api::all(client.clone());
     let found = in_time(nodes.get_metadata_opt(name)).await;
     let found = found.map_err(|source| ApplyError::Read { what: "the node".into(), source })?;
-    Ok(found.is_some_and(|node| node.metadata.uid.as_deref() == Some(uid)))
+    Ok(found.is_some_and(|node| uid.is_none() || node.metadata.uid.as_deref() == uid))
 }
 
 /// When the node's Lease was last renewed, read from the server and not from a watch.

@@ -152,7 +152,7 @@ pub async fn visit(client: &Client, (name, uid): (&str, &str), plan: PodsPlan) -
         return visit;
     }
     // Asked after the list: what was listed before is of the node that is still there.
-    match node::is_there(client, name, uid).await {
+    match node::is_there(client, name, Some(uid)).await {
         Ok(true) => {}
         Ok(false) => return Visit::default(),
         Err(error) => {

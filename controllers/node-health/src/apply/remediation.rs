@@ -17,7 +17,7 @@ use serde_json::json;
 
 use super::{error::ApplyError, node};
 use crate::{
-    names::{BOOT, FIELD_MANAGER, MULTIPLE, NODE_NAME, POLICY, TEMPLATE_NAME, TIMED_OUT},
+    names::{BOOT, FIELD_MANAGER, MULTIPLE, NODE_NAME, NODE_UID, POLICY, TEMPLATE_NAME, TIMED_OUT},
     plan::Wanted,
     settings::TemplateRef,
 };
@@ -158,7 +158,7 @@ impl Remediation {
         for possible in names(&case.node, reference, template.as_ref().ok()) {
             let found = in_time(api.get_opt(&possible)).await.map_err(read(format!("{kind} {possible}")))?;
             name = possible;
-            is_name_taken = found.as_ref().is_some_and(|found| is_of_another(found, reference, &case.node));
+            is_name_taken = found.as_ref().is_some_and(|found| is_of_another(found, reference, case));
             // One that somebody else has made is his to end; to wait for its end is right all the same.
             standing =
                 found.filter(|found| !is_name_taken && (template.is_ok() || is_made_from(found, reference)));
@@ -192,7 +192,7 @@ impl Remediation {
             Ok(ref template) => template,
             Err(error) => return Err(error),
         };
-        if !node::is_there(client, &case.node, &case.node_uid).await? {
+        if !node::is_there(client, &case.node, Some(&case.node_uid)).await? {
             return Ok(None);
         }
         let object = json!({
@@ -202,7 +202,10 @@ impl Remediation {
                 "name": self.name,
                 "namespace": reference.namespace,
                 "labels": {POLICY: &*case.policy},
-                "annotations": {NODE_NAME: &*case.node, TEMPLATE_NAME: reference.name, BOOT: &*case.boot_id},
+                "annotations": {
+                    NODE_NAME: &*case.node, NODE_UID: &*case.node_uid, BOOT: &*case.boot_id,
+                    TEMPLATE_NAME: reference.name,
+                },
                 "ownerReferences": [{
                     "apiVersion": "mainstay.dev/v1alpha1", "kind": "NodeHealthPolicy",
                     "name": &*case.policy, "uid": &*case.policy_uid, "controller": false,
@@ -261,16 +264,17 @@ fn is_made_from(remediation: &DynamicObject, reference: &TemplateRef) -> bool {
     remediation.annotations().get(TEMPLATE_NAME).is_some_and(|name| *name == reference.name)
 }
 
-/// Whether it says that it was made from another template of its kind, or for another node: names may be the same.
-fn is_of_another(remediation: &DynamicObject, reference: &TemplateRef, node: &str) -> bool {
+/// Whether it says that it was made from another template of its kind, or for another node: names may be the same, also
+/// those of a node and of one that was there before it.
+fn is_of_another(remediation: &DynamicObject, reference: &TemplateRef, case: &Case) -> bool {
     let says = |key: &str, other: &str| remediation.annotations().get(key).is_some_and(|said| said != other);
-    says(TEMPLATE_NAME, &reference.name) || says(NODE_NAME, node)
+    says(TEMPLATE_NAME, &reference.name) || says(NODE_NAME, &case.node) || says(NODE_UID, &case.node_uid)
 }
 
 fn name_taken(kind: &str, name: &str) -> ApplyError {
     let words = format!(
-        "another remediation has this name; several templates of a kind in one namespace need the annotation \
-         {MULTIPLE}: \"true\""
+        "another remediation has this name, and one of an earlier node of this name ends by itself; several templates \
+         of a kind in one namespace need the annotation {MULTIPLE}: \"true\""
     );
     let (remediation, source) = (format!("{kind} {name}"), RequestError::AlreadyExists(words));
     ApplyError::Remediation { action: "create", remediation, source }
@@ -315,15 +319,10 @@ pub(super) async fn resource(
     found.await.map(|(resource, _)| resource)
 }
 
-/// The condition `Succeeded`.
+/// The condition `Succeeded`; nothing while it is not decided.
 fn succeeded(remediation: &DynamicObject) -> Option<bool> {
-    condition(remediation, "Succeeded")
-}
-
-/// What a remediation says of itself; nothing while it is not decided.
-pub(super) fn condition(remediation: &DynamicObject, kind: &str) -> Option<bool> {
     let conditions = remediation.data.pointer("/status/conditions")?.as_array()?;
-    let condition = conditions.iter().find(|condition| condition["type"] == kind)?;
+    let condition = conditions.iter().find(|condition| condition["type"] == "Succeeded")?;
     match condition["status"].as_str()? {
         "True" => Some(true),
         "False" => Some(false),

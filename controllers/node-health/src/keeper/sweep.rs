@@ -1,5 +1,5 @@
-//! Ends remediations that no visit to a node ends: of nodes that are well, or that the policy does not act on any more,
-//! and by templates that it does not name any more.
+//! Ends remediations that no visit to a node ends: of nodes that are gone, that are well, or that the policy does not act on
+//! any more, and by templates that it does not name any more.
 
 use std::sync::Arc;
 
@@ -8,7 +8,12 @@ use super::{
     outcome::Outcome,
     state::{Keeper, Mind, Pass},
 };
-use crate::{apply::leftovers, plan::State, settings::Settings, status::Judged};
+use crate::{
+    apply::leftovers::{self, Standing},
+    plan::State,
+    settings::Settings,
+    status::Judged,
+};
 
 impl Keeper {
     /// Lists the remediations of each policy now and then, and deletes what is over by the plan that follows the list.
@@ -18,18 +23,21 @@ impl Keeper {
             let listed = standing.remove(name);
             // What a policy wants that cannot be read is not known, so that what stands goes on.
             let (Some(uid), Ok(policy)) = (read.uid.clone(), &read.settings) else { continue };
-            if let Some(mut over) = listed {
-                let in_use = |node: &str| in_use(pass, name, judged, node);
-                over.retain(|standing| standing.is_over(in_use(&standing.node), &policy.templates));
+            if let Some(listed) = listed {
+                let over = listed.into_iter().filter_map(|standing| {
+                    let in_use = in_use(pass, name, judged, &standing);
+                    standing.over(in_use, &policy.templates).map(|over| (standing, over))
+                });
+                let over: Vec<_> = over.collect();
                 if !over.is_empty() {
                     let client = self.client.clone();
                     jobs.start((Task::Clear, Arc::clone(name)), pass.now.moment, async move {
-                        for standing in over {
-                            if let Err(error) = standing.delete(&client).await {
-                                return Outcome::Cleared(Err(error));
-                            }
+                        // One that the server refuses keeps no other.
+                        let mut cleared = Ok(());
+                        for (standing, over) in over {
+                            cleared = cleared.and(standing.delete(&client, over).await);
                         }
-                        Outcome::Cleared(Ok(()))
+                        Outcome::Cleared(cleared)
                     });
                 }
             }
@@ -41,9 +49,12 @@ impl Keeper {
     }
 }
 
-/// Whether the policy may have a remediation of the node of this name. `None`: there is no such node.
-fn in_use(pass: &Pass, policy: &str, judged: &[Judged<'_>], node: &str) -> Option<bool> {
-    let index = pass.nodes.binary_search_by(|known| (**known.name()).cmp(node)).ok()?;
+/// Whether the policy may have this remediation of its node. `None`: there is no such node.
+fn in_use(pass: &Pass, policy: &str, judged: &[Judged<'_>], standing: &Standing) -> Option<bool> {
+    let index = pass.nodes.binary_search_by(|known| known.name().cmp(&standing.node)).ok()?;
+    if standing.node_uid.as_deref().is_some_and(|uid| *uid != *pass.nodes[index].uid()) {
+        return None;
+    }
     let acts = |settings: &Settings| *settings.name == *policy && !settings.rules.dry_run;
     let is_well = judged.binary_search_by_key(&index, |judged| judged.index).is_ok_and(|place| {
         let Judged { view, planned, .. } = judged[place];

@@ -149,7 +149,7 @@ async fn the_remediations_of_a_policy_that_makes_no_sense_any_more_go_on() {
         };
         apply(1, json!([]));
         keeper.pass(&mut mind);
-        mind.standing.insert("ours".into(), vec![crate::apply::leftovers::tests::made(json!([]))]);
+        mind.standing.insert("ours".into(), vec![crate::apply::leftovers::tests::made(Some("n"))]);
         apply(
             2,
             json!([{"key": "a", "operator": operator, "values": if goes_on { json!(["1"]) } else { json!([]) }}]),
@@ -157,6 +157,25 @@ async fn the_remediations_of_a_policy_that_makes_no_sense_any_more_go_on() {
         keeper.pass(&mut mind);
         // Where it can be read, and selects the node no more, they end.
         assert_eq!(mind.jobs.is_running(&(Task::Clear, "ours".into())), !goes_on, "{operator}");
+    }
+}
+
+#[tokio::test]
+async fn all_remediations_of_a_node_that_is_gone_end() {
+    // The node `n` is of the UID `n`, and cordoned by `ours`: what is there for it goes on.
+    for (made_for, ends) in [(Some("n"), false), (None, false), (Some("before"), true)] {
+        let (keeper, mut policies) = keeper();
+        let template = json!({
+            "apiVersion": "x.dev/v1", "kind": "RepairTemplate", "namespace": "ns", "name": "gentle",
+        });
+        let spec = json!({"nodeSelector": {}, "remediation": {"templates": [template]}});
+        let metadata =
+            ObjectMeta { name: Some("ours".into()), uid: Some("ours".into()), ..ObjectMeta::default() };
+        policies.apply_watcher_event(&Event::Apply(policy(metadata, spec)));
+        let mut mind = Mind::new(4);
+        mind.standing.insert("ours".into(), vec![crate::apply::leftovers::tests::made(made_for)]);
+        keeper.pass(&mut mind);
+        assert_eq!(mind.jobs.is_running(&(Task::Clear, "ours".into())), ends, "{made_for:?}");
     }
 }
 

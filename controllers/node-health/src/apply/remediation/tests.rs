@@ -177,8 +177,12 @@ async fn a_remediation_speaks_for_no_other_template_and_no_other_node() {
     assert_eq!((seen.stands, seen.created), (Some((0, Some(true))), None));
     assert!(seen.out_of_reach.is_some_and(|error| error.to_string().contains(MULTIPLE)));
     assert_eq!(seen.unreached, [both(Wanted::None).templates[1].clone()]);
-    server.set(&format!("{API}/repairs/n"), Ok(made("t", "m")));
-    let seen = visit(&server.client(), &both(Wanted::None)).await.unwrap();
-    assert_eq!((seen.stands, seen.succeeded), (None, vec![]));
+    let mut of_before = made("t", "n");
+    of_before["metadata"]["annotations"][NODE_UID] = json!("before");
+    for other in [made("t", "m"), of_before] {
+        server.set(&format!("{API}/repairs/n"), Ok(other));
+        let seen = visit(&server.client(), &both(Wanted::None)).await.unwrap();
+        assert_eq!((seen.stands, seen.succeeded), (None, vec![]));
+    }
     assert_eq!(server.writes(), []);
 }
