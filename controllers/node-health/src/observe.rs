@@ -119,6 +119,7 @@ pub fn view(
         out_of_service: known.dry_run || stands_out_of_service(node),
         proof: proof(node, policy, known, heartbeat),
         remediation: remediation(known, policy),
+        remediated: known.succeeded.iter().any(|(_, boot)| **boot == *facts.boot_id),
         out_of_reach: out_of_reach(known, policy),
         pods: known.pods,
     })

@@ -56,10 +56,22 @@ impl Record {
         self.taken.as_ref().is_some_and(|taken| taken.since.is_some())
     }
 
-    /// Without the taint out-of-service of a boot that is over. A node that does not tell its boot is at the same one.
-    pub fn at_boot(self, boot_id: &str) -> Self {
-        let is_over = self.out_of_service().is_none_or(|boot| !boot_id.is_empty() && **boot != *boot_id);
-        if is_over { self.in_service() } else { self }
+    /// Without what holds for a boot that is over. A node that does not tell its boot is at the same one.
+    pub fn at_boot(mut self, boot_id: &str) -> Self {
+        let is_over = |boot: &Arc<str>| !boot_id.is_empty() && **boot != *boot_id;
+        if let Some(taken) = &mut self.taken {
+            taken.remediated.take_if(|boot| is_over(boot));
+        }
+        if self.out_of_service().is_none_or(is_over) { self.in_service() } else { self }
+    }
+
+    /// With the note that a remediation of this boot has succeeded, or without it; of a node that is not acted on it says
+    /// nothing.
+    pub fn remediated(mut self, boot_id: Option<&Arc<str>>) -> Self {
+        if let Some(taken) = self.taken.as_mut().filter(|taken| taken.since.is_some()) {
+            taken.remediated = boot_id.cloned();
+        }
+        self
     }
 
     /// With the taint out-of-service that `standing` says is there, for as long as the boot lasts: a node that comes back
@@ -120,6 +132,10 @@ pub struct Taken {
     /// The boot that the node reported when the taint out-of-service was set by this controller.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub out_of_service: Option<Arc<str>>,
+    /// The boot that the node reported for which a remediation has succeeded: its object may be gone long before the node
+    /// is back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remediated: Option<Arc<str>>,
 }
 
 /// The effect of a taint.

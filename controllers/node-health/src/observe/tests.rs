@@ -131,7 +131,9 @@ fn only_proof_of_this_boot_and_this_silence_counts() {
         sight.node_changed(&Change { old: None, new: Some(&node) });
         let succeeded = succeeded.map(|(index, boot)| (settings.templates[index].clone(), boot.to_owned()));
         let known = Known { succeeded: succeeded.into_iter().collect(), ..Known::default() };
-        view(&node, Some((0, &settings)), &known, None, &sight, Duration::ZERO).unwrap().proof
+        let seen = view(&node, Some((0, &settings)), &known, None, &sight, Duration::ZERO).unwrap();
+        assert_eq!(seen.remediated, known.succeeded.iter().any(|(_, boot)| boot == "boot-1"));
+        seen.proof
     };
     let dead = |value: &str| json!({"mainstay.node-restriction.kubernetes.io/confirmed-dead": value});
     let shut_down = json!([{"key": "node.cloudprovider.kubernetes.io/shutdown", "effect": "NoSchedule"}]);

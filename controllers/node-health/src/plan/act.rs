@@ -229,6 +229,8 @@ impl Draft<'_> {
                 self.plan.remediation = Wanted::Look;
                 return self.wait_for("a look whether a remediation of it stands".to_owned());
             }
+            // Its remediator has deleted it, and the node may yet need minutes to be back.
+            Remediation::None if self.is_remediated() => return self.wait_for_remediated(),
             Remediation::None => return self.remediate_from(0, steps),
             Remediation::Stands { template, since, succeeded } => (template, since, succeeded),
         };
@@ -236,7 +238,7 @@ impl Draft<'_> {
         let over = steps.remediation.get(template).map(|timeout| since.saturating_add(*timeout));
         let is_over = over.is_none_or(|over| over <= self.now.moment);
         match succeeded {
-            Some(true) => return,
+            Some(true) => return self.wait_for_remediated(),
             None if !is_over => {
                 due.at(over);
                 return self.wait_for(format!("remediation {} of {}", template + 1, steps.remediation.len()));
@@ -248,6 +250,14 @@ impl Draft<'_> {
         } else {
             self.wait_for("a person: the last remediation has not succeeded".to_owned());
         }
+    }
+
+    fn is_remediated(&self) -> bool {
+        self.plan.record.taken.as_ref().is_some_and(|taken| taken.remediated.is_some())
+    }
+
+    fn wait_for_remediated(&mut self) {
+        self.wait_for("the node, of which a remediation says that it has succeeded".to_owned());
     }
 
     /// The next template has its turn of which one can be made. Where there is none, the last of them is looked for: a person

@@ -29,12 +29,16 @@ impl<'a> Draft<'a> {
         weather: &'a Weather,
         now: Now,
     ) -> Self {
+        let mut record = node.record.clone().at_boot(&node.boot_id);
+        if node.remediated {
+            record = record.remediated(Some(&node.boot_id));
+        }
         let plan = NodePlan {
             state: State::Healthy,
             why: String::new(),
             waits_for: String::new(),
             next: None,
-            record: node.record.clone().at_boot(&node.boot_id),
+            record,
             pods: PodsPlan::default(),
             remediation: keep(node, node.record.is_taken()),
         };

@@ -36,6 +36,8 @@ impl Draft<'_> {
         let since = *self.memory.well_since.get_or_insert(self.now.moment);
         self.plan.state = State::Recovering;
         self.end_remediation();
+        // Should it fail once more, that is another failure.
+        self.plan.record = std::mem::take(&mut self.plan.record).remediated(None);
         let back = since.saturating_add(rules.healthy_for);
         if back > self.now.moment {
             due.at(Some(back));

@@ -42,6 +42,8 @@ pub struct NodeView {
     pub proof: Option<Proof>,
     /// How its remediation goes.
     pub remediation: Remediation,
+    /// Whether one that was made for this boot is seen to have succeeded.
+    pub remediated: bool,
     /// The templates of which none can be made, until a person changes something.
     pub out_of_reach: Vec<usize>,
     /// How many pods are to be evicted from it.

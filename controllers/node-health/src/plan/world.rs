@@ -263,6 +263,7 @@ fn node(name: &str, zone: &str) -> NodeView {
         out_of_service: false,
         proof: None,
         remediation: Remediation::None,
+        remediated: false,
         out_of_reach: Vec::new(),
         pods: 0,
     }

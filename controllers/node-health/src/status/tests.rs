@@ -41,6 +41,7 @@ fn node(name: &str, state: State) -> (NodeView, NodePlan) {
         out_of_service: false,
         proof: None,
         remediation: Remediation::None,
+        remediated: false,
         out_of_reach: Vec::new(),
         pods: 0,
     };

@@ -21,6 +21,7 @@ fn taken(cordon: bool, taint: Option<TaintEffect>, out_of_service: Option<&str>)
             cordon,
             taint,
             out_of_service,
+            ..Taken::default()
         }),
         ..Record::default()
     }

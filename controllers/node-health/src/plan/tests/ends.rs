@@ -209,6 +209,55 @@ fn a_failed_remediation_does_not_wait_for_its_time() {
 }
 
 #[test]
+fn after_a_remediation_has_succeeded_none_is_made_for_the_same_boot() {
+    let mut world = three_zones();
+    world.rules[0].steps.remediation = vec![seconds(60), seconds(60)];
+    world.stop("a-3");
+    world.until(seconds(30), |world| world.of("a-3").remediation == Wanted::Template(0));
+    let now = world.now;
+    let node = world.node("a-3");
+    node.remediation = Remediation::Stands { template: 0, since: now, succeeded: Some(true) };
+    node.remediated = true;
+    world.pass();
+    // Its remediator deletes it while the node boots, which only the record still tells to a new leader.
+    let node = world.node("a-3");
+    (node.remediation, node.remediated) = (Remediation::None, false);
+    for restart in [false, true] {
+        if restart {
+            world.restart();
+            world.node("a-3").remediation = Remediation::None;
+        }
+        for _ in 0..200 {
+            world.now += TICK;
+            world.pass();
+            assert!(!makes(world.of("a-3")), "restart: {restart}");
+        }
+        assert_eq!(world.state("a-3"), State::Acting);
+        assert!(world.of("a-3").waits_for.contains("succeeded"), "{}", world.of("a-3").waits_for);
+    }
+    world.node("a-3").boot_id = "boot-2".into();
+    world.until(seconds(1), |world| makes(world.of("a-3")));
+}
+
+#[test]
+fn a_node_that_fails_anew_after_a_remediation_gets_another() {
+    let mut world = three_zones();
+    world.rules[0].steps.remediation = vec![seconds(60)];
+    world.stop("a-3");
+    world.until(seconds(30), |world| world.state("a-3") == State::Acting);
+    world.node("a-3").remediated = true;
+    world.pass();
+    world.node("a-3").remediated = false;
+    world.run(seconds(10));
+    assert!(!makes(world.of("a-3")));
+    // Back for a moment, at the same boot.
+    world.start("a-3");
+    world.until(seconds(1), |world| world.state("a-3") == State::Recovering);
+    world.stop("a-3");
+    world.until(seconds(30), |world| makes(world.of("a-3")));
+}
+
+#[test]
 fn who_is_blind_changes_nothing() {
     let mut world = with_repairs(Duration::ZERO);
     world.stop("a-0");
