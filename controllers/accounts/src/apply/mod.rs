@@ -2,6 +2,7 @@
 //!
 //! Each action names the UID of what it changes, so that none hits a later object of the same name.
 
+mod anew;
 mod error;
 mod objects;
 mod tokens;
@@ -22,6 +23,7 @@ use mainstay_runtime::{
     failure::RequestError,
     gate::{Gate, Intent},
     index::ObjectKey,
+    names,
     request::{METADATA_ONLY, Written, path, send},
 };
 use parking_lot::Mutex;
@@ -117,7 +119,7 @@ impl Writer {
             }
             Action::Issue { .. } => self.issue(namespace, action).await,
             Action::Mark(policy, part, name, uid) => self.mark(namespace, policy, *part, (name, uid)).await,
-            Action::Delete(part, name, uid) => self.delete(namespace, *part, name, uid).await,
+            Action::Delete(part, name, uid) => self.delete(namespace, *part, (name, uid), None).await,
             Action::Release(part, name, uid) => self.release(namespace, *part, name, uid).await,
             Action::HandBack { .. } => self.hand_back(namespace, action).await,
         }
@@ -240,6 +242,25 @@ impl Writer {
         }
     }
 
+    /// Fails where an object that is to take the place of the one of this name would not be made: that a quota, a policy of
+    /// the cluster or the API server itself refuses it. It is created as a dry run, under a name that nothing has.
+    async fn try_create(
+        &self,
+        part: Part,
+        namespace: &ObjectKey,
+        name: &str,
+        body: &Value,
+    ) -> Result<(), RequestError> {
+        let mut body = body.clone();
+        body["metadata"]["name"] = json!(names::generated(&format!("{name}-next"), MAX_NAME));
+        let url = part_path(part, &namespace.name, "");
+        let request = Request::post(format!("{url}?fieldManager={FIELD_MANAGER}&dryRun=All"))
+            .header(http::header::ACCEPT, METADATA_ONLY)
+            .header(http::header::CONTENT_TYPE, "application/json")
+            .body(serde_json::to_vec(&body).unwrap_or_default());
+        send::<Written>(&self.client, request).await.map(drop)
+    }
+
     /// Changes an object by a patch of this type, which names its UID.
     async fn patch(
         &self,
@@ -266,14 +287,18 @@ impl Writer {
         }
     }
 
+    /// Deletes the object of this UID, and of this version where one is named.
     async fn delete(
         &self,
         namespace: &ObjectKey,
         part: Part,
-        name: &str,
-        uid: &str,
+        (name, uid): (&str, &str),
+        version: Option<&str>,
     ) -> Result<Done, ApplyError> {
-        let body = json!({"preconditions": {"uid": uid}});
+        let mut body = json!({"preconditions": {"uid": uid}});
+        if let Some(version) = version {
+            body["preconditions"]["resourceVersion"] = json!(version);
+        }
         let request = Request::delete(part_path(part, &namespace.name, name))
             .header(http::header::CONTENT_TYPE, "application/json")
             .body(serde_json::to_vec(&body).unwrap_or_default());

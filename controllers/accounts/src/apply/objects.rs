@@ -8,16 +8,15 @@ use kube::Api;
 use mainstay_runtime::{
     failure::RequestError,
     index::ObjectKey,
-    names,
-    request::{METADATA_ONLY, Written, in_time, path, send},
+    request::{in_time, path, send},
 };
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{ApplyError, Done, MAX_NAME, Writer, part_path, words};
+use super::{ApplyError, Done, Writer, words};
 use crate::{
-    names::{ADOPTED, FIELD_MANAGER, GIVEN, PART, POLICY, PULL_SECRETS, SOURCE, SOURCE_UID, SOURCE_VERSION},
-    plan::{Account, Action, Binding, Copy, CopyView, Fields, Part, Role},
+    names::{ADOPTED, GIVEN, PART, POLICY, PULL_SECRETS, SOURCE, SOURCE_UID, SOURCE_VERSION},
+    plan::{Account, Action, Binding, Copy, CopyView, Fields, Origin, Part, Role},
 };
 
 const APPLY: (&str, &str) = ("application/apply-patch+yaml", "&force=true");
@@ -88,7 +87,7 @@ impl Writer {
         };
         if *anew {
             self.is_accepted(namespace, policy, name, binding).await?;
-            let deleted = self.delete(namespace, Part::Binding, name, uid).await?;
+            let deleted = self.delete(namespace, Part::Binding, (name, uid), None).await?;
             return match deleted {
                 Done::Written => self.make_binding(namespace, policy, name, binding).await,
                 other => Ok(other),
@@ -126,17 +125,8 @@ impl Writer {
                 format!("there is no {kind} {role}: make it, or name another; what is bound stays bound");
             return Err(failed(RequestError::NotFound(message)));
         }
-        let mut body = binding_body(namespace, policy, name, binding, false);
-        body["metadata"]["name"] = json!(names::generated(&format!("{name}-next"), MAX_NAME));
-        let url = format!(
-            "{}?fieldManager={FIELD_MANAGER}&dryRun=All",
-            part_path(Part::Binding, &namespace.name, "")
-        );
-        let request = Request::post(url)
-            .header(http::header::ACCEPT, METADATA_ONLY)
-            .header(http::header::CONTENT_TYPE, "application/json")
-            .body(serde_json::to_vec(&body).unwrap_or_default());
-        send::<Written>(&self.client, request).await.map(drop).map_err(failed)
+        let body = binding_body(namespace, policy, name, binding, false);
+        self.try_create(Part::Binding, namespace, name, &body).await.map_err(failed)
     }
 
     /// Copies a pull secret. Its content is in memory for no longer than this takes.
@@ -188,19 +178,34 @@ impl Writer {
             "data": source.data,
             "type": source.r#type,
         });
-        let Some(CopyView { uid, written, .. }) = standing else {
+        let Some(standing) = standing else {
             return self.create_secret(Part::Copy, namespace, name, &body).await;
         };
-        body["metadata"]["uid"] = json!(uid);
-        let applied = self.patch(Part::Copy, namespace, name, APPLY, &body).await?;
+        body["metadata"]["uid"] = json!(standing.uid);
+        match self.change_copy(namespace, name, standing, &body).await {
+            Err(refusal) if standing.origin == Origin::Made => {
+                self.make_anew(Part::Copy, namespace, (name, &standing.uid), body, refusal).await
+            }
+            changed => changed,
+        }
+    }
+
+    async fn change_copy(
+        &self,
+        namespace: &ObjectKey,
+        name: &str,
+        standing: &CopyView,
+        body: &Value,
+    ) -> Result<Done, ApplyError> {
+        let applied = self.patch(Part::Copy, namespace, name, APPLY, body).await?;
         // Keys that the source has no more, and those that others have added, do not go by themselves.
-        let has = |key: &str| source.data.as_ref().is_some_and(|data| data.contains_key(key));
-        let stale: Map<_, _> =
-            written.keys().into_iter().filter(|key| !has(key)).map(|key| (key.into(), Value::Null)).collect();
+        let has = |key: &str| body["data"].get(key).is_some();
+        let keys = standing.written.keys().into_iter();
+        let stale: Map<_, _> = keys.filter(|key| !has(key)).map(|key| (key.into(), Value::Null)).collect();
         if applied != Done::Written || stale.is_empty() {
             return Ok(applied);
         }
-        let body = json!({"metadata": {"uid": uid}, "data": stale});
+        let body = json!({"metadata": {"uid": standing.uid}, "data": stale});
         self.patch(Part::Copy, namespace, name, MERGE, &body).await
     }
 

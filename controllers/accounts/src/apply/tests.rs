@@ -11,6 +11,8 @@ use crate::plan::{
     Written as WrittenBy,
 };
 
+mod anew;
+
 /// A request: method, path with query, body.
 type Asked = (Method, String, Value);
 

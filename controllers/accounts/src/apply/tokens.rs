@@ -28,7 +28,7 @@ use crate::{
         ACCOUNT, EXPIRES, FIELD_MANAGER, HANDLE, ISSUED, MADE_FOR, OUTPUT, PART, POLICY, PREVIOUS,
         PREVIOUS_UNTIL,
     },
-    plan::{Action, OutputView, Part, Token, Why},
+    plan::{Action, Origin, OutputView, Part, Token, Why},
 };
 
 /// For how long the authority that was read is used.
@@ -69,7 +69,12 @@ impl Writer {
         let body = body.write(&issued, &authority, standing.as_deref());
         match standing {
             None => self.create_secret(Part::Token, namespace, output, &body).await,
-            Some(_) => self.replace(namespace, output, &body).await,
+            Some(standing) => match self.replace(namespace, output, &body).await {
+                Err(refusal) if standing.origin == Origin::Made => {
+                    self.make_anew(Part::Token, namespace, (output, &standing.uid), body, refusal).await
+                }
+                replaced => replaced,
+            },
         }
     }
 
@@ -277,7 +282,7 @@ fn claims(token: &str) -> Option<Claims> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{Origin, Written};
+    use crate::plan::Written;
 
     #[test]
     fn a_token_says_when_it_was_issued_and_for_whom() {
