@@ -21,18 +21,20 @@ use mainstay_runtime::{failure::RequestError, request::in_time};
 use parking_lot::RwLock;
 use serde::de::DeserializeOwned;
 use serde_json::json;
+use tokio::time::Instant;
+use tokio_rustls::rustls::sign::CertifiedKey;
 
 use crate::{
     certificate,
+    kept::{Flaw, Kept, RENEW_AT},
     server::Certificates,
     settings::{CertificatesFrom, ConfigurationKind, Names, Webhook},
 };
 
-/// The annotation of the Secret that says when a new certificate is to be made.
-const RENEW_AT: &str = "mainstay.dev/renew-at";
 /// When what has failed is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
-/// How often it is looked at whom the API server trusts: no watch of the configuration is needed for that.
+/// How often it is looked at whom the API server trusts: no watch of the configuration is needed for that. Nor is what
+/// somebody breaks again and again made anew more often.
 const LOOK: Duration = Duration::from_secs(30);
 /// For what was told to one API server to be known to all.
 const SPREADS: Duration = Duration::from_secs(5);
@@ -51,8 +53,10 @@ pub(crate) struct Keeper {
     pub(crate) from: CertificatesFrom,
     pub(crate) certificates: Certificates,
     pub(crate) trouble: Trouble,
-    /// The certificate and the key that are shown.
-    pub(crate) shown: Option<(ByteString, ByteString)>,
+    /// What is shown.
+    pub(crate) shown: Option<Kept>,
+    /// When this process last made a certificate.
+    pub(crate) renewed: Option<Instant>,
     /// Whether the configuration was not there when it was last looked at.
     pub(crate) is_missed: bool,
 }
@@ -108,24 +112,46 @@ impl Keeper {
 
     /// Takes up what the Secret has, or makes it anew. Returns when to look again.
     async fn take_up(&mut self, secret: Option<&Secret>) -> Result<Option<Timestamp>, RequestError> {
-        let kept = secret.and_then(Kept::read);
-        if self.from == CertificatesFrom::Secret {
-            if let Some(Kept { pair, .. }) = kept {
-                self.show(pair);
-            }
-            return Ok(None);
-        }
-        let look = Timestamp::now().checked_add(LOOK).ok();
-        let Some(Kept { pair, authority, renew_at }) = kept else {
-            self.renew(secret).await?;
-            return Ok(look);
+        let look = look();
+        let Some(secret) = secret else {
+            return match self.from {
+                CertificatesFrom::Own => self.renew(None).await.map(|()| look),
+                CertificatesFrom::Secret => Ok(None),
+            };
         };
-        let trusted = match self.publish(authority).await {
+        let kept = Kept::read(secret);
+        match (self.from, kept.whole(&self.names.host(), Timestamp::now())) {
+            (CertificatesFrom::Own, Ok(certified)) => self.follow(secret, kept, certified).await,
+            (CertificatesFrom::Own, Err(flaw)) => {
+                tracing::warn!(%flaw, secret = self.names.service, "the webhook's Secret is not whole and is made anew");
+                if self.renewed.is_none_or(|renewed| renewed.elapsed() >= LOOK) {
+                    self.renew(Some(secret)).await?;
+                }
+                Ok(look)
+            }
+            (CertificatesFrom::Secret, Ok(certified)) => {
+                self.show(kept, certified);
+                Ok(None)
+            }
+            (CertificatesFrom::Secret, Err(flaw)) => {
+                Ok(look.filter(|_| self.keeps_to_what_works(kept, flaw)))
+            }
+        }
+    }
+
+    /// Has the API server trust the authority of a Secret that is whole, and shows its certificate.
+    async fn follow(
+        &mut self,
+        secret: &Secret,
+        kept: Kept,
+        certified: CertifiedKey,
+    ) -> Result<Option<Timestamp>, RequestError> {
+        let trusted = match self.publish(kept.authority.clone()).await {
             Ok(Trust::Newer(now)) => return Box::pin(self.take_up(now.as_deref())).await,
             Ok(_) => Ok(()),
             Err(error) => Err(error),
         };
-        if self.shown.as_ref().is_some_and(|shown| *shown != pair) {
+        if self.shown.as_ref().is_some_and(|shown| shown.pair != kept.pair) {
             // Trusted first, shown then: what is shown is believed, and by all API servers.
             if trusted.is_err() {
                 return trusted.map(|()| None);
@@ -133,43 +159,46 @@ impl Keeper {
             tokio::time::sleep(SPREADS).await;
         }
         // One that is not trusted yet is better than none.
-        let is_usable = self.show(pair);
-        if !is_usable || renew_at.is_none_or(|at| at <= Timestamp::now()) {
-            self.renew(secret).await?;
-            return Ok(look);
+        let renew_at = kept.renew_at;
+        self.show(kept, certified);
+        if renew_at.is_none_or(|at| at <= Timestamp::now()) {
+            self.renew(Some(secret)).await?;
+            return Ok(look());
         }
         trusted?;
-        Ok([look, renew_at].into_iter().flatten().min())
+        Ok([look(), renew_at].into_iter().flatten().min())
     }
 
-    /// Shows this certificate. Returns whether it can be.
-    fn show(&mut self, pair: (ByteString, ByteString)) -> bool {
-        if self.shown.as_ref() == Some(&pair) {
-            return true;
+    /// Shows this certificate.
+    fn show(&mut self, kept: Kept, certified: CertifiedKey) {
+        if self.shown.as_ref().is_none_or(|shown| shown.pair != kept.pair) {
+            self.certificates.show(certified);
+            tracing::info!(secret = self.names.service, "the webhook shows the certificate of its Secret");
         }
-        let (certificate, key) = &pair;
-        if let Err(error) = self.certificates.show(&certificate.0, &key.0) {
-            tracing::warn!(
-                error,
-                secret = self.names.service,
-                "the Secret has no certificate that can be used"
-            );
-            return false;
+        self.shown = Some(kept);
+    }
+
+    /// What works gives way to nothing that is not whole, and which another program has to put right. Returns whether
+    /// something works; if not, this is shown all the same: whom the API server trusts is not known here.
+    fn keeps_to_what_works(&mut self, kept: Kept, flaw: Flaw) -> bool {
+        let (host, now) = (self.names.host(), Timestamp::now());
+        let works = self.shown.as_ref().is_some_and(|shown| shown.whole(&host, now).is_ok());
+        let secret = &self.names.service;
+        tracing::warn!(%flaw, secret, works, "the webhook's Secret is not whole; who makes it has to put it right");
+        if let Some(certified) = kept.certified().ok().filter(|_| !works) {
+            self.show(kept, certified);
         }
-        tracing::info!(secret = self.names.service, "the webhook shows the certificate of its Secret");
-        self.shown = Some(pair);
-        true
+        works
     }
 
     /// Makes a certificate and puts it into the Secret, unless another replica has been quicker. The watch shows it.
-    async fn renew(&self, secret: Option<&Secret>) -> Result<(), RequestError> {
-        let Names { service, namespace, .. } = &self.names;
-        let names =
-            vec![format!("{service}.{namespace}.svc"), format!("{service}.{namespace}.svc.cluster.local")];
-        let made = certificate::make(names, Timestamp::now());
+    async fn renew(&mut self, secret: Option<&Secret>) -> Result<(), RequestError> {
+        let Names { service, namespace } = &self.names;
+        let host = self.names.host();
+        let made = certificate::make(vec![format!("{host}.cluster.local"), host], Timestamp::now());
         let made = made.map_err(|error| RequestError::Invalid(error.to_string()))?;
-        let before =
-            secret.and_then(|secret| secret.data.as_ref()?.get("ca.crt").cloned()).unwrap_or_default();
+        // Not that of the Secret, which somebody may have exchanged: this one was whole when it was shown.
+        let before = self.shown.as_ref().map(|shown| shown.authority.clone()).unwrap_or_default();
         let data = BTreeMap::from([
             ("tls.crt".to_owned(), ByteString(made.certificate.into_bytes())),
             ("tls.key".to_owned(), ByteString(made.key.into_bytes())),
@@ -194,10 +223,11 @@ impl Keeper {
             Some(_) => in_time(self.secrets().replace(service, &params, &wanted)).await,
         };
         match written {
-            Ok(_) => Ok(()),
-            Err(RequestError::AlreadyExists(_) | RequestError::Conflict(_)) => Ok(()),
-            Err(error) => Err(error),
+            Ok(_) => self.renewed = Some(Instant::now()),
+            Err(RequestError::AlreadyExists(_) | RequestError::Conflict(_)) => {}
+            Err(error) => return Err(error),
         }
+        Ok(())
     }
 
     /// Tells the API server whom to trust. Where there is no configuration, nobody asks, and nothing is wrong here; it
@@ -249,7 +279,7 @@ impl Keeper {
         // The watch may be late, or have stopped without a word: an authority that another replica has renewed since is
         // not written over with the one before.
         let now = in_time(self.secrets().get_opt(&self.names.service)).await?;
-        let is_kept = now.as_ref().and_then(Kept::read).is_some_and(|now| now.authority == *kept);
+        let is_kept = now.as_ref().map(Kept::read).is_some_and(|now| now.authority == *kept);
         if !is_kept {
             return Ok(Trust::Newer(now.map(Box::new)));
         }
@@ -266,24 +296,9 @@ impl Keeper {
     }
 }
 
-/// What a Secret keeps.
-struct Kept {
-    /// The certificate and its key.
-    pair: (ByteString, ByteString),
-    authority: ByteString,
-    renew_at: Option<Timestamp>,
-}
-
-impl Kept {
-    fn read(secret: &Secret) -> Option<Self> {
-        let data = secret.data.as_ref()?;
-        let annotations = secret.metadata.annotations.as_ref();
-        Some(Self {
-            pair: (data.get("tls.crt")?.clone(), data.get("tls.key")?.clone()),
-            authority: data.get("ca.crt").cloned().unwrap_or_default(),
-            renew_at: annotations.and_then(|all| all.get(RENEW_AT)?.parse().ok()),
-        })
-    }
+/// When to look again at whom the API server trusts.
+fn look() -> Option<Timestamp> {
+    Timestamp::now().checked_add(LOOK).ok()
 }
 
 async fn at(due: Option<Timestamp>) {

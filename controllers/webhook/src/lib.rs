@@ -1,13 +1,15 @@
 //! An admission webhook's server and its certificates, and no rule about what is admitted.
 //!
 //! Every replica serves, leader or not: the API server asks any of them. They share one Secret with the certificate.
-//! Whoever finds it missing or due makes a new one; the others take it up from their watch. A new certificate comes
+//! Whoever finds it missing, due or not whole makes a new one; the others take it up from their watch. An authority that
+//! has not signed the certificate is told to nobody. A new certificate comes
 //! with an authority of its own, and the API server is told to trust the one before as well, so that replicas that are
 //! late are still believed. Whom it trusts is looked at again and again: an authority that somebody has taken out of the
 //! configuration, or a configuration that is made anew, has it back within a minute.
 
 mod certificate;
 mod keep;
+mod kept;
 mod server;
 mod settings;
 
@@ -40,6 +42,7 @@ pub fn start<H: Handler>(manager: &Manager, flags: &WebhookFlags, webhook: Webho
         certificates: certificates.clone(),
         trouble: trouble.clone(),
         shown: None,
+        renewed: None,
         is_missed: false,
     };
     tokio::spawn(keeper.run());

@@ -18,7 +18,6 @@ use tokio_rustls::{
     rustls::{
         ServerConfig,
         crypto::ring,
-        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
         server::{ClientHello, ResolvesServerCert},
         sign::CertifiedKey,
     },
@@ -50,15 +49,9 @@ pub(crate) struct Certificates {
 }
 
 impl Certificates {
-    /// Shows this certificate from now on. Fails with words when it is none.
-    pub(crate) fn show(&self, certificate: &[u8], key: &[u8]) -> Result<(), String> {
-        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(certificate).collect();
-        let chain = chain.map_err(|error| format!("tls.crt: {error}"))?;
-        let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| format!("tls.key: {error}"))?;
-        let certified = CertifiedKey::from_der(chain, key, &ring::default_provider())
-            .map_err(|error| format!("tls.crt and tls.key: {error}"))?;
+    /// Shows this certificate from now on.
+    pub(crate) fn show(&self, certified: CertifiedKey) {
         *self.current.write() = Some(Arc::new(certified));
-        Ok(())
     }
 
     /// Whether there is one.

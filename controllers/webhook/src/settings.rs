@@ -56,3 +56,10 @@ pub(crate) struct Names {
     /// The namespace of the Service and the Secret.
     pub(crate) namespace: String,
 }
+
+impl Names {
+    /// The name by which the API server asks, and for which the certificate has to be.
+    pub(crate) fn host(&self) -> String {
+        format!("{}.{}.svc", self.service, self.namespace)
+    }
+}

@@ -47,10 +47,14 @@ impl Server {
         }
         if path != CONFIGURATION {
             // The Secret, which is written down and shown by the watch.
-            return match (method, &*self.secret.lock()) {
+            let mut secret = self.secret.lock();
+            return match (method, &*secret) {
                 (&Method::GET, Some(secret)) => (200, json!(secret)),
                 (&Method::GET, None) => refuse(404, "NotFound"),
-                _ => (201, body.clone()),
+                _ => {
+                    *secret = Some(serde_json::from_value(body.clone()).unwrap());
+                    (201, body.clone())
+                }
             };
         }
         let mut standing = self.configuration.lock();
@@ -71,10 +75,13 @@ impl Server {
         }));
     }
 
-    fn trusts(&self, secret: &Secret) -> bool {
+    fn trusted(&self) -> Value {
         let configuration = self.configuration.lock();
-        let trusted = &configuration.as_ref().unwrap()["webhooks"][0]["clientConfig"]["caBundle"];
-        *trusted == json!(secret.data.as_ref().unwrap()["ca.crt"])
+        configuration.as_ref().unwrap()["webhooks"][0]["clientConfig"]["caBundle"].clone()
+    }
+
+    fn trusts(&self, secret: &Secret) -> bool {
+        self.trusted() == json!(secret.data.as_ref().unwrap()["ca.crt"])
     }
 
     /// Has this Secret, and its watch shows it to the keeper.
@@ -92,13 +99,19 @@ impl Server {
             certificates: Certificates::default(),
             trouble: Trouble::default(),
             shown: None,
+            renewed: None,
             is_missed: false,
         }
     }
 }
 
 fn secret() -> Secret {
-    let made = certificate::make(vec!["hook.mainstay.svc".to_owned()], Timestamp::now()).unwrap();
+    secret_for("hook.mainstay.svc", Timestamp::now())
+}
+
+/// A Secret whose certificate is for this name, and was made at that time.
+fn secret_for(name: &str, made: Timestamp) -> Secret {
+    let made = certificate::make(vec![name.to_owned()], made).unwrap();
     let data = [("tls.crt", made.certificate), ("tls.key", made.key), ("ca.crt", made.authority)];
     let metadata = ObjectMeta {
         name: Some("hook".into()),
@@ -124,7 +137,7 @@ async fn a_replica_whose_watch_shows_nothing_takes_up_what_another_has_renewed()
     server.shows(&mut other, &second).await.unwrap();
     let due = deaf.take_up(Some(&first)).await.unwrap();
     assert!(server.trusts(&second) && is_within_a_minute(due), "{due:?}");
-    assert_eq!(deaf.shown, other.shown, "what is trusted from now on is shown");
+    assert!(deaf.shown == other.shown, "what is trusted from now on is shown");
     // What somebody else has written is still put right.
     server.install();
     deaf.take_up(Some(&first)).await.unwrap();
@@ -168,7 +181,7 @@ async fn a_first_certificate_is_shown_untrusted_and_a_later_one_is_not() {
     assert!(keeper.certificates.are_shown());
     let shown = keeper.shown.clone();
     server.shows(&mut keeper, &second).await.unwrap_err();
-    assert_eq!(keeper.shown, shown, "what the API server may believe stays");
+    assert!(keeper.shown == shown, "what the API server may believe stays");
     server.refusals.lock().clear();
     server.shows(&mut keeper, &second).await.unwrap();
     assert!(server.trusts(&second) && keeper.shown != shown);
@@ -183,10 +196,126 @@ async fn every_replica_waits_until_all_api_servers_trust_what_it_shows_next() {
         server.shows(keeper, &first).await.unwrap();
     }
     for keeper in [&mut one, &mut other] {
-        let before = tokio::time::Instant::now();
+        let before = Instant::now();
         server.shows(keeper, &second).await.unwrap();
         assert!(before.elapsed() >= SPREADS);
     }
+}
+
+/// `secret` with this under `key`, or without that.
+fn with(secret: &Secret, key: &str, value: Option<&[u8]>) -> Secret {
+    let mut secret = secret.clone();
+    let data = secret.data.as_mut().unwrap();
+    match value {
+        Some(value) => drop(data.insert(key.to_owned(), ByteString(value.to_vec()))),
+        None => drop(data.remove(key)),
+    }
+    secret
+}
+
+/// Secrets that are not whole, by what is wrong; `good` before somebody changed it.
+fn broken(good: &Secret) -> Vec<(&'static str, Secret)> {
+    let other = secret();
+    let of_other = |key: &str| Some(other.data.as_ref().unwrap()[key].0.as_slice());
+    let ago = Timestamp::now() - Duration::from_secs(100 * 24 * 3600);
+    let mut expired = secret_for("hook.mainstay.svc", ago);
+    expired.metadata = good.metadata.clone();
+    let foreign = with(&with(good, "tls.crt", of_other("tls.crt")), "tls.key", of_other("tls.key"));
+    vec![
+        ("no authority", with(good, "ca.crt", None)),
+        ("an empty authority", with(good, "ca.crt", Some(b""))),
+        ("no certificate as authority", with(good, "ca.crt", Some(b"nothing"))),
+        ("another authority", with(good, "ca.crt", of_other("ca.crt"))),
+        ("a pair of another authority", foreign),
+        ("a key of another certificate", with(good, "tls.key", of_other("tls.key"))),
+        ("no certificate", with(good, "tls.crt", None)),
+        ("no key", with(good, "tls.key", Some(b"nothing"))),
+        ("another name", secret_for("other.mainstay.svc", Timestamp::now())),
+        ("out of date", expired),
+    ]
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_that_is_not_whole_is_told_to_nobody_and_made_anew() {
+    let good = secret();
+    for (wrong, broken) in broken(&good) {
+        let server = Server::default();
+        server.install();
+        let mut keeper = server.keeper();
+        server.shows(&mut keeper, &good).await.unwrap();
+        let due = server.shows(&mut keeper, &broken).await.unwrap();
+        assert!(server.trusts(&good), "{wrong}: what is trusted stays");
+        let made = server.secret.lock().clone().unwrap();
+        assert!(made != broken && is_within_a_minute(due), "{wrong}: {due:?}");
+        server.shows(&mut keeper, &made).await.unwrap();
+        assert!(server.trusts(&made), "{wrong}");
+        let authorities = String::from_utf8(made.data.unwrap()["ca.crt"].0.clone()).unwrap();
+        let before = String::from_utf8(good.data.as_ref().unwrap()["ca.crt"].0.clone()).unwrap();
+        assert!(
+            authorities.ends_with(&before),
+            "{wrong}: replicas that still show the one before are believed"
+        );
+        assert_eq!(authorities.matches(END).count(), AUTHORITIES, "{wrong}");
+
+        // And by a process that has just begun.
+        let server = Server::default();
+        server.install();
+        let mut keeper = server.keeper();
+        server.shows(&mut keeper, &broken).await.unwrap();
+        assert_eq!(server.trusted(), Value::Null, "{wrong}");
+        let made = server.secret.lock().clone().unwrap();
+        server.shows(&mut keeper, &made).await.unwrap();
+        assert!(server.trusts(&made) && keeper.certificates.are_shown(), "{wrong}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_breaks_the_secret_again_and_again_is_not_kept_up_with() {
+    let (server, good) = (Server::default(), secret());
+    let mut keeper = server.keeper();
+    let broken = with(&good, "ca.crt", None);
+    server.shows(&mut keeper, &broken).await.unwrap();
+    assert!(*server.secret.lock() != Some(broken.clone()));
+    server.shows(&mut keeper, &broken).await.unwrap();
+    assert!(*server.secret.lock() == Some(broken.clone()), "a moment later it is left as it is");
+    tokio::time::advance(LOOK).await;
+    server.shows(&mut keeper, &broken).await.unwrap();
+    assert!(*server.secret.lock() != Some(broken));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_another_program_keeps_gives_way_to_nothing_that_is_not_whole() {
+    let (server, good, next) = (Server::default(), secret(), secret());
+    let keeper = || Keeper { from: CertificatesFrom::Secret, ..server.keeper() };
+    let pair = |secret: &Secret| {
+        let data = secret.data.as_ref().unwrap();
+        (data["tls.crt"].clone(), data["tls.key"].clone())
+    };
+    for (wrong, broken) in broken(&good) {
+        let mut keeper = keeper();
+        for (secret, is_whole) in [(&good, true), (&broken, false)] {
+            let due = server.shows(&mut keeper, secret).await.unwrap();
+            assert_eq!(due.is_none(), is_whole, "{wrong}: what works may end, and is looked at again");
+            assert!(
+                *server.secret.lock() == Some(secret.clone()),
+                "{wrong}: another program's is not written"
+            );
+        }
+        assert!(shown(&keeper) == Some(pair(&good)), "{wrong}: what works stays");
+        server.shows(&mut keeper, &next).await.unwrap();
+        assert!(shown(&keeper) == Some(pair(&next)), "{wrong}");
+    }
+    // Whose authority is nowhere to be seen is shown, and followed, as whom the API server trusts is not known here.
+    let (first, second) = (with(&good, "ca.crt", None), with(&next, "ca.crt", None));
+    let mut keeper = keeper();
+    for secret in [first, second] {
+        server.shows(&mut keeper, &secret).await.unwrap();
+        assert!(shown(&keeper) == Some(pair(&secret)));
+    }
+}
+
+fn shown(keeper: &Keeper) -> Option<(ByteString, ByteString)> {
+    keeper.shown.as_ref().map(|shown| shown.pair.clone())
 }
 
 #[tokio::test(start_paused = true)]
@@ -211,10 +340,7 @@ async fn readiness_names_what_keeps_the_certificate() {
     );
     *trouble.write() = Some("secrets is forbidden".to_owned());
     assert!(said().unwrap_err().ends_with("secrets is forbidden"));
-    certificates.show(b"nothing", b"nothing").unwrap_err();
-    assert!(said().is_err());
-    let Kept { pair: (certificate, key), .. } = Kept::read(&secret()).unwrap();
-    certificates.show(&certificate.0, &key.0).unwrap();
+    certificates.show(Kept::read(&secret()).certified().unwrap());
     assert_eq!(said(), Ok(()), "what comes after is told in the log: what is shown stays");
 }
 
@@ -229,11 +355,24 @@ fn the_authority_before_is_trusted_for_one_more_life() {
 }
 
 #[test]
-fn a_certificate_that_was_made_can_be_shown_and_anything_else_is_refused_in_words() {
-    let certificates = Certificates::default();
-    let refused = certificates.show(b"nothing", b"nothing").unwrap_err();
-    assert!(refused.starts_with("tls."), "{refused}");
-    let made = certificate::make(vec!["a.b.svc".to_owned()], Timestamp::now()).unwrap();
-    certificates.show(made.certificate.as_bytes(), made.key.as_bytes()).unwrap();
-    assert!(certificates.are_shown());
+fn what_is_wrong_with_a_secret_is_said_without_what_it_contains() {
+    let good = secret();
+    let flaw = |secret: &Secret| Kept::read(secret).whole("hook.mainstay.svc", Timestamp::now()).err();
+    assert_eq!(flaw(&good), None);
+    let flaws: Vec<_> = broken(&good).into_iter().filter_map(|(_, broken)| flaw(&broken)).collect();
+    assert_eq!(
+        flaws,
+        [
+            Flaw::NoAuthority,
+            Flaw::NoAuthority,
+            Flaw::NoAuthority,
+            Flaw::OtherAuthority,
+            Flaw::OtherAuthority,
+            Flaw::OtherKey,
+            Flaw::NoCertificate,
+            Flaw::NoKey,
+            Flaw::OtherName,
+            Flaw::OtherTime,
+        ]
+    );
 }
