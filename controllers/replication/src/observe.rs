@@ -112,6 +112,12 @@ impl Revisions {
         images::changed(self.template(old, group)?, self.template(new, group)?)
     }
 
+    /// The place in the group's history of a revision whose template is kept.
+    fn number(&self, hash: &str) -> Option<i64> {
+        let kept = self.kept.iter().find(|kept| *kept.hash == *hash && kept.template.is_some());
+        kept.map(|kept| kept.number)
+    }
+
     fn is_known(&self, hash: &str) -> bool {
         *hash == *self.own || template(&self.kept, hash).is_some()
     }
@@ -220,6 +226,8 @@ impl Observed {
         let mut state = state.clone();
         // To a revision whose template is lost nothing leads back.
         state.current.take_if(|current| !self.revisions.is_known(current));
+        let number = |hash: &str| self.revisions.number(hash);
+        state.stand_on_what_serves(&self.revisions.wanted, &tallies, number);
         let second = Timestamp::from_second(now.as_second()).unwrap_or(now);
         let wanted = self.wanted(&state);
         let settings =

@@ -73,23 +73,24 @@ fn a_copy_of_a_claim_is_no_claim_of_the_group_and_is_not_owned_by_it() {
     assert_eq!(mends, [("backup", false)], "the garbage collector would delete it with the group");
 }
 
+fn add_revision(stores: &Stores, name: &str, hash: &str, number: i64) {
+    let revision: revision::WatchedRevision = serde_json::from_value(json!({
+        "metadata": {
+            "name": name, "namespace": "ns", "uid": name, "labels": {REVISION: hash},
+            "ownerReferences": owner(),
+        },
+        "data": {"spec": {"template": {"spec": {"containers": []}}}}, "revision": number
+    }))
+    .unwrap();
+    stores.revisions.apply(Event::Apply(revision.into()), |_| {});
+}
+
 #[test]
 fn a_copy_of_a_revision_is_no_revision() {
     let stores = Stores::default();
-    let add = |name: &str, hash: &str| {
-        let revision: revision::WatchedRevision = serde_json::from_value(json!({
-            "metadata": {
-                "name": name, "namespace": "ns", "uid": name, "labels": {REVISION: hash},
-                "ownerReferences": owner(),
-            },
-            "data": {"spec": {"template": {"spec": {"containers": []}}}}, "revision": 1
-        }))
-        .unwrap();
-        stores.revisions.apply(Event::Apply(revision.into()), |_| {});
-    };
-    add("web-0123456789", "0123456789");
-    add("copy", "0123456789");
-    add("web-aaaaaaaaaa", "bbbbbbbbbb");
+    add_revision(&stores, "web-0123456789", "0123456789", 1);
+    add_revision(&stores, "copy", "0123456789", 1);
+    add_revision(&stores, "web-aaaaaaaaaa", "bbbbbbbbbb", 1);
     let observed = Observed::gather(&group(json!({}), json!({})), &stores).unwrap();
     let kept: Vec<_> = observed.revisions.kept.iter().map(|kept| &*kept.header.key.name).collect();
     assert_eq!(kept, ["web-0123456789"]);
@@ -141,4 +142,69 @@ fn restarts_before_a_pod_is_adopted_are_no_matter_of_its_revision() {
     let mut crashes: Vec<_> = observed.pods.iter().map(|member| observed.view(member)).collect();
     crashes.sort_by_key(|pod| pod.name);
     assert_eq!(crashes.iter().map(|pod| pod.crashes).collect::<Vec<_>>(), [0, 40]);
+}
+
+/// Adds so many pods of a revision of the group, all of them available.
+fn add_pods(stores: &Stores, revision: &str, count: usize) {
+    let ready = json!({"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"});
+    for number in 0..count {
+        let labels = json!({"app": "web", REVISION: revision});
+        let metadata = json!({"labels": labels, "ownerReferences": owner()});
+        let status = json!({"phase": "Running", "conditions": [ready]});
+        add_pod(stores, &format!("{revision}-{number}"), metadata, status);
+    }
+}
+
+/// What is decided of a group of ten of which no revision was ever complete.
+fn decided(stores: &Stores, mut spec: Value) -> (Decision, Arc<str>) {
+    spec["replicas"] = json!(10);
+    let group = group(json!({}), spec);
+    let observed = Observed::gather(&group, stores).unwrap();
+    let moment = Duration::from_secs(1);
+    let look = Look { moment, wall: Timestamp::now(), watched: moment, sure: true };
+    let assessed = observed.assess(&group, &State::default(), Evidence::default(), &look);
+    (assessed.decision, observed.revisions.own)
+}
+
+#[test]
+fn where_no_revision_was_ever_complete_a_change_starts_from_the_one_whose_pods_serve() {
+    let stores = Stores::default();
+    add_pods(&stores, "aaaaaaaaaa", 9);
+    let rolling = json!({"update": {"maxSurge": 1, "maxUnavailable": 2}});
+    // Its template is lost, so that no pod of it can be made.
+    let (lost, _) = decided(&stores, rolling.clone());
+    assert_eq!((lost.state.current, lost.keep), (None, None));
+
+    add_revision(&stores, "web-aaaaaaaaaa", "aaaaaaaaaa", 1);
+    let old = |replicas| plan::Share { revision: "aaaaaaaaaa".into(), replicas };
+    let (change, _) = decided(&stores, rolling);
+    assert_eq!(change.state.current.as_deref(), Some("aaaaaaaaaa"));
+    assert_eq!(change.keep, Some(old(8)), "what is lost is made anew of it");
+    let (canary, own) = decided(&stores, json!({"update": {"steps": [{"weight": 10, "pause": {}}]}}));
+    assert_eq!(canary.shares, [plan::Share { revision: own, replicas: 1 }, old(9)]);
+}
+
+#[test]
+fn of_several_revisions_that_serve_a_change_starts_from_the_largest_or_else_the_oldest() {
+    for (first, second, current) in [(2, 3, "bbbbbbbbbb"), (3, 3, "aaaaaaaaaa"), (3, 2, "aaaaaaaaaa")] {
+        let stores = Stores::default();
+        for (hash, number, pods) in [("aaaaaaaaaa", 1, first), ("bbbbbbbbbb", 2, second)] {
+            add_revision(&stores, &format!("web-{hash}"), hash, number);
+            add_pods(&stores, hash, pods);
+        }
+        assert_eq!(
+            decided(&stores, json!({})).0.state.current.as_deref(),
+            Some(current),
+            "{first}, {second}"
+        );
+    }
+}
+
+#[test]
+fn the_first_revision_starts_from_nothing_however_many_of_its_pods_serve() {
+    let stores = Stores::default();
+    let (_, own) = decided(&stores, json!({}));
+    add_pods(&stores, &own, 9);
+    let (first, _) = decided(&stores, json!({}));
+    assert_eq!((first.state.current, first.news.as_slice()), (None, &[][..]));
 }

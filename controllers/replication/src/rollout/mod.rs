@@ -3,12 +3,14 @@
 //! Pure, as the planner: what is remembered comes from the group's status, the pods come as counts, and the clock is
 //! an argument. The answer is how many pods of which revision there should be; the planner brings that about.
 //!
-//! - `wanted` is the revision that the spec asks for, `current` the last one of which all pods were available.
+//! - `wanted` is the revision that the spec asks for, `current` the last one of which all pods were available; where
+//!   there has never been one, the one that served when another was wanted.
 //! - The group is on its way to `wanted`, or back to `current` once `wanted` has failed, and then stays there for as
 //!   long as the spec asks for what has failed.
 //! - Whatever holds a change back (a partition, a step, a pause, a failure that pauses) is a number of pods that it
 //!   may reach.
 
+mod base;
 mod deadline;
 mod evidence;
 mod hold;

@@ -123,6 +123,8 @@ struct World {
     wanted: usize,
     qualities: Vec<Quality>,
     leaving: Leaving,
+    /// A quota admits no more pods.
+    quota: usize,
     /// How many sets of volume claims there are.
     slots: usize,
     /// The revisions of which a pod has served.
@@ -155,6 +157,7 @@ impl World {
             wanted: 0,
             qualities,
             leaving,
+            quota: usize::MAX,
             slots: 0,
             served: BTreeSet::new(),
             from_nothing: false,
@@ -242,7 +245,9 @@ impl World {
             let look = Look { moment, wall: at(self.now), watched: moment - self.unwatched, sure: true };
             evidence.look(&look, self.settings.max_restarts, &mut pods);
             let tallies = plan::tally(&pods, Duration::ZERO, at(self.now));
-            let mut decision = decide(&self.settings, &wanted, &self.state, evidence, &tallies, at(self.now));
+            let mut state = self.state.clone();
+            state.stand_on_what_serves(&wanted, &tallies, |revision| revision[1..].parse().ok());
+            let mut decision = decide(&self.settings, &wanted, &state, evidence, &tallies, at(self.now));
             let policy = Policy {
                 replicas: self.settings.replicas,
                 strategy: self.settings.strategy,
@@ -302,7 +307,7 @@ impl World {
         self.check_deletions(before, &victims);
         // From here on the plan's indices say nothing any more.
         for creation in &plan.create {
-            for _ in 0..creation.count.min(left) {
+            for _ in 0..creation.count.min(left).min(self.quota.saturating_sub(self.pods.len())) {
                 self.make(Arc::clone(&creation.revision));
             }
             left = left.saturating_sub(creation.count);

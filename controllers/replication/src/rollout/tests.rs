@@ -1,5 +1,6 @@
 //! What a change does at each of its stages.
 
+mod base;
 mod failure;
 
 use super::*;
@@ -37,7 +38,8 @@ fn look(
     now: Timestamp,
     plan: impl FnOnce(&Decision) -> Plan,
 ) -> Decision {
-    let Known(state, mut evidence) = known;
+    let Known(mut state, mut evidence) = known;
+    state.stand_on_what_serves(wanted, tallies, |revision| revision.bytes().next().map(i64::from));
     let moment = Duration::from_secs(now.as_second().unsigned_abs());
     let look = Look { moment, wall: now, watched: moment, sure: true };
     evidence.look(&look, settings.max_restarts, &mut []);

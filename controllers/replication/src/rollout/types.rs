@@ -10,7 +10,7 @@ use crate::plan::{Cause, Share};
 /// What is remembered of a group's revisions between passes. It lives in the group's status.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct State {
-    /// The last revision of which all pods were available.
+    /// The last revision of which all pods were available, or else the one that [`State::stand_on_what_serves`] has found.
     pub current: Option<Arc<str>>,
     /// What has failed, for as long as the spec asks for it.
     pub failed: Option<Failed>,

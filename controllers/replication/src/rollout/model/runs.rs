@@ -70,4 +70,31 @@ proptest! {
         }
         prop_assert!(world.broken.is_empty(), "{:#?}\n{world:#?}", world.broken);
     }
+
+    /// The same, where a quota has kept the group from ever having all of its pods.
+    #[test]
+    fn what_serves_is_kept_where_no_revision_was_ever_complete(
+        settings in generate::settings(),
+        grace in 0i64..4,
+        losses in prop::collection::vec(prop::collection::vec(0usize..20, 1..5), 1..6),
+    ) {
+        let Exchange::Rolling { unavailable, .. } = settings.strategy else { return Ok(()) };
+        let never = Duration::from_secs(1 << 30);
+        let settings = Settings { replicas: settings.replicas.max(2), deadline: never, ..settings };
+        let (hook, volumes, replacement) = (None, None, Replacement::WhenTerminating);
+        let leaving = Leaving { hook, grace, replacement, volumes };
+        let mut world = World::new(settings, vec![Quality::Good(1), Quality::Hangs], leaving);
+        world.quota = world.settings.replicas - 1;
+        world.run(20);
+        prop_assert!(world.state.current.is_none() && world.available() == world.quota, "{world:#?}");
+        world.happen(Event::Template(1));
+        world.run(20);
+        for lost in losses {
+            lost.iter().for_each(|&pod| world.happen(Event::Lose(pod)));
+            world.run(20);
+            let least = world.settings.replicas.saturating_sub(unavailable).min(world.quota);
+            prop_assert!(world.available() >= least, "{least} should serve after {lost:?}: {world:#?}");
+        }
+        prop_assert!(world.broken.is_empty(), "{:#?}\n{world:#?}", world.broken);
+    }
 }

@@ -1,0 +1,29 @@
+//! What a change starts from where no revision has ever had all of its pods available.
+//!
+//! A group that has no room for one of its pods serves with the others. A change of it is held back, kept up and taken
+//! back as that of any other group, so it needs a revision to go back to.
+
+use std::cmp::Reverse;
+
+use super::State;
+use crate::plan::Tallies;
+
+impl State {
+    /// Where there is no current revision and another than those that serve is `wanted`, the one of which most pods are
+    /// available becomes the current one; of several as large, the oldest. `number` is the place of a revision in the
+    /// group's history, and `None` where no pod of it could be made.
+    pub fn stand_on_what_serves(
+        &mut self,
+        wanted: &str,
+        tallies: &Tallies<'_>,
+        number: impl Fn(&str) -> Option<i64>,
+    ) {
+        if self.current.is_some() {
+            return;
+        }
+        let serving = tallies.iter().filter(|(revision, tally)| **revision != wanted && tally.available > 0);
+        let ranked = serving
+            .filter_map(|(&revision, tally)| Some((tally.available, Reverse(number(revision)?), revision)));
+        self.current = ranked.max().map(|(.., revision)| revision.into());
+    }
+}
