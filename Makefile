@@ -62,7 +62,7 @@ e2e: cluster-ready image ## Tests on the real cluster, or on the one that KUBECO
 		MAINSTAY_E2E_SECONDS=$(abspath $(SECONDS_FILE)) \
 		cargo test --offline --workspace --test e2e -- --test-threads 8 || failed=yes; \
 	echo 'The ten slowest tests on the cluster, without what they waited for others:'; \
-	sort --reverse --numeric-sort $(SECONDS_FILE) | head -n 10; \
+	sort --reverse --numeric-sort $(SECONDS_FILE) | sed -n 1,10p; \
 	[ -z "$$failed" ]
 
 .PHONY: upgrade-test
