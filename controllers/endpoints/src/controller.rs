@@ -244,15 +244,14 @@ impl Watches {
 
     /// A slice that somebody deletes or changes is put right. What this process has made of it is no news.
     fn slice_changed(&self, change: Change<'_, Slice>) {
-        if let (Some(old), None) = (change.old, change.new)
-            && let Some(pool) = old.pool()
-        {
-            self.endpoints.writer.gone(&pool, old);
+        let is_there = |pool: &ObjectKey| self.pools.get(&pool.reference()).is_some();
+        if let (Some(old), None) = (change.old, change.new) {
+            self.endpoints.writer.gone(old.pool().filter(is_there).as_ref(), old);
         }
         for slice in [change.old, change.new].into_iter().flatten() {
             let Some(pool) = slice.pool() else { continue };
             let expected = change.new.is_some_and(|new| self.endpoints.writer.expected(&pool, new));
-            if !expected && self.pools.get(&pool.reference()).is_some() {
+            if !expected && is_there(&pool) {
                 self.work.trigger(&pool);
             }
         }

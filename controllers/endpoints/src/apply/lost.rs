@@ -23,12 +23,14 @@ use crate::{
 const FORGOTTEN: Duration = Duration::from_secs(600);
 
 impl Writer {
-    /// A slice of the pool is gone, as the watch has it.
-    pub fn gone(&self, pool: &ObjectKey, slice: &Slice) {
+    /// A slice is gone, as the watch has it. `pool` is whose it was, where that is there: the slices of one that is gone go
+    /// with it, and nothing would forget them.
+    pub fn gone(&self, pool: Option<&ObjectKey>, slice: &Slice) {
         self.own.lock().remove(&slice.header.key);
         if self.deleted.lock().remove(&slice.header.uid) {
             return;
         }
+        let Some(pool) = pool else { return };
         let mut lost = self.lost.lock();
         let lost = lost.entry(pool.clone()).or_default();
         lost.retain(|_, (_, since)| since.elapsed() < FORGOTTEN);
@@ -36,20 +38,29 @@ impl Writer {
     }
 
     /// Puts the labels back on slices of the pool that have lost them. Returns whether there were any, which the store does
-    /// not show yet.
-    ///
-    /// # Errors
-    /// When the server does not say whether a slice is there, or refuses the change.
-    pub async fn find_lost(&self, job: &Job<'_>) -> Result<bool, ApplyError> {
+    /// not show yet, and the first failure: such a slice is looked for again.
+    pub async fn find_lost(&self, job: &Job<'_>) -> (bool, Option<ApplyError>) {
         let lost = self.lost.lock().get(job.key).cloned().unwrap_or_default();
-        let mut found = false;
+        let (mut found, mut failed) = (false, None::<ApplyError>);
         for (slice, (uid, _)) in lost {
-            found |= self.find(job, &slice, &uid).await?;
-            if let Some(lost) = self.lost.lock().get_mut(job.key) {
-                lost.remove(&slice);
+            match self.find(job, &slice, &uid).await {
+                Ok(is_ours) => {
+                    found |= is_ours;
+                    if let Some(lost) = self.lost.lock().get_mut(job.key) {
+                        lost.remove(&slice);
+                    }
+                }
+                Err(error) => {
+                    // A server that does not answer is not asked for each of them.
+                    let is_silent = error.request().is_ambiguous();
+                    failed = failed.or(Some(error));
+                    if is_silent {
+                        break;
+                    }
+                }
             }
         }
-        Ok(found)
+        (found, failed)
     }
 
     async fn find(&self, job: &Job<'_>, slice: &ObjectKey, uid: &str) -> Result<bool, ApplyError> {

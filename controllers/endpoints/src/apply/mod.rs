@@ -289,7 +289,11 @@ impl Writer {
         let slices: Api<EndpointSlice> = Api::namespaced(self.client.clone(), &object.namespace);
         self.gate.intend(job.key, object, Intent::Delete(uid.clone()));
         self.deleted.lock().insert(slice.header.uid.clone());
-        match in_time(slices.delete(&object.name, &params)).await {
+        let deleted = in_time(slices.delete(&object.name, &params)).await;
+        if deleted.as_ref().is_err_and(|error| !error.is_ambiguous()) {
+            self.deleted.lock().remove(&slice.header.uid);
+        }
+        match deleted {
             Ok(_) | Err(RequestError::NotFound(_) | RequestError::Conflict(_)) => {
                 self.gate.ended(job.key, object, &uid);
                 self.metrics.wrote(Operation::Delete);
@@ -298,7 +302,6 @@ impl Writer {
             Err(source) => {
                 if !source.is_ambiguous() {
                     self.gate.refused(job.key, object);
-                    self.deleted.lock().remove(&slice.header.uid);
                 }
                 Err(ApplyError::Delete { slice: Arc::clone(&object.name), source })
             }

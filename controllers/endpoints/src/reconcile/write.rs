@@ -31,7 +31,8 @@ impl Endpoints {
             self.loop_metrics.stale_skips.inc();
             return Ok(Some(RECHECK));
         }
-        if self.writer.find_lost(&pass.job()).await? {
+        let (found, unfound) = self.writer.find_lost(&pass.job()).await;
+        if found {
             return Ok(Some(CATCH_UP));
         }
         let labels = apply::labels(service, &pass.key.name);
@@ -58,6 +59,11 @@ impl Endpoints {
         }
         if due.is_none() {
             self.written(pass, plan, &changes);
+        }
+        // A slice that cannot be found keeps those that can be written from nothing.
+        if let Some(error) = unfound {
+            self.announcer.failed(&pass.pool, &error, &self.metrics);
+            return Err(error);
         }
         Ok(due)
     }
