@@ -6,14 +6,13 @@
 use k8s_openapi::{
     NamespaceResourceScope,
     api::core::v1::{ConfigMap, Secret},
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
-    api::{DynamicObject, ListParams},
+    api::{DynamicObject, ListParams, PartialObjectMeta},
 };
 use mainstay_crds::SourceKind;
-use mainstay_runtime::{failure::RequestError, index::ObjectKey, request::in_time};
+use mainstay_runtime::{failure::RequestError, index::ObjectKey, request::paged};
 use mainstay_webhook::{AdmissionRequest, AdmissionResponse, ConfigurationKind, Handler, Webhook};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -108,24 +107,30 @@ impl Admission {
                 SourceKind::ConfigMap => self.list::<ConfigMap>(rollout).await?,
                 SourceKind::Secret => self.list::<Secret>(rollout).await?,
             };
-            for metadata in found {
-                let Some(mark) = Mark::read(&metadata) else { continue };
-                let (name, uid) = (metadata.name.unwrap_or_default(), metadata.uid.unwrap_or_default());
+            for (name, uid, mark) in found {
                 add_snapshot(&mut snapshots, kind, &name, &uid, &mark);
             }
         }
         Ok(snapshots)
     }
 
-    /// The metadata of the objects of a kind that carry the rollout's label.
-    async fn list<K>(&self, rollout: &ObjectKey) -> Result<Vec<ObjectMeta>, RequestError>
+    /// The names, UIDs and marks of the objects of a kind that are of the rollout.
+    async fn list<K>(&self, rollout: &ObjectKey) -> Result<Vec<(String, String, Mark)>, RequestError>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone,
         WatchedConfig<K>: DeserializeOwned,
     {
         let objects = Api::<WatchedConfig<K>>::namespaced(self.client.clone(), &rollout.namespace);
         let params = ListParams::default().labels(&format!("{ROLLOUT}={}", rollout.name));
-        Ok(in_time(objects.list_metadata(&params)).await?.into_iter().map(|object| object.metadata).collect())
+        let list = |page| {
+            let objects = objects.clone();
+            async move { objects.list_metadata(&page).await }
+        };
+        let marked = |object: PartialObjectMeta<WatchedConfig<K>>| {
+            let mark = Mark::read(&object.metadata)?;
+            Some((object.metadata.name.unwrap_or_default(), object.metadata.uid.unwrap_or_default(), mark))
+        };
+        paged(params, list, marked).await
     }
 }
 

@@ -6,7 +6,7 @@ use http::{Request, header};
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::{
     Api, ResourceExt,
-    api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions},
+    api::{DeleteParams, ListParams, PartialObjectMeta, Patch, PatchParams, Preconditions},
 };
 use mainstay_crds::{Retention, VolumeClaimTemplate};
 use mainstay_runtime::{
@@ -14,7 +14,7 @@ use mainstay_runtime::{
     gate::Intent,
     index::ObjectKey,
     names,
-    request::{METADATA_ONLY, Written, WrittenMetadata, in_time, malformed},
+    request::{METADATA_ONLY, Written, WrittenMetadata, in_time, malformed, paged},
 };
 use serde_json::json;
 
@@ -222,14 +222,18 @@ impl Writer {
             job.observed.slots.claims().map(|claim| (claim.header.uid.to_string(), claim.header.terminating));
         let seen: BTreeSet<_> = seen.collect();
         let of_group = ListParams::default().labels(&format!("{SLOT},{GROUP}={}", job.observed.key.name));
-        let live = in_time(self.claims(job).list_metadata(&of_group)).await?.items.into_iter();
-        let own = live.filter(|claim| {
-            let slot = claim.labels().get(SLOT).map(String::as_str).unwrap_or_default();
-            claim::is_own(job.group, &claim.name_any(), slot)
-        });
-        let live =
-            own.filter_map(|claim| Some((claim.metadata.uid?, claim.metadata.deletion_timestamp.is_some())));
-        Ok(live.collect::<BTreeSet<_>>() == seen)
+        let list = |page| {
+            let claims = self.claims(job);
+            async move { claims.list_metadata(&page).await }
+        };
+        let own = |listed: PartialObjectMeta<PersistentVolumeClaim>| {
+            let slot = listed.labels().get(SLOT).map(String::as_str).unwrap_or_default();
+            let is_own = claim::is_own(job.group, &listed.name_any(), slot);
+            let found = (listed.metadata.uid?, listed.metadata.deletion_timestamp.is_some());
+            is_own.then_some(found)
+        };
+        let live = paged(of_group, list, own).await?;
+        Ok(live.into_iter().collect::<BTreeSet<_>>() == seen)
     }
 
     fn claims(&self, job: &Job<'_>) -> Api<PersistentVolumeClaim> {
