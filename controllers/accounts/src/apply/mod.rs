@@ -179,7 +179,12 @@ impl Writer {
             observed.unseen.insert(Arc::clone(name), unseen);
         }
         refused.retain(|name| doubtful.contains(name));
-        self.refused.lock().insert(Arc::clone(&namespace.name), refused);
+        let mut all = self.refused.lock();
+        if refused.is_empty() {
+            all.remove(&namespace.name);
+        } else {
+            all.insert(Arc::clone(&namespace.name), refused);
+        }
         first.map_or(Ok(()), Err)
     }
 
