@@ -140,6 +140,13 @@ impl World {
         self.start_pods(place);
     }
 
+    /// Somebody has a revision tried again that has failed.
+    pub(super) fn try_again(&mut self, number: Number) {
+        self.settings.retry = Some(number);
+        self.pass(false);
+        self.settings.retry = None;
+    }
+
     /// The template of a target has changed: its pods are started anew.
     pub(super) fn start_pods(&mut self, place: usize) {
         let said = |(place, source): (usize, &Option<(Value, u64)>)| Some((place, (*source)?.0));

@@ -1,6 +1,9 @@
 //! How many targets are on their way together: those that are put back, too.
 
-use super::{proof::at_the_canary, *};
+use super::{
+    proof::{at_the_canary, once_more_at_the_canary},
+    *,
+};
 
 /// A world in which revision 2 waits after the canary, and somebody has put all targets after it to the sources.
 fn taken_back(targets: usize) -> World {
@@ -160,12 +163,7 @@ fn what_has_yet_to_be_proven_is_taken_back_at_once() {
 
 #[test]
 fn a_target_that_somebody_takes_back_while_it_is_put_back_stays() {
-    let mut world = settled(3);
-    world.write(0, 2);
-    world.run(20);
-    world.settings.stages[0].pause = Some(PauseSettings::Continue);
-    world.write(0, 3);
-    world.run(20);
+    let mut world = once_more_at_the_canary();
     world.revert(2);
     world.run(2);
     assert_eq!((world.values(2)[0], world.state.on_their_way()), (Some(2), 1));

@@ -13,6 +13,17 @@ pub(super) fn at_the_canary(targets: usize) -> World {
     world
 }
 
+/// A world of three targets in which all have had revision 2, and revision 3 waits after the canary.
+pub(super) fn once_more_at_the_canary() -> World {
+    let mut world = settled(3);
+    world.write(0, 2);
+    world.run(20);
+    world.settings.stages[0].pause = Some(PauseSettings::Continue);
+    world.write(0, 3);
+    world.run(20);
+    world
+}
+
 #[test]
 fn a_target_that_waits_for_its_stage_is_put_back_to_the_current_revision_at_once() {
     let mut world = at_the_canary(3);
@@ -74,12 +85,7 @@ fn a_third_value_leaves_no_later_stage_at_the_second() {
 
 #[test]
 fn a_target_that_somebody_takes_back_while_it_waits_for_its_stage_stays() {
-    let mut world = settled(3);
-    world.write(0, 2);
-    world.run(20);
-    world.settings.stages[0].pause = Some(PauseSettings::Continue);
-    world.write(0, 3);
-    world.run(20);
+    let mut world = once_more_at_the_canary();
     world.targets[2].pins.insert(0, 1);
     world.run(10);
     assert_eq!((world.values(2)[0], world.values(0)[0]), (Some(1), Some(3)));
@@ -227,9 +233,7 @@ fn a_canary_that_has_the_revision_already_has_yet_to_show_that_it_works() {
     world.write(0, BAD);
     world.run(80);
     assert_eq!((world.values(0)[0], world.state.failed.is_some()), (Some(BAD), true));
-    world.settings.retry = Some(2);
-    world.pass(false);
-    world.settings.retry = None;
+    world.try_again(2);
     world.run(100);
     assert_eq!(world.values(1)[0], Some(1), "tried again, it is judged again");
     assert!(world.state.failed.is_some());

@@ -70,9 +70,7 @@ fn a_revision_that_all_have_by_another_hand_has_yet_to_show_that_it_works() {
     world.write(0, BAD);
     world.run(80);
     assert_eq!((world.values(0)[0], world.state.failed.is_some()), (Some(BAD), true));
-    world.settings.retry = Some(2);
-    world.pass(false);
-    world.settings.retry = None;
+    world.try_again(2);
     assert_eq!((world.state.on_their_way(), world.state.stable), (1, Some(1)), "it is judged again");
     world.run(100);
     assert!(world.state.failed.is_some());
