@@ -2,14 +2,17 @@
 
 use std::{collections::BTreeMap, thread, time::Duration};
 
-use http::Request;
+use http::{Request, header::CONTENT_TYPE};
 use k8s_openapi::{
     api::core::v1::{Namespace, Pod, ServiceAccount},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::{
-    Api, Client, ResourceExt,
-    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+    Api, Client, Resource, ResourceExt,
+    api::{
+        ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams,
+        PostParams,
+    },
 };
 use mainstay_crds::{ReplicaGroup, ReplicaGroupStatus};
 use serde_json::{Value, json};
@@ -81,7 +84,7 @@ impl Scenario {
     /// Objects of a kind in the namespace.
     pub fn api<K>(&self) -> Api<K>
     where
-        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>,
+        K: Resource<Scope = k8s_openapi::NamespaceResourceScope>,
         K::DynamicType: Default,
     {
         Api::namespaced(self.client.clone(), &self.namespace)
@@ -95,7 +98,7 @@ impl Scenario {
     /// Creates what is drafted.
     pub async fn create<K>(&self, draft: &DraftOf<K>) -> Made<K>
     where
-        K: Kind + kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>,
+        K: Kind + Resource<Scope = k8s_openapi::NamespaceResourceScope>,
     {
         draft.create_in(&self.client, &self.namespace).await
     }
@@ -131,6 +134,26 @@ impl Scenario {
     pub fn kubectl_create(&self, object: &Value, words: &[&str]) -> Finished {
         let namespace = format!("--namespace={}", self.namespace);
         run("kubectl", &[&["create", "--filename=-", &namespace], words].concat(), &object.to_string())
+    }
+
+    /// Why the API server refuses `object`, which it would not keep in any case: with unknown fields refused, as by kubectl.
+    ///
+    /// # Panics
+    /// When it does not refuse it.
+    pub async fn refusal(&self, object: &Value) -> String {
+        let of = |field: &str| object[field].as_str().expect("an object has a kind");
+        let (group, version) = of("apiVersion").split_once('/').expect("no kind of the core group");
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, of("kind")));
+        // Those of the whole cluster are policies.
+        let namespace = (!of("kind").ends_with("Policy")).then_some(&*self.namespace);
+        let url =
+            format!("{}?dryRun=All&fieldValidation=Strict", DynamicObject::url_path(&resource, namespace));
+        let request = Request::post(url).header(CONTENT_TYPE, "application/json");
+        let request = request.body(object.to_string().into_bytes()).expect("a valid request");
+        match self.client.request_text(request).await {
+            Err(kube::Error::Api(status)) => status.message,
+            other => panic!("it should have been refused: {other:?}"),
+        }
     }
 
     /// Creates a pod that nobody controls, with the label `app: <app>`.

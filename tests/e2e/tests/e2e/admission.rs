@@ -248,7 +248,7 @@ fn wrong() -> Vec<(&'static str, Draft, [&'static str; 2])> {
 async fn wrong_groups_are_refused_with_a_sentence_that_names_the_field() {
     let scenario = Scenario::start("refused", &[Replication]).await;
     for (what, draft, expected) in wrong().into_iter().chain(wrong_claims_and_hooks()) {
-        let said = scenario.kubectl_create(draft.object(), &["--dry-run=server"]).refused();
+        let said = scenario.refusal(draft.object()).await;
         for part in expected {
             assert!(said.contains(part), "{what}: the refusal does not say {part:?}: {said}");
         }

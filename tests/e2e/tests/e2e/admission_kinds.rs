@@ -1,13 +1,13 @@
 //! What the API server refuses of ConfigRollouts, NodeHealthPolicies and AccountPolicies, in words that name the field.
 
 use mainstay_e2e::{
-    Component::Accounts, PolicyDraft, Scenario, account_policy, config_rollout, kubectl, root, run, stage,
+    Component::Accounts, PolicyDraft, Scenario, account_policy, config_rollout, kubectl, root, stage,
 };
 use serde_json::{Value, json};
 
 /// The object is refused, and the refusal has these words.
-fn refused(scenario: &Scenario, what: &str, object: &Value, words: &[&str]) {
-    let said = scenario.kubectl_create(object, &["--dry-run=server"]).refused();
+async fn refused(scenario: &Scenario, what: &str, object: &Value, words: &[&str]) {
+    let said = scenario.refusal(object).await;
     for word in words {
         assert!(said.contains(word), "{what}: the refusal does not say {word:?}: {said}");
     }
@@ -56,7 +56,7 @@ async fn config_rollouts_that_make_no_sense_are_refused() {
         ),
         ("a mistyped field", draft("spec.debouce", json!("1s")), ["spec.debouce", "unknown field"]),
     ] {
-        refused(&scenario, what, &object, &words);
+        refused(&scenario, what, &object, &words).await;
     }
     scenario.create(&config_rollout("web")).await;
     let said = scenario
@@ -67,7 +67,7 @@ async fn config_rollouts_that_make_no_sense_are_refused() {
 
 #[tokio::test]
 async fn node_health_policies_that_make_no_sense_are_refused() {
-    let _scenario = Scenario::start("wrongnodes", &[]).await;
+    let scenario = Scenario::start("wrongnodes", &[]).await;
     let policy = |path: &str, value: Value| {
         let draft = PolicyDraft::new("e2e-wrong", json!({"nodeSelector": {}, "dryRun": true}));
         draft.with(path, value).object().clone()
@@ -85,9 +85,7 @@ async fn node_health_policies_that_make_no_sense_are_refused() {
         ("a name that is too long", policy("metadata.name", json!("a".repeat(64))), "metadata.name"),
         ("a mistyped field", policy("spec.dryrun", json!(true)), "spec.dryrun"),
     ] {
-        let said =
-            run("kubectl", &["create", "--filename=-", "--dry-run=server"], &object.to_string()).refused();
-        assert!(said.contains(word), "{what}: the refusal does not say {word:?}: {said}");
+        refused(&scenario, what, &object, &[word]).await;
     }
     kubectl("get nodehealthpolicy e2e-wrong").refused();
 }
@@ -121,7 +119,7 @@ async fn account_policies_that_make_no_sense_are_refused() {
         ("a name that is too long", draft("metadata.name", json!("a".repeat(64))), ["metadata.name", "63"]),
         ("a mistyped field", draft("spec.gracePeriods", json!("1s")), ["spec.gracePeriods", "unknown field"]),
     ] {
-        refused(&scenario, what, &object, &words);
+        refused(&scenario, what, &object, &words).await;
     }
 }
 

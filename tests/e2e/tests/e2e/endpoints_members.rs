@@ -239,7 +239,7 @@ async fn wrong_pools_are_refused_with_the_field() {
             ["metadata.name", "63"],
         ),
     ] {
-        let refused = scenario.kubectl_create(draft.object(), &[]).refused();
+        let refused = scenario.refusal(draft.object()).await;
         for text in expected {
             assert!(refused.contains(text), "{what}: {text:?} is not in {refused}");
         }
