@@ -119,6 +119,12 @@ async fn named_then_unscheduled_then_unready_then_cheap_pods_go_first() {
         .replicas(6)
         .with("spec.scaleDown.podsToDelete", json!(["named", "ghost"]));
     let group = scenario.create(&draft).await;
+    // Its status counts those too that it is about to adopt.
+    eventually("all six pods are the group's", async || {
+        let own = group.pods().await.len();
+        (own == 6).then_some(()).ok_or(format!("{own} are"))
+    })
+    .await;
     group.until("has five pods ready", |status| status.ready_replicas == 5).await;
     scenario.set_ready("unready", false).await;
     group.until("sees the unready pod", |status| status.ready_replicas == 4).await;
