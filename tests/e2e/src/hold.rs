@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use crate::controller::Component;
 
 /// So many tests work at the same time. The harness starts all of them, so that it is known here which ones wait.
-const PLACES: usize = 10;
+const PLACES: usize = 8;
 
 static TESTS: Mutex<Tests> = Mutex::new(Tests { waiting: Vec::new(), running: Vec::new(), last: 0 });
 

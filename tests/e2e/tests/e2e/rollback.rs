@@ -75,7 +75,11 @@ async fn a_bad_image_goes_back_by_itself_and_no_client_notices() {
     web.until("has three again", |status| (status.replicas, status.available_replicas) == (3, 3)).await;
     assert_eq!(pods_of(&record, "2").await, tried, "the failed version was tried again");
     assert_explained(&web, &second, &first, "ImagePullFailed").await;
-    assert!(traffic.unbroken() > 50, "too few requests to say so");
+    eventually("more than 50 requests say so", async || match traffic.unbroken() {
+        0..=50 => Err(format!("{} do", traffic.unbroken())),
+        _ => Ok(()),
+    })
+    .await;
 
     change_container(&web, "3", json!({"image": pods::AGNHOST})).await;
     let status = web.completes("3").await;
@@ -141,15 +145,13 @@ async fn each_cause_of_a_failure_has_its_reason() {
 #[tokio::test]
 async fn a_change_that_makes_no_progress_is_rolled_back_at_its_deadline() {
     let scenario = Scenario::start("deadline", &[Replication]).await;
-    let draft = group("late", pods::gated())
-        .replicas(4)
-        .rolling(1, 1)
-        .with("spec.progressDeadlineSeconds", 3)
-        .version("1");
+    let draft = group("late", pods::gated()).replicas(4).rolling(1, 1).version("1");
     let late = scenario.create(&draft).await;
     late.settles_at(&[("1", 4)]).await;
     scenario.make_ready(&late, "1").await;
     late.completes("1").await;
+    // Not before: the first version has the time that it needs.
+    late.patch(json!({"spec": {"progressDeadlineSeconds": 3}})).await;
     let record = Recorder::<Pod>::start(scenario.pods()).await;
     late.change("2").await;
     late.settles_at(&[("1", 3), ("2", 2)]).await;
@@ -199,13 +201,13 @@ async fn a_failed_change_stays_as_it_is_if_so_wished() {
     let draft = group("stays", pods::gated())
         .replicas(4)
         .rolling(1, 1)
-        .with("spec.progressDeadlineSeconds", 2)
         .with("spec.failure.action", "Pause")
         .version("1");
     let stays = scenario.create(&draft).await;
     stays.settles_at(&[("1", 4)]).await;
     scenario.make_ready(&stays, "1").await;
     stays.completes("1").await;
+    stays.patch(json!({"spec": {"progressDeadlineSeconds": 2}})).await;
     stays.change("2").await;
     let status = stays.progressing("ProgressDeadlineExceeded").await;
     for (kind, expected) in [("Progressing", "False"), ("RolledBack", "False"), ("Ready", "False")] {
