@@ -54,6 +54,16 @@ spec:
             mainstay_controller: {{ .name }}
           annotations:
             summary: A reconcile of {{ $name }} panicked or ran into its timeout in the last 15 minutes.
+        - alert: MainstayWatchSilent
+          expr: |
+            max by (resource) (watch_last_event_age_seconds
+              and on (instance) leader_election_master_status{ {{- $program -}} }) > 120
+          for: 2m
+          labels:
+            severity: warning
+            mainstay_controller: {{ .name }}
+          annotations:
+            summary: {{ $name }} has not heard of {{ "{{ $labels.resource }}" }} for two minutes and works with what it knew then.
         - alert: MainstayQueueSlow
           expr: |
             histogram_quantile(0.99, sum by (le) (

@@ -3,15 +3,15 @@
 use std::{collections::HashSet, sync::Arc};
 
 use clap::Args;
+use futures::FutureExt;
 use k8s_openapi::api::core::v1;
 use kube::{
-    Api, Client, Resource,
+    Resource,
     core::PartialObjectMeta,
-    runtime::{WatchStreamExt, reflector, reflector::Store, watcher},
+    runtime::{reflector, reflector::Store},
 };
 use mainstay_crds::AccountPolicy;
 use mainstay_runtime::{
-    client::watch_config,
     clock::Clock,
     events::Events,
     index::{Change, Index, Indexed, ObjectKey},
@@ -19,8 +19,8 @@ use mainstay_runtime::{
     metrics::LoopMetrics,
     reconcile::{self, Work},
     report::Reports,
-    root,
     slim::MetadataOf,
+    watch::Watch,
 };
 use mainstay_webhook::WebhookFlags;
 use serde::de::DeserializeOwned;
@@ -109,16 +109,13 @@ pub async fn build(manager: &Manager, options: Options) -> Controller {
         teller: Arc::clone(&teller),
         sources: Arc::new(sources),
     };
-    watches.start(manager, watch_config(&manager.client).await, namespace_writer, policy_writer);
+    watches.start(manager, namespace_writer, policy_writer);
+    manager.while_leading(reconcile::resync(Arc::clone(&work), namespaces.clone()).boxed());
+    manager.while_leading(reconcile::resync(Arc::clone(&policy_work), policies.clone()).boxed());
 
-    let (synced_policies, counted) = (policies.clone(), policies.clone());
+    let counted = policies.clone();
     let handler = Admission { client: manager.client.clone() };
     let admits = mainstay_webhook::start(manager, &options.webhook, WEBHOOK, handler);
-    let synced = async move {
-        // The writer lives in a task that ends with the process, so waiting cannot fail.
-        let _ = synced_policies.wait_until_ready().await;
-        stores.synced().await;
-    };
     let (passed, shutdown) = (Arc::clone(&work), manager.shutdown.clone());
     let gives = reconcile::run(giver, namespaces, passed, keys, manager.bounds(), shutdown);
     let (told, shutdown) = (Arc::clone(&policy_work), manager.shutdown.clone());
@@ -131,10 +128,10 @@ pub async fn build(manager: &Manager, options: Options) -> Controller {
         own_metrics.refresh(skew.now());
         own_metrics.policies.set(i64::try_from(counted.len()).unwrap_or(i64::MAX));
     };
-    manager.controller(&work, synced, run, refresh).ready_when(admits)
+    manager.controller(&work, run, refresh).ready_when(admits)
 }
 
-/// The watches' side of the controller. Each runs in a task of its own until the process ends.
+/// The watches' side of the controller.
 #[derive(Clone)]
 struct Watches {
     work: Arc<Work>,
@@ -150,49 +147,37 @@ impl Watches {
     fn start(
         self,
         manager: &Manager,
-        config: watcher::Config,
         namespaces: reflector::store::Writer<MetadataOf<v1::Namespace>>,
         policies: reflector::store::Writer<AccountPolicy>,
     ) {
-        let client = &manager.client;
         let (this, that) = (self.clone(), self.clone());
         let changed = move |old: Option<&_>, new: Option<&_>| this.policy_changed(old, new);
         // What a policy gave that is not known is left alone.
         let lost = move |_: &AccountPolicy| that.read_policies();
-        root::start(manager, config.clone(), policies, FIELD_MANAGER, changed, lost);
+        manager.watch().root(policies, FIELD_MANAGER, changed, lost);
 
-        let api = Api::<MetadataOf<v1::Namespace>>::all(client.clone());
-        let events = watcher(api, config.clone()).default_backoff();
         let this = self.clone();
-        tokio::spawn(async move {
-            root::follow(namespaces, events, |old, new| this.namespace_changed(old, new)).await;
-        });
+        manager.watch().follow(namespaces, move |old, new| this.namespace_changed(old, new));
 
-        let ours = config.clone().labels(POLICY);
-        self.follow::<WatchedAccount, _>(client, config.clone(), &self.stores.accounts);
-        self.follow::<WatchedBinding, _>(client, config.clone(), &self.stores.bindings);
+        self.follow(manager.watch::<WatchedAccount>(), &self.stores.accounts);
+        self.follow(manager.watch::<WatchedBinding>(), &self.stores.bindings);
         // With managedFields, which say whether somebody has changed what is in them.
-        self.follow::<PartialObjectMeta<v1::Secret>, _>(client, ours, &self.stores.secrets);
+        let ours = manager.watch::<PartialObjectMeta<v1::Secret>>().labels(POLICY);
+        self.follow(ours, &self.stores.secrets);
 
-        let api = Api::<MetadataOf<v1::Secret>>::all(client.clone());
-        let events = watcher(api, config.fields(ETERNAL)).default_backoff();
-        let (this, store) = (self.clone(), self.stores.eternal.clone());
-        tokio::spawn(async move {
-            store.follow(events, Into::into, |_| this.all_policies()).await;
-        });
+        let eternal = manager.watch::<MetadataOf<v1::Secret>>().fields(ETERNAL);
+        let store = self.stores.eternal.clone();
+        eternal.fill(&store, Into::into, move |_| self.all_policies());
     }
 
-    fn follow<W, V>(&self, client: &Client, config: watcher::Config, store: &Index<Stored<V>>)
+    fn follow<W, V>(&self, watch: Watch<'_, W>, store: &Index<Stored<V>>)
     where
         W: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + Send + 'static,
         Stored<V>: From<W> + Indexed<Bucket = crate::watched::Bucket>,
         V: Send + Sync + 'static,
     {
-        let events = watcher(Api::<W>::all(client.clone()), config).default_backoff();
-        let (this, store) = (self.clone(), store.clone());
-        tokio::spawn(async move {
-            store.follow(events, Into::into, |change| this.object_changed(&change)).await;
-        });
+        let this = self.clone();
+        watch.fill(store, Into::into, move |change: Change<'_, Stored<V>>| this.object_changed(&change));
     }
 
     fn policy_changed(&self, old: Option<&AccountPolicy>, new: Option<&AccountPolicy>) {

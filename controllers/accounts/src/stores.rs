@@ -64,16 +64,6 @@ impl Stores {
         }
     }
 
-    /// Ends when all have been filled once.
-    pub async fn synced(&self) {
-        // The writer lives in a task that ends with the process, so waiting cannot fail.
-        let _ = self.namespaces.wait_until_ready().await;
-        self.accounts.synced().await;
-        self.bindings.synced().await;
-        self.secrets.synced().await;
-        self.eternal.synced().await;
-    }
-
     /// Notes that a source is no pull secret, unless another Secret has taken its place since it was read.
     pub fn is_no_pull_secret(&self, copy: &Copy, uid: &str) {
         let mut sources = self.sources.lock();

@@ -6,26 +6,24 @@ use std::{
 };
 
 use clap::Args;
+use futures::FutureExt;
 use k8s_openapi::{
     api::{apps::v1 as apps, core::v1 as core},
     apimachinery::pkg::apis::meta::v1::LabelSelector,
 };
 use kube::{
-    Api, Client, Resource, ResourceExt,
+    Resource,
     core::{Selector, SelectorExt},
-    runtime::{WatchStreamExt, reflector, watcher},
+    runtime::reflector,
 };
-use mainstay_crds::{ConfigRollout, ReplicaGroup, SourceKind, TargetKind};
+use mainstay_crds::{ConfigRollout, SourceKind, TargetKind};
 use mainstay_runtime::{
-    client::watch_config,
-    decode::Decoded,
     events::Events,
-    index::{Change, Index, ObjectKey},
+    index::{Change, ObjectKey},
     manager::{Controller, Manager},
     metrics::LoopMetrics,
     reconcile::{self, Work},
     report::Reports,
-    root,
 };
 use mainstay_webhook::WebhookFlags;
 use parking_lot::RwLock;
@@ -88,19 +86,15 @@ pub async fn build(manager: &Manager, options: Options) -> Controller {
         reconciler: Arc::clone(&reconciler),
         rollouts: Arc::default(),
     };
-    watches.start(manager, watch_config(&manager.client).await, rollout_writer);
+    watches.start(manager, rollout_writer);
+    manager.while_leading(reconcile::resync(Arc::clone(&work), rollouts.clone()).boxed());
 
-    let (synced_rollouts, counted) = (rollouts.clone(), rollouts.clone());
+    let counted = rollouts.clone();
     let handler = Admission { client: manager.client.clone(), stores: stores.clone() };
     let admits = mainstay_webhook::start(manager, &options.webhook, WEBHOOK, handler);
-    let synced = async move {
-        // The writer lives in a task that ends with the process, so waiting cannot fail.
-        let _ = synced_rollouts.wait_until_ready().await;
-        stores.synced().await;
-    };
     let (passed, shutdown) = (Arc::clone(&work), manager.shutdown.clone());
     let run = reconcile::run(reconciler, rollouts, passed, keys, manager.bounds(), shutdown);
-    manager.controller(&work, synced, run, move || refresh(&own_metrics, &counted.state())).ready_when(admits)
+    manager.controller(&work, run, move || refresh(&own_metrics, &counted.state())).ready_when(admits)
 }
 
 /// Brings the gauges up to date.
@@ -123,7 +117,7 @@ fn refresh(metrics: &Metrics, rollouts: &[Arc<ConfigRollout>]) {
 /// The rollouts of each namespace, so that a change asks those alone whom it can concern.
 type ByNamespace = HashMap<Arc<str>, BTreeMap<Arc<str>, Arc<ConfigRollout>>>;
 
-/// The watches' side of the controller. Each runs in a task of its own until the process ends.
+/// The watches' side of the controller.
 #[derive(Clone)]
 struct Watches {
     work: Arc<Work>,
@@ -133,90 +127,68 @@ struct Watches {
 }
 
 impl Watches {
-    fn start(
-        self,
-        manager: &Manager,
-        config: watcher::Config,
-        rollouts: reflector::store::Writer<ConfigRollout>,
-    ) {
-        let client = &manager.client;
+    fn start(self, manager: &Manager, rollouts: reflector::store::Writer<ConfigRollout>) {
         let this = self.clone();
         let changed = move |old: Option<&_>, new: Option<&_>| this.rollout_changed(old, new);
         // Without the rollout no pass is about it, and its revisions and targets are left alone.
-        root::start(manager, config.clone(), rollouts, FIELD_MANAGER, changed, |_| {});
-        self.follow_sources::<core::ConfigMap>(client, &config, SourceKind::ConfigMap);
-        self.follow_sources::<core::Secret>(client, &config, SourceKind::Secret);
-        self.follow_targets::<apps::Deployment>(client, &config, TargetKind::Deployment);
-        self.follow_targets::<apps::StatefulSet>(client, &config, TargetKind::StatefulSet);
-        self.follow_targets::<apps::DaemonSet>(client, &config, TargetKind::DaemonSet);
-        self.follow_groups(manager, config);
+        manager.watch().root(rollouts, FIELD_MANAGER, changed, |_| {});
+        self.follow_sources::<core::ConfigMap>(manager, SourceKind::ConfigMap);
+        self.follow_sources::<core::Secret>(manager, SourceKind::Secret);
+        self.follow_targets::<apps::Deployment>(manager, TargetKind::Deployment);
+        self.follow_targets::<apps::StatefulSet>(manager, TargetKind::StatefulSet);
+        self.follow_targets::<apps::DaemonSet>(manager, TargetKind::DaemonSet);
+        self.follow_groups(manager);
     }
 
-    fn follow_sources<K>(&self, client: &Client, config: &watcher::Config, kind: SourceKind)
+    fn follow_sources<K>(&self, manager: &Manager, kind: SourceKind)
     where
         K: Resource<DynamicType = ()> + Clone + 'static,
         WatchedConfig<K>: DeserializeOwned,
     {
-        let api = Api::<WatchedConfig<K>>::all(client.clone());
-        let events = watcher(api, config.clone()).default_backoff();
-        let (this, store): (_, Index<Config>) = (self.clone(), self.stores.configs(kind).clone());
-        tokio::spawn(async move {
-            store.follow(events, Into::into, |change| this.source_changed(kind, change)).await;
-        });
+        let this = self.clone();
+        let changed = move |change: Change<'_, Config>| this.source_changed(kind, change);
+        manager.watch::<WatchedConfig<K>>().fill(self.stores.configs(kind), Into::into, changed);
     }
 
-    fn follow_targets<K>(&self, client: &Client, config: &watcher::Config, kind: TargetKind)
+    fn follow_targets<K>(&self, manager: &Manager, kind: TargetKind)
     where
         K: Resource<DynamicType = ()> + Clone + 'static,
         WatchedWorkload<K>: DeserializeOwned,
     {
-        let api = Api::<WatchedWorkload<K>>::all(client.clone());
-        let events = watcher(api, config.clone()).default_backoff();
-        let (this, store): (_, Index<Workload>) = (self.clone(), self.stores.workloads(kind).clone());
-        tokio::spawn(async move {
-            store.follow(events, Into::into, |change| this.target_changed(kind, change)).await;
-        });
+        let this = self.clone();
+        let changed = move |change: Change<'_, Workload>| this.target_changed(kind, change);
+        manager.watch::<WatchedWorkload<K>>().fill(self.stores.workloads(kind), Into::into, changed);
     }
 
     /// ReplicaGroups are of no built-in kind, of which the API server admits only what can be decoded.
-    fn follow_groups(&self, manager: &Manager, config: watcher::Config) {
-        let api = Api::<Decoded<WatchedWorkload<ReplicaGroup>>>::all(manager.client.clone());
-        let events = watcher(api, config).default_backoff();
-        let kind = TargetKind::ReplicaGroup;
-        let (this, store) = (self.clone(), self.stores.workloads(kind).clone());
-        let undecoded = self.stores.undecoded_groups.clone();
-        tokio::spawn(async move {
-            let changed = |change: Change<'_, Workload>| this.target_changed(kind, change);
-            store.follow_decoded(&undecoded, events, Into::into, changed).await;
-        });
+    fn follow_groups(&self, manager: &Manager) {
+        let (this, kind) = (self.clone(), TargetKind::ReplicaGroup);
+        let changed = move |change: Change<'_, Workload>| this.target_changed(kind, change);
+        let (store, undecoded) = (self.stores.workloads(kind), &self.stores.undecoded_groups);
+        manager.watch().fill_decoded(store, undecoded, Into::into, changed);
     }
 
     fn rollout_changed(&self, old: Option<&ConfigRollout>, new: Option<&ConfigRollout>) {
-        let Some(rollout) = new.or(old) else { return };
-        let key = ObjectKey::of(rollout);
-        let replaced = matches!((old, new), (Some(old), Some(new)) if old.uid() != new.uid());
-        if new.is_none() || replaced {
-            self.work.forget(&key);
-            self.reconciler.forget(&key);
+        self.keep(old, new);
+        self.work.root_changed(old, new, |key| self.reconciler.forget(key));
+        if let (None, Some(new)) = (old, new) {
+            let on_their_way = record::state(new, None).on_their_way();
+            self.reconciler.slots.seed(&ObjectKey::of(new), on_their_way);
         }
+    }
+
+    /// Keeps the rollouts of each namespace.
+    fn keep(&self, old: Option<&ConfigRollout>, new: Option<&ConfigRollout>) {
+        let Some(key) = new.or(old).map(ObjectKey::of) else { return };
         let mut rollouts = self.rollouts.write();
         let namespace = rollouts.entry(Arc::clone(&key.namespace)).or_default();
-        let Some(new) = new else {
-            namespace.remove(&key.name);
-            if namespace.is_empty() {
-                rollouts.remove(&key.namespace);
-            }
-            return;
-        };
-        namespace.insert(Arc::clone(&key.name), Arc::new(new.clone()));
-        if old.is_none() {
-            self.reconciler.slots.seed(&key, record::state(new, None).on_their_way());
+        match new {
+            Some(new) => drop(namespace.insert(key.name, Arc::new(new.clone()))),
+            None => drop(namespace.remove(&key.name)),
         }
-        if old.is_some_and(|old| old.metadata.generation != new.metadata.generation) {
-            // A changed spec may be a right one: it is tried at once.
-            self.work.backoff.forget(&key);
+        if namespace.is_empty() {
+            rollouts.remove(&key.namespace);
         }
-        self.work.trigger(&key);
     }
 
     /// An object of a revision matters to its rollout, a source to those that name it before or after the change.

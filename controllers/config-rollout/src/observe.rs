@@ -118,8 +118,8 @@ mod tests {
     /// More replicas than a field can hold.
     const TOO_MUCH: i64 = 1 << 40;
 
-    #[tokio::test]
-    async fn a_group_that_cannot_be_decoded_is_neither_missing_nor_passed_over() {
+    #[test]
+    fn a_group_that_cannot_be_decoded_is_neither_missing_nor_passed_over() {
         let stores = Stores::new(&Registry::new());
         let group = |name: &str, app: &str, replicas: i64| {
             let metadata = json!({"name": name, "namespace": "shop", "uid": name, "resourceVersion": "1",
@@ -129,9 +129,9 @@ mod tests {
         };
         let listed =
             [group("canary", "x", TOO_MUCH), group("web", "web", TOO_MUCH), group("other", "x", TOO_MUCH)];
-        let events = [Event::Init].into_iter().chain(listed).chain([Event::InitDone]);
-        let events = futures::stream::iter(events.map(Ok));
-        stores.replica_groups.follow_decoded(&stores.undecoded_groups, events, Into::into, |_| {}).await;
+        for event in [Event::Init].into_iter().chain(listed).chain([Event::InitDone]) {
+            stores.replica_groups.take_in_decoded(&stores.undecoded_groups, Ok(event), Into::into, |_| {});
+        }
         let rollout: ConfigRollout = serde_json::from_value(json!({
             "apiVersion": "mainstay.dev/v1alpha1",
             "kind": "ConfigRollout",

@@ -74,14 +74,4 @@ impl Stores {
             TargetKind::ReplicaGroup => &self.replica_groups,
         }
     }
-
-    /// Ends when all have been filled once.
-    pub async fn synced(&self) {
-        for kind in SOURCE_KINDS {
-            self.configs(kind).synced().await;
-        }
-        for kind in TARGET_KINDS {
-            self.workloads(kind).synced().await;
-        }
-    }
 }

@@ -3,16 +3,12 @@
 use std::sync::Arc;
 
 use clap::Args;
-use kube::{
-    Api, ResourceExt,
-    runtime::{WatchStreamExt, reflector, reflector::Store, watcher},
-};
-use mainstay_crds::{EndpointGrant, EndpointPool};
+use futures::FutureExt;
+use kube::runtime::{reflector, reflector::Store};
+use mainstay_crds::EndpointPool;
 use mainstay_probe::Resolver;
 use mainstay_runtime::{
-    client::watch_config,
     clock::Clock,
-    decode::Decoded,
     events::Events,
     index::{Change, ObjectKey},
     labels::LabelPool,
@@ -20,7 +16,6 @@ use mainstay_runtime::{
     metrics::LoopMetrics,
     reconcile::{self, Work},
     report::Reports,
-    root,
 };
 
 use crate::{
@@ -63,20 +58,10 @@ pub async fn build(manager: &Manager, options: Options) -> Controller {
     let endpoints = Arc::new(endpoints(manager, options, loop_metrics, &work));
     let watches =
         Watches { work: Arc::clone(&work), pools: pools.clone(), endpoints: Arc::clone(&endpoints) };
-    watches.start(manager, watch_config(&manager.client).await, pool_writer);
+    watches.start(manager, pool_writer);
+    manager.while_leading(reconcile::resync(Arc::clone(&work), pools.clone()).boxed());
 
-    let (synced_pools, counted, metrics) = (pools.clone(), pools.clone(), Arc::clone(&endpoints.metrics));
-    let stores = endpoints.stores.clone();
-    let synced = async move {
-        // The writer lives in a task that ends with the process, so waiting cannot fail.
-        let _ = synced_pools.wait_until_ready().await;
-        stores.pods.synced().await;
-        stores.nodes.synced().await;
-        stores.services.synced().await;
-        stores.slices.synced().await;
-        stores.grants.synced().await;
-        stores.api_server.synced().await;
-    };
+    let (counted, metrics) = (pools.clone(), Arc::clone(&endpoints.metrics));
     let (checker, lookups) = (Arc::clone(&endpoints.checker), Arc::clone(&endpoints.lookups));
     let shutdown = manager.shutdown.clone();
     let passes =
@@ -86,7 +71,7 @@ pub async fn build(manager: &Manager, options: Options) -> Controller {
         let asking = async { tokio::join!(checker.run(shutdown.clone()), lookups.run(shutdown.clone())) };
         tokio::join!(passes, asking);
     };
-    manager.controller(&work, synced, run, move || metrics.refresh(counted.len()))
+    manager.controller(&work, run, move || metrics.refresh(counted.len()))
 }
 
 fn endpoints(manager: &Manager, options: Options, loop_metrics: LoopMetrics, work: &Arc<Work>) -> Endpoints {
@@ -118,7 +103,7 @@ fn endpoints(manager: &Manager, options: Options, loop_metrics: LoopMetrics, wor
     }
 }
 
-/// The watches' side of the controller. Each runs in a task of its own until the process ends.
+/// The watches' side of the controller.
 #[derive(Clone)]
 struct Watches {
     work: Arc<Work>,
@@ -127,86 +112,61 @@ struct Watches {
 }
 
 impl Watches {
-    fn start(
-        self,
-        manager: &Manager,
-        config: watcher::Config,
-        pools: reflector::store::Writer<EndpointPool>,
-    ) {
-        let client = || manager.client.clone();
+    fn start(self, manager: &Manager, pools: reflector::store::Writer<EndpointPool>) {
         let this = self.clone();
         let changed = move |old: Option<&_>, new: Option<&_>| this.pool_changed(old, new);
         // Without the pool no pass is about it, and its slices are left alone. It keeps its Service.
-        root::start(manager, config.clone(), pools, FIELD_MANAGER, changed, |_| {});
+        manager.watch().root(pools, FIELD_MANAGER, changed, |_| {});
 
         let stores = self.endpoints.stores.clone();
-        let events = watcher(Api::<WatchedPod>::all(client()), config.clone()).default_backoff();
-        let (this, pods) = (self.clone(), stores.pods);
-        tokio::spawn(async move {
-            let mut labels = LabelPool::default();
-            pods.follow(events, |watched| Pod::slim(watched, &mut labels), |change| this.pod_changed(change))
-                .await;
-        });
+        let mut labels = LabelPool::default();
+        let slim = move |watched| Pod::slim(watched, &mut labels);
+        let this = self.clone();
+        manager.watch::<WatchedPod>().fill(&stores.pods, slim, move |change| this.pod_changed(change));
 
-        let events = watcher(Api::<WatchedNode>::all(client()), config.clone()).default_backoff();
-        let (this, nodes) = (self.clone(), stores.nodes);
-        tokio::spawn(
-            async move { nodes.follow(events, Node::from, |change| this.node_changed(change)).await },
-        );
+        let this = self.clone();
+        manager
+            .watch::<WatchedNode>()
+            .fill(&stores.nodes, Node::from, move |change| this.node_changed(change));
 
-        let events = watcher(Api::<WatchedService>::all(client()), config.clone()).default_backoff();
-        let (this, services) = (self.clone(), stores.services);
-        tokio::spawn(async move {
-            services.follow(events, Service::from, |change| this.service_changed(change)).await;
-        });
+        let this = self.clone();
+        let changed = move |change: Change<'_, _>| this.service_changed(change);
+        manager.watch::<WatchedService>().fill(&stores.services, Service::from, changed);
 
-        let ours = config.clone().labels(&format!("{MANAGED_BY}={MANAGER}"));
-        let events = watcher(Api::<WatchedSlice>::all(client()), ours).default_backoff();
-        let (this, slices) = (self.clone(), stores.slices);
-        tokio::spawn(
-            async move { slices.follow(events, Slice::from, |change| this.slice_changed(change)).await },
-        );
+        let ours = manager.watch::<WatchedSlice>().labels(&format!("{MANAGED_BY}={MANAGER}"));
+        let this = self.clone();
+        ours.fill(&stores.slices, Slice::from, move |change| this.slice_changed(change));
 
-        let api = Api::<Decoded<EndpointGrant>>::all(client());
-        let events = watcher(api, config.clone()).default_backoff();
-        let (this, grants, undecoded) = (self.clone(), stores.grants, stores.undecoded_grants);
-        tokio::spawn(async move {
-            grants.follow_decoded(&undecoded, events, Grant::from, |_| this.trigger_all()).await;
-        });
+        let this = self.clone();
+        let changed = move |_: Change<'_, _>| this.trigger_all();
+        manager.watch().fill_decoded(&stores.grants, &stores.undecoded_grants, Grant::from, changed);
 
         let server = Stores::api_server();
-        let of_server = config.labels(&format!("{SERVICE_NAME}={}", server.name));
-        let events = watcher(Api::<WatchedSlice>::namespaced(client(), &server.namespace), of_server);
-        let api_server = stores.api_server;
-        tokio::spawn(async move {
-            api_server.follow(events.default_backoff(), ApiServer::from, |_| self.trigger_all()).await;
-        });
+        let of_server = format!("{SERVICE_NAME}={}", server.name);
+        let of_server = manager.watch_in::<WatchedSlice>(&server.namespace).labels(&of_server);
+        of_server.fill(&stores.api_server, ApiServer::from, move |_| self.trigger_all());
     }
 
     fn pool_changed(&self, old: Option<&EndpointPool>, new: Option<&EndpointPool>) {
         let Some(pool) = new.or(old) else { return };
         let key = ObjectKey::of(pool);
-        let replaced = matches!((old, new), (Some(old), Some(new)) if old.uid() != new.uid());
-        if new.is_none() || replaced {
-            self.work.forget(&key);
-            self.endpoints.forget(&key);
-        }
-        let service = ObjectKey::new(&key.namespace, &pool.spec.service_ref.name);
+        let interests = &self.endpoints.interests;
         match new {
             Some(new) => {
-                let changed = old.is_none_or(|old| old.metadata.generation != new.metadata.generation);
-                if changed || replaced {
-                    // A changed spec may be a right one: it is tried at once.
-                    self.work.backoff.forget(&key);
-                    self.endpoints.interests.set(new);
+                let same = |old: &EndpointPool| {
+                    old.metadata.generation == new.metadata.generation && old.metadata.uid == new.metadata.uid
+                };
+                if !old.is_some_and(same) {
+                    interests.set(new);
                 }
-                self.work.trigger(&key);
             }
-            None => {
-                self.endpoints.interests.remove(&key);
-                // The next one that names the Service may have it now.
-                self.trigger(self.endpoints.interests.of_service(&service));
-            }
+            None => interests.remove(&key),
+        }
+        self.work.root_changed(old, new, |key| self.endpoints.forget(key));
+        if new.is_none() {
+            // The next one that names the Service may have it now.
+            let service = ObjectKey::new(&key.namespace, &pool.spec.service_ref.name);
+            self.trigger(interests.of_service(&service));
         }
     }
 

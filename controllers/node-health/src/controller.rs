@@ -3,21 +3,15 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::FutureExt;
-use kube::{
-    Api,
-    runtime::{WatchStreamExt, reflector, watcher},
-};
+use kube::runtime::reflector;
 use mainstay_crds::{NodeHealthPolicy, NodeHealthPolicyStatus};
 use mainstay_runtime::{
-    batch::in_batches,
-    client::watch_config,
     clock::Clock,
     events::Events,
     index::{Index, ObjectKey},
     manager::{Controller, Manager},
     metrics::LoopMetrics,
     report::Reports,
-    root,
     undecoded::Undecoded,
 };
 
@@ -43,11 +37,10 @@ const LEASES_WATCH: u32 = 30;
 /// Starts the watches and returns the loop.
 pub async fn build(manager: &Manager) -> Controller {
     let clock = Clock::start();
-    let config = watch_config(&manager.client).await;
     let sight = Arc::new(Sight::new(clock));
     let reports = Arc::new(Reports::new(FIELD_MANAGER, STATUS_PACE));
     let (policies, policy_writer) = reflector::store();
-    let undecoded = watch_policies(manager, &config, policy_writer, &sight, &reports);
+    let undecoded = watch_policies(manager, policy_writer, &sight, &reports);
     let keeper = Keeper {
         client: manager.client.clone(),
         clock,
@@ -64,18 +57,10 @@ pub async fn build(manager: &Manager) -> Controller {
         passed: Arc::new(LastPass::default()),
     };
     let leases = Index::default();
-    watch_nodes(manager, config, &keeper, &leases);
+    watch_nodes(manager, &keeper, &leases);
 
-    let (policies, nodes) = (keeper.policies.clone(), keeper.nodes.clone());
     let passed = Arc::clone(&keeper.passed);
     Controller {
-        synced: async move {
-            // The writer lives in a task that ends with the process, so waiting cannot fail.
-            let _ = policies.wait_until_ready().await;
-            nodes.synced().await;
-            leases.synced().await;
-        }
-        .boxed(),
         run: keeper.run(manager.shutdown.clone()).boxed(),
         refresh: Arc::new(|| {}),
         live: Arc::new(move || {
@@ -88,7 +73,6 @@ pub async fn build(manager: &Manager) -> Controller {
 /// Starts the watch of policies.
 fn watch_policies(
     manager: &Manager,
-    config: &watcher::Config,
     policies: reflector::store::Writer<NodeHealthPolicy>,
     sight: &Arc<Sight>,
     reports: &Arc<Reports<NodeHealthPolicyStatus>>,
@@ -100,23 +84,15 @@ fn watch_policies(
         }
         seen.notify();
     };
-    root::start(manager, config.clone(), policies, FIELD_MANAGER, changed, move |_| lost.notify())
+    manager.watch().root(policies, FIELD_MANAGER, changed, move |_| lost.notify())
 }
 
-/// Starts the other watches. Each runs in a task of its own until the process ends.
-fn watch_nodes(manager: &Manager, config: watcher::Config, keeper: &Keeper, leases: &Index<Lease>) {
-    let client = || manager.client.clone();
-    let events = watcher(Api::<WatchedNode>::all(client()), config.clone()).default_backoff();
-    let (sight, nodes) = (Arc::clone(&keeper.sight), keeper.nodes.clone());
-    tokio::spawn(async move {
-        nodes.follow(events, Node::from, |change| sight.node_changed(&change)).await;
-    });
+/// Starts the other watches.
+fn watch_nodes(manager: &Manager, keeper: &Keeper, leases: &Index<Lease>) {
+    let sight = Arc::clone(&keeper.sight);
+    manager.watch::<WatchedNode>().fill(&keeper.nodes, Node::from, move |change| sight.node_changed(&change));
 
-    let config = config.timeout(LEASES_WATCH);
-    let events = watcher(Api::<WatchedLease>::namespaced(client(), LEASES), config).default_backoff();
-    let events = in_batches(events, LEASES_REST);
-    let (sight, leases) = (Arc::clone(&keeper.sight), leases.clone());
-    tokio::spawn(async move {
-        leases.follow(events, Lease::from, |change| sight.lease_changed(&change)).await;
-    });
+    let renewals = manager.watch_in::<WatchedLease>(LEASES).seconds(LEASES_WATCH).in_batches(LEASES_REST);
+    let sight = Arc::clone(&keeper.sight);
+    renewals.fill(leases, Lease::from, move |change| sight.lease_changed(&change));
 }

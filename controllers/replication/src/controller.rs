@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
+use futures::FutureExt;
 use k8s_openapi::api::{core::v1, policy::v1::PodDisruptionBudget};
 use kube::{
-    Api, ResourceExt,
+    ResourceExt,
     core::{Selector, SelectorExt},
-    runtime::{WatchStreamExt, reflector, reflector::Store, watcher},
+    runtime::{reflector, reflector::Store},
 };
 use mainstay_crds::ReplicaGroup;
 use mainstay_runtime::{
     backoff::Backoff,
-    client::watch_config,
     clock::Clock,
     events::Events,
     index::{Change, Index, ObjectKey},
@@ -20,7 +20,6 @@ use mainstay_runtime::{
     metrics::LoopMetrics,
     reconcile::{self, Work},
     report::Reports,
-    root,
     slim::MetadataOf,
 };
 
@@ -76,25 +75,17 @@ pub async fn build(manager: &Manager) -> Controller {
         groups: groups.clone(),
         replication: Arc::clone(&replication),
     };
-    watches.start(manager, watch_config(&manager.client).await, group_writer);
+    watches.start(manager, group_writer);
+    manager.while_leading(reconcile::resync(Arc::clone(&work), groups.clone()).boxed());
 
-    let (synced_groups, counted) = (groups.clone(), groups.clone());
-    let synced = async move {
-        // The writer lives in a task that ends with the process, so waiting cannot fail.
-        let _ = synced_groups.wait_until_ready().await;
-        stores.pods.synced().await;
-        stores.nodes.synced().await;
-        stores.revisions.synced().await;
-        stores.budgets.synced().await;
-        stores.claims.synced().await;
-    };
+    let counted = groups.clone();
     let (passed, shutdown) = (Arc::clone(&work), manager.shutdown.clone());
     let run = reconcile::run(replication, groups, passed, keys, manager.bounds(), shutdown);
     let refresh = move || own_metrics.groups.set(i64::try_from(counted.len()).unwrap_or(i64::MAX));
-    manager.controller(&work, synced, run, refresh)
+    manager.controller(&work, run, refresh)
 }
 
-/// The watches' side of the controller. Each runs in a task of its own until the process ends.
+/// The watches' side of the controller.
 #[derive(Clone)]
 struct Watches {
     work: Arc<Work>,
@@ -104,76 +95,34 @@ struct Watches {
 }
 
 impl Watches {
-    fn start(
-        self,
-        manager: &Manager,
-        config: watcher::Config,
-        groups: reflector::store::Writer<ReplicaGroup>,
-    ) {
-        let client = || manager.client.clone();
+    fn start(self, manager: &Manager, groups: reflector::store::Writer<ReplicaGroup>) {
         let this = self.clone();
-        let changed = move |old: Option<&_>, new: Option<&_>| this.group_changed(old, new);
+        let changed = move |old: Option<&_>, new: Option<&_>| {
+            this.work.root_changed(old, new, |key| this.replication.forget(key));
+        };
         // Without the group no pass is about it, and its pods are left alone.
-        root::start(manager, config.clone(), groups, FIELD_MANAGER, changed, |_| {});
+        manager.watch().root(groups, FIELD_MANAGER, changed, |_| {});
 
-        let events = watcher(Api::<WatchedPod>::all(client()), config.clone()).default_backoff();
+        let mut pool = LabelPool::default();
+        let slim = move |watched| Pod::slim(watched, &mut pool);
         let this = self.clone();
-        tokio::spawn(async move {
-            let mut pool = LabelPool::default();
-            let slim = |watched| Pod::slim(watched, &mut pool);
-            this.stores.pods.follow(events, slim, |change| this.pod_changed(change)).await;
-        });
+        manager.watch::<WatchedPod>().fill(&self.stores.pods, slim, move |change| this.pod_changed(change));
 
-        let events = watcher(Api::<MetadataOf<v1::Node>>::all(client()), config.clone()).default_backoff();
-        let this = self.clone();
-        tokio::spawn(async move { this.stores.nodes.follow(events, Into::into, |_| {}).await });
+        manager.watch::<MetadataOf<v1::Node>>().fill(&self.stores.nodes, Into::into, |_| {});
+        manager.watch::<MetadataOf<PodDisruptionBudget>>().fill(&self.stores.budgets, Into::into, |_| {});
 
-        let events =
-            watcher(Api::<MetadataOf<PodDisruptionBudget>>::all(client()), config.clone()).default_backoff();
+        let claims = manager.watch::<MetadataOf<v1::PersistentVolumeClaim>>().labels(SLOT);
         let this = self.clone();
-        tokio::spawn(async move { this.stores.budgets.follow(events, Into::into, |_| {}).await });
-
-        let claims = config.clone().labels(SLOT);
-        let events =
-            watcher(Api::<MetadataOf<v1::PersistentVolumeClaim>>::all(client()), claims).default_backoff();
-        let this = self.clone();
-        tokio::spawn(async move {
-            this.stores.claims.follow(events, Claim::from, |change| this.claim_changed(&change)).await;
-        });
+        claims.fill(&self.stores.claims, Claim::from, move |change| this.claim_changed(&change));
 
         // Those of the built-in kinds are not ours to read.
-        let revisions = config.clone().labels(REVISION);
-        let events = watcher(Api::<WatchedRevision>::all(client()), revisions).default_backoff();
+        let revisions = manager.watch::<WatchedRevision>().labels(REVISION);
         let this = self.clone();
-        tokio::spawn(async move {
-            this.stores
-                .revisions
-                .follow(events, Revision::from, |change| this.revision_changed(&change))
-                .await;
-        });
+        revisions.fill(&self.stores.revisions, Revision::from, move |change| this.revision_changed(&change));
 
-        let events = watcher(Api::<MetadataOf<v1::ResourceQuota>>::all(client()), config).default_backoff();
-        tokio::spawn(async move {
-            let quotas = Index::<Labelled>::default();
-            quotas.follow(events, Into::into, |change| self.quota_changed(change)).await;
-        });
-    }
-
-    fn group_changed(&self, old: Option<&ReplicaGroup>, new: Option<&ReplicaGroup>) {
-        let Some(group) = new.or(old) else { return };
-        let key = ObjectKey::of(group);
-        let replaced = matches!((old, new), (Some(old), Some(new)) if old.uid() != new.uid());
-        if new.is_none() || replaced {
-            self.work.forget(&key);
-            self.replication.forget(&key);
-        }
-        if let Some(new) = new {
-            if old.is_some_and(|old| old.metadata.generation != new.metadata.generation) {
-                // A changed spec may be a right one: it is tried at once.
-                self.work.backoff.forget(&key);
-            }
-            self.work.trigger(&key);
-        }
+        let quotas = Index::<Labelled>::default();
+        let changed = move |change: Change<'_, Labelled>| self.quota_changed(change);
+        manager.watch::<MetadataOf<v1::ResourceQuota>>().fill(&quotas, Into::into, changed);
     }
 
     /// A pod matters to the group that controls it, before or after the change, and an orphan to each group that it

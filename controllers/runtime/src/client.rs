@@ -1,4 +1,4 @@
-//! The API client: credentials found as kubectl finds them, requests counted, no hidden retries.
+//! The API client: credentials found as kubectl finds them, requests counted and bounded in time, no hidden retries.
 
 use std::{
     future::Future,
@@ -7,16 +7,26 @@ use std::{
     time::Duration,
 };
 
-use http::{Request, Response};
+use http::{Request, Response, Uri};
+use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use kube::{
     Client, Config,
     client::{Body, ClientBuilder},
 };
 use prometheus::{IntCounterVec, Registry};
 use thiserror::Error;
+use tokio::time::timeout;
 use tower::{BoxError, Layer, Service};
 
-use crate::metrics::counters;
+use crate::{heard::Heard, metrics::counters};
+
+/// The server accepts a connection in this time.
+const CONNECT: Duration = Duration::from_secs(10);
+/// A watch has begun in this time: it may wait in the server's queue before (priority and fairness).
+const BEGIN: Duration = Duration::from_secs(30);
+/// Any other request is answered in this time, to the last byte: the server's own limit (`--request-timeout`). A pass
+/// waits for less ([`crate::request::LIMIT`]).
+const ANSWER: Duration = Duration::from_secs(60);
 
 /// Why there is no client.
 #[derive(Debug, Error)]
@@ -39,56 +49,69 @@ pub enum ConnectError {
 pub async fn connect(registry: &Registry) -> Result<Client, ConnectError> {
     let mut config = Config::infer().await.map_err(|error| ConnectError::NoConfig(Box::new(error)))?;
     config.default_retry = false;
-    config.connect_timeout = Some(Duration::from_secs(10));
-    let count = CountRequests::layer(registry);
+    config.connect_timeout = Some(CONNECT);
+    let layer = Bounded { requests: requests(registry), heard: Heard::new(registry) };
     let builder = ClientBuilder::try_from(config).map_err(|error| ConnectError::Unusable(Box::new(error)))?;
-    Ok(builder.with_layer(&count).build())
+    Ok(builder.with_layer(&layer).build())
 }
 
-/// Counts requests as client-go does, in `rest_client_requests_total{code,method}`.
+fn requests(registry: &Registry) -> IntCounterVec {
+    let help = "Requests to the API server by HTTP method and status code; <error> when no answer came.";
+    counters(registry, "rest_client_requests_total", help, &["code", "method"])
+}
+
+/// Why a request was given up that nobody else gives up: a connection may swallow bytes and say nothing.
+#[derive(Debug, Error)]
+#[error("no answer came within {} s", .0.as_secs())]
+struct NoAnswer(Duration);
+
+/// Bounds every request in time, counts it as client-go does, in `rest_client_requests_total{code,method}`, and notes what
+/// watches bring.
 #[derive(Clone)]
-struct CountRequests {
+struct Bounded {
     requests: IntCounterVec,
+    heard: Heard,
 }
 
-impl CountRequests {
-    fn layer(registry: &Registry) -> Self {
-        let help = "Requests to the API server by HTTP method and status code; <error> when no answer came.";
-        Self { requests: counters(registry, "rest_client_requests_total", help, &["code", "method"]) }
+impl<S> Layer<S> for Bounded {
+    type Service = BoundedService<S>;
+
+    fn layer(&self, inner: S) -> BoundedService<S> {
+        BoundedService { inner, layer: self.clone() }
     }
 }
 
-impl<S> Layer<S> for CountRequests {
-    type Service = Counted<S>;
-
-    fn layer(&self, inner: S) -> Counted<S> {
-        Counted { inner, requests: self.requests.clone() }
-    }
-}
-
-struct Counted<S> {
+struct BoundedService<S> {
     inner: S,
-    requests: IntCounterVec,
+    layer: Bounded,
 }
 
-impl<S, B> Service<Request<Body>> for Counted<S>
+type Answer = Response<UnsyncBoxBody<bytes::Bytes, BoxError>>;
+
+impl<S, B> Service<Request<Body>> for BoundedService<S>
 where
     S: Service<Request<Body>, Response = Response<B>, Error = BoxError>,
     S::Future: Send + 'static,
+    B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
 {
-    type Response = Response<B>;
+    type Response = Answer;
     type Error = BoxError;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<B>, BoxError>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Answer, BoxError>> + Send>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         self.inner.poll_ready(context)
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let (method, requests) = (request.method().clone(), self.requests.clone());
+        let Bounded { requests, heard } = self.layer.clone();
+        let (method, watched) = (request.method().clone(), watched(request.uri()));
         let answer = self.inner.call(request);
         Box::pin(async move {
-            let answer = answer.await;
+            let answer = match watched {
+                Some(resource) => begun(answer, heard, resource).await,
+                None => timeout(ANSWER, whole(answer)).await.unwrap_or_else(|_| Err(NoAnswer(ANSWER).into())),
+            };
             let code = answer.as_ref().map_or("<error>".into(), |answer| answer.status().as_str().to_owned());
             requests.with_label_values(&[code.as_str(), method.as_str()]).inc();
             answer
@@ -96,16 +119,47 @@ where
     }
 }
 
-/// How to watch on this server: streaming lists where it has them on (1.34 and later), which spare both sides
-/// the memory of a whole list (KEP-3157), else pages of 500.
-pub async fn watch_config(client: &Client) -> kube::runtime::watcher::Config {
-    let config = kube::runtime::watcher::Config::default();
-    let minor = match client.apiserver_version().await {
-        Ok(version) => version.minor.trim_end_matches('+').parse().unwrap_or(0),
-        Err(error) => {
-            tracing::warn!(%error, "could not read the server's version; lists come in pages");
-            0
-        }
-    };
-    if minor >= 34 { config.streaming_lists() } else { config }
+/// The resource that a request watches, such as `pods`.
+fn watched(uri: &Uri) -> Option<String> {
+    let watches =
+        uri.query().unwrap_or_default().split('&').any(|part| part == "watch=true" || part == "watch=1");
+    watches.then(|| uri.path().rsplit('/').next().unwrap_or_default().to_owned())
 }
+
+/// A watch that has begun; what it brings is noted. How long it may be silent is bounded by whoever reads it.
+async fn begun<B>(
+    answer: impl Future<Output = Result<Response<B>, BoxError>>,
+    heard: Heard,
+    resource: String,
+) -> Result<Answer, BoxError>
+where
+    B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let answer = timeout(BEGIN, answer).await.map_err(|_| NoAnswer(BEGIN))??;
+    if answer.status().is_success() {
+        heard.note(&resource);
+    }
+    let noted = move |body: B| {
+        let body = body.map_frame(move |frame| {
+            heard.note(&resource);
+            frame
+        });
+        body.map_err(Into::into).boxed_unsync()
+    };
+    Ok(answer.map(noted))
+}
+
+/// An answer with all of its body.
+async fn whole<B>(answer: impl Future<Output = Result<Response<B>, BoxError>>) -> Result<Answer, BoxError>
+where
+    B: http_body::Body<Data = bytes::Bytes>,
+    B::Error: Into<BoxError>,
+{
+    let (parts, body) = answer.await?.into_parts();
+    let body = body.collect().await.map_err(Into::into)?.to_bytes();
+    Ok(Response::from_parts(parts, Full::new(body).map_err(|never| match never {}).boxed_unsync()))
+}
+
+#[cfg(test)]
+mod tests;

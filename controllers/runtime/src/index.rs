@@ -7,9 +7,8 @@
 
 mod watch_time;
 
-use std::{collections::HashMap, hash::Hash, pin::pin, sync::Arc, time::Duration};
+use std::{collections::HashMap, hash::Hash, sync::Arc, time::Duration};
 
-use futures::{Stream, StreamExt};
 use kube::{Resource, runtime::watcher};
 use parking_lot::RwLock;
 use tokio::{sync::watch, time::Instant};
@@ -54,7 +53,8 @@ pub struct Change<'a, T> {
 struct Inner<T: Indexed> {
     objects: HashMap<ObjectKey, Arc<T>>,
     buckets: HashMap<T::Bucket, HashMap<ObjectKey, Arc<T>>>,
-    /// The highest version seen in any object of the kind.
+    /// The highest version seen in any object of the kind since the last list was asked for: a server that was restored
+    /// to an older state begins with lower ones.
     version: u64,
     /// A list under way: what it has brought so far, and when it was asked for.
     listing: Option<(Instant, HashMap<ObjectKey, Arc<T>>)>,
@@ -154,6 +154,7 @@ impl<T: Indexed> Index<T> {
             let Some((asked, seen)) = inner.listing.take() else { return };
             let gone: Vec<_> = inner.objects.keys().filter(|key| !seen.contains_key(*key)).cloned().collect();
             changes.extend(gone.iter().map(|key| (inner.take(key), None)));
+            inner.version = 0;
             for new in seen.into_values() {
                 let old = inner.put(Arc::clone(&new));
                 changes.push((old, Some(new)));
@@ -167,20 +168,16 @@ impl<T: Indexed> Index<T> {
         self.synced.send_replace(true);
     }
 
-    /// Follows a watch until it ends, which a kube-runtime watcher never does by itself. Failures of the watch
-    /// are logged; the watcher tries again with its own backoff.
-    pub async fn follow<W>(
+    /// Takes over what a watch brings. Its failures are logged; the watcher tries again with its own backoff.
+    pub fn take_in<W>(
         &self,
-        events: impl Stream<Item = watcher::Result<watcher::Event<W>>>,
-        mut slim: impl FnMut(W) -> T,
-        mut changed: impl FnMut(Change<'_, T>),
+        event: watcher::Result<watcher::Event<W>>,
+        slim: impl FnMut(W) -> T,
+        changed: impl FnMut(Change<'_, T>),
     ) {
-        let mut events = pin!(events);
-        while let Some(event) = events.next().await {
-            match event {
-                Ok(event) => self.apply(map_event(event, &mut slim), &mut changed),
-                Err(error) => self.failed(&error),
-            }
+        match event {
+            Ok(event) => self.apply(map_event(event, slim), changed),
+            Err(error) => self.failed(&error),
         }
     }
 
@@ -189,29 +186,22 @@ impl<T: Indexed> Index<T> {
         tracing::warn!(%error, "a watch failed and is tried again");
     }
 
-    /// Follows a watch of a kind whose objects may be undecodable. Such an object stays as it was known last. `changed` is
-    /// called with neither for one that is gone and was never known: what it might have said is no reason for anything more.
-    pub async fn follow_decoded<W: Resource<DynamicType = ()>>(
+    /// The same for a kind whose objects may be undecodable ([`crate::watch::Watch::fill_decoded`]).
+    pub fn take_in_decoded<W: Resource<DynamicType = ()>>(
         &self,
         undecoded: &Undecoded<W>,
-        events: impl Stream<Item = watcher::Result<watcher::Event<Decoded<W>>>>,
-        mut slim: impl FnMut(W) -> T,
+        event: watcher::Result<watcher::Event<Decoded<W>>>,
+        slim: impl FnMut(W) -> T,
         mut changed: impl FnMut(Change<'_, T>),
     ) {
-        let mut events = pin!(events);
-        while let Some(event) = events.next().await {
-            let event = match event {
-                Ok(event) => event,
-                Err(error) => {
-                    self.failed(&error);
-                    continue;
-                }
-            };
-            let keep = |object: &Undecodable| self.keep(object);
-            let event = undecoded.sift(event, keep, |key| self.remove(key, &mut changed));
-            if let Some(event) = event {
-                self.apply(map_event(event, &mut slim), &mut changed);
-            }
+        let event = match event {
+            Ok(event) => event,
+            Err(error) => return self.failed(&error),
+        };
+        let keep = |object: &Undecodable| self.keep(object);
+        let event = undecoded.sift(event, keep, |key| self.remove(key, &mut changed));
+        if let Some(event) = event {
+            self.apply(map_event(event, slim), changed);
         }
     }
 

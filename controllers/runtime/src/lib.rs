@@ -15,7 +15,7 @@
 //! | [`labels`] | labels, kept once for all objects that have the same |
 //! | [`trigger`] | which keys have unserved changes, and since when |
 //! | [`reconcile`] | the loop: bounded concurrency, a timeout and panic isolation a pass, backoff a key |
-//! | [`root`] | the store of the kind that passes are about, and its changes |
+//! | [`watch`] | the one way to fill a store: supervised, never deaf, never fooled |
 //! | [`gate`] | no key is planned against a store that has not seen the key's own last writes |
 //! | [`backoff`] | exponential delays with jitter, a key at a time |
 //! | [`report`] | the status as it is written, not more often than it helps |
@@ -40,6 +40,7 @@ pub mod events;
 pub mod failure;
 pub mod flags;
 pub mod gate;
+mod heard;
 pub mod index;
 pub mod key;
 pub mod labels;
@@ -50,10 +51,11 @@ pub mod names;
 pub mod reconcile;
 pub mod report;
 pub mod request;
-pub mod root;
+mod root;
 pub mod serve;
 pub mod slim;
 #[cfg(test)]
 mod testing;
 pub mod trigger;
 pub mod undecoded;
+pub mod watch;

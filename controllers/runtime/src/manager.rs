@@ -25,10 +25,12 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     client::{self, ConnectError},
     flags::{Flags, LogFormat},
+    index::{Index, Indexed},
     leader::{Elector, Settings, SettingsError},
     metrics::gauges,
     reconcile::{Bounds, Work},
     serve::{self, Probe, ServeError},
+    watch::Watches,
 };
 
 /// A loop that has served nothing for this many pass limits while keys wait is stuck.
@@ -49,6 +51,10 @@ pub struct Manager {
     pub identity: String,
     /// Ends when no new work may be taken.
     pub shutdown: CancellationToken,
+    /// Its watches.
+    pub(crate) watches: Watches,
+    /// What must have come about before this process may lead.
+    before: Mutex<Vec<BoxFuture<'static, ()>>>,
     /// What runs beside the loop while this process leads.
     beside: Mutex<Vec<BoxFuture<'static, ()>>>,
 }
@@ -58,6 +64,16 @@ impl Manager {
     pub fn namespace(&self) -> String {
         let own = std::env::var("POD_NAMESPACE");
         own.unwrap_or_else(|_| self.client.default_namespace().to_owned())
+    }
+
+    /// Has this process lead no sooner than `ready` has ended.
+    pub(crate) fn when(&self, ready: BoxFuture<'static, ()>) {
+        self.before.lock().push(ready);
+    }
+
+    /// Has this process lead no sooner than a store has been filled once.
+    pub(crate) fn when_synced<T: Indexed>(&self, store: Index<T>) {
+        self.when(async move { store.synced().await }.boxed());
     }
 
     /// Has `task` polled while this process leads, beside the loop, with which it ends.
@@ -76,14 +92,12 @@ impl Manager {
     pub fn controller(
         &self,
         work: &Arc<Work>,
-        synced: impl Future<Output = ()> + Send + 'static,
         run: impl Future<Output = ()> + Send + 'static,
         refresh: impl Fn() + Send + Sync + 'static,
     ) -> Controller {
         let (refreshed, alive, limit) =
             (Arc::clone(work), Arc::clone(work), self.flags.reconcile_timeout * STUCK);
         Controller {
-            synced: synced.boxed(),
             run: run.boxed(),
             refresh: Arc::new(move || {
                 refreshed.refresh_metrics();
@@ -102,8 +116,6 @@ impl Manager {
 
 /// What a controller hands to the manager.
 pub struct Controller {
-    /// Ends when every store has been filled once, and with it this process may lead.
-    pub synced: BoxFuture<'static, ()>,
     /// The loop; polled while this process leads. Ends after [`Manager::shutdown`].
     pub run: BoxFuture<'static, ()>,
     /// Brings computed series up to date before a scrape.
@@ -185,23 +197,34 @@ where
     tracing::info!(controller = name, version = env!("CARGO_PKG_VERSION"), "starting");
     let registry = process_registry();
     let client = client::connect(&registry).await?;
-    let shutdown = CancellationToken::new();
+    let (shutdown, watches) = (CancellationToken::new(), Watches::new(&registry));
     cancel_on_signal(shutdown.clone())?;
-    let manager =
-        Manager { client, registry, flags, identity: identity(), shutdown, beside: Mutex::default() };
+    let manager = Manager {
+        client,
+        registry,
+        flags,
+        identity: identity(),
+        shutdown,
+        watches,
+        before: Mutex::default(),
+        beside: Mutex::default(),
+    };
     let mut elector = elector(name, &manager)?;
     let leads =
         gauges(&manager.registry, "leader_election_master_status", "1 while this process leads.", &["name"]);
     let leads = leads.with_label_values(&[name]);
 
-    let Controller { synced, run, refresh, live, ready } = build(&manager).await;
+    let Controller { run, refresh, live, ready } = build(&manager).await;
+    let synced = futures::future::join_all(manager.before.lock().drain(..).collect::<Vec<_>>());
     let run = with_all(run, manager.beside.lock().drain(..).collect());
     let has_synced = Arc::new(AtomicBool::new(false));
+    let watches = manager.watches.clone();
+    let live: Probe = Arc::new(move || watches.live().and_then(|()| live()));
     listen(&manager, refresh, live, readiness(Arc::clone(&has_synced), ready)).await?;
 
     let shutdown = manager.shutdown.clone();
     tokio::select! {
-        () = synced => has_synced.store(true, Ordering::Release),
+        _ = synced => has_synced.store(true, Ordering::Release),
         () = shutdown.cancelled() => return Ok(()),
     }
     tracing::info!("stores have synced");

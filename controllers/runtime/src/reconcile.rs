@@ -40,6 +40,10 @@ use crate::{
 /// Passes over one key are at least this far apart.
 pub const PACE: Duration = Duration::from_millis(100);
 
+/// Each object is looked at so often although nothing has been heard of it (controller-runtime's `SyncPeriod` is 10 hours;
+/// client-go's informers of kube-controller-manager resync after 12 to 24).
+pub const RESYNC: Duration = Duration::from_secs(600);
+
 /// An error of a pass: it always comes down to a request.
 pub trait PassError: std::error::Error + Send + 'static {
     /// Why the request did not succeed.
@@ -130,6 +134,27 @@ impl Work {
         }
     }
 
+    /// Takes up a change of the kind that passes are about, after its store shows it. `forget` is called for one that is gone,
+    /// and for one that another has taken the name of.
+    pub fn root_changed<K>(&self, old: Option<&K>, new: Option<&K>, forget: impl FnOnce(&ObjectKey))
+    where
+        K: Resource<DynamicType = ()>,
+    {
+        let Some(object) = new.or(old) else { return };
+        let key = ObjectKey::of(object);
+        let differ = |old: &K, new: &K| old.meta().uid != new.meta().uid;
+        if old.zip(new).is_none_or(|(old, new)| differ(old, new)) && old.is_some() {
+            self.forget(&key);
+            forget(&key);
+        }
+        let Some(new) = new else { return };
+        if old.is_some_and(|old| old.meta().generation != new.meta().generation) {
+            // A changed spec may be a right one: it is tried at once.
+            self.backoff.forget(&key);
+        }
+        self.trigger(&key);
+    }
+
     /// Forgets a key that is gone.
     pub fn forget(&self, key: &ObjectKey) {
         self.triggers.forget(key);
@@ -176,6 +201,29 @@ impl Work {
 
     fn note(&self, key: &ObjectKey, pass: LastPass) {
         self.passes.lock().insert(key.clone(), pass);
+    }
+}
+
+/// Makes each object of `store` due once in [`RESYNC`], one after the other and none together with all others, for as long as
+/// it is polled: the net under every change that nobody was told of.
+pub async fn resync<K>(work: Arc<Work>, store: Store<K>)
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    loop {
+        let objects = store.state();
+        let count = u32::try_from(objects.len()).unwrap_or(u32::MAX).max(1);
+        // As many processes as there are objects do not ask for theirs at the same time.
+        let rest = RESYNC.mul_f64(rand::random_range(0.9..1.1)) / count;
+        if objects.is_empty() {
+            tokio::time::sleep(rest).await;
+        }
+        for key in objects.iter().map(|object| ObjectKey::of(&**object)) {
+            tokio::time::sleep(rest).await;
+            if store.get(&key.reference()).is_some() {
+                work.trigger(&key);
+            }
+        }
     }
 }
 

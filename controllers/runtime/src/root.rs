@@ -1,91 +1,31 @@
 //! The store of the kind that passes are about, and its changes.
 //!
-//! kube-runtime's applier looks objects up in a reflector store, which tells nobody what an event changed.
-//! [`follow`] fills such a store and reports each change with the object before it, also for what a list shows
-//! to have vanished while the watch was down.
-//!
-//! [`start`] does so for a kind of ours, whose objects may be undecodable. Such an object is not in the store, so that
-//! no pass is about it. But it is there: it is not reported as gone, so that nothing of it is forgotten or undone.
+//! kube-runtime's applier looks objects up in a reflector store, which tells nobody what an event changed. A [`Root`] fills
+//! such a store and reports each change with the object before it, also for what a list shows to have vanished while the
+//! watch was down.
 
-use std::{collections::HashMap, fmt::Debug, pin::pin, sync::Arc};
+use std::{
+    collections::HashMap,
+    fmt::{Debug, Display},
+    sync::Arc,
+};
 
-use futures::{FutureExt, Stream, StreamExt, TryStreamExt};
 use kube::{
-    Api, Resource,
+    Resource,
     runtime::{
-        WatchStreamExt,
         reflector::{ObjectRef, Store, store::Writer},
-        watcher::{Config, Event, watcher},
+        watcher::Event,
     },
 };
-use prometheus::Registry;
-use serde::de::DeserializeOwned;
 
 use crate::{
     decode::{Decoded, Undecodable},
-    index::map_event,
     key::ObjectKey,
-    manager::Manager,
     undecoded::Undecoded,
 };
 
-/// Follows all objects of the kind that passes are about, until the process ends, and tells those that cannot be
-/// decoded so while this process leads. `changed` is called as by [`follow`]; `lost` when an object cannot be decoded any
-/// more, with what it was before: what is known of it is not known to hold.
-pub fn start<K>(
-    manager: &Manager,
-    config: Config,
-    writer: Writer<K>,
-    field_manager: &'static str,
-    changed: impl FnMut(Option<&K>, Option<&K>) + Send + 'static,
-    lost: impl FnMut(&K) + Send + 'static,
-) -> Undecoded<K>
-where
-    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
-{
-    let undecoded = Undecoded::new(&manager.registry);
-    let events = watcher(Api::<Decoded<K>>::all(manager.client.clone()), config).default_backoff();
-    tokio::spawn(follow_decoded(writer, undecoded.clone(), events, changed, lost));
-    manager.while_leading(undecoded.clone().tell(manager.client.clone(), field_manager).boxed());
-    undecoded
-}
-
-/// Fills the store of `writer` from `events` until they end, which a watcher's never do. `changed` is called with
-/// the store in its new state, with the object before and after the change.
-pub async fn follow<K, E>(
-    writer: Writer<K>,
-    events: impl Stream<Item = Result<Event<K>, E>>,
-    changed: impl FnMut(Option<&K>, Option<&K>),
-) where
-    K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static,
-    E: std::fmt::Display,
-{
-    let events = events.map_ok(|event| map_event(event, Decoded::Object));
-    // What cannot fail to be decoded is counted for nobody.
-    follow_decoded(writer, Undecoded::new(&Registry::new()), events, changed, |_| {}).await;
-}
-
-async fn follow_decoded<K, E>(
-    writer: Writer<K>,
-    undecoded: Undecoded<K>,
-    events: impl Stream<Item = Result<Event<Decoded<K>>, E>>,
-    changed: impl FnMut(Option<&K>, Option<&K>),
-    lost: impl FnMut(&K),
-) where
-    K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static,
-    E: std::fmt::Display,
-{
-    let mut root = Root { reader: writer.as_reader(), writer, undecoded, changed, lost };
-    let mut events = pin!(events);
-    while let Some(event) = events.next().await {
-        match event {
-            Ok(event) => root.take(event),
-            Err(error) => tracing::warn!(%error, "a watch failed and is tried again"),
-        }
-    }
-}
-
-struct Root<K: Resource<DynamicType = ()> + Clone + 'static, C, L> {
+/// See [`crate::watch::Watch::root`].
+pub(crate) struct Root<K: Resource<DynamicType = ()> + Clone + 'static, C, L> {
     writer: Writer<K>,
     reader: Store<K>,
     undecoded: Undecoded<K>,
@@ -99,6 +39,18 @@ where
     C: FnMut(Option<&K>, Option<&K>),
     L: FnMut(&K),
 {
+    pub(crate) fn new(writer: Writer<K>, undecoded: Undecoded<K>, changed: C, lost: L) -> Self {
+        Self { reader: writer.as_reader(), writer, undecoded, changed, lost }
+    }
+
+    /// Takes over what a watch brings. Its failures are logged; the watcher tries again with its own backoff.
+    pub(crate) fn take_in<E: Display>(&mut self, event: Result<Event<Decoded<K>>, E>) {
+        match event {
+            Ok(event) => self.take(event),
+            Err(error) => tracing::warn!(%error, "a watch failed and is tried again"),
+        }
+    }
+
     fn take(&mut self, event: Event<Decoded<K>>) {
         match event {
             Event::Apply(Decoded::Object(object)) => {

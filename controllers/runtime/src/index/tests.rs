@@ -50,9 +50,8 @@ fn objects_move_between_buckets() {
     assert_eq!(index.count(&"y"), 1);
 }
 
-async fn fail(index: &Index<Thing>, error: watcher::Error) {
-    let failure = futures::stream::iter([Err::<Event<Thing>, _>(error)]);
-    index.follow(failure, |thing| thing, |_| {}).await;
+fn fail(index: &Index<Thing>, error: watcher::Error) {
+    index.take_in(Err::<Event<Thing>, _>(error), |thing| thing, |_| {});
 }
 
 /// The connection broke under a watch that ran.
@@ -75,7 +74,7 @@ async fn a_watch_that_is_cut_again_and_again_has_run_in_between() {
     feed(&index, vec![Event::Init, Event::InitDone]);
     for _ in 0..10 {
         pass(50).await;
-        fail(&index, cut()).await;
+        fail(&index, cut());
     }
     pass(5).await;
     assert_eq!(index.watched().as_secs(), 505);
@@ -86,10 +85,10 @@ async fn what_a_watch_was_broken_for_is_left_out_and_no_more() {
     let index = Index::<Thing>::default();
     feed(&index, vec![Event::Init, Event::InitDone]);
     pass(300).await;
-    fail(&index, cut()).await;
+    fail(&index, cut());
     for _ in 0..40 {
         pass(30).await;
-        fail(&index, refused()).await;
+        fail(&index, refused());
         assert_eq!(index.watched().as_secs(), 300);
     }
     pass(30).await;
@@ -97,7 +96,7 @@ async fn what_a_watch_was_broken_for_is_left_out_and_no_more() {
     pass(600).await;
     assert_eq!(index.watched().as_secs(), 930, "it was not refused: it has been begun");
     // The server ended it for its age, and does not let it be begun anew at once.
-    fail(&index, refused()).await;
+    fail(&index, refused());
     assert_eq!(index.watched().as_secs(), 870);
 }
 
@@ -106,12 +105,12 @@ async fn a_list_shows_what_was_when_it_was_asked_for() {
     let index = Index::<Thing>::default();
     feed(&index, vec![Event::Init, Event::InitDone]);
     pass(100).await;
-    fail(&index, watcher::Error::NoResourceVersion).await;
+    fail(&index, watcher::Error::NoResourceVersion);
     pass(20).await;
     feed(&index, vec![Event::Init]);
     pass(400).await;
     assert_eq!(index.watched().as_secs(), 100);
-    fail(&index, watcher::Error::InitialListFailed(kube::Error::LinesCodecMaxLineLengthExceeded)).await;
+    fail(&index, watcher::Error::InitialListFailed(kube::Error::LinesCodecMaxLineLengthExceeded));
     pass(20).await;
     feed(&index, vec![Event::Init]);
     pass(7).await;

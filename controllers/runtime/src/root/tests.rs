@@ -2,10 +2,19 @@
 
 use std::convert::Infallible;
 
+use futures::StreamExt;
 use http::Response;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use kube::{Client, client::Body, runtime::reflector::store};
+use kube::{
+    Api, Client,
+    client::Body,
+    runtime::{
+        reflector::store,
+        watcher::{Config, watcher},
+    },
+};
 use parking_lot::Mutex;
+use prometheus::Registry;
 use serde_json::{Value, json};
 
 use super::*;
@@ -62,19 +71,18 @@ impl World {
         Self { root: Some(writer), store, undecoded: Undecoded::new(&registry), registry }
     }
 
-    async fn take(self, events: Vec<Event<Decoded<Budget>>>) -> (Self, Told) {
+    fn take(self, events: Vec<Event<Decoded<Budget>>>) -> (Self, Told) {
         let told = Mutex::new(Told::default());
         let uid = |object: Option<&Budget>| object.and_then(|object| object.metadata.uid.clone());
-        let events = futures::stream::iter(events.into_iter().map(Ok::<_, Infallible>));
         let World { root, store, undecoded, registry } = self;
-        follow_decoded(
+        let mut root = Root::new(
             root.unwrap(),
             undecoded.clone(),
-            events,
-            |old, new| told.lock().changes.push((uid(old), uid(new))),
-            |last| told.lock().lost.push(uid(Some(last)).unwrap()),
-        )
-        .await;
+            |old: Option<&Budget>, new: Option<&Budget>| told.lock().changes.push((uid(old), uid(new))),
+            |last: &Budget| told.lock().lost.push(uid(Some(last)).unwrap()),
+        );
+        events.into_iter().for_each(|event| root.take_in(Ok::<_, Infallible>(event)));
+        drop(root);
         (Self { root: None, store, undecoded, registry }, told.into_inner())
     }
 
@@ -100,19 +108,19 @@ fn some(name: &str) -> Option<String> {
     Some(name.to_owned())
 }
 
-#[tokio::test]
-async fn what_vanished_while_the_watch_was_down_is_reported() {
+#[test]
+fn what_vanished_while_the_watch_was_down_is_reported() {
     let events = [listed([good("a"), good("b")]), listed([good("b")]), vec![Event::Delete(good("b"))]];
-    let (_, mut told) = World::new().take(events.concat()).await;
+    let (_, mut told) = World::new().take(events.concat());
     told.changes[..2].sort();
     let expected =
         [(None, some("a")), (None, some("b")), (some("b"), some("b")), (some("a"), None), (some("b"), None)];
     assert_eq!(told.changes, expected);
 }
 
-#[tokio::test]
-async fn an_object_that_cannot_be_decoded_hides_no_other() {
-    let (world, mut told) = World::new().take(listed([good("a"), bad("b"), good("c")])).await;
+#[test]
+fn an_object_that_cannot_be_decoded_hides_no_other() {
+    let (world, mut told) = World::new().take(listed([good("a"), bad("b"), good("c")]));
     told.changes.sort();
     assert_eq!(told.changes, [(None, some("a")), (None, some("c"))]);
     assert_eq!(world.stored(), ["a", "c"]);
@@ -120,47 +128,47 @@ async fn an_object_that_cannot_be_decoded_hides_no_other() {
     assert_eq!(world.counted(), "mainstay_undecodable_objects{kind=\"PodDisruptionBudget\"} 1");
 }
 
-#[tokio::test]
-async fn an_object_that_can_be_decoded_no_more_is_not_gone() {
+#[test]
+fn an_object_that_can_be_decoded_no_more_is_not_gone() {
     let events =
         [listed([good("a")]), vec![Event::Apply(bad("a")), Event::Apply(bad("a"))], listed([bad("a")])];
-    let (world, told) = World::new().take(events.concat()).await;
+    let (world, told) = World::new().take(events.concat());
     assert_eq!(told.changes, [(None, some("a"))], "nothing is forgotten, neither by an event nor by a list");
     assert_eq!(told.lost, ["a"], "once");
     assert_eq!(world.stored(), Vec::<String>::new(), "no pass is about it");
     assert!(world.undecoded.contains(&key("a")));
 
-    let (world, told) = World::new().take([listed([good("a")]), listed([bad("a")])].concat()).await;
+    let (world, told) = World::new().take([listed([good("a")]), listed([bad("a")])].concat());
     assert_eq!((told.changes.len(), told.lost.len()), (1, 1), "a list alone says so, too");
     assert!(world.undecoded.contains(&key("a")));
 }
 
-#[tokio::test]
-async fn an_object_that_is_corrected_goes_on_from_what_it_was() {
+#[test]
+fn an_object_that_is_corrected_goes_on_from_what_it_was() {
     for correction in [vec![Event::Apply(good("a"))], listed([good("a")])] {
         let events = [listed([good("a")]), vec![Event::Apply(bad("a"))], correction];
-        let (world, told) = World::new().take(events.concat()).await;
+        let (world, told) = World::new().take(events.concat());
         assert_eq!(told.changes, [(None, some("a")), (some("a"), some("a"))]);
         assert_eq!(world.stored(), ["a"]);
         assert_eq!(world.counted(), "mainstay_undecodable_objects{kind=\"PodDisruptionBudget\"} 0");
     }
 }
 
-#[tokio::test]
-async fn an_object_that_is_deleted_before_it_is_corrected_is_gone() {
+#[test]
+fn an_object_that_is_deleted_before_it_is_corrected_is_gone() {
     for end in [vec![Event::Delete(bad("a"))], vec![Event::Delete(good("a"))], listed([])] {
         let events = [listed([good("a")]), vec![Event::Apply(bad("a"))], end.clone()];
-        let (world, told) = World::new().take(events.concat()).await;
+        let (world, told) = World::new().take(events.concat());
         assert_eq!(told.changes, [(None, some("a")), (some("a"), None)]);
         assert!(!world.undecoded.contains(&key("a")));
     }
 }
 
-#[tokio::test]
-async fn another_object_of_the_name_is_another() {
+#[test]
+fn another_object_of_the_name_is_another() {
     let anew = budget("a", "another", TOO_MUCH);
     for event in [vec![Event::Apply(anew.clone())], listed([anew])] {
-        let (world, told) = World::new().take([listed([good("a")]), event].concat()).await;
+        let (world, told) = World::new().take([listed([good("a")]), event].concat());
         assert_eq!(told.changes, [(None, some("a")), (some("a"), None)]);
         assert!(world.undecoded.contains(&key("a")) && told.lost.is_empty());
     }

@@ -1,0 +1,52 @@
+//! When a watch has brought anything last.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use parking_lot::Mutex;
+use prometheus::{
+    GaugeVec, Opts, Registry,
+    core::{Collector, Desc},
+    proto::MetricFamily,
+};
+use tokio::time::Instant;
+
+/// By resource, when a watch of it has begun or brought something. Each is begun anew before long ([`crate::watch`]), so
+/// that one which runs is never silent for longer, on a quiet cluster either. Cloning shares it.
+#[derive(Clone)]
+pub(crate) struct Heard {
+    last: Arc<Mutex<BTreeMap<String, Instant>>>,
+    ages: GaugeVec,
+}
+
+impl Heard {
+    /// Registers `watch_last_event_age_seconds`, which is computed when it is scraped.
+    pub(crate) fn new(registry: &Registry) -> Self {
+        let help = "Seconds since a watch of this resource has begun or brought anything; one that runs begins anew \
+                    every 40 s.";
+        let ages = GaugeVec::new(Opts::new("watch_last_event_age_seconds", help), &["resource"]);
+        let heard = Self { last: Arc::default(), ages: ages.expect("a valid name and label") };
+        registry.register(Box::new(heard.clone())).expect("each series is registered once");
+        heard
+    }
+
+    pub(crate) fn note(&self, resource: &str) {
+        let mut last = self.last.lock();
+        match last.get_mut(resource) {
+            Some(last) => *last = Instant::now(),
+            None => drop(last.insert(resource.to_owned(), Instant::now())),
+        }
+    }
+}
+
+impl Collector for Heard {
+    fn desc(&self) -> Vec<&Desc> {
+        self.ages.desc()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        for (resource, last) in &*self.last.lock() {
+            self.ages.with_label_values(&[resource.as_str()]).set(last.elapsed().as_secs_f64());
+        }
+        self.ages.collect()
+    }
+}
