@@ -65,7 +65,7 @@ e2e-program:
 e2e-steps:
 	@rm -f $(SECONDS_FILE)
 	@failed=; $(CLUSTER) exec $(EXISTING) -- env MAINSTAY_IMAGE_FILE=$(abspath $(IMAGE_FILE)) \
-		MAINSTAY_E2E_SECONDS=$(abspath $(SECONDS_FILE)) \
+		MAINSTAY_E2E_SECONDS=$(abspath $(SECONDS_FILE)) MAINSTAY_PROGRAM=$(abspath $(TARGET)/debug/mainstay) \
 		"$$(realpath "$$(cat $(E2E_PROGRAM))")" --test-threads 500 | \
 		grep --line-buffered -v 'has been running for over 60 seconds' || failed=yes; \
 	echo 'The ten slowest tests on the cluster, without what they waited for others:'; \

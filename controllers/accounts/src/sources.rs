@@ -4,12 +4,8 @@ use std::{collections::HashMap, pin::pin, sync::Arc, time::Duration};
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Secret;
-use kube::{
-    Api, Client,
-    api::ListParams,
-    runtime::{WatchStreamExt, watcher::watch_object},
-};
-use mainstay_runtime::{failure::RequestError, index::ObjectKey, request::in_time, slim::MetadataOf};
+use kube::{Api, Client, api::ListParams};
+use mainstay_runtime::{failure::RequestError, index::ObjectKey, request::in_time, slim::MetadataOf, watch};
 use parking_lot::Mutex;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -48,7 +44,7 @@ impl Sources {
         let api = Api::<MetadataOf<Secret>>::namespaced(self.client.clone(), &source.namespace);
         let secrets = Api::<Secret>::namespaced(self.client.clone(), &source.namespace);
         let (stores, changed) = (self.stores.clone(), Arc::clone(&self.changed));
-        let seen = watch_object(api, &source.name).default_backoff();
+        let seen = watch::object(api, &source.name);
         AbortOnDropHandle::new(tokio::spawn(async move {
             let mut seen = pin!(seen);
             // The last one that was looked at: a Secret never changes its type, so each is asked for once.

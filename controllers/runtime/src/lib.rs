@@ -54,6 +54,7 @@ pub mod request;
 mod root;
 pub mod serve;
 pub mod slim;
+mod supervise;
 #[cfg(test)]
 mod testing;
 pub mod trigger;

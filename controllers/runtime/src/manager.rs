@@ -30,7 +30,7 @@ use crate::{
     metrics::gauges,
     reconcile::{Bounds, Work},
     serve::{self, Probe, ServeError},
-    watch::Watches,
+    supervise::Watches,
 };
 
 /// A loop that has served nothing for this many pass limits while keys wait is stuck.

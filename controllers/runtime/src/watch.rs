@@ -9,16 +9,11 @@
 //!   by the [client](crate::client);
 //! - never fooled: lists are consistent reads, so that a list which was asked for after a write shows it. A streaming list
 //!   (KEP-3157) would spare the server memory, but kube asks for one at `resourceVersion=0`, and a server answers that with
-//!   whatever its cache has. A server whose etcd was restored to an older revision is listed anew ([`AHEAD`]).
+//!   whatever its cache has. A server whose etcd was restored to an older revision is listed anew ([`crate::supervise`]).
 
-use std::{
-    fmt::Debug,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-    time::Duration,
-};
+use std::{fmt::Debug, time::Duration};
 
-use futures::{FutureExt, StreamExt, stream::BoxStream};
+use futures::{FutureExt, Stream, StreamExt};
 use k8s_openapi::NamespaceResourceScope;
 use kube::{
     Api, Client, Resource,
@@ -27,157 +22,47 @@ use kube::{
         watcher::{self, Config, Event, watcher},
     },
 };
-use parking_lot::Mutex;
-use prometheus::{IntCounter, IntCounterVec, Registry};
+use prometheus::Registry;
 use serde::de::DeserializeOwned;
-use tokio::time::Instant;
 
 use crate::{
     batch::in_batches,
     decode::Decoded,
     index::{Change, Index, Indexed, map_event},
     manager::Manager,
-    metrics::counters,
     root::Root,
+    supervise::supervise,
     undecoded::Undecoded,
 };
 
 /// The server ends a watch after so many seconds, and it goes on with one request. kube gives one up that is silent for five
 /// seconds longer.
 const WATCH: u32 = 40;
-/// A server that refuses so many times in a row to go on from a version which it says is yet to come has been restored to
-/// an older one. One that is merely behind its peers catches up meanwhile: it waits three seconds before it refuses.
-const AHEAD: u32 = 3;
-/// Before a watch that has broken down begins anew: at first, and at most where no list was taken in since.
-const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
-/// A watch that has not shown anything for so long since it broke down makes `/healthz` fail.
-const HEAL: Duration = Duration::from_secs(120);
-
-/// The watches of a process. Cloning shares them.
-#[derive(Clone)]
-pub(crate) struct Watches {
-    restarts: IntCounterVec,
-    all: Arc<Mutex<Vec<Arc<Health>>>>,
-}
-
-impl Watches {
-    pub(crate) fn new(registry: &Registry) -> Self {
-        let help = "Watches that began anew with a list because taking an event in failed, or the server was restored.";
-        Self {
-            restarts: counters(registry, "mainstay_watch_restarts_total", help, &["resource"]),
-            all: Arc::default(),
-        }
-    }
-
-    fn add(&self, resource: String) -> Arc<Health> {
-        let restarts = self.restarts.with_label_values(&[resource.as_str()]);
-        let health = Arc::new(Health { resource, restarts, broken: Mutex::default() });
-        self.all.lock().push(Arc::clone(&health));
-        health
-    }
-
-    /// Whether all of them run, or a sentence that says which does not.
-    pub(crate) fn live(&self) -> Result<(), String> {
-        let all = self.all.lock();
-        let ill = all.iter().find(|health| match *health.broken.lock() {
-            Some(Broken::Since(since)) => since.elapsed() > HEAL,
-            Some(Broken::Ended) => true,
-            None => false,
-        });
-        ill.map_or(Ok(()), |health| Err(format!("the watch of {} does not run", health.resource)))
-    }
-}
-
-#[derive(Clone, Copy)]
-enum Broken {
-    Since(Instant),
-    Ended,
-}
-
-struct Health {
-    resource: String,
-    restarts: IntCounter,
-    broken: Mutex<Option<Broken>>,
-}
-
-impl Health {
-    /// Returns whether it had run since it broke down last.
-    fn breaks(&self) -> bool {
-        let mut broken = self.broken.lock();
-        let healed = broken.is_none();
-        broken.get_or_insert(Broken::Since(Instant::now()));
-        healed
-    }
-}
-
-/// A task that ends in whatever way says so.
-struct Running(Arc<Health>);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        *self.0.broken.lock() = Some(Broken::Ended);
-    }
-}
-
-/// Why a watch begins anew.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Why {
-    Panicked,
-    Ahead,
-    Ended,
-}
-
-/// Has each event of `events` taken in until the end of the process, begun anew where that is the way on.
-async fn supervise<W>(
-    health: Arc<Health>,
-    events: impl Fn() -> BoxStream<'static, watcher::Result<Event<W>>>,
-    mut take: impl FnMut(watcher::Result<Event<W>>),
-) {
-    let running = Running(health);
-    let health = &running.0;
-    let [first, last] = PAUSES;
-    let mut pause = first;
-    loop {
-        let why = follow(events(), |event| {
-            let listed = matches!(event, Ok(Event::InitDone));
-            take(event);
-            if listed {
-                *health.broken.lock() = None;
+/// Follows one object, for as long as the stream is polled: what it is at first, each change, `None` while there is none. As
+/// little deaf as [`Manager::watch`]; who polls it supervises it.
+pub fn object<K>(api: Api<K>, name: &str) -> impl Stream<Item = watcher::Result<Option<K>>> + Send + use<K>
+where
+    K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    let config = Config::default().timeout(WATCH).fields(&format!("metadata.name={name}"));
+    let mut listed = None;
+    let seen = watcher(api, config).default_backoff();
+    seen.filter_map(move |event| {
+        std::future::ready(match event {
+            Ok(Event::Init) => {
+                listed = None;
+                None
             }
-        });
-        let why = why.await;
-        health.restarts.inc();
-        let healed = health.breaks();
-        pause = if healed { first } else { last.min(pause * 2) };
-        tracing::error!(resource = %health.resource, ?why, "a watch begins anew with a list");
-        tokio::time::sleep(pause).await;
-    }
-}
-
-async fn follow<W>(
-    mut events: BoxStream<'static, watcher::Result<Event<W>>>,
-    mut take: impl FnMut(watcher::Result<Event<W>>),
-) -> Why {
-    let mut ahead = 0;
-    while let Some(event) = events.next().await {
-        ahead = if event.as_ref().is_err_and(is_ahead) { ahead + 1 } else { 0 };
-        // What is half done by it is made whole by the list that follows.
-        if catch_unwind(AssertUnwindSafe(|| take(event))).is_err() {
-            return Why::Panicked;
-        }
-        if ahead == AHEAD {
-            return Why::Ahead;
-        }
-    }
-    Why::Ended
-}
-
-/// Whether the server has not reached the version yet from which a watch is to go on (apiserver:
-/// `storage.NewTooLargeResourceVersionError`).
-fn is_ahead(error: &watcher::Error) -> bool {
-    let watcher::Error::WatchStartFailed(kube::Error::Api(status)) = error else { return false };
-    let causes = status.details.iter().flat_map(|details| &details.causes);
-    causes.into_iter().any(|cause| cause.reason == "ResourceVersionTooLarge")
+            Ok(Event::InitApply(object)) => {
+                listed = Some(object);
+                None
+            }
+            Ok(Event::InitDone) => Some(Ok(listed.take())),
+            Ok(Event::Apply(object)) => Some(Ok(Some(object))),
+            Ok(Event::Delete(_)) => Some(Ok(None)),
+            Err(error) => Some(Err(error)),
+        })
+    })
 }
 
 /// A watch that is yet to begin. It ends with the process.
@@ -324,6 +209,3 @@ where
         undecoded
     }
 }
-
-#[cfg(test)]
-mod tests;

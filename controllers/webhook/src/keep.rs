@@ -15,9 +15,8 @@ use k8s_openapi::{
 use kube::{
     Api, Client, Resource,
     api::{Patch, PatchParams, PostParams},
-    runtime::{WatchStreamExt, watcher::watch_object},
 };
-use mainstay_runtime::{failure::RequestError, request::in_time};
+use mainstay_runtime::{failure::RequestError, request::in_time, watch};
 use parking_lot::RwLock;
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -76,7 +75,7 @@ enum Trust {
 impl Keeper {
     /// Runs until the process ends.
     pub(crate) async fn run(mut self) {
-        let mut events = pin!(watch_object(self.secrets(), &self.names.service).default_backoff());
+        let mut events = pin!(watch::object(self.secrets(), &self.names.service));
         let mut secret = None;
         let mut due = None;
         loop {

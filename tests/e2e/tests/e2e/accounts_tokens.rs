@@ -8,8 +8,9 @@ use kube::{
     api::{ListParams, Patch, PatchParams},
 };
 use mainstay_e2e::{
-    Component::Accounts, Scenario, account_policy, eventually, is_local, is_nowhere, kubectl, pods,
-    rewrite_as, rolled_out, run, secret_value, who,
+    Component::{self, Accounts},
+    Scenario, account_policy, eventually, is_local, is_nowhere, kubectl, pods, rewrite_as, rolled_out, run,
+    secret_value, who,
 };
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -164,7 +165,7 @@ async fn a_pod_works_with_the_kubeconfig() {
 
 #[tokio::test]
 async fn eternal_tokens_are_counted_and_no_secret_is_anywhere_but_in_secrets() {
-    let scenario = Scenario::start("eternal", &[Accounts]).await;
+    let scenario = Scenario::start("eternal", &Component::ALL).await;
     let source = scenario.beside("source").await;
     let planted = "planted-pull-5d02e7";
     let config = json!({"auths": {"registry.example.com": {"username": "u", "password": planted}}});

@@ -12,6 +12,7 @@ mod config_admission;
 mod config_gates;
 mod config_rollout;
 mod config_secrets;
+mod deaf;
 mod deletion;
 mod disruption;
 mod endpoints;

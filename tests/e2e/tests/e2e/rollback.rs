@@ -151,7 +151,7 @@ async fn a_change_that_makes_no_progress_is_rolled_back_at_its_deadline() {
     scenario.make_ready(&late, "1").await;
     late.completes("1").await;
     // Not before: the first version has the time that it needs.
-    late.patch(json!({"spec": {"progressDeadlineSeconds": 3}})).await;
+    late.patch(json!({"spec": {"progressDeadlineSeconds": 10}})).await;
     let record = Recorder::<Pod>::start(scenario.pods()).await;
     late.change("2").await;
     late.settles_at(&[("1", 3), ("2", 2)]).await;
@@ -207,7 +207,7 @@ async fn a_failed_change_stays_as_it_is_if_so_wished() {
     stays.settles_at(&[("1", 4)]).await;
     scenario.make_ready(&stays, "1").await;
     stays.completes("1").await;
-    stays.patch(json!({"spec": {"progressDeadlineSeconds": 2}})).await;
+    stays.patch(json!({"spec": {"progressDeadlineSeconds": 10}})).await;
     stays.change("2").await;
     let status = stays.progressing("ProgressDeadlineExceeded").await;
     for (kind, expected) in [("Progressing", "False"), ("RolledBack", "False"), ("Ready", "False")] {

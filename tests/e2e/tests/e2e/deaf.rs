@@ -1,0 +1,119 @@
+//! Connections to the API server that say nothing any more.
+
+use std::{
+    env, fs,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use http::Request;
+use mainstay_e2e::{Component::Replication, Metrics, Proxy, Scenario, eventually, group, pods, root, within};
+use serde_json::Value;
+
+/// What kube gives a silent watch (40 s, and five more), with a margin for a busy machine.
+const NOTICED: Duration = Duration::from_secs(90);
+
+/// A further replica of the replication controller, on this machine, that reaches the API server through a [`Proxy`]. It stands
+/// by: it watches as the leader does, and writes nothing. Dropping it ends it.
+struct Standby {
+    process: Child,
+    port: u16,
+    kubeconfig: PathBuf,
+}
+
+impl Standby {
+    fn start(proxy: &Proxy, mut config: Value) -> Self {
+        let cluster = &mut config["clusters"][0]["cluster"];
+        cluster["server"] = format!("https://{}", proxy.address()).into();
+        // By which name the server has its certificate.
+        cluster["tls-server-name"] = "kubernetes.default".into();
+        let port = proxy.address().port();
+        let kubeconfig = env::temp_dir().join(format!("mainstay-deaf-{port}"));
+        fs::write(&kubeconfig, config.to_string()).expect("a file is written");
+        let program = env::var_os("MAINSTAY_PROGRAM").map(PathBuf::from);
+        let program = program.unwrap_or_else(|| root().join("target/debug/mainstay"));
+        // One that is free now, as no other test of this process asks for it.
+        let metrics = port.checked_add(1).unwrap_or(port - 1);
+        let process = Command::new(&program)
+            .args(["replication", "--leader-election-namespace=mainstay", "--health-probe-bind-address=0"])
+            .arg(format!("--metrics-bind-address=127.0.0.1:{metrics}"))
+            .env("KUBECONFIG", &kubeconfig)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot run {}: {error}", program.display()));
+        Self { process, port: metrics, kubeconfig }
+    }
+
+    async fn metrics(&self) -> Result<Metrics, String> {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let answer = async {
+            let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await?;
+            stream.write_all(b"GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n").await?;
+            let mut text = String::new();
+            stream.read_to_string(&mut text).await?;
+            Ok::<_, std::io::Error>(text)
+        };
+        let text = answer.await.map_err(|error| error.to_string())?;
+        Ok(Metrics::parse(text.split_once("\r\n\r\n").map_or("", |(_, body)| body)))
+    }
+}
+
+impl Drop for Standby {
+    fn drop(&mut self) {
+        drop(self.process.kill());
+        drop(self.process.wait());
+        drop(fs::remove_file(&self.kubeconfig));
+    }
+}
+
+/// The kubeconfig of this test, and the address of its server.
+fn kubeconfig() -> (Value, String) {
+    let path = env::var("KUBECONFIG").expect("KUBECONFIG names a cluster");
+    let text = fs::read_to_string(path).expect("it can be read");
+    let config: Value = serde_saphyr::from_str(&text).expect("YAML");
+    let server = config["clusters"][0]["cluster"]["server"].as_str().expect("it has a server").to_owned();
+    (config, server.trim_start_matches("https://").trim_end_matches('/').to_owned())
+}
+
+/// How many lists of all budgets the API server has answered: only controllers that start ask for one.
+async fn lists(scenario: &Scenario) -> f64 {
+    let request = Request::get("/metrics").body(Vec::new()).expect("a valid request");
+    let text = scenario.client.request_text(request).await.expect("the API server measures itself");
+    let labels = [("resource", "poddisruptionbudgets"), ("verb", "LIST"), ("scope", "cluster")];
+    Metrics::parse(&text).sum("apiserver_request_total", &labels)
+}
+
+#[tokio::test]
+async fn a_connection_that_swallows_bytes_is_noticed_and_its_watches_go_on_without_a_list() {
+    let scenario = Scenario::alone("deaf", &[Replication]).await;
+    let (config, server) = kubeconfig();
+    let proxy = Proxy::start(&server).await;
+    let standby = Standby::start(&proxy, config);
+    let groups = async || Ok::<_, String>(standby.metrics().await?.sum("mainstay_replication_groups", &[]));
+    scenario.create(&group("first", pods::gated()).replicas(0)).await;
+    eventually("the standby has seen the first group", async || match groups().await? {
+        0.0 => Err("none".to_owned()),
+        _ => Ok(()),
+    })
+    .await;
+    let (before, listed) = (groups().await.expect("it is measured"), lists(&scenario).await);
+
+    proxy.go_silent();
+    scenario.create(&group("second", pods::gated()).replicas(0)).await;
+    within(NOTICED, "the standby has seen the second group", async || {
+        let seen = groups().await?;
+        if seen > before { Ok(()) } else { Err(format!("{seen} as before")) }
+    })
+    .await;
+    within(NOTICED, "no watch is silent any more", async || {
+        let metrics = standby.metrics().await?;
+        let resources = ["pods", "nodes", "replicagroups", "controllerrevisions", "poddisruptionbudgets"];
+        let ages =
+            resources.map(|resource| metrics.sum("watch_last_event_age_seconds", &[("resource", resource)]));
+        if ages.iter().all(|age| *age < 45.0) { Ok(()) } else { Err(format!("{ages:?}")) }
+    })
+    .await;
+    assert_eq!(lists(&scenario).await, listed, "a watch goes on where it was");
+}
