@@ -24,6 +24,10 @@ use crate::{heard::Heard, metrics::counters};
 const CONNECT: Duration = Duration::from_secs(10);
 /// A watch has begun in this time: it may wait in the server's queue before (priority and fairness).
 const BEGIN: Duration = Duration::from_secs(30);
+/// A connection that brings nothing for so long, in answer to a request or at rest, is closed: it may be one that swallows
+/// bytes, and the next request would be lost on it (client-go notices such a one in 45 s). A watch brings something every 40 s
+/// ([`crate::watch`]).
+const SILENCE: Duration = Duration::from_secs(45);
 /// Any other request is answered in this time, to the last byte: the server's own limit (`--request-timeout`). A pass
 /// waits for less ([`crate::request::LIMIT`]).
 const ANSWER: Duration = Duration::from_secs(60);
@@ -50,6 +54,9 @@ pub async fn connect(registry: &Registry) -> Result<Client, ConnectError> {
     let mut config = Config::infer().await.map_err(|error| ConnectError::NoConfig(Box::new(error)))?;
     config.default_retry = false;
     config.connect_timeout = Some(CONNECT);
+    config.read_timeout = Some(SILENCE);
+    // Else a request on a connection that has rested for 44 s would have one second.
+    config.reset_reader_on_write = true;
     let layer = Bounded { requests: requests(registry), heard: Heard::new(registry) };
     let builder = ClientBuilder::try_from(config).map_err(|error| ConnectError::Unusable(Box::new(error)))?;
     Ok(builder.with_layer(&layer).build())
