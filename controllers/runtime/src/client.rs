@@ -23,7 +23,7 @@ use crate::{heard::Heard, metrics::counters};
 /// The server accepts a connection in this time.
 const CONNECT: Duration = Duration::from_secs(10);
 /// A watch has begun in this time: it may wait in the server's queue before (priority and fairness).
-const BEGIN: Duration = Duration::from_secs(30);
+const BEGIN: Duration = Duration::from_secs(15);
 /// A connection that brings nothing for so long, in answer to a request or at rest, is closed: it may be one that swallows
 /// bytes, and the next request would be lost on it (client-go notices such a one in 45 s). A watch brings something every 40 s
 /// ([`crate::watch`]).

@@ -78,7 +78,7 @@ async fn an_answer_comes_as_it_is() {
 async fn a_watch_that_does_not_begin_is_given_up() {
     let world = World::new();
     let (answer, seconds) = world.ask(WATCH, NEVER, endless("")).await;
-    assert_eq!((answer.unwrap_err().as_str(), seconds), ("no answer came within 30 s", 30));
+    assert_eq!((answer.unwrap_err().as_str(), seconds), ("no answer came within 15 s", 15));
     assert_eq!(world.age_of_pods(), None);
 }
 
