@@ -38,6 +38,7 @@ use crate::{
 /// The server ends a watch after so many seconds, and it goes on with one request. kube gives one up that is silent for five
 /// seconds longer.
 const WATCH: u32 = 40;
+
 /// Follows one object, for as long as the stream is polled: what it is at first, each change, `None` while there is none. As
 /// little deaf as [`Manager::watch`]; who polls it supervises it.
 pub fn object<K>(api: Api<K>, name: &str) -> impl Stream<Item = watcher::Result<Option<K>>> + Send + use<K>
