@@ -17,7 +17,7 @@ use mainstay_runtime::{
     index::{Change, Index, Indexed, ObjectKey},
     manager::{Controller, Manager},
     metrics::LoopMetrics,
-    reconcile::{self, Work},
+    reconcile::{Lane, Work},
     report::Reports,
     slim::MetadataOf,
     watch::Watch,
@@ -68,9 +68,8 @@ impl Options {
 /// Starts the watches and returns both loops.
 pub async fn build(manager: &Manager, options: Options) -> Controller {
     let concurrency = manager.flags.max_concurrent_reconciles;
-    let (work, keys) = Work::new(LoopMetrics::new(&manager.registry, "namespace", concurrency));
-    let (policy_work, policy_keys) =
-        Work::new(LoopMetrics::new(&manager.registry, "accountpolicy", concurrency));
+    let work = Work::new(LoopMetrics::new(&manager.registry, "namespace", concurrency));
+    let policy_work = Work::new(LoopMetrics::new(&manager.registry, "accountpolicy", concurrency));
     let (namespaces, namespace_writer) = reflector::store();
     let (stores, skew) = (Stores::new(namespaces.clone(), options.grantable()), Skew::new(Clock::start()));
     skew.ask(&manager.client).await;
@@ -95,7 +94,7 @@ pub async fn build(manager: &Manager, options: Options) -> Controller {
         client: manager.client.clone(),
         stores: stores.clone(),
         outcomes,
-        reports: Reports::new(FIELD_MANAGER, STATUS_PACE),
+        reports: Arc::new(Reports::new(FIELD_MANAGER, STATUS_PACE)),
         announcer,
     });
     let (all, woken) = (namespaces.clone(), Arc::clone(&work));
@@ -105,21 +104,17 @@ pub async fn build(manager: &Manager, options: Options) -> Controller {
         policy_work: Arc::clone(&policy_work),
         stores: stores.clone(),
         policies: policies.clone(),
-        giver: Arc::clone(&giver),
         teller: Arc::clone(&teller),
         sources: Arc::new(sources),
     };
     watches.start(manager, namespace_writer, policy_writer);
-    manager.while_leading(reconcile::resync(Arc::clone(&work), namespaces.clone()).boxed());
-    manager.while_leading(reconcile::resync(Arc::clone(&policy_work), policies.clone()).boxed());
+    manager.while_leading(Arc::clone(&teller.reports).run(Arc::clone(&policy_work)).boxed());
 
     let counted = policies.clone();
     let handler = Admission { client: manager.client.clone() };
     let admits = mainstay_webhook::start(manager, &options.webhook, WEBHOOK, handler);
-    let (passed, shutdown) = (Arc::clone(&work), manager.shutdown.clone());
-    let gives = reconcile::run(giver, namespaces, passed, keys, manager.bounds(), shutdown);
-    let (told, shutdown) = (Arc::clone(&policy_work), manager.shutdown.clone());
-    let tells = reconcile::run(teller, policies, told, policy_keys, manager.bounds(), shutdown);
+    let gives = manager.reconcile(giver, namespaces, &work);
+    let tells = manager.reconcile(teller, policies, &policy_work);
     let run = async move {
         futures::future::join(gives, tells).await;
     };
@@ -138,7 +133,6 @@ struct Watches {
     policy_work: Arc<Work>,
     stores: Stores,
     policies: Store<AccountPolicy>,
-    giver: Arc<Namespaces>,
     teller: Arc<Policies>,
     sources: Arc<Sources>,
 }
@@ -183,14 +177,8 @@ impl Watches {
     fn policy_changed(&self, old: Option<&AccountPolicy>, new: Option<&AccountPolicy>) {
         let Some(policy) = new.or(old) else { return };
         let key = ObjectKey::of(policy);
-        if new.is_none() {
-            self.policy_work.forget(&key);
-            self.teller.reports.forget(&key);
-            self.teller.announcer.metrics.forget(&key.name);
-        }
-        if new.is_some() {
-            self.policy_work.trigger(&key);
-        }
+        let reports = &self.teller.reports;
+        self.policy_work.root_changed(old, new, |new| reports.wrote(&key, new.status.as_ref()));
         let same = |old: &AccountPolicy, new: &AccountPolicy| {
             old.metadata.generation == new.metadata.generation
                 && old.metadata.deletion_timestamp == new.metadata.deletion_timestamp
@@ -219,16 +207,7 @@ impl Watches {
         old: Option<&MetadataOf<v1::Namespace>>,
         new: Option<&MetadataOf<v1::Namespace>>,
     ) {
-        let Some(namespace) = new.or(old) else { return };
-        let key = ObjectKey::of(namespace);
-        if new.is_none() {
-            self.work.forget(&key);
-            self.giver.writer.forget(&key);
-            self.giver.outcomes.forget(&key.name);
-            self.giver.repeated.forget(&key.name);
-        } else {
-            self.work.trigger(&key);
-        }
+        self.work.root_changed(old, new, |_| false);
         self.all_policies();
     }
 
@@ -255,13 +234,13 @@ impl Watches {
 
     fn all_policies(&self) {
         for policy in self.stores.policies.read().iter() {
-            self.policy_work.trigger(&ObjectKey::new("", &policy.name));
+            self.policy_work.trigger_in(Lane::Sweep, &ObjectKey::new("", &policy.name));
         }
     }
 }
 
 fn trigger_all(work: &Work, namespaces: &Store<MetadataOf<v1::Namespace>>) {
     for namespace in namespaces.state() {
-        work.trigger(&ObjectKey::of(&*namespace));
+        work.trigger_in(Lane::Sweep, &ObjectKey::of(&*namespace));
     }
 }

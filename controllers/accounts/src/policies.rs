@@ -11,7 +11,8 @@ use mainstay_crds::{AccountPolicy, AccountPolicyStatus};
 use mainstay_runtime::{
     failure::RequestError,
     index::ObjectKey,
-    reconcile::{PassFailure, Reconciler},
+    outcome::{Concern, Outcomes, Turn},
+    reconcile::Reconciler,
     report::Reports,
     request::in_time,
 };
@@ -22,7 +23,7 @@ use crate::{
     apply::ApplyError,
     metrics::STATES,
     names::{FIELD_MANAGER, FINALIZER},
-    reconcile::{Failing, Outcomes},
+    reconcile::{self, Failing},
     settings::Settings,
     status::{self, Told},
     stores::Stores,
@@ -39,42 +40,44 @@ pub struct Policies {
     /// What passes read.
     pub stores: Stores,
     /// What came of the passes over namespaces.
-    pub outcomes: Arc<Outcomes>,
+    pub outcomes: Arc<reconcile::Outcomes>,
     /// Writes the status.
-    pub reports: Reports<AccountPolicyStatus>,
+    pub reports: Arc<Reports<AccountPolicyStatus>>,
     /// Tells people and Prometheus.
     pub announcer: Announcer,
 }
 
+/// The policy's own finalizer.
+const FINALIZERS: Concern = Concern::new("Finalizer", "FinalizerFailed");
+
 impl Reconciler for Policies {
     type Object = AccountPolicy;
-    type Error = PassFailure<ApplyError>;
 
-    async fn reconcile(
-        self: Arc<Self>,
-        policy: Arc<AccountPolicy>,
-        held: Option<Duration>,
-    ) -> Result<Option<Duration>, Self::Error> {
-        if held.is_some() {
-            return Ok(held);
-        }
+    async fn reconcile(self: Arc<Self>, policy: Arc<AccountPolicy>, turn: Turn) -> Outcomes {
+        let mut outcomes = Outcomes::default();
         let settings = match Settings::read(&policy) {
             Ok(settings) => settings,
             Err(error) => {
-                return self.report(&policy, status::unusable(&policy, &error, Timestamp::now())).await;
+                self.report(&policy, status::unusable(&policy, &error, Timestamp::now()));
+                return outcomes;
             }
         };
         let left = self.stores.owned_by(&settings.name);
-        if settings.going && left == 0 {
-            self.set_finalizer(&policy, false).await?;
-            return Ok(None);
+        let ends = settings.going && left == 0;
+        if (ends || !settings.going) && turn.held(FINALIZERS).is_none() {
+            outcomes.note(FINALIZERS, self.set_finalizer(&policy, !ends).await);
         }
-        if !settings.going {
-            self.set_finalizer(&policy, true).await?;
+        if !ends {
+            let told = self.look(&settings, left);
+            self.tell_failing(&policy, &told);
+            self.report(&policy, status::told(&policy, &told, Timestamp::now()));
         }
-        let told = self.look(&settings, left);
-        self.tell_failing(&policy, &told);
-        self.report(&policy, status::told(&policy, &told, Timestamp::now())).await
+        outcomes
+    }
+
+    fn forget(&self, key: &ObjectKey) {
+        self.reports.forget(key);
+        self.announcer.metrics.forget(&key.name);
     }
 }
 
@@ -123,7 +126,7 @@ impl Policies {
     /// One event for each namespace that has begun to fail.
     fn tell_failing(&self, policy: &AccountPolicy, told: &Told) {
         let before =
-            self.reports.last(&ObjectKey::of(policy)).or_else(|| policy.status.clone()).unwrap_or_default();
+            self.reports.wanted(&ObjectKey::of(policy)).or_else(|| policy.status.clone()).unwrap_or_default();
         let before: BTreeSet<_> = before.failing.iter().map(|failing| failing.name.as_str()).collect();
         for (namespace, Failing { message, .. }) in told.failing.iter().take(before.len() + 10) {
             if !before.contains(&**namespace) {
@@ -132,11 +135,7 @@ impl Policies {
         }
     }
 
-    async fn set_finalizer(
-        &self,
-        policy: &AccountPolicy,
-        wanted: bool,
-    ) -> Result<(), PassFailure<ApplyError>> {
+    async fn set_finalizer(&self, policy: &AccountPolicy, wanted: bool) -> Result<(), ApplyError> {
         let mut finalizers = policy.metadata.finalizers.clone().unwrap_or_default();
         if finalizers.iter().any(|finalizer| finalizer == FINALIZER) == wanted {
             return Ok(());
@@ -158,16 +157,12 @@ impl Policies {
             Ok(_) | Err(RequestError::NotFound(_) | RequestError::Conflict(_)) => Ok(()),
             Err(source) => {
                 let what = format!("the finalizer of AccountPolicy {}", policy.name_any());
-                Err(PassFailure::Apply(ApplyError { operation: "change", what, source }))
+                Err(ApplyError { operation: "change", what, source })
             }
         }
     }
 
-    async fn report(
-        &self,
-        policy: &AccountPolicy,
-        status: AccountPolicyStatus,
-    ) -> Result<Option<Duration>, PassFailure<ApplyError>> {
+    fn report(&self, policy: &AccountPolicy, status: AccountPolicyStatus) {
         let policies = Api::<AccountPolicy>::all(self.client.clone());
         let heads = |status: &AccountPolicyStatus| -> Vec<(String, String)> {
             status
@@ -179,7 +174,6 @@ impl Policies {
         let is_urgent = |old: &AccountPolicyStatus, new: &AccountPolicyStatus| {
             old.observed_generation != new.observed_generation || heads(old) != heads(new)
         };
-        let report = self.reports.report(&policies, policy, policy.status.as_ref(), status, is_urgent);
-        report.await.map_err(PassFailure::Status)
+        self.reports.put(&policies, policy, policy.status.as_ref(), status, is_urgent);
     }
 }

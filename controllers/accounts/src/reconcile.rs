@@ -11,11 +11,13 @@ use std::{
 };
 
 use futures::{FutureExt, Stream, StreamExt, stream};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1;
 use mainstay_runtime::{
     backoff::Growth,
     failure::RequestError,
     index::ObjectKey,
+    outcome::{self, Concern, Outcomes as Ended, Turn},
     reconcile::{PassError, Reconciler, Work},
     slim::MetadataOf,
 };
@@ -24,7 +26,7 @@ use parking_lot::Mutex;
 use crate::{
     announce::Announcer,
     apply::{ApplyError, Done, Writer},
-    plan::{Action, Plan, Unseen, plan},
+    plan::{Action, Part, Plan, Unseen, plan},
     skew::Skew,
     stores::Stores,
 };
@@ -33,6 +35,21 @@ use crate::{
 const RECHECK: Duration = Duration::from_secs(1);
 /// When one looks again that had something to do: later and later, as long as it is the same.
 const AGAIN: Growth = Growth { first: RECHECK, cap: Duration::from_secs(60) };
+
+/// Reads without which nothing can be decided.
+const READS: Concern = Concern::new("Reads", "ReadsFailed");
+/// Making and changing accounts.
+const ACCOUNTS: Concern = Concern::new("Accounts", "AccountsFailed");
+/// Making and changing bindings.
+const BINDINGS: Concern = Concern::new("Bindings", "BindingsFailed");
+/// Copying pull secrets.
+const COPIES: Concern = Concern::new("Copies", "CopiesFailed");
+/// Issuing tokens.
+const TOKENS: Concern = Concern::new("Tokens", "TokensFailed");
+/// Taking back what a policy gives no more, revoked tokens among it.
+const REMOVAL: Concern = Concern::new("Removal", "RemovalFailed");
+/// What a plan may have to do.
+const CONCERNS: [Concern; 5] = [ACCOUNTS, BINDINGS, COPIES, TOKENS, REMOVAL];
 
 /// The pass over namespaces, with all that it reads and writes.
 pub struct Namespaces {
@@ -121,23 +138,20 @@ impl Outcomes {
 
 impl Reconciler for Namespaces {
     type Object = MetadataOf<v1::Namespace>;
-    type Error = ApplyError;
 
-    async fn reconcile(
-        self: Arc<Self>,
-        namespace: Arc<MetadataOf<v1::Namespace>>,
-        held: Option<Duration>,
-    ) -> Result<Option<Duration>, ApplyError> {
-        if held.is_some() {
-            return Ok(held);
+    async fn reconcile(self: Arc<Self>, namespace: Arc<MetadataOf<v1::Namespace>>, turn: Turn) -> Ended {
+        let (mut ended, key) = (Ended::default(), ObjectKey::of(&*namespace));
+        if turn.held(READS).is_some() {
+            return ended;
         }
-        let key = ObjectKey::of(&*namespace);
-        if !self.writer.may_write(&key).await? {
-            return Ok(Some(RECHECK));
+        match ended.note(READS, self.writer.may_write(&key).await) {
+            Some(true) => {}
+            Some(false) => return Ended::due(Some(RECHECK)),
+            None => return ended,
         }
         let now = self.skew.now();
-        let Some(mut observed) = self.stores.observe(&key, now) else { return Ok(None) };
-        let looked = self.writer.look(&key, &mut observed).await;
+        let Some(mut observed) = self.stores.observe(&key, now) else { return ended };
+        ended.note(READS, self.writer.look(&key, &mut observed).await);
         let plan = plan(&observed, now);
         let mut outcomes: BTreeMap<_, Option<Failing>> =
             observed.gifts.iter().map(|gift| (Arc::clone(&gift.policy), None)).collect();
@@ -145,18 +159,26 @@ impl Reconciler for Namespaces {
             let failing = Failing { reason: problem.reason, message: problem.message.clone() };
             outcomes.insert(Arc::clone(&problem.policy), Some(failing));
         }
-        let written = self.carry_out(&key, &plan, &mut outcomes).await;
-        if written.is_ok() {
+        self.carry_out(&key, &plan, &turn, &mut outcomes, &mut ended).await;
+        if !ended.failed() {
             self.announcer.repaired(plan.repairs);
         }
         for policy in self.outcomes.note(&key.name, outcomes) {
             self.policies.trigger(&ObjectKey::new("", &policy));
         }
-        written.and(looked)?;
-        let due =
-            plan.due.map(|due| Duration::try_from(due.duration_since(self.skew.now())).unwrap_or_default());
-        let again = self.repeated.again(&key.name, (plan.actions, observed.unseen));
-        Ok([due, again].into_iter().flatten().min())
+        let left =
+            |due: Timestamp| Duration::try_from(due.duration_since(self.skew.now())).unwrap_or_default();
+        ended.again(plan.due.map(left));
+        // What failed is tried again by its own backoff.
+        let failed = ended.failed();
+        ended.again(self.repeated.again(&key.name, (plan.actions, observed.unseen)).filter(|_| !failed));
+        ended
+    }
+
+    fn forget(&self, key: &ObjectKey) {
+        self.writer.forget(key);
+        self.outcomes.forget(&key.name);
+        self.repeated.forget(&key.name);
     }
 }
 
@@ -173,17 +195,29 @@ impl Namespaces {
         stream::iter(under_way).buffered(self.max_in_flight)
     }
 
-    /// Carries out what can be: what fails for one thing is no reason not to do another. Returns the first failure.
+    /// Carries out what can be: what fails for one thing is no reason not to do another.
     async fn carry_out(
         &self,
         key: &ObjectKey,
         plan: &Plan,
+        turn: &Turn,
         outcomes: &mut BTreeMap<Arc<str>, Option<Failing>>,
-    ) -> Result<(), ApplyError> {
-        let mut first = None;
+        ended: &mut Ended,
+    ) {
+        CONCERNS.iter().for_each(|concern| ended.well(*concern));
+        let is_held = |action: &&Action| {
+            let (concern, name) = action.part();
+            turn.held_for(concern, name.as_deref().unwrap_or_default()).is_some()
+        };
+        let (held, due): (Vec<_>, Vec<_>) = plan.actions.iter().partition(is_held);
+        for policy in held.iter().filter_map(|action| action.policy()) {
+            if let Some(Some(failing)) = self.outcomes.of(&key.name, policy) {
+                outcomes.insert(Arc::clone(policy), Some(failing));
+            }
+        }
         // An account is there before a token of it is asked for; nothing else waits for another.
         let (tokens, others): (Vec<_>, Vec<_>) =
-            plan.actions.iter().partition(|action| matches!(action, Action::Issue { .. }));
+            due.into_iter().partition(|action| matches!(action, Action::Issue { .. }));
         let mut done = pin!(self.apply(key, others).chain(self.apply(key, tokens)));
         while let Some((action, result)) = done.next().await {
             let failing = match result {
@@ -204,24 +238,37 @@ impl Namespaces {
                 }
                 Err(error) => {
                     self.announcer.failed(action, &error);
+                    ended.fail(action.part(), &error);
                     // A namespace that goes takes all with it.
                     if matches!(error.request(), RequestError::NamespaceTerminating(_)) {
-                        return Ok(());
+                        return;
                     }
-                    let failing = Failing { reason: error.request().reason(), message: error.to_string() };
-                    first = first.or(Some(error));
-                    failing
+                    Failing { reason: error.request().reason(), message: error.to_string() }
                 }
             };
             if let Some(policy) = action.policy() {
                 outcomes.insert(Arc::clone(policy), Some(failing));
             }
         }
-        first.map_or(Ok(()), Err)
     }
 }
 
 impl Action {
+    /// What of a reconcile it is, and the object that it is about.
+    fn part(&self) -> outcome::Part {
+        let (concern, part, name) = match self {
+            Self::MakeAccount(_, name, _) | Self::MendAccount { name, .. } => (ACCOUNTS, Part::Account, name),
+            Self::MakeBinding(_, name, _) | Self::MendBinding { name, .. } => (BINDINGS, Part::Binding, name),
+            Self::Copy(_, name, ..) => (COPIES, Part::Copy, name),
+            Self::Issue { output, .. } => (TOKENS, Part::Token, output),
+            Self::Mark(_, part, name, _) | Self::Delete(part, name, _) | Self::Release(part, name, _) => {
+                (REMOVAL, *part, name)
+            }
+            Self::HandBack { name, .. } => (REMOVAL, Part::Account, name),
+        };
+        (concern, Some(format!("{part:?}/{name}").into()))
+    }
+
     /// The policy for which it is done; `None` for what is taken back.
     fn policy(&self) -> Option<&Arc<str>> {
         match self {

@@ -22,7 +22,7 @@ use mainstay_runtime::{
     index::{Change, ObjectKey},
     manager::{Controller, Manager},
     metrics::LoopMetrics,
-    reconcile::{self, Work},
+    reconcile::Work,
     report::Reports,
 };
 use mainstay_webhook::WebhookFlags;
@@ -62,7 +62,7 @@ pub struct Options {
 pub async fn build(manager: &Manager, options: Options) -> Controller {
     let flags = &manager.flags;
     let metrics = LoopMetrics::new(&manager.registry, LOOP, flags.max_concurrent_reconciles);
-    let (work, keys) = Work::new(metrics);
+    let work = Work::new(metrics);
     let stores = Stores::new(&manager.registry);
     let (rollouts, rollout_writer) = reflector::store();
     let own_metrics = Metrics::new(&manager.registry);
@@ -70,7 +70,7 @@ pub async fn build(manager: &Manager, options: Options) -> Controller {
         client: manager.client.clone(),
         stores: stores.clone(),
         writer: Writer::new(manager.client.clone(), stores.clone()),
-        reports: Reports::new(FIELD_MANAGER, STATUS_PACE),
+        reports: Arc::new(Reports::new(FIELD_MANAGER, STATUS_PACE)),
         announcer: Announcer {
             events: Events::start(manager.client.clone(), FIELD_MANAGER, &manager.identity),
             metrics: own_metrics.clone(),
@@ -87,13 +87,12 @@ pub async fn build(manager: &Manager, options: Options) -> Controller {
         rollouts: Arc::default(),
     };
     watches.start(manager, rollout_writer);
-    manager.while_leading(reconcile::resync(Arc::clone(&work), rollouts.clone()).boxed());
+    manager.while_leading(Arc::clone(&reconciler.reports).run(Arc::clone(&work)).boxed());
 
     let counted = rollouts.clone();
     let handler = Admission { client: manager.client.clone(), stores: stores.clone() };
     let admits = mainstay_webhook::start(manager, &options.webhook, WEBHOOK, handler);
-    let (passed, shutdown) = (Arc::clone(&work), manager.shutdown.clone());
-    let run = reconcile::run(reconciler, rollouts, passed, keys, manager.bounds(), shutdown);
+    let run = manager.reconcile(reconciler, rollouts, &work);
     manager.controller(&work, run, move || refresh(&own_metrics, &counted.state())).ready_when(admits)
 }
 
@@ -170,7 +169,8 @@ impl Watches {
 
     fn rollout_changed(&self, old: Option<&ConfigRollout>, new: Option<&ConfigRollout>) {
         self.keep(old, new);
-        self.work.root_changed(old, new, |key| self.reconciler.forget(key));
+        let reports = &self.reconciler.reports;
+        self.work.root_changed(old, new, |new| reports.wrote(&ObjectKey::of(new), new.status.as_ref()));
         if let (None, Some(new)) = (old, new) {
             let on_their_way = record::state(new, None).on_their_way();
             self.reconciler.slots.seed(&ObjectKey::of(new), on_their_way);

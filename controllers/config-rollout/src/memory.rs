@@ -3,13 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 
 use jiff::Timestamp;
-use mainstay_runtime::index::ObjectKey;
+use mainstay_runtime::{index::ObjectKey, outcome::Failures};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::{
-    plan::{Changed, Findings, Number, Observed, SourceKey, SourceVersion, State, TargetKey, TargetState},
-    status::Failure,
+use crate::plan::{
+    Changed, Findings, Number, Observed, SourceKey, SourceVersion, State, TargetKey, TargetState,
 };
 
 /// What is remembered, by rollout.
@@ -38,8 +37,8 @@ pub(crate) struct Memory {
     /// The sources as they were seen last, and since when they wait to be read.
     seen: BTreeMap<SourceKey, SourceVersion>,
     pub(crate) changed: Option<Changed>,
-    /// The last failure, and the generation of the spec that it befell.
-    pub(crate) failure: Option<(Option<i64>, Failure)>,
+    /// What cannot be done.
+    pub(crate) failures: Failures,
     /// The objects that something referred to when that was searched for, and when.
     pub(crate) kept: Option<(Vec<(SourceKey, Number)>, Instant)>,
 }
@@ -55,12 +54,6 @@ impl Memory {
             self.seen = seen;
         }
         self.findings.retain(|source, _| observed.uses.contains_key(source));
-    }
-
-    /// The failure of the spec of this generation, if it was the last.
-    pub(crate) fn failure_of(&self, generation: Option<i64>) -> Option<Failure> {
-        let (_, failure) = self.failure.as_ref().filter(|(of, _)| *of == generation)?;
-        Some(failure.clone())
     }
 
     /// Changes what is remembered of a target.

@@ -8,21 +8,22 @@ use kube::{Api, Client, ResourceExt};
 use mainstay_crds::{ConfigRollout, ConfigRolloutStatus};
 use mainstay_runtime::{
     index::ObjectKey,
-    reconcile::{self, PACE, Reconciler, Work},
+    outcome::{Concern, Explain, Failure, Outcomes, STATUS, Turn},
+    reconcile::{PACE, Reconciler, Work},
     report::Reports,
 };
 use tokio::time::Instant;
 
 use crate::{
     announce::Announcer,
-    apply::{ApplyError, Given, Writer},
+    apply::{ApplyError, COLLECTION, Given, READS, REVISIONS, TARGETS, Writer},
     evidence::Gatherer,
     memory::Memories,
     observe::{self, ObserveError, Seen},
-    plan::{self, Input, Plan, Settings, State, TargetState, Wait},
+    plan::{self, Input, Plan, Settings, State, TargetKey, TargetState, Wait},
     record, settings,
     slots::Slots,
-    status::{self, Failure, Told},
+    status::{self, Told},
     stores::Stores,
 };
 
@@ -33,9 +34,6 @@ const RECHECK: Duration = Duration::from_secs(1);
 /// How often the namespace is searched for what refers to old revisions, while there are some.
 const COLLECT: Duration = Duration::from_secs(600);
 
-/// Why a pass failed.
-pub type PassFailure = reconcile::PassFailure<ApplyError>;
-
 /// The ConfigRollout controller's pass, with all that it reads and writes.
 pub struct ConfigRollouts {
     /// For the status and what no watch shows.
@@ -45,7 +43,7 @@ pub struct ConfigRollouts {
     /// What passes write with.
     pub writer: Writer,
     /// Writes the status.
-    pub reports: Reports<ConfigRolloutStatus>,
+    pub reports: Arc<Reports<ConfigRolloutStatus>>,
     /// Tells people and Prometheus.
     pub announcer: Announcer,
     /// The places that rollouts share.
@@ -60,79 +58,114 @@ pub struct ConfigRollouts {
 
 impl Reconciler for ConfigRollouts {
     type Object = ConfigRollout;
-    type Error = PassFailure;
 
-    async fn reconcile(
-        self: Arc<Self>,
-        rollout: Arc<ConfigRollout>,
-        held: Option<Duration>,
-    ) -> Result<Option<Duration>, PassFailure> {
-        let key = ObjectKey::of(&*rollout);
-        if rollout.metadata.deletion_timestamp.is_some() {
-            return Ok(None);
+    async fn reconcile(self: Arc<Self>, rollout: Arc<ConfigRollout>, turn: Turn) -> Outcomes {
+        let mut pass = Pass { key: ObjectKey::of(&*rollout), rollout, turn, outcomes: Outcomes::default() };
+        if pass.rollout.metadata.deletion_timestamp.is_none() {
+            self.pass(&mut pass).await;
         }
-        if let Some(held) = held {
-            return Ok(Some(held));
-        }
-        let ended = self.pass(&rollout, &key).await;
-        if let Err(PassFailure::Apply(error)) = &ended {
-            self.announcer.failed(&rollout, error);
-            let failure = (rollout.metadata.generation, Failure::from(error));
-            self.memory.of(&key, |memory| memory.failure = Some(failure));
-            if let Ok(seen) = self.observe(&rollout, &key) {
-                let state = self.state(&rollout, &key);
-                let plan = Plan { state, wait: Wait::Targets, ..Plan::default() };
-                self.report(&rollout, &key, &seen, &plan).await?;
-            }
-        }
-        ended
+        pass.outcomes
     }
-}
 
-impl ConfigRollouts {
-    /// Forgets a rollout that is gone.
-    pub fn forget(&self, key: &ObjectKey) {
+    fn forget(&self, key: &ObjectKey) {
         self.writer.forget(key);
         self.reports.forget(key);
         self.memory.forget(key);
         self.slots.forget(key).iter().for_each(|waiting| self.work.trigger(waiting));
     }
+}
 
-    async fn pass(&self, rollout: &ConfigRollout, key: &ObjectKey) -> Result<Option<Duration>, PassFailure> {
-        if !self.writer.may_write(key).await? {
-            return Ok(Some(RECHECK));
-        }
-        let mut seen = match self.observe(rollout, key) {
+/// One rollout as a reconcile works on it.
+struct Pass {
+    rollout: Arc<ConfigRollout>,
+    key: ObjectKey,
+    turn: Turn,
+    outcomes: Outcomes,
+}
+
+impl ConfigRollouts {
+    async fn pass(&self, pass: &mut Pass) {
+        let (rollout, key) = (Arc::clone(&pass.rollout), pass.key.clone());
+        let mut seen = match self.observe(&rollout, &key) {
             Ok(seen) => seen,
             Err(error) => {
-                let status = status::unusable(rollout, &Failure::from(&error), Timestamp::now());
-                return self.write_status(rollout, status).await;
+                return self.put(&rollout, status::unusable(&rollout, &error.explain(), Timestamp::now()));
             }
         };
-        let (evidence, state) = (self.evidence(), self.state(rollout, key));
-        seen.observed.evidence = evidence.of_judged(rollout, &seen.observed, &state).await?;
-        let settings = settings::read(rollout);
-        let mut plan = self.plan(rollout, key, &settings, &seen);
-        if plan.examine {
-            if self.examine(rollout, key, &seen, &plan.state).await? {
-                // The stores are about to show the revision; what is planned before that would be about the last one.
-                return Ok(Some(RECHECK));
+        if pass.turn.held(READS).is_some() {
+            return;
+        }
+        let (settings, decided) = (settings::read(&rollout), self.decide(pass, &mut seen).await);
+        let plan = match decided {
+            Ok(Some(plan)) => plan,
+            Ok(None) => return pass.outcomes.again(Some(RECHECK)),
+            Err(error) => {
+                self.failed(pass, READS, &error);
+                let state = self.state(&rollout, &key);
+                let plan = Plan { state, wait: Wait::Targets, ..Plan::default() };
+                self.report(pass, &seen, &plan).await;
+                return;
             }
-            plan = self.plan(rollout, key, &settings, &seen);
+        };
+        self.well(pass, READS);
+        if !self.report(pass, &seen, &plan).await {
+            return pass.outcomes.again(Some(RECHECK));
         }
-        evidence.note_restarts(key, &mut plan).await?;
-        self.memory.of(key, |memory| memory.failure = None);
-        let due = self.report(rollout, key, &seen, &plan).await?;
-        if !self.is_written(rollout, key, &plan.state) {
-            return Ok(due.or(Some(RECHECK)));
+        plan.news.iter().for_each(|news| self.announcer.news(&rollout, news));
+        pass.outcomes.again(plan.recheck_in);
+        self.give(pass, &seen, &plan).await;
+        self.collect(pass, &settings, &seen, &plan).await;
+        if pass.outcomes.failed() {
+            // What stood in the way is told without another event.
+            self.report(pass, &seen, &Plan { state: self.state(&rollout, &key), ..plan }).await;
         }
-        plan.news.iter().for_each(|news| self.announcer.news(rollout, news));
-        if self.give(rollout, key, &seen, &plan).await? {
-            // What stood in the way is remembered and told by the next pass.
-            return Ok(Some(PACE));
+    }
+
+    /// What is to be done; `None` when the stores are about to show something that it depends on.
+    async fn decide(&self, pass: &mut Pass, seen: &mut Seen) -> Result<Option<Plan>, ApplyError> {
+        let (rollout, key) = (Arc::clone(&pass.rollout), pass.key.clone());
+        if !self.writer.may_write(&key).await? {
+            return Ok(None);
         }
-        let collect = self.collect(rollout, key, &settings, &seen, &plan).await?;
-        Ok([due, plan.recheck_in, collect].into_iter().flatten().min())
+        let (evidence, state) = (self.evidence(), self.state(&rollout, &key));
+        seen.observed.evidence = evidence.of_judged(&rollout, &seen.observed, &state).await?;
+        let settings = settings::read(&rollout);
+        let mut plan = self.plan(&rollout, &key, &settings, seen);
+        if plan.examine && pass.turn.held(REVISIONS).is_none() {
+            match self.examine(&rollout, &key, seen, &plan.state).await {
+                // What is planned before the stores show the revision would be about the last one.
+                Ok(true) => return Ok(None),
+                Ok(false) => {
+                    self.well(pass, REVISIONS);
+                    plan = self.plan(&rollout, &key, &settings, seen);
+                }
+                // What has been decided of earlier revisions goes on.
+                Err(error) => self.failed(pass, REVISIONS, &error),
+            }
+        }
+        evidence.note_restarts(&key, &mut plan).await?;
+        Ok(Some(plan))
+    }
+
+    fn well(&self, pass: &mut Pass, concern: Concern) {
+        self.note(pass, concern, None);
+        pass.outcomes.well(concern);
+    }
+
+    /// Tells and remembers what could not be done.
+    fn failed(&self, pass: &mut Pass, concern: Concern, error: &ApplyError) {
+        self.announcer.failed(&pass.rollout, error);
+        self.note(pass, concern, Some(error.explain()));
+        let name = match error {
+            ApplyError::Target { what, .. } => Some(what.as_str().into()),
+            _ => None,
+        };
+        pass.outcomes.fail((concern, name), error);
+    }
+
+    fn note(&self, pass: &Pass, concern: Concern, failure: Option<Failure>) {
+        let generation = pass.rollout.metadata.generation;
+        self.memory.of(&pass.key, |memory| memory.failures.note(generation, concern, failure));
     }
 
     fn observe(&self, rollout: &ConfigRollout, key: &ObjectKey) -> Result<Seen, ObserveError> {
@@ -147,7 +180,7 @@ impl ConfigRollouts {
 
     /// The generation of the spec that was answered last.
     fn answers(&self, rollout: &ConfigRollout, key: &ObjectKey) -> Option<i64> {
-        let status = self.reports.last(key).or_else(|| rollout.status.clone());
+        let status = self.reports.wanted(key).or_else(|| rollout.status.clone());
         status.map(|status| status.observed_generation)
     }
 
@@ -189,7 +222,7 @@ impl ConfigRollouts {
         key: &ObjectKey,
         seen: &Seen,
         state: &State,
-    ) -> Result<bool, PassFailure> {
+    ) -> Result<bool, ApplyError> {
         let findings = self.memory.of(key, |memory| memory.findings.clone());
         let examined = self.writer.examine(key, &seen.observed, state, &findings).await?;
         self.memory.of(key, |memory| {
@@ -202,88 +235,88 @@ impl ConfigRollouts {
         Ok(examined.made.is_some())
     }
 
-    /// Carries the moves out. Returns whether another manager was in the way of one.
-    async fn give(
-        &self,
-        rollout: &ConfigRollout,
-        key: &ObjectKey,
-        seen: &Seen,
-        plan: &Plan,
-    ) -> Result<bool, PassFailure> {
+    /// Carries the moves out. A target that refuses keeps no other from its own.
+    async fn give(&self, pass: &mut Pass, seen: &Seen, plan: &Plan) {
+        let (rollout, key) = (Arc::clone(&pass.rollout), pass.key.clone());
+        let may_move = |target: &TargetKey| pass.turn.held_for(TARGETS, &target.to_string()).is_none();
         let moves: Vec<_> = plan
             .moves
             .iter()
+            .filter(|(target, _)| may_move(target))
             .map(|(target, number)| {
-                let given = self.writer.give(rollout, seen, target, *number);
+                let given = self.writer.give(&rollout, seen, target, *number);
                 given.map(move |given| (target, given))
             })
             .collect();
+        self.well(pass, TARGETS);
         let mut moves = futures::stream::iter(moves).buffer_unordered(self.max_in_flight);
-        let (mut first, mut conflicts) = (None, false);
         while let Some((target, given)) = moves.next().await {
             match given {
                 Ok(Given::Done) => {
                     self.announcer.metrics.moved();
-                    self.memory.of(key, |memory| memory.change(target, TargetState::confirm));
+                    self.memory.of(&key, |memory| memory.change(target, TargetState::confirm));
                 }
                 Ok(Given::Gone) => {}
                 Ok(Given::Conflict(sentence)) => {
-                    conflicts = true;
-                    self.announcer.conflict(rollout, &sentence);
+                    pass.outcomes.again(Some(PACE));
+                    self.announcer.conflict(&rollout, &sentence);
                     let view = seen.observed.targets.iter().find(|view| view.key == *target);
                     let generation = view.map_or(0, |view| view.generation);
                     let stop = |remembered: &mut TargetState| remembered.stop(generation, sentence);
-                    self.memory.of(key, |memory| memory.change(target, stop));
+                    self.memory.of(&key, |memory| memory.change(target, stop));
                 }
-                Err(error) => first = first.or(Some(error)),
+                Err(error) => self.failed(pass, TARGETS, &error),
             }
         }
-        first.map_or(Ok(conflicts), |error| Err(error.into()))
     }
 
-    /// Deletes revisions that nothing refers to. Returns when to look again.
-    async fn collect(
-        &self,
-        rollout: &ConfigRollout,
-        key: &ObjectKey,
-        settings: &Settings,
-        seen: &Seen,
-        plan: &Plan,
-    ) -> Result<Option<Duration>, PassFailure> {
+    /// Deletes revisions that nothing refers to.
+    async fn collect(&self, pass: &mut Pass, settings: &Settings, seen: &Seen, plan: &Plan) {
         let unused = plan::collect::unused(&seen.observed, settings, &plan.state);
-        if unused.is_empty() || !plan.moves.is_empty() {
-            return Ok(None);
+        if unused.is_empty() || !plan.moves.is_empty() || pass.turn.held(COLLECTION).is_some() {
+            return;
         }
-        let kept = self.memory.of(key, |memory| memory.kept.clone());
+        let kept = self.memory.of(&pass.key, |memory| memory.kept.clone());
         if let Some((_, at)) = kept.filter(|(kept, at)| *kept == unused && at.elapsed() < COLLECT) {
-            return Ok(Some(COLLECT.saturating_sub(at.elapsed())));
+            return pass.outcomes.again(Some(COLLECT.saturating_sub(at.elapsed())));
         }
-        let deleted = self.writer.collect(key, &seen.observed, &unused).await?;
-        if deleted > 0 {
-            self.announcer.collected(rollout, deleted);
+        match self.writer.collect(&pass.key, &seen.observed, &unused).await {
+            Ok(deleted) => {
+                if deleted > 0 {
+                    self.announcer.collected(&pass.rollout, deleted);
+                }
+                self.memory.of(&pass.key, |memory| memory.kept = Some((unused, Instant::now())));
+                self.well(pass, COLLECTION);
+                pass.outcomes.again(Some(COLLECT));
+            }
+            Err(error) => self.failed(pass, COLLECTION, &error),
         }
-        self.memory.of(key, |memory| memory.kept = Some((unused, Instant::now())));
-        Ok(Some(COLLECT))
     }
 
-    /// Tells what was seen and decided; from then on it is what is remembered.
-    async fn report(
-        &self,
-        rollout: &ConfigRollout,
-        key: &ObjectKey,
-        seen: &Seen,
-        plan: &Plan,
-    ) -> Result<Option<Duration>, PassFailure> {
-        let (failure, findings) = self
+    /// Tells what was seen and decided; from then on it is what is remembered. A decision is written before anything is done
+    /// for it, the rest follows beside. Returns whether the decision is written.
+    async fn report(&self, pass: &mut Pass, seen: &Seen, plan: &Plan) -> bool {
+        let (rollout, key) = (Arc::clone(&pass.rollout), pass.key.clone());
+        let (failures, findings) = self
             .memory
-            .of(key, |memory| (memory.failure_of(rollout.metadata.generation), memory.findings.clone()));
-        let (observed, failure) = (&seen.observed, failure.as_ref());
-        let told = Told { rollout, observed, findings: &findings, plan, failure };
-        let due = self.write_status(rollout, status::told(&told, Timestamp::now())).await?;
-        if self.is_written(rollout, key, &plan.state) {
-            self.memory.of(key, |memory| memory.state = Some(plan.state.clone()));
+            .of(&key, |memory| (memory.failures.under(rollout.metadata.generation), memory.findings.clone()));
+        let (observed, failures) = (&seen.observed, &failures);
+        let told = Told { rollout: &rollout, observed, findings: &findings, plan, failures };
+        let status = status::told(&told, Timestamp::now());
+        if self.is_written(&rollout, &key, &plan.state) {
+            self.put(&rollout, status);
+        } else if pass.turn.held(STATUS).is_some() {
+            return false;
+        } else {
+            let (api, standing) = (self.api(&rollout), rollout.status.as_ref());
+            let record = self.reports.record(&api, &*rollout, standing, status, status::is_urgent);
+            pass.outcomes.end(STATUS, record.await);
         }
-        Ok(due)
+        let written = self.is_written(&rollout, &key, &plan.state);
+        if written {
+            self.memory.of(&key, |memory| memory.state = Some(plan.state.clone()));
+        }
+        written
     }
 
     /// Whether the status has what was decided.
@@ -292,15 +325,12 @@ impl ConfigRollouts {
         record::read(rollout, &written).remembers(state)
     }
 
-    async fn write_status(
-        &self,
-        rollout: &ConfigRollout,
-        status: ConfigRolloutStatus,
-    ) -> Result<Option<Duration>, PassFailure> {
-        let rollouts = Api::namespaced(self.client.clone(), &rollout.namespace().unwrap_or_default());
-        let report =
-            self.reports.report(&rollouts, rollout, rollout.status.as_ref(), status, status::is_urgent);
-        report.await.map_err(PassFailure::Status)
+    fn put(&self, rollout: &ConfigRollout, status: ConfigRolloutStatus) {
+        self.reports.put(&self.api(rollout), rollout, rollout.status.as_ref(), status, status::is_urgent);
+    }
+
+    fn api(&self, rollout: &ConfigRollout) -> Api<ConfigRollout> {
+        Api::namespaced(self.client.clone(), &rollout.namespace().unwrap_or_default())
     }
 
     fn evidence(&self) -> Gatherer<'_> {

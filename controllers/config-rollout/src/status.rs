@@ -6,9 +6,12 @@ mod words;
 use jiff::Timestamp;
 use kube::ResourceExt;
 use mainstay_crds::{ConfigRollout, ConfigRolloutStatus, ConfigTargetStatus, SourceProblem};
-use mainstay_runtime::conditions::{Verdict, merge};
+use mainstay_runtime::{
+    conditions::{Verdict, merge},
+    outcome::Failure,
+};
 
-pub use self::input::{Failure, Told};
+pub use self::input::Told;
 use self::words::{conflict, failed_sentence, progress, unreadable_words, waiting_for, words};
 use crate::{
     names::RETRY,
@@ -37,7 +40,7 @@ pub fn told(told: &Told<'_>, now: Timestamp) -> ConfigRolloutStatus {
     let stalled = stalled(told);
     let none = |kind| Verdict { kind, status: false, reason: "None", message: String::new() };
     let is_stalled = stalled.is_some();
-    let verdicts = vec![
+    let mut verdicts = vec![
         Verdict { kind: "Ready", status: ready, reason, message: message.clone() },
         Verdict { kind: "Reconciling", status: !ready && !is_stalled, reason, message },
         stalled.map_or(none("Stalled"), |(reason, message)| Verdict {
@@ -60,6 +63,7 @@ pub fn told(told: &Told<'_>, now: Timestamp) -> ConfigRolloutStatus {
             message,
         }),
     ];
+    verdicts.extend(told.failures.verdicts());
     status.conditions = conditions(rollout, verdicts, now);
     status
 }
@@ -154,7 +158,7 @@ fn rolled_back(told: &Told<'_>) -> Option<(&'static str, String)> {
 
 /// A state that lasts until a person does something.
 fn stalled(told: &Told<'_>) -> Option<(&'static str, String)> {
-    if let Some(failure) = told.failure.filter(|failure| failure.stalled) {
+    if let Some(failure) = told.failures.first().filter(|failure| failure.stalled) {
         return Some((failure.reason, failure.message.clone()));
     }
     if let Some(message) = conflict(&told.plan.state) {
@@ -176,7 +180,7 @@ fn stalled(told: &Told<'_>) -> Option<(&'static str, String)> {
 
 /// Status, reason and message of `Ready`.
 fn readiness(told: &Told<'_>, sources: &Verdict) -> (bool, &'static str, String) {
-    if let Some(failure) = told.failure {
+    if let Some(failure) = told.failures.first() {
         return (false, failure.reason, failure.message.clone());
     }
     if let Some((reason, message)) = stalled(told) {

@@ -5,9 +5,10 @@ use mainstay_crds::{EndpointPool, EndpointPoolStatus};
 use mainstay_runtime::{
     events::{Events, Kind},
     failure::RequestError,
+    outcome::Failure,
 };
 
-use crate::{apply::ApplyError, metrics::Metrics, status::Failure};
+use crate::{apply::ApplyError, metrics::Metrics};
 
 /// Publishes events and counts changes.
 pub struct Announcer {

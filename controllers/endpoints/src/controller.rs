@@ -14,7 +14,7 @@ use mainstay_runtime::{
     labels::LabelPool,
     manager::{Controller, Manager},
     metrics::LoopMetrics,
-    reconcile::{self, Work},
+    reconcile::{Lane, Work},
     report::Reports,
 };
 
@@ -53,19 +53,18 @@ pub struct Options {
 pub async fn build(manager: &Manager, options: Options) -> Controller {
     let flags = &manager.flags;
     let loop_metrics = LoopMetrics::new(&manager.registry, LOOP, flags.max_concurrent_reconciles);
-    let (work, keys) = Work::new(loop_metrics.clone());
+    let work = Work::new(loop_metrics.clone());
     let (pools, pool_writer) = reflector::store();
     let endpoints = Arc::new(endpoints(manager, options, loop_metrics, &work));
     let watches =
         Watches { work: Arc::clone(&work), pools: pools.clone(), endpoints: Arc::clone(&endpoints) };
     watches.start(manager, pool_writer);
-    manager.while_leading(reconcile::resync(Arc::clone(&work), pools.clone()).boxed());
+    manager.while_leading(Arc::clone(&endpoints.reports).run(Arc::clone(&work)).boxed());
 
     let (counted, metrics) = (pools.clone(), Arc::clone(&endpoints.metrics));
     let (checker, lookups) = (Arc::clone(&endpoints.checker), Arc::clone(&endpoints.lookups));
     let shutdown = manager.shutdown.clone();
-    let passes =
-        reconcile::run(endpoints, pools, Arc::clone(&work), keys, manager.bounds(), shutdown.clone());
+    let passes = manager.reconcile(endpoints, pools.clone(), &work);
     // Only who leads asks endpoints and names: standbys would ask them once more each.
     let run = async move {
         let asking = async { tokio::join!(checker.run(shutdown.clone()), lookups.run(shutdown.clone())) };
@@ -93,7 +92,7 @@ fn endpoints(manager: &Manager, options: Options, loop_metrics: LoopMetrics, wor
         checker: Arc::new(checker),
         lookups: Arc::new(lookups),
         writer: Writer::new(client.clone(), stores.clone(), Arc::clone(&metrics), in_flight),
-        reports: Reports::new(FIELD_MANAGER, STATUS_PACE),
+        reports: Arc::new(Reports::new(FIELD_MANAGER, STATUS_PACE)),
         announcer: Announcer::new(Events::start(client.clone(), FIELD_MANAGER, &manager.identity)),
         stores,
         metrics,
@@ -162,7 +161,7 @@ impl Watches {
             }
             None => interests.remove(&key),
         }
-        self.work.root_changed(old, new, |key| self.endpoints.forget(key));
+        self.work.root_changed(old, new, |new| self.endpoints.reports.wrote(&key, new.status.as_ref()));
         if new.is_none() {
             // The next one that names the Service may have it now.
             let service = ObjectKey::new(&key.namespace, &pool.spec.service_ref.name);
@@ -218,10 +217,14 @@ impl Watches {
     }
 
     fn trigger_all(&self) {
-        self.trigger(self.endpoints.interests.all());
+        self.trigger_in(Lane::Sweep, self.endpoints.interests.all());
     }
 
     fn trigger(&self, pools: Vec<ObjectKey>) {
-        pools.iter().for_each(|pool| self.work.trigger(pool));
+        self.trigger_in(Lane::Change, pools);
+    }
+
+    fn trigger_in(&self, lane: Lane, pools: Vec<ObjectKey>) {
+        pools.iter().for_each(|pool| self.work.trigger_in(lane, pool));
     }
 }

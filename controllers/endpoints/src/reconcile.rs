@@ -14,7 +14,8 @@ use mainstay_runtime::{
     failure::RequestError,
     index::ObjectKey,
     metrics::LoopMetrics,
-    reconcile::{self, Reconciler},
+    outcome::{Concern, Explain, Failure, Failures, Outcomes, Turn},
+    reconcile::Reconciler,
     report::Reports,
 };
 use parking_lot::Mutex;
@@ -22,16 +23,15 @@ use parking_lot::Mutex;
 use self::pool::Remembered;
 use crate::{
     announce::Announcer,
-    apply::{ApplyError, Job, Writer},
+    apply::{ApplyError, GATES, Job, SERVICE, SLICES, Writer},
     checker::Checker,
     interests::Interests,
     lookups::Lookups,
     metrics::{Gauged, Metrics},
     observe::{Observed, View},
-    plan::{Plan, Standing},
+    plan::Standing,
     ranges::Forbidden,
     settings::{Settings, SettingsError},
-    status::Failure,
     stores::Stores,
     watched::Service,
 };
@@ -43,9 +43,6 @@ const CATCH_UP: Duration = Duration::from_millis(200);
 /// How often the status follows its counters while its conditions stand. A pool of a hundred pods that come and go
 /// would otherwise cost as many writes of its status as of its slices.
 pub const STATUS_PACE: Duration = Duration::from_secs(5);
-
-/// Why a pass failed.
-pub type PassFailure = reconcile::PassFailure<ApplyError>;
 
 /// The EndpointPool controller's pass, with all that it reads and writes.
 pub struct Endpoints {
@@ -64,7 +61,7 @@ pub struct Endpoints {
     /// What passes write with.
     pub writer: Writer,
     /// Writes the status.
-    pub reports: Reports<EndpointPoolStatus>,
+    pub reports: Arc<Reports<EndpointPoolStatus>>,
     /// Tells people.
     pub announcer: Announcer,
     /// The controller's series.
@@ -84,7 +81,7 @@ struct Pass {
     settings: Arc<Settings>,
     observed: Observed,
     standing: Standing,
-    held: Option<Duration>,
+    turn: Turn,
 }
 
 impl Pass {
@@ -95,22 +92,21 @@ impl Pass {
 
 impl Reconciler for Endpoints {
     type Object = EndpointPool;
-    type Error = PassFailure;
 
-    async fn reconcile(
-        self: Arc<Self>,
-        pool: Arc<EndpointPool>,
-        held: Option<Duration>,
-    ) -> Result<Option<Duration>, PassFailure> {
+    async fn reconcile(self: Arc<Self>, pool: Arc<EndpointPool>, turn: Turn) -> Outcomes {
+        let mut outcomes = Outcomes::default();
         if pool.metadata.deletion_timestamp.is_some() {
             // Its slices go with it.
-            return Ok(None);
+            return outcomes;
         }
         let key = ObjectKey::of(&*pool);
         let settings = match self.settings(&key, &pool) {
             Ok(settings) => settings,
             // What stands is kept until the spec can be read again.
-            Err(error) => return self.report_unusable(&pool, &key, &Failure::from(&error)).await,
+            Err(error) => {
+                self.report_unusable(&pool, &key, &Failure::from(&error));
+                return outcomes;
+            }
         };
         self.lookups.want(&key, settings.names());
         let view = View {
@@ -121,27 +117,19 @@ impl Reconciler for Endpoints {
         };
         let observed = Observed::gather(&pool, &key, &settings, &view);
         let standing = Standing::of(&observed.slices);
-        let pass = Pass { pool, key, settings, observed, standing, held };
-        let service_kept = self.keep_service(&pass).await;
+        let pass = Pass { pool, key, settings, observed, standing, turn };
         match pass.observed.service.clone() {
-            Ok(service) => {
-                let failure = service_kept.as_ref().err().map(Failure::from);
-                let due = self.serve(&pass, &service, failure).await?;
-                Ok([due, service_kept?].into_iter().flatten().min())
-            }
+            Ok(service) => self.serve(&pass, &service, &mut outcomes).await,
             Err(error) => {
-                if let Some(due) = service_kept? {
-                    return Ok(Some(due));
+                if !self.keep_service(&pass, &mut outcomes).await {
+                    self.clear(&pass, &Failure::from(&error), &mut outcomes).await;
                 }
-                self.clear(&pass, &Failure::from(&error)).await
             }
         }
+        outcomes
     }
-}
 
-impl Endpoints {
-    /// Forgets a pool that is gone.
-    pub fn forget(&self, key: &ObjectKey) {
+    fn forget(&self, key: &ObjectKey) {
         self.checker.forget(key);
         self.lookups.forget(key);
         self.writer.forget(key);
@@ -149,32 +137,44 @@ impl Endpoints {
         self.metrics.forget(key);
         self.memory.lock().remove(key);
     }
+}
 
+impl Endpoints {
     fn settings(&self, key: &ObjectKey, pool: &EndpointPool) -> Result<Arc<Settings>, SettingsError> {
         self.memory.lock().entry(key.clone()).or_default().settings(pool)
     }
 
-    /// Makes and keeps the Service of a pool that says so. Returns when to look again for one that was made.
-    async fn keep_service(&self, pass: &Pass) -> Result<Option<Duration>, ApplyError> {
-        let Some(template) = &pass.pool.spec.service_ref.create else { return Ok(None) };
-        if pass.held.is_some() || self.is_taken(pass) {
-            return Ok(None);
+    /// Makes and keeps the Service of a pool that says so. Returns whether it is on its way, or could not be made.
+    async fn keep_service(&self, pass: &Pass, outcomes: &mut Outcomes) -> bool {
+        let template = pass.pool.spec.service_ref.create.as_ref().filter(|_| !self.is_taken(pass));
+        let Some(template) = template else {
+            self.note(pass, SERVICE, None);
+            outcomes.end::<ApplyError>(SERVICE, Ok(None));
+            return false;
+        };
+        if pass.turn.held(SERVICE).is_some() {
+            return self.failures(pass).of(SERVICE).is_some();
         }
         let standing = self.stores.services.get(&pool::service_key(&pass.pool));
-        let kept = self.writer.keep_service(&pass.job(), template, standing.as_deref()).await;
-        match kept {
-            Ok(true) => {
-                self.announcer.service_made(&pass.pool);
-                Ok(Some(RECHECK))
-            }
-            Ok(false) => Ok(None),
-            Err(error) if matches!(error.request(), RequestError::NamespaceTerminating(_)) => Ok(None),
-            Err(error) => {
-                self.announcer.failed(&pass.pool, &error, &self.metrics);
-                if pass.observed.service.is_err() {
-                    let _ = self.report_unusable(&pass.pool, &pass.key, &Failure::from(&error)).await;
+        match self.writer.keep_service(&pass.job(), template, standing.as_deref()).await {
+            Ok(made) => {
+                if made {
+                    self.announcer.service_made(&pass.pool);
                 }
-                Err(error)
+                self.note(pass, SERVICE, None);
+                outcomes.end::<ApplyError>(SERVICE, Ok(made.then_some(RECHECK)));
+                made
+            }
+            Err(error) if matches!(error.request(), RequestError::NamespaceTerminating(_)) => true,
+            Err(error) => {
+                self.failed(pass, &error, outcomes);
+                if pass.observed.service.is_err() {
+                    let failures = self.failures(pass);
+                    failures.of(SERVICE).into_iter().for_each(|failure| {
+                        self.report_unusable(&pass.pool, &pass.key, failure);
+                    });
+                }
+                true
             }
         }
     }
@@ -184,66 +184,76 @@ impl Endpoints {
     }
 
     /// Takes the slices of a pool away that has no Service to write for.
-    async fn clear(&self, pass: &Pass, failure: &Failure) -> Result<Option<Duration>, PassFailure> {
+    async fn clear(&self, pass: &Pass, failure: &Failure, outcomes: &mut Outcomes) {
         self.checker.forget(&pass.key);
         self.memory.lock().entry(pass.key.clone()).or_default().restart();
         self.metrics.set(&pass.key, Gauged::default());
-        let mut due = None;
-        if !pass.observed.slices.is_empty() && pass.held.is_none() {
-            if !self.writer.may_write(&pass.key).await? {
-                return Ok(Some(RECHECK));
+        if !pass.observed.slices.is_empty() && pass.turn.held(SLICES).is_none() {
+            match self.clear_slices(pass).await {
+                Ok(due) => outcomes.end::<ApplyError>(SLICES, Ok(due)),
+                Err(error) => self.failed(pass, &error, outcomes),
             }
-            let applied = self.writer.clear(&pass.job()).await;
-            if let Some(error) = applied.error {
-                self.announcer.failed(&pass.pool, &error, &self.metrics);
-                return Err(error.into());
-            }
-            due = applied.stale.then_some(CATCH_UP);
         }
-        let reported = self.report_unusable(&pass.pool, &pass.key, failure).await?;
-        Ok([due, reported].into_iter().flatten().min())
+        self.report_unusable(&pass.pool, &pass.key, failure);
     }
 
-    /// Brings the slices of a pool to what its members and their checks ask for.
-    async fn serve(
-        &self,
-        pass: &Pass,
-        service: &Arc<Service>,
-        failure: Option<Failure>,
-    ) -> Result<Option<Duration>, PassFailure> {
+    async fn clear_slices(&self, pass: &Pass) -> Result<Option<Duration>, ApplyError> {
+        if !self.writer.may_write(&pass.key).await? {
+            return Ok(Some(RECHECK));
+        }
+        let applied = self.writer.clear(&pass.job()).await;
+        applied.error.map_or(Ok(applied.stale.then_some(CATCH_UP)), Err)
+    }
+
+    /// Brings the slices of a pool to what its members and their checks ask for, and then what needs no slice.
+    async fn serve(&self, pass: &Pass, service: &Arc<Service>, outcomes: &mut Outcomes) {
         let states = self.check(pass);
         let now = self.clock.now();
         let plan = self.plan(pass, service, states.as_ref(), now);
-        let written = match pass.held {
-            Some(_) => Ok(None),
-            None => self.write(pass, service, &plan).await,
-        };
-        let failure =
-            self.note(&pass.key, &plan, written.as_ref().err().map(Failure::from).or(failure), pass.held);
-        let gates = self.open_gates(pass, states.as_ref()).await;
-        let reported = self.report(pass, &plan, states.as_ref(), failure.as_ref()).await?;
-        if let Err(error) = &gates {
-            self.announcer.failed(&pass.pool, error, &self.metrics);
+        self.memory.lock().entry(pass.key.clone()).or_default().plan = Some(plan.memory.clone());
+        outcomes.again(plan.due.map(|due| due.saturating_sub(now)));
+        if pass.turn.held(SLICES).is_none() {
+            match self.write(pass, service, &plan).await {
+                Ok(due) => {
+                    self.note(pass, SLICES, None);
+                    outcomes.end::<ApplyError>(SLICES, Ok(due));
+                }
+                Err(error) => self.failed(pass, &error, outcomes),
+            }
         }
-        let time = plan.due.map(|due| due.saturating_sub(now));
-        let due = [written?, reported, time, pass.held].into_iter().flatten().min();
-        gates.map(|()| due).map_err(Into::into)
+        // Told before what may take longer, and once more after it, should it have failed.
+        self.report(pass, &plan, states.as_ref(), &self.failures(pass));
+        self.keep_service(pass, outcomes).await;
+        let failed = self.open_gates(pass, states.as_ref()).await;
+        self.note(pass, GATES, failed.first().map(Explain::explain));
+        outcomes.well(GATES);
+        for error in failed {
+            self.announcer.failed(&pass.pool, &error, &self.metrics);
+            outcomes.fail(error.part(), &error);
+        }
+        self.report(pass, &plan, states.as_ref(), &self.failures(pass));
     }
 
-    /// Remembers the plan, and what keeps it from being carried out.
-    fn note(
-        &self,
-        key: &ObjectKey,
-        plan: &Plan,
-        failure: Option<Failure>,
-        held: Option<Duration>,
-    ) -> Option<Failure> {
+    /// Tells and remembers that a concern failed.
+    fn failed(&self, pass: &Pass, error: &ApplyError, outcomes: &mut Outcomes) {
+        self.announcer.failed(&pass.pool, error, &self.metrics);
+        self.note(pass, error.part().0, Some(error.explain()));
+        outcomes.fail(error.part(), error);
+    }
+
+    fn note(&self, pass: &Pass, concern: Concern, failure: Option<Failure>) {
         let mut memory = self.memory.lock();
-        let remembered = memory.entry(key.clone()).or_default();
-        remembered.plan = Some(plan.memory.clone());
-        if held.is_none() {
-            remembered.failure = failure;
-        }
-        remembered.failure.clone()
+        let remembered = memory.entry(pass.key.clone()).or_default();
+        remembered.failures.note(pass.pool.metadata.generation, concern, failure);
+    }
+
+    /// What cannot be done, as far as it was tried under this spec.
+    fn failures(&self, pass: &Pass) -> Failures {
+        let memory = self.memory.lock();
+        let failures = memory.get(&pass.key).map(|remembered| &remembered.failures);
+        failures.map(|failures| failures.under(pass.pool.metadata.generation)).unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,10 +9,11 @@ use mainstay_crds::{EndpointPool, EndpointPoolStatus, MemberOut, TierHealth};
 use mainstay_runtime::{
     conditions::{Verdict, merge},
     failure::RequestError,
+    outcome::{Explain, Failure},
     report::number,
 };
 
-pub use self::seen::{Failure, Seen};
+pub use self::seen::Seen;
 use self::words::{accepted, failed_over, panic, readiness};
 pub(crate) use self::{seen::counts, words::best_tier};
 use crate::{
@@ -25,8 +26,9 @@ use crate::{
 /// At most so many members that are not used are listed.
 const LISTED: usize = 20;
 
-impl From<&ApplyError> for Failure {
-    fn from(error: &ApplyError) -> Self {
+impl Explain for ApplyError {
+    fn explain(&self) -> Failure {
+        let error = self;
         let advice = match (error, error.request()) {
             (ApplyError::Service { .. }, RequestError::Invalid(_)) => "; correct spec.serviceRef.create",
             (ApplyError::Service { .. }, RequestError::Conflict(_)) => {
@@ -38,7 +40,7 @@ impl From<&ApplyError> for Failure {
             ApplyError::Service { .. } => "ServiceRefused",
             other => other.request().reason(),
         };
-        Self { reason, stalled: error.request().needs_change(), message: format!("{error}{advice}") }
+        Failure { reason, stalled: error.request().needs_change(), message: format!("{error}{advice}") }
     }
 }
 
@@ -65,8 +67,9 @@ pub fn observed(seen: &Seen<'_>, now: Timestamp) -> EndpointPoolStatus {
         tier if tier == standing.tier && standing.tier_since.is_some() => standing.tier_since.clone(),
         Some(_) => Some(Time(now)),
     };
-    let mut verdicts = verdicts(readiness(seen), seen.failure);
+    let mut verdicts = verdicts(readiness(seen), seen.failures.first());
     verdicts.extend([panic(seen), failed_over(seen), accepted(seen)]);
+    verdicts.extend(seen.failures.verdicts());
     EndpointPoolStatus {
         observed_generation: seen.pool.metadata.generation.unwrap_or_default(),
         tier,

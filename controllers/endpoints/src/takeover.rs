@@ -6,7 +6,7 @@ use std::{collections::HashMap, time::Duration};
 use jiff::Timestamp;
 use kube::runtime::watcher::Event;
 use mainstay_crds::EndpointPool;
-use mainstay_runtime::{clock::Moment, labels::LabelPool};
+use mainstay_runtime::{clock::Moment, labels::LabelPool, outcome::Failures};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -224,8 +224,14 @@ fn left(case: &Case, world: &World) -> (Plan, EndpointPool) {
             let plan = case.plan(&observed, states.as_ref(), &memory, at(is_after));
             write(world, &plan);
             let states = states.as_ref();
-            let seen =
-                Seen { pool: &pool, observed: &observed, plan: &plan, states, failure: None, slices: 1 };
+            let seen = Seen {
+                pool: &pool,
+                observed: &observed,
+                plan: &plan,
+                states,
+                failures: &Failures::default(),
+                slices: 1,
+            };
             pool.status = Some(status::observed(&seen, Timestamp::UNIX_EPOCH));
             memory = plan.memory;
         }

@@ -49,7 +49,7 @@ impl Announcer {
             waiting: _,
             evicted: _,
             unfinished: _,
-            error: _,
+            ended,
         } = applied;
         let writes =
             adopted + released + created + changed + told + recalled + claims_created + claims_deleted;
@@ -97,13 +97,12 @@ impl Announcer {
             self.say(group, Kind::Warning, "EvictionBlocked", "Evict", text);
         }
         self.metrics.applied(applied);
-        if let Some(error) = &applied.error {
-            self.metrics.failed(error);
-            self.failed(group, error);
-        }
+        // A hundred pods that are refused for one reason are one event.
+        ended.iter().filter_map(|(_, errors)| errors.first()).for_each(|error| self.failed(group, error));
     }
 
-    fn failed(&self, group: &ReplicaGroup, error: &ApplyError) {
+    pub(crate) fn failed(&self, group: &ReplicaGroup, error: &ApplyError) {
+        self.metrics.failed(error);
         let (reason, action) = match error {
             // The group goes with its namespace, in which nothing can be said any more.
             _ if matches!(error.request(), RequestError::NamespaceTerminating(_)) => return,

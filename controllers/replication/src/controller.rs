@@ -5,7 +5,6 @@ use std::sync::Arc;
 use futures::FutureExt;
 use k8s_openapi::api::{core::v1, policy::v1::PodDisruptionBudget};
 use kube::{
-    ResourceExt,
     core::{Selector, SelectorExt},
     runtime::{reflector, reflector::Store},
 };
@@ -18,7 +17,7 @@ use mainstay_runtime::{
     labels::LabelPool,
     manager::{Controller, Manager},
     metrics::LoopMetrics,
-    reconcile::{self, Work},
+    reconcile::Work,
     report::Reports,
     slim::MetadataOf,
 };
@@ -43,7 +42,7 @@ const LOOP: &str = "replicagroup";
 pub async fn build(manager: &Manager) -> Controller {
     let flags = &manager.flags;
     let metrics = LoopMetrics::new(&manager.registry, LOOP, flags.max_concurrent_reconciles);
-    let (work, keys) = Work::new(metrics.clone());
+    let work = Work::new(metrics.clone());
     let stores = Stores::default();
     let (groups, group_writer) = reflector::store();
     let own_metrics = Metrics::new(&manager.registry);
@@ -63,7 +62,7 @@ pub async fn build(manager: &Manager) -> Controller {
             events: Events::start(manager.client.clone(), FIELD_MANAGER, &manager.identity),
             metrics: own_metrics.clone(),
         },
-        reports: Reports::new(FIELD_MANAGER, STATUS_PACE),
+        reports: Arc::new(Reports::new(FIELD_MANAGER, STATUS_PACE)),
         metrics,
         memory: parking_lot::Mutex::default(),
         unsure: Backoff::new(ASK_AGAIN),
@@ -76,11 +75,10 @@ pub async fn build(manager: &Manager) -> Controller {
         replication: Arc::clone(&replication),
     };
     watches.start(manager, group_writer);
-    manager.while_leading(reconcile::resync(Arc::clone(&work), groups.clone()).boxed());
+    manager.while_leading(Arc::clone(&replication.reports).run(Arc::clone(&work)).boxed());
 
     let counted = groups.clone();
-    let (passed, shutdown) = (Arc::clone(&work), manager.shutdown.clone());
-    let run = reconcile::run(replication, groups, passed, keys, manager.bounds(), shutdown);
+    let run = manager.reconcile(replication, groups, &work);
     let refresh = move || own_metrics.groups.set(i64::try_from(counted.len()).unwrap_or(i64::MAX));
     manager.controller(&work, run, refresh)
 }
@@ -98,7 +96,10 @@ impl Watches {
     fn start(self, manager: &Manager, groups: reflector::store::Writer<ReplicaGroup>) {
         let this = self.clone();
         let changed = move |old: Option<&_>, new: Option<&_>| {
-            this.work.root_changed(old, new, |key| this.replication.forget(key));
+            let reports = &this.replication.reports;
+            this.work.root_changed(old, new, |new: &ReplicaGroup| {
+                reports.wrote(&ObjectKey::of(new), new.status.as_ref())
+            });
         };
         // Without the group no pass is about it, and its pods are left alone.
         manager.watch().root(groups, FIELD_MANAGER, changed, |_| {});
@@ -163,15 +164,15 @@ impl Watches {
     /// Groups that were refused something try again at once when a quota of their namespace changes.
     fn quota_changed(&self, change: Change<'_, Labelled>) {
         let Some(quota) = change.new.or(change.old) else { return };
-        self.trigger_all(&quota.header.key.namespace, |group| {
-            self.work.backoff.forget(&ObjectKey::of(group))
-        });
+        for key in self.work.keys_of(&quota.header.key.namespace) {
+            self.work.retry_failed_for("QuotaExceeded", &key);
+        }
     }
 
     fn trigger_all(&self, namespace: &str, is_due: impl Fn(&ReplicaGroup) -> bool) {
-        for group in self.groups.state() {
-            if group.namespace().as_deref() == Some(namespace) && is_due(&group) {
-                self.work.trigger(&ObjectKey::of(&*group));
+        for key in self.work.keys_of(namespace) {
+            if self.groups.get(&key.reference()).is_some_and(|group| is_due(&group)) {
+                self.work.trigger(&key);
             }
         }
     }

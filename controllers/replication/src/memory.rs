@@ -1,15 +1,14 @@
 //! What is remembered of a group between passes. A restart may lose it.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use mainstay_runtime::backoff::Growth;
+use mainstay_runtime::{backoff::Growth, outcome::Failures};
 use tokio::time::Instant;
 
 use crate::{
     apply::Applied,
     plan::{How, Plan},
     rollout::Evidence,
-    status::Failure,
 };
 
 /// When a pass that found the stores behind the server looks again; each further time in a row twice as late.
@@ -20,42 +19,20 @@ const BLOCKED: Duration = Duration::from_secs(5);
 /// What is remembered of one group.
 #[derive(Debug, Default)]
 pub struct Memory {
-    /// The last failure, and the generation of the spec that it befell.
-    failure: Option<(Option<i64>, Failure)>,
+    /// What cannot be done.
+    pub(crate) failures: Failures,
     /// How often in a row the stores were found behind the server.
     stale: u32,
     /// What a PodDisruptionBudget said when it refused an eviction, and when.
     blocked: Option<(String, Instant)>,
-    /// The group's UID, and what this process has seen of its change.
-    evidence: (Arc<str>, Evidence),
+    /// What this process has seen of its change.
+    pub(crate) evidence: Evidence,
 }
 
 impl Memory {
-    /// What has been seen of the change of the group of that UID.
-    pub(crate) fn evidence(&self, uid: &str) -> Evidence {
-        let (of, evidence) = &self.evidence;
-        if **of == *uid { evidence.clone() } else { Evidence::default() }
-    }
-
-    /// Replaces what has been seen.
-    pub(crate) fn keep(&mut self, uid: &Arc<str>, evidence: Evidence) {
-        self.evidence = (Arc::clone(uid), evidence);
-    }
-
     /// Notes whether the server carries out no writes of the group, and time does not count for that long.
     pub(crate) fn doubt(&mut self, doubted: bool) {
-        self.evidence.1.doubt(doubted);
-    }
-
-    /// Notes how the last pass ended whose writes were tried.
-    pub(crate) fn end(&mut self, generation: Option<i64>, failure: Option<Failure>) {
-        self.failure = failure.map(|failure| (generation, failure));
-    }
-
-    /// The last failure, unless it befell another generation of the spec.
-    pub(crate) fn failure(&self, generation: Option<i64>) -> Option<Failure> {
-        let (of, failure) = self.failure.as_ref()?;
-        (*of == generation).then(|| failure.clone())
+        self.evidence.doubt(doubted);
     }
 
     /// What a PodDisruptionBudget said when it refused an eviction, while that stands.

@@ -14,25 +14,27 @@ use mainstay_runtime::{
     failure::RequestError,
     index::ObjectKey,
     metrics::LoopMetrics,
-    reconcile::{self, PACE, PassError, Reconciler},
+    outcome::{Concern, Explain, Outcomes, STATUS, Turn},
+    reconcile::{PACE, Reconciler},
     report::Reports,
 };
 use parking_lot::Mutex;
 
 use crate::{
     announce::Announcer,
-    apply::{ApplyError, Leave, Writer},
+    apply::{
+        ADOPTION, ApplyError, CLAIMS, CREATION, DELETION, FINALIZER, GATES, HOOKS, Leave, PRUNING, READS,
+        REVISIONS, Writer,
+    },
     memory::Memory,
     observe::{Assessment, ObserveError, Observed},
     rollout::{Look, State},
-    status::{self, Failure},
+    status,
     stores::Stores,
 };
 
 /// How often a group's status follows its counters while its conditions stand.
 pub const STATUS_PACE: Duration = Duration::from_millis(500);
-/// How often the status is brought up to date while a pass writes many pods.
-const PROGRESS: Duration = Duration::from_secs(1);
 /// When a pass that waits for the store looks again, should no event come first.
 const RECHECK: Duration = Duration::from_secs(1);
 /// When the server is asked again for the pods of a group whose change is overdue, after it could not be told whether the
@@ -44,8 +46,8 @@ const PACE_A_POD: Duration = Duration::from_micros(100);
 /// No group rests for longer.
 const SLOWEST_PACE: Duration = Duration::from_secs(1);
 
-/// Why a pass failed.
-pub type PassFailure = reconcile::PassFailure<ApplyError>;
+/// What a plan may have to do with pods and what belongs to them.
+const PODS: [Concern; 8] = [READS, CREATION, DELETION, ADOPTION, GATES, HOOKS, CLAIMS, FINALIZER];
 
 /// The ReplicaGroup controller's pass, with all that it reads and writes.
 pub struct Replication {
@@ -58,7 +60,7 @@ pub struct Replication {
     /// What passes write with.
     pub writer: Writer,
     /// Writes the status.
-    pub reports: Reports<ReplicaGroupStatus>,
+    pub reports: Arc<Reports<ReplicaGroupStatus>>,
     /// Tells people and Prometheus.
     pub announcer: Announcer,
     /// The loop's series.
@@ -73,49 +75,37 @@ pub struct Replication {
 
 impl Reconciler for Replication {
     type Object = ReplicaGroup;
-    type Error = PassFailure;
 
-    async fn reconcile(
-        self: Arc<Self>,
-        group: Arc<ReplicaGroup>,
-        held: Option<Duration>,
-    ) -> Result<Option<Duration>, PassFailure> {
-        let passed = self.pass(&group, held).await;
-        let doubted = passed.as_ref().err().map(|error| error.request().is_ambiguous());
+    async fn reconcile(self: Arc<Self>, group: Arc<ReplicaGroup>, turn: Turn) -> Outcomes {
+        let mut outcomes = Outcomes::default();
+        self.pass(&group, &turn, &mut outcomes).await;
         // What had failed is not tried again while it is held.
-        let doubted = doubted.or(held.is_none().then_some(false));
-        if let (Some(doubted), Some(memory)) = (doubted, self.memory.lock().get_mut(&ObjectKey::of(&*group)))
-        {
-            memory.doubt(doubted);
+        let doubted = outcomes.is_ambiguous() || outcomes.failed();
+        if doubted || turn.holds_nothing() {
+            self.memory(&ObjectKey::of(&*group), |memory| memory.doubt(outcomes.is_ambiguous()));
         }
-        passed
+        outcomes
     }
 
     fn pace(&self, group: &ReplicaGroup) -> Duration {
         let pods = u32::try_from(group.spec.replicas).unwrap_or_default();
         PACE_A_POD.saturating_mul(pods).clamp(PACE, SLOWEST_PACE)
     }
-}
 
-impl Replication {
-    /// Forgets a group that is gone.
-    pub fn forget(&self, key: &ObjectKey) {
+    fn forget(&self, key: &ObjectKey) {
         self.writer.forget(key);
         self.reports.forget(key);
         self.memory.lock().remove(key);
         self.unsure.forget(key);
     }
+}
 
-    async fn pass(
-        &self,
-        group: &ReplicaGroup,
-        held: Option<Duration>,
-    ) -> Result<Option<Duration>, PassFailure> {
+impl Replication {
+    async fn pass(&self, group: &ReplicaGroup, turn: &Turn, outcomes: &mut Outcomes) {
         let mut observed = match self.observe(group) {
             Ok(observed) => observed,
             Err(error) => {
-                let status = status::unusable(group, &Failure::from(&error), Timestamp::now());
-                return self.report(group, status).await;
+                return self.put(group, status::unusable(group, &error.explain(), Timestamp::now()));
             }
         };
         let now = Timestamp::now();
@@ -127,21 +117,32 @@ impl Replication {
                 assessed = self.assess(group, &observed, now, true);
             }
         }
-        let paused = self.memory(&observed.key, |memory| memory.without_blocked(&mut assessed.plan));
-        if held.is_none() {
-            self.keep_revisions(group, &observed, &assessed).await?;
+        outcomes.again(self.memory(&observed.key, |memory| memory.without_blocked(&mut assessed.plan)));
+        let kept = self.keep_revision(group, &observed, turn, outcomes).await;
+        self.prune_revisions(group, &observed, &assessed, turn, outcomes).await;
+        if assessed.plan.is_empty() && observed.chores.is_empty() {
+            // Nothing is left to be done that could fail.
+            PODS.iter().for_each(|concern| self.end(group, *concern, &[], outcomes));
+            return self.report_on(group, &observed, &assessed, turn, outcomes).await;
         }
-        let idle = assessed.plan.is_empty() && observed.chores.is_empty();
-        if idle {
-            self.remember(group, None);
+        // Without its revision nothing new could ever be gone back to.
+        let waits = [READS, STATUS].iter().any(|concern| turn.held(*concern).is_some());
+        if !kept || waits {
+            return self.report_on(group, &observed, &assessed, turn, outcomes).await;
         }
-        if idle || held.is_some() {
-            let reported = self.report_on(group, &observed, &assessed, now).await?;
-            return Ok([held, paused, reported].into_iter().flatten().min());
-        }
-        let written = self.write(group, &observed, &assessed).await;
-        let reported = self.observe_and_report(group).await;
-        Ok([written?, paused, reported?].into_iter().flatten().min())
+        self.write(group, &observed, &assessed, turn, outcomes).await;
+        self.observe_and_report(group, turn, outcomes).await;
+    }
+
+    /// Notes how a concern ended: for the loop, and for the group's conditions.
+    fn end(&self, group: &ReplicaGroup, concern: Concern, failed: &[ApplyError], outcomes: &mut Outcomes) {
+        let goes = |error: &&ApplyError| matches!(error.request(), RequestError::NamespaceTerminating(_));
+        let failure = failed.iter().find(|error| !goes(error)).map(Explain::explain);
+        self.memory(&ObjectKey::of(group), |memory| {
+            memory.failures.note(group.metadata.generation, concern, failure);
+        });
+        outcomes.well(concern);
+        failed.iter().for_each(|error| outcomes.fail(error.part(), error));
     }
 
     fn observe(&self, group: &ReplicaGroup) -> Result<Observed, ObserveError> {
@@ -151,13 +152,13 @@ impl Replication {
     /// What the group needs now. Unless it is `sure` that the pods are as the stores show them, its change is not given up.
     fn assess(&self, group: &ReplicaGroup, observed: &Observed, now: Timestamp, sure: bool) -> Assessment {
         let look = Look { moment: self.clock.now(), wall: now, watched: self.stores.pods.watched(), sure };
-        let evidence = self.memory(&observed.key, |memory| memory.evidence(&observed.uid));
+        let evidence = self.memory(&observed.key, |memory| memory.evidence.clone());
         let assessed = observed.assess(group, &self.state(group), evidence, &look);
         if !assessed.decision.overdue {
             self.unsure.forget(&observed.key);
         }
         let evidence = assessed.decision.evidence.clone();
-        self.memory(&observed.key, |memory| memory.keep(&observed.uid, evidence));
+        self.memory(&observed.key, |memory| memory.evidence = evidence);
         assessed
     }
 
@@ -184,86 +185,87 @@ impl Replication {
         self.last_status(group).map(|status| State::read(group, &status)).unwrap_or_default()
     }
 
-    /// Keeps the template as a revision, and no more of the old ones than the spec asks for.
-    async fn keep_revisions(
+    /// Keeps the template as a revision. Returns whether it is kept.
+    async fn keep_revision(
+        &self,
+        group: &ReplicaGroup,
+        observed: &Observed,
+        turn: &Turn,
+        outcomes: &mut Outcomes,
+    ) -> bool {
+        if turn.held(REVISIONS).is_some() {
+            return false;
+        }
+        let kept: Vec<_> = self.writer.keep_revision(group, observed).await.err().into_iter().collect();
+        self.end(group, REVISIONS, kept.as_slice(), outcomes);
+        kept.is_empty()
+    }
+
+    /// Keeps no more of the old revisions than the spec asks for.
+    async fn prune_revisions(
         &self,
         group: &ReplicaGroup,
         observed: &Observed,
         assessed: &Assessment,
-    ) -> Result<(), PassFailure> {
-        let kept = match self.writer.keep_revision(group, observed).await {
-            Ok(()) => self.writer.prune_revisions(group, observed, &assessed.decision.state).await,
-            failed => failed,
-        };
-        match kept {
-            Err(error) if matches!(error.request(), RequestError::NamespaceTerminating(_)) => Ok(()),
-            Err(error) => {
-                self.remember(group, Some(Failure::from(&error)));
-                self.observe_and_report(group).await?;
-                Err(error.into())
-            }
-            Ok(()) => Ok(()),
+        turn: &Turn,
+        outcomes: &mut Outcomes,
+    ) {
+        if turn.held(PRUNING).is_none() {
+            let pruned = self.writer.prune_revisions(group, observed, &assessed.decision.state).await;
+            self.end(group, PRUNING, pruned.err().as_slice(), outcomes);
         }
     }
 
-    /// Carries the plan out, with the status following on the way. Returns when to look again.
+    /// Carries the plan out.
     async fn write(
         &self,
         group: &ReplicaGroup,
         observed: &Observed,
         assessed: &Assessment,
-    ) -> Result<Option<Duration>, PassFailure> {
-        let outcome = match self.writer.may_write(group, observed).await {
-            Ok(Leave::Granted) => {
-                // Decided first, done after: a successor must not decide otherwise than pods were changed for.
-                if !self.keep_decision(group, assessed).await? {
-                    return Ok(self.memory(&observed.key, |memory| memory.catch_up(true)));
-                }
-                let applied = tokio::select! {
-                    applied = self.writer.apply(group, observed, &assessed.plan) => applied,
-                    () = self.report_progress(group) => unreachable!("reporting goes on until the writes end"),
-                };
-                self.announcer.applied(group, &applied);
-                let (blocked, due) = self.memory(&observed.key, |memory| {
-                    (memory.note_blocked(&applied), memory.catch_up(applied.stale))
-                });
-                let blocked = blocked.or(applied.waiting.then_some(RECHECK));
-                let due = due.or(applied.unfinished.then_some(PACE));
-                applied.error.map_or(Ok([due, blocked].into_iter().flatten().min()), Err)
-            }
+        turn: &Turn,
+        outcomes: &mut Outcomes,
+    ) {
+        match self.writer.may_write(group, observed).await {
+            Ok(Leave::Granted) => self.end(group, READS, &[], outcomes),
             Ok(Leave::GateClosed) => {
                 self.metrics.stale_skips.inc();
-                return Ok(Some(RECHECK));
+                return outcomes.again(Some(RECHECK));
             }
-            Ok(Leave::Behind) => Ok(self.memory(&observed.key, |memory| memory.catch_up(true))),
-            Err(error) => Err(error),
-        };
-        match outcome {
-            Ok(due) => {
-                if due.is_none() {
-                    self.remember(group, None);
-                }
-                Ok(due)
-            }
-            // Nothing can be made in a namespace that goes, and the group goes with it.
-            Err(error) if matches!(error.request(), RequestError::NamespaceTerminating(_)) => Ok(None),
-            Err(error) => {
-                self.remember(group, Some(Failure::from(&error)));
-                Err(error.into())
-            }
+            Ok(Leave::Behind) => return outcomes.again(self.catch_up(observed, true)),
+            Err(error) => return self.end(group, READS, &[error], outcomes),
         }
+        // Decided first, done after: a successor must not decide otherwise than pods were changed for.
+        match self.keep_decision(group, assessed).await {
+            Ok(true) => {}
+            Ok(false) => return outcomes.again(self.catch_up(observed, true)),
+            Err(error) => return outcomes.end(STATUS, Err(error)),
+        }
+        let applied = self.writer.apply(group, observed, &assessed.plan, turn).await;
+        self.announcer.applied(group, &applied);
+        outcomes.again(self.memory(&observed.key, |memory| memory.note_blocked(&applied)));
+        outcomes.again(self.catch_up(observed, applied.stale));
+        outcomes.again(applied.waiting.then_some(RECHECK));
+        outcomes.again(applied.unfinished.then_some(PACE));
+        for (concern, failed) in applied.ended {
+            self.end(group, concern, &failed, outcomes);
+        }
+    }
+
+    /// When to look again after the stores were found behind the server, or not.
+    fn catch_up(&self, observed: &Observed, stale: bool) -> Option<Duration> {
+        self.memory(&observed.key, |memory| memory.catch_up(stale))
     }
 
     /// Writes what was decided of the group's revisions into its status; what else it says waits until the pods have
     /// been changed. Returns `false` when the group turned out to be another than the store shows.
-    async fn keep_decision(&self, group: &ReplicaGroup, assessed: &Assessment) -> Result<bool, PassFailure> {
+    async fn keep_decision(&self, group: &ReplicaGroup, assessed: &Assessment) -> Result<bool, RequestError> {
         let state = &assessed.decision.state;
         if state.decides_as(&self.state(group)) {
             return Ok(true);
         }
         let mut status = self.last_status(group).unwrap_or_default();
         state.write(group, &mut status);
-        self.report(group, status).await?;
+        self.record(group, status).await?;
         let kept = state.decides_as(&self.state(group));
         if kept {
             self.announcer.news(group, &assessed.decision);
@@ -271,73 +273,69 @@ impl Replication {
         Ok(kept)
     }
 
-    async fn report_progress(&self, group: &ReplicaGroup) {
-        loop {
-            tokio::time::sleep(PROGRESS).await;
-            if let Err(error) = self.observe_and_report(group).await {
-                tracing::warn!(%error, "could not report progress");
-            }
-        }
-    }
-
-    /// Reports the group as the stores show it now. Returns when time alone changes the report or the plan.
-    async fn observe_and_report(&self, group: &ReplicaGroup) -> Result<Option<Duration>, PassFailure> {
+    /// Reports the group as the stores show it now.
+    async fn observe_and_report(&self, group: &ReplicaGroup, turn: &Turn, outcomes: &mut Outcomes) {
         let group =
             self.groups.get(&ObjectRef::from_obj(group)).filter(|current| current.uid() == group.uid());
         // A group that is gone has no status to write.
-        let Some(group) = group else { return Ok(None) };
-        let Ok(observed) = self.observe(&group) else { return Ok(None) };
-        let now = Timestamp::now();
-        self.report_on(&group, &observed, &self.assess(&group, &observed, now, false), now).await
+        let Some(group) = group else { return };
+        let Ok(observed) = self.observe(&group) else { return };
+        let assessed = self.assess(&group, &observed, Timestamp::now(), false);
+        self.report_on(&group, &observed, &assessed, turn, outcomes).await;
     }
 
-    /// Reports what was observed. Returns when time alone changes the report or the plan.
+    /// Reports what was observed. What was decided of the group's change is written before anybody is told of it; everything
+    /// else follows beside.
     async fn report_on(
         &self,
         group: &ReplicaGroup,
         observed: &Observed,
         assessed: &Assessment,
-        now: Timestamp,
-    ) -> Result<Option<Duration>, PassFailure> {
-        let generation = group.metadata.generation;
-        let (failure, blocked) =
-            self.memory(&observed.key, |memory| (memory.failure(generation), memory.blocked()));
-        let seen = status::Seen {
-            group,
-            observed,
-            assessed,
-            failure: failure.as_ref(),
-            blocked: blocked.as_deref(),
-        };
-        let changed = !assessed.decision.state.decides_as(&self.state(group));
-        let due = self.report(group, status::observed(&seen, now)).await?;
-        if changed && assessed.decision.state.decides_as(&self.state(group)) {
-            self.announcer.news(group, &assessed.decision);
+        turn: &Turn,
+        outcomes: &mut Outcomes,
+    ) {
+        let (failures, blocked) = self.memory(&observed.key, |memory| {
+            (memory.failures.under(group.metadata.generation), memory.blocked())
+        });
+        let blocked = blocked.as_deref();
+        let seen = status::Seen { group, observed, assessed, failures: &failures, blocked };
+        let status = status::observed(&seen, Timestamp::now());
+        if assessed.decision.state.decides_as(&self.state(group)) {
+            self.put(group, status);
+        } else if turn.held(STATUS).is_none() {
+            outcomes.end(STATUS, self.record(group, status).await);
+            if assessed.decision.state.decides_as(&self.state(group)) {
+                self.announcer.news(group, &assessed.decision);
+            }
         }
         let unsure = assessed.decision.overdue.then(|| self.unsure.held(&observed.key).unwrap_or(RECHECK));
-        Ok([due, assessed.plan.recheck_in, assessed.decision.due, unsure].into_iter().flatten().min())
+        [assessed.plan.recheck_in, assessed.decision.due, unsure]
+            .into_iter()
+            .for_each(|due| outcomes.again(due));
+    }
+
+    fn put(&self, group: &ReplicaGroup, status: ReplicaGroupStatus) {
+        let is_urgent = |old: &_, new: &_| status::is_urgent(group, old, new);
+        self.reports.put(&self.api(group), group, group.status.as_ref(), status, is_urgent);
     }
 
     /// Writes the status if it differs from the one that stands; the return value says when the rest is due.
-    async fn report(
+    async fn record(
         &self,
         group: &ReplicaGroup,
         status: ReplicaGroupStatus,
-    ) -> Result<Option<Duration>, PassFailure> {
+    ) -> Result<Option<Duration>, RequestError> {
         let is_urgent = |old: &_, new: &_| status::is_urgent(group, old, new);
-        let groups = Api::namespaced(self.client.clone(), &group.namespace().unwrap_or_default());
-        let report = self.reports.report(&groups, group, group.status.as_ref(), status, is_urgent);
-        report.await.map_err(PassFailure::Status)
+        self.reports.record(&self.api(group), group, group.status.as_ref(), status, is_urgent).await
+    }
+
+    fn api(&self, group: &ReplicaGroup) -> Api<ReplicaGroup> {
+        Api::namespaced(self.client.clone(), &group.namespace().unwrap_or_default())
     }
 
     /// The group's status as this process wrote it last, or else as the store shows it.
     fn last_status(&self, group: &ReplicaGroup) -> Option<ReplicaGroupStatus> {
         self.reports.last(&ObjectKey::of(group)).or_else(|| group.status.clone())
-    }
-
-    /// Notes how the pass ended.
-    fn remember(&self, group: &ReplicaGroup, failure: Option<Failure>) {
-        self.memory(&ObjectKey::of(group), |memory| memory.end(group.metadata.generation, failure));
     }
 
     fn memory<T>(&self, key: &ObjectKey, of: impl FnOnce(&mut Memory) -> T) -> T {

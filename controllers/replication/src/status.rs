@@ -6,6 +6,7 @@ use kube::ResourceExt;
 use mainstay_crds::{ReplicaGroup, ReplicaGroupStatus};
 use mainstay_runtime::{
     conditions::{Verdict, merge},
+    outcome::Failure,
     report::number,
 };
 
@@ -19,18 +20,19 @@ mod change;
 mod failure;
 mod seen;
 
+pub use self::seen::Seen;
 use self::seen::hook_sentence;
-pub use self::{failure::Failure, seen::Seen};
 
 /// The status of a group whose pods were observed.
 pub fn observed(seen: &Seen<'_>, now: Timestamp) -> ReplicaGroupStatus {
     let Seen { group, observed, assessed, .. } = *seen;
     let Counts { active, ready, available, terminating, fully_labeled } = assessed.plan.counts;
-    let unknown = observed.revisions.unknown.as_ref().map(|name| Failure::unknown_revision(name));
-    let lasting = seen.failure.cloned().or(unknown).or_else(|| change::lasting_failure(seen));
+    let unknown = observed.revisions.unknown.as_ref().map(|name| failure::unknown_revision(name));
+    let lasting = seen.failures.first().cloned().or(unknown).or_else(|| change::lasting_failure(seen));
     let failure = lasting.as_ref();
-    let mut verdicts = verdicts(readiness(seen, failure), failure);
+    let mut verdicts = verdicts(readiness(seen, failure), failure, failure::of_replicas(seen.failures));
     verdicts.extend(change::verdicts(seen));
+    verdicts.extend(seen.failures.verdicts());
     let mut status = ReplicaGroupStatus {
         observed_generation: group.metadata.generation.unwrap_or_default(),
         replicas: number(active),
@@ -50,7 +52,7 @@ pub fn observed(seen: &Seen<'_>, now: Timestamp) -> ReplicaGroupStatus {
 
 /// The status of a group that cannot be planned: its counters stay as they were.
 pub fn unusable(group: &ReplicaGroup, failure: &Failure, now: Timestamp) -> ReplicaGroupStatus {
-    let verdicts = verdicts((false, failure.reason, failure.message.clone()), Some(failure));
+    let verdicts = verdicts((false, failure.reason, failure.message.clone()), Some(failure), None);
     ReplicaGroupStatus {
         observed_generation: group.metadata.generation.unwrap_or_default(),
         conditions: conditions(group, verdicts, now),
@@ -80,9 +82,9 @@ fn conditions(group: &ReplicaGroup, verdicts: Vec<Verdict>, now: Timestamp) -> V
 fn verdicts(
     (ready, reason, message): (bool, &'static str, String),
     failure: Option<&Failure>,
+    refused: Option<(&'static str, String)>,
 ) -> Vec<Verdict> {
     let stalled = failure.filter(|failure| failure.stalled);
-    let refused = failure.and_then(|failure| Some((failure.replica_failure?, failure.message.clone())));
     let none = |kind| Verdict { kind, status: false, reason: "None", message: String::new() };
     vec![
         Verdict { kind: "Ready", status: ready, reason, message: message.clone() },

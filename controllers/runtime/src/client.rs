@@ -1,6 +1,7 @@
 //! The API client: credentials found as kubectl finds them, requests counted and bounded in time, no hidden retries.
 
 use std::{
+    collections::HashMap,
     future::Future,
     pin::Pin,
     task::{Context, Poll},
@@ -50,14 +51,14 @@ pub enum ConnectError {
 ///
 /// # Errors
 /// [`ConnectError`], when there is no usable configuration. Whether the server answers is not tried.
-pub async fn connect(registry: &Registry) -> Result<Client, ConnectError> {
+pub(crate) async fn connect(registry: &Registry, heard: Heard) -> Result<Client, ConnectError> {
     let mut config = Config::infer().await.map_err(|error| ConnectError::NoConfig(Box::new(error)))?;
     config.default_retry = false;
     config.connect_timeout = Some(CONNECT);
     config.read_timeout = Some(SILENCE);
     // Else a request on a connection that has rested for 44 s would have one second.
     config.reset_reader_on_write = true;
-    let layer = Bounded { requests: requests(registry), heard: Heard::new(registry) };
+    let layer = Bounded { requests: requests(registry), heard };
     let builder = ClientBuilder::try_from(config).map_err(|error| ConnectError::Unusable(Box::new(error)))?;
     Ok(builder.with_layer(&layer).build())
 }
@@ -116,7 +117,7 @@ where
         let answer = self.inner.call(request);
         Box::pin(async move {
             let answer = match watched {
-                Some(resource) => begun(answer, heard, resource).await,
+                Some(watch) => begun(answer, heard, watch).await,
                 None => timeout(ANSWER, whole(answer)).await.unwrap_or_else(|_| Err(NoAnswer(ANSWER).into())),
             };
             let code = answer.as_ref().map_or("<error>".into(), |answer| answer.status().as_str().to_owned());
@@ -126,18 +127,21 @@ where
     }
 }
 
-/// The resource that a request watches, such as `pods`.
-fn watched(uri: &Uri) -> Option<String> {
-    let watches =
-        uri.query().unwrap_or_default().split('&').any(|part| part == "watch=true" || part == "watch=1");
-    watches.then(|| uri.path().rsplit('/').next().unwrap_or_default().to_owned())
+/// The resource that a request watches, such as `pods`, and by which selector.
+fn watched(uri: &Uri) -> Option<(String, String)> {
+    let parameters: HashMap<_, _> =
+        form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()).into_owned().collect();
+    parameters.get("watch").filter(|watch| ["true", "1"].contains(&watch.as_str()))?;
+    let selector = parameters.get("labelSelector").or(parameters.get("fieldSelector"));
+    let resource = uri.path().rsplit('/').next().unwrap_or_default();
+    Some((resource.to_owned(), selector.cloned().unwrap_or_default()))
 }
 
 /// A watch that has begun; what it brings is noted. How long it may be silent is bounded by whoever reads it.
 async fn begun<B>(
     answer: impl Future<Output = Result<Response<B>, BoxError>>,
     heard: Heard,
-    resource: String,
+    (resource, selector): (String, String),
 ) -> Result<Answer, BoxError>
 where
     B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
@@ -145,11 +149,11 @@ where
 {
     let answer = timeout(BEGIN, answer).await.map_err(|_| NoAnswer(BEGIN))??;
     if answer.status().is_success() {
-        heard.note(&resource);
+        heard.note(&resource, &selector);
     }
     let noted = move |body: B| {
         let body = body.map_frame(move |frame| {
-            heard.note(&resource);
+            heard.note(&resource, &selector);
             frame
         });
         body.map_err(Into::into).boxed_unsync()

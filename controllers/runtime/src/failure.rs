@@ -99,6 +99,18 @@ impl RequestError {
     }
 }
 
+/// An error of a reconcile: it always comes down to a request.
+pub trait PassError: std::error::Error + Send + 'static {
+    /// Why the request did not succeed.
+    fn request(&self) -> &RequestError;
+}
+
+impl PassError for RequestError {
+    fn request(&self) -> &RequestError {
+        self
+    }
+}
+
 impl From<Status> for RequestError {
     fn from(status: Status) -> Self {
         let has_cause = |name: &str| {

@@ -10,11 +10,11 @@ use prometheus::{
 };
 use tokio::time::Instant;
 
-/// By resource, when a watch of it has begun or brought something. Each is begun anew before long ([`crate::watch`]), so
+/// By resource and selector, when a watch of it has begun or brought something. Each is begun anew before long ([`crate::watch`]), so
 /// that one which runs is never silent for longer, on a quiet cluster either. Cloning shares it.
 #[derive(Clone)]
 pub(crate) struct Heard {
-    last: Arc<Mutex<BTreeMap<String, Instant>>>,
+    last: Arc<Mutex<BTreeMap<(String, String), Instant>>>,
     ages: GaugeVec,
 }
 
@@ -23,18 +23,19 @@ impl Heard {
     pub(crate) fn new(registry: &Registry) -> Self {
         let help = "Seconds since a watch of this resource has begun or brought anything; one that runs begins anew \
                     every 40 s.";
-        let ages = GaugeVec::new(Opts::new("watch_last_event_age_seconds", help), &["resource"]);
-        let heard = Self { last: Arc::default(), ages: ages.expect("a valid name and label") };
+        let ages = GaugeVec::new(Opts::new("watch_last_event_age_seconds", help), &["resource", "selector"]);
+        let heard = Self { last: Arc::default(), ages: ages.expect("a valid name and labels") };
         registry.register(Box::new(heard.clone())).expect("each series is registered once");
         heard
     }
 
-    pub(crate) fn note(&self, resource: &str) {
-        let mut last = self.last.lock();
-        match last.get_mut(resource) {
-            Some(last) => *last = Instant::now(),
-            None => drop(last.insert(resource.to_owned(), Instant::now())),
+    /// Notes it of the watch of `resource` with this selector. One of a single object is left out: it ends with what it is for,
+    /// and no object's name is a label.
+    pub(crate) fn note(&self, resource: &str, selector: &str) {
+        if selector.starts_with("metadata.name=") {
+            return;
         }
+        self.last.lock().insert((resource.to_owned(), selector.to_owned()), Instant::now());
     }
 }
 
@@ -44,8 +45,10 @@ impl Collector for Heard {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        for (resource, last) in &*self.last.lock() {
-            self.ages.with_label_values(&[resource.as_str()]).set(last.elapsed().as_secs_f64());
+        for ((resource, selector), last) in &*self.last.lock() {
+            self.ages
+                .with_label_values(&[resource.as_str(), selector.as_str()])
+                .set(last.elapsed().as_secs_f64());
         }
         self.ages.collect()
     }

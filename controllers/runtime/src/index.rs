@@ -168,17 +168,45 @@ impl<T: Indexed> Index<T> {
         self.synced.send_replace(true);
     }
 
-    /// Takes over what a watch brings. Its failures are logged; the watcher tries again with its own backoff.
-    pub fn take_in<W>(
+    /// Takes over what a watch brings. Its failures are logged; the watcher tries again with its own backoff. An object of which
+    /// `slim` makes nothing stays as it was.
+    pub fn take_in<W: Resource<DynamicType = ()>>(
         &self,
         event: watcher::Result<watcher::Event<W>>,
-        slim: impl FnMut(W) -> T,
+        slim: impl FnMut(W) -> Option<T>,
         changed: impl FnMut(Change<'_, T>),
     ) {
         match event {
-            Ok(event) => self.apply(map_event(event, slim), changed),
+            Ok(event) => self.take_slim(event, slim, changed),
             Err(error) => self.failed(&error),
         }
+    }
+
+    fn take_slim<W: Resource<DynamicType = ()>>(
+        &self,
+        event: watcher::Event<W>,
+        mut slim: impl FnMut(W) -> Option<T>,
+        changed: impl FnMut(Change<'_, T>),
+    ) {
+        let event = match event {
+            watcher::Event::Init => watcher::Event::Init,
+            watcher::Event::InitDone => watcher::Event::InitDone,
+            watcher::Event::Apply(object) => {
+                let Some(object) = slim(object) else { return };
+                watcher::Event::Apply(object)
+            }
+            watcher::Event::Delete(object) => {
+                let key = ObjectKey::of(&object);
+                let Some(object) = slim(object) else { return self.remove(&key, changed) };
+                watcher::Event::Delete(object)
+            }
+            watcher::Event::InitApply(object) => {
+                let (key, uid) = (ObjectKey::of(&object), object.meta().uid.clone());
+                let Some(object) = slim(object) else { return self.keep(&key, uid.as_deref()) };
+                watcher::Event::InitApply(object)
+            }
+        };
+        self.apply(event, changed);
     }
 
     fn failed(&self, error: &watcher::Error) {
@@ -191,26 +219,26 @@ impl<T: Indexed> Index<T> {
         &self,
         undecoded: &Undecoded<W>,
         event: watcher::Result<watcher::Event<Decoded<W>>>,
-        slim: impl FnMut(W) -> T,
+        slim: impl FnMut(W) -> Option<T>,
         mut changed: impl FnMut(Change<'_, T>),
     ) {
         let event = match event {
             Ok(event) => event,
             Err(error) => return self.failed(&error),
         };
-        let keep = |object: &Undecodable| self.keep(object);
+        let keep = |object: &Undecodable| self.keep(&object.key(), object.metadata.uid.as_deref());
         let event = undecoded.sift(event, keep, |key| self.remove(key, &mut changed));
         if let Some(event) = event {
-            self.apply(map_event(event, slim), changed);
+            self.take_slim(event, slim, changed);
         }
     }
 
     /// A list shows an object without what an index keeps of it: that stays.
-    fn keep(&self, object: &Undecodable) {
+    fn keep(&self, key: &ObjectKey, uid: Option<&str>) {
         let mut inner = self.inner.write();
         let Inner { objects, listing, .. } = &mut *inner;
-        let (Some((_, seen)), Some(known)) = (listing, objects.get(&object.key())) else { return };
-        if Some(&*known.header().uid) == object.metadata.uid.as_deref() {
+        let (Some((_, seen)), Some(known)) = (listing, objects.get(key)) else { return };
+        if Some(&*known.header().uid) == uid {
             seen.insert(known.key().clone(), Arc::clone(known));
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use kube::{Resource, runtime::reflector::ObjectRef};
 
 /// The name of an object within its kind.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ObjectKey {
     /// Empty for cluster-scoped kinds.
     pub namespace: Arc<str>,

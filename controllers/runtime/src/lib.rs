@@ -48,6 +48,8 @@ pub mod leader;
 pub mod manager;
 pub mod metrics;
 pub mod names;
+pub mod outcome;
+mod queue;
 pub mod reconcile;
 pub mod report;
 pub mod request;
@@ -57,6 +59,6 @@ pub mod slim;
 mod supervise;
 #[cfg(test)]
 mod testing;
-pub mod trigger;
 pub mod undecoded;
 pub mod watch;
+mod work;

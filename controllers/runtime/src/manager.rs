@@ -15,7 +15,7 @@ use std::{
 };
 
 use futures::{FutureExt, future::BoxFuture};
-use kube::Client;
+use kube::{Client, runtime::reflector::Store};
 use parking_lot::Mutex;
 use prometheus::Registry;
 use thiserror::Error;
@@ -25,10 +25,11 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     client::{self, ConnectError},
     flags::{Flags, LogFormat},
+    heard::Heard,
     index::{Index, Indexed},
     leader::{Elector, Settings, SettingsError},
     metrics::gauges,
-    reconcile::{Bounds, Work},
+    reconcile::{self, Bounds, Reconciler, Work},
     serve::{self, Probe, ServeError},
     supervise::Watches,
 };
@@ -85,6 +86,19 @@ impl Manager {
     pub fn bounds(&self) -> Bounds {
         let Flags { max_concurrent_reconciles, reconcile_timeout, .. } = self.flags;
         Bounds { concurrency: max_concurrent_reconciles, timeout: reconcile_timeout }
+    }
+
+    /// The loop that has `reconciler` serve the keys of `work`, with all that belongs to one.
+    pub fn reconcile<R: Reconciler>(
+        &self,
+        reconciler: Arc<R>,
+        store: Store<R::Object>,
+        work: &Arc<Work>,
+    ) -> impl Future<Output = ()> + Send + use<R> {
+        let forgetful = Arc::clone(&reconciler);
+        work.on_forget(move |key| forgetful.forget(key));
+        self.while_leading(reconcile::resync(Arc::clone(work), store.clone()).boxed());
+        reconcile::run(reconciler, store, Arc::clone(work), self.bounds(), self.shutdown.clone())
     }
 
     /// A controller whose `run` serves the keys of `work`: it lives as long as keys do not wait in vain. `refresh` is
@@ -196,8 +210,9 @@ where
 {
     tracing::info!(controller = name, version = env!("CARGO_PKG_VERSION"), "starting");
     let registry = process_registry();
-    let client = client::connect(&registry).await?;
-    let (shutdown, watches) = (CancellationToken::new(), Watches::new(&registry));
+    let heard = Heard::new(&registry);
+    let client = client::connect(&registry, heard.clone()).await?;
+    let (shutdown, watches) = (CancellationToken::new(), Watches::new(&registry, heard));
     cancel_on_signal(shutdown.clone())?;
     let manager = Manager {
         client,

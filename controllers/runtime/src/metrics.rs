@@ -3,12 +3,14 @@
 //!
 //! Every series exists from the start with the value 0: `rate()` sees the first increment.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use prometheus::{
     Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, exponential_buckets,
 };
+
+use crate::outcome::Concern;
 
 /// Registers a collector.
 ///
@@ -80,6 +82,8 @@ pub struct LoopMetrics {
     pub(crate) unfinished: Gauge,
     pub(crate) longest_running: Gauge,
     pub(crate) retries: IntCounter,
+    concern_failures: IntCounterVec,
+    failing: IntGaugeVec,
     /// Passes whose writes waited because the store had not seen the last ones.
     pub stale_skips: IntCounter,
 }
@@ -129,6 +133,16 @@ impl LoopMetrics {
             ),
             retries: series
                 .counter_of(series.queue("workqueue_retries_total", "Passes scheduled after a failure.")),
+            concern_failures: series.counters(
+                "mainstay_reconcile_concern_failures_total",
+                "Parts of reconciles that failed, each of which is tried again by itself.",
+                &["concern", "reason"],
+            ),
+            failing: series.gauges(
+                "mainstay_reconcile_concerns_failing",
+                "Objects of which this part failed when it was last tried.",
+                &["concern"],
+            ),
             stale_skips: series.counter(
                 "stale_sync_skips_total",
                 "Passes whose writes waited until the store had seen the last ones.",
@@ -141,6 +155,23 @@ impl LoopMetrics {
         self.finished(PassResult::Success);
         self.time.observe(took.as_secs_f64());
         self.work_time.observe(took.as_secs_f64());
+    }
+
+    pub(crate) fn failed(&self, concern: Concern, reason: &str, needs_change: bool) {
+        self.concern_failures.with_label_values(&[concern.name, reason]).inc();
+        self.retries.inc();
+        self.errors.inc();
+        if needs_change {
+            self.terminal_errors.inc();
+        }
+    }
+
+    /// How many objects there are of which each concern fails.
+    pub(crate) fn failing(&self, objects: &HashMap<Concern, i64>) {
+        self.failing.reset();
+        for (concern, count) in objects {
+            self.failing.with_label_values(&[concern.name]).set(*count);
+        }
     }
 
     pub(crate) fn finished(&self, result: PassResult) {
@@ -176,6 +207,15 @@ impl Series<'_> {
 
     fn counter(&self, name: &str, help: &str) -> IntCounter {
         self.counter_of(self.options(name, help))
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+        let counters = IntCounterVec::new(self.options(name, help), labels);
+        register(self.registry, counters.expect(VALID))
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+        register(self.registry, IntGaugeVec::new(self.options(name, help), labels).expect(VALID))
     }
 
     fn gauge(&self, name: &str, help: &str) -> IntGauge {

@@ -1,7 +1,13 @@
-//! The status as it is written: not more often than it helps, and never over what a predecessor has remembered.
+//! The status as it is written: beside everything else, not more often than it helps, and never over what a predecessor has
+//! remembered.
+//!
+//! [`Reports::put`] says what the status should be and returns at once: [`Reports::run`] writes it, at a pace and with a
+//! backoff of its own, so that a status that is refused or slow delays nothing. [`Reports::record`] is for what must stand
+//! before something is done because of it.
 
-use std::{collections::HashMap, fmt::Debug, time::Duration};
+use std::{collections::HashMap, fmt::Debug, sync::Arc, time::Duration};
 
+use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use jiff::Timestamp;
 use kube::{
     Api, Resource, ResourceExt,
@@ -9,13 +15,25 @@ use kube::{
 };
 use parking_lot::Mutex;
 use serde::{Serialize, de::DeserializeOwned};
-use serde_json::json;
-use tokio::time::Instant;
+use serde_json::{Value, json};
+use tokio::{sync::Notify, time::Instant};
 
-use crate::{failure::RequestError, key::ObjectKey, request::in_time};
+use crate::{
+    backoff::{Backoff, Growth},
+    failure::RequestError,
+    key::ObjectKey,
+    outcome::STATUS,
+    queue::{Lane, Queue},
+    request::in_time,
+    work::Work,
+};
 
 /// When a status that the server found to be made from an old object is made anew.
 const CATCH_UP: Duration = Duration::from_millis(200);
+/// For so long the store may show another status than the one that was written.
+const ECHO: Duration = Duration::from_secs(5);
+/// So many statuses are written at the same time.
+const AT_ONCE: usize = 8;
 
 /// A count as a status keeps it.
 pub fn number(count: usize) -> i32 {
@@ -27,36 +45,240 @@ pub fn second(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
 
+/// Where a status is written to.
+#[derive(Clone)]
+struct Target {
+    head: Value,
+    version: Option<String>,
+    send: Arc<dyn Fn(Value) -> BoxFuture<'static, Result<(), RequestError>> + Send + Sync>,
+}
+
+impl Target {
+    fn of<K>(objects: &Api<K>, object: &K, manager: &'static str) -> Self
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    {
+        let (objects, name) = (objects.clone(), object.name_any());
+        Self {
+            // The UID keeps the status from being written to a later object of the same name.
+            head: json!({
+                "apiVersion": K::api_version(&()),
+                "kind": K::kind(&()),
+                "metadata": {"name": name, "uid": object.meta().uid},
+            }),
+            version: object.meta().resource_version.clone(),
+            send: Arc::new(move |patch| {
+                let (objects, name) = (objects.clone(), name.clone());
+                async move {
+                    let params = PatchParams::apply(manager).force();
+                    in_time(objects.patch_status(&name, &params, &Patch::Apply(patch))).await.map(drop)
+                }
+                .boxed()
+            }),
+        }
+    }
+
+    async fn write<S: Serialize>(&self, status: &S, first: bool) -> Result<(), RequestError> {
+        let mut patch = self.head.clone();
+        patch["status"] = json!(status);
+        if first {
+            // What a predecessor has remembered must have been seen before it is written over.
+            patch["metadata"]["resourceVersion"] = json!(self.version);
+        }
+        (self.send)(patch).await
+    }
+}
+
+struct Entry<S> {
+    written: Option<(S, Instant)>,
+    pending: Option<(S, Target)>,
+    /// Held while a status is written: two of one object must not overtake each other.
+    writing: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl<S> Default for Entry<S> {
+    fn default() -> Self {
+        Self { written: None, pending: None, writing: Arc::default() }
+    }
+}
+
+struct State<S> {
+    entries: HashMap<ObjectKey, Entry<S>>,
+    queue: Queue,
+}
+
 /// Writes the status of objects of one kind and remembers what was written last.
-#[derive(Debug)]
 pub struct Reports<S> {
     manager: &'static str,
     pace: Duration,
-    written: Mutex<HashMap<ObjectKey, (S, Instant)>>,
+    state: Mutex<State<S>>,
+    refused: Backoff<ObjectKey>,
+    wake: Notify,
 }
 
-impl<S: Clone + PartialEq + Serialize> Reports<S> {
+impl<S: Clone + PartialEq + Serialize + Send + Sync + 'static> Reports<S> {
     /// Reports under this field manager. Changes that are not urgent follow at `pace`.
     pub fn new(manager: &'static str, pace: Duration) -> Self {
-        Self { manager, pace, written: Mutex::default() }
+        Self {
+            manager,
+            pace,
+            state: Mutex::new(State { entries: HashMap::new(), queue: Queue::default() }),
+            refused: Backoff::new(Growth::default()),
+            wake: Notify::new(),
+        }
     }
 
     /// The status as this process wrote it last; the store may not show it yet.
     pub fn last(&self, key: &ObjectKey) -> Option<S> {
-        self.written.lock().get(key).map(|(status, _)| status.clone())
+        self.state.lock().entries.get(key)?.written.as_ref().map(|(status, _)| status.clone())
+    }
+
+    /// The status as this process wants it to be: as it is to be written, or was written last.
+    pub fn wanted(&self, key: &ObjectKey) -> Option<S> {
+        let state = self.state.lock();
+        let entry = state.entries.get(key)?;
+        let pending = entry.pending.as_ref().map(|(status, _)| status);
+        pending.or(entry.written.as_ref().map(|(status, _)| status)).cloned()
+    }
+
+    /// Whether `shown` is the status that this process wrote last: an event that brings it is no news.
+    pub fn wrote(&self, key: &ObjectKey, shown: Option<&S>) -> bool {
+        let state = self.state.lock();
+        let written = state.entries.get(key).and_then(|entry| entry.written.as_ref());
+        written.is_some_and(|(written, _)| shown == Some(written))
     }
 
     /// Forgets an object that is gone.
     pub fn forget(&self, key: &ObjectKey) {
-        self.written.lock().remove(key);
+        let mut state = self.state.lock();
+        state.entries.remove(key);
+        state.queue.remove(key);
+        drop(state);
+        self.refused.forget(key);
     }
 
-    /// Writes `status` if it differs from the one that stands in `object`. While nothing urgent changes it follows at
-    /// the pace; the return value says when the rest is due.
+    /// Has `status` written, in place of what was put before, unless it is what stands in `object`. While nothing urgent
+    /// changes it follows at the pace.
+    pub fn put<K>(
+        &self,
+        objects: &Api<K>,
+        object: &K,
+        standing: Option<&S>,
+        status: S,
+        is_urgent: impl FnOnce(&S, &S) -> bool,
+    ) where
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    {
+        let key = ObjectKey::of(object);
+        let mut state = self.state.lock();
+        let State { entries, queue } = &mut *state;
+        let entry = entries.entry(key.clone()).or_default();
+        let due = match (&entry.pending, &entry.written) {
+            (Some((pending, _)), _) if *pending == status => return,
+            (None, None) if standing == Some(&status) => return,
+            (None, Some((written, at))) if *written == status => {
+                if standing == Some(&status) || at.elapsed() < ECHO {
+                    return;
+                }
+                None
+            }
+            (_, Some((written, at))) => (!is_urgent(written, &status)).then(|| *at + self.pace),
+            (_, None) => None,
+        };
+        entry.pending = Some((status, Target::of(objects, object, self.manager)));
+        let held = self.refused.held(&key).map(|left| Instant::now() + left);
+        queue.put(&key, Lane::Change, due.max(held));
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    /// Writes what is put, for as long as it is polled; at most as long as this process leads. Where the server refuses the
+    /// first status of an object because its store is behind, the key is triggered.
+    pub async fn run(self: Arc<Self>, work: Arc<Work>) {
+        let mut writes = FuturesUnordered::new();
+        loop {
+            let due = {
+                let mut state = self.state.lock();
+                while writes.len() < AT_ONCE
+                    && let Some(key) = state.queue.take()
+                {
+                    writes.push(self.write_pending(key, &work));
+                }
+                state.queue.next_due().filter(|_| writes.len() < AT_ONCE)
+            };
+            let at_some_time = async {
+                match due {
+                    Some(due) => tokio::time::sleep_until(due).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                Some(()) = writes.next(), if !writes.is_empty() => {}
+                () = self.wake.notified() => {}
+                () = at_some_time => {}
+            }
+        }
+    }
+
+    /// Writes what is due, one after the other, for tests that play a process's requests one by one. Returns when the rest is.
+    pub async fn flush(&self, work: &Work) -> Option<Duration> {
+        loop {
+            let due = self.state.lock().queue.take();
+            let Some(key) = due else { break };
+            self.write_pending(key, work).await;
+        }
+        let next = self.state.lock().queue.next_due();
+        next.map(|due| due.saturating_duration_since(Instant::now()))
+    }
+
+    async fn write_pending(&self, key: ObjectKey, work: &Work) {
+        let Some(writing) = self.writing(&key) else { return };
+        let _alone = writing.lock().await;
+        let taken = self.with(&key, &writing, |entry| {
+            entry.pending.take().map(|pending| (pending, entry.written.is_none()))
+        });
+        let Some(((status, target), first)) = taken.flatten() else { return };
+        match target.write(&status, first).await {
+            // The store is behind, and with it what was decided.
+            Err(RequestError::Conflict(_)) if first => work.trigger(&key),
+            Ok(()) | Err(RequestError::NotFound(_) | RequestError::Conflict(_)) => {
+                self.refused.forget(&key);
+                self.with(&key, &writing, |entry| entry.written = Some((status, Instant::now())));
+            }
+            Err(error) => {
+                tracing::warn!(namespace = %key.namespace, name = %key.name, %error, "could not write the status");
+                work.metrics().failed(STATUS, error.reason(), error.needs_change());
+                let again = Instant::now() + self.refused.fail(&key, error.retry_after());
+                self.with(&key, &writing, |entry| {
+                    entry.pending.get_or_insert((status, target));
+                });
+                self.state.lock().queue.put(&key, Lane::Time, Some(again));
+            }
+        }
+    }
+
+    fn writing(&self, key: &ObjectKey) -> Option<Arc<tokio::sync::Mutex<()>>> {
+        self.state.lock().entries.get(key).map(|entry| Arc::clone(&entry.writing))
+    }
+
+    /// Looks at the entry of `key`, unless it was forgotten since `writing` was taken from it.
+    fn with<T>(
+        &self,
+        key: &ObjectKey,
+        writing: &Arc<tokio::sync::Mutex<()>>,
+        look: impl FnOnce(&mut Entry<S>) -> T,
+    ) -> Option<T> {
+        let mut state = self.state.lock();
+        let entry = state.entries.get_mut(key)?;
+        Arc::ptr_eq(&entry.writing, writing).then(|| look(entry))
+    }
+
+    /// Writes `status` if it differs from the one that stands in `object`, and waits for it. While nothing urgent changes it
+    /// follows at the pace; the return value says when the rest is due.
     ///
     /// # Errors
     /// When the server refuses it. An object that is gone has no status, and that is no error.
-    pub async fn report<K>(
+    pub async fn record<K>(
         &self,
         objects: &Api<K>,
         object: &K,
@@ -65,13 +287,19 @@ impl<S: Clone + PartialEq + Serialize> Reports<S> {
         is_urgent: impl FnOnce(&S, &S) -> bool,
     ) -> Result<Option<Duration>, RequestError>
     where
-        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
     {
-        if standing == Some(&status) {
+        let key = ObjectKey::of(object);
+        let writing = Arc::clone(&self.state.lock().entries.entry(key.clone()).or_default().writing);
+        let _alone = writing.lock().await;
+        let last = self.with(&key, &writing, |entry| {
+            entry.pending = None;
+            entry.written.clone()
+        });
+        let last = last.flatten();
+        if standing == Some(&status) && last.as_ref().is_none_or(|(last, _)| *last == status) {
             return Ok(None);
         }
-        let key = ObjectKey::of(object);
-        let last = self.written.lock().get(&key).cloned();
         let first = last.is_none();
         if let Some((last, at)) = last {
             let wait = self.pace.checked_sub(at.elapsed()).filter(|wait| !wait.is_zero());
@@ -80,38 +308,16 @@ impl<S: Clone + PartialEq + Serialize> Reports<S> {
                 return Ok(wait);
             }
         }
-        match self.write(objects, object, &status, first).await {
+        match Target::of(objects, object, self.manager).write(&status, first).await {
             // The store is behind, and with it what was decided.
             Err(RequestError::Conflict(_)) if first => return Ok(Some(CATCH_UP)),
             Ok(()) | Err(RequestError::NotFound(_) | RequestError::Conflict(_)) => {}
             Err(error) => return Err(error),
         }
-        self.written.lock().insert(key, (status, Instant::now()));
+        self.with(&key, &writing, |entry| entry.written = Some((status, Instant::now())));
         Ok(None)
     }
-
-    async fn write<K>(
-        &self,
-        objects: &Api<K>,
-        object: &K,
-        status: &S,
-        first: bool,
-    ) -> Result<(), RequestError>
-    where
-        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
-    {
-        // The UID keeps the status from being written to a later object of the same name.
-        let mut patch = json!({
-            "apiVersion": K::api_version(&()),
-            "kind": K::kind(&()),
-            "metadata": {"name": object.name_any(), "uid": object.meta().uid},
-            "status": status,
-        });
-        if first {
-            // What a predecessor has remembered must have been seen before it is written over.
-            patch["metadata"]["resourceVersion"] = json!(object.meta().resource_version);
-        }
-        let params = PatchParams::apply(self.manager).force();
-        in_time(objects.patch_status(&object.name_any(), &params, &Patch::Apply(patch))).await.map(drop)
-    }
 }
+
+#[cfg(test)]
+mod tests;

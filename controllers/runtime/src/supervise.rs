@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use prometheus::{IntCounter, IntCounterVec, Registry};
 use tokio::time::Instant;
 
-use crate::metrics::counters;
+use crate::{heard::Heard, metrics::counters};
 
 /// A server that refuses so many times in a row to go on from a version which it says is yet to come has been restored to
 /// an older one. One that is merely behind its peers catches up meanwhile: it waits three seconds before it refuses.
@@ -26,21 +26,27 @@ const HEAL: Duration = Duration::from_secs(120);
 #[derive(Clone)]
 pub(crate) struct Watches {
     restarts: IntCounterVec,
+    panics: IntCounterVec,
+    heard: Heard,
     all: Arc<Mutex<Vec<Arc<Health>>>>,
 }
 
 impl Watches {
-    pub(crate) fn new(registry: &Registry) -> Self {
+    pub(crate) fn new(registry: &Registry, heard: Heard) -> Self {
         let help = "Watches that began anew with a list because taking an event in failed, or the server was restored.";
-        Self {
-            restarts: counters(registry, "mainstay_watch_restarts_total", help, &["resource"]),
-            all: Arc::default(),
-        }
+        let restarts = counters(registry, "mainstay_watch_restarts_total", help, &["resource"]);
+        let help =
+            "Objects that could not be taken in, or whose change could not be followed, because of a bug.";
+        let panics = counters(registry, "mainstay_watch_panics_total", help, &["resource"]);
+        Self { restarts, panics, heard, all: Arc::default() }
     }
 
-    pub(crate) fn add(&self, resource: String) -> Arc<Health> {
-        let restarts = self.restarts.with_label_values(&[resource.as_str()]);
-        let health = Arc::new(Health { resource, restarts, broken: Mutex::default() });
+    /// One more watch, of the objects of `resource` that `selector` picks. It is silent until it has begun.
+    pub(crate) fn add(&self, resource: &str, selector: &str) -> Arc<Health> {
+        self.heard.note(resource, selector);
+        let [restarts, panics] = [&self.restarts, &self.panics].map(|all| all.with_label_values(&[resource]));
+        let health =
+            Arc::new(Health { resource: resource.to_owned(), restarts, panics, broken: Mutex::default() });
         self.all.lock().push(Arc::clone(&health));
         health
     }
@@ -66,10 +72,21 @@ enum Broken {
 pub(crate) struct Health {
     resource: String,
     restarts: IntCounter,
+    panics: IntCounter,
     broken: Mutex<Option<Broken>>,
 }
 
 impl Health {
+    /// Runs what is done about one object. Where that panics there is no value, and the object alone is concerned.
+    pub(crate) fn ward<T>(&self, act: impl FnOnce() -> T) -> Option<T> {
+        let done = catch_unwind(AssertUnwindSafe(act));
+        if done.is_err() {
+            self.panics.inc();
+            tracing::error!(resource = %self.resource, "one object could not be taken in; the others go on");
+        }
+        done.ok()
+    }
+
     /// Returns whether it had run since it broke down last.
     fn breaks(&self) -> bool {
         let mut broken = self.broken.lock();
@@ -116,7 +133,8 @@ pub(crate) async fn supervise<W>(
         });
         let why = why.await;
         health.restarts.inc();
-        let healed = health.breaks();
+        // A server that was restored is no fault of this process, which would be no better after a restart.
+        let healed = why == Why::Ahead || health.breaks();
         pause = if healed { first } else { last.min(pause * 2) };
         tracing::error!(resource = %health.resource, ?why, "a watch begins anew with a list");
         tokio::time::sleep(pause).await;

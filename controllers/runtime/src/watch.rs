@@ -1,7 +1,8 @@
 //! The one way to follow the objects of a kind: [`Manager::watch`].
 //!
 //! A watch that is begun here is
-//! - supervised: where taking an event in panics, the watch begins anew with a list. It is counted in
+//! - supervised: where taking one object in panics, it stays as it was known, and the others go on; it is counted in
+//!   `mainstay_watch_panics_total`. Where a watch breaks down as a whole it begins anew with a list, counted in
 //!   `mainstay_watch_restarts_total`, and `/healthz` fails when that does not help or its task has ended: no store stands
 //!   still while the probes are green;
 //! - never deaf: a connection that swallows bytes is given up after [`WATCH`] and five seconds (client-go notices one within
@@ -11,7 +12,7 @@
 //!   (KEP-3157) would spare the server memory, but kube asks for one at `resourceVersion=0`, and a server answers that with
 //!   whatever its cache has. A server whose etcd was restored to an older revision is listed anew ([`crate::supervise`]).
 
-use std::{fmt::Debug, time::Duration};
+use std::{fmt::Debug, sync::Arc, time::Duration};
 
 use futures::{FutureExt, Stream, StreamExt};
 use k8s_openapi::NamespaceResourceScope;
@@ -31,7 +32,7 @@ use crate::{
     index::{Change, Index, Indexed, map_event},
     manager::Manager,
     root::Root,
-    supervise::supervise,
+    supervise::{Health, supervise},
     undecoded::Undecoded,
 };
 
@@ -128,8 +129,13 @@ impl<W> Watch<'_, W>
 where
     W: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    fn start(self, mut take: impl FnMut(watcher::Result<Event<W>>) + Send + 'static) {
-        let Self { manager, api, config, rest } = self;
+    fn health(&self) -> Arc<Health> {
+        let selector = self.config.label_selector.as_deref().or(self.config.field_selector.as_deref());
+        self.manager.watches.add(&W::plural(&()), selector.unwrap_or_default())
+    }
+
+    fn start(self, health: Arc<Health>, mut take: impl FnMut(watcher::Result<Event<W>>) + Send + 'static) {
+        let Self { api, config, rest, .. } = self;
         let events = move || {
             let events = watcher(api.clone(), config.clone()).default_backoff();
             match rest {
@@ -137,7 +143,6 @@ where
                 None => events.boxed(),
             }
         };
-        let health = manager.watches.add(W::plural(&()).into_owned());
         tokio::spawn(async move { supervise(health, events, &mut take).await });
     }
 
@@ -150,23 +155,38 @@ where
         mut changed: impl FnMut(Change<'_, T>) + Send + 'static,
     ) {
         self.manager.when_synced(store.clone());
-        let store = store.clone();
-        self.start(move |event| store.take_in(event, &mut slim, &mut changed));
+        let (store, health) = (store.clone(), self.health());
+        let guard = Arc::clone(&health);
+        self.start(health, move |event| {
+            let (slim, changed) = (&mut slim, &mut changed);
+            store.take_in(
+                event,
+                |object| guard.ward(|| slim(object)),
+                |change| {
+                    guard.ward(|| changed(change));
+                },
+            );
+        });
     }
 
     /// The same for a kind that passes are about, whose objects can always be decoded.
     pub fn follow(
         self,
         writer: reflector::store::Writer<W>,
-        changed: impl FnMut(Option<&W>, Option<&W>) + Send + 'static,
+        mut changed: impl FnMut(Option<&W>, Option<&W>) + Send + 'static,
     ) where
         W: Sync,
     {
         let ready = writer.as_reader();
         self.manager.when(async move { drop(ready.wait_until_ready().await) }.boxed());
         // What cannot fail to be decoded is counted for nobody.
+        let health = self.health();
+        let guard = Arc::clone(&health);
+        let changed = move |old: Option<&W>, new: Option<&W>| {
+            guard.ward(|| changed(old, new));
+        };
         let mut root = Root::new(writer, Undecoded::new(&Registry::new()), changed, |_: &W| {});
-        self.start(move |event| root.take_in(event.map(|event| map_event(event, Decoded::Object))));
+        self.start(health, move |event| root.take_in(event.map(|event| map_event(event, Decoded::Object))));
     }
 }
 
@@ -184,8 +204,15 @@ where
         mut changed: impl FnMut(Change<'_, T>) + Send + 'static,
     ) {
         self.manager.when_synced(store.clone());
-        let (store, undecoded) = (store.clone(), undecoded.clone());
-        self.start(move |event| store.take_in_decoded(&undecoded, event, &mut slim, &mut changed));
+        let (store, undecoded, health) = (store.clone(), undecoded.clone(), self.health());
+        let guard = Arc::clone(&health);
+        self.start(health, move |event| {
+            let (slim, changed) = (&mut slim, &mut changed);
+            let changed = |change: Change<'_, T>| {
+                guard.ward(|| changed(change));
+            };
+            store.take_in_decoded(&undecoded, event, |object| guard.ward(|| slim(object)), changed);
+        });
     }
 
     /// Fills the store of the kind that passes are about, and tells those of its objects that cannot be decoded so while this
@@ -198,14 +225,21 @@ where
         self,
         writer: reflector::store::Writer<K>,
         field_manager: &'static str,
-        changed: impl FnMut(Option<&K>, Option<&K>) + Send + 'static,
-        lost: impl FnMut(&K) + Send + 'static,
+        mut changed: impl FnMut(Option<&K>, Option<&K>) + Send + 'static,
+        mut lost: impl FnMut(&K) + Send + 'static,
     ) -> Undecoded<K> {
-        let (manager, ready) = (self.manager, writer.as_reader());
+        let (manager, ready, health) = (self.manager, writer.as_reader(), self.health());
+        let (guard, other) = (Arc::clone(&health), Arc::clone(&health));
+        let changed = move |old: Option<&K>, new: Option<&K>| {
+            guard.ward(|| changed(old, new));
+        };
+        let lost = move |object: &K| {
+            other.ward(|| lost(object));
+        };
         manager.when(async move { drop(ready.wait_until_ready().await) }.boxed());
         let undecoded = Undecoded::new(&manager.registry);
         let mut root = Root::new(writer, undecoded.clone(), changed, lost);
-        self.start(move |event| root.take_in(event));
+        self.start(health, move |event| root.take_in(event));
         manager.while_leading(undecoded.clone().tell(manager.client.clone(), field_manager).boxed());
         undecoded
     }

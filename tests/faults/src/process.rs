@@ -23,18 +23,19 @@ use mainstay_replication::{
     metrics::Metrics,
     names::FIELD_MANAGER,
     pod::{Pod, WatchedPod},
-    reconcile::{ASK_AGAIN, PassFailure, Replication, STATUS_PACE},
+    reconcile::{ASK_AGAIN, Replication, STATUS_PACE},
     revision::{Revision, WatchedRevision},
     stores::Stores,
 };
 use mainstay_runtime::{
-    backoff::{Backoff, Growth},
+    backoff::Backoff,
     clock::Clock,
     events::Events,
     index::ObjectKey,
     labels::LabelPool,
     metrics::LoopMetrics,
-    reconcile::PassError,
+    outcome::{Outcomes, Turn},
+    reconcile::{Reconciler, Work},
     report::Reports,
     slim::MetadataOf,
 };
@@ -65,7 +66,7 @@ pub struct Process {
     /// What makes the passes.
     pub replication: Arc<Replication>,
     writer: reflector::store::Writer<ReplicaGroup>,
-    backoff: Backoff<ObjectKey>,
+    work: Arc<Work>,
     /// How many changes of the server's history each watch has passed.
     taken: BTreeMap<Kind, usize>,
     triggered: BTreeSet<String>,
@@ -88,16 +89,19 @@ impl Process {
             groups,
             writer: pods,
             announcer: Announcer { events: Events::start(client, "replication", "test"), metrics },
-            reports: Reports::new(FIELD_MANAGER, STATUS_PACE),
+            reports: Arc::new(Reports::new(FIELD_MANAGER, STATUS_PACE)),
             metrics: loop_metrics,
             memory: parking_lot::Mutex::default(),
             unsure: Backoff::new(ASK_AGAIN),
             clock: Clock::start(),
         };
+        let (replication, work) = (Arc::new(replication), Work::new(METRICS.1.clone()));
+        let forgetful = Arc::clone(&replication);
+        work.on_forget(move |key| forgetful.forget(key));
         Self {
-            replication: Arc::new(replication),
+            replication,
             writer,
-            backoff: Backoff::new(Growth::default()),
+            work,
             taken: Kind::ALL.map(|kind| (kind, 0)).into(),
             triggered: BTreeSet::new(),
             due: BTreeMap::new(),
@@ -188,20 +192,13 @@ impl Process {
         self.note_group(old.as_deref(), (!gone).then_some(&group));
     }
 
-    /// What the wiring does when a group changes (`controller::Watches::group_changed`).
+    /// What the wiring does when a group changes.
     fn note_group(&mut self, old: Option<&ReplicaGroup>, new: Option<&ReplicaGroup>) {
         let Some(group) = new.or(old) else { return };
-        let key = key(&group.name_any());
-        let replaced = matches!((old, new), (Some(old), Some(new)) if old.uid() != new.uid());
-        if new.is_none() || replaced {
-            self.replication.forget(&key);
-            self.backoff.forget(&key);
-            self.due.remove(&*key.name);
+        if new.is_none_or(|new| old.is_some_and(|old| old.uid() != new.uid())) {
+            self.due.remove(&group.name_any());
         }
-        if matches!((old, new), (Some(old), Some(new)) if old.metadata.generation != new.metadata.generation)
-        {
-            self.backoff.forget(&key);
-        }
+        self.work.root_changed(old, new, |_| false);
     }
 
     /// The watch of the kind begins anew with a list, which shows the server as it is now.
@@ -269,7 +266,7 @@ impl Process {
     /// A quota of the namespace has changed: what waits after a refusal may try again.
     pub fn release(&mut self) {
         for group in self.store().state() {
-            if self.backoff.forget(&key(&group.name_any())) {
+            if self.work.retry_failed_for("QuotaExceeded", &key(&group.name_any())) {
                 self.triggered.insert(group.name_any());
             }
         }
@@ -290,26 +287,31 @@ impl Process {
         self.due.values().min().copied()
     }
 
-    /// How long the group's writes still wait.
-    pub fn held(&self, name: &str) -> Option<Duration> {
-        self.backoff.held(&key(name))
+    /// What the group's next reconcile is granted.
+    pub fn turn(&self, name: &str) -> Turn {
+        Turn::new(self.work.held(&key(name)))
     }
 
-    /// What the loop does when a pass has ended; `None` stands for one that was cut off.
-    pub fn conclude(&mut self, name: &str, held: bool, ended: Option<Result<Option<Duration>, PassFailure>>) {
-        let key = key(name);
-        let due = match ended {
-            Some(Ok(due)) => {
-                if !held {
-                    self.backoff.forget(&key);
-                }
-                [due, self.backoff.held(&key)].into_iter().flatten().min()
-            }
-            Some(Err(error)) => Some(self.backoff.fail(&key, error.request().retry_after())),
-            None => Some(self.backoff.fail(&key, None)),
-        };
-        if let Some(due) = due {
-            self.due.insert(name.to_owned(), Instant::now() + due);
+    /// One reconcile of the group, and what it has told of it. With it comes when the rest of that is due.
+    pub fn reconcile(
+        &self,
+        group: Arc<ReplicaGroup>,
+        turn: Turn,
+    ) -> impl Future<Output = (Outcomes, Option<Duration>)> + use<> {
+        let (replication, work) = (Arc::clone(&self.replication), Arc::clone(&self.work));
+        async move {
+            let outcomes = Arc::clone(&replication).reconcile(group, turn).await;
+            let told = replication.reports.flush(&work).await;
+            (outcomes, told)
+        }
+    }
+
+    /// What the loop does when a reconcile has ended; `None` stands for one that was cut off.
+    pub fn conclude(&mut self, name: &str, turn: &Turn, ended: Option<(Outcomes, Option<Duration>)>) {
+        let (mut outcomes, told) = ended.unwrap_or_else(|| (Outcomes::whole_failed("TimedOut"), None));
+        outcomes.again(told);
+        if let Some(due) = self.work.conclude(&key(name), turn, Duration::ZERO, outcomes) {
+            self.due.insert(name.to_owned(), due);
         }
     }
 

@@ -7,7 +7,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use kube::Client;
 use mainstay_crds::ReplicaGroup;
-use mainstay_runtime::reconcile::{PACE, Reconciler};
+use mainstay_runtime::reconcile::PACE;
 use tokio::{sync::mpsc::UnboundedReceiver, time::Instant};
 
 use crate::{
@@ -222,9 +222,8 @@ impl Run {
         }
         self.passes += 1;
         self.ledger.begin(&group);
-        let held = self.process.held(name);
-        let replication = Arc::clone(&self.process.replication);
-        let mut pass = Box::pin(replication.reconcile(Arc::clone(&group), held));
+        let turn = self.process.turn(name);
+        let mut pass = Box::pin(self.process.reconcile(Arc::clone(&group), turn.clone()));
         let limit = Instant::now() + PASS_LIMIT;
         let ended = loop {
             tokio::select! {
@@ -243,9 +242,9 @@ impl Run {
         match ended {
             Ok(ended) => {
                 self.ledger.story.push(format!("  ended: {ended:?}"));
-                self.process.conclude(name, held.is_some(), Some(ended));
+                self.process.conclude(name, &turn, Some(ended));
             }
-            Err(Then::SameProcess) => self.process.conclude(name, held.is_some(), None),
+            Err(Then::SameProcess) => self.process.conclude(name, &turn, None),
             Err(Then::Restart) => self.replace(0),
             Err(Then::Takeover(behind)) => self.replace(behind),
         }

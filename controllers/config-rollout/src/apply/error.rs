@@ -1,7 +1,20 @@
 //! Writes that failed.
 
-use mainstay_runtime::{failure::RequestError, reconcile::PassError};
+use mainstay_runtime::{
+    failure::RequestError,
+    outcome::{Concern, Explain, Failure},
+    reconcile::PassError,
+};
 use thiserror::Error;
+
+/// Reads without which nothing can be decided.
+pub const READS: Concern = Concern::new("Reads", "ReadsFailed");
+/// Making revisions of the sources.
+pub const REVISIONS: Concern = Concern::new("Revisions", "RevisionsFailed");
+/// Changing targets.
+pub const TARGETS: Concern = Concern::new("Targets", "TargetsFailed");
+/// Deleting what nothing refers to any more.
+pub const COLLECTION: Concern = Concern::new("Collection", "CollectionFailed");
 
 /// A write, or the read before it, that failed. The variant names the operation.
 #[derive(Debug, Error)]
@@ -49,6 +62,13 @@ impl ApplyError {
             Self::Target { .. } => "change_target",
             Self::Collect { .. } => "collect",
         }
+    }
+}
+
+impl Explain for ApplyError {
+    fn explain(&self) -> Failure {
+        let request = self.request();
+        Failure { reason: request.reason(), stalled: request.needs_change(), message: self.to_string() }
     }
 }
 

@@ -9,4 +9,9 @@ mod revision;
 mod target;
 mod writer;
 
-pub use self::{error::ApplyError, revision::Examined, target::Given, writer::Writer};
+pub use self::{
+    error::{ApplyError, COLLECTION, READS, REVISIONS, TARGETS},
+    revision::Examined,
+    target::Given,
+    writer::Writer,
+};

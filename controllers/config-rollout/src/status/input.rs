@@ -1,35 +1,16 @@
 //! What a status is made from.
 
 use mainstay_crds::ConfigRollout;
-use mainstay_runtime::reconcile::PassError;
+use mainstay_runtime::outcome::{Explain, Failure, Failures};
 
 use crate::{
-    apply::ApplyError,
     observe::ObserveError,
     plan::{Findings, Observed, Plan},
 };
 
-/// Something that keeps a pass from its end.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
-    /// As a condition names it.
-    pub reason: &'static str,
-    /// What was wrong and what to do.
-    pub message: String,
-    /// Whether only a change helps.
-    pub stalled: bool,
-}
-
-impl From<&ApplyError> for Failure {
-    fn from(error: &ApplyError) -> Self {
-        let request = error.request();
-        Self { reason: request.reason(), message: error.to_string(), stalled: request.needs_change() }
-    }
-}
-
-impl From<&ObserveError> for Failure {
-    fn from(error: &ObserveError) -> Self {
-        Self { reason: error.reason(), message: error.to_string(), stalled: true }
+impl Explain for ObserveError {
+    fn explain(&self) -> Failure {
+        Failure { reason: self.reason(), stalled: true, message: self.to_string() }
     }
 }
 
@@ -44,6 +25,6 @@ pub struct Told<'a> {
     pub findings: &'a Findings,
     /// What was decided.
     pub plan: &'a Plan,
-    /// What failed last.
-    pub failure: Option<&'a Failure>,
+    /// What cannot be done.
+    pub failures: &'a Failures,
 }

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use mainstay_crds::{SourceKind, TargetKind};
+use mainstay_runtime::outcome::Failures;
 use serde_json::json;
 
 use super::*;
@@ -56,7 +57,8 @@ fn say_of(
     findings: &Findings,
     plan: &Plan,
 ) -> (ConfigRolloutStatus, String, String) {
-    let status = told(&Told { rollout, observed, findings, plan, failure: None }, at(100));
+    let failures = Failures::default();
+    let status = told(&Told { rollout, observed, findings, plan, failures: &failures }, at(100));
     let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready").unwrap().clone();
     (status, ready.reason, ready.message)
 }

@@ -2,8 +2,19 @@
 
 use std::sync::Arc;
 
-use mainstay_runtime::{failure::RequestError, reconcile::PassError};
+use mainstay_runtime::{
+    failure::RequestError,
+    outcome::{Concern, Part},
+    reconcile::PassError,
+};
 use thiserror::Error;
+
+/// The slices.
+pub const SLICES: Concern = Concern::new("Slices", "SlicesFailed");
+/// The Service that a pool makes.
+pub const SERVICE: Concern = Concern::new("Service", "ServiceFailed");
+/// The readiness gates of pods.
+pub const GATES: Concern = Concern::new("ReadinessGates", "ReadinessGatesFailed");
 
 /// A write that failed. The variant names the operation.
 #[derive(Debug, Error)]
@@ -57,6 +68,15 @@ impl ApplyError {
             | Self::Delete { source, .. }
             | Self::Service { source, .. }
             | Self::Gate { source, .. } => source,
+        }
+    }
+
+    /// What of a reconcile it ends, and the pod that it befell where it says nothing of others.
+    pub fn part(&self) -> Part {
+        match self {
+            Self::Create(_) | Self::Update { .. } | Self::Delete { .. } | Self::Read(_) => (SLICES, None),
+            Self::Service { .. } => (SERVICE, None),
+            Self::Gate { pod, .. } => (GATES, Some(Arc::clone(pod))),
         }
     }
 

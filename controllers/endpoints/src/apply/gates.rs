@@ -2,13 +2,14 @@
 
 use std::{collections::HashSet, sync::Arc};
 
+use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1;
 use kube::{
     Api,
     api::{Patch, PatchParams},
 };
-use mainstay_runtime::{failure::RequestError, index::ObjectKey, request::in_time};
+use mainstay_runtime::{failure::RequestError, index::ObjectKey, outcome::all, request::in_time};
 use serde_json::json;
 
 use super::{Writer, error::ApplyError};
@@ -18,14 +19,11 @@ use crate::{
 };
 
 impl Writer {
-    /// Opens the gates of these pods, each once. Returns how many.
-    ///
-    /// # Errors
-    /// The first refusal; the other gates are opened all the same.
-    pub async fn open_gates(&self, pool: &ObjectKey, pods: &[Arc<Pod>]) -> Result<usize, ApplyError> {
+    /// Opens the gates of these pods, each once. Returns how many, and what failed: the other gates are opened all the same.
+    pub async fn open_gates(&self, pool: &ObjectKey, pods: &[Arc<Pod>]) -> (usize, Vec<ApplyError>) {
         if pods.is_empty() {
             self.opened.lock().remove(pool);
-            return Ok(0);
+            return (0, Vec::new());
         }
         let uids: HashSet<_> = pods.iter().map(|pod| pod.header.uid.clone()).collect();
         let known = {
@@ -34,20 +32,15 @@ impl Writer {
             opened.retain(|uid| uids.contains(uid));
             opened.clone()
         };
-        let (mut count, mut failure) = (0, None);
-        for pod in pods.iter().filter(|pod| !known.contains(&pod.header.uid)) {
-            match self.open_gate(pod).await {
-                Ok(()) => {
-                    count += 1;
-                    self.opened.lock().entry(pool.clone()).or_default().insert(pod.header.uid.clone());
-                }
-                Err(source) => {
-                    let pod = Arc::clone(&pod.header.key.name);
-                    failure = failure.or(Some(ApplyError::Gate { pod, source }));
-                }
-            }
-        }
-        failure.map_or(Ok(count), Err)
+        let closed: Vec<_> = pods.iter().filter(|pod| !known.contains(&pod.header.uid)).cloned().collect();
+        let opens = stream::iter(closed).map(|pod| async move {
+            let failed = |source| ApplyError::Gate { pod: Arc::clone(&pod.header.key.name), source };
+            self.open_gate(&pod).await.map_err(failed).map(|()| pod.header.uid.clone())
+        });
+        let (opened, failed) = all(opens.buffer_unordered(self.max_in_flight)).await;
+        let count = opened.len();
+        self.opened.lock().entry(pool.clone()).or_default().extend(opened);
+        (count, failed)
     }
 
     async fn open_gate(&self, pod: &Pod) -> Result<(), RequestError> {

@@ -35,7 +35,7 @@ use tokio::time::Instant;
 
 pub(crate) use self::body::labels;
 use self::body::{Head, Replaced};
-pub use self::error::ApplyError;
+pub use self::error::{ApplyError, GATES, SERVICE, SLICES};
 use crate::{
     metrics::{Metrics, Operation},
     names::FIELD_MANAGER,

@@ -5,7 +5,10 @@ use std::{collections::HashMap, sync::Arc};
 use jiff::Timestamp;
 use kube::ResourceExt;
 use mainstay_crds::EndpointPool;
-use mainstay_runtime::index::ObjectKey;
+use mainstay_runtime::{
+    index::ObjectKey,
+    outcome::{Failure, Failures},
+};
 
 use crate::{
     checker::Target,
@@ -13,7 +16,6 @@ use crate::{
     observe::Member,
     plan,
     settings::{Settings, SettingsError},
-    status::Failure,
 };
 
 /// The key of the pool's Service.
@@ -32,8 +34,8 @@ pub struct Remembered {
     pub(super) plan: Option<plan::Memory>,
     /// When the readiness of each pod whose fate was decided had last changed, when the slices were last written.
     written: Option<HashMap<Target, Timestamp>>,
-    /// What keeps the slices from being written.
-    pub(super) failure: Option<Failure>,
+    /// What cannot be done.
+    pub(super) failures: Failures,
     /// What the pool cannot be used for, as it was announced.
     announced: Option<Failure>,
 }
@@ -63,7 +65,7 @@ impl Remembered {
     pub(super) fn restart(&mut self) {
         self.plan = Some(plan::Memory::default());
         self.written = None;
-        self.failure = None;
+        self.failures = Failures::default();
     }
 
     /// Whether a pod's readiness has changed since the slices were last written.

@@ -9,7 +9,7 @@ use std::{
 use jiff::Timestamp;
 use mainstay_runtime::failure::RequestError;
 
-use super::{CATCH_UP, Endpoints, Pass, RECHECK};
+use super::{CATCH_UP, Endpoints, GATES, Pass, RECHECK};
 use crate::{
     apply::{self, ApplyError},
     checker::{State, Target},
@@ -101,7 +101,7 @@ impl Endpoints {
         &self,
         pass: &Pass,
         states: Option<&HashMap<Target, State>>,
-    ) -> Result<(), ApplyError> {
+    ) -> Vec<ApplyError> {
         let has_passed = |target: &Target| {
             states.is_none_or(|states| {
                 states.get(target).is_some_and(|state| state.verdict == Verdict::Passing)
@@ -110,16 +110,14 @@ impl Endpoints {
         let mut seen = HashSet::new();
         let closed = pass.observed.members.iter().filter_map(|member| {
             let pod = member.pod.as_ref()?;
-            let waits = pod.gate == Some(Gate::Closed) && !pod.header.terminating;
+            let held = pass.turn.held_for(GATES, &pod.header.key.name).is_some();
+            let waits = pod.gate == Some(Gate::Closed) && !pod.header.terminating && !held;
             (waits && has_passed(&member.target) && seen.insert(pod.header.uid.clone()))
                 .then(|| Arc::clone(pod))
         });
         let closed: Vec<Arc<Pod>> = closed.collect();
-        if pass.held.is_some() {
-            return Ok(());
-        }
-        let opened = self.writer.open_gates(&pass.key, &closed).await?;
+        let (opened, failed) = self.writer.open_gates(&pass.key, &closed).await;
         self.metrics.gates_opened(opened);
-        Ok(())
+        failed
     }
 }

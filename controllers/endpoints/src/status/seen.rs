@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use mainstay_crds::{EndpointPool, MemberCounts};
-use mainstay_runtime::report::number;
+use mainstay_runtime::{outcome::Failures, report::number};
 
 use crate::{
     checker::{State, Target},
@@ -11,17 +11,6 @@ use crate::{
     observe::Observed,
     plan::Plan,
 };
-
-/// A failure as conditions show it, for as long as it is not overcome.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
-    /// Reason of `Ready`.
-    pub reason: &'static str,
-    /// Whether somebody must change something.
-    pub stalled: bool,
-    /// What was wrong, and what to do.
-    pub message: String,
-}
 
 /// What a pass saw of a pool.
 pub struct Seen<'a> {
@@ -33,8 +22,8 @@ pub struct Seen<'a> {
     pub plan: &'a Plan,
     /// What checks say; `None` when none are configured.
     pub states: Option<&'a HashMap<Target, State>>,
-    /// What went wrong last.
-    pub failure: Option<&'a Failure>,
+    /// What cannot be done.
+    pub failures: &'a Failures,
     /// How many slices the pool has.
     pub slices: usize,
 }

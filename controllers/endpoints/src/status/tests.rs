@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use mainstay_runtime::outcome::Failures;
 use serde_json::json;
 
 use super::*;
@@ -96,8 +97,14 @@ fn status_with(
     let failure = mainstay_probe::Failure::Status(503);
     let state = State { verdict: health::Verdict::Failing, since: Duration::ZERO, failure: Some(failure) };
     let states = observed.members.iter().map(|member| (member.target.clone(), state.clone())).collect();
-    let seen =
-        Seen { pool, observed: &observed, plan: &plan, states: Some(&states), failure: None, slices: 1 };
+    let seen = Seen {
+        pool,
+        observed: &observed,
+        plan: &plan,
+        states: Some(&states),
+        failures: &Failures::default(),
+        slices: 1,
+    };
     super::observed(&seen, at(1000))
 }
 

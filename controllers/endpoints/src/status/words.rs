@@ -16,7 +16,7 @@ const NAMED: usize = 3;
 
 /// Status, reason and message of `Ready`.
 pub(super) fn readiness(seen: &Seen<'_>) -> (bool, &'static str, String) {
-    if let Some(failure) = seen.failure {
+    if let Some(failure) = seen.failures.first() {
         return (false, failure.reason, failure.message.clone());
     }
     let members = counts(seen);

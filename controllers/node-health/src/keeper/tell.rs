@@ -128,7 +128,7 @@ impl Keeper {
             mind.jobs.start((Task::Report, Arc::clone(name)), pass.now.moment, async move {
                 let policies: Api<NodeHealthPolicy> = Api::all(client);
                 let standing = policy.status.as_ref();
-                let reported = reports.report(&policies, &*policy, standing, status, status::is_urgent).await;
+                let reported = reports.record(&policies, &*policy, standing, status, status::is_urgent).await;
                 Outcome::Reported(reported)
             });
         }

@@ -2,10 +2,11 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use futures::{StreamExt, stream};
 use mainstay_runtime::failure::RequestError;
 use serde_json::json;
 
-use super::{Applied, ApplyError, Job, Owner, Writer, hook::take_off};
+use super::{ADOPTION, Applied, ApplyError, Job, Owner, Writer, hook::take_off};
 use crate::{
     names::{IN_PLACE, PRE_DELETE_FINALIZER, REVISION},
     plan::Plan,
@@ -13,21 +14,44 @@ use crate::{
 };
 
 impl Writer {
-    /// Adopts and releases. Returns `false` when one of these was not to be had: creations and deletions were counted
-    /// with it, and an orphan that another group was quicker to adopt may even be among the victims.
-    pub(super) async fn claim(
-        &self,
-        job: &Job<'_>,
-        plan: &Plan,
-        applied: &mut Applied,
-    ) -> Result<bool, ApplyError> {
-        for index in &plan.adopt {
-            applied.adopted += usize::from(self.adopt(job, job.observed.pod(*index)).await?);
+    /// Adopts and releases. Returns `false` when another was quicker to have one of these: creations and deletions were
+    /// counted with it, so that the plan is to be made anew. Those that may not be had now are no victims of this plan.
+    pub(super) async fn claim(&self, job: &mut Job<'_>, plan: &Plan, applied: &mut Applied) -> bool {
+        if job.turn.held(ADOPTION).is_some() {
+            job.strangers.extend(&plan.adopt);
+            return true;
         }
-        for index in &plan.release {
-            applied.released += usize::from(self.release(job, job.observed.pod(*index)).await?);
+        let this = &*job;
+        let held = |index: &usize| this.is_held(ADOPTION, *index);
+        let (held, due): (Vec<_>, Vec<_>) = plan.adopt.iter().copied().partition(held);
+        let releases = plan.release.iter().copied().filter(|index| !this.is_held(ADOPTION, *index));
+        let claims: Vec<_> =
+            due.into_iter().map(|index| (index, true)).chain(releases.map(|index| (index, false))).collect();
+        let claims = stream::iter(claims).map(|(index, adopts)| async move {
+            let pod = this.observed.pod(index);
+            let claimed = if adopts { self.adopt(this, pod).await } else { self.release(this, pod).await };
+            (adopts.then_some(index), claimed)
+        });
+        let mut claims = claims.buffer_unordered(self.max_in_flight);
+        let (mut strangers, mut failed, mut all) = (held, Vec::new(), true);
+        while let Some((adopted, claimed)) = claims.next().await {
+            match claimed {
+                Ok(true) => {
+                    let counter =
+                        if adopted.is_some() { &mut applied.adopted } else { &mut applied.released };
+                    *counter += 1;
+                }
+                Ok(false) => all = false,
+                Err(error) => {
+                    strangers.extend(adopted);
+                    failed.push(error);
+                }
+            }
         }
-        Ok(applied.adopted == plan.adopt.len() && applied.released == plan.release.len())
+        drop(claims);
+        job.strangers.extend(strangers);
+        applied.ended.push((ADOPTION, failed));
+        all
     }
 
     /// Makes the group the pod's controller; a pod without a revision is from then on of the one that is wanted. Returns

@@ -61,11 +61,13 @@ impl Writer {
         kept: &[Arc<str>],
         applied: &mut Applied,
     ) -> Result<(), ApplyError> {
+        let mut result = Ok(());
         for claim in job.observed.slots.discard(count, kept) {
-            self.delete_claim(job, &claim).await.map_err(failed("delete", &claim.header.key))?;
-            applied.claims_deleted += 1;
+            let deleted = self.delete_claim(job, &claim).await.map_err(failed("delete", &claim.header.key));
+            applied.claims_deleted += usize::from(deleted.is_ok());
+            result = result.and(deleted);
         }
-        Ok(())
+        result
     }
 
     /// A slot that nobody has.

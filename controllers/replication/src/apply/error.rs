@@ -2,8 +2,33 @@
 
 use std::sync::Arc;
 
-use mainstay_runtime::{failure::RequestError, reconcile::PassError};
+use mainstay_runtime::{
+    failure::RequestError,
+    outcome::{Concern, Part},
+    reconcile::PassError,
+};
 use thiserror::Error;
+
+/// Keeping templates as revisions.
+pub const REVISIONS: Concern = Concern::new("Revisions", "RevisionsFailed");
+/// Removing old revisions.
+pub const PRUNING: Concern = Concern::new("Pruning", "PruningFailed");
+/// Creating pods.
+pub const CREATION: Concern = Concern::new("Creation", "CreationFailed");
+/// Deleting pods, or changing them in place of that.
+pub const DELETION: Concern = Concern::new("Deletion", "DeletionFailed");
+/// Adopting and releasing pods.
+pub const ADOPTION: Concern = Concern::new("Adoption", "AdoptionFailed");
+/// Readiness gates of pods that were changed in place.
+pub const GATES: Concern = Concern::new("ReadinessGates", "ReadinessGatesFailed");
+/// Hooks of pods that are to go.
+pub const HOOKS: Concern = Concern::new("Hooks", "HooksFailed");
+/// Volume claims.
+pub const CLAIMS: Concern = Concern::new("VolumeClaims", "VolumeClaimsFailed");
+/// The group's own finalizer.
+pub const FINALIZER: Concern = Concern::new("Finalizer", "FinalizerFailed");
+/// Reads before what cannot be undone.
+pub const READS: Concern = Concern::new("Reads", "ReadsFailed");
 
 /// A write that failed. The variant names the operation.
 #[derive(Debug, Error)]
@@ -67,6 +92,9 @@ pub enum ApplyError {
     /// A ControllerRevision could not be made, taken over or removed.
     #[error("could not keep the template as a ControllerRevision: {0}")]
     Revision(#[source] RequestError),
+    /// An old ControllerRevision could not be removed.
+    #[error("could not remove an old ControllerRevision: {0}")]
+    Prune(#[source] RequestError),
     /// The live read before the writes failed.
     #[error("could not read the group or its pods before writing: {0}")]
     Read(#[source] RequestError),
@@ -76,9 +104,11 @@ impl ApplyError {
     /// What the server said.
     pub fn request(&self) -> &RequestError {
         match self {
-            Self::Create(source) | Self::Read(source) | Self::Revision(source) | Self::Finalizer(source) => {
-                source
-            }
+            Self::Create(source)
+            | Self::Read(source)
+            | Self::Revision(source)
+            | Self::Prune(source)
+            | Self::Finalizer(source) => source,
             Self::Gate { source, .. }
             | Self::Hook { source, .. }
             | Self::Claim { source, .. }
@@ -86,6 +116,35 @@ impl ApplyError {
             | Self::Adopt { source, .. }
             | Self::Release { source, .. } => source,
         }
+    }
+
+    /// The part of a reconcile that it ends.
+    pub fn concern(&self) -> Concern {
+        match self {
+            Self::Create(_) => CREATION,
+            Self::Delete { .. } => DELETION,
+            Self::Gate { .. } => GATES,
+            Self::Hook { .. } => HOOKS,
+            Self::Claim { .. } => CLAIMS,
+            Self::Finalizer(_) => FINALIZER,
+            Self::Adopt { .. } | Self::Release { .. } => ADOPTION,
+            Self::Revision(_) => REVISIONS,
+            Self::Prune(_) => PRUNING,
+            Self::Read(_) => READS,
+        }
+    }
+
+    /// The same, and the pod that it befell where it says nothing of others.
+    pub fn part(&self) -> Part {
+        let pod = match self {
+            Self::Delete { pod, .. }
+            | Self::Gate { pod, .. }
+            | Self::Hook { pod, .. }
+            | Self::Adopt { pod, .. }
+            | Self::Release { pod, .. } => Some(Arc::clone(pod)),
+            _ => None,
+        };
+        (self.concern(), pod)
     }
 
     /// The operation, as a metric label.
@@ -100,6 +159,7 @@ impl ApplyError {
             Self::Adopt { .. } => "adopt",
             Self::Release { .. } => "release",
             Self::Revision(_) => "revision",
+            Self::Prune(_) => "prune",
             Self::Read(_) => "read",
         }
     }

@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use kube::{
     Api, Resource,
     api::{Patch, PatchParams},
 };
 use mainstay_crds::ReplicaGroup;
-use mainstay_runtime::{failure::RequestError, request::in_time};
+use mainstay_runtime::{failure::RequestError, outcome::all, request::in_time};
 use serde_json::json;
 
-use super::{Applied, ApplyError, Job, Writer};
+use super::{Applied, ApplyError, HOOKS, Job, Writer};
 use crate::{
     names::{FIELD_MANAGER, FINALIZER, PRE_DELETE, PRE_DELETE_FINALIZER},
     plan::Plan,
@@ -26,10 +26,13 @@ impl Writer {
         job: &Job<'_>,
         plan: &Plan,
         applied: &mut Applied,
-    ) -> Result<(), ApplyError> {
-        applied.recalled = self.patch_hooks(job, &plan.recall, recalled).await?.len();
-        applied.given_up = self.patch_hooks(job, &plan.give_up, given_up).await?;
-        Ok(())
+    ) -> Vec<ApplyError> {
+        let (told, mut failed) = self.patch_hooks(job, &plan.recall, recalled).await;
+        let (ended, others) = self.patch_hooks(job, &plan.give_up, given_up).await;
+        applied.recalled = told.into_iter().flatten().count();
+        applied.given_up = ended.into_iter().flatten().collect();
+        failed.extend(others);
+        failed
     }
 
     /// Tells the owner of a pod's hook that the pod is to go.
@@ -50,8 +53,9 @@ impl Writer {
         job: &Job<'_>,
         pods: &[usize],
         body: fn(&Pod, &Hook) -> serde_json::Value,
-    ) -> Result<Vec<Arc<str>>, ApplyError> {
-        let pods: Vec<_> = pods.iter().map(|&index| Arc::clone(job.observed.pod(index))).collect();
+    ) -> (Vec<Option<Arc<str>>>, Vec<ApplyError>) {
+        let due = pods.iter().filter(|index| !job.is_held(HOOKS, **index));
+        let pods: Vec<_> = due.map(|&index| Arc::clone(job.observed.pod(index))).collect();
         let patches = stream::iter(pods).map(|pod| async move {
             let Some(hook) = &pod.hook else { return Ok(None) };
             let name = Arc::clone(&pod.header.key.name);
@@ -60,8 +64,7 @@ impl Writer {
                 Err(source) => Err(ApplyError::Hook { pod: name, source }),
             }
         });
-        let patched = patches.buffer_unordered(self.max_in_flight);
-        patched.try_filter_map(|name| async { Ok(name) }).try_collect().await
+        all(patches.buffer_unordered(self.max_in_flight)).await
     }
 
     /// Sets or removes the finalizer by which the deletion of the group waits for hooks. It is the only field of the

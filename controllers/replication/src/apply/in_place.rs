@@ -6,17 +6,18 @@
 
 use std::sync::Arc;
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, stream};
 use http::{Request, header};
 use jiff::Timestamp;
 use kube::api::PartialObjectMeta;
 use mainstay_runtime::{
     failure::RequestError,
+    outcome::all,
     request::{METADATA_ONLY, malformed},
 };
 use serde_json::json;
 
-use super::{ApplyError, Job, Writer, remove::Removal};
+use super::{ApplyError, GATES, Job, Writer, remove::Removal};
 use crate::{
     names::{FIELD_MANAGER, IN_PLACE, READINESS_GATE, REVISION},
     plan::{Gate, Plan},
@@ -25,13 +26,14 @@ use crate::{
 
 impl Writer {
     /// Opens the readiness gates that the plan names.
-    pub(super) async fn open_gates(&self, job: &Job<'_>, plan: &Plan) -> Result<(), ApplyError> {
-        let pods: Vec<_> = plan.open.iter().map(|&index| Arc::clone(job.observed.pod(index))).collect();
+    pub(super) async fn open_gates(&self, job: &Job<'_>, plan: &Plan) -> Vec<ApplyError> {
+        let due = plan.open.iter().filter(|index| !job.is_held(GATES, **index));
+        let pods: Vec<_> = due.map(|&index| Arc::clone(job.observed.pod(index))).collect();
         let opened = stream::iter(pods).map(|pod| async move {
             let failed = |source| ApplyError::Gate { pod: Arc::clone(&pod.header.key.name), source };
             self.set_gate(job, &pod, true).await.map_err(failed)
         });
-        opened.buffer_unordered(self.max_in_flight).try_collect().await
+        all(opened.buffer_unordered(self.max_in_flight)).await.1
     }
 
     /// Takes the next step of bringing a pod to `revision` in place; `None` where that cannot be.

@@ -13,6 +13,7 @@ use mainstay_runtime::{
     failure::RequestError,
     gate::Intent,
     index::ObjectKey,
+    outcome::Turn,
     request::{in_time, paged},
 };
 
@@ -65,7 +66,8 @@ impl Writer {
     /// # Errors
     /// [`ApplyError::Read`].
     pub async fn shows_pods(&self, group: &ReplicaGroup, observed: &Observed) -> Result<bool, ApplyError> {
-        let job = self.job(group, observed);
+        let turn = Turn::new(Vec::new());
+        let job = self.job(group, observed, &turn);
         let mut live = self.live_pods(&job).await.map_err(ApplyError::Read)?;
         live.retain(|pod| pod.is_of_or_free(&job));
         let is_shown = |pod: &LivePod| {

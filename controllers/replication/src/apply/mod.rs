@@ -29,14 +29,22 @@ use kube::{
     runtime::reflector::{ObjectRef, Store},
 };
 use mainstay_crds::ReplicaGroup;
-use mainstay_runtime::{failure::RequestError, gate::Gate, index::ObjectKey, request::in_time};
+use mainstay_runtime::{
+    failure::RequestError,
+    gate::Gate,
+    index::ObjectKey,
+    outcome::{Concern, Turn},
+    request::in_time,
+};
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-pub use self::error::ApplyError;
+pub use self::error::{
+    ADOPTION, ApplyError, CLAIMS, CREATION, DELETION, FINALIZER, GATES, HOOKS, PRUNING, READS, REVISIONS,
+};
 use crate::{
     names::FIELD_MANAGER,
     observe::Observed,
@@ -82,8 +90,14 @@ pub struct Applied {
     pub unfinished: bool,
     /// Whether the stores turned out to lag behind the server, so that nothing more was done.
     pub stale: bool,
-    /// The failure that ended it.
-    pub error: Option<ApplyError>,
+    /// What failed of each concern that was tried.
+    pub ended: Vec<(Concern, Vec<ApplyError>)>,
+}
+
+impl Applied {
+    fn end(&mut self, concern: Concern, result: Result<(), ApplyError>) {
+        self.ended.push((concern, result.err().into_iter().collect()));
+    }
 }
 
 /// Whether a pass may write.
@@ -118,8 +132,19 @@ struct Job<'a> {
     group: &'a ReplicaGroup,
     observed: &'a Observed,
     pods: Api<v1::Pod>,
+    /// The concerns that wait, and when no more is begun.
+    turn: &'a Turn,
     /// Nothing is begun after this.
-    end: Option<Instant>,
+    end: Instant,
+    /// The pods, by their index, that the plan counts as adopted and that could not be.
+    strangers: HashSet<usize>,
+}
+
+impl Job<'_> {
+    /// Whether what `concern` does to this pod waits, because it was refused last.
+    fn is_held(&self, concern: Concern, pod: usize) -> bool {
+        self.turn.held_for(concern, &self.observed.pod(pod).header.key.name).is_some()
+    }
 }
 
 impl Writer {
@@ -150,7 +175,8 @@ impl Writer {
     /// # Errors
     /// The look-up's.
     pub async fn may_write(&self, group: &ReplicaGroup, observed: &Observed) -> Result<Leave, ApplyError> {
-        let job = self.job(group, observed);
+        let turn = Turn::new(Vec::new());
+        let job = self.job(group, observed, &turn);
         if !self.gates_are_open(&observed.key) {
             self.settle(&job).await.map_err(ApplyError::Read)?;
             if !self.gates_are_open(&observed.key) {
@@ -161,12 +187,24 @@ impl Writer {
         Ok(if caught_up { Leave::Granted } else { Leave::Behind })
     }
 
-    /// Carries out as much of the plan as succeeds.
-    pub async fn apply(&self, group: &ReplicaGroup, observed: &Observed, plan: &Plan) -> Applied {
-        let mut job = self.job(group, observed);
-        job.end = plan.target.as_ref().map(|_| Instant::now() + EXCHANGE);
+    /// Carries out as much of the plan as succeeds in this turn.
+    pub async fn apply(
+        &self,
+        group: &ReplicaGroup,
+        observed: &Observed,
+        plan: &Plan,
+        turn: &Turn,
+    ) -> Applied {
+        let mut job = self.job(group, observed, turn);
+        if plan.target.is_some() {
+            job.end = job.end.min(Instant::now() + EXCHANGE);
+        }
         let mut applied = Applied::default();
-        applied.error = self.carry_out(&job, plan, &mut applied).await.err();
+        match self.is_as_seen(&job, plan).await {
+            Ok(true) => self.carry_out(&mut job, plan, &mut applied).await,
+            Ok(false) => applied.stale = true,
+            Err(error) => applied.end(READS, Err(ApplyError::Read(error))),
+        }
         applied
     }
 
@@ -182,55 +220,92 @@ impl Writer {
         self.revisions.lock().remove(key);
     }
 
-    fn job<'a>(&self, group: &'a ReplicaGroup, observed: &'a Observed) -> Job<'a> {
+    fn job<'a>(&self, group: &'a ReplicaGroup, observed: &'a Observed, turn: &'a Turn) -> Job<'a> {
         let pods = Api::namespaced(self.client.clone(), &observed.key.namespace);
-        Job { group, observed, pods, end: None }
+        Job { group, observed, pods, turn, end: turn.ends(), strangers: HashSet::new() }
     }
 
-    async fn carry_out(&self, job: &Job<'_>, plan: &Plan, applied: &mut Applied) -> Result<(), ApplyError> {
-        let chores = &job.observed.chores;
+    /// Whether the group and its pods are as the plan's observation has them, as far as what cannot be undone asks for it.
+    async fn is_as_seen(&self, job: &Job<'_>, plan: &Plan) -> Result<bool, RequestError> {
         let irreversible = !plan.delete.is_empty()
             || !plan.adopt.is_empty()
             || plan.discard > 0
-            || chores.finalizer == Some(false);
-        if irreversible && !self.group_is_current(job, false).await.map_err(ApplyError::Read)? {
-            applied.stale = true;
-            return Ok(());
+            || job.observed.chores.finalizer == Some(false);
+        if irreversible && !self.group_is_current(job, false).await? {
+            return Ok(false);
         }
         // With its pods a group on its way out takes none along that has been orphaned meanwhile.
         let ends = job.observed.policy.ending.is_some() && !plan.delete.is_empty();
-        if ends && !self.pods_have_stayed(job).await.map_err(ApplyError::Read)? {
-            applied.stale = true;
-            return Ok(());
-        }
-        let set_finalizer = async |wanted| match chores.finalizer {
-            Some(due) if due == wanted => self.set_finalizer(job, due).await.map_err(ApplyError::Finalizer),
-            _ => Ok(()),
-        };
+        Ok(!ends || self.pods_have_stayed(job).await?)
+    }
+
+    async fn carry_out(&self, job: &mut Job<'_>, plan: &Plan, applied: &mut Applied) {
         // No pod has a hook while its group has no finalizer: the group must stay until it has told the hook's owner.
-        set_finalizer(true).await?;
-        if !self.claim(job, plan, applied).await? {
+        let safe = self.bring_finalizer(job, true, applied).await;
+        if !safe {
+            job.strangers.extend(&plan.adopt);
+        } else if !self.claim(job, plan, applied).await {
             applied.stale = true;
-            return Ok(());
+            return;
         }
-        set_finalizer(false).await?;
-        self.open_gates(job, plan).await?;
-        self.follow_hooks(job, plan, applied).await?;
+        self.bring_finalizer(job, false, applied).await;
+        let job = &*job;
+        if job.turn.held(GATES).is_none() {
+            applied.ended.push((GATES, self.open_gates(job, plan).await));
+        }
+        if job.turn.held(HOOKS).is_none() {
+            let followed = self.follow_hooks(job, plan, applied).await;
+            applied.ended.push((HOOKS, followed));
+        }
+        let may_create =
+            safe && [CREATION, REVISIONS].iter().all(|concern| job.turn.held(*concern).is_none());
         let reuse = job.observed.policy.volumes.is_some_and(|volumes| volumes.reuse);
         let slots = job.observed.slots.choose(if reuse { plan.creations() } else { 0 });
+        let create = async { if may_create { Some(self.create_all(job, plan, &slots).await) } else { None } };
         // Side by side, and neither needs the other to succeed: where a quota refuses new pods, old ones must go.
-        let (deleted, created) =
-            tokio::join!(self.delete(job, plan, applied), self.create_all(job, plan, &slots));
-        applied.created = created.pods;
-        applied.claims_created = created.claims;
-        applied.unfinished = job.end.is_some_and(|end| Instant::now() >= end);
-        let pods = created.failure.map_or(Ok(()), Err).and(deleted);
-        let discarded = match &pods {
-            Ok(()) => self.discard_claims(job, plan.discard, &slots, applied).await,
-            Err(_) => Ok(()),
-        };
-        // A copy of a claim is let go whatever becomes of the pods: it would be deleted with the group.
-        pods.and(discarded).and(self.mend_claims(job).await)
+        let (deleted, created) = tokio::join!(self.delete_all(job, plan, applied), create);
+        let may_discard = deleted && created.as_ref().is_none_or(|made| made.failure.is_none());
+        applied.unfinished = Instant::now() >= job.end;
+        let mut claims = Ok(());
+        if let Some(made) = created {
+            (applied.created, applied.claims_created) = (made.pods, made.claims);
+            match made.failure {
+                Some(error) if error.concern() == CLAIMS => claims = Err(error),
+                failure => applied.end(CREATION, failure.map_or(Ok(()), Err)),
+            }
+        }
+        if job.turn.held(CLAIMS).is_none() {
+            if may_discard {
+                claims = claims.and(self.discard_claims(job, plan.discard, &slots, applied).await);
+            }
+            // A copy of a claim is let go whatever becomes of the pods: it would be deleted with the group.
+            claims = claims.and(self.mend_claims(job).await);
+        }
+        applied.end(CLAIMS, claims);
+    }
+
+    /// Sets the group's finalizer, or takes it off, where that is `wanted` and due. Returns whether it is as wanted.
+    async fn bring_finalizer(&self, job: &Job<'_>, wanted: bool, applied: &mut Applied) -> bool {
+        if job.observed.chores.finalizer != Some(wanted) {
+            return true;
+        }
+        if job.turn.held(FINALIZER).is_some() {
+            return false;
+        }
+        let set = self.set_finalizer(job, wanted).await;
+        let is_set = set.is_ok();
+        applied.end(FINALIZER, set.map_err(ApplyError::Finalizer));
+        is_set
+    }
+
+    async fn delete_all(&self, job: &Job<'_>, plan: &Plan, applied: &mut Applied) -> bool {
+        if job.turn.held(DELETION).is_some() {
+            return plan.delete.is_empty();
+        }
+        let failed = self.delete(job, plan, applied).await;
+        let all = failed.is_empty();
+        applied.ended.push((DELETION, failed));
+        all
     }
 
     /// Patches a pod's metadata. The UID in the patch makes the server refuse another pod of the same name; and it
@@ -254,7 +329,7 @@ impl Writer {
 
     /// Whether the pass may begin new writes.
     fn may_begin(&self, job: &Job<'_>) -> bool {
-        job.end.is_none_or(|end| Instant::now() < end) && self.may_go_on(job)
+        Instant::now() < job.end && self.may_go_on(job)
     }
 
     /// Whether the group is still as the pass saw it and the process goes on.

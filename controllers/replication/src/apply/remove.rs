@@ -15,7 +15,7 @@ use mainstay_runtime::{
 use serde::de::IgnoredAny;
 use serde_json::json;
 
-use super::{Applied, ApplyError, Job, Writer};
+use super::{Applied, ApplyError, DELETION, Job, Writer};
 use crate::{
     plan::{How, Plan, Victim, Why},
     pod::Pod,
@@ -46,14 +46,10 @@ struct Limits {
 
 impl Writer {
     /// Removes the pods that the plan names, or brings them to the revision that the group is on its way to.
-    pub(super) async fn delete(
-        &self,
-        job: &Job<'_>,
-        plan: &Plan,
-        applied: &mut Applied,
-    ) -> Result<(), ApplyError> {
+    pub(super) async fn delete(&self, job: &Job<'_>, plan: &Plan, applied: &mut Applied) -> Vec<ApplyError> {
         let mut victims = Vec::with_capacity(plan.delete.len());
-        for victim in &plan.delete {
+        let may_go = |pod: usize| !job.strangers.contains(&pod) && !job.is_held(DELETION, pod);
+        for victim in plan.delete.iter().filter(|victim| may_go(victim.pod)) {
             victims.push((Arc::clone(job.observed.pod(victim.pod)), *victim));
         }
         let victims = stream::iter(victims).take_while(|_| future::ready(self.may_begin(job)));
@@ -63,7 +59,7 @@ impl Writer {
             (self.remove(job, plan, limits, &pod, victim).await, pod, victim)
         });
         let mut deletes = deletes.buffer_unordered(self.max_in_flight);
-        let mut failure = None;
+        let mut failed = Vec::new();
         while let Some((result, pod, victim)) = deletes.next().await {
             let name = Arc::clone(&pod.header.key.name);
             match result {
@@ -79,10 +75,10 @@ impl Writer {
                     limits.blocked.store(true, Ordering::Relaxed);
                     applied.blocked = Some(text);
                 }
-                Err(source) => failure = Some(ApplyError::Delete { pod: name, source }),
+                Err(source) => failed.push(ApplyError::Delete { pod: name, source }),
             }
         }
-        failure.map_or(Ok(()), Err)
+        failed
     }
 
     /// Brings a pod to the revision that the group is on its way to, or removes it where that cannot be.

@@ -101,7 +101,7 @@ impl Writer {
     /// Deletes the oldest revisions that no pod and no way back needs, beyond as many as the spec keeps.
     ///
     /// # Errors
-    /// [`ApplyError::Revision`].
+    /// [`ApplyError::Prune`].
     pub async fn prune_revisions(
         &self,
         group: &ReplicaGroup,
@@ -129,7 +129,7 @@ impl Writer {
             let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
             match in_time(revisions.delete(&revision.header.key.name, &params)).await {
                 Ok(_) | Err(RequestError::NotFound(_) | RequestError::Conflict(_)) => {}
-                Err(error) => return Err(ApplyError::Revision(error)),
+                Err(error) => return Err(ApplyError::Prune(error)),
             }
         }
         Ok(())

@@ -1,12 +1,9 @@
 //! What a change of the template is doing and what it waits for, in words.
 
 use kube::ResourceExt;
-use mainstay_runtime::conditions::Verdict;
+use mainstay_runtime::{conditions::Verdict, outcome::Failure};
 
-use super::{
-    failure::Failure,
-    seen::{Seen, hook_sentence},
-};
+use super::seen::{Seen, hook_sentence};
 use crate::{
     names::CONTINUE,
     plan::Strategy,
@@ -87,7 +84,7 @@ impl Seen<'_> {
 pub(super) fn lasting_failure(seen: &Seen<'_>) -> Option<Failure> {
     let failed = seen.failed().filter(|_| !seen.goes_back())?;
     let message = format!("{}; correct spec.template", seen.failure_sentence(failed));
-    Some(Failure { reason: failed.reason.as_str(), replica_failure: None, stalled: true, message })
+    Some(Failure { reason: failed.reason.as_str(), stalled: true, message })
 }
 
 /// The part of `Ready` that is about a change; `None` when none is under way that keeps the group from it.

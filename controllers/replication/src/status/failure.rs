@@ -1,34 +1,28 @@
 //! A failure in the words of conditions.
 
-use mainstay_runtime::failure::RequestError;
+use mainstay_runtime::{
+    failure::RequestError,
+    outcome::{Explain, Failure, Failures},
+};
 
-use crate::{apply::ApplyError, observe::ObserveError};
+use crate::{
+    apply::{ApplyError, CLAIMS, CREATION, DELETION},
+    observe::ObserveError,
+};
 
-/// A failure as conditions show it, for as long as it is not overcome.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
-    /// Reason of `Ready`.
-    pub reason: &'static str,
-    /// Reason of `ReplicaFailure`; `None` when no pod was refused.
-    pub replica_failure: Option<&'static str>,
-    /// Whether somebody must change something.
-    pub stalled: bool,
-    /// What was wrong, in the server's words, and what to do.
-    pub message: String,
-}
-
-impl From<&ApplyError> for Failure {
-    fn from(error: &ApplyError) -> Self {
-        let (reason, replica_failure) = match error {
-            ApplyError::Create(request) => (create_reason(request), Some("FailedCreate")),
-            ApplyError::Gate { .. } => ("GateFailed", None),
-            ApplyError::Hook { .. } => ("HookFailed", None),
-            ApplyError::Finalizer(_) => ("FinalizerFailed", None),
-            ApplyError::Claim { .. } => ("ClaimFailed", Some("FailedCreate")),
-            ApplyError::Delete { .. } => ("DeleteFailed", Some("FailedDelete")),
-            ApplyError::Adopt { .. } | ApplyError::Release { .. } => ("AdoptFailed", None),
-            ApplyError::Revision(_) => ("RevisionFailed", None),
-            ApplyError::Read(_) => ("ReadFailed", None),
+impl Explain for ApplyError {
+    fn explain(&self) -> Failure {
+        let error = self;
+        let reason = match error {
+            ApplyError::Create(request) => create_reason(request),
+            ApplyError::Gate { .. } => "GateFailed",
+            ApplyError::Hook { .. } => "HookFailed",
+            ApplyError::Finalizer(_) => "FinalizerFailed",
+            ApplyError::Claim { .. } => "ClaimFailed",
+            ApplyError::Delete { .. } => "DeleteFailed",
+            ApplyError::Adopt { .. } | ApplyError::Release { .. } => "AdoptFailed",
+            ApplyError::Revision(_) | ApplyError::Prune(_) => "RevisionFailed",
+            ApplyError::Read(_) => "ReadFailed",
         };
         let advice = match (error, error.request()) {
             (ApplyError::Claim { .. }, RequestError::QuotaExceeded(_)) => {
@@ -48,24 +42,29 @@ impl From<&ApplyError> for Failure {
             _ => "",
         };
         let stalled = error.request().needs_change();
-        Self { reason, replica_failure, stalled, message: format!("{error}{advice}") }
+        Failure { reason, stalled, message: format!("{error}{advice}") }
     }
 }
 
-impl From<&ObserveError> for Failure {
-    fn from(error: &ObserveError) -> Self {
-        Self { reason: "InvalidSelector", replica_failure: None, stalled: true, message: error.to_string() }
+impl Explain for ObserveError {
+    fn explain(&self) -> Failure {
+        Failure { reason: "InvalidSelector", stalled: true, message: self.to_string() }
     }
 }
 
-impl Failure {
-    pub(super) fn unknown_revision(name: &str) -> Self {
-        let message = format!(
-            "spec.rollbackTo names {name}, which is no revision of this group, so nothing is exchanged: name one of \
-             `kubectl get controllerrevisions`, or remove the field"
-        );
-        Self { reason: "UnknownRevision", replica_failure: None, stalled: true, message }
-    }
+pub(super) fn unknown_revision(name: &str) -> Failure {
+    let message = format!(
+        "spec.rollbackTo names {name}, which is no revision of this group, so nothing is exchanged: name one of \
+         `kubectl get controllerrevisions`, or remove the field"
+    );
+    Failure { reason: "UnknownRevision", stalled: true, message }
+}
+
+/// Reason and message of `ReplicaFailure`: what keeps pods from being made or deleted.
+pub(super) fn of_replicas(failures: &Failures) -> Option<(&'static str, String)> {
+    let [made, claimed, deleted] = [CREATION, CLAIMS, DELETION].map(|concern| failures.of(concern));
+    let reason = if made.or(claimed).is_some() { "FailedCreate" } else { "FailedDelete" };
+    made.or(claimed).or(deleted).map(|failure| (reason, failure.message.clone()))
 }
 
 fn create_reason(request: &RequestError) -> &'static str {

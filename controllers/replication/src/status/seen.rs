@@ -2,11 +2,11 @@
 
 use mainstay_crds::ReplicaGroup;
 
-use super::failure::Failure;
 use crate::{
     observe::{Assessment, Observed},
     plan::Plan,
 };
+use mainstay_runtime::outcome::Failures;
 
 /// What a pass saw of a group.
 pub struct Seen<'a> {
@@ -17,7 +17,7 @@ pub struct Seen<'a> {
     /// What they need.
     pub assessed: &'a Assessment,
     /// What went wrong last.
-    pub failure: Option<&'a Failure>,
+    pub failures: &'a Failures,
     /// What a PodDisruptionBudget said when it refused an eviction.
     pub blocked: Option<&'a str>,
 }

@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use mainstay_runtime::failure::RequestError;
+use mainstay_runtime::{
+    failure::RequestError,
+    outcome::{Explain, Failures},
+};
 use serde_json::json;
 
 use super::*;
@@ -40,16 +43,16 @@ fn at(second: i64) -> Timestamp {
 fn status_of(
     group: &ReplicaGroup,
     plan: &Plan,
-    failure: Option<&Failure>,
+    failed: Option<&ApplyError>,
     now: Timestamp,
 ) -> ReplicaGroupStatus {
-    report(group, failure, now, |assessed| assessed.plan = plan.clone())
+    report(group, failed, now, |assessed| assessed.plan = plan.clone())
 }
 
 /// The status of a group of which a pass saw no pods, but what `change` makes of it.
 fn report(
     group: &ReplicaGroup,
-    failure: Option<&Failure>,
+    failed: Option<&ApplyError>,
     now: Timestamp,
     change: impl FnOnce(&mut Assessment),
 ) -> ReplicaGroupStatus {
@@ -58,7 +61,11 @@ fn report(
     let look = Look { moment: Duration::ZERO, wall: now, watched: Duration::ZERO, sure: true };
     let mut assessed = seen.assess(group, &state, Evidence::default(), &look);
     change(&mut assessed);
-    observed(&Seen { group, observed: &seen, assessed: &assessed, failure, blocked: None }, now)
+    let mut failures = Failures::default();
+    if let Some(failed) = failed {
+        failures.note(group.metadata.generation, failed.concern(), Some(failed.explain()));
+    }
+    observed(&Seen { group, observed: &seen, assessed: &assessed, failures: &failures, blocked: None }, now)
 }
 
 fn condition<'a>(status: &'a ReplicaGroupStatus, kind: &str) -> (&'a str, &'a str, &'a str) {
@@ -112,7 +119,7 @@ fn waits_say_what_is_waited_for() {
 fn a_refusal_stalls_the_group_in_the_servers_words_and_a_lost_answer_does_not() {
     let quota =
         ApplyError::Create(RequestError::QuotaExceeded("pods \"x\" is forbidden: exceeded quota: q".into()));
-    let status = status_of(&group(None), &plan(3, 3, 3), Some(&Failure::from(&quota)), at(0));
+    let status = status_of(&group(None), &plan(3, 3, 3), Some(&quota), at(0));
     assert_eq!(condition(&status, "Ready").1, "QuotaExceeded");
     let (stalled, _, message) = condition(&status, "Stalled");
     assert!(stalled == "True" && message.contains("exceeded quota: q") && message.contains("ResourceQuota"));
@@ -121,9 +128,14 @@ fn a_refusal_stalls_the_group_in_the_servers_words_and_a_lost_answer_does_not() 
     assert!(failed == "True" && reason == "FailedCreate" && message.contains("exceeded quota: q"));
 
     let lost = ApplyError::Create(RequestError::timed_out(Duration::from_secs(10)));
-    let status = status_of(&group(None), &plan(3, 3, 3), Some(&Failure::from(&lost)), at(0));
+    let status = status_of(&group(None), &plan(3, 3, 3), Some(&lost), at(0));
     assert_eq!((condition(&status, "Stalled").0, condition(&status, "Reconciling").0), ("False", "True"));
     assert_eq!(condition(&status, "ReplicaFailure").0, "True");
+    assert_eq!(
+        condition(&status, "CreationFailed").0,
+        "True",
+        "each concern that fails has a condition of its own"
+    );
 }
 
 #[test]

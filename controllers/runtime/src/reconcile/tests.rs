@@ -1,16 +1,24 @@
 //! The loop on a store without a server: what one bad object may do to the others, and how often a key is served.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::{
+    collections::BTreeSet,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 use k8s_openapi::{api::core::v1::ConfigMap, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{
     ResourceExt,
     runtime::{reflector::store, watcher::Event},
 };
+use parking_lot::Mutex;
 use prometheus::Registry;
 use tokio::sync::Notify;
 
 use super::*;
+use crate::metrics::LoopMetrics;
+
+const FIRST: Concern = Concern::new("First", "FirstFailed");
+const SECOND: Concern = Concern::new("Second", "SecondFailed");
 
 /// Acts by the name of the object.
 #[derive(Default)]
@@ -18,21 +26,25 @@ struct Actor {
     served: AtomicUsize,
     held: AtomicUsize,
     version: AtomicUsize,
+    /// How often the second concern was tried.
+    second: AtomicUsize,
+    /// What is remembered, by name.
+    memory: Mutex<BTreeSet<String>>,
     done: Notify,
 }
 
 impl Reconciler for Actor {
     type Object = ConfigMap;
-    type Error = RequestError;
 
-    async fn reconcile(
-        self: Arc<Self>,
-        map: Arc<ConfigMap>,
-        held: Option<Duration>,
-    ) -> Result<Option<Duration>, RequestError> {
-        if held.is_some() {
+    async fn reconcile(self: Arc<Self>, map: Arc<ConfigMap>, turn: Turn) -> Outcomes {
+        let mut outcomes = Outcomes::default();
+        if turn.held(SECOND).is_none() {
+            self.second.fetch_add(1, Ordering::SeqCst);
+            outcomes.note::<_, RequestError>(SECOND, Ok(()));
+        }
+        if turn.held(FIRST).is_some() {
             self.held.fetch_add(1, Ordering::SeqCst);
-            return Ok(held);
+            return outcomes;
         }
         self.served.fetch_add(1, Ordering::SeqCst);
         let version = map.resource_version().and_then(|version| version.parse().ok());
@@ -40,12 +52,23 @@ impl Reconciler for Actor {
         match map.name_any().as_str() {
             "panics" => panic!("a bug that only this object meets"),
             "hangs" => std::future::pending().await,
-            "fails" => Err(RequestError::Forbidden("refused".into())),
+            "fails" => outcomes.note::<(), _>(FIRST, Err(RequestError::Forbidden("refused".into()))),
+            "remembers" => {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                self.memory.lock().insert(map.uid().unwrap_or_default());
+                self.done.notify_one();
+                None
+            }
             _ => {
                 self.done.notify_one();
-                Ok(None)
+                None
             }
-        }
+        };
+        outcomes
+    }
+
+    fn forget(&self, _: &ObjectKey) {
+        self.memory.lock().clear();
     }
 }
 
@@ -70,15 +93,23 @@ fn start(names: &[&str]) -> Bench {
     }
     writer.apply_watcher_event(&Event::InitDone);
     let metrics = LoopMetrics::new(&Registry::new(), "configmap", 2);
-    let (work, keys) = Work::new(metrics.clone());
+    let work = Work::new(metrics.clone());
     let (actor, shutdown) = (Arc::<Actor>::default(), CancellationToken::new());
+    let forgetful = Arc::clone(&actor);
+    work.on_forget(move |key| forgetful.forget(key));
+    names.iter().for_each(|name| work.root_changed(None, Some(&map(name)), |_| false));
     let bounds = Bounds { concurrency: 2, timeout: Duration::from_secs(5) };
-    let looping = run(Arc::clone(&actor), reader, Arc::clone(&work), keys, bounds, shutdown.clone());
+    let looping = run(Arc::clone(&actor), reader.clone(), Arc::clone(&work), bounds, shutdown.clone());
     let running = tokio::spawn(looping);
     let (objects, mut events) = tokio::sync::mpsc::unbounded_channel();
+    let follows = Arc::clone(&work);
     tokio::spawn(async move {
         while let Some(event) = events.recv().await {
+            let (Event::Apply(object) | Event::Delete(object)) = &event else { continue };
+            let old = reader.get(&ObjectKey::of(object).reference());
             writer.apply_watcher_event(&event);
+            let new = matches!(event, Event::Apply(_)).then_some(object);
+            follows.root_changed(old.as_deref(), new, |_| false);
         }
     });
     Bench { work, actor, metrics, shutdown, running, objects }
@@ -145,20 +176,6 @@ async fn shutdown_ends_the_loop_when_its_passes_have_ended() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_key_that_was_due_while_its_object_was_gone_is_served_when_it_comes_back() {
-    let bench = start(&[]);
-    bench.work.trigger(&key("well"));
-    while bench.work.triggers.depth() > 0 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    bench.objects.send(Event::Apply(map("well"))).unwrap();
-    tokio::time::sleep(Duration::from_millis(10)).await;
-    bench.work.trigger(&key("well"));
-    bench.actor.done.notified().await;
-    assert!(!bench.work.stuck(Duration::ZERO));
-}
-
-#[tokio::test(start_paused = true)]
 async fn the_last_pass_sees_the_last_change_whenever_it_comes() {
     let bench = start(&["well"]);
     for version in 1..=2000 {
@@ -180,9 +197,107 @@ async fn the_last_pass_sees_the_last_change_whenever_it_comes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_concern_that_fails_holds_no_other() {
+    let bench = start(&["fails"]);
+    for _ in 0..100 {
+        bench.work.trigger(&key("fails"));
+        tokio::time::sleep(PACE).await;
+    }
+    let [first, second] =
+        [&bench.actor.served, &bench.actor.second].map(|count| count.load(Ordering::SeqCst));
+    assert!(first < 10 && second > 90, "the one that fails was tried {first} times, the other {second}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_reconcile_under_way_remembers_of_an_object_that_goes_is_forgotten() {
+    for replaced in [false, true] {
+        let bench = start(&["remembers"]);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        // The reconcile is half done: what it notes when it ends is of an object that is gone.
+        let mut next = map("remembers");
+        next.metadata.uid = Some("next".to_owned());
+        bench
+            .objects
+            .send(if replaced { Event::Apply(next) } else { Event::Delete(map("remembers")) })
+            .unwrap();
+        bench.actor.done.notified().await;
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        assert!(bench.actor.memory.lock().is_empty(), "replaced: {replaced}");
+        if replaced {
+            bench.actor.done.notified().await;
+            assert_eq!(*bench.actor.memory.lock(), ["next".to_owned()].into(), "the next one is served");
+        }
+        assert_eq!(bench.work.keys_of("ns").len(), usize::from(replaced));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_belongs_to_no_object_is_kept_by_nobody() {
+    let work = Work::new(LoopMetrics::new(&Registry::new(), "configmap", 2));
+    for index in 0..1000 {
+        let object = map(&format!("object-{index}"));
+        work.root_changed(None, Some(&object), |_| false);
+        work.root_changed(Some(&object), None, |_| false);
+        // Its pods go after it.
+        work.trigger(&ObjectKey::of(&object));
+    }
+    assert_eq!((work.depth(), work.keys_of("ns").len()), (0, 0), "a standby, in which nothing is served");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_status_that_is_an_echo_is_no_reason_to_reconcile() {
+    let work = Work::new(LoopMetrics::new(&Registry::new(), "configmap", 2));
+    let (old, mut new) = (map("well"), map("well"));
+    work.root_changed(None, Some(&old), |_| false);
+    assert_eq!(work.next().await, key("well"));
+    work.conclude(&key("well"), &Turn::new(Vec::new()), Duration::ZERO, Outcomes::default());
+    new.metadata.resource_version = Some("2".to_owned());
+    work.root_changed(Some(&old), Some(&new), |_| true);
+    assert_eq!(work.depth(), 0);
+    work.root_changed(Some(&old), Some(&new), |_| false);
+    assert_eq!(work.depth(), 1, "somebody else has written it");
+    work.conclude(&key("well"), &Turn::new(Vec::new()), Duration::ZERO, Outcomes::default());
+    assert_eq!(work.next().await, key("well"));
+    new.metadata.labels = Some([("team".to_owned(), "blue".to_owned())].into());
+    work.root_changed(Some(&old), Some(&new), |_| true);
+    assert_eq!(work.depth(), 1, "its labels have changed besides");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_failed_for_a_reason_that_is_gone_is_tried_at_once() {
+    let bench = start(&["fails"]);
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    let before = bench.actor.served.load(Ordering::SeqCst);
+    assert!(!bench.work.retry_failed_for("QuotaExceeded", &key("fails")));
+    assert!(bench.work.retry_failed_for("Forbidden", &key("fails")));
+    tokio::time::sleep(PACE).await;
+    assert_eq!(bench.actor.served.load(Ordering::SeqCst), before + 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_object_is_looked_at_once_in_the_time_of_the_resync_although_nothing_is_heard() {
+    let (reader, mut writer) = store();
+    let work = Work::new(LoopMetrics::new(&Registry::new(), "configmap", 2));
+    for index in 0..100 {
+        let object = map(&format!("object-{index}"));
+        writer.apply_watcher_event(&Event::Apply(object.clone()));
+        work.root_changed(None, Some(&object), |_| false);
+        let taken = work.next().await;
+        work.conclude(&taken, &Turn::new(Vec::new()), Duration::ZERO, Outcomes::default());
+    }
+    let resyncing = tokio::spawn(resync(Arc::clone(&work), reader));
+    tokio::time::sleep(RESYNC / 2).await;
+    let half = work.depth();
+    assert!((40..60).contains(&half), "{half} of 100 after half of the time: they are spread");
+    tokio::time::sleep(RESYNC).await;
+    assert_eq!(work.depth(), 100);
+    resyncing.abort();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_standby_is_live_however_long_its_keys_wait() {
-    let (work, _keys) = Work::new(LoopMetrics::new(&Registry::new(), "configmap", 2));
-    work.trigger(&key("well"));
+    let work = Work::new(LoopMetrics::new(&Registry::new(), "configmap", 2));
+    work.root_changed(None, Some(&map("well")), |_| false);
     tokio::time::advance(Duration::from_secs(3600)).await;
     assert!(!work.stuck(Duration::from_secs(60)));
 }

@@ -43,9 +43,9 @@ impl World {
         first: impl Fn() -> Events + Send + 'static,
         mut take: impl FnMut(usize) + Send + 'static,
     ) -> Self {
-        let watches = Watches::new(&Registry::new());
+        let watches = watches();
         let (begun, lists) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
-        let health = watches.add("configmaps".to_owned());
+        let health = watches.add("configmaps", "");
         let (count, done) = (Arc::clone(&begun), Arc::clone(&lists));
         let begin = move || {
             let events = if count.fetch_add(1, Ordering::Relaxed) == 0 { first() } else { listed() };
@@ -78,6 +78,18 @@ fn does_not_run() -> Result<(), String> {
     Err("the watch of configmaps does not run".to_owned())
 }
 
+fn watches() -> Watches {
+    let registry = Registry::new();
+    Watches::new(&registry, Heard::new(&registry))
+}
+
+#[test]
+fn an_object_that_makes_a_panic_is_concerned_alone() {
+    let health = watches().add("configmaps", "");
+    let taken: Vec<_> = [1, 0, 2].map(|number| health.ward(|| 4 / number)).into();
+    assert_eq!((taken, health.panics.get()), (vec![Some(4), None, Some(2)], 1));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_watch_whose_event_could_not_be_taken_in_begins_anew_with_a_list() {
     let world = World::start(listed, |event| assert_ne!(event, 2, "the second event cannot be taken in"));
@@ -97,8 +109,8 @@ async fn a_watch_that_does_not_heal_ends_the_process() {
 
 #[tokio::test(start_paused = true)]
 async fn a_watch_whose_task_has_ended_ends_the_process() {
-    let watches = Watches::new(&Registry::new());
-    let health = watches.add("configmaps".to_owned());
+    let watches = watches();
+    let health = watches.add("configmaps", "");
     let broken = || -> BoxStream<'static, watcher::Result<Event<ConfigMap>>> { panic!("no stream") };
     assert!(tokio::spawn(supervise(health, broken, |_| {})).await.is_err());
     assert_eq!(watches.live(), does_not_run());

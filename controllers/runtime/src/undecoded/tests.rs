@@ -197,7 +197,7 @@ fn an_index_keeps_what_it_knew_of_an_object_until_it_is_deleted() {
     ] {
         let (index, objects) = (Index::<Kept>::default(), undecoded());
         for event in [known.clone(), then.clone()].concat() {
-            index.take_in_decoded(&objects, Ok(event), Kept::from, |_| {});
+            index.take_in_decoded(&objects, Ok(event), |object| Some(Kept::from(object)), |_| {});
         }
         let key = ObjectKey::new("ns", "a");
         assert_eq!((index.get(&key).is_some(), objects.contains(&key)), (is_kept, is_counted), "{then:?}");
@@ -214,7 +214,7 @@ fn an_index_tells_when_an_object_goes_that_it_never_knew() {
         let mut changed =
             |change: Change<'_, Kept>| told += usize::from(change.old.is_none() && change.new.is_none());
         for event in listed.iter().cloned().chain(then) {
-            index.take_in_decoded(&objects, Ok(event), Kept::from, &mut changed);
+            index.take_in_decoded(&objects, Ok(event), |object| Some(Kept::from(object)), &mut changed);
         }
         assert_eq!(told, 1);
     }

@@ -1,6 +1,6 @@
 //! What the controller asks of the server while it cannot tell whether its stores show things as they are.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use http::Method;
 use mainstay_faults::{
@@ -11,7 +11,7 @@ use mainstay_faults::{
     server::{Server, controller},
     wire::{self, Call},
 };
-use mainstay_runtime::reconcile::{PACE, Reconciler};
+use mainstay_runtime::reconcile::PACE;
 use tokio::{sync::mpsc::UnboundedReceiver, time::Instant};
 
 struct Bed {
@@ -36,8 +36,9 @@ impl Bed {
     /// One pass over the group. Returns when the next one is due.
     async fn pass(&mut self) -> Duration {
         let group = self.process.group("a").expect("the store shows it");
-        let mut pass = Box::pin(Arc::clone(&self.process.replication).reconcile(group, None));
-        let ended = loop {
+        let turn = self.process.turn("a");
+        let mut pass = Box::pin(self.process.reconcile(group, turn));
+        let (outcomes, told) = loop {
             tokio::select! {
                 biased;
                 Some(call) = self.calls.recv() => {
@@ -50,7 +51,8 @@ impl Bed {
                 ended = &mut pass => break ended,
             }
         };
-        ended.expect("every request succeeds").unwrap_or(Duration::MAX)
+        assert!(!outcomes.failed(), "every request succeeds: {outcomes:?}");
+        [outcomes.due, told].into_iter().flatten().min().unwrap_or(Duration::MAX)
     }
 
     async fn pass_for(&mut self, seconds: u64) {

@@ -1,0 +1,140 @@
+//! Which keys are due, and which is served next.
+//!
+//! The queue is a set: a key is in it once, however often it changes, and one that is gone is taken out of it, so that the
+//! queue of a standby, which serves nothing, is no longer than the list of its objects. client-go's queue is one line, in
+//! which a change of one object waits behind a sweep over all of them (controller-runtime has priorities since 0.20). Here a change is served before a [sweep](Lane::Sweep), a sweep before what time
+//! alone makes due, and within a lane one namespace after the other: no tenant's thousand objects stand before another's one.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    sync::Arc,
+};
+
+use tokio::time::Instant;
+
+use crate::key::ObjectKey;
+
+/// Of so many turns, one goes to the lanes in reverse, so that no lane waits for ever.
+const TURNS: u32 = 8;
+
+/// Why a key is due: a lane is served before those that follow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lane {
+    /// It has changed, or something that is of it alone.
+    Change,
+    /// Something has changed that concerns many, such as a node.
+    Sweep,
+    /// Time alone: a retry, a deadline, the resync.
+    Time,
+}
+
+/// One lane: the keys of each namespace in the order in which they came, and the namespaces in turn.
+#[derive(Debug, Default)]
+struct Line {
+    turns: VecDeque<Arc<str>>,
+    keys: HashMap<Arc<str>, BTreeMap<u64, ObjectKey>>,
+}
+
+impl Line {
+    fn push(&mut self, ticket: u64, key: &ObjectKey) {
+        let keys = self.keys.entry(Arc::clone(&key.namespace)).or_default();
+        if keys.is_empty() {
+            self.turns.push_back(Arc::clone(&key.namespace));
+        }
+        keys.insert(ticket, key.clone());
+    }
+
+    fn pop(&mut self) -> Option<ObjectKey> {
+        let namespace = self.turns.pop_front()?;
+        let keys = self.keys.get_mut(&namespace)?;
+        let next = keys.pop_first().map(|(_, key)| key);
+        if keys.is_empty() {
+            self.keys.remove(&namespace);
+        } else {
+            self.turns.push_back(namespace);
+        }
+        next
+    }
+
+    fn remove(&mut self, ticket: u64, key: &ObjectKey) {
+        let Some(keys) = self.keys.get_mut(&key.namespace) else { return };
+        keys.remove(&ticket);
+        if keys.is_empty() {
+            self.keys.remove(&key.namespace);
+            self.turns.retain(|namespace| *namespace != key.namespace);
+        }
+    }
+}
+
+/// Where a key of the queue is.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    Line(Lane, u64),
+    Later(Lane, Instant),
+}
+
+/// The keys that are due, now or later.
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    places: HashMap<ObjectKey, Place>,
+    lines: [Line; 3],
+    later: BTreeSet<(Instant, ObjectKey)>,
+    tickets: u64,
+    turns: u32,
+}
+
+impl Queue {
+    /// Puts `key` into `lane`, where it is served at `at` or later, wherever it was before.
+    pub(crate) fn put(&mut self, key: &ObjectKey, lane: Lane, at: Option<Instant>) {
+        self.remove(key);
+        let place = match at {
+            Some(at) if at > Instant::now() => {
+                self.later.insert((at, key.clone()));
+                Place::Later(lane, at)
+            }
+            _ => {
+                self.tickets += 1;
+                self.lines[lane as usize].push(self.tickets, key);
+                Place::Line(lane, self.tickets)
+            }
+        };
+        self.places.insert(key.clone(), place);
+    }
+
+    /// Takes `key` out.
+    pub(crate) fn remove(&mut self, key: &ObjectKey) {
+        match self.places.remove(key) {
+            Some(Place::Line(lane, ticket)) => self.lines[lane as usize].remove(ticket, key),
+            Some(Place::Later(_, at)) => drop(self.later.remove(&(at, key.clone()))),
+            None => {}
+        }
+    }
+
+    /// Takes the key out whose turn it is.
+    pub(crate) fn take(&mut self) -> Option<ObjectKey> {
+        let now = Instant::now();
+        while let Some((at, key)) = self.later.pop_first() {
+            if at > now {
+                self.later.insert((at, key));
+                break;
+            }
+            let Some(Place::Later(lane, _)) = self.places.remove(&key) else { continue };
+            self.put(&key, lane, None);
+        }
+        self.turns = (self.turns + 1) % TURNS;
+        let key = match self.turns {
+            0 => self.lines.iter_mut().rev().find_map(Line::pop),
+            _ => self.lines.iter_mut().find_map(Line::pop),
+        }?;
+        self.places.remove(&key);
+        Some(key)
+    }
+
+    /// When the next key is due that is not due yet.
+    pub(crate) fn next_due(&self) -> Option<Instant> {
+        self.later.first().map(|(at, _)| *at)
+    }
+}
+
+#[cfg(test)]
+mod tests;

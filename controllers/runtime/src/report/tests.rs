@@ -1,0 +1,147 @@
+//! When a status is written, and what it delays when it cannot be.
+
+use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use kube::Client;
+use prometheus::Registry;
+
+use super::*;
+use crate::{
+    metrics::LoopMetrics,
+    outcome::{Outcomes, Turn},
+    testing::{client, refuse, reply},
+};
+
+/// What was written: the name of the object and its status.
+type Written = Arc<Mutex<Vec<(String, Value)>>>;
+
+struct Bench {
+    client: Client,
+    reports: Arc<Reports<Value>>,
+    work: Arc<Work>,
+    written: Written,
+}
+
+fn pod(name: &str) -> Pod {
+    let metadata = ObjectMeta {
+        name: Some(name.into()),
+        namespace: Some("ns".into()),
+        uid: Some(format!("{name}-1")),
+        resource_version: Some("1".into()),
+        ..ObjectMeta::default()
+    };
+    Pod { metadata, ..Pod::default() }
+}
+
+fn key(name: &str) -> ObjectKey {
+    ObjectKey::new("ns", name)
+}
+
+impl Bench {
+    /// Reports at a pace of ten seconds to a server that refuses the object `refused`, and the first status of `behind`.
+    fn new() -> Self {
+        let written = Written::default();
+        let log = Arc::clone(&written);
+        let client = client(move |head, body| {
+            let patch: Value = serde_json::from_slice(body)?;
+            let name = patch["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+            let first = patch["metadata"].get("resourceVersion").is_some();
+            assert!(head.uri.path().ends_with("/status"));
+            log.lock().push((name.clone(), patch["status"].clone()));
+            Ok(match name.as_str() {
+                "refused" => refuse(403, "Forbidden"),
+                "behind" if first => refuse(409, "Conflict"),
+                _ => reply(&pod(&name)),
+            })
+        });
+        let work = Work::new(LoopMetrics::new(&Registry::new(), "pod", 1));
+        let reports = Arc::new(Reports::new("test", Duration::from_secs(10)));
+        Self { client, reports, work, written }
+    }
+
+    fn start(&self) {
+        tokio::spawn(Arc::clone(&self.reports).run(Arc::clone(&self.work)));
+    }
+
+    fn api(&self) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), "ns")
+    }
+
+    /// Puts a status, of which the words are urgent and the numbers are not.
+    fn put(&self, name: &str, status: Value) {
+        self.reports.put(&self.api(), &pod(name), None, status, |_, new| new.is_string());
+    }
+
+    /// What was written of the object in this time.
+    async fn of(&self, name: &str, time: Duration) -> Vec<Value> {
+        tokio::time::sleep(time).await;
+        let written = std::mem::take(&mut *self.written.lock());
+        written.into_iter().filter(|(of, _)| of == name).map(|(_, status)| status).collect()
+    }
+}
+
+const SOON: Duration = Duration::from_millis(10);
+
+#[tokio::test(start_paused = true)]
+async fn numbers_follow_at_the_pace_and_words_at_once() {
+    let bench = Bench::new();
+    bench.start();
+    bench.put("a", json!(1));
+    assert_eq!(bench.of("a", SOON).await, [json!(1)]);
+    for number in 2..=50 {
+        bench.put("a", json!(number));
+    }
+    assert_eq!(bench.of("a", Duration::from_secs(9)).await, [json!(0); 0]);
+    assert_eq!(bench.of("a", Duration::from_secs(1)).await, [json!(50)], "the last, and once");
+    bench.put("a", json!("failed"));
+    assert_eq!(bench.of("a", SOON).await, [json!("failed")]);
+    bench.put("a", json!("failed"));
+    assert_eq!(bench.of("a", Duration::from_secs(60)).await, [json!(0); 0], "it stands");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_status_that_is_refused_delays_no_other_and_is_tried_less_and_less_often() {
+    let bench = Bench::new();
+    bench.start();
+    bench.put("refused", json!(1));
+    bench.put("a", json!(1));
+    assert_eq!(bench.of("a", SOON).await, [json!(1)]);
+    let tries = bench.of("refused", Duration::from_secs(60)).await.len();
+    assert!((7..13).contains(&tries), "tried {tries} times in a minute");
+    assert_eq!(bench.reports.last(&key("refused")), None);
+    assert_eq!(bench.reports.wanted(&key("refused")), Some(json!(1)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_the_store_is_behind_the_object_is_looked_at_again() {
+    let bench = Bench::new();
+    bench.work.root_changed(None, Some(&pod("behind")), |_| false);
+    assert_eq!(bench.work.next().await, key("behind"));
+    bench.work.conclude(&key("behind"), &Turn::new(Vec::new()), Duration::ZERO, Outcomes::default());
+    bench.start();
+    bench.put("behind", json!(1));
+    assert_eq!(bench.of("behind", SOON).await, [json!(1)]);
+    assert_eq!((bench.work.depth(), bench.reports.last(&key("behind"))), (1, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_written_or_remembered_of_an_object_that_is_forgotten() {
+    let bench = Bench::new();
+    bench.put("a", json!(1));
+    bench.reports.forget(&key("a"));
+    bench.start();
+    assert_eq!(bench.of("a", Duration::from_secs(60)).await, [json!(0); 0]);
+    assert_eq!(bench.reports.wanted(&key("a")), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_recorded_takes_the_place_of_what_was_put_before() {
+    let bench = Bench::new();
+    bench.put("a", json!("old"));
+    let due = bench.reports.record(&bench.api(), &pod("a"), None, json!("new"), |_, _| true).await;
+    assert_eq!(due.unwrap(), None);
+    bench.start();
+    assert_eq!(bench.of("a", Duration::from_secs(60)).await, [json!("new")]);
+    assert!(bench.reports.wrote(&key("a"), Some(&json!("new"))));
+    let refused = bench.reports.record(&bench.api(), &pod("refused"), None, json!(1), |_, _| true).await;
+    assert!(matches!(refused, Err(RequestError::Forbidden(_))), "{refused:?}");
+}

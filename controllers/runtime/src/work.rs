@@ -1,0 +1,393 @@
+//! What a loop knows of its keys, in one place.
+//!
+//! A key is known from the moment the store shows its object until the object is gone; what is triggered of others is
+//! dropped, so that the memory is no larger than the list of objects. What is remembered of an object ends with it: when it
+//! is gone, or another has taken its name, everything is forgotten, and where a reconcile of it is under way, as soon as that
+//! has ended. So no reconcile writes memory of an object that is gone, and none begins with that of a namesake.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Resource;
+use parking_lot::Mutex;
+use tokio::{sync::Notify, time::Instant};
+
+use crate::{
+    backoff::{Backoff, Growth},
+    key::ObjectKey,
+    metrics::{LoopMetrics, PassResult},
+    outcome::{Concern, Failed, Outcomes, Part, Turn},
+    queue::{Lane, Queue},
+};
+
+/// What is called for an object that is gone or that another has taken the name of.
+type Forget = Box<dyn Fn(&ObjectKey) + Send + Sync>;
+
+/// The keys of a loop. All of it may be lost: a restart ends in the same state.
+pub struct Work {
+    state: Mutex<State>,
+    wake: Notify,
+    forget: OnceLock<Forget>,
+    /// Since when the loop runs. Keys wait in a standby for as long as it stands by.
+    running: OnceLock<Instant>,
+    metrics: LoopMetrics,
+}
+
+#[derive(Default)]
+struct State {
+    keys: HashMap<ObjectKey, Memory>,
+    /// The names of the keys of each namespace.
+    namespaces: HashMap<Arc<str>, BTreeSet<Arc<str>>>,
+    queue: Queue,
+    /// When a reconcile began or ended last.
+    served: Option<Instant>,
+}
+
+/// What is known of one key.
+struct Memory {
+    /// The first change that no reconcile has served yet, and the most urgent lane of all of them.
+    waits: Option<(Instant, Lane)>,
+    /// Since when it is reconciled.
+    under_way: Option<Instant>,
+    /// Until when it rests.
+    rests: Option<Instant>,
+    /// When time alone makes it due.
+    due: Option<Instant>,
+    backoff: Backoff<Part>,
+    /// Why each failed that did when it was last tried.
+    reasons: HashMap<Part, &'static str>,
+    /// What is to be done when the reconcile under way has ended.
+    after: Option<After>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum After {
+    /// The object is gone.
+    Forget,
+    /// Another has taken its name.
+    BeginAnew,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self {
+            waits: None,
+            under_way: None,
+            rests: None,
+            due: None,
+            backoff: Backoff::new(Growth::default()),
+            reasons: HashMap::new(),
+            after: None,
+        }
+    }
+}
+
+impl State {
+    fn add(&mut self, key: &ObjectKey) -> &mut Memory {
+        let names = self.namespaces.entry(Arc::clone(&key.namespace)).or_default();
+        names.insert(Arc::clone(&key.name));
+        self.keys.entry(key.clone()).or_default()
+    }
+
+    fn remove(&mut self, key: &ObjectKey) {
+        self.keys.remove(key);
+        self.queue.remove(key);
+        if let Some(names) = self.namespaces.get_mut(&key.namespace) {
+            names.remove(&key.name);
+            if names.is_empty() {
+                self.namespaces.remove(&key.namespace);
+            }
+        }
+    }
+
+    /// Puts the key where its memory says.
+    fn place(&mut self, key: &ObjectKey) {
+        let Some(memory) = self.keys.get(key).filter(|memory| memory.under_way.is_none()) else { return };
+        match (memory.waits, memory.due) {
+            (Some((_, lane)), _) => self.queue.put(key, lane, memory.rests),
+            (None, Some(due)) => self.queue.put(key, Lane::Time, memory.rests.max(Some(due))),
+            (None, None) => self.queue.remove(key),
+        }
+    }
+}
+
+/// Whether two states of an object have the same metadata but for what each write changes.
+fn is_same(old: &ObjectMeta, new: &ObjectMeta) -> bool {
+    let lasting =
+        |meta: &ObjectMeta| ObjectMeta { resource_version: None, managed_fields: None, ..meta.clone() };
+    lasting(old) == lasting(new)
+}
+
+impl Work {
+    /// No key is known at first.
+    pub fn new(metrics: LoopMetrics) -> Arc<Self> {
+        Arc::new(Self {
+            state: Mutex::default(),
+            wake: Notify::new(),
+            forget: OnceLock::new(),
+            running: OnceLock::new(),
+            metrics,
+        })
+    }
+
+    /// Has `forget` called for each object that is gone or that another has taken the name of, never while one of that name
+    /// is reconciled. What was given first counts.
+    pub fn on_forget(&self, forget: impl Fn(&ObjectKey) + Send + Sync + 'static) {
+        let _ = self.forget.set(Box::new(forget));
+    }
+
+    /// Something that is of `key` alone has changed.
+    pub fn trigger(&self, key: &ObjectKey) {
+        self.trigger_in(Lane::Change, key);
+    }
+
+    /// Something about `key` has changed.
+    pub fn trigger_in(&self, lane: Lane, key: &ObjectKey) {
+        let mut state = self.state.lock();
+        let Some(memory) = state.keys.get_mut(key) else { return };
+        match &mut memory.waits {
+            Some((_, standing)) if *standing <= lane => return,
+            Some((_, standing)) => *standing = lane,
+            None => {
+                memory.waits = Some((Instant::now(), lane));
+                self.metrics.adds.inc();
+            }
+        }
+        state.place(key);
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    /// Takes up a change of the kind that is reconciled, after its store shows it. A status that is an echo of what this
+    /// process has written is no reason to reconcile it.
+    pub fn root_changed<K>(&self, old: Option<&K>, new: Option<&K>, is_echo: impl FnOnce(&K) -> bool)
+    where
+        K: Resource<DynamicType = ()>,
+    {
+        let Some(object) = new.or(old) else { return };
+        let key = ObjectKey::of(object);
+        let is_another = |old: &K, new: &K| old.meta().uid != new.meta().uid;
+        match (old, new) {
+            (Some(_), None) => return self.end(&key, After::Forget),
+            (Some(old), Some(new)) if is_another(old, new) => self.end(&key, After::BeginAnew),
+            // A changed spec may be a right one: it is tried at once.
+            (Some(old), Some(new)) if old.meta().generation != new.meta().generation => self.retry(&key),
+            (Some(old), Some(new)) if is_same(old.meta(), new.meta()) && is_echo(new) => return,
+            _ => {}
+        }
+        self.know(&key);
+        self.trigger(&key);
+    }
+
+    fn know(&self, key: &ObjectKey) {
+        let mut state = self.state.lock();
+        let memory = state.add(key);
+        if memory.after == Some(After::Forget) {
+            memory.after = Some(After::BeginAnew);
+        }
+    }
+
+    /// Forgets what is known of an object, at once or when the reconcile of it has ended.
+    fn end(&self, key: &ObjectKey, after: After) {
+        let mut state = self.state.lock();
+        state.queue.remove(key);
+        if let Some(memory) = state.keys.get_mut(key).filter(|memory| memory.under_way.is_some()) {
+            (memory.after, memory.waits) = (Some(after), None);
+            return;
+        }
+        state.remove(key);
+        drop(state);
+        self.forget(key);
+    }
+
+    fn forget(&self, key: &ObjectKey) {
+        if let Some(forget) = self.forget.get() {
+            forget(key);
+        }
+    }
+
+    /// Has everything of `key` tried at once that failed.
+    pub fn retry(&self, key: &ObjectKey) {
+        if let Some(memory) = self.state.lock().keys.get_mut(key) {
+            (memory.backoff, memory.reasons) = (Backoff::new(Growth::default()), HashMap::new());
+        }
+    }
+
+    /// Has tried at once, and `key` reconciled, what failed for this reason. Returns whether anything had.
+    pub fn retry_failed_for(&self, reason: &str, key: &ObjectKey) -> bool {
+        let failed = self.state.lock().keys.get_mut(key).is_some_and(|memory| {
+            let before = memory.reasons.len();
+            let backoff = &memory.backoff;
+            memory.reasons.retain(|part, why| *why != reason || !backoff.forget(part));
+            memory.reasons.len() < before
+        });
+        if failed {
+            self.trigger(key);
+        }
+        failed
+    }
+
+    /// What of `key` waits, and for how long.
+    pub fn held(&self, key: &ObjectKey) -> Vec<(Part, Duration)> {
+        let state = self.state.lock();
+        let Some(memory) = state.keys.get(key) else { return Vec::new() };
+        let held = memory.reasons.keys().filter_map(|part| Some((part.clone(), memory.backoff.held(part)?)));
+        held.collect()
+    }
+
+    /// The keys of a namespace.
+    pub fn keys_of(&self, namespace: &str) -> Vec<ObjectKey> {
+        let state = self.state.lock();
+        let names = state.namespaces.get(namespace).into_iter().flatten();
+        names.map(|name| ObjectKey { namespace: namespace.into(), name: Arc::clone(name) }).collect()
+    }
+
+    pub(crate) fn metrics(&self) -> &LoopMetrics {
+        &self.metrics
+    }
+
+    /// The loop begins. A second one in this process would go on with the first one's keys; the first start is what counts.
+    pub(crate) fn start(&self) {
+        let _ = self.running.set(Instant::now());
+    }
+
+    /// The key whose turn it is. It is under way until [`Self::conclude`] or [`Self::skip`].
+    pub(crate) async fn next(&self) -> ObjectKey {
+        loop {
+            let due = {
+                let mut state = self.state.lock();
+                if let Some(key) = state.queue.take() {
+                    self.begin(&mut state, &key);
+                    return key;
+                }
+                state.queue.next_due()
+            };
+            let at_some_time = async {
+                match due {
+                    Some(due) => tokio::time::sleep_until(due).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = self.wake.notified() => {}
+                () = at_some_time => {}
+            }
+        }
+    }
+
+    fn begin(&self, state: &mut State, key: &ObjectKey) {
+        let now = Instant::now();
+        state.served = Some(now);
+        let Some(memory) = state.keys.get_mut(key) else { return };
+        (memory.under_way, memory.due) = (Some(now), None);
+        if let Some((since, _)) = memory.waits.take() {
+            self.metrics.queue_time.observe(since.elapsed().as_secs_f64());
+        }
+    }
+
+    /// The key that was taken has no object: an undecodable one, or one that is gone.
+    pub(crate) fn skip(&self, key: &ObjectKey) {
+        self.settle(key, |_| {});
+    }
+
+    /// The reconcile of `key` has ended so, for which `turn` was granted, and is followed by none for `pace`. Returns when time
+    /// alone makes it due.
+    pub fn conclude(
+        &self,
+        key: &ObjectKey,
+        turn: &Turn,
+        pace: Duration,
+        outcomes: Outcomes,
+    ) -> Option<Instant> {
+        let failed = outcomes.failed();
+        self.settle(key, |memory| {
+            let tried = |concern| outcomes.well.contains(&concern) || outcomes.fails(concern);
+            // What was held was not tried, and what failed begins no new count.
+            memory.reasons.retain(|(concern, name), _| {
+                let held = name.as_deref().map_or(turn.held(*concern), |name| turn.held_for(*concern, name));
+                let is_well = tried(*concern) && held.is_none() && !outcomes.names(*concern, name.as_deref());
+                if is_well {
+                    memory.backoff.forget(&(*concern, name.clone()));
+                }
+                !is_well
+            });
+            for (part, Failed { reason, retry_after, needs_change, .. }) in outcomes.failed {
+                self.metrics.failed(part.0, reason, needs_change);
+                memory.backoff.fail(&part, retry_after);
+                memory.reasons.insert(part, reason);
+            }
+            let held = memory.reasons.keys().filter_map(|part| memory.backoff.held(part));
+            let now = Instant::now();
+            memory.due = held.chain(outcomes.due).min().map(|due| now + due);
+            memory.rests = Some(now + pace);
+            self.metrics.finished(match (failed, memory.due) {
+                (true, _) => PassResult::Error,
+                (false, Some(_)) => PassResult::RequeueAfter,
+                (false, None) => PassResult::Success,
+            });
+        });
+        self.state.lock().keys.get(key)?.due
+    }
+
+    fn settle(&self, key: &ObjectKey, note: impl FnOnce(&mut Memory)) {
+        let mut state = self.state.lock();
+        state.served = Some(Instant::now());
+        let Some(memory) = state.keys.get_mut(key) else { return };
+        memory.under_way = None;
+        note(memory);
+        let after = memory.after;
+        if after.is_some() {
+            state.remove(key);
+            drop(state);
+            // The loop is between two reconciles here: it begins none of this key before this returns.
+            self.forget(key);
+        } else {
+            state.place(key);
+        }
+        if after == Some(After::BeginAnew) {
+            self.know(key);
+            self.trigger(key);
+        }
+    }
+
+    /// Whether the loop runs, keys have waited for `limit` and none was served in that time: the loop is stuck.
+    pub fn stuck(&self, limit: Duration) -> bool {
+        if self.running.get().is_none_or(|since| since.elapsed() < limit) {
+            return false;
+        }
+        let state = self.state.lock();
+        let waits = state.keys.values().filter_map(|memory| memory.waits).map(|(since, _)| since).min();
+        let idle = state.served.is_none_or(|served| served.elapsed() > limit);
+        waits.is_some_and(|since| since.elapsed() > limit) && idle
+    }
+
+    /// How many keys wait, those that rest and those under way included.
+    pub fn depth(&self) -> usize {
+        self.state.lock().keys.values().filter(|memory| memory.waits.is_some()).count()
+    }
+
+    /// Brings the gauges that are computed from the clock up to date; for the moment of a scrape.
+    pub fn refresh_metrics(&self) {
+        let (mut total, mut oldest) = (0.0, 0.0_f64);
+        let mut held: HashMap<Concern, i64> = HashMap::new();
+        {
+            let state = self.state.lock();
+            for memory in state.keys.values() {
+                if let Some(since) = memory.under_way {
+                    let age = since.elapsed().as_secs_f64();
+                    (total, oldest) = (total + age, oldest.max(age));
+                }
+                let concerns = memory.reasons.keys().map(|(concern, _)| *concern).collect::<BTreeSet<_>>();
+                concerns.into_iter().for_each(|concern| *held.entry(concern).or_default() += 1);
+            }
+        }
+        self.metrics.unfinished.set(total);
+        self.metrics.longest_running.set(oldest);
+        self.metrics.depth.set(i64::try_from(self.depth()).unwrap_or(i64::MAX));
+        self.metrics.failing(&held);
+    }
+}
