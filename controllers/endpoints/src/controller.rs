@@ -66,10 +66,11 @@ pub async fn build(manager: &Manager, options: Options) -> Controller {
     let shutdown = manager.shutdown.clone();
     let passes =
         reconcile::run(endpoints, pools, Arc::clone(&work), keys, manager.bounds(), shutdown.clone());
+    let (checks, names) = (manager.beat("checks"), manager.beat("look-ups"));
     // Only who leads asks endpoints and names: standbys would ask them once more each.
     let run = async move {
-        let asking = async { tokio::join!(checker.run(shutdown.clone()), lookups.run(shutdown.clone())) };
-        tokio::join!(passes, asking);
+        let checking = checker.run(&checks, shutdown.clone());
+        tokio::join!(passes, checking, lookups.run(&names, shutdown.clone()));
     };
     manager.controller(&work, run, move || metrics.refresh(counted.len()))
 }
@@ -84,7 +85,7 @@ fn endpoints(manager: &Manager, options: Options, loop_metrics: LoopMetrics, wor
     };
     let checker =
         Checker::new(options.max_concurrent_checks.into(), CheckMetrics::new(registry), clock, trigger(work));
-    let lookups = Lookups::new(Resolver::from_system(), LookupMetrics::new(registry), trigger(work));
+    let lookups = Lookups::new(Resolver::from_system(), LookupMetrics::new(registry), clock, trigger(work));
     let in_flight = manager.flags.max_in_flight_writes;
     Endpoints {
         client: client.clone(),
