@@ -11,7 +11,7 @@ use kube::{
 use mainstay_runtime::{
     clock::Clock, decode::Undecodable, events::Events, index::Index,
     k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta, metrics::LoopMetrics, report::Reports,
-    undecoded::Undecoded,
+    solo::Beat, undecoded::Undecoded,
 };
 use prometheus::Registry;
 use serde_json::json;
@@ -56,16 +56,16 @@ fn keeper_on(client: Client) -> (Keeper, Writer<NodeHealthPolicy>) {
         metrics: Arc::new(Metrics::new(&registry)),
         loop_metrics: LoopMetrics::new(&registry, "test", 1),
         max_in_flight: 4,
-        passed: Arc::new(LastPass::default()),
+        beat: Beat::new("test"),
     };
     (keeper, writer)
 }
 
 /// Whether the node is written by a first pass.
 fn is_written(keeper: &Keeper) -> bool {
-    let mut mind = Mind::new(4);
+    let mut mind = Mind::new(16);
     keeper.pass(&mut mind);
-    mind.jobs.is_running(&(Task::Write, "n".into()))
+    mind.jobs.is_under_way(&(Task::Write, "n".into()))
 }
 
 fn policy(metadata: ObjectMeta, spec: serde_json::Value) -> NodeHealthPolicy {
@@ -123,7 +123,7 @@ async fn what_a_policy_took_that_cannot_be_decoded_counts_for_the_breakers_of_ot
     let breakers = json!({"cluster": {"maxUnhealthy": 0}});
     let other = policy(metadata, json!({"nodeSelector": {}, "breakers": breakers}));
     policies.apply_watcher_event(&Event::Apply(other));
-    let mut mind = Mind::new(4);
+    let mut mind = Mind::new(16);
     keeper.pass(&mut mind);
     assert!(mind.memory.breakers.contains_key(&("other".into(), None)), "{:?}", mind.memory.breakers);
 }
@@ -132,7 +132,7 @@ async fn what_a_policy_took_that_cannot_be_decoded_counts_for_the_breakers_of_ot
 async fn the_remediations_of_a_policy_that_makes_no_sense_any_more_go_on() {
     for (operator, goes_on) in [("Gt", true), ("Exists", false)] {
         let (keeper, mut policies) = keeper();
-        let mut mind = Mind::new(4);
+        let mut mind = Mind::new(16);
         let mut apply = |generation, expressions: serde_json::Value| {
             let template = json!({
                 "apiVersion": "x.dev/v1", "kind": "RepairTemplate", "namespace": "ns", "name": "gentle",
@@ -156,7 +156,7 @@ async fn the_remediations_of_a_policy_that_makes_no_sense_any_more_go_on() {
         );
         keeper.pass(&mut mind);
         // Where it can be read, and selects the node no more, they end.
-        assert_eq!(mind.jobs.is_running(&(Task::Clear, "ours".into())), !goes_on, "{operator}");
+        assert_eq!(mind.jobs.is_under_way(&(Task::Clear, "ours".into())), !goes_on, "{operator}");
     }
 }
 
@@ -172,10 +172,10 @@ async fn all_remediations_of_a_node_that_is_gone_end() {
         let metadata =
             ObjectMeta { name: Some("ours".into()), uid: Some("ours".into()), ..ObjectMeta::default() };
         policies.apply_watcher_event(&Event::Apply(policy(metadata, spec)));
-        let mut mind = Mind::new(4);
+        let mut mind = Mind::new(16);
         mind.standing.insert("ours".into(), vec![crate::apply::leftovers::tests::made(made_for)]);
         keeper.pass(&mut mind);
-        assert_eq!(mind.jobs.is_running(&(Task::Clear, "ours".into())), ends, "{made_for:?}");
+        assert_eq!(mind.jobs.is_under_way(&(Task::Clear, "ours".into())), ends, "{made_for:?}");
     }
 }
 
@@ -202,7 +202,7 @@ async fn a_new_leader_asks_the_server_which_breakers_are_open_and_no_watch() {
         server.set(POLICIES, Ok(json!({"metadata": {}, "items": items})));
         let (keeper, mut policies) = keeper_on(server.client());
         policies.apply_watcher_event(&Event::Apply(with_breaker(watched)));
-        let mut mind = Mind::new(4);
+        let mut mind = Mind::new(16);
         keeper.recall(&mut mind, &CancellationToken::new()).await;
         keeper.pass(&mut mind);
         assert_eq!(is_open(&mind), written);
@@ -214,7 +214,7 @@ async fn a_new_leader_plans_nothing_before_the_server_has_answered() {
     let server = Server::default();
     server.set(POLICIES, Err(503));
     let (keeper, _policies) = keeper_on(server.client());
-    let (mut mind, shutdown) = (Mind::new(4), CancellationToken::new());
+    let (mut mind, shutdown) = (Mind::new(16), CancellationToken::new());
     let later = async {
         tokio::time::sleep(Duration::from_secs(60)).await;
         server.set(POLICIES, Ok(json!({"metadata": {}, "items": [with_breaker(true)]})));
@@ -230,7 +230,7 @@ async fn a_new_leader_plans_nothing_before_the_server_has_answered() {
 #[tokio::test]
 async fn the_breakers_of_a_policy_that_appears_later_are_recalled_then() {
     let (keeper, mut policies) = keeper();
-    let mut mind = Mind::new(4);
+    let mut mind = Mind::new(16);
     keeper.pass(&mut mind);
     assert!(!is_open(&mind));
     policies.apply_watcher_event(&Event::Apply(with_breaker(true)));
