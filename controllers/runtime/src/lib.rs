@@ -12,6 +12,7 @@
 //! | [`undecoded`] | those that cannot be: remembered, counted, and told so |
 //! | [`slim`] | watch types that never decode what no plan reads |
 //! | [`key`] | names of objects |
+//! | [`node`] | nodes as watches decode them, and where they are |
 //! | [`labels`] | labels, kept once for all objects that have the same |
 //! | [`trigger`] | which keys have unserved changes, and since when |
 //! | [`reconcile`] | the loop: bounded concurrency, a timeout and panic isolation a pass, backoff a key |
@@ -52,6 +53,7 @@ pub mod leader;
 pub mod manager;
 pub mod metrics;
 pub mod names;
+pub mod node;
 pub mod places;
 pub mod reconcile;
 pub mod report;
