@@ -24,7 +24,7 @@ use mainstay_runtime::{
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-pub use self::state::Keeper;
+pub use self::state::NodeHealth;
 use self::state::{Mind, Pass, ReadSettings};
 use crate::{
     live,
@@ -43,7 +43,7 @@ const PACE: Duration = Duration::from_millis(100);
 /// How often it is asked again which breakers are open, before the first pass.
 const RECALL_AGAIN: Duration = Duration::from_secs(1);
 
-impl Keeper {
+impl NodeHealth {
     /// Passes until `shutdown`, then lets the requests under way end. Dropping the future ends them at once.
     pub async fn run(self, shutdown: CancellationToken) {
         // Nothing that was not heard while another process led says anything.
@@ -60,7 +60,7 @@ impl Keeper {
     }
 
     async fn passes(&self, shutdown: &CancellationToken) {
-        let mut leading = Leading { keeper: self, mind: Mind::new(self.max_in_flight) };
+        let mut leading = Leading { node_health: self, mind: Mind::new(self.max_in_flight) };
         self.recall(&mut leading.mind, shutdown).await;
         solo::run(&mut leading, PACE, self.sight.wake(), &self.beat, &self.clock, shutdown).await;
         leading.mind.jobs.finish().await;
@@ -164,23 +164,23 @@ impl Keeper {
 
 /// A process that leads, and what it has in mind.
 struct Leading<'a> {
-    keeper: &'a Keeper,
+    node_health: &'a NodeHealth,
     mind: Mind,
 }
 
 impl Solo for Leading<'_> {
     fn pass(&mut self) -> Option<Moment> {
         let began = Instant::now();
-        let due = self.keeper.pass(&mut self.mind);
-        self.keeper.loop_metrics.passed(began.elapsed());
+        let due = self.node_health.pass(&mut self.mind);
+        self.node_health.loop_metrics.passed(began.elapsed());
         due
     }
 
     async fn take_in(&mut self) {
         let (key, outcome) = self.mind.jobs.next().await;
-        let now = self.keeper.clock.now();
+        let now = self.node_health.clock.now();
         match outcome {
-            Some(outcome) => take_in::take_in(self.keeper, &mut self.mind, key, outcome, now),
+            Some(outcome) => take_in::take_in(self.node_health, &mut self.mind, key, outcome, now),
             None => self.mind.jobs.failed(key, now, None),
         }
     }

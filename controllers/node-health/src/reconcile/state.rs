@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// The parts of the process that the loop works with.
-pub struct Keeper {
+pub struct NodeHealth {
     /// The connection to the API server.
     pub client: Client,
     /// The process's time.
