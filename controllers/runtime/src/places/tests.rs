@@ -147,7 +147,7 @@ fn whose_jobs_hang_starves_nobody() {
     }
     let is_well = |owner: u32| owner > 20;
     let mut ends: HashMap<(u32, u32), Moment> = HashMap::new();
-    let mut latest = Duration::ZERO;
+    let (mut begun, mut latest) = (0, Duration::ZERO);
     for tick in 0..6000 {
         let now = TICK * tick;
         if tick == 100 {
@@ -162,9 +162,11 @@ fn whose_jobs_hang_starves_nobody() {
             let takes = if is_well(owner) { TICK } else { SECOND * 300 };
             ends.insert((owner, key), now + takes);
             if is_well(owner) {
+                begun += 1;
                 latest = latest.max(now - due);
             }
         }
     }
+    assert!(begun > 179 * 4, "each is checked every ten seconds: {begun}");
     assert!(latest <= TICK, "a check began {latest:?} late");
 }
