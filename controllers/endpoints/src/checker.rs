@@ -3,10 +3,11 @@
 //! It promises:
 //!
 //! - A target has at most one check under way, a pool at most [`Definition::max_concurrent`], and all pools together
-//!   at most the limit. Of the targets that may be checked, the one that is due since longest comes first; a pool whose
-//!   checks hang holds up no other pool, as long as the limit is not reached.
+//!   at most the limit, of which they have [fair shares](mainstay_runtime::places): a pool whose checks hang holds up no
+//!   other.
 //! - A result counts only for what it was asked for: one of a target that is wanted no longer, or of a port or a
 //!   definition of before, is dropped.
+//! - A check that panics says nothing; it is made again.
 //! - A tick costs what is due, and not what there is.
 
 mod metrics;
@@ -15,15 +16,16 @@ mod table;
 mod tests;
 mod types;
 
-use std::{collections::HashMap, net::SocketAddr, sync::Arc};
+use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
-use futures::{
-    StreamExt,
-    future::{BoxFuture, FutureExt},
-    stream::FuturesUnordered,
-};
+use futures::future::{BoxFuture, FutureExt};
 use mainstay_probe::{Check, Outcome};
-use mainstay_runtime::{clock::Clock, index::ObjectKey};
+use mainstay_runtime::{
+    clock::{Clock, Moment},
+    index::ObjectKey,
+    jobs::Jobs,
+    solo::{self, Beat, Solo},
+};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -101,38 +103,52 @@ impl Checker {
 
     /// Makes the checks as they come due, until `shutdown`. Checks that are under way then, or when the future is
     /// dropped, end with it. To be called once.
-    pub async fn run(&self, shutdown: CancellationToken) {
-        let mut under_way = FuturesUnordered::new();
-        loop {
-            let next = loop {
-                let next = self.table.lock().next(self.clock.now());
-                match next {
-                    Next::Begin(job) => under_way.push(self.check(job)),
-                    Next::Wait(until) => break until,
-                }
-            };
-            tokio::select! {
-                () = shutdown.cancelled() => return,
-                () = self.wake.notified() => {}
-                () = self.clock.until(next) => {}
-                Some((job, outcome)) = under_way.next() => self.ended(&job, outcome),
-            }
-        }
+    pub async fn run(&self, beat: &Beat, shutdown: CancellationToken) {
+        let mut checking = Checking { checker: self, under_way: Jobs::default() };
+        solo::run(&mut checking, Duration::ZERO, &self.wake, beat, &self.clock, &shutdown).await;
     }
 
-    async fn check(&self, job: Job) -> (Job, Outcome) {
+    async fn check(&self, job: &Job) -> Outcome {
         let _in_flight = self.metrics.begun(job.delay);
         let address = SocketAddr::new(job.target.1, job.port);
         let outcome = (self.ask)(Arc::clone(&job.check), address).await;
         self.metrics.ended(&job.check.kind, &outcome);
-        (job, outcome)
+        outcome
     }
 
-    fn ended(&self, job: &Job, outcome: Outcome) {
+    fn ended(&self, job: &Job, outcome: Option<Outcome>) {
         let jitter = rand::random_range(-1.0..=1.0);
-        let changed = self.table.lock().ended(job, outcome.result, self.clock.now(), jitter);
+        let result = outcome.map(|outcome| outcome.result);
+        let changed = self.table.lock().ended(job, result, self.clock.now(), jitter);
         if changed {
             (self.changed)(&job.pool);
         }
+    }
+}
+
+/// The checks that are under way.
+struct Checking<'a> {
+    checker: &'a Checker,
+    under_way: Jobs<'a, Arc<Job>, Outcome>,
+}
+
+impl Solo for Checking<'_> {
+    fn pass(&mut self) -> Option<Moment> {
+        let checker = self.checker;
+        loop {
+            let next = checker.table.lock().next(checker.clock.now());
+            match next {
+                Next::Begin(job) => {
+                    let job = Arc::new(job);
+                    self.under_way.start(Arc::clone(&job), async move { checker.check(&job).await });
+                }
+                Next::Wait(until) => return until,
+            }
+        }
+    }
+
+    async fn take_in(&mut self) {
+        let (job, outcome) = self.under_way.next().await;
+        self.checker.ended(&job, outcome);
     }
 }

@@ -65,10 +65,11 @@ pub async fn build(manager: &Manager, options: Options) -> Controller {
     let (checker, lookups) = (Arc::clone(&endpoints.checker), Arc::clone(&endpoints.lookups));
     let shutdown = manager.shutdown.clone();
     let passes = manager.reconcile(endpoints, pools.clone(), &work);
+    let (checks, names) = (manager.beat("checks"), manager.beat("look-ups"));
     // Only who leads asks endpoints and names: standbys would ask them once more each.
     let run = async move {
-        let asking = async { tokio::join!(checker.run(shutdown.clone()), lookups.run(shutdown.clone())) };
-        tokio::join!(passes, asking);
+        let checking = checker.run(&checks, shutdown.clone());
+        tokio::join!(passes, checking, lookups.run(&names, shutdown.clone()));
     };
     manager.controller(&work, run, move || metrics.refresh(counted.len()))
 }
@@ -83,7 +84,7 @@ fn endpoints(manager: &Manager, options: Options, loop_metrics: LoopMetrics, wor
     };
     let checker =
         Checker::new(options.max_concurrent_checks.into(), CheckMetrics::new(registry), clock, trigger(work));
-    let lookups = Lookups::new(Resolver::from_system(), LookupMetrics::new(registry), trigger(work));
+    let lookups = Lookups::new(Resolver::from_system(), LookupMetrics::new(registry), clock, trigger(work));
     let in_flight = manager.flags.max_in_flight_writes;
     Endpoints {
         client: client.clone(),

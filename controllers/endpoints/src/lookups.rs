@@ -1,7 +1,8 @@
 //! Looks up the DNS names of all pools and keeps their addresses.
 //!
-//! A name that several pools want is looked up once. When a name is asked again, and what a failure does to its
-//! addresses, are rules of [`Names`].
+//! A name that several pools want is looked up once, in the turn of the pool that comes first: pools have
+//! [fair shares](mainstay_runtime::places) of the look-ups that are under way. When a name is asked again, and what a failure
+//! does to its addresses, are rules of [`Names`].
 
 #[cfg(test)]
 mod tests;
@@ -10,24 +11,22 @@ use std::{
     collections::{BTreeSet, HashMap},
     net::IpAddr,
     sync::Arc,
+    time::Duration,
 };
 
-use futures::{
-    StreamExt,
-    future::{BoxFuture, FutureExt, ready},
-    stream::FuturesUnordered,
-};
-use mainstay_probe::{Answer, Family, Names, ResolveError, Resolver};
+use futures::future::{BoxFuture, FutureExt, ready};
+use mainstay_probe::{Answer, Answered, Family, Names, ResolveError, Resolver};
 use mainstay_runtime::{
+    clock::{Clock, Moment},
     index::ObjectKey,
+    jobs::Jobs,
     metrics::{counters, histograms},
+    places::{Next, Places},
+    solo::{self, Beat, Solo},
 };
 use parking_lot::Mutex;
 use prometheus::{Histogram, IntCounterVec, Registry};
-use tokio::{
-    sync::Notify,
-    time::{Instant, sleep_until},
-};
+use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 /// So many look-ups are under way at the same time.
@@ -109,12 +108,17 @@ pub struct Lookups {
     wake: Notify,
     ask: Box<Ask>,
     metrics: LookupMetrics,
+    clock: Clock,
     changed: Box<dyn Fn(&ObjectKey) + Send + Sync>,
 }
 
 struct Table {
     names: Names,
     wanted: HashMap<ObjectKey, BTreeSet<String>>,
+    /// Each name is in the line of each pool that wants it, unless its look-up is under way.
+    places: Places<ObjectKey, String>,
+    /// When each name is due; `None` while its look-up is under way.
+    due: HashMap<String, Option<Moment>>,
 }
 
 impl Lookups {
@@ -124,6 +128,7 @@ impl Lookups {
     pub fn new(
         resolver: Result<Resolver, ResolveError>,
         metrics: LookupMetrics,
+        clock: Clock,
         changed: impl Fn(&ObjectKey) + Send + Sync + 'static,
     ) -> Self {
         let resolver = resolver.map(Arc::new);
@@ -131,19 +136,26 @@ impl Lookups {
             Ok(resolver) => async move { resolver.look_up(&name).await }.boxed(),
             Err(error) => ready(Err(error)).boxed(),
         };
-        Self::asking(ask, metrics, changed)
+        Self::asking(ask, metrics, clock, changed)
     }
 
     fn asking(
         ask: impl Fn(String) -> BoxFuture<'static, Result<Answer, ResolveError>> + Send + Sync + 'static,
         metrics: LookupMetrics,
+        clock: Clock,
         changed: impl Fn(&ObjectKey) + Send + Sync + 'static,
     ) -> Self {
         Self {
-            table: Mutex::new(Table { names: Names::new(Instant::now()), wanted: HashMap::new() }),
+            table: Mutex::new(Table {
+                names: Names::default(),
+                wanted: HashMap::new(),
+                places: Places::new(LIMIT),
+                due: HashMap::new(),
+            }),
             wake: Notify::new(),
             ask: Box::new(ask),
             metrics,
+            clock,
             changed: Box::new(changed),
         }
     }
@@ -152,7 +164,7 @@ impl Lookups {
     /// stays, and a name that no pool wants any more is forgotten.
     pub fn want<'a>(&self, pool: &ObjectKey, names: impl IntoIterator<Item = &'a str>) {
         let names: BTreeSet<String> = names.into_iter().map(str::to_owned).collect();
-        self.table.lock().want(pool, names);
+        self.table.lock().want(pool, names, self.clock.now());
         self.wake.notify_one();
     }
 
@@ -171,18 +183,14 @@ impl Lookups {
     /// Takes in an answer for a name, as if a look-up had ended with it.
     #[cfg(test)]
     pub(crate) fn answer(&self, name: &str, addresses: &[IpAddr]) {
-        let answer = Answer {
-            addresses: addresses.to_vec(),
-            valid_for: std::time::Duration::from_secs(60),
-            unanswered: None,
-        };
-        self.ended(name, Ok(answer));
+        let valid_for = Duration::from_secs(60);
+        self.answered(name, Ok(Answer { addresses: addresses.to_vec(), valid_for, unanswered: None }));
     }
 
     /// Takes in so many failures in a row, as if look-ups had ended with them.
     #[cfg(test)]
     pub(crate) fn fail(&self, name: &str, times: u32) {
-        (0..times).for_each(|_| self.ended(name, Err(ResolveError::TimedOut)));
+        (0..times).for_each(|_| self.answered(name, Err(ResolveError::TimedOut)));
     }
 
     /// The pool wants no names any more.
@@ -192,75 +200,108 @@ impl Lookups {
 
     /// Makes the look-ups as they come due, until `shutdown`. Those that are under way then, or when the future is
     /// dropped, end with it. To be called once.
-    pub async fn run(&self, shutdown: CancellationToken) {
-        let mut under_way = FuturesUnordered::new();
-        loop {
-            let free = LIMIT - under_way.len();
-            let (begun, next) = self.table.lock().begin(free, Instant::now());
-            under_way.extend(begun.into_iter().map(|name| self.look_up(name)));
-            let due = async {
-                match next {
-                    Some(next) => sleep_until(next).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                () = shutdown.cancelled() => return,
-                () = self.wake.notified() => {}
-                () = due => {}
-                Some((name, result)) = under_way.next() => self.ended(&name, result),
-            }
-        }
+    pub async fn run(&self, beat: &Beat, shutdown: CancellationToken) {
+        let mut asking = Asking { lookups: self, under_way: Jobs::default() };
+        solo::run(&mut asking, Duration::ZERO, &self.wake, beat, &self.clock, &shutdown).await;
     }
 
-    async fn look_up(&self, name: String) -> (String, Result<Answer, ResolveError>) {
+    async fn look_up(&self, name: String) -> Result<Answer, ResolveError> {
         let began = Instant::now();
-        let result = (self.ask)(name.clone()).await;
+        let result = (self.ask)(name).await;
         self.metrics.ended(began, &result);
-        (name, result)
+        result
     }
 
-    fn ended(&self, name: &str, result: Result<Answer, ResolveError>) {
-        let changed = self.table.lock().ended(name, result, Instant::now());
+    fn answered(&self, name: &str, result: Result<Answer, ResolveError>) {
+        let changed = self.table.lock().answered(name, result, self.clock.now());
         changed.iter().for_each(|pool| (self.changed)(pool));
     }
 }
 
-impl Table {
-    fn want(&mut self, pool: &ObjectKey, names: BTreeSet<String>) {
-        let before = match names.is_empty() {
-            true => self.wanted.remove(pool),
-            false => self.wanted.insert(pool.clone(), names),
-        };
-        if before.as_ref() != self.wanted.get(pool) {
-            self.names.want(self.wanted.values().flatten().cloned());
+/// The look-ups that are under way, each of a name in the turn of a pool.
+struct Asking<'a> {
+    lookups: &'a Lookups,
+    under_way: Jobs<'a, (ObjectKey, String), Result<Answer, ResolveError>>,
+}
+
+impl Solo for Asking<'_> {
+    fn pass(&mut self) -> Option<Moment> {
+        let lookups = self.lookups;
+        loop {
+            let next = lookups.table.lock().begin(lookups.clock.now());
+            match next {
+                Next::Begin { owner, key: name, .. } => {
+                    self.under_way.start((owner, name.clone()), lookups.look_up(name));
+                }
+                Next::Wait(until) => return until,
+            }
         }
     }
 
-    /// The names whose look-up begins now, at most `free`, and when the next comes due if one may begin then.
-    fn begin(&mut self, free: usize, now: Instant) -> (Vec<String>, Option<Instant>) {
-        if free == 0 {
-            return (Vec::new(), None);
+    async fn take_in(&mut self) {
+        let ((pool, name), result) = self.under_way.next().await;
+        self.lookups.table.lock().places.ended(&pool, &name);
+        let defect =
+            || Err(ResolveError::Server("the look-up panicked; this is a defect of Mainstay".to_owned()));
+        self.lookups.answered(&name, result.unwrap_or_else(defect));
+    }
+}
+
+impl Table {
+    fn want(&mut self, pool: &ObjectKey, names: BTreeSet<String>, now: Moment) {
+        let before = self.wanted.remove(pool).unwrap_or_default();
+        for name in before.difference(&names) {
+            self.places.remove(pool, name);
         }
-        let mut due = self.names.due(now);
-        due.truncate(free);
-        due.iter().for_each(|name| self.names.began(name));
-        let next = self.names.next().filter(|_| due.len() < free);
-        (due, next)
+        for name in names.difference(&before) {
+            if let Some(due) = *self.due.entry(name.clone()).or_insert(Some(now)) {
+                self.places.put(pool, name.clone(), due);
+            }
+        }
+        let is_news = before != names;
+        if !names.is_empty() {
+            self.wanted.insert(pool.clone(), names);
+        }
+        if is_news {
+            let all: BTreeSet<String> = self.wanted.values().flatten().cloned().collect();
+            self.due.retain(|name, due| due.is_none() || all.contains(name));
+            self.names.want(all);
+        }
+    }
+
+    fn wanting(&self, name: &str) -> Vec<ObjectKey> {
+        let wanting = self.wanted.iter().filter(|(_, names)| names.contains(name));
+        wanting.map(|(pool, _)| pool.clone()).collect()
+    }
+
+    /// The look-up that begins now, if there is one.
+    fn begin(&mut self, now: Moment) -> Next<ObjectKey, String> {
+        let next = self.places.next(now);
+        if let Next::Begin { owner, key: name, .. } = &next {
+            self.due.insert(name.clone(), None);
+            for other in self.wanting(name).iter().filter(|pool| *pool != owner) {
+                self.places.remove(other, name);
+            }
+        }
+        next
     }
 
     /// Takes in how a look-up ended. Returns the pools for which that is news.
-    fn ended(&mut self, name: &str, result: Result<Answer, ResolveError>, now: Instant) -> Vec<ObjectKey> {
+    fn answered(&mut self, name: &str, result: Result<Answer, ResolveError>, now: Moment) -> Vec<ObjectKey> {
         let failing = |names: &Names| {
             let failures = names.get(name).failures;
             (failures > 0, failures >= GIVEN_UP)
         };
         let before = failing(&self.names);
-        let changed = self.names.answered(name, result, now);
-        if !changed && failing(&self.names) == before {
+        let Some(Answered { changed, again }) = self.names.answered(name, result) else {
+            self.due.remove(name);
             return Vec::new();
+        };
+        let (due, pools) = (now + again, self.wanting(name));
+        self.due.insert(name.to_owned(), Some(due));
+        for pool in &pools {
+            self.places.put(pool, name.to_owned(), due);
         }
-        let wanting = self.wanted.iter().filter(|(_, names)| names.contains(name));
-        wanting.map(|(pool, _)| pool.clone()).collect()
+        if changed || failing(&self.names) != before { pools } else { Vec::new() }
     }
 }

@@ -19,5 +19,3 @@ pub const TRIGGER_TIME: &str = "endpoints.kubernetes.io/last-change-trigger-time
 pub const READINESS_GATE: &str = "mainstay.dev/endpoint-ready";
 /// The label that says that the Service of a slice has no address of its own.
 pub(crate) const HEADLESS: &str = "service.kubernetes.io/headless";
-/// The label with the zone of a node.
-pub(crate) const ZONE: &str = "topology.kubernetes.io/zone";

@@ -17,9 +17,9 @@ use mainstay_runtime::{
 
 use crate::{
     announce::Announcer,
-    keeper::{Keeper, LastPass, STATUS_PACE},
     metrics::Metrics,
     names::FIELD_MANAGER,
+    reconcile::{NodeHealth, STATUS_PACE},
     sight::Sight,
     watched::{LEASES, Lease, Node, WatchedLease, WatchedNode},
 };
@@ -41,7 +41,7 @@ pub async fn build(manager: &Manager) -> Controller {
     let reports = Arc::new(Reports::new(FIELD_MANAGER, STATUS_PACE));
     let (policies, policy_writer) = reflector::store();
     let undecoded = watch_policies(manager, policy_writer, &sight, &reports);
-    let keeper = Keeper {
+    let node_health = NodeHealth {
         client: manager.client.clone(),
         clock,
         sight,
@@ -54,18 +54,15 @@ pub async fn build(manager: &Manager) -> Controller {
         // One pass looks at everything.
         loop_metrics: LoopMetrics::new(&manager.registry, LOOP, 1),
         max_in_flight: manager.flags.max_in_flight_writes.into(),
-        passed: Arc::new(LastPass::default()),
+        beat: manager.beat(LOOP),
     };
     let leases = Index::default();
-    watch_nodes(manager, &keeper, &leases);
+    watch_nodes(manager, &node_health, &leases);
 
-    let passed = Arc::clone(&keeper.passed);
     Controller {
-        run: keeper.run(manager.shutdown.clone()).boxed(),
+        run: node_health.run(manager.shutdown.clone()).boxed(),
         refresh: Arc::new(|| {}),
-        live: Arc::new(move || {
-            (!passed.is_overdue()).then_some(()).ok_or_else(|| "no pass has ended for a minute".to_owned())
-        }),
+        live: Arc::new(|| Ok(())),
         ready: Arc::new(|| Ok(())),
     }
 }
@@ -88,11 +85,13 @@ fn watch_policies(
 }
 
 /// Starts the other watches.
-fn watch_nodes(manager: &Manager, keeper: &Keeper, leases: &Index<Lease>) {
-    let sight = Arc::clone(&keeper.sight);
-    manager.watch::<WatchedNode>().fill(&keeper.nodes, Node::from, move |change| sight.node_changed(&change));
+fn watch_nodes(manager: &Manager, node_health: &NodeHealth, leases: &Index<Lease>) {
+    let sight = Arc::clone(&node_health.sight);
+    manager
+        .watch::<WatchedNode>()
+        .fill(&node_health.nodes, Node::from, move |change| sight.node_changed(&change));
 
     let renewals = manager.watch_in::<WatchedLease>(LEASES).seconds(LEASES_WATCH).in_batches(LEASES_REST);
-    let sight = Arc::clone(&keeper.sight);
+    let sight = Arc::clone(&node_health.sight);
     renewals.fill(leases, Lease::from, move |change| sight.lease_changed(&change));
 }

@@ -1,7 +1,7 @@
 //! The NodeHealthPolicy controller: dead nodes noticed in seconds, storms never believed.
 //!
 //! Data flows one way: [`sight`] stamps what the watches show with the process's own clock, [`observe`] turns it into
-//! what a plan is made from, [`plan`] decides without any I/O what each node is to carry, [`keeper`] turns what differs
+//! what a plan is made from, [`plan`] decides without any I/O what each node is to carry, [`reconcile`] turns what differs
 //! into jobs, [`live`] asks before anything is believed, [`apply`] is the only writer, and [`status`] says why. What
 //! stands on a node is written down on the node itself ([`record`]).
 
@@ -9,12 +9,12 @@ pub mod announce;
 pub mod apply;
 pub mod controller;
 pub mod heartbeat;
-pub mod keeper;
 pub mod live;
 pub mod metrics;
 pub mod names;
 pub mod observe;
 pub mod plan;
+pub mod reconcile;
 pub mod record;
 pub mod settings;
 pub mod sight;

@@ -34,10 +34,6 @@ pub(crate) const SHUT_DOWN: &str = "node.cloudprovider.kubernetes.io/shutdown";
 pub(crate) const EXCLUDED: &str = "remediation.medik8s.io/exclude-from-remediation";
 /// The taints of a node that its autoscaler is about to remove (cluster-autoscaler, karpenter).
 pub(crate) const LEAVING: [&str; 2] = ["ToBeDeletedByClusterAutoscaler", "karpenter.sh/disrupted"];
-/// The label with the zone of a node.
-pub(crate) const ZONE: &str = "topology.kubernetes.io/zone";
-/// That with its region.
-pub(crate) const REGION: &str = "topology.kubernetes.io/region";
 /// The labels of a node that runs the control plane.
 pub(crate) const CONTROL_PLANE: [&str; 2] =
     ["node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master"];

@@ -53,9 +53,9 @@ impl Sight {
         Self { clock, seen: Mutex::new(seen), changed: Notify::new() }
     }
 
-    /// Ends when something has changed that a pass should see.
-    pub async fn changed(&self) {
-        self.changed.notified().await;
+    /// Is notified when something has changed that a pass should see.
+    pub fn wake(&self) -> &Notify {
+        &self.changed
     }
 
     /// A pass should look again.

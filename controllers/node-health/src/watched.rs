@@ -4,77 +4,25 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::{
-    api::{
-        coordination::v1,
-        core::v1::{Node as KubernetesNode, Taint},
-    },
+    api::{coordination::v1, core::v1::Taint},
     apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
 };
+pub use mainstay_runtime::node::{NodeCondition, WatchedNode};
 use mainstay_runtime::{
     index::Indexed,
+    node::failure_domain,
     slim::{self, Header},
     stands_for,
 };
 use serde::Deserialize;
 
 use crate::{
-    names::{CONFIRMED_DEAD, CONTROL_PLANE, EXCLUDED, LEAVING, RECORD, REGION, SHUT_DOWN, UNHEALTHY, ZONE},
+    names::{CONFIRMED_DEAD, CONTROL_PLANE, EXCLUDED, LEAVING, RECORD, SHUT_DOWN, UNHEALTHY},
     record::Record,
 };
 
 /// Where kubelets renew their Leases.
 pub const LEASES: &str = "kube-node-lease";
-
-/// A node as the watch and live reads decode it.
-#[derive(Debug, Clone, Deserialize)]
-pub struct WatchedNode {
-    #[serde(deserialize_with = "slim::metadata")]
-    pub(crate) metadata: ObjectMeta,
-    #[serde(default)]
-    spec: WatchedSpec,
-    #[serde(default)]
-    status: WatchedStatus,
-}
-stands_for!(WatchedNode, KubernetesNode);
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-struct WatchedSpec {
-    unschedulable: bool,
-    taints: Vec<Taint>,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct WatchedStatus {
-    addresses: Vec<WatchedAddress>,
-    conditions: Vec<NodeCondition>,
-    node_info: WatchedInfo,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-struct WatchedAddress {
-    #[serde(rename = "type")]
-    kind: String,
-    address: String,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-struct WatchedInfo {
-    #[serde(rename = "bootID")]
-    boot_id: String,
-}
-
-/// A condition of a node.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct NodeCondition {
-    /// Its type.
-    #[serde(rename = "type")]
-    pub kind: Arc<str>,
-    /// `True`, `False` or `Unknown`.
-    pub status: Arc<str>,
-}
 
 /// A node as the store keeps it.
 #[derive(Debug)]
@@ -89,8 +37,7 @@ pub struct Node {
 pub struct Facts {
     /// Its labels.
     pub labels: BTreeMap<String, String>,
-    /// Its failure domain: its zone, with the region before it where the zone's name does not tell it. Empty: it has
-    /// no such label.
+    /// Its [failure domain](failure_domain).
     pub zone: Arc<str>,
     /// Whether it runs the control plane.
     pub control_plane: bool,
@@ -159,9 +106,9 @@ impl From<WatchedNode> for Facts {
         let WatchedNode { metadata, spec, status } = watched;
         let (labels, annotations) =
             (metadata.labels.unwrap_or_default(), metadata.annotations.unwrap_or_default());
-        let internal = status.addresses.iter().find(|address| address.kind == "InternalIP");
+        let internal = status.addresses.iter().find(|address| address.r#type == "InternalIP");
         Self {
-            zone: zone(&labels),
+            zone: failure_domain(&labels),
             control_plane: CONTROL_PLANE.iter().any(|role| labels.contains_key(*role)),
             excluded: labels.get(EXCLUDED).is_some_and(|value| value == "true"),
             leaving: metadata.deletion_timestamp.is_some()
@@ -175,15 +122,6 @@ impl From<WatchedNode> for Facts {
             confirmed_dead: labels.get(CONFIRMED_DEAD).map(|value| value.as_str().into()),
             labels,
         }
-    }
-}
-
-fn zone(labels: &BTreeMap<String, String>) -> Arc<str> {
-    match (labels.get(REGION), labels.get(ZONE)) {
-        (Some(region), Some(zone)) if !zone.starts_with(region.as_str()) => format!("{region}/{zone}").into(),
-        (_, Some(zone)) => zone.as_str().into(),
-        (Some(region), None) => region.as_str().into(),
-        (None, None) => "".into(),
     }
 }
 
@@ -275,18 +213,5 @@ mod tests {
         for key in LEAVING {
             assert!(leaves(json!({"name": "n"}), &["other", key]), "{key}");
         }
-    }
-
-    #[test]
-    fn a_zone_is_named_with_its_region_where_its_own_name_does_not_tell() {
-        let zone_of = |labels: &[(&str, &str)]| {
-            let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
-            zone(&labels.collect()).to_string()
-        };
-        assert_eq!(zone_of(&[(ZONE, "eu-1a"), (REGION, "eu-1")]), "eu-1a");
-        assert_eq!(zone_of(&[(ZONE, "a"), (REGION, "eu-1")]), "eu-1/a");
-        assert_eq!(zone_of(&[(ZONE, "a")]), "a");
-        assert_eq!(zone_of(&[(REGION, "eu-1")]), "eu-1");
-        assert_eq!(zone_of(&[]), "");
     }
 }

@@ -6,7 +6,7 @@
 //! | [`tls`] | the other side's certificate is verified anew at every check |
 //! | [`failure`] | why an address did not pass, in a sentence and in a metric label |
 //! | [`resolve`] | all addresses of a name, and for how long they hold |
-//! | [`names`] | what is known of each name, and when it is asked next: pure, no socket and no clock |
+//! | [`names`] | what is known of each name, and how soon it is asked again: pure, no socket and no clock |
 
 pub mod check;
 mod exchange;
@@ -23,6 +23,6 @@ pub use check::{Check, Kind, Outcome};
 pub use failure::Failure;
 pub use grpc::Grpc;
 pub use http::Http;
-pub use names::{Known, Names};
+pub use names::{Answered, Known, Names};
 pub use resolve::{Answer, Family, ResolveError, Resolver};
 pub use tls::{Tls, TlsError};

@@ -1,5 +1,4 @@
-//! What is known of each wanted name, and when it is asked next. Pure: the caller does the look-ups and tells
-//! the time.
+//! What is known of each wanted name, and how long it is until it is asked again. Pure: the caller does the look-ups.
 //!
 //! DNS is a less reliable source than the addresses that it once gave: a failed look-up never takes addresses
 //! away, and an answer that there are none is believed when it was given three times in a row. Before the first answer
@@ -10,8 +9,6 @@ use std::{
     net::IpAddr,
     time::Duration,
 };
-
-use tokio::time::Instant;
 
 use crate::resolve::{Answer, Family, ResolveError};
 
@@ -25,10 +22,8 @@ const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(30);
 
 /// The wanted names.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Names {
-    /// Since when this exists: a name that was never asked for is due since then.
-    since: Instant,
     entries: BTreeMap<String, Entry>,
 }
 
@@ -37,20 +32,25 @@ struct Entry {
     addresses: Vec<IpAddr>,
     /// The families that were never answered for.
     unknown: Vec<Family>,
-    due: Instant,
-    /// A look-up has begun and was not answered; none other is due.
-    running: bool,
     failing: Option<Failing>,
 }
 
 #[derive(Debug, Clone)]
 struct Failing {
-    since: Instant,
     last: ResolveError,
     /// Failures in a row.
     failures: u32,
     /// Negative answers in a row.
     negatives: u32,
+}
+
+/// What a look-up has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answered {
+    /// Whether the addresses of the name are others, or are known now that were not before.
+    pub changed: bool,
+    /// How long it is until the name is asked again.
+    pub again: Duration,
 }
 
 /// What is known of one name.
@@ -63,83 +63,47 @@ pub struct Known<'a> {
     pub unknown: &'a [Family],
     /// Why the last look-up failed; `None` when it succeeded, and before the first has ended.
     pub failure: Option<&'a ResolveError>,
-    /// When the first of the look-ups failed that have failed in a row since.
-    pub failing_since: Option<Instant>,
     /// How many look-ups have failed in a row.
     pub failures: u32,
 }
 
 impl Names {
-    /// No name is wanted yet. `now` must not be later than any instant that is passed in afterwards.
-    pub fn new(now: Instant) -> Self {
-        Self { since: now, entries: BTreeMap::new() }
-    }
-
-    /// Wants exactly `names`: new ones are due at once, those of before keep what is known of them, and all others
-    /// are forgotten.
-    pub fn want(&mut self, names: impl IntoIterator<Item = String>) {
-        let wanted: BTreeSet<String> = names.into_iter().collect();
-        self.entries.retain(|name, _| wanted.contains(name));
-        for name in wanted {
+    /// Wants exactly `names`: what is known of them stays, and all others are forgotten.
+    pub fn want(&mut self, names: BTreeSet<String>) {
+        self.entries.retain(|name, _| names.contains(name));
+        for name in names {
             self.entries.entry(name).or_insert_with(|| Entry {
                 addresses: Vec::new(),
                 unknown: vec![Family::V4, Family::V6],
-                due: self.since,
-                running: false,
                 failing: None,
             });
         }
     }
 
-    /// The names to look up at `now`, in the order of the alphabet; not those whose look-up has
-    /// [begun](Self::began).
-    pub fn due(&self, now: Instant) -> Vec<String> {
-        let due = self.entries.iter().filter(|(_, entry)| !entry.running && entry.due <= now);
-        due.map(|(name, _)| name.clone()).collect()
-    }
-
-    /// When the next name is due, which may be in the past; `None` when no name waits for its time.
-    pub fn next(&self) -> Option<Instant> {
-        self.entries.values().filter(|entry| !entry.running).map(|entry| entry.due).min()
-    }
-
-    /// Notes that a look-up of `name` has begun. Each must be [answered](Self::answered), or the name is never due
-    /// again.
-    pub fn began(&mut self, name: &str) {
-        if let Some(entry) = self.entries.get_mut(name) {
-            entry.running = true;
-        }
-    }
-
-    /// Takes in how a look-up of `name` ended. Returns whether the addresses of the name changed by it, or are known now
-    /// that were not before. The answer for a name that is wanted no longer is ignored.
-    pub fn answered(&mut self, name: &str, result: Result<Answer, ResolveError>, now: Instant) -> bool {
-        let Some(entry) = self.entries.get_mut(name) else { return false };
-        entry.running = false;
+    /// Takes in how a look-up of `name` ended. The answer for a name that is wanted no longer is ignored.
+    pub fn answered(&mut self, name: &str, result: Result<Answer, ResolveError>) -> Option<Answered> {
+        let entry = self.entries.get_mut(name)?;
         let unknown = entry.unknown.len();
-        let addresses = match result {
+        let (addresses, again) = match result {
             Ok(answer) => {
                 entry.failing = None;
                 entry.unknown.retain(|family| answer.unanswered == Some(*family));
-                entry.due = now + answer.valid_for;
-                entry.merged(answer)
+                let again = answer.valid_for;
+                (entry.merged(answer), again)
             }
             Err(error) => {
-                let failing = Failing::again(entry.failing.take(), error, now);
-                entry.due = now + failing.delay();
-                let believed = failing.negatives >= BELIEVED_NEGATIVES;
+                let failing = Failing::again(entry.failing.take(), error);
+                let (again, believed) = (failing.delay(), failing.negatives >= BELIEVED_NEGATIVES);
                 entry.failing = Some(failing);
                 if believed {
                     entry.unknown.clear();
-                    Vec::new()
-                } else {
-                    entry.addresses.clone()
                 }
+                (if believed { Vec::new() } else { entry.addresses.clone() }, again)
             }
         };
         let changed = addresses != entry.addresses || unknown != entry.unknown.len();
         entry.addresses = addresses;
-        changed
+        Some(Answered { changed, again })
     }
 
     /// What is known of `name`; nothing of one that is not wanted.
@@ -148,7 +112,6 @@ impl Names {
             addresses: &entry.addresses,
             unknown: &entry.unknown,
             failure: entry.failing.as_ref().map(|failing| &failing.last),
-            failing_since: entry.failing.as_ref().map(|failing| failing.since),
             failures: entry.failing.as_ref().map_or(0, |failing| failing.failures),
         })
     }
@@ -167,11 +130,10 @@ impl Entry {
 }
 
 impl Failing {
-    fn again(before: Option<Self>, last: ResolveError, now: Instant) -> Self {
-        let (since, failures, negatives) =
-            before.map_or((now, 0, 0), |before| (before.since, before.failures, before.negatives));
+    fn again(before: Option<Self>, last: ResolveError) -> Self {
+        let (failures, negatives) = before.map_or((0, 0), |before| (before.failures, before.negatives));
         let negatives = if last.is_negative() { negatives.saturating_add(1) } else { 0 };
-        Self { since, last, failures: failures.saturating_add(1), negatives }
+        Self { last, failures: failures.saturating_add(1), negatives }
     }
 
     fn delay(&self) -> Duration {

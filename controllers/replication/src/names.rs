@@ -16,9 +16,6 @@ pub const GROUP: &str = "mainstay.dev/group";
 /// node; empty where it has none.
 pub const ZONE: &str = "mainstay.dev/zone";
 
-/// The label of nodes that names their zone.
-pub const ZONE_OF_NODE: &str = "topology.kubernetes.io/zone";
-
 /// The annotation by which a user says which pods should go first
 /// (<https://kubernetes.io/docs/concepts/workloads/controllers/replicaset/#pod-deletion-cost>).
 pub const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";

@@ -12,14 +12,14 @@ use kube::{
     core::{Selector, SelectorExt},
 };
 use mainstay_crds::{InPlace, PodTemplate, ReplicaGroup};
-use mainstay_runtime::{index::ObjectKey, labels::Labels};
+use mainstay_runtime::{index::ObjectKey, labels::Labels, node::ZONE};
 use thiserror::Error;
 
 use crate::{
     chores::Chores,
     claim,
     images::{self, Image},
-    names::{REVISION, ZONE_OF_NODE},
+    names::REVISION,
     plan::{self, Claim, Domains, MAX_SPREAD_KEYS, Plan, Policy, Strategy, Tallies, Tally, Trouble},
     pod::{Bucket, Labelled, Pod},
     revision::{self, Revision},
@@ -381,7 +381,7 @@ fn slots(group: &ReplicaGroup, key: &ObjectKey, pods: &[Member], stores: &Stores
 fn chores(group: &ReplicaGroup, uid: &str, pods: &[Member], slots: &Slots, stores: &Stores) -> Chores {
     let zone_of = |pod: &Pod| {
         let node = stores.nodes.get(&ObjectKey::new("", pod.node.as_ref()?))?;
-        Some(node.labels.get(ZONE_OF_NODE).map(String::as_str).unwrap_or_default().into())
+        Some(node.labels.get(ZONE).map(String::as_str).unwrap_or_default().into())
     };
     // Pods that a group has just orphaned are nobody else's either.
     let going = group.metadata.deletion_timestamp.is_some();

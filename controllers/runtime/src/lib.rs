@@ -12,9 +12,13 @@
 //! | [`undecoded`] | those that cannot be: remembered, counted, and told so |
 //! | [`slim`] | watch types that never decode what no plan reads |
 //! | [`key`] | names of objects |
+//! | [`node`] | nodes as watches decode them, and where they are |
 //! | [`labels`] | labels, kept once for all objects that have the same |
 //! | [`trigger`] | which keys have unserved changes, and since when |
 //! | [`reconcile`] | the loop: bounded concurrency, a timeout and panic isolation a pass, backoff a key |
+//! | [`solo`] | the other loop: one pass over everything, and what makes the next one due |
+//! | [`jobs`] | jobs under way, each apart from the others |
+//! | [`places`] | fair shares of a limit: which of the keys that are due gets the next place |
 //! | [`watch`] | the one way to fill a store: supervised, never deaf, never fooled |
 //! | [`gate`] | no key is planned against a store that has not seen the key's own last writes |
 //! | [`backoff`] | exponential delays with jitter, a key at a time |
@@ -42,13 +46,16 @@ pub mod flags;
 pub mod gate;
 mod heard;
 pub mod index;
+pub mod jobs;
 pub mod key;
 pub mod labels;
 pub mod leader;
 pub mod manager;
 pub mod metrics;
 pub mod names;
+pub mod node;
 pub mod outcome;
+pub mod places;
 mod queue;
 pub mod reconcile;
 pub mod report;
@@ -56,6 +63,7 @@ pub mod request;
 mod root;
 pub mod serve;
 pub mod slim;
+pub mod solo;
 mod supervise;
 #[cfg(test)]
 mod testing;

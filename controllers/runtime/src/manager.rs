@@ -31,6 +31,7 @@ use crate::{
     metrics::gauges,
     reconcile::{self, Bounds, Reconciler, Work},
     serve::{self, Probe, ServeError},
+    solo::Beat,
     supervise::Watches,
 };
 
@@ -58,6 +59,8 @@ pub struct Manager {
     before: Mutex<Vec<BoxFuture<'static, ()>>>,
     /// What runs beside the loop while this process leads.
     beside: Mutex<Vec<BoxFuture<'static, ()>>>,
+    /// The loops of their own.
+    beats: Mutex<Vec<Beat>>,
 }
 
 impl Manager {
@@ -80,6 +83,13 @@ impl Manager {
     /// Has `task` polled while this process leads, beside the loop, with which it ends.
     pub fn while_leading(&self, task: BoxFuture<'static, ()>) {
         self.beside.lock().push(task);
+    }
+
+    /// The beat of a loop of this name, which makes `/healthz` fail when it is stuck.
+    pub fn beat(&self, name: &'static str) -> Beat {
+        let beat = Beat::new(name);
+        self.beats.lock().push(beat.clone());
+        beat
     }
 
     /// How the flags bound passes.
@@ -223,6 +233,7 @@ where
         watches,
         before: Mutex::default(),
         beside: Mutex::default(),
+        beats: Mutex::default(),
     };
     let mut elector = elector(name, &manager)?;
     let leads =
@@ -233,8 +244,9 @@ where
     let synced = futures::future::join_all(manager.before.lock().drain(..).collect::<Vec<_>>());
     let run = with_all(run, manager.beside.lock().drain(..).collect());
     let has_synced = Arc::new(AtomicBool::new(false));
-    let watches = manager.watches.clone();
-    let live: Probe = Arc::new(move || watches.live().and_then(|()| live()));
+    let (watches, beats) = (manager.watches.clone(), std::mem::take(&mut *manager.beats.lock()));
+    let beat = move || beats.iter().try_for_each(Beat::live);
+    let live: Probe = Arc::new(move || watches.live().and_then(|()| beat()).and_then(|()| live()));
     listen(&manager, refresh, live, readiness(Arc::clone(&has_synced), ready)).await?;
 
     let shutdown = manager.shutdown.clone();

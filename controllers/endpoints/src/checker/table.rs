@@ -1,34 +1,27 @@
 //! Which targets there are, which of them is checked next, and what the results mean. No I/O and no clock.
-//!
-//! Each pool has its targets in the order in which they are due. The table has the pools that may begin a check in the
-//! order of their first due target: a pool at its limit is not among them.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry as Place},
+    collections::{HashMap, hash_map::Entry as Place},
     hash::{DefaultHasher, Hash, Hasher},
-    mem,
     net::IpAddr,
     sync::Arc,
     time::Duration,
 };
 
 use mainstay_probe::{Check, Failure};
-use mainstay_runtime::index::ObjectKey;
+use mainstay_runtime::{
+    clock::Moment,
+    index::ObjectKey,
+    places::{self, Places},
+};
 
 use super::types::{Definition, State, Target, Wanted};
-use mainstay_runtime::clock::Moment;
-
 use crate::health::{Record, Settings, Verdict};
 
 /// The targets of all pools.
 pub(super) struct Table {
-    limit: usize,
-    under_way: usize,
+    places: Places<ObjectKey, Target>,
     pools: HashMap<ObjectKey, Pool>,
-    /// The pools that may begin a check, by the time of their first and by their number.
-    order: BTreeMap<(Moment, u64), ObjectKey>,
-    /// How many pools were made.
-    made: u64,
 }
 
 /// A check to make.
@@ -50,25 +43,16 @@ pub(super) enum Next {
 }
 
 struct Pool {
-    number: u64,
     definition: Arc<Definition>,
     /// What the definition asks.
     check: Arc<Check>,
     targets: HashMap<Target, Entry>,
-    /// The targets whose check is not under way.
-    due: BTreeSet<(Moment, Target)>,
-    /// How many of the others there are.
-    under_way: usize,
-    /// Where the table's order has this pool.
-    ordered: Option<Moment>,
 }
 
 struct Entry {
     record: Record,
     failure: Option<Failure>,
     port: u16,
-    /// When it is checked next; while it is waiting, also its place in [`Pool::due`].
-    due: Moment,
     stage: Stage,
 }
 
@@ -76,17 +60,15 @@ struct Entry {
 enum Stage {
     Waiting,
     UnderWay,
-    /// Under way, and the result will not count: something else is wanted by now.
+    /// Under way, and the result will not count: something else is wanted by now, and due after the end.
     Outdated,
-    /// Under way, and no longer wanted. Kept until the end of the check, so that the limits hold and no second check
-    /// begins meanwhile.
+    /// Under way, and no longer wanted.
     Forgotten,
 }
 
 impl Table {
     pub(super) fn new(limit: usize) -> Self {
-        let limit = limit.max(1);
-        Self { limit, under_way: 0, pools: HashMap::new(), order: BTreeMap::new(), made: 0 }
+        Self { places: Places::new(limit), pools: HashMap::new() }
     }
 
     pub(super) fn want(
@@ -96,24 +78,25 @@ impl Table {
         targets: HashMap<Target, Wanted>,
         now: Moment,
     ) {
-        let pool = self.pools.entry(key.clone()).or_insert_with(|| {
-            self.made += 1;
-            Pool::new(self.made, Arc::clone(&definition))
-        });
+        let Self { places, pools } = self;
+        let pool = pools.entry(key.clone()).or_insert_with(|| Pool::new(Arc::clone(&definition)));
         let redefined = pool.define(definition);
-        pool.forget_all_but(|target| targets.contains_key(target));
+        pool.forget_all_but(|target| targets.contains_key(target), |target| places.remove(key, target));
         for (target, wanted) in targets {
             let phase = phase(key, &target.1);
-            pool.want(target, wanted, redefined, now, phase);
+            if let Some(due) = pool.want(&target, wanted, redefined, now, phase) {
+                places.hasten(key, target, due);
+            }
         }
-        self.order(key);
+        places.bound(key, pool.definition.max_concurrent);
+        self.tidy(key);
     }
 
     pub(super) fn forget(&mut self, key: &ObjectKey) {
         if let Some(pool) = self.pools.get_mut(key) {
-            pool.forget_all_but(|_| false);
+            pool.forget_all_but(|_| false, |target| self.places.remove(key, target));
         }
-        self.order(key);
+        self.tidy(key);
     }
 
     pub(super) fn states(&self, key: &ObjectKey) -> HashMap<Target, State> {
@@ -123,61 +106,52 @@ impl Table {
     }
 
     pub(super) fn next(&mut self, now: Moment) -> Next {
-        if self.under_way >= self.limit {
-            return Next::Wait(None);
+        match self.places.next(now) {
+            places::Next::Begin { owner: pool, key: target, due } => {
+                let known = self.pools.get_mut(&pool).expect("only targets of a pool are due");
+                let (check, port) = known.begin(&target);
+                Next::Begin(Job { pool, target, port, check, delay: now.saturating_sub(due) })
+            }
+            places::Next::Wait(until) => Next::Wait(until),
         }
-        let Some((&(due, _), key)) = self.order.first_key_value() else { return Next::Wait(None) };
-        if due > now {
-            return Next::Wait(Some(due));
-        }
-        let key = key.clone();
-        let pool = self.pools.get_mut(&key).expect("only pools of the table are in its order");
-        let job = pool.begin(&key, now);
-        self.under_way += 1;
-        self.order(&key);
-        Next::Begin(job)
     }
 
-    /// Takes in how a check ended, with a `jitter` from -1 to 1 for the next. Returns whether the verdict changed.
-    pub(super) fn ended(&mut self, job: &Job, result: Result<(), Failure>, now: Moment, jitter: f64) -> bool {
-        self.under_way -= 1;
-        let pool = self.pools.get_mut(&job.pool).expect("a pool stays as long as checks of it are under way");
-        let changed = pool.ended(&job.target, result, now, jitter);
-        self.order(&job.pool);
+    /// Takes in how a check ended, with a `jitter` from -1 to 1 for the next; `None`: it has said nothing. Returns whether the
+    /// verdict changed.
+    pub(super) fn ended(
+        &mut self,
+        job: &Job,
+        result: Option<Result<(), Failure>>,
+        now: Moment,
+        jitter: f64,
+    ) -> bool {
+        let Job { pool: key, target, .. } = job;
+        let pool = self.pools.get_mut(key).expect("a pool stays as long as checks of it are under way");
+        let (changed, due) = pool.ended(target, result, now, jitter);
+        if let Some(due) = due {
+            self.places.put(key, target.clone(), due);
+        }
+        self.places.ended(key, target);
+        self.tidy(key);
         changed
     }
 
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
-        self.under_way == 0 && self.pools.is_empty() && self.order.is_empty()
+        self.pools.is_empty() && self.places.is_empty()
     }
 
-    /// Puts a pool where it belongs after it has changed; one without targets goes.
-    fn order(&mut self, key: &ObjectKey) {
-        let Some(pool) = self.pools.get_mut(key) else { return };
-        if let Some(ordered) = pool.ordered.take() {
-            self.order.remove(&(ordered, pool.number));
-        }
-        if pool.targets.is_empty() {
+    /// Forgets a pool without targets.
+    fn tidy(&mut self, key: &ObjectKey) {
+        if self.pools.get(key).is_some_and(|pool| pool.targets.is_empty()) {
             self.pools.remove(key);
-        } else if let Some(due) = pool.next() {
-            pool.ordered = Some(due);
-            self.order.insert((due, pool.number), key.clone());
         }
     }
 }
 
 impl Pool {
-    fn new(number: u64, definition: Arc<Definition>) -> Self {
-        Self {
-            number,
-            check: check(&definition),
-            definition,
-            targets: HashMap::new(),
-            due: BTreeSet::new(),
-            under_way: 0,
-            ordered: None,
-        }
+    fn new(definition: Arc<Definition>) -> Self {
+        Self { check: check(&definition), definition, targets: HashMap::new() }
     }
 
     /// Returns whether the definition is another one than before.
@@ -190,81 +164,80 @@ impl Pool {
         true
     }
 
-    fn forget_all_but(&mut self, wanted: impl Fn(&Target) -> bool) {
+    /// Calls `forget` for each target that is not wanted.
+    fn forget_all_but(&mut self, wanted: impl Fn(&Target) -> bool, mut forget: impl FnMut(&Target)) {
         self.targets.retain(|target, entry| {
             if wanted(target) {
                 return true;
             }
-            if entry.stage == Stage::Waiting {
-                self.due.remove(&(entry.due, target.clone()));
-                return false;
-            }
+            forget(target);
+            let waits = entry.stage == Stage::Waiting;
             entry.stage = Stage::Forgotten;
-            true
+            !waits
         });
     }
 
-    fn want(&mut self, target: Target, wanted: Wanted, redefined: bool, now: Moment, phase: f64) {
+    /// Returns when the target is due at the latest, if something about it is new.
+    fn want(
+        &mut self,
+        target: &Target,
+        wanted: Wanted,
+        redefined: bool,
+        now: Moment,
+        phase: f64,
+    ) -> Option<Moment> {
         let settings = &self.definition.settings;
-        let mut place = match self.targets.entry(target) {
+        let mut place = match self.targets.entry(target.clone()) {
             Place::Vacant(place) => {
-                let entry = Entry::new(wanted, now, settings, phase);
-                self.due.insert((entry.due, place.key().clone()));
-                place.insert(entry);
-                return;
+                return Some(place.insert(Entry::new(wanted, now, settings, phase)).record.due());
             }
             Place::Occupied(place) => place,
         };
-        let target = place.key().clone();
         let entry = place.get_mut();
         if entry.stage == Stage::Forgotten {
             *entry = Entry { stage: Stage::Outdated, ..Entry::new(wanted, now, settings, phase) };
-        } else if redefined || entry.port != wanted.port {
-            entry.port = wanted.port;
-            let soon = Record::new(now, settings, phase).due();
-            match entry.stage {
-                Stage::Waiting if soon < entry.due => {
-                    self.due.remove(&(entry.due, target.clone()));
-                    self.due.insert((soon, target));
-                    entry.due = soon;
-                }
-                Stage::Waiting => {}
-                _ => (entry.stage, entry.due) = (Stage::Outdated, soon),
-            }
+            return Some(entry.record.due());
         }
+        if !redefined && entry.port == wanted.port {
+            return None;
+        }
+        entry.port = wanted.port;
+        if entry.stage != Stage::Waiting {
+            entry.stage = Stage::Outdated;
+        }
+        Some(Record::new(now, settings, phase).due())
     }
 
-    /// When the first target may be checked; `None` when there is none, or the pool is at its limit.
-    fn next(&self) -> Option<Moment> {
-        let free = self.under_way < self.definition.max_concurrent.max(1);
-        self.due.first().filter(|_| free).map(|(due, _)| *due)
-    }
-
-    fn begin(&mut self, key: &ObjectKey, now: Moment) -> Job {
-        let (due, target) = self.due.pop_first().expect("a pool in the order has a target that waits");
-        let entry = self.targets.get_mut(&target).expect("only targets of the pool are due");
+    /// What to ask the target, and at which port.
+    fn begin(&mut self, target: &Target) -> (Arc<Check>, u16) {
+        let entry = self.targets.get_mut(target).expect("only targets of the pool are due");
         entry.stage = Stage::UnderWay;
-        self.under_way += 1;
-        let (pool, check, port) = (key.clone(), Arc::clone(&self.check), entry.port);
-        Job { pool, target, port, check, delay: now.saturating_sub(due) }
+        (Arc::clone(&self.check), entry.port)
     }
 
-    fn ended(&mut self, target: &Target, result: Result<(), Failure>, now: Moment, jitter: f64) -> bool {
-        self.under_way -= 1;
+    /// Returns whether the verdict changed, and when the target is due again if it is not known yet.
+    fn ended(
+        &mut self,
+        target: &Target,
+        result: Option<Result<(), Failure>>,
+        now: Moment,
+        jitter: f64,
+    ) -> (bool, Option<Moment>) {
         let entry = self.targets.get_mut(target).expect("a target stays as long as its check is under way");
-        let stage = mem::replace(&mut entry.stage, Stage::Waiting);
-        if stage == Stage::Forgotten {
-            self.targets.remove(target);
-            return false;
+        let settings = &self.definition.settings;
+        match (std::mem::replace(&mut entry.stage, Stage::Waiting), result) {
+            (Stage::Forgotten, _) => {
+                self.targets.remove(target);
+                (false, None)
+            }
+            (Stage::UnderWay, Some(result)) => {
+                let changed = entry.record.observe(result.is_ok(), now, settings, jitter);
+                entry.failure = result.err();
+                (changed, Some(entry.record.due()))
+            }
+            (Stage::UnderWay, None) => (false, Some(now.saturating_add(settings.unhealthy_interval))),
+            (Stage::Waiting | Stage::Outdated, _) => (false, None),
         }
-        let mut changed = false;
-        if stage == Stage::UnderWay {
-            changed = entry.record.observe(result.is_ok(), now, &self.definition.settings, jitter);
-            entry.failure = result.err();
-            entry.due = entry.record.due();
-        }
-        self.due.insert((entry.due, target.clone()));
-        changed
     }
 }
 
@@ -276,7 +249,7 @@ impl Entry {
             }
             Some(Verdict::Unknown) | None => Record::new(now, settings, phase),
         };
-        Self { due: record.due(), record, failure: None, port: wanted.port, stage: Stage::Waiting }
+        Self { record, failure: None, port: wanted.port, stage: Stage::Waiting }
     }
 
     fn state(&self) -> State {

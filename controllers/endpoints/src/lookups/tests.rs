@@ -36,7 +36,8 @@ impl Bench {
             let world = Arc::clone(&world);
             move |pool: &ObjectKey| world.lock().changed.push(pool.clone())
         };
-        let lookups = Arc::new(Lookups::asking(ask, LookupMetrics::new(&Registry::new()), changed));
+        let metrics = LookupMetrics::new(&Registry::new());
+        let lookups = Arc::new(Lookups::asking(ask, metrics, Clock::start(), changed));
         start(&lookups);
         Self { world, lookups }
     }
@@ -84,7 +85,7 @@ async fn answer(world: Arc<Mutex<World>>, name: String) -> Result<Answer, Resolv
 
 fn start(lookups: &Arc<Lookups>) {
     let running = Arc::clone(lookups);
-    tokio::spawn(async move { running.run(CancellationToken::new()).await });
+    tokio::spawn(async move { running.run(&Beat::new("look-ups"), CancellationToken::new()).await });
 }
 
 fn pool(name: &str) -> ObjectKey {
@@ -181,7 +182,8 @@ async fn a_name_is_forgotten_when_the_last_pool_wants_it_no_longer() {
     assert_eq!(bench.lookups.get("db.example"), Lookup::default());
     sleep(SECOND * 100).await;
     assert_eq!(bench.asked("db.example"), 1);
-    assert!(bench.lookups.table.lock().wanted.is_empty());
+    let table = bench.lookups.table.lock();
+    assert!(table.wanted.is_empty() && table.due.is_empty() && table.places.is_empty());
 }
 
 #[tokio::test(start_paused = true)]
@@ -197,32 +199,75 @@ async fn an_answer_for_a_name_that_is_wanted_no_longer_is_no_news() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn at_most_sixteen_look_ups_are_under_way() {
+async fn at_most_sixteen_look_ups_are_under_way_and_half_of_them_for_one_pool() {
     let bench = Bench::new();
     let names: Vec<String> = (0..100).map(|number| format!("n{number}.example")).collect();
     names.iter().for_each(|name| bench.answers(name, &["10.0.0.1"], 600));
-    bench.lookups.want(&pool("a"), names.iter().map(String::as_str));
+    bench.lookups.want(&pool("a"), names[..50].iter().map(String::as_str));
+    sleep(SECOND).await;
+    assert_eq!(bench.world.lock().most, 8);
+    for name in &names[50..] {
+        bench.lookups.want(&pool(name), [name.as_str()]);
+    }
     sleep(SECOND).await;
     assert_eq!(bench.world.lock().most, 16);
     assert!(names.iter().all(|name| bench.asked(name) == 1));
 }
 
 #[tokio::test(start_paused = true)]
-async fn names_that_are_never_answered_hold_up_others_only_at_the_limit() {
+async fn names_that_are_never_answered_hold_up_those_of_no_other_pool_whatever_they_are_called() {
     let bench = Bench::new();
-    let hanging: Vec<String> = (0..15).map(|number| format!("hang{number}.example")).collect();
+    let hanging: Vec<String> = (0..64).map(|number| format!("a{number}.example")).collect();
     bench.lookups.want(&pool("a"), hanging.iter().map(String::as_str));
     sleep(SECOND).await;
-    bench.answers("db.example", &["10.0.0.1"], 5);
-    bench.lookups.want(&pool("b"), ["db.example"]);
+    bench.answers("z.example", &["10.0.0.1"], 5);
+    // Nor does it where the pool wants it as well.
+    let all = hanging.iter().map(String::as_str).chain(["z.example"]);
+    bench.lookups.want(&pool("a"), all);
+    bench.lookups.want(&pool("z"), ["z.example"]);
     sleep(SECOND * 30).await;
-    assert!(bench.asked("db.example") > 4);
+    assert!(bench.asked("z.example") > 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_that_another_pool_wants_during_its_look_up_is_not_asked_twice() {
+    let bench = Bench::new();
+    bench.answers("db.example", &["10.0.0.1"], 30);
+    bench.lookups.want(&pool("a"), ["db.example"]);
+    sleep(TOOK / 2).await;
+    bench.lookups.forget(&pool("a"));
+    bench.lookups.want(&pool("b"), ["db.example"]);
+    sleep(SECOND).await;
+    assert_eq!((bench.asked("db.example"), bench.addresses("db.example").len()), (1, 1));
+    sleep(SECOND * 30).await;
+    assert_eq!((bench.asked("db.example"), bench.changed()), (2, vec!["b".into()]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_look_up_that_panics_is_a_failure_of_its_name_alone() {
+    let ask = |name: String| {
+        let answer = Answer {
+            addresses: vec![IpAddr::from([10, 0, 0, 1])],
+            valid_for: SECOND * 600,
+            unanswered: None,
+        };
+        assert_ne!(name, "bad.example", "a bug that one name meets");
+        ready(Ok(answer)).boxed()
+    };
+    let metrics = LookupMetrics::new(&Registry::new());
+    let lookups = Arc::new(Lookups::asking(ask, metrics, Clock::start(), |_| {}));
+    start(&lookups);
+    lookups.want(&pool("a"), ["bad.example", "good.example"]);
+    sleep(SECOND * 60).await;
+    assert!(lookups.get("bad.example").failure.is_some_and(|words| words.contains("defect")));
+    assert_eq!(lookups.get("good.example").addresses.len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn without_a_resolver_each_name_says_why() {
     let error = ResolveError::Server("no DNS server was given".to_owned());
-    let lookups = Arc::new(Lookups::new(Err(error.clone()), LookupMetrics::new(&Registry::new()), |_| {}));
+    let metrics = LookupMetrics::new(&Registry::new());
+    let lookups = Arc::new(Lookups::new(Err(error.clone()), metrics, Clock::start(), |_| {}));
     start(&lookups);
     lookups.want(&pool("a"), ["db.example"]);
     sleep(TOOK).await;

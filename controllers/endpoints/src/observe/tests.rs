@@ -3,7 +3,7 @@
 use kube::runtime::watcher::Event;
 use mainstay_crds::EndpointGrant;
 use mainstay_probe::ResolveError;
-use mainstay_runtime::labels::LabelPool;
+use mainstay_runtime::{clock::Clock, labels::LabelPool};
 use prometheus::Registry;
 use serde_json::{Value, json};
 
@@ -51,7 +51,12 @@ impl World {
         Self {
             stores,
             interests: Interests::default(),
-            lookups: Lookups::new(Err(ResolveError::TimedOut), LookupMetrics::new(&Registry::new()), |_| {}),
+            lookups: Lookups::new(
+                Err(ResolveError::TimedOut),
+                LookupMetrics::new(&Registry::new()),
+                Clock::start(),
+                |_| {},
+            ),
             forbidden: Forbidden(ranges::DEFAULT.map(|range| range.parse().unwrap()).to_vec()),
         }
     }

@@ -8,7 +8,8 @@ mod service;
 mod slice;
 
 pub use grant::Grant;
-pub use node::{ApiServer, Node, WatchedNode};
+pub use mainstay_runtime::node::WatchedNode;
+pub use node::{ApiServer, Node};
 pub use notes::Notes;
 pub use pod::{Bucket, Gate, Pod, WatchedPod};
 pub use service::{Distribution, Service, ServicePort, WatchedService};

@@ -2,37 +2,13 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use k8s_openapi::{api::core::v1, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use mainstay_runtime::{
     index::Indexed,
-    slim::{self, Header},
-    stands_for,
+    node::{WatchedNode, ZONE},
+    slim::Header,
 };
-use serde::Deserialize;
 
 use super::slice::WatchedSlice;
-use crate::names::ZONE;
-
-/// A node as the watch decodes it.
-#[derive(Debug, Clone, Deserialize)]
-pub struct WatchedNode {
-    #[serde(deserialize_with = "slim::metadata")]
-    metadata: ObjectMeta,
-    #[serde(default)]
-    status: WatchedStatus,
-}
-stands_for!(WatchedNode, v1::Node);
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-struct WatchedStatus {
-    addresses: Vec<WatchedAddress>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-struct WatchedAddress {
-    address: String,
-}
 
 /// A node as the store keeps it.
 #[derive(Debug)]

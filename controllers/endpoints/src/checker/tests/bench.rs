@@ -49,7 +49,7 @@ impl Bench {
         };
         let checker = Arc::new(Checker::asking(ask, limit, CheckMetrics::new(&registry), clock, changed));
         let running = Arc::clone(&checker);
-        tokio::spawn(async move { running.run(CancellationToken::new()).await });
+        tokio::spawn(async move { running.run(&Beat::new("checks"), CancellationToken::new()).await });
         Self { world, checker, registry, clock }
     }
 

@@ -8,7 +8,7 @@ use kube::ResourceExt;
 use super::{
     jobs::Task,
     outcome::Outcome,
-    state::{Keeper, Mind, Pass},
+    state::{Mind, NodeHealth, Pass},
 };
 use crate::{
     apply::{
@@ -25,7 +25,7 @@ use crate::{
     watched::Node,
 };
 
-impl Keeper {
+impl NodeHealth {
     pub(super) fn carry_out(&self, mind: &mut Mind, pass: &Pass, judged: Judged<'_>) {
         let Judged { index, view, planned } = judged;
         if view.unread {

@@ -7,7 +7,7 @@ use mainstay_runtime::{clock::Moment, reconcile::PassError};
 use super::{
     jobs::Key,
     outcome::{Outcome, actions},
-    state::{Keeper, Mind},
+    state::{Mind, NodeHealth},
 };
 use crate::{
     apply::{ApplyError, pods, remediation},
@@ -27,9 +27,9 @@ const SWEEP: Duration = Duration::from_secs(30);
 /// How often pods are looked at that have all begun to leave.
 const REVISIT: Duration = Duration::from_secs(10);
 
-pub(super) fn take_in(keeper: &Keeper, mind: &mut Mind, key: Key, outcome: Outcome, now: Moment) {
+pub(super) fn take_in(node_health: &NodeHealth, mind: &mut Mind, key: Key, outcome: Outcome, now: Moment) {
     let name = Arc::clone(&key.1);
-    match after(keeper, mind, &name, outcome, now) {
+    match after(node_health, mind, &name, outcome, now) {
         Ok(rest) => mind.jobs.rest(key, now, rest),
         Err(at_least) => mind.jobs.failed(key, now, at_least),
     }
@@ -37,7 +37,7 @@ pub(super) fn take_in(keeper: &Keeper, mind: &mut Mind, key: Key, outcome: Outco
 
 /// How long a success is to rest, or how long the server has asked to wait after a failure.
 fn after(
-    keeper: &Keeper,
+    node_health: &NodeHealth,
     mind: &mut Mind,
     name: &Arc<str>,
     outcome: Outcome,
@@ -54,12 +54,12 @@ fn after(
             tracing::debug!(node = %name, %error, "a live read said nothing");
             Err(error.retry_after())
         }
-        Outcome::Written { before, wanted, result } => written(keeper, name, &before, &wanted, result),
-        Outcome::Visited(visit) => visited(keeper, mind, name, visit),
-        Outcome::Remedied(Ok(visit)) => remedied(keeper, mind, name, visit, now),
+        Outcome::Written { before, wanted, result } => written(node_health, name, &before, &wanted, result),
+        Outcome::Visited(visit) => visited(node_health, mind, name, visit),
+        Outcome::Remedied(Ok(visit)) => remedied(node_health, mind, name, visit, now),
         Outcome::Remedied(Err(error)) => {
-            keeper.metrics.acted(Action::Remediate, metrics::Outcome::Error, 1);
-            Err(keeper.failed(name, &error))
+            node_health.metrics.acted(Action::Remediate, metrics::Outcome::Error, 1);
+            Err(node_health.failed(name, &error))
         }
         Outcome::Reported(Ok(due)) => Ok(due.unwrap_or_default()),
         Outcome::Reported(Err(error)) => {
@@ -72,7 +72,7 @@ fn after(
         }
         Outcome::Cleared(Ok(())) => Ok(Duration::ZERO),
         Outcome::Listed(Err(error)) | Outcome::Cleared(Err(error)) => {
-            keeper.metrics.failed(&error);
+            node_health.metrics.failed(&error);
             tracing::warn!(policy = %name, %error, "could not end remediations that nobody waits for any more");
             Err(error.request().retry_after())
         }
@@ -80,7 +80,7 @@ fn after(
 }
 
 fn written(
-    keeper: &Keeper,
+    node_health: &NodeHealth,
     name: &Arc<str>,
     before: &Record,
     wanted: &Record,
@@ -90,35 +90,37 @@ fn written(
     match result {
         Ok(wrote) => {
             for action in actions.into_iter().filter(|_| wrote) {
-                keeper.metrics.acted(action, metrics::Outcome::Success, 1);
+                node_health.metrics.acted(action, metrics::Outcome::Success, 1);
             }
             Ok(CATCH_UP)
         }
         Err(error) => {
-            actions.into_iter().for_each(|action| keeper.metrics.acted(action, metrics::Outcome::Error, 1));
-            Err(keeper.failed(name, &error))
+            actions
+                .into_iter()
+                .for_each(|action| node_health.metrics.acted(action, metrics::Outcome::Error, 1));
+            Err(node_health.failed(name, &error))
         }
     }
 }
 
 fn visited(
-    keeper: &Keeper,
+    node_health: &NodeHealth,
     mind: &mut Mind,
     name: &Arc<str>,
     visit: pods::Visit,
 ) -> Result<Duration, Option<Duration>> {
     let pods::Visit { marked, evicted, left, blocked, error } = visit;
-    keeper.metrics.acted(Action::PodNotReady, metrics::Outcome::Success, marked);
-    keeper.metrics.acted(Action::Evict, metrics::Outcome::Success, evicted);
+    node_health.metrics.acted(Action::PodNotReady, metrics::Outcome::Success, marked);
+    node_health.metrics.acted(Action::Evict, metrics::Outcome::Success, evicted);
     let known = mind.known.get_mut(name);
     let told = known.and_then(|known| {
         known.pods = left;
         std::mem::replace(&mut known.blocked, blocked.as_ref().map(|(pod, _)| pod.clone()))
     });
     if let Some((pod, words)) = &blocked {
-        keeper.metrics.acted(Action::Evict, metrics::Outcome::Blocked, 1);
+        node_health.metrics.acted(Action::Evict, metrics::Outcome::Blocked, 1);
         if told.as_ref() != Some(pod) {
-            keeper.with_node(name, |node| keeper.announcer.blocked(node, pod, words));
+            node_health.with_node(name, |node| node_health.announcer.blocked(node, pod, words));
         }
     }
     match error {
@@ -127,8 +129,8 @@ fn visited(
                 ApplyError::NotReady { .. } => Action::PodNotReady,
                 _ => Action::Evict,
             };
-            keeper.metrics.acted(action, metrics::Outcome::Error, 1);
-            Err(keeper.failed(name, &error))
+            node_health.metrics.acted(action, metrics::Outcome::Error, 1);
+            Err(node_health.failed(name, &error))
         }
         None if left == 0 => Ok(REVISIT),
         None => Ok(VISIT),
@@ -136,7 +138,7 @@ fn visited(
 }
 
 fn remedied(
-    keeper: &Keeper,
+    node_health: &NodeHealth,
     mind: &mut Mind,
     name: &Arc<str>,
     visit: remediation::Visit,
@@ -144,11 +146,11 @@ fn remedied(
 ) -> Result<Duration, Option<Duration>> {
     let remediation::Visit { stands, succeeded, created, timed_out, out_of_reach, unreached } = visit;
     if let Some(remediation) = &created {
-        keeper.metrics.acted(Action::Remediate, metrics::Outcome::Success, 1);
-        keeper.with_node(name, |node| keeper.announcer.remediation_created(node, remediation));
+        node_health.metrics.acted(Action::Remediate, metrics::Outcome::Success, 1);
+        node_health.with_node(name, |node| node_health.announcer.remediation_created(node, remediation));
     }
     for remediation in &timed_out {
-        keeper.with_node(name, |node| keeper.announcer.remediation_timed_out(node, remediation));
+        node_health.with_node(name, |node| node_health.announcer.remediation_timed_out(node, remediation));
     }
     let Some(known) = mind.known.get_mut(name) else { return Ok(VISIT) };
     (known.succeeded, known.unreached) = (succeeded, unreached);
@@ -164,8 +166,8 @@ fn remedied(
     });
     match out_of_reach {
         Some(error) => {
-            keeper.metrics.acted(Action::Remediate, metrics::Outcome::Error, 1);
-            Err(keeper.failed(name, &error))
+            node_health.metrics.acted(Action::Remediate, metrics::Outcome::Error, 1);
+            Err(node_health.failed(name, &error))
         }
         // The step that only waited for the first look need wait no longer.
         None if before.is_none() => Ok(Duration::ZERO),
@@ -173,7 +175,7 @@ fn remedied(
     }
 }
 
-impl Keeper {
+impl NodeHealth {
     /// Tells of a failure. Returns how long the server has asked to wait.
     fn failed(&self, name: &Arc<str>, error: &ApplyError) -> Option<Duration> {
         self.metrics.failed(error);

@@ -11,21 +11,21 @@ mod sweep;
 mod take_in;
 mod tell;
 
-use std::{collections::HashMap, future::Future, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use kube::ResourceExt;
 use mainstay_crds::NodeHealthPolicy;
-use mainstay_runtime::{clock::Moment, index::ObjectKey};
+use mainstay_runtime::{
+    clock::Moment,
+    index::ObjectKey,
+    solo::{self, Solo},
+};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-pub use self::state::{Keeper, LastPass};
-use self::{
-    jobs::Key,
-    outcome::Outcome,
-    state::{Mind, Pass, ReadSettings},
-};
+pub use self::state::NodeHealth;
+use self::state::{Mind, Pass, ReadSettings};
 use crate::{
     live,
     observe::{self, Known},
@@ -42,10 +42,8 @@ pub const STATUS_PACE: Duration = Duration::from_secs(5);
 const PACE: Duration = Duration::from_millis(100);
 /// How often it is asked again which breakers are open, before the first pass.
 const RECALL_AGAIN: Duration = Duration::from_secs(1);
-/// A pass comes at least this often, so that a stuck loop is told from one that has nothing to do.
-const AT_LEAST: Duration = Duration::from_secs(10);
 
-impl Keeper {
+impl NodeHealth {
     /// Passes until `shutdown`, then lets the requests under way end. Dropping the future ends them at once.
     pub async fn run(self, shutdown: CancellationToken) {
         // Nothing that was not heard while another process led says anything.
@@ -61,19 +59,11 @@ impl Keeper {
         }
     }
 
-    fn passes(&self, shutdown: &CancellationToken) -> impl Future<Output = ()> {
-        let mut mind = Mind::new(self.max_in_flight);
-        async move {
-            self.recall(&mut mind, shutdown).await;
-            while !shutdown.is_cancelled() {
-                let began = Instant::now();
-                let due = self.pass(&mut mind);
-                self.loop_metrics.passed(began.elapsed());
-                *self.passed.0.lock() = Some(Instant::now());
-                self.wait(&mut mind, due, shutdown).await;
-            }
-            mind.jobs.finish().await;
-        }
+    async fn passes(&self, shutdown: &CancellationToken) {
+        let mut leading = Leading { node_health: self, mind: Mind::new(self.max_in_flight) };
+        self.recall(&mut leading.mind, shutdown).await;
+        solo::run(&mut leading, PACE, self.sight.wake(), &self.beat, &self.clock, shutdown).await;
+        leading.mind.jobs.finish().await;
     }
 
     /// Reads what another process has written down of the policies, before anything is planned. A watch may be deaf, or be
@@ -93,32 +83,6 @@ impl Keeper {
                 () = shutdown.cancelled() => {}
                 () = tokio::time::sleep(RECALL_AGAIN) => {}
             }
-        }
-    }
-
-    /// Waits until a pass is due, and takes in what jobs have found meanwhile.
-    async fn wait(&self, mind: &mut Mind, due: Option<Moment>, shutdown: &CancellationToken) {
-        let now = self.clock.now();
-        let (earliest, latest) = (now + PACE, now + AT_LEAST);
-        let mut due = due.unwrap_or(latest).clamp(earliest, latest);
-        loop {
-            tokio::select! {
-                () = shutdown.cancelled() => return,
-                () = self.clock.until(Some(due)) => return,
-                () = self.sight.changed() => due = earliest,
-                (key, outcome) = mind.jobs.next() => {
-                    self.take_in(mind, key, outcome);
-                    due = earliest;
-                }
-            }
-        }
-    }
-
-    fn take_in(&self, mind: &mut Mind, key: Key, outcome: Option<Outcome>) {
-        let now = self.clock.now();
-        match outcome {
-            Some(outcome) => take_in::take_in(self, mind, key, outcome, now),
-            None => mind.jobs.failed(key, now, None),
         }
     }
 
@@ -195,6 +159,30 @@ impl Keeper {
         let pass = Pass { now, settings, policies, nodes, assigned };
         pass.keep_up(&mut mind.known);
         pass
+    }
+}
+
+/// A process that leads, and what it has in mind.
+struct Leading<'a> {
+    node_health: &'a NodeHealth,
+    mind: Mind,
+}
+
+impl Solo for Leading<'_> {
+    fn pass(&mut self) -> Option<Moment> {
+        let began = Instant::now();
+        let due = self.node_health.pass(&mut self.mind);
+        self.node_health.loop_metrics.passed(began.elapsed());
+        due
+    }
+
+    async fn take_in(&mut self) {
+        let (key, outcome) = self.mind.jobs.next().await;
+        let now = self.node_health.clock.now();
+        match outcome {
+            Some(outcome) => take_in::take_in(self.node_health, &mut self.mind, key, outcome, now),
+            None => self.mind.jobs.failed(key, now, None),
+        }
     }
 }
 

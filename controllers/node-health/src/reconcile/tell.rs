@@ -8,7 +8,7 @@ use mainstay_crds::NodeHealthPolicy;
 use super::{
     jobs::Task,
     outcome::{self, Outcome},
-    state::{Keeper, Mind, Pass, ToldNode},
+    state::{Mind, NodeHealth, Pass, ToldNode},
 };
 use crate::{
     announce::Turn,
@@ -19,7 +19,7 @@ use crate::{
     watched::Node,
 };
 
-impl Keeper {
+impl NodeHealth {
     /// Tells what this plan changes.
     pub(super) fn tell(&self, mind: &mut Mind, pass: &Pass, judged: &[Judged<'_>], breakers: &[Breaker]) {
         // A storm is told before the nodes of which it is made.

@@ -11,7 +11,7 @@ use kube::{
 use mainstay_runtime::{
     clock::Clock, decode::Undecodable, events::Events, index::Index,
     k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta, metrics::LoopMetrics, report::Reports,
-    undecoded::Undecoded,
+    solo::Beat, undecoded::Undecoded,
 };
 use prometheus::Registry;
 use serde_json::json;
@@ -23,15 +23,15 @@ use crate::{
 
 const POLICIES: &str = "/apis/mainstay.dev/v1alpha1/nodehealthpolicies";
 
-/// A keeper of one node, which the policy `ours` has cordoned, on a server that never answers.
-fn keeper() -> (Keeper, Writer<NodeHealthPolicy>) {
+/// The controller of one node, which the policy `ours` has cordoned, on a server that never answers.
+fn node_health() -> (NodeHealth, Writer<NodeHealthPolicy>) {
     let silent = tower::service_fn(|_: http::Request<Body>| {
         std::future::pending::<Result<http::Response<Body>, std::io::Error>>()
     });
-    keeper_on(Client::new(silent, "default"))
+    node_health_on(Client::new(silent, "default"))
 }
 
-fn keeper_on(client: Client) -> (Keeper, Writer<NodeHealthPolicy>) {
+fn node_health_on(client: Client) -> (NodeHealth, Writer<NodeHealthPolicy>) {
     let (registry, clock, (policies, writer)) = (Registry::new(), Clock::start(), store());
     let (sight, nodes) = (Arc::new(Sight::new(clock)), Index::default());
     let record = json!({"taken": {"policy": "ours", "since": "2026-01-01T00:00:00Z", "cordon": true}});
@@ -44,7 +44,7 @@ fn keeper_on(client: Client) -> (Keeper, Writer<NodeHealthPolicy>) {
     });
     let node = Node::from(serde_json::from_value::<WatchedNode>(node).unwrap());
     nodes.apply(Event::Apply(node), |change| sight.node_changed(&change));
-    let keeper = Keeper {
+    let node_health = NodeHealth {
         announcer: Announcer::new(Events::start(client.clone(), "test", "test")),
         client,
         clock,
@@ -56,16 +56,16 @@ fn keeper_on(client: Client) -> (Keeper, Writer<NodeHealthPolicy>) {
         metrics: Arc::new(Metrics::new(&registry)),
         loop_metrics: LoopMetrics::new(&registry, "test", 1),
         max_in_flight: 4,
-        passed: Arc::new(LastPass::default()),
+        beat: Beat::new("test"),
     };
-    (keeper, writer)
+    (node_health, writer)
 }
 
 /// Whether the node is written by a first pass.
-fn is_written(keeper: &Keeper) -> bool {
-    let mut mind = Mind::new(4);
-    keeper.pass(&mut mind);
-    mind.jobs.is_running(&(Task::Write, "n".into()))
+fn is_written(node_health: &NodeHealth) -> bool {
+    let mut mind = Mind::new(16);
+    node_health.pass(&mut mind);
+    mind.jobs.is_under_way(&(Task::Write, "n".into()))
 }
 
 fn policy(metadata: ObjectMeta, spec: serde_json::Value) -> NodeHealthPolicy {
@@ -76,14 +76,14 @@ fn policy(metadata: ObjectMeta, spec: serde_json::Value) -> NodeHealthPolicy {
 
 #[tokio::test]
 async fn what_a_policy_took_that_is_gone_is_handed_back() {
-    assert!(is_written(&keeper().0));
+    assert!(is_written(&node_health().0));
 }
 
 #[tokio::test]
 async fn what_a_policy_took_that_cannot_be_decoded_is_kept() {
-    let (keeper, mut policies) = keeper();
+    let (node_health, mut policies) = node_health();
     let metadata = ObjectMeta { name: Some("ours".into()), ..ObjectMeta::default() };
-    keeper.undecoded.put(
+    node_health.undecoded.put(
         Undecodable {
             metadata,
             field: "spec.breakers.zone.maxUnhealthy".into(),
@@ -92,47 +92,47 @@ async fn what_a_policy_took_that_cannot_be_decoded_is_kept() {
         },
         None,
     );
-    assert!(!is_written(&keeper));
+    assert!(!is_written(&node_health));
 
     // Nor by a dry run that selects the node as well.
     let metadata = ObjectMeta { name: Some("dry".into()), uid: Some("dry".into()), ..ObjectMeta::default() };
     let dry = policy(metadata, json!({"nodeSelector": {}, "dryRun": true}));
     policies.apply_watcher_event(&Event::Apply(dry));
-    assert!(!is_written(&keeper));
+    assert!(!is_written(&node_health));
 }
 
 #[tokio::test]
 async fn what_a_policy_took_that_makes_no_sense_is_kept() {
-    let (keeper, mut policies) = keeper();
+    let (node_health, mut policies) = node_health();
     let metadata =
         ObjectMeta { name: Some("ours".into()), uid: Some("ours".into()), ..ObjectMeta::default() };
     let expression = json!({"key": "a", "operator": "Gt", "values": ["1"]});
     let wrong = policy(metadata, json!({"nodeSelector": {"matchExpressions": [expression]}}));
     policies.apply_watcher_event(&Event::Apply(wrong));
-    assert!(!is_written(&keeper));
+    assert!(!is_written(&node_health));
 }
 
 #[tokio::test]
 async fn what_a_policy_took_that_cannot_be_decoded_counts_for_the_breakers_of_others() {
-    let (keeper, mut policies) = keeper();
+    let (node_health, mut policies) = node_health();
     let metadata = ObjectMeta { name: Some("ours".into()), ..ObjectMeta::default() };
     let (field, error) = ("spec".to_owned(), "too much".to_owned());
-    keeper.undecoded.put(Undecodable { metadata, field, error, conditions: vec![] }, None);
+    node_health.undecoded.put(Undecodable { metadata, field, error, conditions: vec![] }, None);
     let metadata =
         ObjectMeta { name: Some("other".into()), uid: Some("other".into()), ..ObjectMeta::default() };
     let breakers = json!({"cluster": {"maxUnhealthy": 0}});
     let other = policy(metadata, json!({"nodeSelector": {}, "breakers": breakers}));
     policies.apply_watcher_event(&Event::Apply(other));
-    let mut mind = Mind::new(4);
-    keeper.pass(&mut mind);
+    let mut mind = Mind::new(16);
+    node_health.pass(&mut mind);
     assert!(mind.memory.breakers.contains_key(&("other".into(), None)), "{:?}", mind.memory.breakers);
 }
 
 #[tokio::test]
 async fn the_remediations_of_a_policy_that_makes_no_sense_any_more_go_on() {
     for (operator, goes_on) in [("Gt", true), ("Exists", false)] {
-        let (keeper, mut policies) = keeper();
-        let mut mind = Mind::new(4);
+        let (node_health, mut policies) = node_health();
+        let mut mind = Mind::new(16);
         let mut apply = |generation, expressions: serde_json::Value| {
             let template = json!({
                 "apiVersion": "x.dev/v1", "kind": "RepairTemplate", "namespace": "ns", "name": "gentle",
@@ -148,15 +148,15 @@ async fn the_remediations_of_a_policy_that_makes_no_sense_any_more_go_on() {
             policies.apply_watcher_event(&Event::Apply(policy(metadata, spec)));
         };
         apply(1, json!([]));
-        keeper.pass(&mut mind);
+        node_health.pass(&mut mind);
         mind.standing.insert("ours".into(), vec![crate::apply::leftovers::tests::made(Some("n"))]);
         apply(
             2,
             json!([{"key": "a", "operator": operator, "values": if goes_on { json!(["1"]) } else { json!([]) }}]),
         );
-        keeper.pass(&mut mind);
+        node_health.pass(&mut mind);
         // Where it can be read, and selects the node no more, they end.
-        assert_eq!(mind.jobs.is_running(&(Task::Clear, "ours".into())), !goes_on, "{operator}");
+        assert_eq!(mind.jobs.is_under_way(&(Task::Clear, "ours".into())), !goes_on, "{operator}");
     }
 }
 
@@ -164,7 +164,7 @@ async fn the_remediations_of_a_policy_that_makes_no_sense_any_more_go_on() {
 async fn all_remediations_of_a_node_that_is_gone_end() {
     // The node `n` is of the UID `n`, and cordoned by `ours`: what is there for it goes on.
     for (made_for, ends) in [(Some("n"), false), (None, false), (Some("before"), true)] {
-        let (keeper, mut policies) = keeper();
+        let (node_health, mut policies) = node_health();
         let template = json!({
             "apiVersion": "x.dev/v1", "kind": "RepairTemplate", "namespace": "ns", "name": "gentle",
         });
@@ -172,10 +172,10 @@ async fn all_remediations_of_a_node_that_is_gone_end() {
         let metadata =
             ObjectMeta { name: Some("ours".into()), uid: Some("ours".into()), ..ObjectMeta::default() };
         policies.apply_watcher_event(&Event::Apply(policy(metadata, spec)));
-        let mut mind = Mind::new(4);
+        let mut mind = Mind::new(16);
         mind.standing.insert("ours".into(), vec![crate::apply::leftovers::tests::made(made_for)]);
-        keeper.pass(&mut mind);
-        assert_eq!(mind.jobs.is_running(&(Task::Clear, "ours".into())), ends, "{made_for:?}");
+        node_health.pass(&mut mind);
+        assert_eq!(mind.jobs.is_under_way(&(Task::Clear, "ours".into())), ends, "{made_for:?}");
     }
 }
 
@@ -200,11 +200,11 @@ async fn a_new_leader_asks_the_server_which_breakers_are_open_and_no_watch() {
     for (written, watched) in [(true, false), (false, true)] {
         let items = json!([undecodable.clone(), with_breaker(written)]);
         server.set(POLICIES, Ok(json!({"metadata": {}, "items": items})));
-        let (keeper, mut policies) = keeper_on(server.client());
+        let (node_health, mut policies) = node_health_on(server.client());
         policies.apply_watcher_event(&Event::Apply(with_breaker(watched)));
-        let mut mind = Mind::new(4);
-        keeper.recall(&mut mind, &CancellationToken::new()).await;
-        keeper.pass(&mut mind);
+        let mut mind = Mind::new(16);
+        node_health.recall(&mut mind, &CancellationToken::new()).await;
+        node_health.pass(&mut mind);
         assert_eq!(is_open(&mind), written);
     }
 }
@@ -213,31 +213,31 @@ async fn a_new_leader_asks_the_server_which_breakers_are_open_and_no_watch() {
 async fn a_new_leader_plans_nothing_before_the_server_has_answered() {
     let server = Server::default();
     server.set(POLICIES, Err(503));
-    let (keeper, _policies) = keeper_on(server.client());
-    let (mut mind, shutdown) = (Mind::new(4), CancellationToken::new());
+    let (node_health, _policies) = node_health_on(server.client());
+    let (mut mind, shutdown) = (Mind::new(16), CancellationToken::new());
     let later = async {
         tokio::time::sleep(Duration::from_secs(60)).await;
         server.set(POLICIES, Ok(json!({"metadata": {}, "items": [with_breaker(true)]})));
     };
     let began = Instant::now();
-    tokio::join!(keeper.recall(&mut mind, &shutdown), later);
+    tokio::join!(node_health.recall(&mut mind, &shutdown), later);
     assert!(began.elapsed() >= Duration::from_secs(60));
     server.set(POLICIES, Err(503));
     shutdown.cancel();
-    keeper.recall(&mut mind, &shutdown).await;
+    node_health.recall(&mut mind, &shutdown).await;
 }
 
 #[tokio::test]
 async fn the_breakers_of_a_policy_that_appears_later_are_recalled_then() {
-    let (keeper, mut policies) = keeper();
-    let mut mind = Mind::new(4);
-    keeper.pass(&mut mind);
+    let (node_health, mut policies) = node_health();
+    let mut mind = Mind::new(16);
+    node_health.pass(&mut mind);
     assert!(!is_open(&mind));
     policies.apply_watcher_event(&Event::Apply(with_breaker(true)));
-    keeper.pass(&mut mind);
+    node_health.pass(&mut mind);
     assert!(is_open(&mind));
     // From then on what this process remembers counts, and not what is written down.
     policies.apply_watcher_event(&Event::Apply(with_breaker(false)));
-    keeper.pass(&mut mind);
+    node_health.pass(&mut mind);
     assert!(is_open(&mind));
 }

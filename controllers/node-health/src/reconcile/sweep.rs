@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{
     jobs::Task,
     outcome::Outcome,
-    state::{Keeper, Mind, Pass},
+    state::{Mind, NodeHealth, Pass},
 };
 use crate::{
     apply::leftovers::{self, Standing},
@@ -15,7 +15,7 @@ use crate::{
     status::Judged,
 };
 
-impl Keeper {
+impl NodeHealth {
     /// Lists the remediations of each policy now and then, and deletes what is over by the plan that follows the list.
     pub(super) fn sweep(&self, mind: &mut Mind, pass: &Pass, judged: &[Judged<'_>]) {
         let Mind { settings, standing, jobs, .. } = mind;

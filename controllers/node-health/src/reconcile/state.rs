@@ -3,16 +3,13 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
-    time::Duration,
 };
 
 use kube::{Client, ResourceExt, runtime::reflector::Store};
 use mainstay_crds::{NodeHealthPolicy, NodeHealthPolicyStatus};
 use mainstay_runtime::{
-    clock::Clock, index::Index, metrics::LoopMetrics, report::Reports, undecoded::Undecoded,
+    clock::Clock, index::Index, metrics::LoopMetrics, report::Reports, solo::Beat, undecoded::Undecoded,
 };
-use parking_lot::Mutex;
-use tokio::time::Instant;
 
 use super::{jobs::Jobs, outcome::Outcome};
 use crate::{
@@ -27,11 +24,8 @@ use crate::{
     watched::Node,
 };
 
-/// A loop that has not passed for so long, although something was due, is stuck.
-const STUCK: Duration = Duration::from_secs(60);
-
 /// The parts of the process that the loop works with.
-pub struct Keeper {
+pub struct NodeHealth {
     /// The connection to the API server.
     pub client: Client,
     /// The process's time.
@@ -54,19 +48,8 @@ pub struct Keeper {
     pub loop_metrics: LoopMetrics,
     /// How many requests may be under way.
     pub max_in_flight: usize,
-    /// When the last pass ended.
-    pub passed: Arc<LastPass>,
-}
-
-/// When the loop last passed. `None`: it does not run.
-#[derive(Debug, Default)]
-pub struct LastPass(pub(super) Mutex<Option<Instant>>);
-
-impl LastPass {
-    /// Whether the loop runs and has not passed for too long.
-    pub fn is_overdue(&self) -> bool {
-        self.0.lock().is_some_and(|at| at.elapsed() > STUCK)
-    }
+    /// Whether the loop makes progress.
+    pub beat: Beat,
 }
 
 /// What a leading process has in mind. All of it may be lost: a restart reads what stands from the nodes, and which breakers

@@ -1,0 +1,203 @@
+//! Fair shares of a limit: which of the keys that are due gets the next place. No I/O and no clock.
+//!
+//! Keys have owners, which share the places: pools, or kinds of work. It promises:
+//!
+//! - Of the owners with a key that is due, the one with the fewest keys under way comes first, and of several the one
+//!   whose key is due since longest. Of an owner's keys, the one that is due since longest. What owners are called decides
+//!   nothing.
+//! - An owner gets a place only while more are free than it has itself: the last one goes to an owner that has none, and
+//!   one owner alone gets half of them. Whose jobs hang holds up no other.
+//! - A key is under way once at a time.
+//! - A call costs what changes, and not what there is.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    hash::Hash,
+};
+
+use crate::clock::Moment;
+
+/// The places and those who wait for one.
+#[derive(Debug)]
+pub struct Places<O, K> {
+    limit: usize,
+    under_way: usize,
+    owners: HashMap<O, Owner<K>>,
+    /// How many owners there were.
+    made: u64,
+    /// Owners by the time of their first key, as far as that was still to come, and by their number.
+    later: BTreeMap<(Moment, u64), O>,
+    /// Owners that may begin a key now, by how many they have under way.
+    ready: BTreeMap<(usize, Moment, u64), O>,
+}
+
+/// What to do next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Next<O, K> {
+    /// Begin this key of this owner, and tell its [end](Places::ended).
+    Begin {
+        /// Whose it is.
+        owner: O,
+        /// Which one.
+        key: K,
+        /// Since when it was due.
+        due: Moment,
+    },
+    /// Nothing until then, or until something else changes.
+    Wait(Option<Moment>),
+}
+
+#[derive(Debug)]
+struct Owner<K> {
+    number: u64,
+    keys: HashMap<K, Key>,
+    /// The keys that are not under way.
+    waiting: BTreeSet<(Moment, K)>,
+    under_way: usize,
+    most: usize,
+    /// Its place in `later` or in `ready`; `None` while it may begin nothing at any time.
+    listed: Option<(usize, Moment)>,
+}
+
+/// A key that waits, is under way, or both: then it waits for its end as well.
+#[derive(Debug, Default)]
+struct Key {
+    due: Option<Moment>,
+    under_way: bool,
+}
+
+impl<O: Hash + Eq + Clone, K: Hash + Ord + Clone> Places<O, K> {
+    /// So many places; zero counts as one.
+    pub fn new(limit: usize) -> Self {
+        Self {
+            limit: limit.max(1),
+            under_way: 0,
+            owners: HashMap::new(),
+            made: 0,
+            later: BTreeMap::new(),
+            ready: BTreeMap::new(),
+        }
+    }
+
+    /// A key is due at this time, and no longer when it was due before. One that is under way becomes due after its end.
+    pub fn put(&mut self, owner: &O, key: K, due: Moment) {
+        self.change(owner, key, |_| due);
+    }
+
+    /// A key is due at this time, or when it was due before if that is sooner.
+    pub fn hasten(&mut self, owner: &O, key: K, due: Moment) {
+        self.change(owner, key, |before| before.map_or(due, |before| before.min(due)));
+    }
+
+    fn change(&mut self, owner: &O, key: K, due: impl FnOnce(Option<Moment>) -> Moment) {
+        let of = self.owners.entry(owner.clone()).or_insert_with(|| {
+            self.made += 1;
+            Owner::new(self.made)
+        });
+        let known = of.keys.entry(key.clone()).or_default();
+        let due = due(known.due);
+        let before = known.due.replace(due);
+        if !known.under_way {
+            if let Some(before) = before {
+                of.waiting.remove(&(before, key.clone()));
+            }
+            of.waiting.insert((due, key));
+        }
+        self.list(owner);
+    }
+
+    /// A key is not due any more. One that is under way keeps its place until its end.
+    pub fn remove(&mut self, owner: &O, key: &K) {
+        let Some(of) = self.owners.get_mut(owner) else { return };
+        let Some(known) = of.keys.get_mut(key) else { return };
+        let due = known.due.take();
+        if !known.under_way {
+            of.keys.remove(key);
+            if let Some(due) = due {
+                of.waiting.remove(&(due, key.clone()));
+            }
+        }
+        self.list(owner);
+    }
+
+    /// An owner has at most so many keys under way, however many places there are; zero counts as one. Forgotten with the
+    /// owner's last key.
+    pub fn bound(&mut self, owner: &O, most: usize) {
+        if let Some(of) = self.owners.get_mut(owner) {
+            of.most = most.max(1);
+        }
+        self.list(owner);
+    }
+
+    /// Gives a place to who comes first, if there is one for it.
+    pub fn next(&mut self, now: Moment) -> Next<O, K> {
+        while let Some(first) = self.later.first_entry().filter(|first| first.key().0 <= now) {
+            let ((due, number), owner) = first.remove_entry();
+            self.ready.insert((self.owners[&owner].under_way, due, number), owner);
+        }
+        let free = self.limit - self.under_way;
+        let first = self.ready.first_key_value().filter(|((under_way, ..), _)| *under_way < free);
+        let Some(owner) = first.map(|(_, owner)| owner.clone()) else {
+            // Who becomes due later may have fewer under way than those who are due.
+            let next = self.later.first_key_value().filter(|_| free > 0);
+            return Next::Wait(next.map(|((due, _), _)| *due));
+        };
+        let of = self.owners.get_mut(&owner).expect("only owners that are known are listed");
+        let (due, key) = of.waiting.pop_first().expect("only owners with a key that waits are listed");
+        let known = of.keys.get_mut(&key).expect("only keys that are known wait");
+        *known = Key { due: None, under_way: true };
+        of.under_way += 1;
+        self.under_way += 1;
+        self.list(&owner);
+        Next::Begin { owner, key, due }
+    }
+
+    /// What has begun has ended. Nothing becomes of a key that is not under way.
+    pub fn ended(&mut self, owner: &O, key: &K) {
+        let Some(of) = self.owners.get_mut(owner) else { return };
+        let Some(known) = of.keys.get_mut(key).filter(|known| known.under_way) else { return };
+        known.under_way = false;
+        match known.due {
+            Some(due) => drop(of.waiting.insert((due, key.clone()))),
+            None => drop(of.keys.remove(key)),
+        }
+        of.under_way -= 1;
+        self.under_way -= 1;
+        self.list(owner);
+    }
+
+    /// Whether a key is under way.
+    pub fn is_under_way(&self, owner: &O, key: &K) -> bool {
+        self.owners.get(owner).and_then(|of| of.keys.get(key)).is_some_and(|known| known.under_way)
+    }
+
+    /// Whether no key is known.
+    pub fn is_empty(&self) -> bool {
+        self.owners.is_empty()
+    }
+
+    /// Lists an owner where it belongs after it has changed, and forgets one without keys.
+    fn list(&mut self, owner: &O) {
+        let Some(of) = self.owners.get_mut(owner) else { return };
+        if let Some((under_way, due)) = of.listed.take() {
+            self.later.remove(&(due, of.number));
+            self.ready.remove(&(under_way, due, of.number));
+        }
+        if of.keys.is_empty() {
+            self.owners.remove(owner);
+        } else if let Some((due, _)) = of.waiting.first().filter(|_| of.under_way < of.most) {
+            of.listed = Some((of.under_way, *due));
+            self.later.insert((*due, of.number), owner.clone());
+        }
+    }
+}
+
+impl<K> Owner<K> {
+    fn new(number: u64) -> Self {
+        let (keys, waiting) = (HashMap::new(), BTreeSet::new());
+        Self { number, keys, waiting, under_way: 0, most: usize::MAX, listed: None }
+    }
+}
+
+#[cfg(test)]
+mod tests;
