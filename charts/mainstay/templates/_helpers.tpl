@@ -38,7 +38,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end }}
 {{- end -}}
 
-{{/* Takes the root. A digest wins over a tag: it names one image for ever. */}}
+{{/* Takes the root. A digest is used instead of a tag: it always names the same image. */}}
 {{- define "mainstay.image" -}}
 {{- with .Values.image -}}
 {{- if not .repository -}}
