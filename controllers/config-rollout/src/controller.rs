@@ -46,13 +46,13 @@ use crate::{
 /// The value of the label `controller` of the loop's series.
 const LOOP: &str = "configrollout";
 
-/// What only this controller can be told.
+/// The flags of this controller only.
 #[derive(Debug, Clone, Args)]
 pub struct Options {
     /// Where pods are admitted.
     #[command(flatten)]
     pub webhook: WebhookFlags,
-    /// How many targets of all rollouts together are on their way at the same time
+    /// How many targets of all rollouts together may be updating at the same time
     #[arg(long, env = "MAINSTAY_MAX_TARGETS_ROLLING", default_value_t = 100,
           value_parser = clap::value_parser!(u16).range(1..))]
     pub max_targets_rolling: u16,

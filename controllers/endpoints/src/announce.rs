@@ -66,7 +66,8 @@ impl Announcer {
                 self.say(pool, Kind::Warning, "PanicStarted", "Choose", message);
             }
             (true, Some((false, _))) => {
-                self.say(pool, Kind::Normal, "PanicEnded", "Choose", "the checks are believed again");
+                self.say(pool, Kind::Normal, "PanicEnded", "Choose", "panic mode has ended: health checks \
+                                                                      are used again");
             }
             _ => {}
         }
@@ -99,7 +100,7 @@ impl Announcer {
                 Kind::Normal,
                 "TierChanged",
                 "Choose",
-                &format!("back from tier {before} to tier {after}"),
+                &format!("returned from tier {before} to tier {after}"),
             );
         }
     }

@@ -37,13 +37,13 @@ use crate::{
 /// The value of the label `controller` of the loop's series.
 const LOOP: &str = "endpointpool";
 
-/// What only this controller can be told.
+/// The flags of this controller only.
 #[derive(Debug, Clone, Args)]
 pub struct Options {
     /// Addresses that no pool may name: networks, `nodes` and `api-server`; loopback and link-local ones never may
     #[arg(long, env = "MAINSTAY_FORBIDDEN_RANGES", value_delimiter = ',', default_values = ranges::DEFAULT)]
     pub forbidden_ranges: Vec<ranges::Entry>,
-    /// How many checks are under way at the same time
+    /// How many checks of all pools together run at the same time
     #[arg(long, env = "MAINSTAY_MAX_CONCURRENT_CHECKS", default_value_t = 256,
           value_parser = clap::value_parser!(u16).range(1..))]
     pub max_concurrent_checks: u16,

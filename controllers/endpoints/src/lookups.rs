@@ -56,13 +56,13 @@ impl LookupMetrics {
             lookups: counters(
                 registry,
                 "mainstay_endpoints_lookups_total",
-                "Look-ups of DNS names by how they went.",
+                "Lookups of DNS names by result.",
                 &["result"],
             ),
             duration: histograms(
                 registry,
                 "mainstay_endpoints_lookup_duration_seconds",
-                "From the beginning of a look-up to its result.",
+                "How long a lookup takes.",
                 DURATIONS.to_vec(),
                 &[],
             )

@@ -37,8 +37,8 @@ use crate::{
 pub enum ServiceError {
     /// There is none of that name.
     #[error(
-        "there is no Service {0:?} in the namespace: create it without a selector, or let the pool make it with \
-             spec.serviceRef.create"
+        "there is no Service {0:?} in the namespace: create it without a selector, or let the pool create \
+         it with spec.serviceRef.create"
     )]
     NotFound(String),
     /// It has a selector.
@@ -53,7 +53,7 @@ pub enum ServiceError {
     )]
     IsExternalName(String),
     /// An older pool names it too.
-    #[error("EndpointPool {pool:?} is older and has Service {service:?}: delete one of the two pools")]
+    #[error("Service {service:?} belongs to the older EndpointPool {pool:?}: delete one of the two pools")]
     Taken {
         /// The Service.
         service: String,

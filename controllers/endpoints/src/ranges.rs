@@ -24,7 +24,7 @@ pub enum Range {
 
 /// What an entry cannot be read as.
 #[derive(Debug, PartialEq, Eq, Error)]
-#[error("{0:?} is no range: write a network such as 10.0.0.0/8 or fd00::/8, `nodes` or `api-server`")]
+#[error("{0:?} is not a range: write a network such as 10.0.0.0/8 or fd00::/8, `nodes` or `api-server`")]
 pub struct RangeError(String);
 
 impl FromStr for Range {
@@ -70,7 +70,7 @@ impl Forbidden {
     /// Why no pool may name `address`; `None` when it may.
     pub fn reason(&self, address: IpAddr, stores: &Stores) -> Option<String> {
         if let Some(kind) = special(address) {
-            return Some(format!("{kind} addresses are no endpoints"));
+            return Some(format!("{kind} addresses cannot be endpoints"));
         }
         let refusal = |range: &Range| match range {
             Range::Network(network) => {

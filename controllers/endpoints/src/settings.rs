@@ -31,7 +31,7 @@ pub enum SettingsError {
         why: String,
     },
     /// An address.
-    #[error("spec.members {set:?} names {address:?}, which is no IP address; correct it")]
+    #[error("spec.members {set:?} names {address:?}, which is not an IP address; correct it")]
     Address {
         /// The set.
         set: String,

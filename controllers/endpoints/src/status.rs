@@ -30,7 +30,7 @@ impl From<&ApplyError> for Failure {
         let advice = match (error, error.request()) {
             (ApplyError::Service { .. }, RequestError::Invalid(_)) => "; correct spec.serviceRef.create",
             (ApplyError::Service { .. }, RequestError::Conflict(_)) => {
-                "; somebody else has made it at the same time: it is looked at again"
+                "; another client created it concurrently; retrying"
             }
             _ => "",
         };
@@ -155,7 +155,7 @@ fn out(seen: &Seen<'_>, standing: &[MemberOut], now: Timestamp) -> Vec<MemberOut
             Use::InUse | Use::KeptDespiteFailing | Use::Standby | Use::Leaving => return None,
         };
         let failure = seen.states.and_then(|states| states.get(&member.target)?.failure.as_ref());
-        let message = failure.filter(|_| rank != 1).map(|failure| format!("the last check {failure}"));
+        let message = failure.filter(|_| rank != 1).map(|failure| format!("last check: {failure}"));
         let out = MemberOut {
             address: member.target.1.to_string(),
             set: member.target.0.to_string(),

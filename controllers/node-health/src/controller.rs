@@ -64,7 +64,7 @@ pub async fn build(manager: &Manager) -> Controller {
         run: keeper.run(manager.shutdown.clone()).boxed(),
         refresh: Arc::new(|| {}),
         live: Arc::new(move || {
-            (!passed.is_overdue()).then_some(()).ok_or_else(|| "no pass has ended for a minute".to_owned())
+            (!passed.is_overdue()).then_some(()).ok_or_else(|| "no reconcile has ended for a minute".to_owned())
         }),
         ready: Arc::new(|| Ok(())),
     }

@@ -150,7 +150,7 @@ pub async fn pulse(client: &Client, clock: &Clock, sight: &Sight, mut was_away: 
     loop {
         let began = clock.now();
         if within(LIMIT, leases.list(&one)).await.is_ok() && sight.pulse() {
-            tracing::warn!("the API server was away: the silence of every node begins anew");
+            tracing::warn!("the API server did not answer: the timers of all nodes restart");
             was_away();
         }
         clock.until(Some(began + PULSE)).await;
@@ -171,7 +171,7 @@ pub async fn listen(client: &Client, clock: &Clock, sight: &Sight) {
             if heard > 0 {
                 tracing::warn!(
                     nodes = heard,
-                    "nodes renew their Leases and the watch does not show it; they were read"
+                    "nodes renew their Leases but the watch does not show it; the Leases were read"
                 );
             }
         }

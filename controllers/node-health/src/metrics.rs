@@ -117,7 +117,7 @@ impl Metrics {
         let actions = counters(
             registry,
             "mainstay_node_health_actions_total",
-            "What was done with unhealthy nodes and their pods, by action and result.",
+            "Actions on unhealthy nodes and their pods, by action and result.",
             &["action", "result"],
         );
         for action in Action::ALL {
@@ -129,7 +129,8 @@ impl Metrics {
             detection: histograms(
                 registry,
                 "mainstay_node_health_detection_seconds",
-                "From the last sign of life of a node, or the beginning of a failing condition, to the verdict.",
+                "From the last Lease renewal of a node, or the beginning of a failing condition, to the \
+                 verdict.",
                 DETECTION.to_vec(),
                 &[],
             )
@@ -138,12 +139,12 @@ impl Metrics {
             failures: counters(
                 registry,
                 "mainstay_node_health_write_failures_total",
-                "Writes that were refused or got no answer.",
+                "Requests that were refused or got no answer, by operation and reason.",
                 &["operation", "reason"],
             ),
             blind: counter(
                 "mainstay_node_health_blind_total",
-                "How often the API server was away, so that the silence of every node began anew.",
+                "How often the API server did not answer, so that the timers of all nodes restarted.",
             ),
             verdicts: counter("mainstay_node_health_verdicts_total", "Nodes found to be unhealthy."),
             policies: gauges(registry, "mainstay_node_health_policies", "NodeHealthPolicies.", &[])
@@ -157,7 +158,7 @@ impl Metrics {
             breakers: gauges(
                 registry,
                 "mainstay_node_health_breaker_open",
-                "1 while a storm breaker is open; an empty zone stands for all nodes of the policy.",
+                "1 while a circuit breaker is open; an empty zone stands for all nodes of the policy.",
                 &["policy", "zone"],
             ),
             of_policies: Mutex::default(),

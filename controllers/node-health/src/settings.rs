@@ -120,7 +120,7 @@ pub enum SettingsError {
         value: String,
     },
     /// A number is out of its range.
-    #[error("{field} is {value}, which is out of its range; see kubectl explain")]
+    #[error("{field} is {value}, which is out of range; see kubectl explain")]
     Range {
         /// The field.
         field: &'static str,

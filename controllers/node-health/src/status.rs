@@ -105,7 +105,7 @@ impl Policy<'_> {
         }
         if self.nodes.is_empty() {
             let message = if self.stricter > 0 {
-                "every node that it selects belongs to a stricter policy".to_owned()
+                "every node that it selects belongs to another policy that comes first".to_owned()
             } else {
                 "it selects no node: see spec.nodeSelector".to_owned()
             };
@@ -117,23 +117,24 @@ impl Policy<'_> {
     fn breaker_open(&self) -> Verdict {
         let open: Vec<_> = self.breakers.iter().filter(|breaker| breaker.open_since.is_some()).collect();
         let (reason, message) = match open.iter().find(|breaker| breaker.everything).or(open.first()) {
-            None => ("Closed", "no more nodes are unhealthy than may be".to_owned()),
+            None => ("Closed", "the number of unhealthy nodes is within the limits".to_owned()),
             Some(breaker) if breaker.everything => (
                 "NoNodeAnswers",
-                "no node of the cluster answers any more, which says more about the network than about the nodes: \
-                 nothing is done, and what was taken is handed back"
+                "all nodes of the cluster are silent, so a network failure is assumed: no actions are \
+                 taken, and the cordons and taints set by policies are removed"
                     .to_owned(),
             ),
             Some(_) => {
                 let words = open.iter().take(5).map(|breaker| {
                     let place = breaker.zone.as_deref().map_or_else(|| "all zones".to_owned(), place);
                     format!(
-                        "{place}: {} of {} nodes, {} may be",
+                        "{place}: {} of {} nodes (limit {})",
                         breaker.unhealthy, breaker.nodes, breaker.limit
                     )
                 });
                 let words = words.collect::<Vec<_>>().join("; ");
-                ("TooManyUnhealthy", format!("nothing new is done where too many are unhealthy or overdue: {words}"))
+                ("TooManyUnhealthy", format!("no new actions are taken where too many nodes are unhealthy \
+                                              or overdue: {words}"))
             }
         };
         Verdict { kind: "BreakerOpen", status: !open.is_empty(), reason, message }
@@ -144,8 +145,8 @@ impl Policy<'_> {
         let message = match (holds, self.stricter) {
             (false, _) => "no other policy selects any of its nodes".to_owned(),
             (true, _) => format!(
-                "some of its nodes are also selected by {}; each node belongs to the strictest of its policies: those \
-                 that act before dry runs, then the shortest unreachableAfter, then the name",
+                "some of its nodes are also selected by {}; each node belongs to one policy: those that \
+                 act come before dry runs, then the shortest unreachableAfter, then the name",
                 self.overlaps.join(", ")
             ),
         };
@@ -156,9 +157,9 @@ impl Policy<'_> {
     fn dry_run(&self) -> Verdict {
         let dry_run = self.policy.spec.dry_run;
         let (reason, message) = if dry_run {
-            ("DryRun", "everything is decided and shown, and nothing is written to nodes or pods")
+            ("DryRun", "the policy decides and reports, and writes nothing to nodes or pods")
         } else {
-            ("Acting", "what is decided is done")
+            ("Acting", "decisions are carried out")
         };
         Verdict { kind: "DryRun", status: dry_run, reason, message: message.to_owned() }
     }

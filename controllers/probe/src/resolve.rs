@@ -61,7 +61,7 @@ pub struct Answer {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ResolveError {
     /// DNS says that the name does not exist (NXDOMAIN).
-    #[error("DNS knows no such name; correct the name, or create its record")]
+    #[error("the name does not exist in DNS; correct the name, or create its record")]
     NoSuchName,
     /// The name exists, without A and AAAA records.
     #[error("the name has neither an A nor an AAAA record in DNS; create one")]

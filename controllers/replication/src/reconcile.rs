@@ -171,7 +171,7 @@ impl Replication {
             Ok(true) => return true,
             Ok(false) => None,
             Err(error) => {
-                tracing::warn!(%error, "could not ask for the pods");
+                tracing::warn!(%error, "could not read the pods");
                 error.request().retry_after()
             }
         };

@@ -116,15 +116,15 @@ fn readiness(seen: &Seen<'_>, failure: Option<&Failure>) -> (bool, &'static str,
     match &plan.wait {
         Some(Wait::Backoff { until, .. }) => {
             let message = format!(
-                "{active} of {wanted} pods exist; pods failed one after the other, so the next is made at {}: see \
-                 the failed pods' status and logs",
+                "{active} of {wanted} pods exist; pods failed one after the other, so the next is created \
+                 at {}: see the failed pods' status and logs",
                 until.strftime("%FT%TZ")
             );
             return (false, "CreateBackoff", message);
         }
         Some(Wait::Terminating(waiting)) if plan.create.is_empty() => {
             let message = format!(
-                "{active} of {wanted} pods exist; {} for {terminating} terminating pods to end",
+                "{active} of {wanted} pods exist; {} for terminating pods ({terminating}) to end",
                 replacements_wait(*waiting)
             );
             return (false, "WaitingForTermination", message);
@@ -138,7 +138,8 @@ fn readiness(seen: &Seen<'_>, failure: Option<&Failure>) -> (bool, &'static str,
         }
         Some(Wait::OldPods(waiting)) => {
             let message =
-                format!("{waiting} pods of other revisions have not ended yet; new ones are made after that");
+                format!("{waiting} pods of other revisions have not ended yet; new ones are created after \
+                         that");
             return (false, "WaitingForTermination", message);
         }
         _ => {}

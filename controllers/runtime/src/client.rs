@@ -36,7 +36,7 @@ const ANSWER: Duration = Duration::from_secs(60);
 #[derive(Debug, Error)]
 pub enum ConnectError {
     /// Neither a kubeconfig nor a ServiceAccount was found.
-    #[error("found no cluster to talk to: set KUBECONFIG, or run in a pod with a ServiceAccount ({0})")]
+    #[error("no cluster is configured: set KUBECONFIG, or run in a pod with a ServiceAccount ({0})")]
     NoConfig(#[source] Box<kube::config::InferConfigError>),
     /// The configuration cannot be used.
     #[error("cannot use the cluster's configuration: {0}")]
@@ -63,13 +63,13 @@ pub async fn connect(registry: &Registry) -> Result<Client, ConnectError> {
 }
 
 fn requests(registry: &Registry) -> IntCounterVec {
-    let help = "Requests to the API server by HTTP method and status code; <error> when no answer came.";
+    let help = "Requests to the API server by HTTP method and status code; <error> if there was no answer.";
     counters(registry, "rest_client_requests_total", help, &["code", "method"])
 }
 
 /// Why a request was given up that nobody else gives up: a connection may swallow bytes and say nothing.
 #[derive(Debug, Error)]
-#[error("no answer came within {} s", .0.as_secs())]
+#[error("no answer within {} s", .0.as_secs())]
 struct NoAnswer(Duration);
 
 /// Bounds every request in time, counts it as client-go does, in `rest_client_requests_total{code,method}`, and notes what

@@ -82,7 +82,7 @@ impl Events {
             secondary: None,
         };
         if self.queue.try_send((event, regarding)).is_err() {
-            tracing::warn!(reason, "too many events wait for the API server; one is dropped");
+            tracing::warn!(reason, "too many events wait to be sent to the API server; one is dropped");
         }
     }
 }

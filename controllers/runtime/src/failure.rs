@@ -95,7 +95,7 @@ impl RequestError {
 
     /// The error of a request that was given up after `waited`.
     pub fn timed_out(waited: Duration) -> Self {
-        Self::NoAnswer(format!("given up after {} s", waited.as_secs()))
+        Self::NoAnswer(format!("timed out after {} s", waited.as_secs()))
     }
 }
 

@@ -21,8 +21,8 @@ pub(crate) struct Heard {
 impl Heard {
     /// Registers `watch_last_event_age_seconds`, which is computed when it is scraped.
     pub(crate) fn new(registry: &Registry) -> Self {
-        let help = "Seconds since a watch of this resource has begun or brought anything; one that runs begins anew \
-                    every 40 s.";
+        let help = "Seconds since a watch of this resource was started or delivered an event; watches are \
+                    restarted every 40 s.";
         let ages = GaugeVec::new(Opts::new("watch_last_event_age_seconds", help), &["resource"]);
         let heard = Self { last: Arc::default(), ages: ages.expect("a valid name and label") };
         registry.register(Box::new(heard.clone())).expect("each series is registered once");

@@ -98,7 +98,7 @@ impl Elector {
             match self.attempt(self.settings.renew_deadline).await {
                 Ok(true) => return tracing::info!(lease = %self.settings.name, "leading"),
                 Ok(false) => {}
-                Err(error) => tracing::warn!(%error, "could not take the Lease; trying again"),
+                Err(error) => tracing::warn!(%error, "could not acquire the Lease; trying again"),
             }
             sleep(self.settings.retry_period).await;
         }

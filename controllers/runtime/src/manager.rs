@@ -107,7 +107,7 @@ impl Manager {
                 let stuck = alive.stuck(limit);
                 (!stuck)
                     .then_some(())
-                    .ok_or_else(|| format!("objects wait, and none was served for {limit:?}"))
+                    .ok_or_else(|| format!("objects wait, but none was reconciled for {limit:?}"))
             }),
             ready: Arc::new(|| Ok(())),
         }
@@ -153,7 +153,7 @@ pub enum RunError {
     #[error("cannot listen for signals: {0}")]
     Signals(std::io::Error),
     /// Another process may be writing now.
-    #[error("lost the Lease; stopping at once so that no two processes write")]
+    #[error("lost the Lease; stopping at once so that two processes never write")]
     LeadershipLost,
     /// The loop ended by itself, which it never should.
     #[error("the reconcile loop ended by itself")]
@@ -246,7 +246,7 @@ where
     if ended.is_ok()
         && let Err(error) = elector.release().await
     {
-        tracing::warn!(%error, "could not give the Lease up; it runs out by itself");
+        tracing::warn!(%error, "could not release the Lease; it expires by itself");
     }
     ended
 }
@@ -265,7 +265,7 @@ async fn until_shutdown(run: BoxFuture<'static, ()>, shutdown: &CancellationToke
     tokio::select! {
         () = run => if shutdown.is_cancelled() { Ok(()) } else { Err(RunError::LoopEnded) },
         () = grace => {
-            tracing::warn!(seconds = GRACE.as_secs(), "passes are still under way and are ended");
+            tracing::warn!(seconds = GRACE.as_secs(), "reconciles are still in progress and are ended");
             Ok(())
         }
     }
@@ -286,7 +286,7 @@ fn cancel_on_signal(shutdown: CancellationToken) -> Result<(), RunError> {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        tracing::info!("asked to stop: finishing what is under way");
+        tracing::info!("stopping: finishing the work in progress");
         shutdown.cancel();
     });
     Ok(())

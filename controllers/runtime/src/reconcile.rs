@@ -336,17 +336,17 @@ fn conclude<E: PassError>(work: &Work, key: &ObjectKey, held: Option<Duration>, 
             if request.needs_change() {
                 metrics.terminal_errors.inc();
             }
-            tracing::warn!(reason = request.reason(), %error, "the pass failed");
+            tracing::warn!(reason = request.reason(), %error, "the reconcile failed");
             request.retry_after()
         }
         Ok(Err(crash)) => {
             metrics.panics.inc();
-            tracing::error!(%crash, "the pass panicked; only this object is affected");
+            tracing::error!(%crash, "the reconcile panicked; only this object is affected");
             None
         }
         Err(limit) => {
             metrics.timeouts.inc();
-            tracing::error!(seconds = limit.as_secs(), "the pass took too long and was ended");
+            tracing::error!(seconds = limit.as_secs(), "the reconcile timed out and was ended");
             None
         }
     };

@@ -31,7 +31,8 @@ pub(crate) struct Watches {
 
 impl Watches {
     pub(crate) fn new(registry: &Registry) -> Self {
-        let help = "Watches that began anew with a list because taking an event in failed, or the server was restored.";
+        let help = "Watches that started again with a list, because an event could not be processed or the \
+                    server was restored.";
         Self {
             restarts: counters(registry, "mainstay_watch_restarts_total", help, &["resource"]),
             all: Arc::default(),
@@ -53,7 +54,7 @@ impl Watches {
             Some(Broken::Ended) => true,
             None => false,
         });
-        ill.map_or(Ok(()), |health| Err(format!("the watch of {} does not run", health.resource)))
+        ill.map_or(Ok(()), |health| Err(format!("the watch of {} is not running", health.resource)))
     }
 }
 
@@ -118,7 +119,7 @@ pub(crate) async fn supervise<W>(
         health.restarts.inc();
         let healed = health.breaks();
         pause = if healed { first } else { last.min(pause * 2) };
-        tracing::error!(resource = %health.resource, ?why, "a watch begins anew with a list");
+        tracing::error!(resource = %health.resource, ?why, "a watch starts again with a list");
         tokio::time::sleep(pause).await;
     }
 }

@@ -75,7 +75,7 @@ impl<K: Resource<DynamicType = ()>> Undecoded<K> {
     /// # Panics
     /// When the process counts this kind already.
     pub fn new(registry: &Registry) -> Self {
-        let help = "Objects that cannot be decoded, and are left as they are until somebody corrects them.";
+        let help = "Objects that cannot be decoded, and are left as they are until they are corrected.";
         let options = Opts::new("mainstay_undecodable_objects", help).const_label("kind", K::kind(&()));
         let count = IntGauge::with_opts(options).expect("a valid name and labels");
         let objects = Objects { by_name: HashMap::new(), listed: HashSet::new() };
@@ -234,7 +234,7 @@ impl<K: Resource<DynamicType = ()>> Undecoded<K> {
             Err(error) => {
                 tracing::warn!(
                     kind = %K::kind(&()), namespace = %key.namespace, name = %key.name, %error,
-                    "could not write into the status of an object that it cannot be decoded"
+                    "could not report in the status of an object that it cannot be decoded"
                 );
                 Some(backoff.fail(&key, error.retry_after()))
             }
@@ -271,8 +271,8 @@ fn message<K: Resource<DynamicType = ()>>(object: &Undecodable) -> String {
     let Undecodable { metadata, field, error, .. } = object;
     let kind = K::kind(&());
     let mut message = format!(
-        "{field} cannot be read: {error}. Correct it; `kubectl explain {}.{}` says what it may be. Until then this \
-         {kind} is not acted on, and what was made for it stays as it is",
+        "{field} cannot be read: {error}. Correct it; `kubectl explain {}.{}` shows the allowed values. \
+         Until then this {kind} is not reconciled, and its objects stay as they are",
         kind.to_lowercase(),
         without_indices(field),
     );
@@ -280,8 +280,8 @@ fn message<K: Resource<DynamicType = ()>>(object: &Undecodable) -> String {
     let ours = metadata.finalizers.iter().flatten().find(|finalizer| finalizer.starts_with(&prefix));
     if let (Some(_), Some(finalizer)) = (&metadata.deletion_timestamp, ours) {
         message.push_str(&format!(
-            ". It is being deleted, and waits for that as well: what is to be undone first is not known. To let it go \
-             and leave everything as it is, remove its finalizer {finalizer}"
+            ". It is being deleted, but what must be cleaned up first is not known. To delete it and leave \
+             everything as it is, remove its finalizer {finalizer}"
         ));
     }
     message

@@ -39,24 +39,24 @@ impl CheckMetrics {
             checks: counters(
                 registry,
                 "mainstay_endpoints_checks_total",
-                "Checks by what was asked and how it went.",
+                "Checks by type and result.",
                 &["type", "result"],
             ),
             duration: histograms(
                 "mainstay_endpoints_check_duration_seconds",
-                "From the beginning of a check to its result.",
+                "How long a check takes.",
                 &["type"],
             ),
             delay: histograms(
                 "mainstay_endpoints_check_delay_seconds",
-                "How late checks began, because others were under way or the process was busy.",
+                "How late checks began, because too many others were running or the process was busy.",
                 &[],
             )
             .with_label_values::<&str>(&[]),
             in_flight: gauges(
                 registry,
                 "mainstay_endpoints_checks_in_flight",
-                "Checks that are under way.",
+                "Checks in progress.",
                 &[],
             )
             .with_label_values::<&str>(&[]),

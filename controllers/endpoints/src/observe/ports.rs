@@ -94,11 +94,11 @@ impl<'a> Resolver<'a> {
             CheckPort::First => numbers
                 .iter()
                 .find(|(port, _)| port.protocol == "TCP")
-                .ok_or("the Service has no port of the protocol TCP")?,
+                .ok_or("the Service has no TCP port")?,
         };
         found.1.ok_or_else(|| match self.target(found.0) {
             IntOrString::String(target) => format!("a member has no port named {target:?}"),
-            IntOrString::Int(number) => format!("{number} is no port number"),
+            IntOrString::Int(number) => format!("{number} is not a port number"),
         })
     }
 

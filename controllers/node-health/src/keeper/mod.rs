@@ -86,7 +86,7 @@ impl Keeper {
                     return;
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "which breakers are open is not known, so that nothing is planned");
+                    tracing::warn!(%error, "the open breakers are not known yet, so nothing is planned");
                 }
             }
             tokio::select! {

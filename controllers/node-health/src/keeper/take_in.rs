@@ -51,7 +51,7 @@ fn after(
             Ok(ASK_AGAIN)
         }
         Outcome::Confirmed(Err(error)) => {
-            tracing::debug!(node = %name, %error, "a live read said nothing");
+            tracing::debug!(node = %name, %error, "a live read failed");
             Err(error.retry_after())
         }
         Outcome::Written { before, wanted, result } => written(keeper, name, &before, &wanted, result),
@@ -73,7 +73,8 @@ fn after(
         Outcome::Cleared(Ok(())) => Ok(Duration::ZERO),
         Outcome::Listed(Err(error)) | Outcome::Cleared(Err(error)) => {
             keeper.metrics.failed(&error);
-            tracing::warn!(policy = %name, %error, "could not end remediations that nobody waits for any more");
+            tracing::warn!(policy = %name, %error, "could not delete remediations that are no longer \
+                                                    needed");
             Err(error.request().retry_after())
         }
     }

@@ -88,7 +88,7 @@ impl Queue {
     fn refusal(&self, node: &NodeView, rules: &Rules, due: &mut Due) -> Option<String> {
         let other = self.control_plane[usize::from(rules.dry_run)].as_ref();
         if let Some(other) = other.filter(|other| node.control_plane && **other != node.name) {
-            return Some(format!("control plane node {other}, as only one may be out of use at a time"));
+            return Some(format!("control plane node {other}: only one may be out of use at a time"));
         }
         let rate = rules.breakers.rate;
         let taken = self.taken.get(&rules.policy).map_or(&[][..], |taken| taken);
@@ -96,7 +96,7 @@ impl Queue {
             return None;
         }
         due.at(taken.iter().min().and_then(|oldest| free(*oldest, rate.window)));
-        Some(format!("its turn, as {} nodes are taken in {:?} at most", rate.count, rate.window))
+        Some(format!("the rate limit: at most {} nodes per {:?}", rate.count, rate.window))
     }
 }
 
@@ -185,7 +185,7 @@ impl Draft<'_> {
         self.plan.pods.not_ready = not_ready && verdict.unreachable;
         self.plan.pods.evict = evict(steps, &mut clock);
         if self.plan.pods.evict.is_some() && self.node.pods > 0 {
-            self.wait_for(format!("{} pods to leave", self.node.pods));
+            self.wait_for(format!("pods to be evicted: {}", self.node.pods));
         }
         self.remediate(steps, &mut clock, due);
         if let Some(after) = steps.out_of_service
@@ -203,7 +203,7 @@ impl Draft<'_> {
     fn proven_dead(&mut self, verdict: &Verdict) -> Option<Arc<str>> {
         if !verdict.unreachable {
             self.wait_for(
-                "its silence, before the taint out-of-service: it still renews its Lease".to_owned(),
+                "missing Lease renewals, before the taint out-of-service: it still renews its Lease".to_owned(),
             );
             return None;
         }
@@ -211,9 +211,9 @@ impl Draft<'_> {
             return Some(Arc::clone(&self.node.boot_id));
         }
         self.wait_for(format!(
-            "proof that it is dead, before the taint out-of-service: its cloud says that it is shut down, a \
-             remediation that proves it succeeds, or a person confirms it with kubectl label node {} --overwrite \
-             {CONFIRMED_DEAD}={}",
+            "proof that it is dead, before the taint out-of-service: the cloud provider says that it is \
+             shut down, a remediation with provesDeath succeeds, or you confirm it with kubectl label node \
+             {} --overwrite {CONFIRMED_DEAD}={}",
             self.node.name,
             confirmation(&self.node.boot_id, self.node.heartbeat.renewed)
         ));
@@ -227,7 +227,7 @@ impl Draft<'_> {
         let (template, since, succeeded) = match self.node.remediation {
             Remediation::Unknown => {
                 self.plan.remediation = Wanted::Look;
-                return self.wait_for("a look whether a remediation of it stands".to_owned());
+                return self.wait_for("a check whether a remediation of it exists".to_owned());
             }
             // Its remediator has deleted it, and the node may yet need minutes to be back.
             Remediation::None if self.is_remediated() => return self.wait_for_remediated(),
@@ -248,7 +248,7 @@ impl Draft<'_> {
         if template + 1 < steps.remediation.len() {
             self.remediate_from(template + 1, steps);
         } else {
-            self.wait_for("a person: the last remediation has not succeeded".to_owned());
+            self.wait_for("your action: the last remediation has not succeeded".to_owned());
         }
     }
 
@@ -257,7 +257,7 @@ impl Draft<'_> {
     }
 
     fn wait_for_remediated(&mut self) {
-        self.wait_for("the node, of which a remediation says that it has succeeded".to_owned());
+        self.wait_for("the node to renew its Lease, as its remediation has succeeded".to_owned());
     }
 
     /// The next template has its turn of which one can be made. Where there is none, the last of them is looked for: a person
@@ -267,7 +267,7 @@ impl Draft<'_> {
         let next = (first..=last).find(|index| !self.node.out_of_reach.contains(index));
         self.plan.remediation = Wanted::Template(next.unwrap_or(last));
         if next.is_none() {
-            self.wait_for("a person: of no template that is left a remediation can be made".to_owned());
+            self.wait_for("your action: no remediation can be created from the remaining templates".to_owned());
         }
     }
 

@@ -48,12 +48,13 @@ impl Weather {
 impl Storm {
     pub(super) fn words(&self) -> String {
         if self.everything {
-            return "a node that answers: none of the cluster does, so what was taken is handed back"
+            return "any node to answer: all nodes are silent, so cordons and taints are removed"
                 .to_owned();
         }
-        let place = self.zone.as_deref().map_or_else(|| "the policy's nodes".to_owned(), place);
+        let place = self.zone.as_deref().map_or_else(|| "the policy".to_owned(), place);
         let limit = self.limit;
-        format!("calm: more than {limit} of {place} are or lately were unhealthy or overdue at once")
+        format!("the breaker of {place} to close: more than {limit} nodes are, or recently were, unhealthy \
+                 or overdue")
     }
 }
 

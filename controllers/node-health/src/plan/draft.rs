@@ -89,7 +89,7 @@ impl<'a> Draft<'a> {
             self.plan.state = State::Waiting;
             let settled = since.saturating_add(rules.breakers.settle);
             self.is_candidate = settled <= self.now.moment;
-            "a moment, to see whether other nodes fail too".clone_into(&mut self.plan.waits_for);
+            "spec.breakers.settle, to see whether other nodes fail too".clone_into(&mut self.plan.waits_for);
             due.at(Some(settled));
         }
     }
@@ -106,11 +106,11 @@ impl<'a> Draft<'a> {
         };
         if self.plan.state != State::Healthy {
             self.plan.waits_for = if blind {
-                "a word of the API server: it does not answer, or no Lease was heard of".to_owned()
+                "the API server: it does not answer, or no Lease renewal was seen".to_owned()
             } else {
                 let policy = self.plan.record.taken.as_ref().map(|taken| &*taken.policy);
                 format!(
-                    "NodeHealthPolicy {}, which has taken it and cannot be read: correct it",
+                    "NodeHealthPolicy {}, which acts on it and cannot be read: correct it",
                     policy.unwrap_or_default()
                 )
             };
@@ -136,7 +136,7 @@ impl<'a> Draft<'a> {
     fn let_go(&mut self) {
         self.memory = NodeMemory { taken_since: self.memory.taken_since, ..NodeMemory::default() };
         self.plan.state = State::Leaving;
-        "it is being deleted, or an autoscaler has marked it for its removal".clone_into(&mut self.plan.why);
+        "it is being deleted, or an autoscaler has marked it for removal".clone_into(&mut self.plan.why);
     }
 
     /// No node of the cluster answers: that says more about this process than about the nodes. A remediation that has begun
@@ -153,7 +153,7 @@ impl<'a> Draft<'a> {
     fn keep_until_certain(&mut self, rules: &Rules, due: &mut Due) -> bool {
         if !self.node.confirmed {
             self.plan.state = State::Unconfirmed;
-            "the API server's word on its Lease and conditions".clone_into(&mut self.plan.waits_for);
+            "a live read of its Lease and conditions from the API server".clone_into(&mut self.plan.waits_for);
             return true;
         }
         let Some(doubt) = &self.node.doubt else {
@@ -173,7 +173,7 @@ impl<'a> Draft<'a> {
 
     pub(super) fn wait_for_boot(&mut self) {
         self.plan.state = State::Recovering;
-        "a new boot: the taint out-of-service stays until the node reports one"
+        "a reboot: the taint out-of-service stays until the node reports one"
             .clone_into(&mut self.plan.waits_for);
     }
 }

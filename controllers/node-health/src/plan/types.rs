@@ -335,5 +335,5 @@ pub struct Breaker {
 
 /// A zone in a sentence; nodes without the label share one.
 pub fn place(zone: &str) -> String {
-    if zone.is_empty() { "those without a zone".to_owned() } else { format!("zone {zone}") }
+    if zone.is_empty() { "the nodes without a zone".to_owned() } else { format!("zone {zone}") }
 }

@@ -108,8 +108,8 @@ impl Verdict {
         }
         if let Some(interval) = node.heartbeat.interval.filter(|_| self.unjudged) {
             return format!(
-                "its Lease is renewed every {interval:?}, which says nothing within spec.unreachableAfter of {:?}: set \
-                 that to at least {:?}, or the kubelet's nodeLeaseDurationSeconds to a smaller number",
+                "its Lease is renewed every {interval:?}, too rarely for spec.unreachableAfter of {:?}: \
+                 set that to at least {:?}, or the kubelet's nodeLeaseDurationSeconds to a smaller number",
                 rules.unreachable_after,
                 interval + interval / 2
             );
@@ -117,7 +117,7 @@ impl Verdict {
         match (self.overdue, node.failing_due) {
             (true, _) => "its Lease is overdue".to_owned(),
             (false, Some(_)) => {
-                "one of the policy's conditions holds, and not for long enough yet".to_owned()
+                "one of the policy's conditions is bad, but not yet for long enough".to_owned()
             }
             (false, None) => String::new(),
         }

@@ -28,7 +28,7 @@ pub enum ApplyError {
         source: RequestError,
     },
     /// The hook of a pod could not be called or given up.
-    #[error("could not tell the pre-delete hook of pod {pod}: {source}")]
+    #[error("could not call the pre-delete hook of pod {pod}: {source}")]
     Hook {
         /// The pod's name.
         pod: Arc<str>,
@@ -65,7 +65,7 @@ pub enum ApplyError {
         source: RequestError,
     },
     /// A ControllerRevision could not be made, taken over or removed.
-    #[error("could not keep the template as a ControllerRevision: {0}")]
+    #[error("could not store the template as a ControllerRevision: {0}")]
     Revision(#[source] RequestError),
     /// The live read before the writes failed.
     #[error("could not read the group or its pods before writing: {0}")]

@@ -32,14 +32,14 @@ impl From<&ApplyError> for Failure {
         };
         let advice = match (error, error.request()) {
             (ApplyError::Claim { .. }, RequestError::QuotaExceeded(_)) => {
-                "; raise the ResourceQuota or lower spec.replicas: it goes on by itself"
+                "; raise the ResourceQuota or lower spec.replicas: the group then continues by itself"
             }
             (ApplyError::Claim { .. }, RequestError::Invalid(_)) => "; correct spec.volumeClaimTemplates",
             (ApplyError::Claim { .. }, RequestError::Conflict(_)) => {
-                "; rename or remove the claim that is in the way"
+                "; rename or remove the claim with this name"
             }
             (ApplyError::Create(_), RequestError::QuotaExceeded(_)) => {
-                "; raise the ResourceQuota or lower spec.replicas: creation goes on by itself"
+                "; raise the ResourceQuota or lower spec.replicas: creation then continues by itself"
             }
             (ApplyError::Create(_), RequestError::Invalid(_)) => "; correct spec.template",
             (ApplyError::Create(_), RequestError::Forbidden(_)) => {
@@ -61,8 +61,8 @@ impl From<&ObserveError> for Failure {
 impl Failure {
     pub(super) fn unknown_revision(name: &str) -> Self {
         let message = format!(
-            "spec.rollbackTo names {name}, which is no revision of this group, so nothing is exchanged: name one of \
-             `kubectl get controllerrevisions`, or remove the field"
+            "spec.rollbackTo names {name}, which is not a revision of this group, so no pods are updated: \
+             name one of `kubectl get controllerrevisions`, or remove the field"
         );
         Self { reason: "UnknownRevision", replica_failure: None, stalled: true, message }
     }

@@ -27,9 +27,9 @@ pub(super) fn hook_sentence(plan: &Plan) -> Option<String> {
     let (count, until) = plan.hooks?;
     let until = until.strftime("%FT%TZ");
     Some(match count {
-        1 => format!("the pre-delete hook of 1 pod is waited for, until {until} at the latest"),
+        1 => format!("waiting for the pre-delete hook of 1 pod (times out at {until})"),
         _ => format!(
-            "the pre-delete hooks of {count} pods are waited for, the first until {until} at the latest"
+            "waiting for the pre-delete hooks of {count} pods (the first times out at {until})"
         ),
     })
 }

@@ -165,7 +165,7 @@ async fn a_budget_holds_pods_until_the_deadline_of_the_drain() {
         .until("pods are waited for", |status| {
             let node = status.unhealthy_nodes.first();
             node.and_then(|node| node.waiting_for.as_ref())
-                .is_some_and(|words| words.contains("1 pods to leave"))
+                .is_some_and(|words| words.contains("pods to be evicted: 1"))
         })
         .await;
     assert!(!going().await, "the budget is honoured");
@@ -209,7 +209,7 @@ async fn two_policies_of_one_node_both_say_so_and_the_strictest_has_it() {
     strict.watches(3).await;
     assert!(strict.says("Overlap", true, "OtherPolicies").await.contains(&name));
     assert!(lax.says("Overlap", true, "OtherPolicies").await.contains(&scenario.namespace));
-    assert!(lax.says("Ready", false, "NoNodes").await.contains("stricter"));
+    assert!(lax.says("Ready", false, "NoNodes").await.contains("another policy that comes first"));
     drop(strict);
     lax.watches(3).await;
     lax.says("Overlap", false, "Alone").await;
