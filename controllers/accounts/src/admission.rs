@@ -55,7 +55,7 @@ impl Handler for Admission {
         match self.refused(&request.user_info, &new.spec).await {
             Ok(None) => answer,
             Ok(Some(why)) => answer.deny(why),
-            Err(error) => answer.deny(format!("whether you may give this could not be asked: {error}")),
+            Err(error) => answer.deny(format!("could not check your permissions: {error}")),
         }
     }
 }
@@ -74,7 +74,7 @@ impl Admission {
         for (what, attributes) in questions(spec) {
             if !self.may(user, Question::Resource(attributes.into())).await? {
                 return Ok(Some(format!(
-                    "you may not {what} in every namespace, so a policy of yours may not"
+                    "forbidden: writing this policy requires permission to {what}"
                 )));
             }
         }
@@ -93,8 +93,8 @@ impl Admission {
             }
             if kind == RoleKind::Role || !self.has_all(user, name).await? {
                 return Ok(Some(format!(
-                    "you may neither bind {kind:?} {name} in every namespace nor have all of its rights, so a policy \
-                     of yours may not give it"
+                    "forbidden: writing this policy requires permission to bind {kind:?} {name}, or all of \
+                     its permissions, in all namespaces"
                 )));
             }
         }
@@ -172,7 +172,7 @@ fn questions(spec: &AccountPolicySpec) -> Vec<(String, ResourceAttributes)> {
     let mut questions: Vec<(String, ResourceAttributes)> = Vec::new();
     for (_, group, resource, verbs) in written.into_iter().filter(|(is_written, ..)| *is_written) {
         for verb in verbs {
-            let what = format!("{verb} {resource}");
+            let what = format!("{verb} {resource} in all namespaces");
             if questions.iter().all(|(asked, _)| *asked != what) {
                 questions.push((what, ask(verb, group, resource)));
             }
@@ -269,7 +269,9 @@ mod tests {
         ] {
             let mut whole = spec.clone();
             whole["namespaceSelector"] = json!({});
-            assert_eq!(asked(whole), [&accounts[..], &expected].concat(), "{spec}");
+            let asked = asked(whole);
+            let asked: Vec<_> = asked.iter().map(|what| what.trim_end_matches(" in all namespaces")).collect();
+            assert_eq!(asked, [&accounts[..], &expected].concat(), "{spec}");
         }
         assert_eq!(asked(json!({"namespaceSelector": {}})), Vec::<String>::new());
     }

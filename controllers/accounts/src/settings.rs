@@ -35,7 +35,7 @@ pub enum SettingsError {
     #[error("spec.namespaceSelector is not a selector: {0}; correct it")]
     Selector(String),
     /// One pull secret is to be a copy of two.
-    #[error("spec.serviceAccounts has the pull secret {0} with two sources: name one of them")]
+    #[error("spec.serviceAccounts has the pull secret {0} with two sources: name only one of them")]
     TwoSources(String),
 }
 

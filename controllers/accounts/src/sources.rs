@@ -86,7 +86,7 @@ async fn judge(secrets: &Api<Secret>, name: &str, uid: &str) -> bool {
         match is_pull_secret(secrets, name, uid).await {
             Ok(is_pull_secret) => return is_pull_secret,
             Err(error) => {
-                tracing::warn!(%error, "the type of a pull secret cannot be found out, which is tried again");
+                tracing::warn!(%error, "the type of a pull secret could not be read; trying again");
                 tokio::time::sleep(AGAIN).await;
             }
         }

@@ -94,8 +94,9 @@ impl Admission {
         }
         seen.has(number).then_some(seen).ok_or_else(|| {
             format!(
-                "there is no revision {number} of ConfigRollout {namespace}/{name}: remove the annotation \
-                 {ADMISSION_PREFIX}{name} from the pod's template, or let the ConfigRollout set it"
+                "revision {number} of ConfigRollout {namespace}/{name} does not exist: remove the \
+                 annotation {ADMISSION_PREFIX}{name} from the pod's template, or let the ConfigRollout set \
+                 it"
             )
         })
     }

@@ -122,7 +122,8 @@ impl Writer {
         };
         if !there {
             let message =
-                format!("there is no {kind} {role}: make it, or name another; what is bound stays bound");
+                format!("{kind} {role} does not exist: create it, or name another role; the existing \
+                         binding stays");
             return Err(failed(RequestError::NotFound(message)));
         }
         let body = binding_body(namespace, policy, name, binding, false);

@@ -23,7 +23,7 @@ impl Planner<'_> {
                 Source::Unknown => continue,
                 Source::Missing => {
                     let message =
-                        format!("there is no Secret {}/{} to copy: create it", wanted.namespace, wanted.name);
+                        format!("Secret {}/{}, the source of a copy, does not exist: create it", wanted.namespace, wanted.name);
                     self.problem(gift, "SourceMissing", message);
                     continue;
                 }
@@ -32,8 +32,8 @@ impl Planner<'_> {
                     // What works stays, also what is not made any more; but it is not kept silent.
                     if self.observed.copies.get(name).is_some_and(|copy| copy.policy == gift.policy) {
                         let left = format!(
-                            ". Secret {name} is a copy that an earlier version has made of it, and is left as it is: \
-                             delete it, or take it out of the policy, which deletes it"
+                            ". Secret {name} is a copy that an earlier version has created of it, and is \
+                             left as it is: delete it, or remove it from the policy, which deletes it"
                         );
                         message.push_str(&left);
                     }
@@ -113,8 +113,9 @@ impl Planner<'_> {
                 let Role { kind, name: role } = &wanted.role;
                 let key = if &**kind == "Role" { "grantableRoles" } else { "grantableClusterRoles" };
                 let message = format!(
-                    "RoleBinding {name}: policies may not give {kind} {role}: name another role, or add this one to \
-                     controllers.accounts.{key} of the chart. A RoleBinding that stands is left as it is"
+                    "RoleBinding {name}: policies may not bind {kind} {role}: name another role, or add \
+                     this one to controllers.accounts.{key} of the chart. An existing RoleBinding is left \
+                     as it is"
                 );
                 self.problem(gift, "RoleNotListed", message);
                 continue;
@@ -135,8 +136,9 @@ impl Planner<'_> {
             if anew && adopted {
                 let Role { kind, name: role } = &standing.role;
                 let message = format!(
-                    "RoleBinding {name} was made by somebody else, for {kind} {role}; another role would take its \
-                     deletion: delete it, or have the policy name that role"
+                    "RoleBinding {name} was not created for a policy and is bound to {kind} {role}; \
+                     another role requires that it is recreated: delete it, or name that role in the \
+                     policy"
                 );
                 self.problem(gift, "Conflict", message);
                 continue;

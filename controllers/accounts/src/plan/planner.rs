@@ -35,13 +35,14 @@ impl Planner<'_> {
         match mark {
             Some(mark) if mark.policy == gift.policy => Ok(mark.origin != Origin::Made),
             Some(mark) => {
-                Err(format!("belongs to AccountPolicy {}: name it in one of the two alone", mark.policy))
+                Err(format!("belongs to AccountPolicy {}: name it in only one of the two", mark.policy))
             }
             None if consent == Some(&gift.policy) || self.observed.consent.as_ref() == Some(&gift.policy) => {
                 Ok(true)
             }
             None => Err(format!(
-                "was made by somebody else: annotate it, or its namespace, with mainstay.dev/adopt={} to hand it over",
+                "already exists and is not managed by a policy: annotate it, or its namespace, with \
+                 mainstay.dev/adopt={} to hand it over",
                 gift.policy
             )),
         }

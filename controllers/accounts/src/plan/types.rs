@@ -117,8 +117,8 @@ impl Copy {
     pub fn not_pull_secret(&self, name: &str) -> String {
         format!(
             "spec.serviceAccounts[].imagePullSecrets[].copyFrom: Secret {}/{} is of neither type \
-             kubernetes.io/dockerconfigjson nor kubernetes.io/dockercfg, and nothing else is copied: name a Secret of \
-             these types, or take copyFrom of {name} out of the policy",
+             kubernetes.io/dockerconfigjson nor kubernetes.io/dockercfg, and no other types are copied: \
+             name a Secret of these types, or remove copyFrom of {name} from the policy",
             self.namespace, self.name
         )
     }

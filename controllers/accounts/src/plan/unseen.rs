@@ -42,13 +42,14 @@ impl Planner<'_> {
             Unseen::Unmarked(..) | Unseen::Foreign(None) => (
                 "Conflict",
                 format!(
-                    "Secret {name} is there and of no policy: delete it, or give the policy's another name"
+                    "Secret {name} already exists and is not managed by a policy: delete it, or choose \
+                     another name"
                 ),
             ),
-            Unseen::Going => ("Conflict", format!("Secret {name} is being deleted, which is waited for")),
+            Unseen::Going => ("Conflict", format!("Secret {name} is being deleted; waiting for that")),
             // Its mark is the policy's own: the watch is about to show it.
             Unseen::Unknown | Unseen::Foreign(Some(_)) => {
-                ("Unknown", format!("whether there is a Secret {name} is not known yet: it is asked again"))
+                ("Unknown", format!("it is not known yet whether Secret {name} exists; retrying"))
             }
         };
         self.problem(gift, reason, message);

@@ -39,7 +39,8 @@ pub(super) fn judge(
     if restarts > remembered.restarts_before.saturating_add(stage.more_restarts) {
         let before = remembered.restarts_before;
         let message =
-            format!("a new pod has restarted {restarts} times, no pod before it more than {before}");
+            format!("a new pod has restarted {restarts} times, but no pod before the change more than \
+                     {before} times");
         return failed("MoreRestarts", message);
     }
     let probe = evidence.and_then(|evidence| evidence.probe.as_ref());
@@ -87,7 +88,7 @@ impl TargetState {
 /// That a target has never been available for long enough.
 fn interrupted(soak: Duration, longest: Duration) -> String {
     let (soak, longest) = (soak.as_secs(), longest.as_secs());
-    format!("it was not available for {soak} s without a break in {longest} s")
+    format!("it was not available for {soak} s without interruption within {longest} s")
 }
 
 /// What a target has not shown in time.
@@ -104,10 +105,10 @@ fn missing(
     }
     let before = match remembered.unavailable_before {
         None | Some(0) => String::new(),
-        Some(before) => format!("; before the change {before} were not"),
+        Some(before) => format!("; before the change {before} were not available"),
     };
     format!(
-        "after {seconds} s {} of {} pods are of the new template; {} exist, and {} are available{before}",
+        "after {seconds} s {} of {} pods run the new template; {} exist, and {} are available{before}",
         progress.updated, progress.wanted, progress.current, progress.available
     )
 }

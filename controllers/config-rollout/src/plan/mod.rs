@@ -196,7 +196,7 @@ impl Planner<'_> {
                 } else if remembered.given > 0 {
                     remembered.counts_as_reverted(now);
                     if remembered.reverts >= MOST_REVERTS {
-                        let said = "another manager takes every change of its references back".to_owned();
+                        let said = "another field manager reverts every change of its references".to_owned();
                         remembered.stop(target.generation, said);
                     }
                     self.plan.news.push(News::Reverted(target.key.clone()));
