@@ -44,7 +44,7 @@ pub(crate) fn has_labelled(metadata: &ObjectMeta, label: &str) -> bool {
     keys(metadata, LABELS, is_ours).contains(label)
 }
 
-/// The keys of the map at `path` that this controller has written, and nobody else with it.
+/// The keys of the map at `path` that only this controller has written.
 pub(crate) fn ours_alone(metadata: &ObjectMeta, path: Path) -> BTreeSet<String> {
     let others = keys(metadata, path, |entry| !is_ours(entry));
     let ours = keys(metadata, path, is_ours).into_iter();

@@ -42,8 +42,8 @@ fn mark(metadata: &ObjectMeta) -> Option<Mark> {
     Some(Mark { policy, origin })
 }
 
-/// Who made an account whose mark somebody has taken off: what is given is noted with the mark, and goes with it where a
-/// policy lets go.
+/// The origin of an account whose mark was removed: what a policy has added is recorded with the mark, and is removed
+/// with it when the policy releases the account.
 fn unmarked(metadata: &ObjectMeta) -> Option<Origin> {
     let is_of_policy =
         text(&metadata.labels, POLICY).is_none() && ours_alone(metadata, ANNOTATIONS).contains(GIVEN);

@@ -1,7 +1,8 @@
 //! Moves the references of pods whose template names a revision: mode `Admission`.
 //!
-//! The API server asks only about pods that carry such an annotation, and refuses them while nobody answers. A pod
-//! whose revision is not to be found is refused too: it must not read the sources, which may be what was rolled back.
+//! The API server calls the webhook only for pods that carry such an annotation, and refuses them while the webhook
+//! does not answer. A pod whose revision is not found is refused too: it must not read the sources, which may have
+//! content that was rolled back.
 
 use k8s_openapi::{
     NamespaceResourceScope,

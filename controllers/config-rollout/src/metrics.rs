@@ -26,7 +26,7 @@ pub struct Metrics {
     reverted: IntCounter,
     duration: HistogramVec,
     failures: IntCounterVec,
-    /// How many targets are on their way, of all rollouts together.
+    /// How many targets are updating, of all rollouts together.
     pub on_their_way: IntGauge,
     /// How many rollouts there are, by the reason of `Ready`.
     pub rollouts: IntGaugeVec,

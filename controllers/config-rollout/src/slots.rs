@@ -1,4 +1,4 @@
-//! How many targets of all rollouts together are on their way.
+//! How many targets of all rollouts together are updating.
 
 use std::collections::{HashMap, HashSet};
 
@@ -19,7 +19,7 @@ struct Table {
 }
 
 impl Slots {
-    /// At most so many targets are on their way.
+    /// The maximum number of updating targets.
     pub fn new(most: usize) -> Self {
         Self { most, table: Mutex::default() }
     }

@@ -85,7 +85,7 @@ fn conditions(
     merge(verdicts, standing, rollout.metadata.generation, now)
 }
 
-/// Whether two statuses differ in more than sentences, so that nobody should wait to see the new one.
+/// Whether two statuses differ in more than messages, so that the new one is written at once.
 pub fn is_urgent(old: &ConfigRolloutStatus, new: &ConfigRolloutStatus) -> bool {
     let bare = |status: &ConfigRolloutStatus| {
         let mut status = status.clone();

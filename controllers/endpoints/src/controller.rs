@@ -202,7 +202,7 @@ impl Watches {
         }
     }
 
-    /// A slice that somebody deletes or changes is put right. What this process has made of it is no news.
+    /// A slice that others delete or change is corrected. Changes by this process need no reaction.
     fn slice_changed(&self, change: Change<'_, Slice>) {
         let is_there = |pool: &ObjectKey| self.pools.get(&pool.reference()).is_some();
         if let (Some(old), None) = (change.old, change.new) {

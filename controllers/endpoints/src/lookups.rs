@@ -30,10 +30,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// So many look-ups are under way at the same time.
+/// How many lookups may run at the same time.
 const LIMIT: usize = 16;
 
-/// After so many failures in a row, which take about eight minutes, nobody waits for the answer any more.
+/// After this many failures in a row, which take about eight minutes, nothing waits for the answer any more.
 pub(crate) const GIVEN_UP: u32 = 20;
 
 /// Seconds, from a millisecond to the time at which a look-up ends without an answer.
@@ -89,7 +89,7 @@ pub struct Lookup {
     pub unknown: Vec<Family>,
     /// Why the last look-up failed, as a sentence for a status; `None` when it succeeded.
     pub failure: Option<String>,
-    /// Whether so many look-ups in a row have failed that nothing which is to go waits for an answer any more.
+    /// Whether lookups have failed too often in a row for addresses that are to be removed to wait for an answer.
     pub given_up: bool,
 }
 
@@ -179,7 +179,7 @@ impl Lookups {
         self.ended(name, Ok(answer));
     }
 
-    /// Takes in so many failures in a row, as if look-ups had ended with them.
+    /// Records this many failures in a row, as if lookups had ended with them.
     #[cfg(test)]
     pub(crate) fn fail(&self, name: &str, times: u32) {
         (0..times).for_each(|_| self.ended(name, Err(ResolveError::TimedOut)));

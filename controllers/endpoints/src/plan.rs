@@ -29,8 +29,8 @@ use crate::{
     watched::{Conditions, Distribution, Endpoint, Group, Service, Slice},
 };
 
-/// For so long at most an address stays that a name does not have any more, while those that it has now wait for their first
-/// verdict. A first check comes within a second, and one that fails is made a few times before there is one.
+/// How long at most an address stays that a name no longer has, while its new addresses wait for their first check
+/// result. A first check comes within a second, and one that fails is repeated a few times before there is a result.
 const SUCCESSION: Duration = Duration::from_secs(10);
 
 /// What is remembered of the last plan. Lost with the process; [`Memory::resumed`] finds most of it in the slices.
@@ -181,8 +181,8 @@ fn candidate(member: &Member, input: &Input<'_>) -> Candidate {
     }
 }
 
-/// The endpoint of a member, if it gets one. Those that nothing is known of yet get none, so that nothing has to be taken
-/// back; one that has an endpoint keeps it, for it is not known either that it should have none.
+/// The endpoint of a member, if it gets one. Members of unknown health get none, so that none has to be removed again;
+/// a member that already has an endpoint keeps it, because it is not known either that it should have none.
 fn endpoint(member: &Member, candidate: &Candidate, used: Use, input: &Input<'_>) -> Option<Endpoint> {
     let service = input.service;
     if used == Use::Unchecked && !service.publish_not_ready && !input.standing.has(member) {

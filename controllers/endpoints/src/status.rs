@@ -22,7 +22,7 @@ use crate::{
     settings::SettingsError,
 };
 
-/// At most so many members that are not used are listed.
+/// The maximum number of listed members that are not used.
 const LISTED: usize = 20;
 
 impl From<&ApplyError> for Failure {
@@ -109,7 +109,7 @@ pub fn unusable(pool: &EndpointPool, failure: &Failure, slices: usize, now: Time
     }
 }
 
-/// Whether two statuses differ in more than counters and sentences, so that nobody should wait to see the new one.
+/// Whether two statuses differ in more than counters and messages, so that the new one is written at once.
 pub fn is_urgent(old: &EndpointPoolStatus, new: &EndpointPoolStatus) -> bool {
     let heads = |status: &EndpointPoolStatus| -> Vec<(String, String, String)> {
         let head = |condition: &Condition| {
@@ -143,7 +143,7 @@ fn verdicts(
     ]
 }
 
-/// The members that are not used, those first that somebody should look at.
+/// The members that are not used, the most urgent first.
 fn out(seen: &Seen<'_>, standing: &[MemberOut], now: Timestamp) -> Vec<MemberOut> {
     let members = seen.observed.members.iter().zip(&seen.plan.choice.uses);
     let members = members.filter_map(|(member, used)| {

@@ -34,7 +34,8 @@ type Answers = (usize, usize);
 struct Case {
     /// The tier of each pod, whether it is ready before and after, and how it does.
     pods: Vec<(u8, bool, bool, Doing)>,
-    /// The tier of each name, its addresses before and after, and how they do. `None`: nobody answers for it.
+    /// The tier of each name, its addresses before and after, and their health. `None`: the DNS does not answer for
+    /// it.
     names: Vec<(u8, Option<Answers>, Doing)>,
     /// The tier of each address, whether the spec has it to the end, and how it does.
     fixed: Vec<(u8, bool, Doing)>,

@@ -24,7 +24,7 @@ pub enum Turn {
     Unhealthy,
     /// It is acted on from now on.
     Taken,
-    /// What was taken of it is handed back.
+    /// The node is restored.
     HandedBack,
     /// It is kept out of use for now, as it has come and gone too often.
     Quarantined,

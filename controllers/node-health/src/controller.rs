@@ -30,8 +30,8 @@ const LOOP: &str = "nodehealthpolicy";
 /// Between two looks at Leases. A thousand nodes renew a hundred of them a second, and none is looked at for less than
 /// some seconds of silence.
 const LEASES_REST: Duration = Duration::from_millis(250);
-/// How many seconds a watch of Leases lasts. One whose connection has died without a word is noticed when it has run out,
-/// and a node that is not heard for so long is long judged.
+/// How many seconds a watch of Leases lasts. A connection that died silently is noticed when the watch ends, long
+/// after a node that is not seen for this time was judged.
 const LEASES_WATCH: u32 = 30;
 
 /// Starts the watches and returns the loop.

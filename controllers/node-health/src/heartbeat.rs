@@ -119,8 +119,8 @@ impl Heartbeats {
         self.news = now;
     }
 
-    /// Whether nothing can be said of any node: the API server is away, or nothing at all was heard for so long that either
-    /// no node lives or the watch is deaf. A live read of all Leases tells which.
+    /// Whether nothing is known about any node: the API server does not answer, or no renewal was seen for a time in
+    /// which either no node is alive or the watch is broken. A live read of all Leases decides which.
     pub fn is_blind(&self, now: Moment) -> bool {
         now.saturating_sub(self.answered) > BLIND || self.is_deaf(now)
     }

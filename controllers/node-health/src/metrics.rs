@@ -32,7 +32,7 @@ pub enum Action {
     Remediate,
     /// The taint out-of-service is set.
     OutOfService,
-    /// What was taken is handed back.
+    /// The node was restored.
     HandBack,
 }
 
@@ -171,7 +171,7 @@ impl Metrics {
         self.detection.observe(seconds);
     }
 
-    /// So many actions ended in this way.
+    /// Counts actions with this result.
     pub fn acted(&self, action: Action, outcome: Outcome, count: usize) {
         let counter = self.actions.with_label_values(&[action.name(), outcome.name()]);
         counter.inc_by(u64::try_from(count).unwrap_or(u64::MAX));

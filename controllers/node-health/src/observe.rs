@@ -171,7 +171,7 @@ fn stands_out_of_service(node: &Node) -> bool {
     node.facts.record.out_of_service().is_some() && node.facts.has_taint(OUT_OF_SERVICE)
 }
 
-/// Only what is said of this boot and this silence counts, by somebody whose word the policy takes for it.
+/// Only statements about this boot and this failure count, from a source that the policy accepts.
 fn proof(
     node: &Node,
     policy: Option<(usize, &Settings)>,

@@ -165,8 +165,8 @@ impl Policy<'_> {
     }
 }
 
-/// Whether nothing goes on before somebody corrects the policy. Another room writes it for one that cannot be decoded, so
-/// that it is told here also where it does not hold.
+/// Whether nothing is done until the policy is corrected. Another module sets it for a policy that cannot be decoded,
+/// so it is also written here when it is false.
 fn stalled(error: Option<&SettingsError>) -> Verdict {
     let (reason, message) = error.map_or(("None", String::new()), |error| (INVALID, error.to_string()));
     Verdict { kind: "Stalled", status: error.is_some(), reason, message }

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::resolve::{Answer, Family, ResolveError};
 
-/// So many negative answers in a row empty a name.
+/// This many negative answers in a row remove the addresses of a name.
 const BELIEVED_NEGATIVES: u32 = 3;
 
 /// The delay after the first failure; each further one doubles it.
@@ -58,8 +58,8 @@ struct Failing {
 pub struct Known<'a> {
     /// The last good addresses, sorted; empty while there was no good answer.
     pub addresses: &'a [IpAddr],
-    /// The families of which nobody has said yet whether the name has addresses. Addresses that are known from elsewhere
-    /// may still be right as long as their family is one of these.
+    /// The families for which it is not known yet whether the name has addresses. Addresses known from elsewhere may
+    /// still be right as long as their family is one of these.
     pub unknown: &'a [Family],
     /// Why the last look-up failed; `None` when it succeeded, and before the first has ended.
     pub failure: Option<&'a ResolveError>,

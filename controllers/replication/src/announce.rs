@@ -151,7 +151,7 @@ fn deleted_note(deleted: &[(Arc<str>, Why)]) -> String {
     format!("deleted {}: {}", counted(deleted.len(), "pod"), listed(&names))
 }
 
-/// As many names as an event has room for.
+/// As many names as fit into an event.
 fn listed(names: &[impl AsRef<str>]) -> String {
     const SHOWN: usize = 10;
     let shown: Vec<_> = names.iter().take(SHOWN).map(AsRef::as_ref).collect();

@@ -34,8 +34,8 @@ pub struct Mend {
 }
 
 impl Chores {
-    /// What is due for `group`, given its own pods and in which zone those that hold a slot run. `held`: whether there are
-    /// pods whose hooks nobody but this group would end.
+    /// What is due for `group`, given its own pods and the zones in which pods with a slot run. `held`: whether there
+    /// are pods whose hooks only this group would end.
     pub(crate) fn of<'a>(
         group: &ReplicaGroup,
         uid: &str,

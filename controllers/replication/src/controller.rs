@@ -136,7 +136,7 @@ impl Watches {
         }
     }
 
-    /// A revision that somebody deletes is missed, one that comes may be what `spec.rollbackTo` names.
+    /// A deleted revision must be recreated, and a new one may be what `spec.rollbackTo` names.
     fn revision_changed(&self, change: &Change<'_, Revision>) {
         for revision in [change.old, change.new].into_iter().flatten() {
             if let Some(controller) = &revision.controller {

@@ -42,8 +42,8 @@ pub const FINALIZER: &str = "mainstay.dev/pre-delete";
 /// The finalizer by which the garbage collector is told to let the pods live on.
 pub(crate) const ORPHAN: &str = "orphan";
 
-/// Past which step of which revision somebody has told the group to go: `<revision>` or `<revision>/<step>`.
+/// The annotation that ends the pause of a step: `<revision>` or `<revision>/<step>`.
 pub const CONTINUE: &str = "mainstay.dev/continue";
 
-/// The revision that somebody has given up.
+/// The annotation that aborts a rollout: its revision.
 pub const ABORT: &str = "mainstay.dev/abort";

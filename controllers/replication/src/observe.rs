@@ -136,7 +136,7 @@ pub struct Assessment {
     pub plan: Plan,
     /// Active pods of the revision that the spec asks for.
     pub updated: usize,
-    /// The pods of the revision that the group is on its way to.
+    /// The pods of the target revision.
     pub target: Tally,
 }
 

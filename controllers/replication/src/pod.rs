@@ -100,12 +100,13 @@ impl Pod {
 pub enum Bucket {
     /// The pods that the object of this UID controls.
     ControlledBy(Arc<str>),
-    /// The pods of this namespace that nobody controls.
+    /// The pods of this namespace that have no controller.
     Orphans(Arc<str>),
     /// The pods of this namespace, the first, that hold this set of volume claims, whoever controls them. One that has
     /// ended does not: its node has let go of its volumes, and it may be kept for a long time to be looked at.
     Holding(Arc<str>, Arc<str>),
-    /// The pods that stay on this node: those that have ended or are on their way out keep no node from being freed.
+    /// The pods that stay on this node: those that have ended or are terminating do not keep a node from becoming
+    /// empty.
     On(Arc<str>),
 }
 

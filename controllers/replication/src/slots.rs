@@ -45,8 +45,9 @@ impl Slot {
 }
 
 impl Slots {
-    /// Sorts a group's claims into slots; `copies` carry the labels of such claims and belong to somebody else. `pods` are the slots of its pods, some of which may have lost their claims,
-    /// and whether these stay; `is_held` says whether any pod at all holds a slot, `is_complete` whether claims are all that a slot needs.
+    /// Sorts a group's claims into slots; `copies` carry the labels of such claims and belong to another owner. `pods`
+    /// are the slots of its pods, some of which may have lost their claims, and whether these stay; `is_held` says
+    /// whether any pod at all holds a slot, `is_complete` whether claims are all that a slot needs.
     pub(crate) fn of<'a>(
         claims: Vec<Arc<Claim>>,
         copies: Vec<Arc<Claim>>,
@@ -74,7 +75,7 @@ impl Slots {
         Volumes { total, free, reuse, discard }
     }
 
-    /// What somebody has made out of claims of the group.
+    /// Copies that users have made of claims of the group.
     pub(crate) fn copies(&self) -> &[Arc<Claim>] {
         &self.copies
     }

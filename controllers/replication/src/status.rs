@@ -58,7 +58,7 @@ pub fn unusable(group: &ReplicaGroup, failure: &Failure, now: Timestamp) -> Repl
     }
 }
 
-/// Whether two statuses differ in more than counters and sentences, so that nobody should wait to see the new one.
+/// Whether two statuses differ in more than counters and messages, so that the new one is written at once.
 pub fn is_urgent(group: &ReplicaGroup, old: &ReplicaGroupStatus, new: &ReplicaGroupStatus) -> bool {
     if !State::read(group, old).decides_as(&State::read(group, new)) {
         return true;

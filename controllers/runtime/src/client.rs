@@ -24,9 +24,9 @@ use crate::{heard::Heard, metrics::counters};
 const CONNECT: Duration = Duration::from_secs(10);
 /// A watch has begun in this time: it may wait in the server's queue before (priority and fairness).
 const BEGIN: Duration = Duration::from_secs(15);
-/// A connection that brings nothing for so long, in answer to a request or at rest, is closed: it may be one that swallows
-/// bytes, and the next request would be lost on it (client-go notices such a one in 45 s). A watch brings something every 40 s
-/// ([`crate::watch`]).
+/// A connection that delivers nothing for this time, in answer to a request or when idle, is closed: it may be a
+/// broken one, and the next request on it would be lost (client-go detects such a connection in 45 s). A watch
+/// delivers something every 40 s ([`crate::watch`]).
 const SILENCE: Duration = Duration::from_secs(45);
 /// Any other request is answered in this time, to the last byte: the server's own limit (`--request-timeout`). A pass
 /// waits for less ([`crate::request::LIMIT`]).
@@ -67,7 +67,7 @@ fn requests(registry: &Registry) -> IntCounterVec {
     counters(registry, "rest_client_requests_total", help, &["code", "method"])
 }
 
-/// Why a request was given up that nobody else gives up: a connection may swallow bytes and say nothing.
+/// Why a request timed out: a broken connection may never report an error.
 #[derive(Debug, Error)]
 #[error("no answer within {} s", .0.as_secs())]
 struct NoAnswer(Duration);

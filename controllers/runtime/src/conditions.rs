@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-/// A condition as a status room decides it, before it is compared with the one that stands.
+/// A condition as computed by a `status` module, before it is compared with the existing one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
     /// `type`.
@@ -12,7 +12,7 @@ pub struct Verdict {
     pub status: bool,
     /// CamelCase, of a fixed set.
     pub reason: &'static str,
-    /// A sentence that a tired person can act on.
+    /// A message that says what is wrong and what to do.
     pub message: String,
 }
 

@@ -28,7 +28,7 @@ pub struct Events {
 pub enum Kind {
     /// Nothing to do.
     Normal,
-    /// Somebody should look.
+    /// A user should look at it.
     Warning,
 }
 

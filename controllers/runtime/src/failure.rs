@@ -17,7 +17,7 @@ pub enum RequestError {
     /// The server found the object invalid.
     #[error("{0}")]
     Invalid(String),
-    /// The namespace is being deleted: nothing can be created in it, and nobody needs to be told.
+    /// The namespace is being deleted: nothing can be created in it, and no user needs to be told.
     #[error("{0}")]
     NamespaceTerminating(String),
     /// The object is not there.

@@ -14,12 +14,13 @@ use tokio::time::Instant;
 
 use crate::metrics::counters;
 
-/// A server that refuses so many times in a row to go on from a version which it says is yet to come has been restored to
-/// an older one. One that is merely behind its peers catches up meanwhile: it waits three seconds before it refuses.
+/// A server that refuses this many times in a row to continue from a version because it is in the future has been
+/// restored to an older one. One that is merely behind its peers catches up meanwhile: it waits three seconds before
+/// it refuses.
 const AHEAD: u32 = 3;
 /// Before a watch that has broken down begins anew: at first, and at most where no list was taken in since.
 const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
-/// A watch that has not shown anything for so long since it broke down makes `/healthz` fail.
+/// A watch that has delivered nothing for this time since it failed makes `/healthz` fail.
 const HEAL: Duration = Duration::from_secs(120);
 
 /// The watches of a process. Cloning shares them.

@@ -1,8 +1,8 @@
 //! The objects of a kind that cannot be decoded: remembered, counted, and told so.
 //!
-//! Such an object is there, and what it asks for is not known. So nothing is done about it: it is neither planned for
-//! nor taken for gone, and what was made for it stays until somebody corrects it. Its status says what is to be
-//! corrected, which only the process that leads writes ([`Undecoded::tell`]).
+//! Such an object exists, but what it asks for is not known. So it is not reconciled: it is neither planned for nor
+//! treated as deleted, and everything that was created for it stays until it is corrected. Its status says what to
+//! correct, which only the leading process writes ([`Undecoded::tell`]).
 
 use std::{
     collections::{HashMap, HashSet},
@@ -34,7 +34,7 @@ use crate::{
 /// The reason of the conditions `Ready` and `Stalled`.
 pub const REASON: &str = "InvalidSpec";
 
-/// A status that was refused is tried again after so long; a server that refuses it once will mostly do so again.
+/// A refused status is written again after this time; a server that refuses it once will mostly do so again.
 const GROWTH: Growth = Growth { first: Duration::from_secs(1), cap: Duration::from_secs(300) };
 
 /// One of the objects.

@@ -35,8 +35,8 @@ use crate::{
     undecoded::Undecoded,
 };
 
-/// The server ends a watch after so many seconds, and it goes on with one request. kube gives one up that is silent for five
-/// seconds longer.
+/// The server ends a watch after this many seconds, and it continues with one request. kube ends a watch that is
+/// silent for five seconds longer.
 const WATCH: u32 = 40;
 
 /// Follows one object, for as long as the stream is polled: what it is at first, each change, `None` while there is none. As
@@ -109,7 +109,7 @@ impl<'a, W> Watch<'a, W> {
         self
     }
 
-    /// Lasts for so many seconds instead of [`WATCH`].
+    /// Lasts this many seconds instead of [`WATCH`].
     #[must_use]
     pub fn seconds(mut self, seconds: u32) -> Self {
         self.config = self.config.timeout(seconds);

@@ -157,7 +157,7 @@ impl Planner<'_> {
         }
     }
 
-    /// Takes back what is given no more.
+    /// Removes what the policy no longer names.
     pub(super) fn leave(&mut self) {
         let observed = self.observed;
         // What this controller has not made is not deleted, whatever its labels say: those may have come with a copy of

@@ -25,7 +25,8 @@ impl Planner<'_> {
         self.plan.problems.push(Problem { policy: Arc::clone(&gift.policy), reason, message });
     }
 
-    /// Whether an object that is marked so, and that the policy may have, was somebody else's. Fails with whose it is.
+    /// Whether an object with this mark, which the policy may have, is adopted from another owner. Fails with the
+    /// owner if the policy may not have it.
     pub(super) fn may_have(
         &self,
         gift: &Gift,

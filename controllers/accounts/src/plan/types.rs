@@ -146,12 +146,13 @@ pub enum Written {
     Unknown,
     /// This controller, these keys and no others.
     ByUs(BTreeSet<Box<str>>),
-    /// Of these keys at least one is somebody else's, or is ours of before and not wanted any more.
+    /// At least one of these keys was written by another owner, or by an earlier version of the policy that no longer
+    /// wants it.
     ByOthers(BTreeSet<Box<str>>),
 }
 
 impl Written {
-    /// Whether nobody has changed or taken away one of these keys.
+    /// Whether none of these keys was changed or removed by others.
     pub fn has(&self, keys: &[&str]) -> bool {
         match self {
             Self::Unknown => true,
@@ -199,9 +200,9 @@ pub enum Origin {
     /// This controller.
     #[default]
     Made,
-    /// Somebody else, and the policy has taken it over.
+    /// Another owner; the policy has adopted it.
     Adopted,
-    /// Somebody else, and the mark as well: it was copied with the object, or set by hand.
+    /// Another owner, and the mark is not ours either: it was copied with the object, or set by hand.
     Foreign,
 }
 
@@ -212,7 +213,7 @@ pub struct AccountView {
     pub uid: Box<str>,
     /// Whose it is; `None`: of no policy.
     pub mark: Option<Mark>,
-    /// Who made it, where a policy has it whose mark somebody has taken off.
+    /// The origin of an object that belongs to a policy although its mark was removed.
     pub unmarked: Option<Origin>,
     /// The policy that its owner lets take it over.
     pub consent: Option<Arc<str>>,
@@ -220,7 +221,7 @@ pub struct AccountView {
     pub account: Account,
     /// The pull secrets that a policy has given it.
     pub given: BTreeSet<Arc<str>>,
-    /// What a policy has given it besides, and nobody else says as well.
+    /// What a policy has added to it, and no other field manager has written as well.
     pub ours: Fields,
 }
 
@@ -294,7 +295,7 @@ pub struct OutputView {
     pub expires: Timestamp,
     /// The handle of the token before, and until when it is kept.
     pub previous: Option<(Arc<str>, Timestamp)>,
-    /// Whether somebody wants it revoked.
+    /// Whether its revocation was requested.
     pub revoked: bool,
 }
 
@@ -321,8 +322,8 @@ pub struct Observed {
     pub handles: BTreeMap<Arc<str>, HandleView>,
     /// Secrets with tokens.
     pub outputs: BTreeMap<Arc<str>, OutputView>,
-    /// Secrets with a policy's mark whose annotations say nothing, by name: their UIDs, and who made them. Those that this
-    /// controller has made are made anew.
+    /// Secrets with a policy's mark but without valid annotations, by name: their UIDs, and their origin. Those that
+    /// this controller has created are recreated.
     pub spoilt: BTreeMap<Arc<str>, (Box<str>, Origin)>,
     /// What was found live at names of Secrets that may be there although none is seen.
     pub unseen: BTreeMap<Arc<str>, Unseen>,
@@ -357,9 +358,9 @@ pub enum Part {
 pub enum Unseen {
     /// The server has not said.
     Unknown,
-    /// One that this controller has made, as this part and with this UID; somebody has taken its policy's mark off.
+    /// One that this controller has created, as this part and with this UID; its policy's mark was removed.
     Unmarked(Part, Box<str>),
-    /// Somebody else's, or that of the policy which its mark names.
+    /// One of another owner, or of the policy that its mark names.
     Foreign(Option<Arc<str>>),
     /// One that is being deleted.
     Going,

@@ -7,9 +7,9 @@ use mainstay_runtime::report::second;
 
 use super::{Evidence, Failed, StageSettings, TargetState, TargetView, next_second, since};
 
-/// How often a target on its way is looked at: neither restarts nor a probe come as an event.
+/// How often an updating target is checked: neither restarts nor probes arrive as events.
 const LOOK: Duration = Duration::from_secs(1);
-/// A target that breaks off again and again is given up after so many times its deadline and soak.
+/// A target that is interrupted again and again fails after this many times its deadline and soak.
 const MOST_SOAKS: u32 = 3;
 
 /// How a target stands before its gate.

@@ -35,9 +35,9 @@ pub struct Settings {
     pub timeout: Duration,
     /// From one check to the next, while the verdict is in doubt, unknown or failing. Above zero.
     pub unhealthy_interval: Duration,
-    /// So many successes in a row make a failing address pass. Zero counts as one.
+    /// Number of consecutive successes that make a failing address healthy. Zero counts as one.
     pub successes: u32,
-    /// So many failures in a row make an address fail. Zero counts as one.
+    /// Number of consecutive failures that make an address fail. Zero counts as one.
     pub failures: u32,
     /// An address that fails within this time of its return is flapping. Zero: nothing is.
     pub flap_window: Duration,

@@ -32,7 +32,7 @@ impl Member {
         self.pod.as_ref().is_none_or(|pod| pod.ready)
     }
 
-    /// Whether its pod is on its way out.
+    /// Whether its pod is terminating.
     pub fn is_terminating(&self) -> bool {
         self.pod.as_ref().is_some_and(|pod| pod.header.terminating)
     }

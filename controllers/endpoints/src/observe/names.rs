@@ -35,7 +35,7 @@ pub struct Kept {
     pub group: Group,
     /// As it stands.
     pub endpoint: Endpoint,
-    /// The set and the name that it came from; both empty where nobody knows.
+    /// The set and the name that it came from; both empty if that is not known.
     pub origin: (Arc<str>, Arc<str>),
     /// The tier of that set, as far as it was noted.
     pub tier: Option<u8>,
@@ -101,8 +101,8 @@ impl<'a> Names<'a> {
         replaced.filter(|(_, address)| self.is_awaited(set, address)).cloned().collect()
     }
 
-    /// What no set has, although a name of the pool may have it: it came from a set that another one took the place of, or
-    /// nobody knows where it came from.
+    /// Addresses that belong to no set, although a name of the pool may have them: they came from a set that was
+    /// replaced by another one, or their origin is not known.
     pub(super) fn kept(&self, slices: &[Arc<Slice>], members: &[Member], refused: &[Refused]) -> Vec<Kept> {
         if self.known.values().all(|known| known.unknown.is_empty()) {
             return Vec::new();

@@ -23,7 +23,8 @@ struct Draft<'a, I> {
 }
 
 impl<'a, I: Item> Draft<'a, I> {
-    /// Keeps what is wanted of `slice` and in no slice yet, as far as it has room, and takes it out of `missing`.
+    /// Keeps the wanted endpoints of `slice` that are in no slice yet, up to its maximum size, and removes them from
+    /// `missing`.
     fn keep(slice: &'a Slice<I>, missing: &mut BTreeMap<I::Key, &'a I>, max: usize) -> Self {
         let mut draft = Self { slice, items: Vec::new(), written: slice.outdated };
         for old in &slice.items {

@@ -1,6 +1,6 @@
 //! Which EndpointSlices to write, so that together they hold the endpoints that are wanted.
 //!
-//! [`plan`] is pure and total, and knows nothing of Kubernetes but that a slice has room for so many items. It promises:
+//! [`plan`] is pure and total, and knows nothing of Kubernetes except the maximum size of a slice. It promises:
 //!
 //! - Carried out, the slices hold each wanted item exactly once, none holds more than `max`, and the next plan is empty.
 //! - A slice is written for a reason: something in it changed, the caller says that it is outdated, or it takes what is

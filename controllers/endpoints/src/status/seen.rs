@@ -17,7 +17,7 @@ use crate::{
 pub struct Failure {
     /// Reason of `Ready`.
     pub reason: &'static str,
-    /// Whether somebody must change something.
+    /// Whether a user must change something.
     pub stalled: bool,
     /// What was wrong, and what to do.
     pub message: String,

@@ -11,7 +11,7 @@ use crate::{
     observe::{CHECK_PORT_NOT_FOUND, Refused},
 };
 
-/// So many refused members are named in a sentence.
+/// The maximum number of refused members that a message names.
 const NAMED: usize = 3;
 
 /// Status, reason and message of `Ready`.

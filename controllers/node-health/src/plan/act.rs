@@ -112,8 +112,8 @@ fn written<'a>(nodes: impl Iterator<Item = &'a NodeView>, now: Now) -> Vec<Signe
     times.map(|time| signed(now.moment).saturating_sub(age(time))).collect()
 }
 
-/// When the policy has taken nodes, as far back as its window goes. After a storm it begins with an empty rate: what has
-/// gathered is done one by one, and not at once.
+/// When the controller began to act on nodes of the policy, within its window. After a breaker has closed the rate
+/// starts empty: pending nodes are handled one by one, and not all at once.
 fn resume(
     rules: &Rules,
     mut taken: Vec<SignedDuration>,
@@ -140,8 +140,8 @@ fn signed(length: Duration) -> SignedDuration {
 }
 
 impl Draft<'_> {
-    /// Whether the node serves nobody, whoever has brought that about, and is not itself to be taken next. What a policy says
-    /// of it that only shows what it would do counts for such policies alone, but for its silence, which is no opinion.
+    /// Whether the node is out of use, for any reason, and is not itself the next candidate. Decisions of a dry run
+    /// count only for other dry runs, but missing renewals count for all.
     fn is_out_of_use(&self, verdict: &Verdict, dry_run: bool) -> bool {
         let is_of = self.rules.is_some_and(|rules| rules.dry_run == dry_run);
         let is_taken = is_of && self.plan.record.is_taken();

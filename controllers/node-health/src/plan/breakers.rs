@@ -1,4 +1,4 @@
-//! Storms: when too many nodes fail at once, nothing is done.
+//! Circuit breakers: when too many nodes fail at once, no new actions are taken.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -20,7 +20,7 @@ type Key = (Arc<str>, Option<Arc<str>>);
 /// The index of a policy, and a zone if it is about one.
 type Place = (usize, Option<Arc<str>>);
 
-/// All breakers, and which policies have just left a storm.
+/// All breakers, and the policies whose breakers have just closed.
 pub(super) struct Weather {
     pub breakers: Vec<Breaker>,
     pub memory: BTreeMap<Key, BreakerMemory>,

@@ -53,8 +53,8 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// A taint out-of-service that is decided and not written yet is decided anew: the node may have been heard since.
-    /// So is one that somebody took off. Of a node that is not acted on, none is.
+    /// A taint out-of-service that is decided but not written yet is decided again: the node may have renewed its
+    /// Lease since. So is one that was removed by hand. For a node that is not acted on there is none.
     pub(super) fn take_back_unwritten(&mut self, verdict: &Verdict) {
         let still_dead = verdict.unreachable && self.node.proof.is_some() && self.node.record.is_taken();
         if !self.node.out_of_service && !still_dead {
@@ -117,7 +117,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// What stays on a node that is handed back: only what stands there.
+    /// What stays on a node that is restored: only what is set there.
     pub(super) fn remnant(&self) -> Option<Taken> {
         self.plan.record.remnant().filter(|_| self.node.out_of_service)
     }

@@ -5,15 +5,17 @@
 //! - No node is taken that a live read has not confirmed, that a second opinion doubts, or whose Lease is renewed too
 //!   rarely to tell anything.
 //! - No remediation is made but as a step with a node that is acted on, and none before it was looked whether one stands.
-//! - Nothing new is done where more nodes are unhealthy than may be, and no more nodes are taken in any window than the
-//!   policy allows, also after a storm.
+//! - No new actions are taken where more nodes are unhealthy than the limit, and the controller acts on no more nodes
+//!   in any window than the policy allows, also after a breaker has closed.
 //! - Volumes detach only from a node that is silent, and with proof that it is dead.
 //! - At most one node of the control plane is out of use by this controller, and none is taken while another is out of use
 //!   for any other reason.
 //! - While nothing can be seen nothing changes, nor does a node whose policy cannot be read: it counts as one that is out of
 //!   use.
-//! - When no node of the cluster answers, nor anybody who is asked about one, what was taken is handed back.
-//! - What was taken is handed back when the node is well again, none of its conditions being bad, and nothing else is.
+//! - When no node of the cluster answers, neither by its Lease nor to a second opinion, cordons and taints are
+//!   removed.
+//! - What the policy has set is removed when the node is healthy again and none of its conditions is bad, and nothing
+//!   else is removed.
 //! - Nothing is done with a node that is removed on purpose, and no breaker counts it.
 //! - A second plan at the same moment changes nothing.
 

@@ -15,7 +15,7 @@ use super::{
 };
 
 impl Draft<'_> {
-    /// A node that is not unhealthy. What was taken is handed back when it has been well for long enough.
+    /// A node that is not unhealthy. It is restored when it has been healthy for long enough.
     pub(super) fn recover(&mut self, rules: &Rules, verdict: &Verdict, due: &mut Due) {
         self.prune_flaps(rules, due);
         if !self.plan.record.is_taken() {

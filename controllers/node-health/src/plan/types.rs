@@ -245,7 +245,7 @@ pub enum Step {
     Remediate,
     /// [`Steps::out_of_service`](super::rules::Steps::out_of_service).
     OutOfService,
-    /// The node is given back.
+    /// The node is restored.
     HandBack,
 }
 
@@ -267,7 +267,7 @@ pub enum State {
     Waiting,
     /// It is unhealthy, and is acted on.
     Acting,
-    /// It is well again, not for long enough to be given back.
+    /// It is healthy again, but not for long enough to be restored.
     Recovering,
     /// It is well again, and has been so too often.
     Quarantined,
@@ -329,7 +329,7 @@ pub struct Breaker {
     pub limit: usize,
     /// Since when it is open.
     pub open_since: Option<Moment>,
-    /// Whether all nodes of all zones are unhealthy: then what was taken is handed back.
+    /// Whether all nodes of all zones are unhealthy: then cordons and taints are removed.
     pub everything: bool,
 }
 

@@ -18,7 +18,7 @@ pub(super) struct World {
     pub nodes: Vec<NodeView>,
     /// Whether each node renews its Lease, and since when.
     renews: Vec<Option<Moment>>,
-    /// The remediation that stands of each node, where somebody makes and ends them.
+    /// The existing remediation of each node, if the test creates and ends them.
     pub repairs: Option<Vec<Option<usize>>>,
     /// Whether nothing can be seen.
     pub blind: bool,

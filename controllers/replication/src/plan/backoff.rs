@@ -96,7 +96,7 @@ mod tests {
         until(pods, "", NOW).map(|until| elapsed(NOW, until).as_secs())
     }
 
-    /// So many pods, each made a second after the one before it had failed, the last failing now.
+    /// This many pods, each created a second after the previous one had failed, the last failing now.
     fn in_turn(rounds: i64) -> Vec<Pod<'static>> {
         (0..rounds).map(|round| failed("", 10 * round + 9, 10 * round)).collect()
     }

@@ -73,9 +73,9 @@ pub fn plan(policy: &Policy, pods: &[Pod<'_>], now: Timestamp) -> Plan {
     plan
 }
 
-/// The pods that outlive a group on its way out: those of its own that `is_let_go`, and those that nobody controls and that
-/// have a hook, since they may have been its own a moment ago, whatever their labels say by now. If they were another's,
-/// whoever adopts them gives them its own.
+/// The pods that outlive a deleted group: those of its own that are `is_let_go`, and those without a controller that
+/// have a hook, since they may have belonged to the group a moment ago, whatever their labels are now. If they
+/// belonged to another group, the hook is added again when they are adopted.
 fn who_stays(pods: &[Pod<'_>], is_let_go: impl Fn(&Pod<'_>) -> bool) -> Vec<usize> {
     let stays = |pod: &Pod<'_>| match pod.claim {
         Claim::Mine | Claim::MineUnmatched => is_let_go(pod),

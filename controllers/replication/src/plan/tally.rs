@@ -12,7 +12,7 @@ use super::{
 /// The pods of one revision.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Neither ended nor on their way out.
+    /// Neither ended nor terminating.
     pub active: usize,
     /// Active and ready for as long as the policy asks.
     pub available: usize,

@@ -18,7 +18,7 @@ pub struct Policy {
     pub replicas: usize,
     /// How long a pod must have been ready to count as available.
     pub min_ready: Duration,
-    /// When a pod on its way out is replaced.
+    /// When a terminating pod is replaced.
     pub replacement: Replacement,
     /// Which nodes give up pods first on scale-down.
     pub prefer: NodePreference,
@@ -28,8 +28,8 @@ pub struct Policy {
     pub ending: Option<Ending>,
     /// How pods of another revision than is wanted are exchanged.
     pub strategy: Strategy,
-    /// How many pods of which revision are wanted, in sum `replicas`: first the revision that the group is on its way
-    /// to. Empty for a group that knows no revisions.
+    /// How many pods of which revision are wanted, in sum `replicas`: first the target revision. Empty for a group
+    /// that knows no revisions.
     pub shares: Vec<Share>,
     /// How many pods of a revision are kept up, be more or fewer of it wanted, until others take their place.
     pub keep: Option<Share>,
@@ -44,11 +44,11 @@ pub struct Policy {
 /// What becomes of the pods of a group that is being deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
-    /// They are somebody else's concern: they go with the group or are orphaned with it, as its deleter asked.
+    /// The group does not handle them: they are deleted or orphaned with it, as its deleter requested.
     HandsOff,
     /// They are deleted first, since their hooks are to be waited for.
     PodsFirst,
-    /// They live on without the group, and without the hooks, which nobody would end any more.
+    /// They keep running without the group, and without the hooks, which would never end otherwise.
     LetGo,
 }
 
@@ -79,14 +79,14 @@ pub struct Share {
 pub enum Strategy {
     /// A few at a time.
     Rolling {
-        /// At most so many active pods beyond `replicas`.
+        /// The maximum number of active pods beyond `replicas`.
         surge: usize,
-        /// No pod is taken while more than so many of `replicas` would not be available.
+        /// No pod is deleted if that would leave more than this many of `replicas` unavailable.
         unavailable: usize,
     },
     /// All old pods end before the first new one is made.
     Recreate,
-    /// Pods are replaced when somebody else deletes them.
+    /// Pods are replaced when others delete them.
     OnDelete,
 }
 
@@ -106,7 +106,7 @@ impl Default for Strategy {
     }
 }
 
-/// When a pod on its way out is replaced.
+/// When a terminating pod is replaced.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Replacement {
     /// As soon as its deletion was asked for: quick, but more pods than replicas may run meanwhile.
@@ -181,7 +181,7 @@ pub struct Hook {
 /// A readiness gate by which a pod is taken out of service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gate {
-    /// Nobody has opened it yet.
+    /// It has not been opened yet.
     Unset,
     /// The pod is out of service.
     Closed,
@@ -190,12 +190,12 @@ pub enum Gate {
 }
 
 impl Pod<'_> {
-    /// It is the group's and has not ended, be it on its way out or not.
+    /// It belongs to the group and has not ended, terminating or not.
     pub(super) fn lives(&self) -> bool {
         self.claim == Claim::Mine && !self.phase.is_terminal()
     }
 
-    /// Its hook is done: it serves nobody any more, whatever its readiness says.
+    /// Its hook has completed: it counts as not serving, whatever its readiness says.
     pub(super) fn is_drained(&self) -> bool {
         self.hook.is_some_and(|hook| hook.since.is_some() && !hook.held)
     }
@@ -229,8 +229,8 @@ pub struct Node<'a> {
     pub name: &'a str,
     /// The domains it lies in.
     pub domains: Domains<'a>,
-    /// How many pods of any owner it carries, this group's included. Those that have ended or are on their way
-    /// out should not count, or a scale-down done in parts may take other pods than one done at once.
+    /// How many pods of any owner it carries, including this group's. Pods that have ended or are terminating should
+    /// not count, or a scale-down in steps may delete other pods than one done at once.
     pub pods: usize,
 }
 
@@ -241,9 +241,9 @@ pub enum Claim {
     Mine,
     /// The group controls it but no longer selects it.
     MineUnmatched,
-    /// Nobody controls it and the group selects it.
+    /// It has no controller and the group selects it.
     OrphanMatching,
-    /// Nobody controls it and the group does not select it, and it has a hook that nobody tells any more.
+    /// It has no controller and the group does not select it, and it has a hook that will not be called any more.
     OrphanHooked,
     /// Another's, or any other orphan.
     Foreign,

@@ -13,8 +13,8 @@ use mainstay_runtime::clock::Moment;
 
 use crate::plan::{Cause, Claim, Pod};
 
-/// The kubelet takes a container for one that runs well when it has run for so long: then it forgets how often the
-/// container has crashed (pkg/kubelet/kubelet.go, `MaxContainerBackOff`, twice). Restarts further apart are no loop.
+/// The kubelet treats a container that has run for this long as healthy: then it resets its crash backoff
+/// (pkg/kubelet/kubelet.go, `MaxContainerBackOff`, twice). Restarts further apart are no crash loop.
 const CRASH_LOOP: Duration = Duration::from_secs(600);
 
 /// One look at a group.
@@ -49,7 +49,7 @@ pub struct Evidence {
     pub(super) idle: Duration,
     /// Whether it can get on, from the last look to the next one.
     pub(super) runs: bool,
-    /// The pods of the group that have not ended, be they on their way out or not.
+    /// The pods of the group that have not ended, terminating or not.
     pub(super) living: usize,
     /// The fewest pods that were seen to be in the change's way.
     in_the_way: usize,
@@ -114,7 +114,8 @@ impl Evidence {
         self.doubted = doubted;
     }
 
-    /// The change that is under way, with so many pods in its way. Returns whether it has got on by their becoming fewer.
+    /// The rollout in progress, with the number of pods that block it. Returns whether it has made progress because
+    /// their number fell.
     pub(super) fn follow(&mut self, revision: &Arc<str>, started: Timestamp, in_the_way: usize) -> bool {
         let change = Some((Arc::clone(revision), started));
         if self.change != change {

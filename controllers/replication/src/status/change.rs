@@ -27,7 +27,7 @@ impl Seen<'_> {
         self.assessed.decision.state.failed.as_ref()
     }
 
-    /// Whether the group has gone back, or is on its way.
+    /// Whether the group is rolled back, or is being rolled back.
     fn goes_back(&self) -> bool {
         let decision = &self.assessed.decision;
         self.failed().is_some_and(|failed| failed.revision != decision.target)
@@ -68,7 +68,7 @@ impl Seen<'_> {
         }
     }
 
-    /// What of the old pods a stage leaves to a group of one pod, which has room for no canary.
+    /// What a stage means for the old pod of a group of one pod, which may have no canary.
     fn canary(&self) -> &'static str {
         let Decision { state, keep, .. } = &self.assessed.decision;
         let step = state.rollout.as_ref().and_then(|rollout| self.observed.settings.steps.get(rollout.step?));
@@ -83,7 +83,7 @@ impl Seen<'_> {
     }
 }
 
-/// A failure that lasts until somebody changes the template.
+/// A failure that lasts until the template changes.
 pub(super) fn lasting_failure(seen: &Seen<'_>) -> Option<Failure> {
     let failed = seen.failed().filter(|_| !seen.goes_back())?;
     let message = format!("{}; correct spec.template", seen.failure_sentence(failed));

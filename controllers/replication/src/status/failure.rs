@@ -11,7 +11,7 @@ pub struct Failure {
     pub reason: &'static str,
     /// Reason of `ReplicaFailure`; `None` when no pod was refused.
     pub replica_failure: Option<&'static str>,
-    /// Whether somebody must change something.
+    /// Whether a user must change something.
     pub stalled: bool,
     /// What was wrong, in the server's words, and what to do.
     pub message: String,
