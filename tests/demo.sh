@@ -5,7 +5,7 @@
 #   tests/demo.sh [--existing] IMAGE.tar
 #
 # `make demo` calls it with kubectl and helm on the path, KUBECONFIG set, and CLUSTER, the command of the local
-# cluster. --existing: a cluster somebody else made, where images cannot be loaded and no node is fake.
+# cluster. --existing: a cluster that the demo did not start, where images cannot be loaded and no node is fake.
 # shellcheck disable=SC2016 # what stands in single quotes is meant for others
 set -Eeuo pipefail
 cd "$(dirname "$0")/.."
@@ -80,7 +80,7 @@ namespace() {
     printf '{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"%s","labels":{"%s":"%s"}}}' \
       "$1" "${label%=*}" "${label#*=}" | kubectl create -f - >/dev/null
   elif [ -z "$(kubectl get namespace -l "$label" --field-selector "metadata.name=$1" -o name)" ]; then
-    die "there is a namespace $1 that is not the demo's." "Delete it if nobody needs it, and run the demo again."
+    die "there is a namespace $1 that is not the demo's." "Delete it if it is not needed, and run the demo again."
   fi
 }
 
@@ -258,7 +258,7 @@ else
   acts='{"spec":{"dryRun":false,"nodeSelector":{"matchLabels":{"type":"kwok"}},"secondOpinion":{"kubelet":{"enabled":false}}}}'
   run "kubectl patch nodehealthpolicy workers --type=merge -p '$acts'"
   # kwok lets go of a node whose Lease another holds, and takes it back when the last renewal is old.
-  lost="{\"spec\":{\"holderIdentity\":\"nobody\",\"renewTime\":\"$(date -u -d '+1 hour' +%FT%T.000000Z)\"}}"
+  lost="{\"spec\":{\"holderIdentity\":\"none\",\"renewTime\":\"$(date -u -d '+1 hour' +%FT%T.000000Z)\"}}"
   run "kubectl -n kube-node-lease patch lease $victim --type=merge -p '$lost'"
   run "kubectl wait node/$victim --for='jsonpath={.spec.unschedulable}=true' --timeout=90s" 100
   run "kubectl get nodehealthpolicies"

@@ -10,9 +10,9 @@ use mainstay_runtime::clock::Moment;
 
 use crate::plan::{self, Heartbeat};
 
-/// When the API server has not answered for longer than this, nodes could not be heard: all silences begin anew.
+/// When the API server has not answered for longer than this, no renewal could be seen: the timers of all nodes restart.
 pub const BLIND: Duration = Duration::from_millis(2500);
-/// Leases that are renewed more often say no sooner than others that the watch is deaf: one of them alone may be still.
+/// Leases that are renewed more often do not make the watch look broken sooner: a single one of them may stop.
 const OFTEN: Duration = Duration::from_secs(5);
 /// A kubelet renews its Lease four times in its duration (kubelet, `nodeLeaseRenewIntervalFraction`).
 const RENEWALS: u32 = 4;
@@ -96,7 +96,7 @@ impl Heartbeats {
         self.nodes.remove(node);
     }
 
-    /// The API server has answered. When it was away, all silences begin anew, and true is returned.
+    /// The API server has answered. If it was away, the timers of all nodes restart, and true is returned.
     pub fn pulse(&mut self, now: Moment) -> bool {
         let was_away = now.saturating_sub(self.answered) > BLIND;
         self.answered = now;
@@ -112,7 +112,7 @@ impl Heartbeats {
         self.news = now;
     }
 
-    /// All silences begin anew.
+    /// The timers of all nodes restart.
     pub fn restart(&mut self, now: Moment) {
         self.listening = now;
         self.answered = now;

@@ -139,7 +139,7 @@ impl Sight {
         self.notify();
     }
 
-    /// The API server has answered. Returns whether it was away, so that all silences begin anew.
+    /// The API server has answered. Returns whether it was away, so that the timers of all nodes restart.
     pub fn pulse(&self) -> bool {
         let now = self.clock.now();
         let mut seen = self.seen.lock();

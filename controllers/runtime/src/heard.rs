@@ -10,8 +10,8 @@ use prometheus::{
 };
 use tokio::time::Instant;
 
-/// By resource, when a watch of it has begun or brought something. Each is begun anew before long ([`crate::watch`]), so
-/// that one which runs is never silent for longer, on a quiet cluster either. Cloning shares it.
+/// By resource, when a watch of it was started or delivered an event. Each is restarted regularly ([`crate::watch`]), so
+/// that a running watch is never silent for longer, even on a quiet cluster. Cloning shares it.
 #[derive(Clone)]
 pub(crate) struct Heard {
     last: Arc<Mutex<BTreeMap<String, Instant>>>,

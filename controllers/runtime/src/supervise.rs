@@ -18,7 +18,7 @@ use crate::metrics::counters;
 /// restored to an older one. One that is merely behind its peers catches up meanwhile: it waits three seconds before
 /// it refuses.
 const AHEAD: u32 = 3;
-/// Before a watch that has broken down begins anew: at first, and at most where no list was taken in since.
+/// The pause before a failed watch restarts: at first, and at most while no list was processed since.
 const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
 /// A watch that has delivered nothing for this time since it failed makes `/healthz` fail.
 const HEAL: Duration = Duration::from_secs(120);
@@ -90,7 +90,7 @@ impl Drop for Running {
     }
 }
 
-/// Why a watch begins anew.
+/// Why a watch restarts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Why {
     Panicked,
@@ -98,7 +98,7 @@ enum Why {
     Ended,
 }
 
-/// Has each event of `events` taken in until the end of the process, begun anew where that is the way on.
+/// Has each event of `events` processed until the end of the process, and restarts the watch when that is necessary.
 pub(crate) async fn supervise<W>(
     health: Arc<Health>,
     events: impl Fn() -> BoxStream<'static, watcher::Result<Event<W>>>,

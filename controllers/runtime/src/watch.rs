@@ -1,7 +1,7 @@
 //! The one way to follow the objects of a kind: [`Manager::watch`].
 //!
-//! A watch that is begun here is
-//! - supervised: where taking an event in panics, the watch begins anew with a list. It is counted in
+//! A watch that is started here is
+//! - supervised: if processing an event panics, the watch restarts with a list. It is counted in
 //!   `mainstay_watch_restarts_total`, and `/healthz` fails when that does not help or its task has ended: no store stands
 //!   still while the probes are green;
 //! - never deaf: a connection that swallows bytes is given up after [`WATCH`] and five seconds (client-go notices one within
@@ -9,7 +9,7 @@
 //!   by the [client](crate::client);
 //! - never fooled: lists are consistent reads, so that a list which was asked for after a write shows it. A streaming list
 //!   (KEP-3157) would spare the server memory, but kube asks for one at `resourceVersion=0`, and a server answers that with
-//!   whatever its cache has. A server whose etcd was restored to an older revision is listed anew ([`crate::supervise`]).
+//!   whatever its cache has. A server whose etcd was restored to an older revision is listed again ([`crate::supervise`]).
 
 use std::{fmt::Debug, time::Duration};
 

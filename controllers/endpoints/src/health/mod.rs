@@ -131,7 +131,7 @@ impl Record {
 
     /// How many successes in a row bring the address back when it fails: [`Settings::successes`], doubled for each
     /// return that was followed by a failing verdict within the flap window, up to 16 times as many. An address that
-    /// passes for a flap window begins anew.
+    /// passes for a flap window starts again.
     pub fn needed(&self, settings: &Settings) -> u32 {
         settings.successes.max(1).saturating_mul(1 << self.flaps)
     }

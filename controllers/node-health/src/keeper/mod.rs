@@ -129,7 +129,7 @@ impl Keeper {
         let mut views = Vec::with_capacity(pass.nodes.len());
         for (index, node) in pass.nodes.iter().enumerate() {
             let policy = pass.policy_of(index);
-            let known = mind.known.get(node.name()).expect("every node of the pass is known");
+            let known = mind.known.get(node.name()).expect("every node of the plan is known");
             let unread = self.unread(mind, node, known);
             if let Some(view) = observe::view(node, policy, known, unread, &self.sight, pass.now.moment) {
                 seen.push(index);

@@ -127,7 +127,7 @@ pub enum Wanted {
     Template(usize),
 }
 
-/// What a plan leaves to the next one. A restart may lose it: verdicts then begin anew.
+/// What a plan leaves to the next one. A restart may lose it: verdicts then start again.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Memory {
     /// Of each node that is not simply well.
