@@ -1,9 +1,9 @@
-//! Whether whoever writes a policy may give what it gives.
+//! Whether the author of a policy has the permissions that the policy gives.
 //!
-//! The controller gives more than most people may, on behalf of whoever has written the policy. So at admission the API
-//! server is asked, for that person, what it would ask if they did it themselves in every namespace: write the accounts,
-//! bindings and Secrets, bind the roles, issue the tokens, read what is copied. A role may be given by who may `bind` it, or who has
-//! all rights that it has (Kubernetes, pkg/registry/rbac/rolebinding/policybased).
+//! The controller does more than most users may, on behalf of the author of the policy. So at admission it asks the
+//! API server whether the author may do the same in every namespace: write the accounts, bindings and Secrets, bind
+//! the roles, issue the tokens, read the sources of copies. A role may be bound by a user who may `bind` it, or who
+//! has all permissions that it has (Kubernetes, pkg/registry/rbac/rolebinding/policybased).
 
 use std::collections::BTreeSet;
 
@@ -73,9 +73,7 @@ impl Admission {
     ) -> Result<Option<String>, RequestError> {
         for (what, attributes) in questions(spec) {
             if !self.may(user, Question::Resource(attributes.into())).await? {
-                return Ok(Some(format!(
-                    "forbidden: writing this policy requires permission to {what}"
-                )));
+                return Ok(Some(format!("forbidden: writing this policy requires permission to {what}")));
             }
         }
         for binding in &spec.role_bindings {
@@ -270,7 +268,8 @@ mod tests {
             let mut whole = spec.clone();
             whole["namespaceSelector"] = json!({});
             let asked = asked(whole);
-            let asked: Vec<_> = asked.iter().map(|what| what.trim_end_matches(" in all namespaces")).collect();
+            let asked: Vec<_> =
+                asked.iter().map(|what| what.trim_end_matches(" in all namespaces")).collect();
             assert_eq!(asked, [&accounts[..], &expected].concat(), "{spec}");
         }
         assert_eq!(asked(json!({"namespaceSelector": {}})), Vec::<String>::new());

@@ -1,4 +1,4 @@
-//! What people and Prometheus are told of what was done.
+//! Events and metrics of what was done.
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Resource;

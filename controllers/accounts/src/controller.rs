@@ -1,4 +1,4 @@
-//! The wiring: which watches fill which stores, and which changes make which namespaces and policies due.
+//! The wiring: which watches fill which stores, and which changes enqueue which namespaces and policies.
 
 use std::{collections::HashSet, sync::Arc};
 

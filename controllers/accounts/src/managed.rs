@@ -1,7 +1,7 @@
-//! Who wrote what of an object, as `metadata.managedFields` say.
+//! Which field manager wrote what of an object, as `metadata.managedFields` shows.
 //!
-//! What this controller has created stands there as its `Update`, what it has changed by server-side apply as its `Apply`:
-//! both are ours, so that what an earlier version has made is known as well.
+//! What this controller has created is recorded there as its `Update`, what it has changed by server-side apply as its
+//! `Apply`: both are ours, so that objects of an earlier version are recognised as well.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! The names by which this controller and others know what it has made.
+//! Labels, annotations and finalizers by which this controller and others recognise its objects.
 
 /// The field manager of all that is written.
 pub const FIELD_MANAGER: &str = "mainstay-accounts";

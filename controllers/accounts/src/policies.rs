@@ -1,4 +1,4 @@
-//! One pass over one policy: its finalizer, and what is told of it. It gives nothing by itself.
+//! Reconciles one policy: its finalizer and its status. It creates nothing in namespaces.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 

@@ -1,4 +1,4 @@
-//! A policy's spec, in the words of the rules.
+//! A policy's spec, converted to the types of the plan.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 

@@ -1,4 +1,4 @@
-//! The Secrets that policies copy: one watch each, of their metadata alone, for as long as a policy names them.
+//! The Secrets that policies copy: one watch each, of their metadata only, as long as a policy names them.
 
 use std::{collections::HashMap, pin::pin, sync::Arc, time::Duration};
 

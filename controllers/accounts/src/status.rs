@@ -1,4 +1,4 @@
-//! What people are told of a policy. Pure.
+//! The status of a policy. Pure.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The stores that passes read.
+//! The stores that reconciles read.
 
 use std::{
     collections::{BTreeMap, HashMap},

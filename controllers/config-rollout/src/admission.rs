@@ -1,4 +1,4 @@
-//! Moves the references of pods whose template names a revision: mode `Admission`.
+//! Changes the references of pods whose template names a revision: mode `Admission`.
 //!
 //! The API server calls the webhook only for pods that carry such an annotation, and refuses them while the webhook
 //! does not answer. A pod whose revision is not found is refused too: it must not read the sources, which may have

@@ -1,4 +1,4 @@
-//! What people and Prometheus are told of what was done.
+//! Events and metrics of what was done.
 
 use kube::Resource;
 use mainstay_crds::ConfigRollout;
@@ -74,17 +74,19 @@ impl Announcer {
                 (Kind::Warning, "RolloutFailed", note)
             }
             News::RolledBack(0, took) => {
-                let note =
-                    format!("all targets are rolled back to the sources themselves after {} s", took.as_secs());
+                let note = format!(
+                    "all targets are rolled back to the sources themselves after {} s",
+                    took.as_secs()
+                );
                 (Kind::Normal, "RolledBack", note)
             }
             News::RolledBack(number, took) => {
-                let note = format!("all targets are rolled back to revision {number} after {} s", took.as_secs());
+                let note =
+                    format!("all targets are rolled back to revision {number} after {} s", took.as_secs());
                 (Kind::Normal, "RolledBack", note)
             }
             News::Held(target) => {
-                let note =
-                    format!("{target} was rolled back by hand; it is held until a source changes");
+                let note = format!("{target} was rolled back by hand; it is held until a source changes");
                 (Kind::Normal, "TargetHeld", note)
             }
             News::Reverted(target) => (

@@ -1,4 +1,4 @@
-//! The wiring: which watches fill which stores, and which changes make which rollouts due.
+//! The wiring: which watches fill which stores, and which changes enqueue which rollouts.
 
 use std::{
     collections::{BTreeMap, HashMap},

@@ -1,4 +1,4 @@
-//! What no watch shows: how often pods have restarted, and whether a Service answers.
+//! What no watch delivers: how often pods have restarted, and whether a Service answers.
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 

@@ -1,4 +1,4 @@
-//! What this process remembers of each rollout between passes. A restart may lose it.
+//! The state of each rollout between reconciles. A restart may lose it.
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -1,4 +1,4 @@
-//! The names that this controller writes into objects, and reads again: nothing else may own them.
+//! Labels and annotations that this controller writes and reads: they are defined nowhere else.
 
 use mainstay_crds::ConfigMode;
 

@@ -1,4 +1,4 @@
-//! Turns the stores into what the rules need.
+//! Turns the stores into what the plan needs.
 
 mod error;
 mod resolve;

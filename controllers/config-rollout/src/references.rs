@@ -1,9 +1,8 @@
-//! Where a pod spec names Secrets and ConfigMaps: found, and moved to other names.
+//! Where a pod spec names Secrets and ConfigMaps: finds these references, and changes them to other names.
 //!
-//! A spec is taken as JSON, so that fields which a newer API server knows are neither lost nor in the way. Found are
-//! `env`, `envFrom`, volumes, projected volumes and `imagePullSecrets`, in containers, init containers and ephemeral
-//! containers. What a storage driver is given by way of a `secretRef` belongs to the node, not to the program, and is
-//! left alone.
+//! A spec is handled as JSON, so that fields of a newer API server are kept. Handled are `env`, `envFrom`, volumes,
+//! projected volumes and `imagePullSecrets`, in containers, init containers and ephemeral containers. A `secretRef`
+//! for a storage driver belongs to the node, not to the program, and is not changed.
 
 use mainstay_crds::SourceKind;
 use serde_json::{Map, Value, json};

@@ -1,4 +1,4 @@
-//! What a rollout's spec says, in the words of the rules.
+//! A rollout's spec, converted to the types of the plan.
 
 use std::time::Duration;
 

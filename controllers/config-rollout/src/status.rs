@@ -1,4 +1,4 @@
-//! What people are told of a rollout: conditions, targets, and what is waited for. Pure.
+//! The status of a rollout: conditions, targets, and what it waits for. Pure.
 
 mod input;
 mod words;
@@ -133,7 +133,11 @@ fn sources_ready(observed: &Observed, problems: &[SourceProblem]) -> Verdict {
             };
             let more = problems.len() - 1;
             let more = if more > 0 { format!(", and {more} more problems") } else { String::new() };
-            verdict(false, reason, format!("{}{more}; the other sources are rolled out without it", first.message))
+            verdict(
+                false,
+                reason,
+                format!("{}{more}; the other sources are rolled out without it", first.message),
+            )
         }
     }
 }
@@ -148,7 +152,10 @@ fn rolled_back(told: &Told<'_>) -> Option<(&'static str, String)> {
     let to = words(state.stable.unwrap_or_default());
     Some((
         reason,
-        format!("{sentence}; the targets {} {to}", if going { "are being rolled back to" } else { "are rolled back to" }),
+        format!(
+            "{sentence}; the targets {} {to}",
+            if going { "are being rolled back to" } else { "are rolled back to" }
+        ),
     ))
 }
 
@@ -206,8 +213,14 @@ fn readiness(told: &Told<'_>, sources: &Verdict) -> (bool, &'static str, String)
         (Wait::Source, None) => "Failed",
         (Wait::Nothing | Wait::Targets, None) => {
             if let Some((target, _)) = told.observed.missing_targets.first() {
-                return (false, "TargetMissing", format!("{target} does not exist: create it, or remove it \
-                                                         from its stage"));
+                return (
+                    false,
+                    "TargetMissing",
+                    format!(
+                        "{target} does not exist: create it, or remove it \
+                                                         from its stage"
+                    ),
+                );
             }
             if let Some((target, _)) = told.observed.unreadable_targets.first() {
                 return (false, "TargetUnreadable", unreadable_words(target));

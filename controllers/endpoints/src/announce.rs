@@ -1,4 +1,4 @@
-//! What people and Prometheus are told of what changed.
+//! Events and metrics of what changed.
 
 use kube::Resource;
 use mainstay_crds::{EndpointPool, EndpointPoolStatus};
@@ -66,8 +66,14 @@ impl Announcer {
                 self.say(pool, Kind::Warning, "PanicStarted", "Choose", message);
             }
             (true, Some((false, _))) => {
-                self.say(pool, Kind::Normal, "PanicEnded", "Choose", "panic mode has ended: health checks \
-                                                                      are used again");
+                self.say(
+                    pool,
+                    Kind::Normal,
+                    "PanicEnded",
+                    "Choose",
+                    "panic mode has ended: health checks \
+                                                                      are used again",
+                );
             }
             _ => {}
         }

@@ -1,13 +1,13 @@
-//! Makes the checks of all pools as they come due, and keeps what they say.
+//! Runs the checks of all pools when they are due, and keeps their results.
 //!
 //! It promises:
 //!
-//! - A target has at most one check under way, a pool at most [`Definition::max_concurrent`], and all pools together
-//!   at most the limit. Of the targets that may be checked, the one that is due since longest comes first; a pool whose
-//!   checks hang holds up no other pool, as long as the limit is not reached.
-//! - A result counts only for what it was asked for: one of a target that is wanted no longer, or of a port or a
-//!   definition of before, is dropped.
-//! - A tick costs what is due, and not what there is.
+//! - A target has at most one check in progress, a pool at most [`Definition::max_concurrent`], and all pools together
+//!   at most the limit. Of the targets that may be checked, the one that has been due for longest comes first; a pool
+//!   whose checks hang delays no other pool, as long as the limit is not reached.
+//! - A result counts only for the target that it was requested for: a result of a target that is no longer wanted, or
+//!   of an earlier port or definition, is dropped.
+//! - A tick costs work only for the targets that are due.
 
 mod metrics;
 mod table;

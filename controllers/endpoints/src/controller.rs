@@ -1,4 +1,4 @@
-//! The wiring: which watches fill which stores, and which changes make which pools due.
+//! The wiring: which watches fill which stores, and which changes enqueue which pools.
 
 use std::sync::Arc;
 

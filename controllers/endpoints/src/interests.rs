@@ -1,4 +1,4 @@
-//! Which pools a change concerns.
+//! Which pools a change affects.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},

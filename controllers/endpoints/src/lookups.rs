@@ -1,7 +1,7 @@
 //! Looks up the DNS names of all pools and keeps their addresses.
 //!
-//! A name that several pools want is looked up once. When a name is asked again, and what a failure does to its
-//! addresses, are rules of [`Names`].
+//! A name that several pools use is looked up once. [`Names`] decides when a name is looked up again, and what a
+//! failure does to its addresses.
 
 #[cfg(test)]
 mod tests;

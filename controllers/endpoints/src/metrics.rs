@@ -1,4 +1,4 @@
-//! The controller's own series.
+//! The controller's own metrics.
 
 use std::collections::HashMap;
 
@@ -99,10 +99,7 @@ impl Metrics {
             ),
             ready_to_written: ready_to_written.with_label_values::<&str>(&[]),
             tier_changes: counter("mainstay_endpoints_tier_changes_total", "Changes of the active tier."),
-            panics: counter(
-                "mainstay_endpoints_panics_total",
-                "How often panic mode started.",
-            ),
+            panics: counter("mainstay_endpoints_panics_total", "How often panic mode started."),
             gates: counter("mainstay_endpoints_gates_opened_total", "Readiness gates opened."),
             pools: gauge("mainstay_endpoints_pools", "EndpointPools."),
             members: gauges(
@@ -111,10 +108,16 @@ impl Metrics {
                 "Members of all pools by state.",
                 &["state"],
             ),
-            not_ready: gauge("mainstay_endpoints_pools_not_ready", "Pools that have no endpoint that gets \
-                                                                    traffic."),
-            in_panic: gauge("mainstay_endpoints_pools_in_panic", "Pools in panic mode, which use failing \
-                                                                  members."),
+            not_ready: gauge(
+                "mainstay_endpoints_pools_not_ready",
+                "Pools that have no endpoint that gets \
+                                                                    traffic.",
+            ),
+            in_panic: gauge(
+                "mainstay_endpoints_pools_in_panic",
+                "Pools in panic mode, which use failing \
+                                                                  members.",
+            ),
             failed_over: gauge(
                 "mainstay_endpoints_pools_failed_over",
                 "Pools whose best tier is not active.",

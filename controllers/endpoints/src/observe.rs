@@ -1,4 +1,4 @@
-//! What a pass sees of one pool: its Service, its members and its slices.
+//! What a reconcile observes of one pool: its Service, its members and its slices.
 
 mod grants;
 mod member;

@@ -1,7 +1,7 @@
-//! What the slices of a pool are to hold: pure, no client and no clock.
+//! What the slices of a pool should contain: pure, no client and no clock.
 //!
-//! What is not known, the addresses of a name or the verdict on a member, takes no endpoint away that stands: a process
-//! that has just begun to lead knows nothing of either, and plans what its predecessor left.
+//! What is not known, the addresses of a name or the health of a member, removes no existing endpoint: a new leader
+//! knows neither, and plans what its predecessor left.
 
 mod noted;
 mod place;

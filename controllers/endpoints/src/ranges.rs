@@ -1,8 +1,8 @@
 //! The addresses that no pool may send traffic to.
 //!
-//! Whoever may write a pool may have trusted clients, such as a load balancer or an ingress controller, talk to any
-//! address in it, past every NetworkPolicy: CVE-2021-25740. So the operator says what is out of bounds. Pods are not
-//! asked about: they are chosen by their labels, and the addresses of other namespaces' pods need a grant.
+//! A user who may write a pool can make trusted clients, such as a load balancer or an ingress controller, connect to
+//! any address in it, past every NetworkPolicy: CVE-2021-25740. So the operator lists forbidden addresses. They do not
+//! apply to pods: pods are selected by their labels, and the addresses of other namespaces' pods need a grant.
 
 use std::{collections::BTreeSet, net::IpAddr, str::FromStr};
 

@@ -1,4 +1,4 @@
-//! A pool's spec, read once a generation into what passes work with.
+//! A pool's spec, converted once for each generation to the types of a reconcile.
 
 use std::{collections::HashMap, net::IpAddr, ops::RangeInclusive, sync::Arc, time::Duration};
 

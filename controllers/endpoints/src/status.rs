@@ -1,4 +1,4 @@
-//! Conditions and counters out of what a pass saw. Pure: the clock is an argument.
+//! Conditions and counters, computed from what a reconcile observed. Pure: the clock is an argument.
 
 mod seen;
 mod words;

@@ -1,5 +1,5 @@
-//! A process that has just begun to lead knows no answer of the DNS and no result of a check. It plans what its predecessor
-//! left, whatever that was.
+//! Tests of a change of leader: a new leader knows no answer of the DNS and no result of a check, and plans what its
+//! predecessor left, whatever that was.
 
 use std::{collections::HashMap, time::Duration};
 

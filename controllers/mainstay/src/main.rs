@@ -1,5 +1,5 @@
-//! The one program: `mainstay replication` runs the ReplicaGroup controller, and so on. Each controller is a
-//! Deployment of its own, with an account, rights and a Lease of its own.
+//! The one program: `mainstay replication` runs the ReplicaGroup controller, and so on. Each controller is a separate
+//! Deployment with its own account, permissions and Lease.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! What people are told of what changed: on the node, and on its policy.
+//! Events about what changed: on the node, and on its policy.
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Resource;

@@ -1,4 +1,4 @@
-//! The wiring: which watches fill which stores, and when a process that leads looks at them.
+//! The wiring: which watches fill which stores, and when the leader reconciles.
 
 use std::{sync::Arc, time::Duration};
 
@@ -64,7 +64,9 @@ pub async fn build(manager: &Manager) -> Controller {
         run: keeper.run(manager.shutdown.clone()).boxed(),
         refresh: Arc::new(|| {}),
         live: Arc::new(move || {
-            (!passed.is_overdue()).then_some(()).ok_or_else(|| "no reconcile has ended for a minute".to_owned())
+            (!passed.is_overdue())
+                .then_some(())
+                .ok_or_else(|| "no reconcile has ended for a minute".to_owned())
         }),
         ready: Arc::new(|| Ok(())),
     }

@@ -1,7 +1,7 @@
-//! When each node was last heard of, by the process's own clock.
+//! When each node last renewed its Lease, by the process's own clock.
 //!
-//! What a Lease says of time is the node's own: it is compared with what it said before, and never with a clock of this
-//! process. So no skew of any clock makes a node look dead, or alive.
+//! The times in a Lease are the node's own: they are compared with its earlier times, and never with a clock of this
+//! process. So no clock skew makes a node look dead, or alive.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 

@@ -1,9 +1,9 @@
 //! The NodeHealthPolicy controller: detects dead nodes within seconds, with circuit breakers.
 //!
-//! Data flows one way: [`sight`] stamps what the watches show with the process's own clock, [`observe`] turns it into
-//! what a plan is made from, [`plan`] decides without any I/O what each node is to carry, [`keeper`] turns what differs
-//! into jobs, [`live`] asks before anything is believed, [`apply`] is the only writer, and [`status`] says why. What
-//! stands on a node is written down on the node itself ([`record`]).
+//! Data flows in one direction: [`sight`] stamps the events of the watches with the process's own clock, [`observe`]
+//! turns them into the input of a plan, [`plan`] decides without any I/O what each node should have, [`keeper`] turns
+//! the differences into jobs, [`live`] reads from the API server before a verdict, [`apply`] is the only writer, and
+//! [`status`] says why. What the controller has set on a node is recorded on the node itself ([`record`]).
 
 pub mod announce;
 pub mod apply;

@@ -1,4 +1,4 @@
-//! Live reads: nothing is believed of a node that only a watch has shown.
+//! Live reads: no verdict about a node is based on a watch alone.
 
 use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 

@@ -1,4 +1,4 @@
-//! The names by which this controller and others know what they have made or said.
+//! Labels, annotations and taints by which this controller and others recognise what it has set.
 
 /// The field manager of everything that this controller writes.
 pub const FIELD_MANAGER: &str = "mainstay-node-health";

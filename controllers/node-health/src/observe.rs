@@ -1,4 +1,4 @@
-//! What a plan is made from: the nodes as they are seen, each under the policy that it belongs to.
+//! The input of a plan: the nodes as they are observed, each under the policy that it belongs to.
 
 use std::{
     collections::{BTreeSet, HashMap},

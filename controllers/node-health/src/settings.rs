@@ -1,4 +1,4 @@
-//! A policy's spec as the controller works with it.
+//! A policy's spec, converted to the types of the plan.
 
 use std::{fmt, sync::Arc, time::Duration};
 

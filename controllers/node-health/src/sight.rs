@@ -1,4 +1,4 @@
-//! What the watches have seen, stamped with the process's own clock.
+//! The events of the watches, stamped with the process's own clock.
 
 use std::{
     collections::{HashMap, HashSet},

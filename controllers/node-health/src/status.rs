@@ -1,4 +1,4 @@
-//! The status of a policy: the only source of its words.
+//! The status of a policy; all its messages are written here.
 
 use std::sync::Arc;
 
@@ -133,8 +133,13 @@ impl Policy<'_> {
                     )
                 });
                 let words = words.collect::<Vec<_>>().join("; ");
-                ("TooManyUnhealthy", format!("no new actions are taken where too many nodes are unhealthy \
-                                              or overdue: {words}"))
+                (
+                    "TooManyUnhealthy",
+                    format!(
+                        "no new actions are taken where too many nodes are unhealthy \
+                                              or overdue: {words}"
+                    ),
+                )
             }
         };
         Verdict { kind: "BreakerOpen", status: !open.is_empty(), reason, message }

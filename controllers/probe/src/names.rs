@@ -1,9 +1,9 @@
-//! What is known of each wanted name, and when it is asked next. Pure: the caller does the look-ups and tells
+//! The known addresses of each wanted name, and when to look it up next. Pure: the caller does the lookups and passes
 //! the time.
 //!
-//! DNS is a less reliable source than the addresses that it once gave: a failed look-up never takes addresses
-//! away, and an answer that there are none is believed when it was given three times in a row. Before the first answer
-//! the addresses of a name are not none, but [unknown](Known::unknown).
+//! DNS is less reliable than the addresses that it returned before: a failed lookup never removes addresses, and an
+//! answer that there are none counts when it was given three times in a row. Before the first answer the addresses of
+//! a name are not empty, but [unknown](Known::unknown).
 
 use std::{
     collections::{BTreeMap, BTreeSet},

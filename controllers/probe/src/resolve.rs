@@ -1,4 +1,4 @@
-//! Look-ups of names in DNS. Nothing is cached here: [`Names`](crate::Names) keeps what is known of each name.
+//! Lookups of names in DNS. Nothing is cached here: [`Names`](crate::Names) keeps the known addresses of each name.
 
 use std::{
     net::{IpAddr, SocketAddr},

@@ -1,4 +1,4 @@
-//! What people and Prometheus are told of what was done.
+//! Events and metrics of what was done.
 
 use std::sync::Arc;
 
@@ -84,10 +84,7 @@ impl Announcer {
             }
         }
         if !given_up.is_empty() {
-            let note = format!(
-                "deleted although their pre-delete hook timed out: {}",
-                listed(given_up)
-            );
+            let note = format!("deleted although their pre-delete hook timed out: {}", listed(given_up));
             self.say(group, Kind::Warning, "PreDeleteTimedOut", "Delete", &note);
         }
         if !deleted.is_empty() {

@@ -1,4 +1,4 @@
-//! What a group and its volume claims need besides the pods themselves.
+//! Upkeep of a group and its volume claims, besides the pods themselves.
 
 use std::{collections::BTreeMap, sync::Arc};
 

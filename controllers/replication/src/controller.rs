@@ -1,4 +1,4 @@
-//! The wiring: which watches fill which stores, and which changes make which groups due.
+//! The wiring: which watches fill which stores, and which changes enqueue which groups.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What is remembered of a group between passes. A restart may lose it.
+//! The state of a group between reconciles. A restart may lose it.
 
 use std::{sync::Arc, time::Duration};
 

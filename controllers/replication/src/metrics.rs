@@ -1,4 +1,4 @@
-//! The controller's own series.
+//! The controller's own metrics.
 
 use mainstay_runtime::metrics::{counters, gauges, histograms};
 use prometheus::{HistogramVec, IntCounter, IntCounterVec, IntGauge, Registry};

@@ -1,4 +1,4 @@
-//! Labels, annotations, finalizers and the field manager: names that others rely on, and that nothing else may own.
+//! Labels, annotations, finalizers and the field manager: names that others rely on, defined nowhere else.
 
 /// The field manager of everything that this controller writes.
 pub const FIELD_MANAGER: &str = "mainstay-replication";

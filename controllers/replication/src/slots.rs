@@ -1,4 +1,4 @@
-//! The slots of a group: which sets of volume claims there are, and which of them a new pod takes over.
+//! The slots of a group: which sets of volume claims there are, and which of them a new pod uses.
 
 use std::{
     cmp::Reverse,

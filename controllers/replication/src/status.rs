@@ -1,4 +1,4 @@
-//! Conditions and counters out of what a pass saw. Pure: the clock is an argument.
+//! Conditions and counters, computed from what a reconcile observed. Pure: the clock is an argument.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -137,9 +137,10 @@ fn readiness(seen: &Seen<'_>, failure: Option<&Failure>) -> (bool, &'static str,
             return (false, "WaitingForVolumes", message);
         }
         Some(Wait::OldPods(waiting)) => {
-            let message =
-                format!("{waiting} pods of other revisions have not ended yet; new ones are created after \
-                         that");
+            let message = format!(
+                "{waiting} pods of other revisions have not ended yet; new ones are created after \
+                         that"
+            );
             return (false, "WaitingForTermination", message);
         }
         _ => {}

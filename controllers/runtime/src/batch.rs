@@ -1,4 +1,4 @@
-//! Takes the events of a busy watch in batches: what costs is waking up for each of them.
+//! Reads the events of a busy watch in batches: the cost is waking up for each of them.
 
 use std::time::Duration;
 

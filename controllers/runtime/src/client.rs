@@ -1,4 +1,4 @@
-//! The API client: credentials found as kubectl finds them, requests counted and bounded in time, no hidden retries.
+//! The API client: finds credentials like kubectl, counts requests and limits their time, and never retries by itself.
 
 use std::{
     future::Future,

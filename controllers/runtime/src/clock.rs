@@ -1,4 +1,4 @@
-//! The time of the process: a clock that never goes back, and what its moments are on the wall.
+//! The time of the process: a monotonic clock, and its moments as wall-clock time.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! `metav1.Condition` lists that change only when something did.
+//! `metav1.Condition` lists that change only when a condition did.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};

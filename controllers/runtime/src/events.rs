@@ -1,6 +1,6 @@
 //! Kubernetes Events with a fixed set of reasons.
 //!
-//! Publishing never holds up or fails a pass: an event that cannot be written is logged and dropped.
+//! Publishing never delays or fails a reconcile: an event that cannot be written is logged and dropped.
 
 use std::time::Duration;
 

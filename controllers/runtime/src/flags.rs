@@ -87,9 +87,12 @@ pub struct Flags {
 /// # Errors
 /// A sentence that names the text and the accepted forms.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    let refuse =
-        || format!("{text:?} is not a duration: write a whole number and a unit, such as 500ms, 15s, 2m or \
-                    1h");
+    let refuse = || {
+        format!(
+            "{text:?} is not a duration: write a whole number and a unit, such as 500ms, 15s, 2m or \
+                    1h"
+        )
+    };
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     let number: u64 = number.parse().map_err(|_| refuse())?;

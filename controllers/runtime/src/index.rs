@@ -1,8 +1,8 @@
 //! Slim copies of watched objects, indexed, with the version that they have reached.
 //!
-//! kube-runtime's `Store` is a map by name: finding the pods of one owner means a walk over all pods of the
-//! cluster. An [`Index`] keeps the objects in buckets that their type names (owner, node, …), so that a pass
-//! costs what its own objects cost. It also knows how far it has followed the API server, which the
+//! kube-runtime's `Store` is a map by name: finding the pods of one owner means iterating over all pods of the
+//! cluster. An [`Index`] keeps the objects in buckets that their type names (owner, node, …), so that a reconcile
+//! costs only what its own objects cost. It also knows up to which version it has followed the API server, which the
 //! [write gate](crate::gate) compares with the versions that writes returned.
 
 mod watch_time;

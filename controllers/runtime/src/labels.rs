@@ -1,4 +1,4 @@
-//! Labels, kept once for all objects that have the same.
+//! Labels, stored once for all objects that have the same.
 
 use std::{
     collections::{BTreeMap, HashSet},

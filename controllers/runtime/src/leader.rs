@@ -1,10 +1,10 @@
 //! At most one writer at a time, by a Lease, as client-go's leader election does it.
 //!
-//! The promise: the loser has stopped writing before the winner starts. It rests on three numbers. A leader
-//! counts its lease from *before* it sent the last renewal that succeeded, and stops after `renew_deadline`.
-//! A standby counts from when it *saw* the Lease change last, by its own clock, and waits `lease_duration`,
-//! which is longer. No clock is compared with another machine's. Every write of the Lease carries the
-//! resourceVersion that it was decided on, so of two standbys one wins.
+//! The promise: the loser has stopped writing before the winner starts. It is based on three numbers. A leader counts
+//! its lease from *before* it sent the last successful renewal, and stops after `renew_deadline`. A standby counts
+//! from when it *saw* the Lease change last, by its own clock, and waits `lease_duration`, which is longer. No clock
+//! is compared with another machine's. Every write of the Lease carries the resourceVersion that the decision was
+//! based on, so only one of two standbys succeeds.
 
 use std::time::Duration;
 

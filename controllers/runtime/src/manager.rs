@@ -1,9 +1,10 @@
 //! One controller process: flags, logs, client, probes, metrics, leadership, orderly shutdown.
 //!
-//! A process starts watching at once and is ready when its stores have synced, leader or not: a standby takes
-//! over warm. What readiness asks for besides that keeps no process from leading. On SIGTERM or Ctrl-C it takes no new
-//! work, lets its passes end for up to [`GRACE`], gives the Lease up and exits with 0. When it loses the Lease it stops at
-//! once and exits with 1, as client-go's users do: nothing that it began under the old Lease may go on.
+//! A process starts watching at once and is ready when its stores have synced, leader or not: a standby takes over
+//! with full caches. Other conditions of readiness do not prevent a process from leading. On SIGTERM or Ctrl-C it
+//! starts no new work, lets its reconciles end for up to [`GRACE`], releases the Lease and exits with 0. When it loses
+//! the Lease it stops at once and exits with 1, like users of client-go: nothing that it began under the old Lease may
+//! continue.
 
 use std::{
     process::ExitCode,

@@ -1,5 +1,5 @@
-//! Prometheus series under the names of controller-runtime and its workqueue, so that dashboards which people
-//! have work on Mainstay too (controller-runtime: `pkg/internal/controller/metrics`, `pkg/metrics/workqueue.go`).
+//! Prometheus metrics under the names of controller-runtime and its workqueue, so that existing dashboards work with
+//! Mainstay too (controller-runtime: `pkg/internal/controller/metrics`, `pkg/metrics/workqueue.go`).
 //!
 //! Every series exists from the start with the value 0: `rate()` sees the first increment.
 
@@ -121,9 +121,11 @@ impl LoopMetrics {
             adds: series.counter_of(series.queue("workqueue_adds_total", "Objects put in the queue.")),
             queue_time: series.queue_time("workqueue_queue_duration_seconds", queue_time),
             work_time: series.queue_time("workqueue_work_duration_seconds", "How long reconciles take."),
-            unfinished: series
-                .queue_seconds("workqueue_unfinished_work_seconds", "Age of all reconciles in progress, \
-                                                                     added up."),
+            unfinished: series.queue_seconds(
+                "workqueue_unfinished_work_seconds",
+                "Age of all reconciles in progress, \
+                                                                     added up.",
+            ),
             longest_running: series.queue_seconds(
                 "workqueue_longest_running_processor_seconds",
                 "Age of the oldest reconcile in progress.",

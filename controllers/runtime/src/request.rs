@@ -1,4 +1,4 @@
-//! Requests that are given up in time and answered with no more than is read.
+//! Requests with a timeout, whose answers are reduced to what is used.
 
 use std::{future::Future, time::Duration};
 

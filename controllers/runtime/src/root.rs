@@ -1,4 +1,4 @@
-//! The store of the kind that passes are about, and its changes.
+//! The store of the kind that is reconciled, and its changes.
 //!
 //! kube-runtime's applier keeps objects in a reflector store, which does not report what an event changed. A [`Root`]
 //! fills such a store and reports each change with the previous object, also for objects that a list shows to be

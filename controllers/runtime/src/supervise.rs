@@ -1,4 +1,4 @@
-//! Sees to it that watches run, or that the process ends whose watch does not.
+//! Keeps watches running, or ends the process whose watch does not run.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},

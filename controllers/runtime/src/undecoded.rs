@@ -1,4 +1,4 @@
-//! The objects of a kind that cannot be decoded: remembered, counted, and told so.
+//! The objects of a kind that cannot be decoded: remembered, counted, and reported in their status.
 //!
 //! Such an object exists, but what it asks for is not known. So it is not reconciled: it is neither planned for nor
 //! treated as deleted, and everything that was created for it stays until it is corrected. Its status says what to

@@ -1,15 +1,16 @@
-//! The one way to follow the objects of a kind: [`Manager::watch`].
+//! The only way to follow the objects of a kind: [`Manager::watch`].
 //!
 //! A watch that is started here is
 //! - supervised: if processing an event panics, the watch restarts with a list. It is counted in
-//!   `mainstay_watch_restarts_total`, and `/healthz` fails when that does not help or its task has ended: no store stands
-//!   still while the probes are green;
-//! - never deaf: a connection that swallows bytes is given up after [`WATCH`] and five seconds (client-go notices one within
-//!   45 s), and the watch goes on where it was, without a list. How long a list and the start of a watch may take is bounded
-//!   by the [client](crate::client);
-//! - never fooled: lists are consistent reads, so that a list which was asked for after a write shows it. A streaming list
-//!   (KEP-3157) would spare the server memory, but kube asks for one at `resourceVersion=0`, and a server answers that with
-//!   whatever its cache has. A server whose etcd was restored to an older revision is listed again ([`crate::supervise`]).
+//!   `mainstay_watch_restarts_total`, and `/healthz` fails if that does not help or its task has ended: no store stops
+//!   following while the probes are green;
+//! - never deaf: a connection that delivers nothing is closed after [`WATCH`] and five seconds (client-go detects one
+//!   within 45 s), and the watch continues from its last version, without a list. The [client](crate::client) limits
+//!   how long a list and the start of a watch may take;
+//! - never behind its own list: lists are consistent reads, so that a list that was requested after a write contains
+//!   it. A streaming list (KEP-3157) would save memory of the server, but kube requests it at `resourceVersion=0`, and
+//!   a server answers that with whatever its cache has. A server whose etcd was restored to an older revision is
+//!   listed again ([`crate::supervise`]).
 
 use std::{fmt::Debug, time::Duration};
 

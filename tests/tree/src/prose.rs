@@ -23,7 +23,8 @@ pub struct Prose {
 /// # Panics
 /// When the file cannot be read, or is no Rust although its name says so.
 pub fn prose(file: &Path) -> Prose {
-    let text = fs::read_to_string(file).unwrap_or_else(|error| panic!("cannot read {}: {error}", file.display()));
+    let text =
+        fs::read_to_string(file).unwrap_or_else(|error| panic!("cannot read {}: {error}", file.display()));
     match file.extension().and_then(OsStr::to_str) {
         Some("rs") => {
             rust(&syn::parse_file(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display())))
@@ -108,7 +109,9 @@ impl<'ast> Visit<'ast> for Reader {
             }
             Meta::List(list) => {
                 let tokens = list.tokens.clone();
-                (|input: ParseStream<'_>| self.literals(input)).parse2(tokens).expect("tokens of an attribute");
+                (|input: ParseStream<'_>| self.literals(input))
+                    .parse2(tokens)
+                    .expect("tokens of an attribute");
             }
             _ => visit::visit_attribute(self, attribute),
         }

@@ -64,7 +64,8 @@ impl Writer {
         let failed = |operation, source| ApplyError { operation, what: format!("token {output}"), source };
         let issued =
             self.request(namespace, token, &handle, &uid).await.map_err(|error| failed("issue", error))?;
-        let authority = self.authority().await.map_err(|error| failed("read the certificate authority for", error))?;
+        let authority =
+            self.authority().await.map_err(|error| failed("read the certificate authority for", error))?;
         let body = Output { namespace, policy, name: output, token, made_for, handle: &handle, why: *why };
         let body = body.write(&issued, &authority, standing.as_deref());
         match standing {

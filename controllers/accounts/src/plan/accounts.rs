@@ -1,4 +1,4 @@
-//! Accounts, bindings, copies of pull secrets, and what becomes of them when a policy leaves.
+//! Accounts, bindings, copies of pull secrets, and their removal when a policy is deleted or no longer names them.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -22,8 +22,10 @@ impl Planner<'_> {
                 Source::At(..) => {}
                 Source::Unknown => continue,
                 Source::Missing => {
-                    let message =
-                        format!("Secret {}/{}, the source of a copy, does not exist: create it", wanted.namespace, wanted.name);
+                    let message = format!(
+                        "Secret {}/{}, the source of a copy, does not exist: create it",
+                        wanted.namespace, wanted.name
+                    );
                     self.problem(gift, "SourceMissing", message);
                     continue;
                 }

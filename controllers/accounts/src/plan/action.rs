@@ -1,4 +1,4 @@
-//! What the rules decide, in their own words.
+//! The actions that a plan consists of.
 
 use std::{collections::BTreeSet, sync::Arc};
 

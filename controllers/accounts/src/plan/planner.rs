@@ -1,4 +1,4 @@
-//! A plan as it comes about.
+//! A plan that is being built.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Tokens: issued once, renewed in time, revoked by deleting what they are bound to.
+//! Tokens: issued once, renewed in time, revoked by deleting the Secret that they are bound to.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,4 +1,4 @@
-//! What the rules see of one namespace, in their own words.
+//! The input of a plan of one namespace.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

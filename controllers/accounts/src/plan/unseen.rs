@@ -1,7 +1,8 @@
-//! Secrets that the watch does not show: it follows those of policies, by a label that anybody can take off.
+//! Secrets that the watch does not show: it follows those of policies, by a label that anybody can remove.
 //!
-//! A name at which nothing is seen may be free, or not. Where something speaks for the latter it is asked live, and the plan
-//! is told what was found: what works stays, with its mark put back, and nothing is taken for gone that was not asked for.
+//! If no Secret of a name is seen, the name may be free, or not. If there are signs that it is not, the Secret is read
+//! live, and the plan gets what was found: what works stays, its mark is restored, and nothing counts as deleted that
+//! was not read.
 
 use std::{collections::BTreeSet, sync::Arc};
 

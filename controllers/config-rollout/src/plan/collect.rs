@@ -1,4 +1,4 @@
-//! Which objects of revisions nothing needs that the rules know of.
+//! Which objects of revisions the plan does not need any more.
 
 use std::{collections::BTreeSet, sync::Arc};
 

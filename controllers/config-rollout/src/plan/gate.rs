@@ -1,4 +1,4 @@
-//! Whether a target that was changed has shown what its stage asks for.
+//! Whether a target that was changed passes its gate.
 
 use std::time::Duration;
 
@@ -38,9 +38,10 @@ pub(super) fn judge(
     let restarts = evidence.map_or(0, |evidence| evidence.restarts);
     if restarts > remembered.restarts_before.saturating_add(stage.more_restarts) {
         let before = remembered.restarts_before;
-        let message =
-            format!("a new pod has restarted {restarts} times, but no pod before the change more than \
-                     {before} times");
+        let message = format!(
+            "a new pod has restarted {restarts} times, but no pod before the change more than \
+                     {before} times"
+        );
         return failed("MoreRestarts", message);
     }
     let probe = evidence.and_then(|evidence| evidence.probe.as_ref());

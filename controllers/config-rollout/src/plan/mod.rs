@@ -1,8 +1,8 @@
 //! Decides what a rollout does next; pure, without clock or client.
 //!
 //! The whole state is in [`State`], which is written to the status before anything else is done, so that a restart at
-//! any point goes on where the last process was. What the targets have is never remembered but read from their
-//! templates ([`Pins`](types::Pins)).
+//! any point continues where the last process was. Which revision a target has is never remembered but read from its
+//! template ([`Pins`](types::Pins)).
 
 pub mod collect;
 mod gate;

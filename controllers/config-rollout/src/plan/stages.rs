@@ -1,4 +1,4 @@
-//! Takes a rollout from stage to stage.
+//! Moves a rollout from stage to stage.
 
 use jiff::Timestamp;
 use mainstay_runtime::report::second;

@@ -1,4 +1,4 @@
-//! What the rules see and what they decide, in their own words.
+//! The input and the output of a plan.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -197,7 +197,10 @@ fn a_stage_that_has_shown_nothing_says_what_to_do() {
         let (status, said, message) = say(&Observed::default(), &Findings::new(), &plan);
         assert_eq!(said, reason);
         assert!(message.contains(words), "{message}");
-        assert!(message.contains("until then revision 7 is not rolled out to stages after canary"), "{message}");
+        assert!(
+            message.contains("until then revision 7 is not rolled out to stages after canary"),
+            "{message}"
+        );
         assert!(holds(&status, "Reconciling") && !holds(&status, "Stalled"));
     }
 }

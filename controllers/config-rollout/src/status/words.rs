@@ -1,4 +1,4 @@
-//! The sentences of a status.
+//! The messages of a status.
 
 use jiff::Timestamp;
 use kube::ResourceExt;

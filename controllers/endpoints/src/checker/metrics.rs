@@ -1,4 +1,4 @@
-//! The series of the checks.
+//! The metrics of the checks.
 
 use std::time::Duration;
 
@@ -53,13 +53,8 @@ impl CheckMetrics {
                 &[],
             )
             .with_label_values::<&str>(&[]),
-            in_flight: gauges(
-                registry,
-                "mainstay_endpoints_checks_in_flight",
-                "Checks in progress.",
-                &[],
-            )
-            .with_label_values::<&str>(&[]),
+            in_flight: gauges(registry, "mainstay_endpoints_checks_in_flight", "Checks in progress.", &[])
+                .with_label_values::<&str>(&[]),
         };
         for kind in ["http", "tcp", "grpc"] {
             metrics.checks.with_label_values(&[kind, "success"]);

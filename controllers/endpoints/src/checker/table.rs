@@ -1,4 +1,4 @@
-//! Which targets there are, which of them is checked next, and what the results mean. No I/O and no clock.
+//! The targets, which of them is checked next, and what the results mean. No I/O and no clock.
 //!
 //! Each pool has its targets in the order in which they are due. The table has the pools that may begin a check in the
 //! order of their first due target: a pool at its limit is not among them.

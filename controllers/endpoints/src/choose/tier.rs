@@ -1,4 +1,4 @@
-//! The tier that is used.
+//! The active tier.
 
 use std::{cmp::Ordering, collections::BTreeMap, time::Duration};
 

@@ -1,4 +1,4 @@
-//! What a choice is made of, and what it says.
+//! The input and the output of a choice.
 
 use std::{collections::BTreeMap, time::Duration};
 

@@ -1,12 +1,13 @@
-//! The verdict on one checked address, and when to check it again.
+//! Whether one checked address is healthy, and when to check it again.
 //!
-//! A [`Record`] is pure: the time of a result and the chance in the next check's time are parameters. It promises:
+//! A [`Record`] is pure: the time of a result and the jitter of the next check are parameters. It promises:
 //!
-//! - A verdict changes only after as many equal results in a row as the settings ask for. The one exception: the first
-//!   success of an address that has no verdict yet is enough, so that a new one is used soon.
-//! - While a verdict is in doubt, and while it is a bad one, checks come at [`Settings::unhealthy_interval`].
-//! - An address that fails again soon after it returned has to pass for longer each time before it returns (see
-//!   [`Record::needed`]): every change of a verdict is written to slices, and those go to every node.
+//! - The verdict (healthy or failing) changes only after as many equal results in a row as the settings require. The
+//!   one exception: the first success of a new address is enough, so that it is used soon.
+//! - While the verdict may be about to change, and while it is failing, checks come at
+//!   [`Settings::unhealthy_interval`].
+//! - An address that fails again soon after it became healthy has to pass for longer each time before it is healthy
+//!   again (see [`Record::needed`]): every change of a verdict is written to slices, and those go to every node.
 
 #[cfg(test)]
 mod properties;

@@ -1,4 +1,4 @@
-//! Members, and those that may not be.
+//! Members, and those that are refused.
 
 use std::{net::IpAddr, sync::Arc};
 

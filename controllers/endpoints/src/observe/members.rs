@@ -1,4 +1,4 @@
-//! The members of a pool: who may become an endpoint, and who may not.
+//! The members of a pool: which addresses may become endpoints, and which may not.
 
 use std::{
     collections::{BTreeSet, HashSet},

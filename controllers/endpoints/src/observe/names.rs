@@ -1,8 +1,8 @@
-//! What the DNS names of a pool stand for, as far as that is known.
+//! The addresses of a pool's DNS names, as far as they are known.
 //!
-//! A name that this process has had no answer for is unknown, and not without addresses. Until the answer comes, the
-//! addresses that it stood for when the slices were written are those that it has. The addresses of a name that another
-//! one took the place of stay until the new one has been answered for, but not without end: the spec does not have it.
+//! A name that has not been resolved by this process is unknown, and not without addresses. Until it is resolved, it
+//! has the addresses that it had when the slices were written. When a name was replaced by another one, its addresses
+//! are kept until the new name is resolved, but not forever: the spec does not name it any more.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},

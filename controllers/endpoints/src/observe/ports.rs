@@ -1,4 +1,4 @@
-//! Target ports: from the names in a Service to the numbers of one member.
+//! Target ports: resolves the names in a Service to the port numbers of one member.
 
 use std::{collections::BTreeSet, sync::Arc};
 

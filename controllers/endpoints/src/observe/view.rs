@@ -1,4 +1,4 @@
-//! What is looked at to see a pool.
+//! Everything that is read to observe a pool.
 
 use crate::{interests::Interests, lookups::Lookups, ranges::Forbidden, stores::Stores};
 

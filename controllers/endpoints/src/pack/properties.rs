@@ -1,4 +1,4 @@
-//! What holds after every step of any history.
+//! Properties that hold after every step of any history.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! What is packed.
+//! The input and the output of packing.
 
 /// What a slice holds: an endpoint.
 pub trait Item: Clone + PartialEq {

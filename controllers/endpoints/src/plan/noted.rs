@@ -1,4 +1,4 @@
-//! What slices are to note of their endpoints.
+//! What slices record about their endpoints.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},

@@ -1,4 +1,4 @@
-//! What slices tell of the decisions that were taken before.
+//! The earlier decisions, as the existing slices show them.
 
 use std::{collections::HashMap, sync::Arc};
 

@@ -1,4 +1,4 @@
-//! The sentences of the conditions.
+//! The messages of the conditions.
 
 use std::collections::BTreeSet;
 
@@ -58,8 +58,10 @@ pub(super) fn readiness(seen: &Seen<'_>) -> (bool, &'static str, String) {
 fn exchanged(seen: &Seen<'_>) -> String {
     match seen.plan.exchanged {
         0 => String::new(),
-        count => format!("; {count} members that the DNS no longer returns stay in use until then, for \
-                          some seconds"),
+        count => format!(
+            "; {count} members that the DNS no longer returns stay in use until then, for \
+                          some seconds"
+        ),
     }
 }
 
@@ -150,8 +152,10 @@ fn outlived(seen: &Seen<'_>) -> Vec<String> {
         .iter()
         .take(NAMED)
         .map(|(set, name)| {
-            format!("{set}: the addresses of {name} are kept until the DNS has answered for the name that \
-                     replaced it")
+            format!(
+                "{set}: the addresses of {name} are kept until the DNS has answered for the name that \
+                     replaced it"
+            )
         })
         .collect();
     if let Some(more) = names.len().checked_sub(NAMED).filter(|more| *more > 0) {

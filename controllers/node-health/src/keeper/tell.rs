@@ -151,8 +151,13 @@ fn turns(before: &Record, after: &Record) -> Vec<(Turn, String)> {
         turns.push((Turn::Taken, format!("policy {} begins to act on the node", taken.policy)));
     }
     if let (None, Some(boot)) = (out(before), out(after)) {
-        turns.push((Turn::OutOfServiceSet, format!("boot {boot} is proven dead: volumes may detach and \
-                                                    pods move")));
+        turns.push((
+            Turn::OutOfServiceSet,
+            format!(
+                "boot {boot} is proven dead: volumes may detach and \
+                                                    pods move"
+            ),
+        ));
     }
     if let (Some(boot), None) = (out(before), out(after)) {
         turns.push((
@@ -161,7 +166,10 @@ fn turns(before: &Record, after: &Record) -> Vec<(Turn, String)> {
         ));
     }
     if before.is_taken() && !after.is_taken() {
-        turns.push((Turn::HandedBack, "the node is restored: the cordon and the taint are removed".to_owned()));
+        turns.push((
+            Turn::HandedBack,
+            "the node is restored: the cordon and the taint are removed".to_owned(),
+        ));
     }
     turns
 }

@@ -1,4 +1,4 @@
-//! What is done with nodes that are unhealthy.
+//! The actions on unhealthy nodes.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -203,7 +203,8 @@ impl Draft<'_> {
     fn proven_dead(&mut self, verdict: &Verdict) -> Option<Arc<str>> {
         if !verdict.unreachable {
             self.wait_for(
-                "missing Lease renewals, before the taint out-of-service: it still renews its Lease".to_owned(),
+                "missing Lease renewals, before the taint out-of-service: it still renews its Lease"
+                    .to_owned(),
             );
             return None;
         }
@@ -267,7 +268,9 @@ impl Draft<'_> {
         let next = (first..=last).find(|index| !self.node.out_of_reach.contains(index));
         self.plan.remediation = Wanted::Template(next.unwrap_or(last));
         if next.is_none() {
-            self.wait_for("your action: no remediation can be created from the remaining templates".to_owned());
+            self.wait_for(
+                "your action: no remediation can be created from the remaining templates".to_owned(),
+            );
         }
     }
 

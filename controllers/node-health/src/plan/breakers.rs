@@ -48,13 +48,14 @@ impl Weather {
 impl Storm {
     pub(super) fn words(&self) -> String {
         if self.everything {
-            return "any node to answer: all nodes are silent, so cordons and taints are removed"
-                .to_owned();
+            return "any node to answer: all nodes are silent, so cordons and taints are removed".to_owned();
         }
         let place = self.zone.as_deref().map_or_else(|| "the policy".to_owned(), place);
         let limit = self.limit;
-        format!("the breaker of {place} to close: more than {limit} nodes are, or recently were, unhealthy \
-                 or overdue")
+        format!(
+            "the breaker of {place} to close: more than {limit} nodes are, or recently were, unhealthy \
+                 or overdue"
+        )
     }
 }
 

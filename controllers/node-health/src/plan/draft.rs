@@ -153,7 +153,8 @@ impl<'a> Draft<'a> {
     fn keep_until_certain(&mut self, rules: &Rules, due: &mut Due) -> bool {
         if !self.node.confirmed {
             self.plan.state = State::Unconfirmed;
-            "a live read of its Lease and conditions from the API server".clone_into(&mut self.plan.waits_for);
+            "a live read of its Lease and conditions from the API server"
+                .clone_into(&mut self.plan.waits_for);
             return true;
         }
         let Some(doubt) = &self.node.doubt else {

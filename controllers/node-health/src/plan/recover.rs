@@ -1,4 +1,4 @@
-//! Nodes that are well again, or always were.
+//! Nodes that are healthy, or healthy again.
 
 use std::time::Duration;
 
@@ -42,8 +42,11 @@ impl Draft<'_> {
         if back > self.now.moment {
             due.at(Some(back));
             self.plan.next = Some((Step::HandBack, back));
-            self.plan.waits_for = format!("spec.healthyFor: it must stay healthy for {:?} without \
-                                           interruption", rules.healthy_for);
+            self.plan.waits_for = format!(
+                "spec.healthyFor: it must stay healthy for {:?} without \
+                                           interruption",
+                rules.healthy_for
+            );
         } else if self.node.remediation != Remediation::None {
             let words = match self.node.remediation {
                 Remediation::Unknown => "a check whether a remediation of it exists",

@@ -1,4 +1,4 @@
-//! What a policy asks for, in numbers.
+//! The settings of a policy, as numbers.
 
 use std::{sync::Arc, time::Duration};
 

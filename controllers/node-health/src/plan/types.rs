@@ -1,4 +1,4 @@
-//! What a plan is made of beside the rules, and what it says.
+//! The input of a plan besides the rules, and its output.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 

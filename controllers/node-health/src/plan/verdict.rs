@@ -1,4 +1,4 @@
-//! Whether one node is well.
+//! Whether one node is healthy.
 
 use std::time::Duration;
 

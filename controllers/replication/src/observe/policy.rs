@@ -1,4 +1,4 @@
-//! What a group's spec asks for, in the planner's words.
+//! A group's spec, converted to the types of the plan.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What the planner answers.
+//! The output of a plan.
 
 use std::{sync::Arc, time::Duration};
 

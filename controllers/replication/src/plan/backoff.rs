@@ -1,13 +1,13 @@
 //! How long creation pauses when pods fail again and again.
 //!
-//! A pod that the kubelet fails (evicted, rejected at admission, out of disk) is replaced, and its replacement
-//! may fail at once as well; upstream then makes pods as fast as it can (kubernetes/kubernetes#130411). The
-//! pause is read off the failed pods alone, so a restart of the controller neither forgets nor lengthens it,
-//! and whoever deletes the failed pods ends it.
+//! A pod that the kubelet fails (evicted, rejected at admission, out of disk) is replaced, and its replacement may
+//! fail at once as well; upstream then creates pods as fast as it can (kubernetes/kubernetes#130411). The pause is
+//! computed from the failed pods only, so a restart of the controller neither forgets nor lengthens it, and deleting
+//! the failed pods ends it.
 //!
-//! A *round* is a failure of a pod that was made after the failure before it. Ten pods evicted together are
-//! one round and are replaced at once; one pod that fails ten times is ten rounds. While the pause lasts it
-//! holds every creation of the group, a scale-up's too: they would be made from the template that fails.
+//! A *round* is a failure of a pod that was created after the previous failure. Ten pods evicted together are one
+//! round and are replaced at once; one pod that fails ten times is ten rounds. While the pause lasts it stops every
+//! creation of the group, also those of a scale-up: they would use the template that fails.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Hooks that are waited for before a pod is deleted.
+//! Hooks that must complete before a pod is deleted.
 
 use std::collections::{BTreeMap, BTreeSet};
 

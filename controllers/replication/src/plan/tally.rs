@@ -1,4 +1,4 @@
-//! How the pods of each revision stand: what decides whether a change gets on, is done or has failed.
+//! The counts of pods of each revision, which decide whether a rollout makes progress, is complete or has failed.
 
 use std::{collections::BTreeMap, time::Duration};
 

@@ -1,4 +1,4 @@
-//! What the planner is given.
+//! The input of a plan.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 

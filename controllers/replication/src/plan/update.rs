@@ -1,9 +1,9 @@
-//! Exchanging pods of one revision for pods of another.
+//! Replaces pods of one revision by pods of another.
 //!
-//! Two bounds hold at every instant, whatever else changes meanwhile: no more than `replicas + surge` pods are
-//! active, and no pod is taken while fewer than `replicas - unavailable` would be left available. They are the
-//! Deployment controller's (pkg/controller/deployment/rolling.go, `reconcileOldReplicaSets`), here over the pods
-//! themselves, so that several revisions may be wanted side by side.
+//! Two limits hold at any time, whatever else changes: no more than `replicas + surge` pods are active, and no pod is
+//! deleted if fewer than `replicas - unavailable` would be left available. They are the Deployment controller's
+//! (pkg/controller/deployment/rolling.go, `reconcileOldReplicaSets`), here applied to the pods themselves, so that
+//! several revisions may be wanted side by side.
 
 use std::{collections::BTreeSet, sync::Arc};
 

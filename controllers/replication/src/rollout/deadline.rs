@@ -1,4 +1,4 @@
-//! Which time runs against a change.
+//! Which timers run for a rollout.
 
 use super::{
     settings::Settings,

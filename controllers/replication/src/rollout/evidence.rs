@@ -1,10 +1,10 @@
-//! What this process has itself seen of a group's change, timed by its own clock.
+//! What this process has itself seen of a group's rollout, timed by its own clock.
 //!
-//! A change fails for what was seen to go wrong for too long. Only such time counts in which the process looked, and in
-//! which the change could have got on: the stamps of other machines, and those of a predecessor in the status, say
-//! nothing of what went on in between. So this is written down nowhere. While the watch is broken, or the server carries
-//! out no writes, the time stands still. A process that begins to lead gives every change its whole time anew; what has
-//! failed stays so, by the status.
+//! A rollout fails because of problems that were seen for too long. Only time counts in which the process watched and
+//! the rollout could have made progress: timestamps of other machines, and those of a predecessor in the status, say
+//! nothing about the time in between. So this state is never stored. While the watch is broken, or the server carries
+//! out no writes, the timers stop. A new leader gives every rollout its whole time again; a failed rollout stays
+//! failed, by the status.
 
 use std::{collections::HashMap, mem, sync::Arc, time::Duration};
 

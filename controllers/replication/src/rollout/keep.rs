@@ -1,4 +1,4 @@
-//! How many pods of the revision before are kept up while a change is under way.
+//! How many pods of the previous revision are kept during a rollout.
 //!
 //! Only a rollout moves pods from one revision to another: a pod that is lost meanwhile is recreated from its own
 //! revision, as far as new ones have not replaced it, and a group that is scaled meanwhile is scaled in the proportion

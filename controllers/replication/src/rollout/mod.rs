@@ -1,14 +1,14 @@
-//! How far a change of the template has got, and what is wanted of it now.
+//! How far a rollout has got, and what is wanted of it now.
 //!
-//! Pure, as the planner: what is remembered comes from the group's status, the pods come as counts, and the clock is
-//! an argument. The answer is how many pods of which revision there should be; the planner brings that about.
+//! Pure, like the planner: state comes from the group's status, the pods come as counts, and the clock is an argument.
+//! The result is how many pods of which revision there should be; the planner does the rest.
 //!
-//! - `wanted` is the revision that the spec asks for, `current` the last one of which all pods were available; where
+//! - `wanted` is the revision that the spec asks for, `current` the last one of which all pods were available; if
 //!   there has never been one, the one that served when another was wanted.
 //! - The target of the group is `wanted`, or `current` once `wanted` has failed, and stays so as long as the spec asks
 //!   for the failed revision.
-//! - Whatever holds a change back (a partition, a step, a pause, a failure that pauses) is a number of pods that it
-//!   may reach.
+//! - Whatever pauses a rollout (a partition, a step, a pause, a failure that pauses) is a number of pods that it may
+//!   reach.
 
 mod base;
 mod deadline;

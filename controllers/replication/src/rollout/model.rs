@@ -1,5 +1,5 @@
-//! Whole changes against a model cluster: pods that start slowly, crash, vanish or are long in leaving, specs that change
-//! in the middle, a controller that is stopped half-way through its writes, or is away for long.
+//! Whole rollouts against a model cluster: pods that start slowly, crash, disappear or take long to terminate, specs
+//! that change during a rollout, a controller that is stopped half-way through its writes, or is away for long.
 
 use std::{collections::BTreeSet, sync::Arc};
 

@@ -1,4 +1,4 @@
-//! What a group's spec says of its changes, with percentages worked out.
+//! The update settings of a group's spec, with percentages computed.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,4 +1,4 @@
-//! What is remembered of a change, and what is decided.
+//! The state of a rollout, and what is decided.
 
 use std::{fmt, sync::Arc, time::Duration};
 

@@ -1,4 +1,4 @@
-//! What a change of the template is doing and what it waits for, in words.
+//! The messages about a rollout: what it is doing and what it waits for.
 
 use kube::ResourceExt;
 use mainstay_runtime::conditions::Verdict;
@@ -104,10 +104,7 @@ pub(super) fn readiness(seen: &Seen<'_>) -> Option<(bool, &'static str, String)>
         }
         Phase::RollingBack => {
             let failure = seen.failed().map(|failed| seen.failure_sentence(failed)).unwrap_or_default();
-            (
-                seen.reason("RollingBack"),
-                format!("{failure}; rolling back to {target}: {}", seen.progress()),
-            )
+            (seen.reason("RollingBack"), format!("{failure}; rolling back to {target}: {}", seen.progress()))
         }
         Phase::StepPaused { step, of, weight, until } => {
             let (name, namespace) = (seen.group.name_any(), seen.group.namespace().unwrap_or_default());

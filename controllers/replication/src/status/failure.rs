@@ -1,4 +1,4 @@
-//! A failure in the words of conditions.
+//! Failures as reasons and messages of conditions.
 
 use mainstay_runtime::failure::RequestError;
 

@@ -1,4 +1,4 @@
-//! For how long a watch has run.
+//! How long a watch has been running.
 
 use std::time::Duration;
 

@@ -98,7 +98,9 @@ fn pod(annotations: &Value) -> Value {
 #[tokio::test]
 async fn a_pod_of_a_revision_that_is_not_there_is_refused_with_a_sentence() {
     let scenario = Scenario::start("refused", &[ConfigRollout]).await;
-    for (value, words) in [("7", "revision 7 of ConfigRollout"), ("latest", "must be the number of a revision")] {
+    for (value, words) in
+        [("7", "revision 7 of ConfigRollout"), ("latest", "must be the number of a revision")]
+    {
         let refused = scenario.kubectl_create(&pod(&json!({"revision.mainstay.dev/web": value})), &[]);
         assert!(!refused.ok && refused.stderr.contains(words), "{}", refused.stderr);
     }

@@ -90,5 +90,7 @@ fn is_to_do(file: &Path) -> bool {
 
 fn list() -> Vec<Avoided> {
     let file: PathBuf = root().join("tests/tree/words.txt");
-    avoided(&fs::read_to_string(&file).unwrap_or_else(|error| panic!("cannot read {}: {error}", file.display())))
+    avoided(
+        &fs::read_to_string(&file).unwrap_or_else(|error| panic!("cannot read {}: {error}", file.display())),
+    )
 }

@@ -1,4 +1,4 @@
-//! What must hold at every look.
+//! What must hold at every observation.
 
 use std::{sync::Arc, time::Duration};
 
