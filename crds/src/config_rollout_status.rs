@@ -82,7 +82,7 @@ pub struct ConfigFailure {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ConfigRolloutProgress {
-    /// The revision; 0 stands for the sources themselves.
+    /// The revision; 0 means the sources themselves.
     #[schemars(range(min = 0))]
     pub revision: i64,
 
@@ -115,7 +115,7 @@ pub struct ConfigTargetStatus {
     /// The name of its stage.
     #[serde(default)]
     pub stage: String,
-    /// The revision that it was given last; 0 stands for the sources themselves.
+    /// The revision that it was given last; 0 means the sources themselves.
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub revision: i64,

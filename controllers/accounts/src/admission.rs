@@ -32,7 +32,7 @@ pub const WEBHOOK: Webhook = Webhook {
     path: "/validate-account-policies",
 };
 
-/// Questions under way at the same time.
+/// Concurrent questions to the API server.
 const IN_FLIGHT: usize = 16;
 /// A role of more rights than this is asked about as a whole alone.
 const MOST_RIGHTS: usize = 2000;

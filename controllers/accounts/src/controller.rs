@@ -202,7 +202,7 @@ impl Watches {
         trigger_all(&self.work, &self.stores.namespaces);
     }
 
-    /// Takes up the policies as they are.
+    /// Processes the policies of the store.
     fn read_policies(&self) {
         let policies = self.policies.state();
         let mut settings: Vec<_> =

@@ -4,11 +4,11 @@
 pub const FIELD_MANAGER: &str = "mainstay-accounts";
 /// The finalizer of a policy: keeps a deleted policy until its objects are removed.
 pub const FINALIZER: &str = "mainstay.dev/accounts";
-/// The label that everything has which a policy has made or taken over: the policy's name.
+/// The ownership label of every object that a policy has created or adopted: the policy's name.
 pub const POLICY: &str = "mainstay.dev/account-policy";
 /// The label that says what a Secret of a policy is: `copy`, `handle` or `token`.
 pub const PART: &str = "mainstay.dev/account-part";
-/// The annotation of what a policy has taken over.
+/// The annotation of objects that a policy has adopted.
 pub const ADOPTED: &str = "mainstay.dev/adopted";
 /// The annotation by which the owner of an object, or of a namespace, lets a policy of this name take it over.
 pub const ADOPT: &str = "mainstay.dev/adopt";

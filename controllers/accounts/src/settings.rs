@@ -22,7 +22,7 @@ pub struct Settings {
     pub gift: Gift,
     /// For how long a namespace keeps what it was given that is picked no more.
     pub grace: Duration,
-    /// What becomes of what was given when the policy goes.
+    /// What happens to the objects when the policy is deleted.
     pub deletion: DeletionPolicy,
     /// Whether the policy is going.
     pub going: bool,

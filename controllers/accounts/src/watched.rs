@@ -210,7 +210,7 @@ impl From<PartialObjectMeta<v1::Secret>> for Stored<SecretView> {
     }
 }
 
-/// Who made a Secret. Both labels are written with it: what is left of them tells it, whoever has taken one off.
+/// The origin of a Secret. Both labels are written with it: the remaining label shows it if the other was removed.
 fn origin(metadata: &ObjectMeta) -> Origin {
     let is_ours = [PART, POLICY].iter().any(|label| has_labelled(metadata, label));
     if is_ours { Origin::Made } else { Origin::Foreign }

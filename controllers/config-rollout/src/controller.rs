@@ -114,7 +114,7 @@ fn refresh(metrics: &Metrics, rollouts: &[Arc<ConfigRollout>]) {
     metrics.on_their_way.set(i64::try_from(rolling).unwrap_or(i64::MAX));
 }
 
-/// The rollouts of each namespace, so that a change asks those alone whom it can concern.
+/// The rollouts of each namespace, so that a change is compared only with those that it can affect.
 type ByNamespace = HashMap<Arc<str>, BTreeMap<Arc<str>, Arc<ConfigRollout>>>;
 
 /// The watches' side of the controller.

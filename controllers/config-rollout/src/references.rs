@@ -150,8 +150,8 @@ fn reference(kind: SourceKind, value: &Value, field: &str, keys: Keys, place: &P
     Some(Reference { place: place.clone(), kind, name, keys, optional })
 }
 
-/// What a server-side apply must say for the references that `rename` knows to have the names that it gives: for each
-/// the least that the merge rules allow, so that no other field is taken over. `None` where there is none.
+/// The smallest server-side apply body that gives the references known to `rename` their new names, as far as the
+/// merge rules allow, so that no other field is taken over. `None` if there are none.
 ///
 /// An entry of `env` is merged by its name and the reference in it is one piece; `envFrom` and the sources of a
 /// projected volume are one piece as a whole.

@@ -45,7 +45,7 @@ impl Slots {
         (decided, freed)
     }
 
-    /// Takes up what a rollout had when another process decided about it.
+    /// Records the updating targets of a rollout that another process has changed.
     pub fn seed(&self, rollout: &ObjectKey, taken: usize) {
         self.table.lock().take(rollout, taken);
     }

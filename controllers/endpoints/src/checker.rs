@@ -48,9 +48,9 @@ pub struct Checker {
 }
 
 impl Checker {
-    /// At most `limit` checks of all pools are under way at the same time; zero counts as one. `changed` is called for
-    /// a pool when a target of it gets its first verdict or another one, and never for a check that leaves the
-    /// verdict as it is. It may call back into the checker.
+    /// At most `limit` checks of all pools run at the same time; zero counts as one. `changed` is called for a pool
+    /// when the verdict of one of its targets changes or is known for the first time, and never for a check that does
+    /// not change a verdict. It may call back into the checker.
     pub fn new(
         limit: usize,
         metrics: CheckMetrics,
@@ -99,8 +99,8 @@ impl Checker {
         self.wake.notify_one();
     }
 
-    /// Makes the checks as they come due, until `shutdown`. Checks that are under way then, or when the future is
-    /// dropped, end with it. To be called once.
+    /// Runs the checks when they are due, until `shutdown`. Checks that are in progress then, or when the future is
+    /// dropped, end with it. Must be called only once.
     pub async fn run(&self, shutdown: CancellationToken) {
         let mut under_way = FuturesUnordered::new();
         loop {

@@ -36,10 +36,10 @@ const LIMIT: usize = 16;
 /// After this many failures in a row, which take about eight minutes, nothing waits for the answer any more.
 pub(crate) const GIVEN_UP: u32 = 20;
 
-/// Seconds, from a millisecond to the time at which a look-up ends without an answer.
+/// Seconds, from a millisecond to the time at which a lookup ends without an answer.
 const DURATIONS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 10.0];
 
-/// How look-ups went.
+/// How lookups went.
 #[derive(Clone, Debug)]
 pub struct LookupMetrics {
     lookups: IntCounterVec,
@@ -84,17 +84,17 @@ impl LookupMetrics {
 pub struct Lookup {
     /// The last good addresses, sorted.
     pub addresses: Vec<IpAddr>,
-    /// The families for which no look-up of this process has been answered: which addresses of these the name stands
-    /// for is unknown, and not none.
+    /// The families for which no lookup of this process has been answered: its addresses of these families are
+    /// unknown, and not none.
     pub unknown: Vec<Family>,
-    /// Why the last look-up failed, as a sentence for a status; `None` when it succeeded.
+    /// Why the last lookup failed, as a sentence for a status; `None` when it succeeded.
     pub failure: Option<String>,
     /// Whether lookups have failed too often in a row for addresses that are to be removed to wait for an answer.
     pub given_up: bool,
 }
 
 impl Lookup {
-    /// Whether the name may stand for this address for all that is known.
+    /// Whether the name may resolve to this address, as far as is known.
     pub fn is_unknown(&self, address: &IpAddr) -> bool {
         self.unknown.iter().any(|family| family.has(address))
     }
@@ -118,9 +118,9 @@ struct Table {
 }
 
 impl Lookups {
-    /// Asks `resolver`; where there is none, each look-up fails for the reason why. `changed` is called for each pool
-    /// that wants a name when the addresses of the name change, when its look-ups begin or cease to fail, and when it is
-    /// given up. It may call back into the look-ups.
+    /// Uses `resolver`; without one, each lookup fails with its error. `changed` is called for each pool that wants a
+    /// name when the addresses of the name change, when its lookups begin or cease to fail, and when its answer is no
+    /// longer awaited. It may call back into the lookups.
     pub fn new(
         resolver: Result<Resolver, ResolveError>,
         metrics: LookupMetrics,
@@ -168,7 +168,7 @@ impl Lookups {
         }
     }
 
-    /// Takes in an answer for a name, as if a look-up had ended with it.
+    /// Records an answer for a name, as if a lookup had ended with it.
     #[cfg(test)]
     pub(crate) fn answer(&self, name: &str, addresses: &[IpAddr]) {
         let answer = Answer {
@@ -190,8 +190,8 @@ impl Lookups {
         self.want(pool, []);
     }
 
-    /// Makes the look-ups as they come due, until `shutdown`. Those that are under way then, or when the future is
-    /// dropped, end with it. To be called once.
+    /// Runs the lookups when they are due, until `shutdown`. Those that are in progress then, or when the future is
+    /// dropped, end with it. Must be called only once.
     pub async fn run(&self, shutdown: CancellationToken) {
         let mut under_way = FuturesUnordered::new();
         loop {
@@ -237,7 +237,7 @@ impl Table {
         }
     }
 
-    /// The names whose look-up begins now, at most `free`, and when the next comes due if one may begin then.
+    /// The names whose lookup begins now, at most `free`, and when the next comes due if one may begin then.
     fn begin(&mut self, free: usize, now: Instant) -> (Vec<String>, Option<Instant>) {
         if free == 0 {
             return (Vec::new(), None);
@@ -249,7 +249,7 @@ impl Table {
         (due, next)
     }
 
-    /// Takes in how a look-up ended. Returns the pools for which that is news.
+    /// Records the result of a lookup. Returns the pools for which something has changed.
     fn ended(&mut self, name: &str, result: Result<Answer, ResolveError>, now: Instant) -> Vec<ObjectKey> {
         let failing = |names: &Names| {
             let failures = names.get(name).failures;

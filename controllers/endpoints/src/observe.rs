@@ -78,7 +78,7 @@ impl ServiceError {
 pub struct Observed {
     /// The pool's Service, if it is the pool's to write endpoints for.
     pub service: Result<Arc<Service>, ServiceError>,
-    /// Those that may become endpoints, in an order that stands as long as they do: tiers first.
+    /// Members that may become endpoints, in a stable order: tiers first.
     pub members: Vec<Member>,
     /// Those that may not, and why.
     pub refused: Vec<Refused>,
@@ -89,7 +89,7 @@ pub struct Observed {
     pub replaced: BTreeSet<(Arc<str>, Arc<str>)>,
     /// Endpoints that are to stay as long as nothing is known of a name that may have them.
     pub kept: Vec<Kept>,
-    /// Endpoints of names that do not stand for them any more: they may stay until what took their place has been checked.
+    /// Endpoints of names that no longer resolve to them: they may stay until their replacements have been checked.
     pub exchanged: Vec<Kept>,
     /// The pool's slices, by name.
     pub slices: Vec<Arc<Slice>>,

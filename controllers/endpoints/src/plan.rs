@@ -58,13 +58,13 @@ pub struct Input<'a> {
     pub awaited: &'a [Awaited],
     /// Endpoints that are to stay although they are no members.
     pub kept: &'a [Kept],
-    /// Those of names that do not stand for them any more.
+    /// Those of names that no longer resolve to them.
     pub exchanged: &'a [Kept],
     /// Whether it has DNS names.
     pub has_names: bool,
     /// What their checks say; `None` when none are configured.
     pub states: Option<&'a HashMap<Target, State>>,
-    /// Its slices as they stand.
+    /// Its existing slices.
     pub slices: &'a [Arc<Slice>],
     /// The endpoints in them.
     pub standing: &'a Standing,
@@ -136,8 +136,8 @@ pub fn plan(input: &Input<'_>, now: Moment) -> Plan {
     Plan { wanted, noted, choice, memory, exchanged: exchanged.len(), due }
 }
 
-/// The endpoints of names that stay although the name does not stand for them any more, each until when: as long as an
-/// address that the name has now, and that has no endpoint yet, waits for its first verdict.
+/// The endpoints that stay although their name no longer resolves to them, each until when: as long as a current
+/// address of the name, which has no endpoint yet, waits for its first check result.
 fn exchanged<'a>(input: &Input<'a>, candidates: &[Candidate], now: Moment) -> Vec<(&'a Kept, Moment)> {
     let mut until: HashMap<(&str, &str), Moment> = HashMap::new();
     for (member, candidate) in input.members.iter().zip(candidates) {
@@ -216,9 +216,9 @@ fn note(noted: &mut Noted, member: &Member, candidate: &Candidate) {
     }
 }
 
-/// Keeps endpoints as they stand until the names that may have them are known. They get traffic only while the tier that
-/// they came from is in use: two are never used at once, whatever became of the writes before this one. Returns the tiers
-/// that no slice notes.
+/// Keeps existing endpoints until the names that may have them are known. They get traffic only while the tier that
+/// they came from is active: two are never active at once, whatever the result of earlier writes was. Returns the
+/// tiers that no slice records.
 fn keep<'a>(
     wanted: &mut BTreeMap<Group, Vec<Endpoint>>,
     noted: &mut Noted,

@@ -46,7 +46,7 @@ impl Turn {
         }
     }
 
-    /// Whether those who watch the policy are told as well.
+    /// Whether the event is also published on the policy.
     fn concerns_policy(self) -> bool {
         matches!(self, Self::Taken | Self::HandedBack | Self::Quarantined)
     }

@@ -17,7 +17,7 @@ const OFTEN: Duration = Duration::from_secs(5);
 /// A kubelet renews its Lease four times in its duration (kubelet, `nodeLeaseRenewIntervalFraction`).
 const RENEWALS: u32 = 4;
 
-/// What is heard of every node.
+/// The heartbeats of all nodes.
 #[derive(Debug)]
 pub struct Heartbeats {
     nodes: HashMap<Arc<str>, Entry>,
@@ -107,7 +107,7 @@ impl Heartbeats {
         was_away
     }
 
-    /// The Leases of all nodes were read live, and what they say was taken in.
+    /// The Leases of all nodes were read live and recorded.
     pub fn all_read(&mut self, now: Moment) {
         self.news = now;
     }
@@ -125,13 +125,13 @@ impl Heartbeats {
         now.saturating_sub(self.answered) > BLIND || self.is_deaf(now)
     }
 
-    /// Whether no Lease was heard of for longer than any node should be silent.
+    /// Whether no Lease renewal was seen for longer than it should take any node.
     pub fn is_deaf(&self, now: Moment) -> bool {
         let interval = self.nodes.values().filter_map(|entry| entry.interval).min();
         interval.is_some_and(|interval| now.saturating_sub(self.news) > plan::late(interval.max(OFTEN)))
     }
 
-    /// What is heard of `node`. `None`: it is not known.
+    /// The heartbeat of `node`. `None`: it is not known.
     pub fn of(&self, node: &str) -> Option<Heartbeat> {
         let entry = self.nodes.get(node)?;
         let listening = entry.listening.max(self.listening);

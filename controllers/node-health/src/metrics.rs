@@ -100,7 +100,7 @@ pub struct Metrics {
     of_policies: Mutex<Series>,
 }
 
-/// The labels of the gauges that stand, so that those of what is gone can be taken away.
+/// The labels of the existing gauges, so that those of deleted policies can be removed.
 #[derive(Debug, Default)]
 struct Series {
     nodes: HashSet<String>,

@@ -41,5 +41,5 @@ pub(crate) const REGION: &str = "topology.kubernetes.io/region";
 /// The labels of a node that runs the control plane.
 pub(crate) const CONTROL_PLANE: [&str; 2] =
     ["node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master"];
-/// The annotation of a pod that stands for a file of its kubelet.
+/// The annotation of a mirror pod, which represents a file of its kubelet.
 pub(crate) const MIRROR: &str = "kubernetes.io/config.mirror";

@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::names::RECORD;
 
-/// What [`CONFIRMED_DEAD`](crate::names::CONFIRMED_DEAD) must say of a node that reports this boot, and whose Lease was last renewed then, by its own
-/// clock. It holds for this silence alone: a node that is heard again, or boots, is not the one of which it was said, and
-/// any process can tell.
+/// The value that [`CONFIRMED_DEAD`](crate::names::CONFIRMED_DEAD) must have for a node that reports this boot, and
+/// whose Lease was last renewed then, by its own clock. It is valid for this failure only: a node that renews its
+/// Lease again, or boots, no longer matches, and any process can tell.
 pub fn confirmation(boot_id: &str, renewed: Option<Timestamp>) -> String {
     match renewed {
         Some(renewed) => format!("{boot_id}.{}", renewed.strftime("%Y%m%dT%H%M%S.%6fZ")),
@@ -17,7 +17,7 @@ pub fn confirmation(boot_id: &str, renewed: Option<Timestamp>) -> String {
     }
 }
 
-/// What stands on a node by this controller. The default: nothing.
+/// What this controller has set on a node. The default: nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Record {

@@ -177,7 +177,7 @@ fn stalled(error: Option<&SettingsError>) -> Verdict {
     Verdict { kind: "Stalled", status: error.is_some(), reason, message }
 }
 
-/// The status of a policy that cannot be carried out. What stands on its nodes is kept until it is put right.
+/// The status of a policy that cannot be carried out. What is set on its nodes is kept until it is corrected.
 pub fn unusable(policy: &NodeHealthPolicy, error: &SettingsError, now: Timestamp) -> NodeHealthPolicyStatus {
     let standing = policy.status.as_ref().map_or(&[][..], |status| &status.conditions);
     let generation = policy.metadata.generation;
@@ -251,8 +251,8 @@ fn listed_node(judged: &Judged<'_>, clock: &Clock) -> UnhealthyNode {
     }
 }
 
-/// Since when a node is silent or its condition bad. One that is heard, or may be, has no such time, but for its last renewal,
-/// which would make another status every few seconds.
+/// Since when a node has not renewed its Lease or its condition is bad. A node that renews it, or may, has no such
+/// time except its last renewal, which would change the status every few seconds.
 fn since(judged: &Judged<'_>) -> Option<Moment> {
     match judged.planned.state {
         State::Healthy | State::Unjudged | State::Recovering | State::Quarantined | State::Leaving => None,

@@ -28,7 +28,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Whether it can be sent at all, so that whoever made it is told before the first run.
+    /// Whether it can be sent at all, so that its author gets an error before the first run.
     ///
     /// # Errors
     /// [`Failure::Unsendable`] names the part that is not valid; each [run](Check::run) would end with it.

@@ -38,7 +38,7 @@ struct Entry {
     /// The families that were never answered for.
     unknown: Vec<Family>,
     due: Instant,
-    /// A look-up has begun and was not answered; none other is due.
+    /// A lookup has begun and was not answered; none other is due.
     running: bool,
     failing: Option<Failing>,
 }
@@ -61,11 +61,11 @@ pub struct Known<'a> {
     /// The families for which it is not known yet whether the name has addresses. Addresses known from elsewhere may
     /// still be right as long as their family is one of these.
     pub unknown: &'a [Family],
-    /// Why the last look-up failed; `None` when it succeeded, and before the first has ended.
+    /// Why the last lookup failed; `None` when it succeeded, and before the first has ended.
     pub failure: Option<&'a ResolveError>,
-    /// When the first of the look-ups failed that have failed in a row since.
+    /// When the first of the lookups failed that have failed in a row since.
     pub failing_since: Option<Instant>,
-    /// How many look-ups have failed in a row.
+    /// How many lookups have failed in a row.
     pub failures: u32,
 }
 
@@ -91,7 +91,7 @@ impl Names {
         }
     }
 
-    /// The names to look up at `now`, in the order of the alphabet; not those whose look-up has
+    /// The names to look up at `now`, in the order of the alphabet; not those whose lookup has
     /// [begun](Self::began).
     pub fn due(&self, now: Instant) -> Vec<String> {
         let due = self.entries.iter().filter(|(_, entry)| !entry.running && entry.due <= now);
@@ -103,7 +103,7 @@ impl Names {
         self.entries.values().filter(|entry| !entry.running).map(|entry| entry.due).min()
     }
 
-    /// Notes that a look-up of `name` has begun. Each must be [answered](Self::answered), or the name is never due
+    /// Notes that a lookup of `name` has begun. Each must be [answered](Self::answered), or the name is never due
     /// again.
     pub fn began(&mut self, name: &str) {
         if let Some(entry) = self.entries.get_mut(name) {
@@ -111,8 +111,8 @@ impl Names {
         }
     }
 
-    /// Takes in how a look-up of `name` ended. Returns whether the addresses of the name changed by it, or are known now
-    /// that were not before. The answer for a name that is wanted no longer is ignored.
+    /// Records the result of a lookup of `name`. Returns whether the addresses of the name changed, or are known now
+    /// that were not known before. The answer for a name that is no longer wanted is ignored.
     pub fn answered(&mut self, name: &str, result: Result<Answer, ResolveError>, now: Instant) -> bool {
         let Some(entry) = self.entries.get_mut(name) else { return false };
         entry.running = false;

@@ -61,7 +61,7 @@ impl Chores {
     }
 }
 
-/// What becomes of the pods of a group that is being deleted.
+/// What happens to the pods of a group that is being deleted.
 pub(crate) fn ending(group: &ReplicaGroup) -> Option<Ending> {
     group.metadata.deletion_timestamp.as_ref()?;
     Some(match (has_finalizer(group, FINALIZER), has_finalizer(group, ORPHAN)) {

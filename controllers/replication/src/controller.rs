@@ -177,7 +177,7 @@ impl Watches {
     }
 }
 
-/// Whether an orphan is one that the group would adopt, or whose hook it takes off before it goes.
+/// Whether an orphan is one that the group would adopt, or whose hook it removes before it is deleted.
 fn concerns(group: &ReplicaGroup, pod: &Pod) -> bool {
     let is_let_go = group.metadata.deletion_timestamp.is_some() && pod.hook.is_some();
     is_let_go

@@ -58,7 +58,7 @@ impl Memory {
         (*of == generation).then(|| failure.clone())
     }
 
-    /// What a PodDisruptionBudget said when it refused an eviction, while that stands.
+    /// What a PodDisruptionBudget said when it refused an eviction, as long as it refuses.
     pub(crate) fn blocked(&self) -> Option<String> {
         self.blocked.as_ref().map(|(text, _)| text.clone())
     }

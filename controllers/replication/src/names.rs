@@ -30,7 +30,7 @@ pub const READINESS_GATE: &str = "mainstay.dev/in-place-ready";
 /// its containers as they were before, as JSON. What befell them before says nothing of the revision.
 pub const IN_PLACE: &str = "mainstay.dev/in-place-before";
 
-/// The annotation by which the owner of a pod's hook is told that the pod is to go: since when.
+/// The annotation that tells the owner of a pod's hook that the pod is to be deleted: since when.
 pub const PRE_DELETE: &str = "mainstay.dev/pre-delete";
 
 /// The annotation that names the finalizer of a pod's hook.
@@ -39,7 +39,7 @@ pub const PRE_DELETE_FINALIZER: &str = "mainstay.dev/pre-delete-finalizer";
 /// The finalizer of a group whose pods have hooks: its deletion waits for them.
 pub const FINALIZER: &str = "mainstay.dev/pre-delete";
 
-/// The finalizer by which the garbage collector is told to let the pods live on.
+/// The finalizer by which the garbage collector orphans the pods.
 pub(crate) const ORPHAN: &str = "orphan";
 
 /// The annotation that ends the pause of a step: `<revision>` or `<revision>/<step>`.

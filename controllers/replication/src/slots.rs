@@ -68,7 +68,7 @@ impl Slots {
         Self { all, copies }
     }
 
-    /// What the planner is told of them.
+    /// The input for the planner.
     pub(crate) fn volumes(&self, reuse: bool, discard: bool) -> Volumes {
         let total = self.all.values().filter(|slot| slot.held || slot.is_whole()).count();
         let free = self.all.values().filter(|slot| slot.is_free()).count();

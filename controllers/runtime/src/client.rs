@@ -133,7 +133,7 @@ fn watched(uri: &Uri) -> Option<String> {
     watches.then(|| uri.path().rsplit('/').next().unwrap_or_default().to_owned())
 }
 
-/// A watch that has begun; what it brings is noted. How long it may be silent is bounded by whoever reads it.
+/// A watch that has begun; its events are recorded. Its reader limits how long it may be silent.
 async fn begun<B>(
     answer: impl Future<Output = Result<Response<B>, BoxError>>,
     heard: Heard,

@@ -16,7 +16,7 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// A clock that stands at zero now.
+    /// A clock that is at zero now.
     pub fn start() -> Self {
         Self { start: Instant::now(), wall: Timestamp::now() }
     }

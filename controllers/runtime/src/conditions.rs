@@ -19,7 +19,7 @@ pub struct Verdict {
 /// Upstream's limit for the message of a condition (`metav1.Condition`, maxLength), in characters.
 pub const MESSAGE_LIMIT: usize = 32_768;
 
-/// The conditions of `verdicts`, in their order. `lastTransitionTime` is kept while the status stands, so that an
+/// The conditions of `verdicts`, in their order. `lastTransitionTime` is kept while the status is the same, so that an
 /// unchanged verdict yields an equal condition and nothing is written.
 pub fn merge(
     verdicts: Vec<Verdict>,

@@ -34,7 +34,7 @@ pub struct Undecodable {
     pub field: String,
     /// Why it cannot.
     pub error: String,
-    /// `status.conditions`, as they stand.
+    /// The existing `status.conditions`.
     pub conditions: Vec<Value>,
 }
 

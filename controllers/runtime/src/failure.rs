@@ -93,7 +93,7 @@ impl RequestError {
         }
     }
 
-    /// The error of a request that was given up after `waited`.
+    /// The error of a request that timed out after `waited`.
     pub fn timed_out(waited: Duration) -> Self {
         Self::NoAnswer(format!("timed out after {} s", waited.as_secs()))
     }

@@ -56,7 +56,7 @@ struct Inner<T: Indexed> {
     /// The highest version seen in any object of the kind since the last list was asked for: a server that was restored
     /// to an older state begins with lower ones.
     version: u64,
-    /// A list under way: what it has brought so far, and when it was asked for.
+    /// A list in progress: what it has delivered so far, and when it was requested.
     listing: Option<(Instant, HashMap<ObjectKey, Arc<T>>)>,
     /// When the last completed list was asked for.
     listed: Option<Instant>,
@@ -115,8 +115,8 @@ impl<T: Indexed> Inner<T> {
 }
 
 impl<T: Indexed> Index<T> {
-    /// Takes over a watch event and reports each change that it made. A list replaces the contents as a whole
-    /// when it is complete: until then the index shows what it showed before.
+    /// Applies a watch event and reports each change that it made. A list replaces the contents as a whole when it is
+    /// complete: until then the index shows its previous contents.
     pub fn apply(&self, event: watcher::Event<T>, mut changed: impl FnMut(Change<'_, T>)) {
         match event {
             watcher::Event::Apply(object) => {
@@ -168,7 +168,7 @@ impl<T: Indexed> Index<T> {
         self.synced.send_replace(true);
     }
 
-    /// Takes over what a watch brings. Its failures are logged; the watcher tries again with its own backoff.
+    /// Applies the events of a watch. Its failures are logged; the watcher tries again with its own backoff.
     pub fn take_in<W>(
         &self,
         event: watcher::Result<watcher::Event<W>>,
@@ -251,9 +251,9 @@ impl<T: Indexed> Index<T> {
         self.inner.read().version >= version || self.listed_after(since)
     }
 
-    /// For how long in all the index has shown what happens: a clock that stands still while the watch is broken. It may
-    /// go back, by as much as had been counted before it was known that the watch did not run. A watch that hangs without
-    /// a word is not known by this.
+    /// For how long in total the index has followed the server: a clock that stops while the watch is broken. It may
+    /// go back, by as much as was counted before it was known that the watch did not run. A watch that hangs silently
+    /// is not noticed by this.
     pub fn watched(&self) -> Duration {
         self.inner.read().watched.so_far()
     }

@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::failure::RequestError;
 
-/// When leadership is taken, renewed and given up.
+/// When leadership is acquired, renewed and released.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Namespace of the Lease.
@@ -39,7 +39,7 @@ pub struct Settings {
 /// Settings that cannot keep the promise.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum SettingsError {
-    /// A leader would go on writing while a standby takes over.
+    /// A leader would continue to write while a standby takes over.
     #[error("--lease-duration ({lease:?}) must be longer than --renew-deadline ({renew:?})")]
     DeadlineTooLong {
         /// The lease duration.
@@ -47,7 +47,7 @@ pub enum SettingsError {
         /// The renew deadline.
         renew: Duration,
     },
-    /// A leader would give up after its first failed attempt.
+    /// A leader would stop after its first failed attempt.
     #[error("--renew-deadline ({renew:?}) must be longer than --retry-period ({retry:?})")]
     RetryTooLong {
         /// The renew deadline.
@@ -104,8 +104,8 @@ impl Elector {
         }
     }
 
-    /// Renews the Lease for as long as that works; returns when leadership is lost. Whoever writes must have
-    /// stopped when this returns.
+    /// Renews the Lease for as long as that works; returns when leadership is lost. All writers must have stopped when
+    /// this returns.
     pub async fn keep(&mut self) {
         while let Some(left) = self.time_left() {
             sleep(self.settings.retry_period.min(left)).await;

@@ -43,7 +43,7 @@ where
         Self { reader: writer.as_reader(), writer, undecoded, changed, lost }
     }
 
-    /// Takes over what a watch brings. Its failures are logged; the watcher tries again with its own backoff.
+    /// Applies the events of a watch. Its failures are logged; the watcher tries again with its own backoff.
     pub(crate) fn take_in<E: Display>(&mut self, event: Result<Event<Decoded<K>>, E>) {
         match event {
             Ok(event) => self.take(event),

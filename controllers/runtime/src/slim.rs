@@ -80,7 +80,7 @@ impl Header {
     }
 }
 
-/// Within an `impl Resource`: the API identity of the kind `$kind`, which another type stands for.
+/// Within an `impl Resource`: the API identity of the kind `$kind`, which another type represents.
 #[macro_export]
 macro_rules! identity_of {
     ($kind:ty) => {
@@ -102,7 +102,7 @@ macro_rules! identity_of {
     };
 }
 
-/// Gives a slim type, which has a field `metadata: ObjectMeta`, the API identity of the kind it stands for.
+/// Gives a slim type, which has a field `metadata: ObjectMeta`, the API identity of the kind it represents.
 #[macro_export]
 macro_rules! stands_for {
     ($slim:ty, $kind:ty) => {

@@ -59,7 +59,7 @@ struct Inner<K> {
 #[derive(Debug)]
 struct Objects<K> {
     by_name: HashMap<ObjectKey, Entry<K>>,
-    /// Those that the list under way has shown.
+    /// Those that the list in progress has shown.
     listed: HashSet<ObjectKey>,
 }
 
@@ -138,8 +138,8 @@ impl<K: Resource<DynamicType = ()>> Undecoded<K> {
         self.0.count.set(i64::try_from(objects.by_name.len()).unwrap_or(i64::MAX));
     }
 
-    /// Takes what cannot be decoded out of the events of a store that keeps objects as they were known last: `keep` is
-    /// told of those that a list must not miss, `gone` of those that are deleted, or missed by a list.
+    /// Removes what cannot be decoded from the events of a store that keeps objects as they were last known: `keep` is
+    /// called for those that a list must not miss, `gone` for those that are deleted, or missed by a list.
     pub(crate) fn sift(
         &self,
         event: Event<Decoded<K>>,

@@ -223,8 +223,8 @@ impl Planner<'_> {
         self.act(end, part, name, uid);
     }
 
-    /// What becomes of an object that its policy gives no more: at once where the policy gives other things still, and
-    /// at the policy's time where it leaves the namespace.
+    /// What happens to an object that its policy no longer names: it is removed at once if the policy still selects
+    /// the namespace, and after the policy's grace period otherwise.
     fn end(&mut self, policy: &Arc<str>, origin: Origin) -> Option<End> {
         match self.observed.leaving.get(policy) {
             Some(Leaving::Orphan) => Some(End::Orphan),
@@ -245,7 +245,7 @@ impl Planner<'_> {
     }
 }
 
-/// What becomes of an object that its policy gives no more.
+/// What happens to an object that its policy no longer names.
 #[derive(Debug, Clone, Copy)]
 enum End {
     /// It is deleted.

@@ -45,7 +45,7 @@ pub enum Action {
         /// Whether it is adopted from another owner.
         adopted: bool,
     },
-    /// Copy a pull secret: policy, name, source, and the copy that stands.
+    /// Copy a pull secret: policy, name, source, and the existing copy.
     Copy(Arc<str>, Arc<str>, Copy, Option<Box<CopyView>>),
     /// Issue a token: into this Secret, with this handle where there is one that has no token yet.
     Issue {

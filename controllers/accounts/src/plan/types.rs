@@ -84,7 +84,7 @@ pub struct Role {
     pub name: Arc<str>,
 }
 
-/// The roles that policies may give, whoever has written them.
+/// The roles that policies may bind, whoever their author is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Grantable {
     /// Names of ClusterRoles.
@@ -175,7 +175,7 @@ impl Written {
 pub struct Token {
     /// Whose it is.
     pub account: Arc<str>,
-    /// For whom it is; empty for the API server.
+    /// Its audiences; empty for the API server.
     pub audiences: Vec<String>,
     /// How long it is asked to live.
     pub ttl: Duration,
@@ -281,7 +281,7 @@ pub struct OutputView {
     pub version: Box<str>,
     /// Whose it is.
     pub policy: Arc<str>,
-    /// What it was made for, in one word; another word makes it anew.
+    /// What it was issued for, as one word; if the word changes, a new token is issued.
     pub made_for: Box<str>,
     /// The UID of the account for which the token was issued. It is worth nothing for another one of the same name.
     pub account: Box<str>,

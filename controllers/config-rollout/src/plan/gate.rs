@@ -12,7 +12,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// A target that is interrupted again and again fails after this many times its deadline and soak.
 const MOST_SOAKS: u32 = 3;
 
-/// How a target stands before its gate.
+/// The result of a target's gate.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Standing {
     /// It has passed.
@@ -123,7 +123,7 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
-    /// How a target of two pods stands, of which one was not available before, 20 s after its change.
+    /// The result of a target's gate with two pods, of which one was not available before, 20 s after its change.
     fn stands(progress: Progress, ready: i32) -> Standing {
         let target = TargetView {
             key: world::target(0),

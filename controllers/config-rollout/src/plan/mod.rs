@@ -234,7 +234,7 @@ impl Planner<'_> {
         }
     }
 
-    /// Begins a rollout to `goal`, or turns the one under way to it.
+    /// Begins a rollout to `goal`, or changes the goal of the rollout in progress.
     fn begin(&mut self, goal: Option<Number>) {
         let Input { observed, settings, now, .. } = *self.input;
         let Some(goal) = goal else { return };

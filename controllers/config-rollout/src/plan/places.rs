@@ -35,7 +35,7 @@ impl State {
         self.rollout.as_ref().filter(|rollout| !self.is_ungated(rollout)).map(|rollout| rollout.stage)
     }
 
-    /// Whether what a target shows is about the revision under way: it has it, and is in its stage.
+    /// Whether the state of a target is about the revision in progress: the target has it, and is in its stage.
     pub(super) fn judges(&self, observed: &Observed, target: &TargetView) -> bool {
         let has_it = |rollout: &Rollout| observed.is_at(target, rollout.to);
         self.judged_stage() == Some(target.stage)

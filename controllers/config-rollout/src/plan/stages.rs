@@ -8,7 +8,7 @@ use super::{
     gate::Standing, next_second, since,
 };
 
-/// How the targets of a stage stand.
+/// The results of a stage's targets.
 #[derive(Debug, Default)]
 struct Stage {
     /// Those that are to be given the revision, by their places.
@@ -32,7 +32,7 @@ struct Stage {
 }
 
 impl Planner<'_> {
-    /// Takes the rollout under way as far as it gets.
+    /// Moves the rollout in progress as far as possible.
     pub(super) fn advance(&mut self) {
         while let Some(rollout) = self.plan.state.rollout.clone() {
             let goes_on = if self.plan.state.is_ungated(&rollout) {

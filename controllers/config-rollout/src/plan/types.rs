@@ -12,7 +12,7 @@ use mainstay_crds::{SourceKind, TargetKind};
 
 use crate::watched::Progress;
 
-/// The number of a revision. 0 stands for the sources themselves, which no revision has replaced yet.
+/// The number of a revision. 0 means the sources themselves, which no revision has replaced yet.
 pub type Number = u64;
 
 /// A source, by its kind and name.
@@ -200,7 +200,7 @@ pub struct StageSettings {
 /// What is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PauseSettings {
-    /// So much time.
+    /// A time.
     For(Duration),
     /// Until it is ended by hand.
     Continue,

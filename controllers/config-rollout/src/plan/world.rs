@@ -147,7 +147,7 @@ impl World {
         self.settings.retry = None;
     }
 
-    /// The template of a target has changed: its pods are started anew.
+    /// The template of a target has changed: its pods are restarted.
     pub(super) fn start_pods(&mut self, place: usize) {
         let said = |(place, source): (usize, &Option<(Value, u64)>)| Some((place, (*source)?.0));
         self.targets[place].read = self.sources.iter().enumerate().filter_map(said).collect();
@@ -170,7 +170,7 @@ impl World {
         (target.gone, target.made, target.since) = (false, target.made + 1, self.now);
     }
 
-    /// The process starts anew: what is in memory alone is lost.
+    /// The process restarts: what is only in memory is lost.
     pub(super) fn restart(&mut self) {
         self.findings.clear();
         self.state.targets.values_mut().for_each(|target| target.seen = false);

@@ -18,7 +18,7 @@ pub struct CheckMetrics {
     in_flight: IntGauge,
 }
 
-/// Counts a check as under way until it is dropped.
+/// Counts a check as in progress until it is dropped.
 pub(super) struct InFlight<'a>(&'a IntGauge);
 
 impl Drop for InFlight<'_> {

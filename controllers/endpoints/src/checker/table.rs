@@ -55,7 +55,7 @@ struct Pool {
     /// What the definition asks.
     check: Arc<Check>,
     targets: HashMap<Target, Entry>,
-    /// The targets whose check is not under way.
+    /// The targets whose check is not in progress.
     due: BTreeSet<(Moment, Target)>,
     /// How many of the others there are.
     under_way: usize,
@@ -76,9 +76,9 @@ struct Entry {
 enum Stage {
     Waiting,
     UnderWay,
-    /// Under way, and the result will not count: something else is wanted by now.
+    /// In progress, but the result will not count: something else is wanted by now.
     Outdated,
-    /// Under way, and no longer wanted. Kept until the end of the check, so that the limits hold and no second check
+    /// In progress, and no longer wanted. Kept until the end of the check, so that the limits hold and no second check
     /// begins meanwhile.
     Forgotten,
 }
@@ -138,7 +138,7 @@ impl Table {
         Next::Begin(job)
     }
 
-    /// Takes in how a check ended, with a `jitter` from -1 to 1 for the next. Returns whether the verdict changed.
+    /// Records the result of a check, with a `jitter` from -1 to 1 for the next. Returns whether the verdict changed.
     pub(super) fn ended(&mut self, job: &Job, result: Result<(), Failure>, now: Moment, jitter: f64) -> bool {
         self.under_way -= 1;
         let pool = self.pools.get_mut(&job.pool).expect("a pool stays as long as checks of it are under way");

@@ -30,7 +30,7 @@ const MOST_DOUBLINGS: u32 = 4;
 /// How an address is checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// From one check to the next, while all is well. Above zero.
+    /// Time from one check to the next while the address is healthy. Above zero.
     pub interval: Duration,
     /// How long an answer may take.
     pub timeout: Duration,
@@ -77,8 +77,8 @@ impl Record {
         Self::starting(Verdict::Unknown, now, within, phase)
     }
 
-    /// An address on which someone else, a former leader, has decided: the verdict stands until checks say otherwise,
-    /// as if it had just been reached. The `phase`, from 0 to 1, spreads the first checks of many over an interval.
+    /// An address whose verdict comes from a former leader: the verdict counts until checks change it, as if it were
+    /// new. The `phase`, from 0 to 1, spreads the first checks of many over an interval.
     pub fn resumed(verdict: Verdict, now: Moment, settings: &Settings, phase: f64) -> Self {
         Self::starting(verdict, now, settings.interval, phase)
     }
@@ -103,7 +103,7 @@ impl Record {
         self.due
     }
 
-    /// Takes in the result of a check that ended `now` and sets the time of the next: an interval later, moved by up to
+    /// Records the result of a check that ended `now` and sets the time of the next: an interval later, moved by up to
     /// a tenth of it by `jitter`, from -1 to 1. Returns whether the verdict changed.
     pub fn observe(&mut self, passed: bool, now: Moment, settings: &Settings, jitter: f64) -> bool {
         let steady = now.saturating_sub(self.since) >= settings.flap_window;

@@ -16,9 +16,9 @@ pub struct Member {
     pub tier: u8,
     /// Its pod.
     pub pod: Option<Arc<Pod>>,
-    /// Its pod's name, or the DNS name that stands for it.
+    /// Its pod's name, or the DNS name that resolves to it.
     pub name: Option<Arc<str>>,
-    /// Its ports, as they stand in a slice.
+    /// Its ports, as in a slice.
     pub ports: Arc<[Port]>,
     /// The port that is checked; `None` also where there is one to check and it is not found.
     pub check_port: Option<u16>,

@@ -31,9 +31,9 @@ pub struct Awaited {
 /// An endpoint that no set of the pool has, and that a name which is still unknown may bring back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kept {
-    /// Where it stands.
+    /// Its place in the slices.
     pub group: Group,
-    /// As it stands.
+    /// The existing endpoint.
     pub endpoint: Endpoint,
     /// The set and the name that it came from; both empty if that is not known.
     pub origin: (Arc<str>, Arc<str>),
@@ -51,11 +51,11 @@ impl Kept {
 /// What is known of the names of one pool.
 pub(super) struct Names<'a> {
     known: BTreeMap<&'a str, Lookup>,
-    /// The addresses that stand in slices, by the name that they came from.
+    /// The addresses in the slices, by the name that they came from.
     stood: BTreeMap<&'a str, BTreeSet<IpAddr>>,
     /// Those of names that the pool does not have any more, by set.
     replaced: BTreeMap<&'a str, Vec<(Arc<str>, IpAddr)>>,
-    /// The names that stand in slices, by set.
+    /// The names in the slices, by set.
     noted: BTreeMap<&'a str, BTreeSet<&'a str>>,
     /// The names of each set of the pool.
     sets: BTreeMap<&'a str, &'a [String]>,
@@ -179,7 +179,7 @@ impl<'a> Names<'a> {
         })
     }
 
-    /// Whether a name of the pool may stand for this address for all that is known.
+    /// Whether a name of the pool may resolve to this address, as far as is known.
     fn is_unknown(&self, address: &IpAddr) -> bool {
         self.known.values().any(|known| known.is_unknown(address))
     }

@@ -12,7 +12,7 @@ use crate::{
 /// The ports of one member.
 #[derive(Debug, Clone)]
 pub(super) struct Ports {
-    /// As they stand in a slice, in order.
+    /// As in a slice, in order.
     pub(super) slice: Arc<[Port]>,
     /// The one that is checked.
     pub(super) check: Option<u16>,

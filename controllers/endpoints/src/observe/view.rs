@@ -8,7 +8,7 @@ pub struct View<'a> {
     pub stores: &'a Stores,
     /// The pools that name a Service.
     pub interests: &'a Interests,
-    /// What names stand for.
+    /// The addresses of names.
     pub lookups: &'a Lookups,
     /// Addresses that are out of bounds.
     pub forbidden: &'a Forbidden,

@@ -6,7 +6,7 @@ use super::types::{Item, Slice};
 
 /// What to write in one group, given that no other group can make use of what it has to spare.
 pub(super) struct Packing<'a, I> {
-    /// Slices to write anew, by id.
+    /// Slices to rewrite, by id.
     pub(super) update: Vec<(usize, Vec<I>)>,
     /// What each of the slices to create holds.
     pub(super) create: Vec<Vec<I>>,

@@ -38,7 +38,7 @@ pub struct Update<G, I> {
 /// What to write. To lose no endpoint on the way, create first, then update, then delete.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan<G, I> {
-    /// Slices to write anew: by group, those that change their group last.
+    /// Slices to rewrite: by group, those that change their group last.
     pub update: Vec<Update<G, I>>,
     /// Slices to create: the group and what each holds.
     pub create: Vec<(G, Vec<I>)>,

@@ -97,7 +97,7 @@ pub struct Target {
     pub uid: Arc<str>,
 }
 
-/// One endpoint, as it stands in a slice.
+/// One endpoint, as in a slice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     /// Its only address.

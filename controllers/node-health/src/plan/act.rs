@@ -199,7 +199,8 @@ impl Draft<'_> {
         due.at(clock.next.map(|(_, at)| at));
     }
 
-    /// The boot that is dead. A node that is heard is not, whatever is said of it. Without proof, says what would be one.
+    /// The boot that is dead. A node that renews its Lease is not dead, whatever is claimed. Without proof, says what
+    /// would be one.
     fn proven_dead(&mut self, verdict: &Verdict) -> Option<Arc<str>> {
         if !verdict.unreachable {
             self.wait_for(

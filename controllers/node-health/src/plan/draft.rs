@@ -94,7 +94,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Nothing can be said of it: what stands and what is remembered is kept as it is.
+    /// Nothing is known about it: what is set on it and what is remembered is kept as it is.
     pub(super) fn hold(&mut self, verdict: &Verdict, blind: bool) {
         self.plan.record.clone_from(&self.node.record);
         self.plan.state = if self.node.leaving {
@@ -131,8 +131,8 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// A node that is removed on purpose: that it falls silent is no news. What stands on it is kept until it is gone, or
-    /// stays after all.
+    /// A node that is being removed on purpose: missing renewals are expected. What is set on it is kept until it is
+    /// gone, or stays after all.
     fn let_go(&mut self) {
         self.memory = NodeMemory { taken_since: self.memory.taken_since, ..NodeMemory::default() };
         self.plan.state = State::Leaving;
@@ -149,7 +149,7 @@ impl<'a> Draft<'a> {
         self.plan.waits_for = storm.words();
     }
 
-    /// Whether it is not certain yet that the node is unhealthy. What stands is kept as it is.
+    /// Whether it is not certain yet that the node is unhealthy. What is set on it is kept as it is.
     fn keep_until_certain(&mut self, rules: &Rules, due: &mut Due) -> bool {
         if !self.node.confirmed {
             self.plan.state = State::Unconfirmed;
@@ -179,8 +179,8 @@ impl<'a> Draft<'a> {
     }
 }
 
-/// Keeps the remediation that stands, and looks for that of a node that was taken before this process looked. Nothing is
-/// made by it and nothing ended: to make one is a step like others, and to end it is for a node that is well.
+/// Keeps the existing remediation, and looks for that of a node that was acted on before this process started. It
+/// creates and ends nothing: creating one is a step like others, and ending one is for a node that is healthy.
 pub(super) fn keep(node: &NodeView, is_taken: bool) -> Wanted {
     match node.remediation {
         Remediation::None => Wanted::None,

@@ -80,7 +80,7 @@ impl Draft<'_> {
         }
     }
 
-    /// A node that is well needs none, once it is known whether one stands.
+    /// A node that is healthy needs none, once it is known whether one exists.
     fn end_remediation(&mut self) {
         if self.node.remediation != Remediation::Unknown {
             self.plan.remediation = Wanted::None;

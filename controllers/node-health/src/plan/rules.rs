@@ -24,7 +24,7 @@ pub struct Rules {
     pub steps: Steps,
     /// When nothing is done.
     pub breakers: Limits,
-    /// When a node that is well again is kept out of use.
+    /// When a node that is healthy again is kept out of use.
     pub flapping: Option<Flapping>,
 }
 
@@ -85,7 +85,7 @@ pub struct Limits {
     pub zone: Limit,
     /// More unhealthy nodes of the policy than this stop everything.
     pub cluster: Limit,
-    /// No more nodes than `count` are taken in any time of this length.
+    /// The controller begins to act on no more nodes than `count` in any window of this length.
     pub rate: Rate,
     /// Time between a verdict and the first action, so that simultaneous failures are counted together.
     pub settle: Duration,
@@ -102,7 +102,7 @@ pub struct Rate {
     pub window: Duration,
 }
 
-/// When a node that is well again is kept out of use.
+/// When a node that is healthy again is kept out of use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Flapping {
     /// After it became unhealthy so often

@@ -26,7 +26,7 @@ pub(super) struct Verdict {
     pub overdue: bool,
     /// Its Lease is renewed too rarely for the policy.
     pub unjudged: bool,
-    /// It was heard of, and is not overdue.
+    /// A renewal was seen, and it is not overdue.
     pub heard: bool,
     /// Whose it is cannot be read.
     pub unread: bool,

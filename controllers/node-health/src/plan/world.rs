@@ -110,7 +110,7 @@ impl World {
         }
     }
 
-    /// The process starts anew: all that it remembers is lost.
+    /// The process restarts: its memory is lost.
     pub(super) fn restart(&mut self) {
         self.memory = Memory::default();
         for node in &mut self.nodes {
@@ -130,7 +130,7 @@ impl World {
         }
     }
 
-    /// Carries out what is planned of remediations, and shows the nodes what stands.
+    /// Carries out the planned remediations, and updates what the nodes observe of them.
     fn repair(&mut self, plan: &Plan) {
         let Some(repairs) = &mut self.repairs else { return };
         for ((node, planned), stands) in self.nodes.iter_mut().zip(&plan.nodes).zip(repairs) {

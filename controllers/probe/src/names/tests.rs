@@ -17,7 +17,7 @@ impl One {
         Self { start, names }
     }
 
-    /// Whether the addresses changed when a look-up ended `after` seconds like this.
+    /// Whether the addresses changed when a lookup ended `after` seconds like this.
     fn ends(&mut self, after: u64, result: Result<Answer, ResolveError>) -> bool {
         self.names.began("shop.example.com");
         self.names.answered("shop.example.com", result, self.start + SECOND * after as u32)

@@ -15,7 +15,7 @@ pub struct Plan {
     pub release: Vec<usize>,
     /// How many pods to create now, of which revision.
     pub create: Vec<Creation>,
-    /// Pods to delete, in this order. Whoever stops half-way and plans again ends with the same pods deleted.
+    /// Pods to delete, in this order. Stopping half-way and planning again deletes the same pods.
     pub delete: Vec<Victim>,
     /// The target revision of the group, if pods are updated.
     pub target: Option<Arc<str>>,

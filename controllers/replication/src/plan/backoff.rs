@@ -52,8 +52,8 @@ struct Life {
 }
 
 impl Life {
-    /// A node whose clock is wrong must not hold creation for as long as its failed pods are there: where the
-    /// failure has no time, or one out of bounds, the API server's time of creation stands in.
+    /// A node whose clock is wrong must not stop creation for as long as its failed pods exist: if the failure has no
+    /// time, or one out of bounds, the API server's creation time is used.
     fn of(pod: &Pod<'_>, now: Timestamp) -> Self {
         let start = pod.created.min(now);
         let end = pod.failed_at.filter(|&at| at <= now).unwrap_or(start).max(start);

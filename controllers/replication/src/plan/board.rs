@@ -44,7 +44,7 @@ struct Cell {
     turns: BTreeSet<Turn>,
 }
 
-/// A node's turn to give up its next pod; what is less goes first.
+/// A node's position for losing its next pod; the lowest comes first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Turn {
     preference: usize,

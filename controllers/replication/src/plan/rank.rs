@@ -87,7 +87,7 @@ impl<'a> Ranked<'a> {
 struct Class {
     /// It is not up for choice.
     stays: bool,
-    /// It serves, or could: it has not been taken out of service, nor is its hook done.
+    /// It serves, or could: it has not been taken out of service, and its hook has not completed.
     serves: bool,
     unnamed: bool,
     scheduled: bool,

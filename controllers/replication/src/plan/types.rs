@@ -20,13 +20,13 @@ pub struct Policy {
     pub min_ready: Duration,
     /// When a terminating pod is replaced.
     pub replacement: Replacement,
-    /// Which nodes give up pods first on scale-down.
+    /// Which nodes lose pods first at a scale-down.
     pub prefer: NodePreference,
     /// Names of pods that go first when the group scales down. Naming a pod does not delete it otherwise.
     pub condemned: BTreeSet<String>,
     /// The group itself is being deleted.
     pub ending: Option<Ending>,
-    /// How pods of another revision than is wanted are exchanged.
+    /// How pods of another revision than the wanted one are replaced.
     pub strategy: Strategy,
     /// How many pods of which revision are wanted, in sum `replicas`: first the target revision. Empty for a group
     /// that knows no revisions.
@@ -41,7 +41,7 @@ pub struct Policy {
     pub budgets: bool,
 }
 
-/// What becomes of the pods of a group that is being deleted.
+/// What happens to the pods of a group that is being deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
     /// The group does not handle them: they are deleted or orphaned with it, as its deleter requested.
@@ -74,7 +74,7 @@ pub struct Share {
     pub replicas: usize,
 }
 
-/// How pods are exchanged.
+/// How pods are replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Strategy {
     /// A few at a time.
@@ -116,7 +116,7 @@ pub enum Replacement {
     WhenTerminated,
 }
 
-/// Which nodes give up pods first on scale-down.
+/// Which nodes lose pods first at a scale-down.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum NodePreference {
     /// Those with the most of the group's own active pods.
@@ -133,7 +133,7 @@ pub struct Pod<'a> {
     pub name: &'a str,
     /// Its UID, unique as well; the last word where nothing else tells two pods apart.
     pub uid: &'a str,
-    /// How the pod stands to the group.
+    /// The relation of the pod to the group.
     pub claim: Claim,
     /// Where it runs; `None` before it is scheduled.
     pub node: Option<Node<'a>>,
@@ -169,7 +169,7 @@ pub struct Pod<'a> {
     pub hook: Option<Hook>,
 }
 
-/// How the hook stands that is waited for before a pod is deleted.
+/// The state of the hook that must complete before a pod is deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hook {
     /// It is not done.
@@ -234,7 +234,7 @@ pub struct Node<'a> {
     pub pods: usize,
 }
 
-/// How a pod stands to the group: its controller reference and the group's selector.
+/// The relation of a pod to the group: its controller reference and the group's selector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Claim {
     /// The group controls it and selects it.
@@ -249,7 +249,7 @@ pub enum Claim {
     Foreign,
 }
 
-/// `status.phase`, in the order in which pods are given up; an empty phase is `Pending`.
+/// `status.phase`, in the order in which pods are deleted; an empty phase is `Pending`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
     /// Not all containers have started.

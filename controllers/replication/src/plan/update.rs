@@ -222,7 +222,7 @@ impl Cut<'_> {
         self.take(plan, target, &available, self.left.len().saturating_sub(most).min(spare));
     }
 
-    /// Takes up to `count` of `set`, on behalf of a group, and returns how many.
+    /// Deletes up to `count` of `set`, on behalf of a group, and returns how many.
     fn take(&mut self, plan: &mut Plan, group: usize, set: &BTreeSet<usize>, count: usize) -> usize {
         let there = self.left.iter().filter(|index| set.contains(index)).count();
         let count = count.min(there);

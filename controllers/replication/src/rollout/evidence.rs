@@ -26,7 +26,7 @@ pub struct Look {
     pub wall: Timestamp,
     /// For how long in all the watch of pods has shown what happens; it may go back by what was counted too early.
     pub watched: Duration,
-    /// Whether the server has been asked and the pods are as the watch shows them. No change is given up without.
+    /// Whether the pods were read from the server and match the watch. No rollout is declared failed without that.
     pub sure: bool,
 }
 
@@ -63,7 +63,8 @@ struct Seen {
     revision: Arc<str>,
     /// What has kept it from becoming ready at every look since then.
     trouble: Option<(Cause, Duration)>,
-    /// Restarts that do not count any more, and since when the others do: these have happened, whoever looked.
+    /// Restarts that do not count any more, and since when the others count: these have happened, whether they were
+    /// watched or not.
     restarts: (i32, Moment),
     /// A time of its readiness that lay in the future, by the clock of its node, and when it was seen.
     ready: Option<(Timestamp, Timestamp)>,

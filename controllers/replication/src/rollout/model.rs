@@ -22,7 +22,7 @@ const TIMEOUT: i64 = 60;
 /// A controller that is away for this many ticks may find that pods have restarted now and then.
 const AGES: usize = 600;
 
-/// What becomes of the pods of a revision.
+/// What happens to the pods of a revision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Quality {
     /// How many ticks they take to become ready.
@@ -129,7 +129,7 @@ struct World {
     slots: usize,
     /// The revisions of which a pod has served.
     served: BTreeSet<Arc<str>>,
-    /// Whether the change under way began without old pods that were to stay.
+    /// Whether the rollout in progress began without old pods that were to stay.
     from_nothing: bool,
     /// How many pods have been created since the last event.
     created: usize,

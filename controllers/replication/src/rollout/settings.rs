@@ -17,13 +17,13 @@ use crate::{
 pub struct Settings {
     /// How many pods there should be.
     pub replicas: usize,
-    /// How they are exchanged.
+    /// How pods are replaced.
     pub strategy: Strategy,
     /// How many of them a change reaches; the others stay as they are.
     pub reach: usize,
     /// The stages before that.
     pub steps: Vec<Step>,
-    /// Nothing is exchanged for now.
+    /// No pods are updated for now.
     pub paused: bool,
     /// Whether a failed rollout is rolled back.
     pub roll_back: bool,

@@ -14,7 +14,7 @@ pub struct State {
     pub current: Option<Arc<str>>,
     /// What has failed, for as long as the spec asks for it.
     pub failed: Option<Failed>,
-    /// The change under way.
+    /// The rollout in progress.
     pub rollout: Option<Rollout>,
 }
 
@@ -29,7 +29,7 @@ pub struct Failed {
     pub message: String,
 }
 
-/// A change under way.
+/// A rollout in progress.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rollout {
     /// The revision that the pods are brought to.
@@ -160,7 +160,7 @@ pub struct Decision {
     pub shares: Vec<Share>,
     /// How many pods of a revision are recreated when they are lost, although no more of it are wanted finally.
     pub keep: Option<Share>,
-    /// Where the change stands.
+    /// The phase of the rollout.
     pub phase: Phase,
     /// When time alone changes the decision.
     pub due: Option<Duration>,
@@ -168,12 +168,12 @@ pub struct Decision {
     pub news: Vec<News>,
 }
 
-/// Where a change stands.
+/// The phase of a rollout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     /// All pods are of the revision that the group should be at.
     Complete,
-    /// Pods are being exchanged.
+    /// Pods are being updated.
     Rolling,
     /// Pods are being brought back to the revision before.
     RollingBack,

@@ -37,7 +37,7 @@ impl Seen<'_> {
         format!("{} has failed ({}): {}", self.name(&failed.revision), failed.reason, failed.message)
     }
 
-    /// What holds an exchange back, or else the exchange itself.
+    /// What blocks the update, or else the update itself.
     fn reason(&self, exchange: &'static str) -> &'static str {
         match (self.blocked, self.assessed.plan.hooks) {
             (Some(_), _) => "DisruptionBudget",
@@ -90,7 +90,7 @@ pub(super) fn lasting_failure(seen: &Seen<'_>) -> Option<Failure> {
     Some(Failure { reason: failed.reason.as_str(), replica_failure: None, stalled: true, message })
 }
 
-/// The part of `Ready` that is about a change; `None` when none is under way that keeps the group from it.
+/// The part of `Ready` that is about a rollout; `None` if no rollout in progress keeps the group from being ready.
 pub(super) fn readiness(seen: &Seen<'_>) -> Option<(bool, &'static str, String)> {
     let decision = &seen.assessed.decision;
     let target = seen.target();

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 /// jitter).
 const RETRY: Duration = Duration::from_secs(60);
 
-/// A clock that stands still while a watch is broken.
+/// A clock that stops while a watch is broken.
 ///
 /// A failed watch is assumed to run again from then on, since nothing reports when it does: on a quiet cluster it may
 /// deliver nothing for hours. If it did not run, it fails once more, and the time that was counted for it is
@@ -19,7 +19,7 @@ pub(super) struct WatchTime {
     /// What was counted up to `since`.
     before: Duration,
     since: Instant,
-    /// A list is under way: what it shows is not shown before it is complete.
+    /// A list is in progress: its contents are not shown before it is complete.
     lists: bool,
 }
 
