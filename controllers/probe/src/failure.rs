@@ -121,7 +121,7 @@ mod tests {
             (Failure::GrpcStatus(12), "answered with gRPC status 12 (UNIMPLEMENTED)"),
             (Failure::GrpcStatus(99), "answered with gRPC status 99 (unknown code)"),
             (Failure::NotServing("NOT_SERVING"), "reports NOT_SERVING through the gRPC health service"),
-            (Failure::Unsendable("path"), "was not asked: the path of the check is not valid; correct it"),
+            (Failure::Unsendable("path"), "was not checked: the path of the check is not valid; correct it"),
         ];
         for (failure, sentence) in table {
             assert_eq!(failure.to_string(), sentence);

@@ -175,7 +175,8 @@ fn panic_and_failover_are_conditions_with_their_numbers() {
     let status = status_of(&pool(None), vec![tier(0, 2, 0)], &kept, vec![]);
     let (holds, reason, message) = head(&status, "Panic");
     assert!(
-        (holds, reason) == ("True", "TooFewHealthy") && message.starts_with("0 of 2 checked members"),
+        (holds, reason) == ("True", "TooFewHealthy")
+            && message.starts_with("panic mode: 0 of 2 checked members"),
         "{message}"
     );
     assert_eq!(head(&status, "FailedOver").0, "False");
