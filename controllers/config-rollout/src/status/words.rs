@@ -22,7 +22,7 @@ pub(super) fn waiting_for(told: &Told<'_>) -> Option<String> {
     Some(match wait {
         Wait::Nothing | Wait::NoUse => return None,
         Wait::Paused => "spec.paused to become false".to_owned(),
-        Wait::Debounce(until) => format!("further changes of the sources, until {}", at(until)),
+        Wait::Debounce(until) => format!("the sources to stay unchanged until {}", at(until)),
         Wait::Examine => "the sources to be read".to_owned(),
         Wait::Interval(until) => format!("spec.minInterval to pass, at {}", at(until)),
         Wait::Stage(Some(until)) => format!("the pause after stage {stage} to end at {}", at(until)),
