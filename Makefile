@@ -46,7 +46,7 @@ packages: ## Install the Debian packages that the cluster and the build need
 	@tests/packages.sh
 
 .PHONY: lint
-lint: ## Formatting, lints and the rules of the source tree, warnings denied
+lint: ## Formatting, lints and the rules of the source tree; warnings are errors
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	cargo clippy --workspace --test e2e --quiet -- -D warnings
@@ -73,11 +73,11 @@ e2e-steps:
 	[ -z "$$failed" ]
 
 .PHONY: upgrade-test
-upgrade-test: $(SETUP) demo-image ## Upgrade the charts of the commit FROM to these, and look whether anything was touched
+upgrade-test: $(SETUP) demo-image ## Upgrade the charts of the commit FROM to these, and check that nothing was changed
 	@CLUSTER=$(abspath $(CLUSTER)) tests/upgrade.sh $(FROM) $(abspath $(IMAGE_FILE))
 
 .PHONY: generate
-generate: ## Write the CRD manifests anew
+generate: ## Generate the CRD manifests
 	cargo run -q -p mainstay-crds --bin crdgen
 
 .PHONY: image
@@ -98,25 +98,25 @@ cluster-ready: $(SETUP) cluster
 .PHONY: cluster-up cluster-down cluster-status
 cluster-up: packages cluster ## Start the local cluster
 	$(CLUSTER) up --nodes 6 --zones 3 --prometheus
-cluster-down: cluster ## Stop the local cluster and remove what it left
+cluster-down: cluster ## Stop and remove the local cluster
 	$(CLUSTER) down
-cluster-status: cluster ## Say what of the local cluster runs
+cluster-status: cluster ## Show which parts of the local cluster run
 	$(CLUSTER) status
 
 .PHONY: bench-replication bench-rollout bench-endpoints bench-node-health bench-config bench-accounts
-bench-replication: packages cluster ## Measure ReplicaGroup beside ReplicaSet; writes docs/benchmarks.md
+bench-replication: packages cluster ## Compare ReplicaGroup with ReplicaSet; writes docs/benchmarks.md
 	cargo build --release -p mainstay -p mainstay-bench
 	$(CLUSTER) up --nodes 30 --zones 3
 	$(CLUSTER) exec -- $(TARGET)/release/mainstay-bench replication
-bench-rollout: packages cluster ## Measure a rollout beside a Deployment's; writes docs/benchmarks.md
+bench-rollout: packages cluster ## Compare a rollout with a Deployment's; writes docs/benchmarks.md
 	cargo build --release -p mainstay -p mainstay-bench
 	$(CLUSTER) up --nodes 30 --zones 3
 	$(CLUSTER) exec -- $(TARGET)/release/mainstay-bench rollout
-bench-endpoints: packages cluster ## Measure EndpointPool beside Services with a selector; writes docs/benchmarks.md
+bench-endpoints: packages cluster ## Compare EndpointPool with Services with a selector; writes docs/benchmarks.md
 	cargo build --release -p mainstay -p mainstay-bench
 	$(CLUSTER) up --nodes 30 --zones 3
 	$(CLUSTER) exec -- $(TARGET)/release/mainstay-bench endpoints
-bench-node-health: packages cluster ## Measure NodeHealthPolicy beside the node lifecycle; writes docs/benchmarks.md
+bench-node-health: packages cluster ## Compare NodeHealthPolicy with the node lifecycle controller; writes docs/benchmarks.md
 	cargo build --release -p mainstay -p mainstay-bench
 	$(CLUSTER) up --nodes 1000 --zones 3
 	$(CLUSTER) exec -- $(TARGET)/release/mainstay-bench node-health
@@ -124,7 +124,7 @@ bench-config: packages cluster ## Measure ConfigRollout; writes docs/benchmarks.
 	cargo build --release -p mainstay -p mainstay-bench
 	$(CLUSTER) up
 	$(CLUSTER) exec -- $(TARGET)/release/mainstay-bench config
-bench-accounts: packages cluster ## Measure AccountPolicy beside the service account controller; writes docs/benchmarks.md
+bench-accounts: packages cluster ## Compare AccountPolicy with the service account controller; writes docs/benchmarks.md
 	cargo build --release -p mainstay -p mainstay-bench
 	$(CLUSTER) up
 	$(CLUSTER) exec -- $(TARGET)/release/mainstay-bench accounts

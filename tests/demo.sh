@@ -5,7 +5,7 @@
 #   tests/demo.sh [--existing] IMAGE.tar
 #
 # `make demo` calls it with kubectl and helm on the path, KUBECONFIG set, and CLUSTER, the command of the local
-# cluster. --existing: a cluster somebody else made, where images cannot be loaded and no node is fake.
+# cluster. --existing: a cluster that the demo did not start, where images cannot be loaded and no node is fake.
 # shellcheck disable=SC2016 # what stands in single quotes is meant for others
 set -Eeuo pipefail
 cd "$(dirname "$0")/.."
@@ -80,7 +80,7 @@ namespace() {
     printf '{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"%s","labels":{"%s":"%s"}}}' \
       "$1" "${label%=*}" "${label#*=}" | kubectl create -f - >/dev/null
   elif [ -z "$(kubectl get namespace -l "$label" --field-selector "metadata.name=$1" -o name)" ]; then
-    die "there is a namespace $1 that is not the demo's." "Delete it if nobody needs it, and run the demo again."
+    die "there is a namespace $1 that is not the demo's." "Delete it if it is not needed, and run the demo again."
   fi
 }
 
@@ -142,7 +142,7 @@ namespace demo-quota
 step "1. The image is loaded into the node."
 settings=(" --set controllers.accounts.enabled=true" " --set image.repository=${MAINSTAY_IMAGE:-localhost/mainstay}")
 if [ -n "$existing" ]; then
-  say "Skipped: only the nodes' owner can do that. Push $image where they can pull it and run" \
+  say "Skipped: only the owner of the nodes can do that. Push $image where they can pull it and run" \
     "  MAINSTAY_IMAGE=registry.example.com/mainstay make demo" \
     "or load it by hand, as in: kind load image-archive $image"
 else
@@ -154,7 +154,7 @@ else
   done
 fi
 
-step "2. Helm installs the kinds, then the controllers."
+step "2. Helm installs the CRDs, then the controllers."
 install "mainstay-crds charts/mainstay-crds"
 install "mainstay charts/mainstay --namespace mainstay --create-namespace${settings[*]}"
 for controller in replication endpoints; do
@@ -162,7 +162,7 @@ for controller in replication endpoints; do
     "Look at: ${enter}kubectl -n mainstay describe pods"
 done
 
-step "3. A ReplicaGroup makes three pods, and a Service stands before them."
+step "3. A ReplicaGroup creates three pods behind a Service."
 run "kubectl -n demo apply -f examples/replicagroup.yaml"
 run "kubectl -n demo wait replicagroup/web --for=condition=Ready --timeout=120s" 130 \
   "Look at: ${enter}kubectl -n demo describe replicagroup/web"
@@ -182,7 +182,7 @@ until_true 60 "a pod in place of $victim" replaced "$victim"
 run "kubectl -n demo wait replicagroup/web --for=condition=Ready --timeout=60s"
 run "kubectl -n demo get pods -l app=web"
 
-step "6. A change that cannot work takes itself back. Here the image does not exist:"
+step "6. A change that cannot work is rolled back automatically. Here the image does not exist:"
 missing='[{"op":"replace","path":"/spec/template/spec/containers/0/image","value":"localhost/missing:1"},
   {"op":"add","path":"/spec/failure/unschedulableSeconds","value":5}]'
 run "kubectl -n demo patch replicagroup/web --type=json -p '$missing'"
@@ -191,7 +191,7 @@ run "kubectl -n demo wait replicagroup/web --for=condition=Ready --timeout=60s" 
 run "kubectl -n demo get replicagroup/web -o jsonpath='{.status.conditions[?(@.type==\"Ready\")].message}{\"\\n\"}'"
 run "$ask | uniq -c"
 
-step "7. When a group becomes smaller, its zones stay balanced."
+step "7. At a scale-down the zones stay balanced."
 declare -A zone_of=()
 while read -r node name; do zone_of[$node]=$name; done < <(
   kubectl get nodes -l type=kwok -L "$zone" --no-headers | awk '{print $1, $NF}'
@@ -211,12 +211,12 @@ else
   say "$table"
 fi
 
-step "8. What cannot work is refused with a reason. Here the template's label no longer fits the selector:"
+step "8. An invalid spec is refused with a reason. Here the template's label does not match the selector:"
 typo='{"spec":{"template":{"metadata":{"labels":{"app":"wbe"}}}}}'
 if try "kubectl -n demo patch replicagroup/web --type=merge -p '$typo'"; then
   die "this change should have been refused."
 fi
-say "" "And a quota leaves room for two of three pods. The group says so, and goes on by itself when there is more:"
+say "" "A quota allows only two of three pods. The group reports it, and continues by itself when the quota is raised:"
 kubectl -n demo-quota delete replicagroup/web resourcequota/limit --ignore-not-found --cascade=foreground \
   --timeout=60s >/dev/null || die "the namespace demo-quota cannot be emptied of an earlier run."
 run "kubectl -n demo-quota create quota limit --hard=pods=2"
@@ -229,7 +229,7 @@ run "kubectl -n demo-quota get replicagroup/web -o jsonpath='${reason%reason*}me
 run "kubectl -n demo-quota patch resourcequota/limit -p '{\"spec\":{\"hard\":{\"pods\":\"3\"}}}'"
 run "kubectl -n demo-quota wait replicagroup/web --for=condition=Ready --timeout=60s" 70
 
-step "9. An EndpointPool makes a Service for two sets of servers. When the first is gone, the second takes over."
+step "9. An EndpointPool creates a Service for two sets of servers. When the first set fails, the second takes over."
 run "kubectl -n demo apply -f examples/endpointpool.yaml"
 run "kubectl -n demo wait endpointpool/shop --for=condition=Ready --timeout=120s" 130 \
   "Look at: ${enter}kubectl -n demo describe endpointpool/shop"
@@ -246,32 +246,32 @@ run "$shop | uniq -c"
 run "kubectl -n demo get endpointpool/shop -o jsonpath='{.status.conditions[?(@.type==\"FailedOver\")].message}{\"\\n\"}'"
 run "kubectl -n demo scale deployment/shop-main --replicas=2"
 
-step "10. A node dies: its Lease is renewed no more. In seconds it is out of use, and it is given back when it returns."
+step "10. A node dies: its Lease is no longer renewed. Within seconds it is cordoned, and it is restored when it returns."
 run "kubectl apply -f examples/nodehealthpolicy.yaml"
 until_true 60 "the policy to watch all nodes" kubectl wait nodehealthpolicy/workers --for=condition=Ready --timeout=1s
 run "kubectl get nodehealthpolicies"
 victim=$(printf '%s\n' "${!zone_of[@]}" | sort | head -n 1)
 if [ -z "$victim" ]; then
-  say "Skipped: nodes of yours are not for a demo to kill, and there are none simulated by kwok."
+  say "Skipped: the demo does not kill your nodes, and there are none simulated by kwok."
 else
   say "So far it is a dry run. Now it acts, on simulated nodes only:"
   acts='{"spec":{"dryRun":false,"nodeSelector":{"matchLabels":{"type":"kwok"}},"secondOpinion":{"kubelet":{"enabled":false}}}}'
   run "kubectl patch nodehealthpolicy workers --type=merge -p '$acts'"
   # kwok lets go of a node whose Lease another holds, and takes it back when the last renewal is old.
-  lost="{\"spec\":{\"holderIdentity\":\"nobody\",\"renewTime\":\"$(date -u -d '+1 hour' +%FT%T.000000Z)\"}}"
+  lost="{\"spec\":{\"holderIdentity\":\"none\",\"renewTime\":\"$(date -u -d '+1 hour' +%FT%T.000000Z)\"}}"
   run "kubectl -n kube-node-lease patch lease $victim --type=merge -p '$lost'"
   run "kubectl wait node/$victim --for='jsonpath={.spec.unschedulable}=true' --timeout=90s" 100
   run "kubectl get nodehealthpolicies"
   why='{range .status.unhealthyNodes[*]}{.name}: {.state}, {.reason}{"\n"}{end}'
   run "kubectl get nodehealthpolicy workers -o jsonpath='$why'"
   run "kubectl -n kube-node-lease delete lease $victim"
-  until_true 120 "the node to be given back" bash -c \
+  until_true 120 "the node to be restored" bash -c \
     "! kubectl get node $victim -o jsonpath='{.spec}' | grep -e unschedulable -e mainstay.dev/unhealthy"
   run "kubectl events --for node/$victim | grep -e NodeTaken -e NodeHandedBack | tail -n 2"
 fi
 run "kubectl delete nodehealthpolicy workers"
 
-step "11. A ConfigMap is rolled out like code: a canary first. A bad value is taken back by itself."
+step "11. A ConfigMap is rolled out in stages: a canary first. A bad value is rolled back automatically."
 run "kubectl -n demo apply -f examples/configrollout.yaml"
 soon='[{"op":"replace","path":"/spec/stages/0/soakSeconds","value":3},'
 soon+='{"op":"replace","path":"/spec/stages/0/gate/deadlineSeconds","value":15}]'
@@ -288,13 +288,13 @@ run "kubectl -n demo wait configrollout/greeter --for=condition=RolledBack --tim
 run "kubectl -n demo get configrollouts"
 run "kubectl -n demo get configrollout/greeter -o jsonpath='{.status.conditions[?(@.type==\"RolledBack\")].message}{\"\\n\"}'"
 
-step "12. A team's namespaces get an account, a right and a token that is renewed. Revoking takes a moment."
+step "12. A team's namespaces get an account, a role binding and a token that is renewed. Revoking takes a moment."
 run "kubectl apply -f examples/accountpolicy.yaml"
 # One of a run before may still be going.
 until_true 120 "namespace demo-blue" bash -c \
   'kubectl create namespace demo-blue || kubectl get namespace demo-blue -o jsonpath={.status.phase} | grep -x Active'
 run "kubectl label namespace demo-blue team=blue --overwrite"
-until_true 60 "the namespace to have everything" kubectl -n demo-blue get secret pipeline-token
+until_true 60 "the namespace to have all objects" kubectl -n demo-blue get secret pipeline-token
 run "kubectl -n demo-blue get serviceaccounts,rolebindings,secrets"
 data() { kubectl -n demo-blue get secret pipeline-token -o jsonpath="{.data.$1}" | base64 -d; }
 token() { data token; }
@@ -312,8 +312,8 @@ run "kubectl -n demo-blue annotate secret pipeline-token mainstay.dev/revoke=yes
 another() { [ "$(token)" != "$first" ]; }
 until_true 30 "another token" another
 refused() { may "$first" create pods | grep -i 'must be logged in\|unauthorized'; }
-until_true 30 "the token before to be worth nothing" refused
-say "The token before: $seen" "The new one may create pods: $(may "$(token)" create pods)."
+until_true 30 "the previous token to be revoked" refused
+say "The previous token: $seen" "The new one may create pods: $(may "$(token)" create pods)."
 rm -f "$authority"
 run "kubectl get accountpolicies"
 run "kubectl delete accountpolicy pipelines"
@@ -323,7 +323,7 @@ step "13. Prometheus reads the controllers' metrics."
 created='sum(mainstay_replication_pods_created_total)'
 scraped() { [ "$(promtool query instant "$prometheus" "$1" | grep -c .)" -ge 1 ]; }
 if [ -n "$existing" ]; then
-  say "Skipped: where your Prometheus is, only you know. The pods are annotated for it; ask it for" "  $created"
+  say "Skipped: the demo does not know your Prometheus. The pods are annotated for it; query it for" "  $created"
 else
   up='max by (pod) (up{namespace="mainstay"})'
   until_true 30 "Prometheus to count pods" scraped "$created > 0"
@@ -331,7 +331,7 @@ else
   run "promtool query instant $prometheus '$created'"
 fi
 
-step "14. Events tell what was done: one a batch, not one a pod."
+step "14. Events report what was done: one for each batch, not for each pod."
 run "kubectl -n demo events --for replicagroup/web | tail -n 6"
 
 step "Done. The cluster stays up; try next:"

@@ -1,4 +1,4 @@
-//! `AccountPolicy`: accounts, rights and rotating tokens for every namespace that a selector picks.
+//! `AccountPolicy`: accounts, role bindings and rotating tokens for every namespace that a selector picks.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::duration::Duration;
 use crate::schema;
 
-/// What every namespace that the policy picks is given.
+/// The objects that are created in every namespace that the policy selects.
 #[derive(CustomResource, JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "mainstay.dev",
@@ -23,8 +23,8 @@ use crate::schema;
     status = "AccountPolicyStatus",
     derive = "PartialEq",
     validation = name_rule(),
-    doc = "AccountPolicy gives service accounts, pull secrets, role bindings and rotating tokens to every namespace that \
-           its selector picks, and takes them back.",
+    doc = "AccountPolicy creates service accounts, pull secrets, role bindings and rotating tokens in every namespace that \
+           its selector picks, and removes them again.",
     printcolumn(name = "Namespaces", type_ = "integer", json_path = ".status.namespaces.total"),
     printcolumn(name = "Ready", type_ = "integer", json_path = ".status.namespaces.ready"),
     printcolumn(name = "Failing", type_ = "integer", json_path = ".status.namespaces.failing"),
@@ -67,12 +67,12 @@ pub struct AccountPolicySpec {
     )]
     pub tokens: Vec<PolicyToken>,
 
-    /// What becomes of what the policy gave when it is deleted: `Delete` (the default) takes it back, `Orphan` leaves it
-    /// as it is.
+    /// What happens to the policy's objects when it is deleted: `Delete` (the default) deletes them, `Orphan` leaves them
+    /// as they are.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
 
-    /// For how long a namespace that the selector picks no more keeps what it was given. Default 5m.
+    /// How long a namespace that is no longer selected keeps the objects. Default 5m.
     #[serde(default = "five_minutes")]
     pub grace_period: Duration,
 }
@@ -84,7 +84,7 @@ fn five_minutes() -> Duration {
 /// The name is the value of a label.
 fn name_rule() -> Rule {
     Rule::new("size(self.metadata.name) <= 63")
-        .message("metadata.name must have at most 63 characters: what the policy gives carries it as a label")
+        .message("metadata.name must have at most 63 characters: the policy's objects carry it as a label")
 }
 
 fn spec_rules() -> Vec<Rule> {
@@ -110,21 +110,21 @@ pub struct PolicyAccount {
     #[schemars(schema_with = "schema::object_name")]
     pub name: String,
 
-    /// Labels that it has among others.
+    /// Labels of the account. Labels that others add stay.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::label_map")]
     pub labels: BTreeMap<String, String>,
 
-    /// Annotations that it has among others.
+    /// Annotations of the account. Annotations that others add stay.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::annotation_map")]
     pub annotations: BTreeMap<String, String>,
 
-    /// Whether its pods get a token by themselves. Default: left alone.
+    /// Whether a token is mounted into its pods automatically. Default: not changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub automount_service_account_token: Option<bool>,
 
-    /// Pull secrets that it has among others. At most 16.
+    /// Pull secrets of the account. Entries that others add stay. At most 16.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 16),
@@ -142,12 +142,12 @@ pub struct PolicyPullSecret {
     pub name: String,
 
     /// The Secret of which it is a copy, kept up to date: of type `kubernetes.io/dockerconfigjson` or
-    /// `kubernetes.io/dockercfg`. Default: it is made by others.
+    /// `kubernetes.io/dockercfg`. Default: it is created by others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub copy_from: Option<SecretSource>,
 }
 
-/// A Secret anywhere.
+/// A Secret in any namespace.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct SecretSource {
     /// Its namespace.
@@ -166,7 +166,7 @@ pub struct PolicyBinding {
     #[schemars(schema_with = "schema::object_name")]
     pub name: String,
 
-    /// The role. Both whoever writes the policy and the controller must be allowed to give it.
+    /// The role. Both the author of the policy and the controller must have permission to bind it.
     pub role_ref: PolicyRole,
 
     /// The accounts of `serviceAccounts` that have it.
@@ -196,38 +196,38 @@ pub enum RoleKind {
 fn token_rules() -> Vec<Rule> {
     vec![
         Rule::new("duration(self.ttl) >= duration('10m')")
-            .message("ttl must be at least 10m: the API server issues no token that ends sooner")
+            .message("ttl must be at least 10m: the API server issues no token with a shorter lifetime")
             .field_path(".ttl"),
     ]
 }
 
-/// A token in a Secret, renewed before it ends.
+/// A token in a Secret, renewed before it expires.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = token_rules()))]
 pub struct PolicyToken {
-    /// The name of the Secret: with `token`, `ca.crt` and `namespace`.
+    /// The name of the Secret, with the keys `token`, `ca.crt` and `namespace`.
     #[schemars(schema_with = "schema::object_name")]
     pub name: String,
 
-    /// Whose it is: one of `serviceAccounts`.
+    /// The account of the token: one of `serviceAccounts`.
     #[schemars(schema_with = "schema::object_name")]
     pub service_account: String,
 
-    /// For whom it is. Default: the API server. At most 8.
+    /// The audiences of the token. Default: the API server. At most 8.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::audiences")]
     pub audiences: Vec<String>,
 
-    /// How long it is asked to live; the server may grant less. At least 10m. Default 1h.
+    /// The requested lifetime; the server may grant less. At least 10m. Default 1h.
     #[serde(default = "one_hour")]
     pub ttl: Duration,
 
-    /// For how long the token before still works when there is a new one. Default 5m.
+    /// How long the previous token stays valid after there is a new one. Default 5m.
     #[serde(default = "five_minutes")]
     pub overlap: Duration,
 
-    /// Adds the key `kubeconfig`, with which kubectl works as the account.
+    /// Adds the key `kubeconfig`, for kubectl and other clients that use the account.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kubeconfig: Option<PolicyKubeconfig>,
 }
@@ -239,38 +239,38 @@ fn one_hour() -> Duration {
 /// A kubeconfig.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PolicyKubeconfig {
-    /// Where the API server is for whoever uses it, for example `https://kubernetes.default.svc`.
+    /// The address at which its users reach the API server, for example `https://kubernetes.default.svc`.
     #[schemars(length(max = 2048), regex(pattern = r"^https://[!-~]+$"))]
     pub server: String,
 }
 
-/// What becomes of what a policy gave.
+/// What happens to the objects of a deleted policy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum DeletionPolicy {
-    /// It is taken back.
+    /// They are deleted.
     #[default]
     Delete,
-    /// It stays as it is.
+    /// They stay as they are.
     Orphan,
 }
 
-/// What the policy has given, as the controller last saw it.
+/// The state of the policy, as the controller last saw it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(transform = schema::without_defaults, transform = schema::with_flowing_text)]
 pub struct AccountPolicyStatus {
-    /// The generation of the spec that this status answers; 0 means none yet.
+    /// The generation of the spec that this status is about; 0 means none yet.
     #[schemars(range(min = 0))]
     pub observed_generation: i64,
 
     /// How many namespaces are in which state.
     pub namespaces: NamespaceCounts,
 
-    /// Namespaces that cannot be given everything, and why; at most 20.
+    /// Namespaces in which an object is missing or wrong, and why; at most 20.
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub failing: Vec<FailingNamespace>,
 
-    /// Namespaces that the selector picks no more, and when what they were given is taken back; at most 1000.
+    /// Namespaces that are no longer selected, and when their objects are removed; at most 1000.
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub leaving: Vec<LeavingNamespace>,
 
@@ -278,15 +278,15 @@ pub struct AccountPolicyStatus {
     #[schemars(range(min = 0))]
     pub tokens: i32,
 
-    /// Those that end first; at most 10.
+    /// The tokens that expire first; at most 10.
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub soonest_expiry: Vec<TokenExpiry>,
 
-    /// How many Secrets of the namespaces have tokens that never end.
+    /// How many Secrets of the namespaces have tokens that never expire.
     #[schemars(range(min = 0))]
     pub eternal_tokens: i32,
 
-    /// What holds now, each with a reason and a sentence: `Ready`, `Reconciling`, `Stalled` and `EternalTokens`.
+    /// The conditions `Ready`, `Reconciling`, `Stalled` and `EternalTokens`, each with a reason and a message.
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
 }
@@ -296,15 +296,15 @@ pub struct AccountPolicyStatus {
 #[serde(rename_all = "camelCase", default)]
 #[schemars(transform = schema::without_defaults)]
 pub struct NamespaceCounts {
-    /// All that the selector picks.
+    /// All selected namespaces.
     pub total: i32,
-    /// Those that have everything.
+    /// Those that have all objects of the policy.
     pub ready: i32,
-    /// Those that cannot be given everything.
+    /// Those in which an object is missing or wrong.
     pub failing: i32,
 }
 
-/// A namespace that cannot be given everything.
+/// A namespace in which an object is missing or wrong.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FailingNamespace {
     /// Its name.
@@ -317,22 +317,22 @@ pub struct FailingNamespace {
     pub message: String,
 }
 
-/// A namespace that the selector picks no more.
+/// A namespace that is no longer selected.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LeavingNamespace {
     /// Its name.
     pub name: String,
-    /// When what it was given is taken back.
+    /// When its objects are removed.
     pub at: Time,
 }
 
-/// When a token ends.
+/// When a token expires.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TokenExpiry {
     /// Its namespace.
     pub namespace: String,
     /// The name of its Secret.
     pub name: String,
-    /// When it ends.
+    /// When it expires.
     pub expires: Time,
 }

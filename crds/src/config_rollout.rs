@@ -1,4 +1,4 @@
-//! `ConfigRollout`: Secrets and ConfigMaps that roll out, and roll back, like code.
+//! `ConfigRollout`: rolls out changes of Secrets and ConfigMaps in stages, and rolls them back.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::CustomResource;
@@ -12,7 +12,7 @@ use crate::config_rollout_status::ConfigRolloutStatus;
 use crate::duration::Duration;
 use crate::schema;
 
-/// Which configuration reaches which workloads, and how.
+/// Which configuration is rolled out to which workloads, and how.
 #[derive(CustomResource, JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "mainstay.dev",
@@ -25,8 +25,8 @@ use crate::schema;
     status = "ConfigRolloutStatus",
     derive = "PartialEq",
     validation = name_rule(),
-    doc = "ConfigRollout turns each change of a set of Secrets and ConfigMaps into an immutable revision, brings it to \
-           workloads stage by stage, and takes it back where it does harm.",
+    doc = "ConfigRollout turns each change of a set of Secrets and ConfigMaps into an immutable revision, rolls it out to \
+           workloads stage by stage, and rolls it back when a health gate fails.",
     printcolumn(name = "Mode", type_ = "string", json_path = ".spec.mode"),
     printcolumn(name = "Current", type_ = "integer", json_path = ".status.currentRevision"),
     printcolumn(name = "Newest", type_ = "integer", json_path = ".status.revision"),
@@ -52,7 +52,7 @@ pub struct ConfigRolloutSpec {
     #[schemars(length(min = 1, max = 64), extend("x-kubernetes-list-type" = "atomic"))]
     pub sources: Vec<ConfigSource>,
 
-    /// How a revision reaches the pods of a target. Immutable.
+    /// How the pods of a target get a revision. Immutable.
     #[serde(default)]
     pub mode: ConfigMode,
 
@@ -63,32 +63,32 @@ pub struct ConfigRolloutSpec {
     )]
     pub stages: Vec<ConfigStage>,
 
-    /// What follows when a target fails its gate.
+    /// What happens when a target fails its gate.
     #[serde(default)]
     pub rollback_policy: RollbackPolicy,
 
-    /// A revision is made when the sources have not changed for so long, so that changes which belong together become
-    /// one; but after ten times as long at the latest. Default 500ms.
+    /// A revision is created when the sources have not changed for this long, so that changes which belong together
+    /// become one revision; after ten times as long at the latest. Default 500ms.
     #[serde(default = "half_a_second")]
     pub debounce: Duration,
 
-    /// Rollouts begin at least this far apart. Default 0s.
+    /// Shortest time between the starts of two rollouts. A rollback does not wait. Default 0s.
     #[serde(default)]
     pub min_interval: Duration,
 
-    /// Nothing new is begun while this is true: neither a revision nor a change of a target.
+    /// While this is true nothing new is started: no revision is created and no target is changed.
     #[serde(default)]
     pub paused: bool,
 
-    /// How many revisions are kept that neither the targets nor anything in the namespace refers to. Default 5. What
-    /// a pod, a ReplicaSet or a ControllerRevision refers to is always kept.
+    /// How many revisions are kept that no object in the namespace refers to. Default 5. Revisions that a pod, a
+    /// ReplicaSet or a ControllerRevision refers to are always kept.
     #[serde(default = "five")]
     #[schemars(range(min = 0, max = 100))]
     pub history_limit: i32,
 
-    /// The field managers from whom the rollout may take the fields of a target that it writes. A field of any other
-    /// manager stops the target with the condition `Conflict`. Default: the commands of kubectl that write an object as
-    /// it stands, which nobody repeats by themselves.
+    /// The field managers from which the rollout may take over the fields of a target that it writes. If a field has
+    /// another manager, the target is not changed and the condition `Conflict` is set. Default: the commands of kubectl
+    /// that write an object as it is, since they do not run again by themselves.
     #[serde(default = "kubectl")]
     #[schemars(schema_with = "managers")]
     pub take_over_from: Vec<String>,
@@ -159,28 +159,27 @@ fn source_rules() -> Vec<Rule> {
     ]
 }
 
-/// How a revision reaches the pods of a target.
+/// How the pods of a target get a revision.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ConfigMode {
-    /// The references in the target's template are moved to the revision's objects.
+    /// The references in the target's template are changed to the revision's objects.
     #[default]
     Repoint,
-    /// The template gets an annotation that names the revision, and a webhook moves the references of the pods that
-    /// are made from it. Whatever else the template says stays as it is, so that tools which keep it in Git see no
-    /// change of theirs.
+    /// The template gets an annotation that names the revision, and a webhook changes the references of the pods that
+    /// are created from it. The rest of the template stays as it is, so that GitOps tools see no difference.
     Admission,
-    /// The template gets an annotation that changes with the revision, so that pods are made anew. They read the
-    /// sources themselves, so there is nothing to go back to.
+    /// The template gets an annotation that changes with the revision, so that pods are recreated. They read the
+    /// sources themselves, so no rollback is possible.
     RestartOnly,
 }
 
-/// What follows when a target fails its gate.
+/// What happens when a target fails its gate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum RollbackPolicy {
-    /// Every target of the rollout gets the revision back that it had.
+    /// Every target of the rollout gets its previous revision back.
     #[default]
     Always,
-    /// Everything stays as it is and the condition `Stalled` says why: for credentials of which the old ones are
-    /// worth nothing any more.
+    /// Everything stays as it is and the condition `Stalled` says why: for credentials whose previous version is
+    /// already revoked.
     Never,
 }

@@ -1,4 +1,4 @@
-//! The kinds that a `ConfigRollout` knows: what it copies, and what it brings that to.
+//! The kinds that a `ConfigRollout` supports as sources and as targets.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

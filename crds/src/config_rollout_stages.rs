@@ -1,4 +1,4 @@
-//! The stages of a `ConfigRollout`: which targets get a revision when, and what they must show then.
+//! The stages of a `ConfigRollout`: which targets get a revision when, and the gates that they must pass.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::core::Rule;
@@ -17,32 +17,33 @@ pub struct ConfigStage {
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
 
-    /// The workloads. One that two stages name is of the first.
+    /// The workloads. One that two stages name belongs to the first.
     #[schemars(length(min = 1, max = 64), extend("x-kubernetes-list-type" = "atomic"))]
     pub targets: Vec<ConfigTarget>,
 
-    /// How many targets of the stage are on their way at the same time. Default: all.
+    /// How many targets of the stage may be updating at the same time. Default: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub max_parallel: Option<i32>,
 
-    /// For so many seconds without a break a target must be available and its probe succeed. Default 0.
+    /// How many seconds a target must stay available and its probe must succeed, without interruption, before it passes.
+    /// Default 0.
     #[serde(default)]
     #[schemars(range(min = 0, max = 604_800))]
     pub soak_seconds: i32,
 
-    /// What a target must show for the rollout to go on.
+    /// What a target must fulfil for the rollout to continue.
     #[serde(default)]
     pub gate: ConfigGate,
 
-    /// What is waited for when all targets of the stage have passed, before the next one begins. Without it that
+    /// The pause after all targets of the stage have passed, before the next stage begins. Without it the next stage
     /// begins at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause: Option<Pause>,
 
-    /// The next stage may begin although no target of this one has shown that the revision works: because its selectors
-    /// match none, because all have 0 replicas, or because somebody has taken them back. Default false: the revision
-    /// goes no further. A target that is named and does not exist keeps it from the next stage in any case.
+    /// The next stage may begin although no target of this one has tested the revision: because its selectors match
+    /// none, because all have 0 replicas, or because they were rolled back by hand. Default false: the rollout stops
+    /// here. A target that is named and does not exist always stops it.
     #[serde(default)]
     pub allow_empty: bool,
 }
@@ -72,22 +73,23 @@ fn target_rules() -> Vec<Rule> {
     ]
 }
 
-/// What a target must show: that all its pods are of the new template and available, but for as many as were not
-/// before the change; that none of them has restarted more often than those before, and that its probe succeeds.
+/// What a target must fulfil: all its pods run the new template and are available, except as many as were unavailable
+/// before the change; none of them has restarted more often than the pods before; and its probe succeeds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ConfigGate {
-    /// A target that has not shown it so many seconds after it was changed, or after a break in its `soakSeconds`, has
-    /// failed. Time in which it soaks does not count. One that keeps breaking off is given up after three times both.
-    /// Default 600.
+    /// A target that does not fulfil this within this many seconds after it was changed, or after an interruption of its
+    /// `soakSeconds`, has failed. Time in which it soaks does not count. A target that is interrupted again and again
+    /// fails after three times both together. Default 600.
     #[schemars(range(min = 1, max = 604_800))]
     pub deadline_seconds: i32,
 
-    /// A target of which a pod has restarted so much more often than those before it has failed. Default 0.
+    /// A target has failed when one of its pods has restarted more often than any pod before the change, by more than
+    /// this number. Default 0.
     #[schemars(range(min = 0))]
     pub more_restarts: i32,
 
-    /// Asked of a Service of the namespace over HTTP, every second. Default: nothing is asked.
+    /// A request to a Service of the namespace over HTTP, every second. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probe: Option<ConfigProbe>,
 }
@@ -116,7 +118,7 @@ pub struct ConfigProbe {
     #[schemars(length(max = 2048), regex(pattern = r"^/[!-~]*$"))]
     pub path: String,
 
-    /// Seconds after which there is no answer. Default 2.
+    /// Seconds after which a request without an answer has failed. Default 2.
     #[serde(default = "two")]
     #[schemars(range(min = 1, max = 60))]
     pub timeout_seconds: i32,

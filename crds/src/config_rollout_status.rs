@@ -1,4 +1,4 @@
-//! What a `ConfigRollout` has done and waits for, as the controller last saw it.
+//! The status of a `ConfigRollout`, as the controller last saw it.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 use crate::config_rollout_kinds::{SourceKind, TargetKind};
 use crate::schema;
 
-/// What the rollout has done and waits for.
+/// The state of the rollout.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(transform = schema::without_defaults, transform = schema::with_flowing_text)]
 pub struct ConfigRolloutStatus {
-    /// The generation of the spec that this status answers; 0 means none yet.
+    /// The generation of the spec that this status is about; 0 means none yet.
     #[schemars(range(min = 0))]
     pub observed_generation: i64,
 
@@ -20,7 +20,7 @@ pub struct ConfigRolloutStatus {
     #[schemars(range(min = 0))]
     pub revision: i64,
 
-    /// The last revision that has been shown to work; absent while there is none.
+    /// The last revision that is proven to work; absent while there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub current_revision: Option<i64>,
@@ -35,7 +35,7 @@ pub struct ConfigRolloutStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<ConfigFailure>,
 
-    /// What is on its way to the targets.
+    /// The rollout in progress.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rollout: Option<ConfigRolloutProgress>,
 
@@ -43,7 +43,7 @@ pub struct ConfigRolloutStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_rollout_at: Option<Time>,
 
-    /// What is waited for.
+    /// What the rollout waits for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waiting_for: Option<String>,
 
@@ -54,12 +54,12 @@ pub struct ConfigRolloutStatus {
     )]
     pub targets: Vec<ConfigTargetStatus>,
 
-    /// Sources of which no revision can be made, and why; at most 20.
+    /// Sources of which no revision can be created, and why; at most 20.
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub source_problems: Vec<SourceProblem>,
 
-    /// What holds now, each with a reason and a sentence: `Ready`, `Reconciling`, `Stalled`, `SourcesReady`,
-    /// `Conflict` and `RolledBack`.
+    /// The conditions `Ready`, `Reconciling`, `Stalled`, `SourcesReady`, `Conflict` and `RolledBack`, each with a reason
+    /// and a message.
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
 }
@@ -73,27 +73,27 @@ pub struct ConfigFailure {
     /// The target that failed its gate, as `Deployment/web`.
     #[serde(default)]
     pub target: String,
-    /// What was seen.
+    /// What the controller saw.
     #[serde(default)]
     pub message: String,
 }
 
-/// A revision on its way to the targets.
+/// A rollout in progress.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ConfigRolloutProgress {
-    /// The revision; 0 stands for the sources themselves.
+    /// The revision; 0 means the sources themselves.
     #[schemars(range(min = 0))]
     pub revision: i64,
 
-    /// Whether it is the way back from one that has failed.
+    /// Whether it is a rollback of a failed revision.
     #[serde(default)]
     pub back: bool,
 
     /// When it began.
     pub started_at: Time,
 
-    /// The stage that it is at.
+    /// The current stage.
     pub stage: String,
 
     /// Since when all targets of that stage have passed.
@@ -115,42 +115,42 @@ pub struct ConfigTargetStatus {
     /// The name of its stage.
     #[serde(default)]
     pub stage: String,
-    /// The revision that it was given last; 0 stands for the sources themselves.
+    /// The revision that it was given last; 0 means the sources themselves.
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub revision: i64,
     /// `Current`, `Pending`, `Updating`, `Soaking`, `Passed`, `Held`, `Conflict`, `Missing` or `Unreadable`.
     #[serde(default)]
     pub state: String,
-    /// When it was changed; it counts as on its way until its pods are available again, or it has passed.
+    /// When it was changed; it counts as updating until its pods are available again, or it has passed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changed_at: Option<Time>,
-    /// Since when it has been available since then.
+    /// Since when it has been available after the change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub available_at: Option<Time>,
-    /// When it last ceased to be available since then. Its deadline counts from there.
+    /// When it last became unavailable after the change. Its deadline counts from then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub broken_at: Option<Time>,
     /// How many of its pods were not available before the rollout changed it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub unavailable_before: Option<i32>,
-    /// The most restarts of one of its pods before the change.
+    /// The highest number of restarts of one of its pods before the change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub restarts_before: Option<i32>,
-    /// How often another has taken the change back.
+    /// How often another field manager has reverted the change.
     #[serde(default, skip_serializing_if = "is_zero")]
     #[schemars(range(min = 0))]
     pub reverts: i32,
     /// When that was last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reverted_at: Option<Time>,
-    /// The generation of the target at which another manager's fields stood in the way.
+    /// The generation of the target at which a field had another manager.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub conflict_generation: Option<i64>,
-    /// What is waited for, or what is wrong.
+    /// What the target waits for, or what is wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }
@@ -159,7 +159,7 @@ fn is_zero(count: &i32) -> bool {
     *count == 0
 }
 
-/// A source of which no revision can be made.
+/// A source of which no revision can be created.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SourceProblem {
     /// Its kind.
@@ -169,7 +169,7 @@ pub struct SourceProblem {
     /// `SourceMissing`, `KeyMissing` or `SourceTooLarge`.
     #[serde(default)]
     pub reason: String,
-    /// What was seen, without any value.
+    /// What the controller saw, without any value.
     #[serde(default)]
     pub message: String,
 }

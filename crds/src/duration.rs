@@ -7,7 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
 /// The most digits of a number in a duration. What is admitted then ends before 2562047h, where Go's durations do, so
-/// that neither CEL nor [`GoDuration`] meets one that it cannot hold: the latter panics.
+/// that neither CEL nor [`GoDuration`] gets a duration that it cannot represent: the latter panics.
 const MAX_DIGITS: usize = 6;
 
 /// A duration as `metav1.Duration` reads it, but not negative, in no unit below a millisecond, and in numbers of at most
@@ -16,12 +16,12 @@ const MAX_DIGITS: usize = 6;
 pub struct Duration(time::Duration);
 
 impl Duration {
-    /// So many seconds.
+    /// A number of seconds.
     pub const fn seconds(seconds: u64) -> Self {
         Self(time::Duration::from_secs(seconds))
     }
 
-    /// So many milliseconds.
+    /// A number of milliseconds.
     pub const fn millis(millis: u64) -> Self {
         Self(time::Duration::from_millis(millis))
     }

@@ -7,15 +7,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::schema;
 
-/// A request that is made of each endpoint again and again, by the controller's leading replica.
+/// A request that the controller's leading replica sends to each endpoint at intervals.
 ///
-/// Of an answer only its status is read. A body is neither read nor shown anywhere.
+/// Only the status of an answer is reported. Response bodies are never read, stored or logged.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = check_rules()))]
 pub struct EndpointCheck {
-    /// What is asked. `HTTP`: a GET whose status must be an expected one. `TCP`: a connection that is accepted. `GRPC`:
-    /// the gRPC health service must say SERVING.
+    /// The kind of check. `HTTP`: a GET request whose status must be an expected one. `TCP`: the connection must be
+    /// accepted. `GRPC`: the gRPC health service must return SERVING.
     pub r#type: CheckType,
 
     /// The name of a port of the Service, whose target port is checked, or a number. Default: the Service's first port
@@ -24,52 +24,52 @@ pub struct EndpointCheck {
     #[schemars(schema_with = "schema::port_or_name")]
     pub port: Option<IntOrString>,
 
-    /// What is asked by HTTP.
+    /// Settings of an HTTP check.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<HttpCheck>,
 
-    /// What is asked by gRPC.
+    /// Settings of a gRPC check.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grpc: Option<GrpcCheck>,
 
-    /// Asks over TLS, and refuses certificates that cannot be verified.
+    /// Checks over TLS; a certificate that cannot be verified is a failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsCheck>,
 
-    /// Seconds from one check of an endpoint to the next, give or take a tenth. Default 10.
+    /// Seconds from one check of an endpoint to the next, with a jitter of ±10 %. Default 10.
     #[serde(default = "ten")]
     #[schemars(range(min = 1, max = 3600))]
     pub interval_seconds: i32,
 
-    /// The interval while a verdict is in doubt, and while an endpoint fails. Default 2.
+    /// The interval while the result is about to change, and while an endpoint fails. Default 2.
     #[serde(default = "two")]
     #[schemars(range(min = 1, max = 3600))]
     pub edge_interval_seconds: i32,
 
-    /// A check without an answer fails after so many seconds. Default 2.
+    /// Seconds after which a check without an answer fails. Default 2.
     #[serde(default = "two")]
     #[schemars(range(min = 1, max = 300))]
     pub timeout_seconds: i32,
 
-    /// So many checks in a row must succeed before an endpoint that failed is used again. Default 2. The first check of
-    /// a new endpoint alone is enough for it.
+    /// Number of consecutive successful checks required to mark a failing endpoint healthy. Default 2. For a new endpoint
+    /// one success is enough.
     #[serde(default = "two")]
     #[schemars(range(min = 1, max = 100))]
     pub success_threshold: i32,
 
-    /// So many checks in a row must fail before an endpoint is taken out. Default 3.
+    /// Number of consecutive failed checks required to mark an endpoint failing. Default 3.
     #[serde(default = "three")]
     #[schemars(range(min = 1, max = 100))]
     pub failure_threshold: i32,
 
-    /// An endpoint that fails again within so many seconds of its return must succeed twice as often before the next
-    /// one, up to 16 times `successThreshold`. Default 600; 0 turns this off.
+    /// Each time an endpoint fails within this many seconds after it became healthy again, the number of successes that it
+    /// needs to become healthy doubles, up to 16 times `successThreshold`. Default 600; 0 turns this off.
     #[serde(default = "ten_minutes")]
     #[schemars(range(min = 0, max = 86400))]
     pub flap_window_seconds: i32,
 
-    /// How many checks of the pool are under way at the same time. Default 50. All pools together have a limit of their
-    /// own, a value of the chart.
+    /// How many checks of the pool may run at the same time. Default 50. A value of the chart limits the checks of all
+    /// pools together.
     #[serde(default = "fifty")]
     #[schemars(range(min = 1, max = 1000))]
     pub max_concurrent: i32,
@@ -95,7 +95,7 @@ fn ten_minutes() -> i32 {
     600
 }
 
-/// What a check asks.
+/// A kind of check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum CheckType {
@@ -107,7 +107,7 @@ pub enum CheckType {
     Grpc,
 }
 
-/// A GET request over HTTP/1.1. Redirects are not followed: their status is the answer.
+/// A GET request over HTTP/1.1. Redirects are not followed: their own status counts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct HttpCheck {
@@ -135,7 +135,7 @@ impl Default for HttpCheck {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct GrpcCheck {
-    /// The service that is asked for. Default: the server as a whole.
+    /// The service to check. Default: the server as a whole.
     #[schemars(length(max = 253))]
     pub service: String,
 
@@ -149,12 +149,12 @@ pub struct GrpcCheck {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct TlsCheck {
-    /// The name that the certificate must be for. Default: the endpoint's IP address.
+    /// The name that the certificate must be valid for. Default: the endpoint's IP address.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub server_name: Option<String>,
 
-    /// The certificates of those that may have signed it, as PEM. Default: the roots that the controller's image has.
+    /// The trusted certificate authorities, as PEM. Default: the roots in the controller's image.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 65536))]
     pub ca_bundle: Option<String>,
@@ -169,7 +169,7 @@ fn check_rules() -> Vec<Rule> {
             .message("spec.check.grpc needs spec.check.type GRPC: remove it or change the type")
             .field_path(".grpc"),
         Rule::new("!has(self.tls) || self.type != 'TCP'")
-            .message("spec.check.tls needs spec.check.type HTTP or GRPC: a TCP check says nothing on the connection")
+            .message("spec.check.tls needs spec.check.type HTTP or GRPC: a TCP check sends nothing on the connection")
             .field_path(".tls"),
         Rule::new("self.timeoutSeconds <= self.intervalSeconds")
             .message("spec.check.timeoutSeconds must not be more than spec.check.intervalSeconds")

@@ -1,4 +1,4 @@
-//! `EndpointGrant`: the consent of a namespace to have its pods used by pools of others.
+//! `EndpointGrant`: lets pools of other namespaces use the pods of its namespace.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::CustomResource;
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::schema;
 
-/// Who may use which pods of the grant's namespace.
+/// Which pools may use which pods of the grant's namespace.
 #[derive(CustomResource, JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "mainstay.dev",
@@ -17,15 +17,15 @@ use crate::schema;
     shortname = "epg",
     namespaced,
     derive = "PartialEq",
-    doc = "EndpointGrant lets EndpointPools of other namespaces use pods of its own namespace. Without one no \
-           EndpointPool reaches over the border of its namespace.",
+    doc = "EndpointGrant lets EndpointPools of other namespaces use pods of its own namespace. Without a grant an \
+           EndpointPool can use only pods of its own namespace.",
     printcolumn(name = "From", type_ = "string", json_path = ".spec.from[*].namespace"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
 #[schemars(transform = schema::with_flowing_text)]
 pub struct EndpointGrantSpec {
-    /// Whose pools may use the pods. At most 64.
+    /// The pools that may use the pods. At most 64 entries.
     #[schemars(length(min = 1, max = 64), extend("x-kubernetes-list-type" = "atomic"))]
     pub from: Vec<GrantedTo>,
 

@@ -12,23 +12,23 @@ use crate::schema;
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = member_rules()))]
 pub struct PoolMembers {
-    /// A name by which status and events tell the sets apart.
+    /// The name of the set in status and events.
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
 
-    /// The tier of these endpoints. Default 0. The lowest tier is used as long as `spec.failover` finds enough of it
-    /// healthy; the next one stands by.
+    /// The tier of these endpoints. Default 0. The lowest tier is active as long as enough of its members are healthy
+    /// (`spec.failover`); the next ones are on standby.
     #[serde(default)]
     #[schemars(range(min = 0, max = 15))]
     pub tier: i32,
 
-    /// Pods that it matches. It must not be empty.
+    /// The pods that it matches. It must not be empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::label_selector")]
     pub pod_selector: Option<LabelSelector>,
 
-    /// The namespace of the pods. Default: that of the pool. Another one must hold an EndpointGrant that names the
-    /// pool's namespace.
+    /// The namespace of the pods. Default: that of the pool. Another namespace must have an EndpointGrant that names
+    /// the pool's namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub namespace: Option<String>,
@@ -38,7 +38,7 @@ pub struct PoolMembers {
     #[schemars(length(max = 1000), extend("x-kubernetes-list-type" = "atomic"))]
     pub addresses: Vec<MemberAddress>,
 
-    /// DNS names, whose addresses are looked up as often as their TTL asks for. Names are complete: no search path
+    /// DNS names, which are looked up when their TTL ends. Names must be fully qualified: no search path
     /// applies. While a name cannot be looked up its last addresses are kept. At most 64.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::dns_names")]
@@ -54,7 +54,7 @@ pub struct PoolMembers {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MemberAddress {
-    /// An IPv4 or IPv6 address. Ranges that the operator forbids are left out, and `Ready` says so.
+    /// An IPv4 or IPv6 address. An address that the operator forbids is left out, and `MembersAccepted` says so.
     #[schemars(
         length(min = 2, max = 45),
         extend("x-kubernetes-validations" = [
@@ -63,12 +63,12 @@ pub struct MemberAddress {
     )]
     pub ip: String,
 
-    /// The zone that the server is in, for `trafficDistribution`.
+    /// The zone of the server, for `trafficDistribution`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub zone: Option<String>,
 
-    /// A name that the endpoint has in the DNS of a headless Service.
+    /// The name of the endpoint in the DNS of a headless Service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub hostname: Option<String>,
@@ -95,7 +95,7 @@ fn member_rules() -> Vec<Rule> {
         )
         .message("each of spec.members needs exactly one of podSelector, addresses and dnsNames"),
         Rule::new("!has(self.namespace) || has(self.podSelector)")
-            .message("namespace needs podSelector: addresses and DNS names lie in no namespace")
+            .message("namespace needs podSelector: addresses and DNS names have no namespace")
             .field_path(".namespace"),
         Rule::new(
             "!has(self.podSelector) || \

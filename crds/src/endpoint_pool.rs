@@ -11,7 +11,7 @@ use crate::endpoint_members::PoolMembers;
 use crate::schema;
 use crate::service_template::ServiceTemplate;
 
-/// Which endpoints a Service should have.
+/// The desired endpoints of a Service.
 #[derive(CustomResource, JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "mainstay.dev",
@@ -24,8 +24,8 @@ use crate::service_template::ServiceTemplate;
     status = "EndpointPoolStatus",
     derive = "PartialEq",
     validation = name_rule(),
-    doc = "EndpointPool gives a Service without a selector its endpoints: pods, addresses and DNS names, of which \
-           those are used that answer their check, with tiers that stand in for each other.",
+    doc = "EndpointPool provides the endpoints of a Service without a selector: pods, addresses and DNS names. Members \
+           that pass their check are used, with failover between tiers.",
     printcolumn(name = "Service", type_ = "string", json_path = ".spec.serviceRef.name"),
     printcolumn(name = "Members", type_ = "integer", json_path = ".status.members.total"),
     printcolumn(name = "In-Use", type_ = "integer", json_path = ".status.members.inUse"),
@@ -46,11 +46,11 @@ use crate::service_template::ServiceTemplate;
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = spec_rules()), transform = schema::with_flowing_text)]
 pub struct EndpointPoolSpec {
-    /// The Service, in the pool's namespace. It must have no selector. Where two pools name one Service the older one
-    /// has it.
+    /// The Service, in the pool's namespace. It must have no selector. If two pools name one Service, it belongs to the
+    /// older one.
     pub service_ref: ServiceReference,
 
-    /// Where the endpoints come from. At most 16 sets, each with a name of its own.
+    /// Where the endpoints come from. At most 16 sets with different names.
     #[schemars(
         length(min = 1, max = 16),
         extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
@@ -62,15 +62,15 @@ pub struct EndpointPoolSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub check: Option<EndpointCheck>,
 
-    /// When fewer than so many percent of the members of the tier in use answer their check, all of them that are ready
-    /// are used: checks that fail everywhere say more about the checks than about the members. Default 1, so only when
-    /// no member at all is healthy; 0 turns this off. The condition `Panic` says when it holds.
+    /// Panic mode: when fewer than this percentage of the active tier's members pass their check, health checks are
+    /// ignored and all ready members are used, because the checks are more likely wrong than all members. Default 1: only
+    /// when no member is healthy; 0 turns this off. The condition `Panic` reports it.
     #[serde(default = "one")]
     #[schemars(range(min = 0, max = 100))]
     pub panic_threshold: i32,
 
-    /// At most so many percent of the members of the tier in use are taken out for failing their check, those first
-    /// that have failed for longest. Default 100.
+    /// Maximum percentage of the active tier's members that may be ejected because their check fails; the
+    /// longest-failing are ejected first. Default 100.
     #[serde(default = "hundred")]
     #[schemars(range(min = 0, max = 100))]
     pub max_ejected_percent: i32,
@@ -79,18 +79,18 @@ pub struct EndpointPoolSpec {
     #[serde(default)]
     pub failover: FailoverPolicy,
 
-    /// For so many seconds an endpoint that leaves while its server still runs is kept as serving and terminating: it
-    /// gets no new connections as long as there are others. Default 0: it is removed at once. Pods that terminate are
-    /// kept until they are gone in any case.
+    /// How long, in seconds, an endpoint removed from the pool is kept with `serving: true` and `terminating: true`
+    /// (connection draining): it gets no new connections as long as there are others. Default 0: it is removed at once.
+    /// Terminating pods are always kept until they are gone.
     #[serde(default)]
     #[schemars(range(min = 0, max = 3600))]
     pub drain_seconds: i32,
 
-    /// Lets members that become healthy at the same time into use step by step. Default: all at once.
+    /// Adds members that become healthy at the same time step by step. Default: all at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slow_start: Option<SlowStart>,
 
-    /// The most endpoints that one EndpointSlice holds. Default 100.
+    /// Maximum number of endpoints in one EndpointSlice. Default 100.
     #[serde(default = "hundred")]
     #[schemars(range(min = 1, max = 1000))]
     pub max_endpoints_per_slice: i32,
@@ -126,8 +126,8 @@ pub struct ServiceReference {
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
 
-    /// Makes the Service, and keeps it as written here. It goes with the pool. A Service of that name that is not the
-    /// pool's own is used as it is. Default: the Service is made by others.
+    /// Creates the Service, and keeps it as specified here. It is deleted with the pool. An existing Service of that name
+    /// that the pool does not own is used as it is. Default: the Service is created by others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub create: Option<ServiceTemplate>,
 }
@@ -137,15 +137,15 @@ pub struct ServiceReference {
 #[serde(rename_all = "camelCase", default)]
 #[schemars(extend("x-kubernetes-validations" = failover_rules()))]
 pub struct FailoverPolicy {
-    /// The next tier takes over when fewer than so many percent of a tier's members are healthy. Default 50.
+    /// The next tier takes over when fewer than this percentage of a tier's members are healthy. Default 50.
     #[schemars(range(min = 1, max = 100))]
     pub below_percent: i32,
 
-    /// The better tier is returned to when at least so many percent of its members are healthy. Default 70.
+    /// The better tier becomes active again when at least this percentage of its members are healthy. Default 70.
     #[schemars(range(min = 1, max = 100))]
     pub return_percent: i32,
 
-    /// For so many seconds without a break before that. Default 30.
+    /// How many seconds that must be so without interruption. Default 30.
     #[schemars(range(min = 0, max = 86400))]
     pub return_seconds: i32,
 }
@@ -164,16 +164,16 @@ fn failover_rules() -> Vec<Rule> {
     ]
 }
 
-/// How quickly members that become healthy come into use.
+/// How quickly members that become healthy are added.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct SlowStart {
-    /// In each period so many percent of the members in use join them, and at least one. Default 25. The first members
-    /// of a tier come all at once.
+    /// By how many percent the number of members in use may grow in each period; at least one is added. Default 25. The
+    /// first members of a tier are added all at once.
     #[schemars(range(min = 1, max = 100))]
     pub percent: i32,
 
-    /// Seconds of a period. Default 5.
+    /// Length of a period in seconds. Default 5.
     #[schemars(range(min = 1, max = 3600))]
     pub period_seconds: i32,
 }
@@ -184,21 +184,21 @@ impl Default for SlowStart {
     }
 }
 
-/// What the pool is, as the controller last saw it.
+/// The state of the pool, as the controller last saw it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(transform = schema::without_defaults, transform = schema::with_flowing_text)]
 pub struct EndpointPoolStatus {
-    /// The generation of the spec that this status answers; 0 means none yet.
+    /// The generation of the spec that this status is about; 0 means none yet.
     #[schemars(range(min = 0))]
     pub observed_generation: i64,
 
-    /// The tier in use.
+    /// The active tier.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub tier: Option<i32>,
 
-    /// Since when that tier is in use.
+    /// Since when that tier is active.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tier_since: Option<Time>,
 
@@ -217,13 +217,14 @@ pub struct EndpointPoolStatus {
     #[schemars(range(min = 0))]
     pub slices: i32,
 
-    /// What holds now, each with a reason and a sentence: `Ready`, `Reconciling`, `Stalled`, `Panic`, `FailedOver` and
-    /// `MembersAccepted`.
+    /// The conditions `Ready`, `Reconciling`, `Stalled`, `Panic`, `FailedOver` and `MembersAccepted`, each with a reason
+    /// and a message.
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
 }
 
-/// How many members are in which state. One address of a member counts as one: a pod of two address families twice.
+/// How many members are in which state. Each address of a member counts as one: a pod with two address families counts
+/// twice.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(transform = schema::without_defaults)]
@@ -232,19 +233,19 @@ pub struct MemberCounts {
     pub total: i32,
     /// Those that get traffic.
     pub in_use: i32,
-    /// Healthy ones of tiers that are not in use.
+    /// Healthy ones of tiers that are not active.
     pub standby: i32,
     /// Those that fail their check, and are not used.
     pub failing: i32,
     /// Pods that are not ready.
     pub not_ready: i32,
-    /// Those whose first verdict is still to come.
+    /// Those without a first check result.
     pub unchecked: i32,
-    /// Healthy ones that slow start holds back.
+    /// Healthy ones that are not used yet because of slow start.
     pub waiting: i32,
-    /// Those on their way out.
+    /// Those that are terminating or draining.
     pub leaving: i32,
-    /// Those that the operator's ranges or a missing grant forbid.
+    /// Those excluded by a forbidden range or a missing grant.
     pub refused: i32,
 }
 
@@ -259,8 +260,7 @@ pub struct TierHealth {
     /// Those of them that are healthy.
     #[serde(default)]
     pub healthy: i32,
-    /// Of the tier in use: how many members should be healthy. Those that have yet to become healthy for the first time
-    /// are not among them.
+    /// For the active tier: how many members should be healthy. Those that have never been healthy do not count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected: Option<i32>,
 }
@@ -273,13 +273,13 @@ pub struct MemberOut {
     /// The name of its set in `spec.members`.
     #[serde(default)]
     pub set: String,
-    /// Its pod or DNS name, where it has one.
+    /// Its pod or DNS name, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// Why it is not used.
     #[serde(default)]
     pub reason: String,
-    /// What its last check said, or what is to be done.
+    /// The result of its last check, or what to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// Since when.

@@ -1,9 +1,9 @@
-//! The custom resources of Mainstay, one file a kind.
+//! The custom resources of Mainstay, one file for each kind.
 //!
-//! The Rust types here are the one source of the API: their doc comments are the descriptions that
+//! The Rust types here are the only source of the API: their doc comments are the descriptions that
 //! `kubectl explain` prints, their attributes are the schema that the API server enforces, and the `crdgen`
-//! binary writes both out as manifests. Whatever a schema or a CEL rule can refuse is refused at admission,
-//! so that a controller never meets it.
+//! binary writes both out as manifests. Everything that a schema or a CEL rule can refuse is refused at admission,
+//! so that a controller never sees it.
 
 mod account_policy;
 mod config_rollout;
@@ -80,8 +80,8 @@ pub const GROUP: &str = "mainstay.dev";
 /// The served and stored version of every kind.
 pub const VERSION: &str = "v1alpha1";
 
-/// Every custom resource definition, in the order in which they are to be installed. Their schemas admit nothing that
-/// the types cannot hold, which the definitions that the types give by themselves do not promise.
+/// Every custom resource definition, in the order of installation. Their schemas admit nothing that the types cannot
+/// represent, which the definitions that are derived from the types do not promise.
 pub fn all() -> Vec<CustomResourceDefinition> {
     let derived = [
         ReplicaGroup::crd(),

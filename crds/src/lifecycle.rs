@@ -1,22 +1,22 @@
-//! What happens around the life of a `ReplicaGroup`'s pods.
+//! The lifecycle hooks of a `ReplicaGroup`'s pods.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Hooks in the life of a pod.
+/// Lifecycle hooks of a pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Lifecycle {
-    /// What is waited for before a pod that runs is deleted. Default nothing.
+    /// A hook that must complete before a running pod is deleted. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pre_delete: Option<PreDelete>,
 }
 
-/// A hook that is waited for before a pod is deleted.
+/// A hook that must complete before a pod is deleted.
 ///
-/// Pods made while it is set carry the finalizer. One that is to go is first given the annotation
-/// `mainstay.dev/pre-delete` and runs on; whoever the hook belongs to does what is to be done and then removes the
-/// finalizer. Should the pod not have to go after all, the annotation is taken back.
+/// Pods that are created while it is set carry the finalizer. Before a pod is deleted it gets the annotation
+/// `mainstay.dev/pre-delete`; the hook's owner does its work and removes the finalizer. The pod keeps running meanwhile.
+/// If the deletion is cancelled, the annotation is removed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PreDelete {
@@ -29,7 +29,7 @@ pub struct PreDelete {
     )]
     pub finalizer: String,
 
-    /// After so many seconds the pod goes all the same, and an event says so. Default 300.
+    /// After this many seconds the pod is deleted although the hook has not completed, and an event says so. Default 300.
     #[serde(default = "five_minutes")]
     #[schemars(range(min = 1))]
     pub timeout_seconds: i32,

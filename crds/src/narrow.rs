@@ -1,12 +1,12 @@
-//! What the API server must not admit, since the Rust types cannot hold it.
+//! Refuses at admission what the Rust types cannot represent.
 //!
-//! An object that is stored and cannot be decoded is one that nobody keeps. So the schema of every kind is narrowed
-//! here, in one place and after all that derives it:
+//! A stored object that cannot be decoded is not reconciled. So the schema of every kind is narrowed
+//! here, in one place, after it was derived:
 //!
 //! - Integers get the bounds of their Rust type. The format `int32` alone does not bound a number on every server, and a
 //!   number that may also be a string has no format at all.
-//! - Nothing is nullable. The API server then takes a null for a field that was not given, as it does in the built-in
-//!   kinds, and puts the default in its place: `maxSurge:` without a value, as templates leave it behind, is the
+//! - Nothing is nullable. The API server then treats null as a missing field, as it does in the built-in
+//!   kinds, and sets the default: `maxSurge:` without a value, as templates leave it behind, means the
 //!   default and not a third kind of value.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
@@ -15,7 +15,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 
 use crate::pod_template::QUANTITY;
 
-/// Narrows the schemas of all versions to what the Rust types hold.
+/// Narrows the schemas of all versions to what the Rust types can represent.
 pub(crate) fn narrow(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
     let schemas = crd.spec.versions.iter_mut().filter_map(|version| version.schema.as_mut());
     schemas.filter_map(|schema| schema.open_api_v3_schema.as_mut()).for_each(narrow_schema);

@@ -6,18 +6,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::duration::Duration;
 
-/// What is done with a node that is unhealthy. Each step comes `after` so long from the moment at which the node is
-/// acted on, and what was taken is handed back when the node is well again.
+/// What is done with a node that is unhealthy. The `after` of each step counts from the moment at which the controller
+/// begins to act on the node. When the node is healthy again, the cordon and taints are removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Actions {
-    /// The node takes no new pods: `spec.unschedulable`. Default: at once.
+    /// The node is cordoned (`spec.unschedulable`), so that it gets no new pods. Default: at once.
     pub cordon: StepAction,
 
     /// The node gets the taint `mainstay.dev/unhealthy`. Default: at once, with NoSchedule.
     pub taint: TaintAction,
 
-    /// The node's pods are marked not ready, so that no Service sends to them any more. Only of a node that is
+    /// The node's pods are marked not ready, so that Services stop sending traffic to them. Only for a node that is
     /// unreachable. Default: at once.
     pub pods_not_ready: StepAction,
 
@@ -25,14 +25,14 @@ pub struct Actions {
     pub drain: DrainAction,
 
     /// The node gets the taint `node.kubernetes.io/out-of-service`, so that its volumes detach and pods of StatefulSets
-    /// move. Only of a node that is unreachable, and with proof that it is dead: its cloud says that it is shut down, a
-    /// remediation has succeeded whose template says `provesDeath`, or a person has set the label
-    /// `mainstay.node-restriction.kubernetes.io/confirmed-dead` as the status says. Removed when the node has booted anew.
+    /// move. Only for a node that is unreachable, and with proof that it is dead: its cloud provider says that it is shut
+    /// down, a remediation whose template says `provesDeath` has succeeded, or a person has set the label
+    /// `mainstay.node-restriction.kubernetes.io/confirmed-dead` as the status says. Removed after the node has rebooted.
     /// Default: not done.
     pub out_of_service: OutOfServiceAction,
 }
 
-/// Whether and when a step is taken that is, unless the policy says otherwise.
+/// Whether and when a step is taken; on by default.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct StepAction {
@@ -56,8 +56,8 @@ pub struct TaintAction {
     pub enabled: bool,
     /// When. Default 0s.
     pub after: Duration,
-    /// `NoSchedule` keeps new pods away. With `NoExecute` Kubernetes also deletes pods at once that do not tolerate the
-    /// taint, without regard to PodDisruptionBudgets. Default `NoSchedule`.
+    /// `NoSchedule`: the node gets no new pods. With `NoExecute` Kubernetes also deletes pods that do not tolerate the
+    /// taint, at once and without regard to PodDisruptionBudgets. Default `NoSchedule`.
     pub effect: TaintEffect,
 }
 
@@ -71,9 +71,9 @@ impl Default for TaintAction {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
 pub enum TaintEffect {
-    /// No new pods that do not tolerate it.
+    /// The node gets no new pods that do not tolerate the taint.
     NoSchedule,
-    /// None at all.
+    /// Pods that do not tolerate the taint are also deleted.
     NoExecute,
 }
 
@@ -85,9 +85,9 @@ pub struct DrainAction {
     pub enabled: bool,
     /// When it begins. Default 10s.
     pub after: Duration,
-    /// For how long from then on PodDisruptionBudgets are honoured. Default 5m.
+    /// How long PodDisruptionBudgets are respected from then on. Default 5m.
     pub deadline: Duration,
-    /// What happens after that: `Wait` goes on honouring them, `Delete` deletes the pods. Default `Wait`.
+    /// What happens after that: with `Wait` they are still respected, with `Delete` the pods are deleted. Default `Wait`.
     pub on_deadline: OnDeadline,
 }
 
@@ -102,11 +102,11 @@ impl Default for DrainAction {
     }
 }
 
-/// What happens to pods that a PodDisruptionBudget has held for too long.
+/// What happens to pods that a PodDisruptionBudget still protects after the deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
 pub enum OnDeadline {
-    /// They are waited for.
+    /// The drain waits for them.
     Wait,
     /// They are deleted.
     Delete,
@@ -128,13 +128,13 @@ impl Default for OutOfServiceAction {
     }
 }
 
-/// Objects that others act on, to repair the node. An object is made from the first template; when it does not succeed
-/// in its time, one from the next. They are deleted when the node is well again, and the node is handed back when they
-/// are gone.
+/// Objects that other controllers act on, to repair the node. An object is created from the first template; if it does
+/// not succeed within its timeout, one is created from the next. They are deleted when the node is healthy again, and the
+/// node is restored when they are gone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RemediationPolicy {
-    /// When the first one is made. Default 5m: what repairs a machine often begins by cutting its power.
+    /// When the first one is created. Default 5m: remediators often begin by cutting the power.
     #[serde(default = "remediate_after")]
     pub after: Duration,
 
@@ -147,8 +147,8 @@ fn remediate_after() -> Duration {
     Duration::seconds(300)
 }
 
-/// A template of remediations, by the contract of medik8s: its kind ends with `Template`, and the objects that are made
-/// from `spec.template.spec` have the kind without that ending.
+/// A template of remediations, by the contract of medik8s: its kind ends with `Template`, and the objects that are
+/// created from `spec.template.spec` have the kind without that ending.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = template_rules()))]
@@ -162,15 +162,14 @@ pub struct RemediationTemplate {
     /// Its name.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// Its namespace; the objects are made there as well.
+    /// Its namespace; the objects are created there as well.
     #[schemars(length(min = 1, max = 63))]
     pub namespace: String,
-    /// How long the object may take before the next template has its turn. At least 60s. Default 5m.
+    /// How long the object may take before the next template is used. At least 60s. Default 5m.
     #[serde(default = "template_timeout")]
     pub timeout: Duration,
-    /// Whether the node is certainly dead, or has booted anew, once the object says that it has succeeded. It is with a
-    /// remediator that cuts the power, and not with one that restarts a kubelet. Only then it is proof for
-    /// `actions.outOfService`. Default false.
+    /// Whether success of the object proves that the node is dead or has rebooted. True for a remediator that cuts the
+    /// power, and false for one that restarts a kubelet. Only then it is proof for `actions.outOfService`. Default false.
     #[serde(default)]
     pub proves_death: bool,
 }

@@ -1,4 +1,4 @@
-//! What keeps a `NodeHealthPolicy` from believing a storm.
+//! The circuit breakers of a `NodeHealthPolicy`: no new actions while too many nodes fail at once.
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::core::Rule;
@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 use crate::duration::Duration;
 use crate::schema;
 
-/// When nothing is done, since too many nodes fail at once. A breaker that has opened stays open until no more than half
-/// of its limit have been unhealthy for `closeAfter`; what is left to do then is done no faster than `maxActionsPer`
-/// allows. When no node of the cluster answers any more, what was taken is handed back.
+/// Circuit breakers: no new actions are taken while too many nodes fail at once. An open breaker closes after the number
+/// of unhealthy nodes has stayed at or below half the limit (but at least one) for `closeAfter`; after that, actions are
+/// taken no faster than `maxActionsPer` allows. When no node of the cluster answers, a network failure is assumed, and all
+/// cordons and taints set by policies are removed, except the taint out-of-service.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Breakers {
@@ -20,13 +21,13 @@ pub struct Breakers {
     /// The breaker of all nodes of the policy.
     pub cluster: Breaker,
 
-    /// How many nodes are acted on in how long.
+    /// The rate limit of actions.
     pub max_actions_per: MaxActionsPer,
 
-    /// A verdict stands for so long before anything is done, so that a storm is seen as one. Default 2s.
+    /// Time between a verdict and the first action, so that simultaneous failures are counted together. Default 2s.
     pub settle: Duration,
 
-    /// For how long it must be calm before a breaker closes. Default 60s.
+    /// How long the number of unhealthy nodes must stay low before a breaker closes. Default 60s.
     pub close_after: Duration,
 }
 
@@ -46,8 +47,8 @@ impl Default for Breakers {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Breaker {
-    /// More unhealthy or overdue nodes than this open it: a number, or a percentage of the nodes, rounded up. Default
-    /// 40%.
+    /// The breaker opens when more nodes than this are unhealthy or overdue: a number, or a percentage of the nodes,
+    /// rounded up. Default 40%.
     #[schemars(schema_with = "schema::nodes_or_percent")]
     pub max_unhealthy: IntOrString,
 }
@@ -58,16 +59,16 @@ impl Default for Breaker {
     }
 }
 
-/// How many nodes are acted on in how long.
+/// The rate limit: on how many nodes the controller begins to act in a window.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(extend("x-kubernetes-validations" = rate_rules()))]
 pub struct MaxActionsPer {
-    /// So many nodes. Default 30.
+    /// The number of nodes. Default 30.
     #[schemars(range(min = 1, max = 1000))]
     pub count: i32,
 
-    /// In so long. Default 1m.
+    /// The length of the window. Default 1m.
     pub window: Duration,
 }
 
@@ -85,23 +86,23 @@ fn rate_rules() -> Vec<Rule> {
     ]
 }
 
-/// When a node that comes and goes is kept out of use: after it has been acted on `count` times in `window` it is given
-/// back only after `quarantine`, twice as long each further time.
+/// Quarantine of nodes that flap: after the controller has acted on a node `count` times within `window`, the node stays
+/// out of use for `quarantine` after it is healthy again, and twice as long each further time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(extend("x-kubernetes-validations" = flapping_rules()))]
 pub struct Flapping {
-    /// How often. 0 turns this off. Default 3.
+    /// How many times. 0 turns this off. Default 3.
     #[schemars(range(min = 0, max = 100))]
     pub count: i32,
 
-    /// In how long. Default 1h.
+    /// The length of the window. Default 1h.
     pub window: Duration,
 
-    /// For how long the first time. Default 10m.
+    /// How long the first quarantine lasts. Default 10m.
     pub quarantine: Duration,
 
-    /// And no longer than this. Default 2h.
+    /// The longest quarantine. Default 2h.
     pub max_quarantine: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! `NodeHealthPolicy`: dead nodes noticed in seconds, storms never believed.
+//! `NodeHealthPolicy`: detects dead nodes within seconds, with circuit breakers for the case that too many fail at once.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::CustomResource;
@@ -12,7 +12,7 @@ use crate::node_health_breakers::{Breakers, Flapping};
 use crate::node_health_status::NodeHealthPolicyStatus;
 use crate::schema;
 
-/// When a node counts as unhealthy, what is done then, and what keeps that from happening to too many.
+/// When a node counts as unhealthy, what is done then, and the limits of that.
 #[derive(CustomResource, JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "mainstay.dev",
@@ -23,8 +23,8 @@ use crate::schema;
     status = "NodeHealthPolicyStatus",
     derive = "PartialEq",
     validation = name_rule(),
-    doc = "NodeHealthPolicy takes nodes out of use that do not answer any more, moves their pods, and gives the nodes \
-           back when they live again; when too many fail at once it does nothing.",
+    doc = "NodeHealthPolicy cordons and taints nodes that no longer answer, moves their pods, and restores the nodes when \
+           they are healthy again; a circuit breaker stops new actions when too many nodes fail at once.",
     printcolumn(name = "Nodes", type_ = "integer", json_path = ".status.nodes.total"),
     printcolumn(name = "Healthy", type_ = "integer", json_path = ".status.nodes.healthy"),
     printcolumn(name = "Acting", type_ = "integer", json_path = ".status.nodes.acting"),
@@ -45,21 +45,22 @@ use crate::schema;
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = spec_rules()), transform = schema::with_flowing_text)]
 pub struct NodeHealthPolicySpec {
-    /// The nodes that the policy is for; an empty selector stands for all. A node that several policies select belongs
-    /// to one of them: those that act come before dry runs, then the shortest `unreachableAfter`, then the name.
+    /// The nodes of the policy; an empty selector selects all. A node that several policies select belongs to one of
+    /// them: policies that act come before dry runs, then the shortest `unreachableAfter`, then the name.
     #[schemars(schema_with = "schema::node_selector")]
     pub node_selector: LabelSelector,
 
-    /// Decides and shows everything, and writes nothing to nodes or pods. Default false.
+    /// Decides and reports, and writes nothing to nodes or pods. Default false.
     #[serde(default)]
     pub dry_run: bool,
 
-    /// A node whose Lease was not renewed for so long is unreachable. At least 1.5 times the time between two renewals
-    /// of that node, which is a quarter of its Lease's duration: 10 s with a kubelet's default settings. Default 15s.
+    /// A node that has not renewed its Lease for this long is unreachable. At least 1.5 times the time between two
+    /// renewals of that node, which is a quarter of its Lease's duration: 10 s with a kubelet's default settings. Default
+    /// 15s.
     #[serde(default = "unreachable_after")]
     pub unreachable_after: Duration,
 
-    /// A node without a Lease is not judged before it is known for so long. Default 60s.
+    /// A node without a Lease is not judged until it has been known for this long. Default 60s.
     #[serde(default = "startup_grace")]
     pub startup_grace: Duration,
 
@@ -72,12 +73,12 @@ pub struct NodeHealthPolicySpec {
     )]
     pub conditions: Vec<UnhealthyCondition>,
 
-    /// A node must be well for so long without a break before it is given back: it is heard, and none of the conditions is
-    /// bad, not even for a shorter time than their `for`. Default 10s.
+    /// A node is restored after it has been healthy for this long without interruption: it renews its Lease, and none of
+    /// the conditions is bad, not even for less than its `for`. Default 10s.
     #[serde(default = "healthy_for")]
     pub healthy_for: Duration,
 
-    /// Who is asked whether a silent node lives all the same. Default: its kubelet.
+    /// Other sources that may report a node alive although it does not renew its Lease. Default: its kubelet.
     #[serde(default)]
     pub second_opinion: SecondOpinion,
 
@@ -85,15 +86,15 @@ pub struct NodeHealthPolicySpec {
     #[serde(default)]
     pub actions: Actions,
 
-    /// Objects that others act on, to repair the node: the contract of medik8s. Default: none.
+    /// Objects that other controllers act on, to repair the node, by the contract of medik8s. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remediation: Option<RemediationPolicy>,
 
-    /// When nothing is done, since too many nodes fail at once.
+    /// Circuit breakers and the rate limit: no new actions are taken while too many nodes fail at once.
     #[serde(default)]
     pub breakers: Breakers,
 
-    /// When a node that comes and goes is kept out of use.
+    /// Quarantine of nodes that flap.
     #[serde(default)]
     pub flapping: Flapping,
 }
@@ -143,10 +144,10 @@ pub struct UnhealthyCondition {
     #[schemars(length(min = 1, max = 316))]
     pub kind: String,
 
-    /// The status that is bad. A node that does not have the condition is none of its cases.
+    /// The status that is bad. Nodes without this condition do not match.
     pub status: ConditionStatus,
 
-    /// For how long it must have held, as this controller has seen it.
+    /// How long the condition must have had this status, as this controller has seen it.
     #[serde(rename = "for")]
     pub lasts: Duration,
 }
@@ -155,11 +156,11 @@ pub struct UnhealthyCondition {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
 pub enum ConditionStatus {
-    /// It holds.
+    /// The condition is true.
     True,
-    /// It does not.
+    /// The condition is false.
     False,
-    /// Nobody knows.
+    /// It is not known.
     Unknown,
 }
 
@@ -174,19 +175,19 @@ impl ConditionStatus {
     }
 }
 
-/// Who is asked whether a silent node lives all the same. What says so delays the verdict, and is shown. When an API server
-/// dies its kubelets are silent for half a minute, and still answer.
+/// Other sources that may report a node alive although it does not renew its Lease. Such a report delays the verdict, and
+/// is shown in the status. When an API server fails, its kubelets renew no Lease for half a minute, but still answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct SecondOpinion {
-    /// The node's kubelet, asked by this controller. Default: by HTTPS.
+    /// The node's kubelet, which this controller calls. Default: by HTTPS.
     pub kubelet: KubeletProbe,
 
-    /// The pods of the node: one that has become ready although the Lease should have been renewed before says that the
-    /// kubelet lives. Default false.
+    /// The pods of the node: a pod that became ready after the Lease should have been renewed shows that the
+    /// kubelet is alive. Default false.
     pub pods: bool,
 
-    /// The verdict is delayed by no more than this. Default 30s.
+    /// A second opinion that reports the node alive delays the verdict by at most this. Default 30s.
     pub max_delay: Duration,
 }
 
@@ -196,16 +197,16 @@ impl Default for SecondOpinion {
     }
 }
 
-/// Whether and how a kubelet is asked.
+/// Whether and how a kubelet is called.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(extend("x-kubernetes-validations" = probe_rules()))]
 pub struct KubeletProbe {
-    /// Whether it is asked. Default true.
+    /// Whether it is called. Default true.
     pub enabled: bool,
 
-    /// `TCP`: its port accepts a connection, which a kernel does also for a kubelet that hangs. `HTTPS`: it answers a
-    /// request, or at least shows a certificate. Default `HTTPS`.
+    /// `TCP`: its port accepts a connection, which the kernel does even when the kubelet hangs. `HTTPS`: it answers a
+    /// request, or at least presents a certificate. Default `HTTPS`.
     #[serde(rename = "type")]
     pub kind: KubeletProbeType,
 
@@ -226,12 +227,12 @@ impl Default for KubeletProbe {
 fn probe_rules() -> Vec<Rule> {
     vec![
         Rule::new("duration(self.timeout) > duration('0s')")
-            .message("spec.secondOpinion.kubelet.timeout must be more than 0s: no kubelet answers in no time")
+            .message("spec.secondOpinion.kubelet.timeout must be more than 0s: an answer takes some time")
             .field_path(".timeout"),
     ]
 }
 
-/// How a kubelet is asked.
+/// How a kubelet is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
 pub enum KubeletProbeType {

@@ -11,7 +11,7 @@ use crate::schema;
 #[serde(rename_all = "camelCase", default)]
 #[schemars(transform = schema::without_defaults, transform = schema::with_flowing_text)]
 pub struct NodeHealthPolicyStatus {
-    /// The generation of the spec that this status answers; absent means none yet.
+    /// The generation of the spec that this status is about; absent means none yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub observed_generation: Option<i64>,
@@ -19,7 +19,7 @@ pub struct NodeHealthPolicyStatus {
     /// How many nodes of the policy are in which state.
     pub nodes: NodeCounts,
 
-    /// The nodes that are not simply well, those first that need a person most; at most 100.
+    /// Nodes that are not `Healthy`, most urgent first; at most 100.
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub unhealthy_nodes: Vec<UnhealthyNode>,
 
@@ -31,8 +31,7 @@ pub struct NodeHealthPolicyStatus {
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub breakers: Vec<BreakerStatus>,
 
-    /// What holds now, each with a reason and a sentence: `Ready`, `Stalled`, `BreakerOpen`, `Overlap` and
-    /// `DryRun`.
+    /// The conditions `Ready`, `Stalled`, `BreakerOpen`, `Overlap` and `DryRun`, each with a reason and a message.
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
 }
@@ -44,29 +43,29 @@ pub struct NodeHealthPolicyStatus {
 pub struct NodeCounts {
     /// All of them.
     pub total: i32,
-    /// Those that are well.
+    /// Those that are healthy.
     pub healthy: i32,
     /// Those whose Lease is renewed too rarely for `unreachableAfter`.
     pub unjudged: i32,
-    /// Those whose Lease is overdue, or whose condition is bad and not for long enough.
+    /// Those whose Lease is overdue, or whose condition is bad but not yet for long enough.
     pub suspect: i32,
-    /// Those that a live read is to confirm.
+    /// Those that a live read must confirm.
     pub unconfirmed: i32,
-    /// Those of which a second opinion says that they live.
+    /// Those that a second opinion reports alive.
     pub doubted: i32,
-    /// Unhealthy ones that nothing is done with for now.
+    /// Unhealthy ones whose actions are held back.
     pub waiting: i32,
     /// Unhealthy ones that are acted on.
     pub acting: i32,
-    /// Those that are well again, and not for long enough.
+    /// Those that are healthy again, but not for long enough.
     pub recovering: i32,
-    /// Those that are well again, and have been so too often.
+    /// Those that are healthy again, but have failed too often.
     pub quarantined: i32,
     /// Those that are being removed on purpose, by their deletion or an autoscaler.
     pub leaving: i32,
 }
 
-/// A node that is not simply well.
+/// A node that is not `Healthy`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UnhealthyNode {
@@ -78,19 +77,19 @@ pub struct UnhealthyNode {
     /// Its state.
     #[serde(default)]
     pub state: String,
-    /// Since when it is silent, or its condition bad.
+    /// Since when it has not renewed its Lease, or its condition is bad.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Time>,
     /// Why it is in this state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// What is waited for.
+    /// What the controller waits for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting_for: Option<String>,
-    /// The step that time alone brings.
+    /// The next step that will be taken without further changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_step: Option<String>,
-    /// And when.
+    /// When that step will be taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_step_time: Option<Time>,
 }
@@ -102,11 +101,11 @@ pub struct BreakerStatus {
     /// Its zone; absent: all nodes of the policy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub zone: Option<String>,
-    /// How many nodes it watches.
+    /// How many nodes it counts.
     pub nodes: i32,
     /// How many of them are unhealthy or overdue.
     pub unhealthy: i32,
-    /// How many may be.
+    /// How many of them may be unhealthy.
     pub limit: i32,
     /// Whether it is open.
     pub open: bool,

@@ -22,12 +22,12 @@ pub struct PodTemplate {
     /// Labels, annotations and finalizers of a new pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<PodTemplateMeta>,
-    /// The `PodSpec` of a new pod, word for word.
+    /// The `PodSpec` of a new pod, as written.
     #[serde(default)]
     pub spec: Map<String, Value>,
 }
 
-/// The part of a pod's metadata that a template may give.
+/// The part of a pod's metadata that a template may set.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PodTemplateMeta {
@@ -201,7 +201,7 @@ const ATOMIC_KINDS: &[&str] = &[
     "TypedLocalObjectReference",
 ];
 
-/// The metadata that a template may give.
+/// The metadata that a template may set.
 fn object_meta(labels: Value) -> Value {
     json!({
         "type": "object",

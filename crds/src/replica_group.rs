@@ -12,7 +12,7 @@ use crate::schema;
 use crate::update::{FailurePolicy, FailureStatus, RolloutStatus, Update};
 use crate::volume_claims::{self, VolumeClaimTemplate, VolumeClaims};
 
-/// What the group should be.
+/// The desired state of the group.
 #[derive(CustomResource, JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "mainstay.dev",
@@ -25,8 +25,8 @@ use crate::volume_claims::{self, VolumeClaimTemplate, VolumeClaims};
     status = "ReplicaGroupStatus",
     derive = "PartialEq",
     validation = name_rule(),
-    doc = "ReplicaGroup keeps a number of pods of one template running: it makes what is missing, \
-           deletes what is too many, and replaces what has failed.",
+    doc = "ReplicaGroup keeps a number of pods of one template running: it creates missing pods, deletes surplus \
+           ones, replaces failed ones, and rolls out changes of the template.",
     scale(
         spec_replicas_path = ".spec.replicas",
         status_replicas_path = ".status.replicas",
@@ -66,7 +66,7 @@ pub struct ReplicaGroupSpec {
     )]
     pub selector: LabelSelector,
 
-    /// The pod to run. Each change of it is a revision, which reaches the pods as `update` says.
+    /// The pod to run. Each change of it is a revision, which is rolled out as `update` says.
     pub template: PodTemplate,
 
     /// For how many seconds a new pod must be ready, without a crash of its containers, before it counts as
@@ -75,58 +75,58 @@ pub struct ReplicaGroupSpec {
     #[schemars(range(min = 0))]
     pub min_ready_seconds: i32,
 
-    /// Holds back the rollout of template changes. Default false. Scaling and the replacement of failed pods
-    /// go on while it is true, in the proportion of revisions that the group had reached.
+    /// Pauses the rollout of template changes. Default false. Scaling and the replacement of failed pods
+    /// continue while it is true, in the proportion of revisions that the group had reached.
     #[serde(default)]
     pub paused: bool,
 
-    /// When a pod that goes away is replaced. `WhenTerminating` (the default): as soon as its deletion has
-    /// begun, so that there may for a while be more pods than `replicas`. `WhenTerminated`: only when it is
+    /// When a terminating pod is replaced. `WhenTerminating` (the default): as soon as its deletion has
+    /// begun, so that there may temporarily be more pods than `replicas`. `WhenTerminated`: only when it is
     /// gone, or has succeeded or failed, so that there are never more than `replicas`.
     #[serde(default)]
     pub pod_replacement: PodReplacement,
 
-    /// Which pods go first when the group becomes smaller: those named in `podsToDelete`, then those that
-    /// serve nobody yet; among the rest, `spread` is kept before `prefer` chooses.
+    /// Which pods are deleted first at a scale-down: those named in `podsToDelete`, then those that are not
+    /// available; among the rest, `spread` comes before `prefer`.
     #[serde(default)]
     pub scale_down: ScaleDown,
 
-    /// How a change of the template reaches the pods.
+    /// How pods are replaced when the template changes.
     #[serde(default)]
     pub update: Update,
 
-    /// When a change of the template has failed, and what follows.
+    /// When a rollout has failed, and what happens then.
     #[serde(default)]
     pub failure: FailurePolicy,
 
-    /// A change has failed when for so many seconds it made no progress: no more of its pods became available than
-    /// before, and the old pods did not become fewer. Default 600. Pauses do not count, nor does time in which only old
-    /// pods are waited for. It must be longer than `minReadySeconds`.
+    /// A rollout that makes no progress for this many seconds has failed: neither did the number of available updated
+    /// pods increase, nor the number of old pods decrease. Default 600. Pauses do not count, nor does time in which the
+    /// group only waits for old pods to terminate. It must be longer than `minReadySeconds`.
     #[serde(default = "ten_minutes")]
     #[schemars(range(min = 1))]
     pub progress_deadline_seconds: i32,
 
-    /// Volume claims that each pod has of its own, one a template. At most 8. Their names cannot be changed; what
-    /// else changes is for claims made from then on.
+    /// Volume claims of which each pod gets its own, one for each template. At most 8. Their names cannot be changed;
+    /// other changes apply to claims that are created later.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "atomic"))]
     pub volume_claim_templates: Vec<VolumeClaimTemplate>,
 
-    /// Whether new pods take over the claims of pods that are gone, and what becomes of claims that are left.
+    /// Whether new pods reuse the claims of pods that are gone, and what happens to claims that are not needed.
     #[serde(default)]
     pub volume_claims: VolumeClaims,
 
-    /// What is waited for before a pod is deleted.
+    /// Hooks that must complete before a pod is deleted.
     #[serde(default)]
     pub lifecycle: Lifecycle,
 
-    /// How many revisions are kept that no pod and no rollback needs. Default 10.
+    /// How many revisions are kept that neither a pod nor a rollback needs. Default 10.
     #[serde(default = "ten")]
     #[schemars(range(min = 0, max = 1000))]
     pub revision_history_limit: i32,
 
-    /// The name of a ControllerRevision of the group (`kubectl get controllerrevisions`) that the pods follow instead
-    /// of the template, for as long as it is set.
+    /// The name of a ControllerRevision of the group (`kubectl get controllerrevisions`). While it is set the pods
+    /// follow that revision instead of the template.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub rollback_to: Option<String>,
@@ -144,8 +144,8 @@ fn ten_minutes() -> i32 {
     600
 }
 
-/// The template must have the labels by which the group finds its pods, or it would make pods without end; and a
-/// change must be able to succeed before it has failed.
+/// The template must have the labels by which the group finds its pods, or it would create pods endlessly; and a
+/// rollout must be able to succeed before its deadline.
 fn spec_rules() -> Vec<Rule> {
     let labels = "self.template.metadata.labels";
     let mut rules = vec![
@@ -184,7 +184,7 @@ fn spec_rules() -> Vec<Rule> {
 /// The name is a label of the group's claims.
 fn name_rule() -> Rule {
     Rule::new("!has(self.spec.volumeClaimTemplates) || size(self.metadata.name) <= 63").message(
-        "metadata.name must have at most 63 characters where spec.volumeClaimTemplates is set: \
+        "metadata.name must have at most 63 characters if spec.volumeClaimTemplates is set: \
          volume claims carry it as a label",
     )
 }
@@ -202,32 +202,32 @@ fn selector_rules() -> [Rule; 2] {
     ]
 }
 
-/// When a pod that goes away is replaced.
+/// When a terminating pod is replaced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum PodReplacement {
-    /// As soon as the deletion of the old pod has begun: quick, and for a while more pods than `replicas`.
+    /// As soon as the deletion of the old pod has begun: fast, but temporarily more pods than `replicas`.
     #[default]
     WhenTerminating,
     /// Only when the old pod is gone, or has succeeded or failed: never more pods than `replicas`.
     WhenTerminated,
 }
 
-/// Which pods go first when the group becomes smaller.
+/// Which pods are deleted first at a scale-down.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ScaleDown {
-    /// Keys of node labels whose values divide the nodes into domains, the most important first. Pods are
-    /// taken from the domain that has most of them, so that the rest stays balanced. Default: the zone alone.
-    /// At most 4; an empty list asks for no balance.
+    /// Keys of node labels whose values divide the nodes into domains, the most important key first. Pods are
+    /// deleted from the domain that has the most, so that the others stay balanced. Default: only the zone.
+    /// At most 4; an empty list turns this off.
     #[schemars(schema_with = "schema::label_keys")]
     pub spread: Vec<String>,
 
-    /// Which node gives up a pod first. `CrowdedNode` (the default): the one with most pods of this group.
-    /// `EmptiestNode`: the one with fewest pods of any kind, so that nodes become free.
+    /// From which node a pod is deleted first. `CrowdedNode` (the default): the one with the most pods of this
+    /// group. `EmptiestNode`: the one with the fewest pods of any owner, so that nodes become empty.
     pub prefer: NodePreference,
 
-    /// Names of pods that go first when the group becomes smaller. A pod is never deleted for being named
-    /// here alone, and a name that no pod has is ignored. At most 1000.
+    /// Names of pods that are deleted first at a scale-down. Naming a pod here does not delete it by itself, and
+    /// a name that no pod has is ignored. At most 1000.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::pod_names")]
     pub pods_to_delete: Vec<String>,
@@ -243,26 +243,26 @@ impl Default for ScaleDown {
     }
 }
 
-/// Which node gives up a pod first.
+/// From which node a pod is deleted first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum NodePreference {
-    /// The node with most pods of the group: what the ReplicaSet controller does.
+    /// The node with the most pods of the group: what the ReplicaSet controller does.
     #[default]
     CrowdedNode,
-    /// The node with fewest pods of any kind, so that a cluster autoscaler can take it away.
+    /// The node with the fewest pods of any owner, so that a cluster autoscaler can remove it.
     EmptiestNode,
 }
 
-/// What the group is, as the controller last saw it.
+/// The state of the group, as the controller last saw it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(transform = schema::without_defaults, transform = schema::with_flowing_text)]
 pub struct ReplicaGroupStatus {
-    /// The generation of the spec that this status answers; 0 means none yet.
+    /// The generation of the spec that this status is about; 0 means none yet.
     #[schemars(range(min = 0))]
     pub observed_generation: i64,
 
-    /// Pods of the group that have neither finished nor begun to terminate.
+    /// Pods of the group that have neither ended nor begun to terminate.
     #[schemars(range(min = 0))]
     pub replicas: i32,
 
@@ -274,7 +274,7 @@ pub struct ReplicaGroupStatus {
     #[schemars(range(min = 0))]
     pub available_replicas: i32,
 
-    /// Pods of the group that are being deleted and have not finished yet; they are not among `replicas`.
+    /// Pods of the group that are being deleted and have not ended yet; `replicas` does not include them.
     #[schemars(range(min = 0))]
     pub terminating_replicas: i32,
 
@@ -286,7 +286,7 @@ pub struct ReplicaGroupStatus {
     #[schemars(range(min = 0))]
     pub updated_replicas: i32,
 
-    /// The last revision of which all pods have been available; to this one a failed change goes back.
+    /// The last revision of which all pods have been available. A failed rollout rolls back to it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub current_revision: Option<String>,
 
@@ -294,7 +294,7 @@ pub struct ReplicaGroupStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub update_revision: Option<String>,
 
-    /// The revision that has failed, for as long as the spec asks for it.
+    /// The revision that has failed, as long as the spec asks for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failed_revision: Option<String>,
 
@@ -302,15 +302,15 @@ pub struct ReplicaGroupStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<FailureStatus>,
 
-    /// The change that is on its way to the pods.
+    /// The rollout in progress.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rollout: Option<RolloutStatus>,
 
     /// `spec.selector` in its text form, for the scale subresource.
     pub selector: String,
 
-    /// What holds now, each with a reason and a sentence: `Ready`, `Available`, `Progressing`, `RolledBack`,
-    /// `Reconciling`, `Stalled` and `ReplicaFailure`. The sentence of `Ready` tells what the group is doing and
+    /// The conditions `Ready`, `Available`, `Progressing`, `RolledBack`, `Reconciling`, `Stalled` and
+    /// `ReplicaFailure`, each with a reason and a message. The message of `Ready` says what the group is doing and
     /// what it waits for.
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,

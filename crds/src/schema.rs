@@ -1,7 +1,7 @@
 //! Schemas of fields whose Rust type says less than the API server should check.
 //!
 //! Every list, map and string that a CEL rule reads is bounded: the API server refuses a definition whose
-//! rules could cost too much, and it reckons the cost from these bounds.
+//! rules could cost too much, and it computes the cost from these bounds.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::core::Rule;
@@ -107,7 +107,7 @@ pub(crate) fn annotation_map(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// For whom a token is.
+/// The audiences of a token.
 pub(crate) fn audiences(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "array",
@@ -198,7 +198,7 @@ pub(crate) fn pod_names(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// DNS names, complete, in lower case.
+/// Fully qualified DNS names, in lower case.
 pub(crate) fn dns_names(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "array",

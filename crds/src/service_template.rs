@@ -1,4 +1,4 @@
-//! The Service that an `EndpointPool` makes.
+//! The Service that an `EndpointPool` creates.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -22,7 +22,7 @@ pub struct ServiceTemplate {
     /// Annotations of the Service.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
-    /// The `ServiceSpec`, word for word.
+    /// The `ServiceSpec`, as written.
     pub spec: Map<String, Value>,
 }
 

@@ -1,4 +1,4 @@
-//! How a change of a `ReplicaGroup`'s template reaches its pods, and what counts as a failed change.
+//! How a change of a `ReplicaGroup`'s template is rolled out, and when a rollout has failed.
 
 use k8s_openapi::apimachinery::pkg::{apis::meta::v1::Time, util::intstr::IntOrString};
 use kube::core::Rule;
@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::schema;
 
-/// How a change of the template reaches the pods.
+/// How pods are replaced when the template changes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(extend("x-kubernetes-validations" = update_rules()))]
 pub struct Update {
     /// `Rolling` (the default): a few pods at a time, within `maxSurge` and `maxUnavailable`. `Recreate`: all old
-    /// pods end before the first new one is made. `OnDelete`: a pod follows the template when somebody deletes it.
+    /// pods end before the first new one is created. `OnDelete`: a pod is replaced only when it is deleted by hand.
     #[serde(rename = "type")]
     pub strategy: UpdateType,
 
@@ -23,23 +23,23 @@ pub struct Update {
     pub max_surge: IntOrString,
 
     /// How many of `replicas` may be unavailable during a rolling update: a number, or a percentage of `replicas`,
-    /// rounded down; 1 where both this and `maxSurge` come to 0. Default 25%.
+    /// rounded down; 1 if both this and `maxSurge` are rounded to 0. Default 25%.
     #[schemars(schema_with = "schema::int_or_percent")]
     pub max_unavailable: IntOrString,
 
-    /// How many pods stay at the revision before: a number, or a percentage of `replicas`, rounded up, but never all
-    /// of them unless it is 100%. Default 0. Lower it to go on; raise it to go back.
+    /// How many pods stay at the previous revision: a number, or a percentage of `replicas`, rounded up, but never all
+    /// of them unless it is 100%. Default 0. Lower it to continue; raise it to go back.
     #[schemars(schema_with = "schema::int_or_percent")]
     pub partition: IntOrString,
 
-    /// Whether the pods that run follow a change which is about images of containers alone. `Never` (the default):
-    /// they are replaced. `IfPossible`: their containers are, one pod after the other within `maxUnavailable`; the pod,
-    /// its node and its address stay. It applies to pods that were made while it was set: they have a readiness gate,
-    /// by which they are taken out of service meanwhile.
+    /// Whether a change of container images only is applied to running pods in place. `Never` (the default): the pods
+    /// are replaced. `IfPossible`: their containers are replaced, one pod after the other within `maxUnavailable`; the
+    /// pod, its node and its address stay. It applies only to pods that were created while it was set: they have a
+    /// readiness gate that takes them out of service during the change.
     pub in_place: InPlace,
 
-    /// The stages of a canary, each with more weight than the one before; after the last all pods are updated. They
-    /// apply to changes of a group that has been fully available before. Default none. At most 20.
+    /// The stages of a canary, each with more weight than the one before; after the last stage all pods are updated.
+    /// They apply to rollouts of a group that has been fully available before. Default none. At most 20.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20), extend("x-kubernetes-list-type" = "atomic"))]
     pub steps: Vec<Step>,
@@ -59,25 +59,25 @@ impl Default for Update {
     }
 }
 
-/// How pods are exchanged.
+/// How pods are replaced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum UpdateType {
     /// A few pods at a time.
     #[default]
     Rolling,
-    /// All old pods end before the first new one is made: never both together.
+    /// All old pods end before the first new one is created: the two never run together.
     Recreate,
-    /// A pod follows the template when somebody deletes it.
+    /// A pod is replaced only when it is deleted by hand.
     OnDelete,
 }
 
-/// Whether pods that run follow a change of images.
+/// Whether a change of container images is applied to running pods in place.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum InPlace {
     /// They are replaced.
     #[default]
     Never,
-    /// Their containers are replaced and the pods stay, where nothing else has changed.
+    /// Their containers are replaced and the pods stay, if nothing else has changed.
     IfPossible,
 }
 
@@ -86,38 +86,39 @@ pub enum InPlace {
 #[serde(rename_all = "camelCase")]
 pub struct Step {
     /// The percentage of `replicas` that is updated at this stage, rounded up, but never all of several pods unless it is
-    /// 100. A group of one pod has its canary beside the old one where `maxSurge` allows it.
+    /// 100. A group of one pod has its canary beside the old pod if `maxSurge` allows it.
     #[schemars(range(min = 1, max = 100))]
     pub weight: i32,
 
-    /// What is waited for once so many pods are updated and available. Without it the next stage begins at once.
+    /// The pause after the pods of this stage are updated and available. Without it the next stage begins at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause: Option<Pause>,
 }
 
-/// How long a stage lasts.
+/// How long a pause lasts.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Pause {
-    /// For so many seconds. Without it until somebody continues, with the annotation `mainstay.dev/continue`.
+    /// How many seconds it lasts. Without it, it lasts until it is ended by hand with the annotation
+    /// `mainstay.dev/continue`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub seconds: Option<i32>,
 }
 
-/// When a change has failed, and what follows.
+/// When a rollout has failed, and what happens then.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct FailurePolicy {
-    /// `Rollback` (the default): the group goes back to the last revision that was fully available, at the pace of the
-    /// update, and stays there until the template changes again. `Pause`: it stays as it is.
+    /// `Rollback` (the default): the group rolls back to the last revision that was fully available, at the pace of the
+    /// update, and stays there until the template changes again. `Pause`: the group stays as it is.
     pub action: FailureAction,
 
-    /// A change has failed when a container of a new pod restarts more often than this. Default 5.
+    /// A rollout has failed when a container of a new pod restarts more often than this. Default 5.
     #[schemars(range(min = 0))]
     pub max_restarts: i32,
 
-    /// A change has failed when a new pod cannot be scheduled, or cannot get its image or configuration, for so many
+    /// A rollout has failed when a new pod cannot be scheduled, or cannot get its image or configuration, for this many
     /// seconds. Default 300.
     #[schemars(range(min = 1))]
     pub unschedulable_seconds: i32,
@@ -129,10 +130,10 @@ impl Default for FailurePolicy {
     }
 }
 
-/// What follows when a change has failed.
+/// What happens when a rollout has failed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum FailureAction {
-    /// Back to the last revision that was fully available.
+    /// The group rolls back to the last revision that was fully available.
     #[default]
     Rollback,
     /// The group stays as it is.
@@ -146,30 +147,30 @@ pub struct FailureStatus {
     /// The kind of failure: `ProgressDeadlineExceeded`, `CrashLoop`, `ImagePullFailed`, `ConfigError`,
     /// `Unschedulable` or `Aborted`.
     pub reason: String,
-    /// What was seen.
+    /// What the controller saw.
     pub message: String,
 }
 
-/// A change that is on its way to the pods.
+/// A rollout in progress.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RolloutStatus {
-    /// The revision that the pods are being brought to.
+    /// The revision that is being rolled out.
     pub revision: String,
 
     /// When it began.
     pub started_at: Time,
 
-    /// When it last got on, for people to read: `progressDeadlineSeconds` counts only time that the controller has
-    /// watched.
+    /// When it last made progress, for information only: `progressDeadlineSeconds` counts only time in which the
+    /// controller watched.
     pub progressed_at: Time,
 
-    /// The most pods of the revision that have been available at one time.
+    /// The highest number of pods of the revision that were available at the same time.
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub available_replicas: i32,
 
-    /// The stage of `update.steps` that it is at, counted from 1; absent where there are none, or none is left.
+    /// The current stage of `update.steps`, counted from 1; absent if there are none, or none is left.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub step: Option<i32>,
@@ -178,31 +179,31 @@ pub struct RolloutStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reached_at: Option<Time>,
 
-    /// How many pods of each revision there were when the change was paused, in which proportion the group is scaled
-    /// until it goes on.
+    /// How many pods of each revision there were when the rollout was paused. The group is scaled in this proportion
+    /// until the rollout continues.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub held: Vec<HeldRevision>,
 
-    /// How many old pods are kept up until new ones are available in their place: those that are lost are made anew of
-    /// `currentRevision`. Absent where the change began without old pods.
+    /// How many old pods are kept until new ones are available in their place: lost ones are recreated from
+    /// `currentRevision`. Absent if the rollout began without old pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept: Option<KeptReplicas>,
 }
 
-/// How many old pods are kept up during a change.
+/// How many old pods are kept during a rollout.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct KeptReplicas {
-    /// So many.
+    /// How many old pods are kept.
     #[schemars(range(min = 0))]
     pub replicas: i32,
-    /// Of so many pods in all: a group that is scaled meanwhile keeps the proportion.
+    /// The number of all pods that this refers to: a group that is scaled meanwhile keeps the proportion.
     #[schemars(range(min = 0))]
     pub of: i32,
 }
 
-/// A revision's part of a paused change.
+/// A revision's share of a paused rollout.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HeldRevision {
@@ -222,14 +223,14 @@ fn update_rules() -> Vec<Rule> {
         Rule::new(format!("!({} && {})", zero("self.maxSurge"), zero("self.maxUnavailable")))
             .message(
                 "spec.update.maxSurge and spec.update.maxUnavailable must not both be 0: \
-                 with neither more nor fewer pods than replicas no pod could be exchanged",
+                 otherwise no pod could be replaced",
             )
             .field_path(".maxUnavailable"),
         Rule::new(at_most_100("self.maxUnavailable"))
-            .message("spec.update.maxUnavailable must be at most 100%: there are no more pods than all")
+            .message("spec.update.maxUnavailable must not exceed 100%")
             .field_path(".maxUnavailable"),
         Rule::new(at_most_100("self.partition"))
-            .message("spec.update.partition must be at most 100%: there are no more pods than all")
+            .message("spec.update.partition must not exceed 100%")
             .field_path(".partition"),
         Rule::new("!has(self.steps) || self.steps.map(step, step.weight).isSorted()")
             .message("spec.update.steps are out of order: every step needs more weight than the one before")
@@ -237,7 +238,7 @@ fn update_rules() -> Vec<Rule> {
         Rule::new(
             "!has(self.steps) || self.steps.all(step, self.steps.exists_one(other, other.weight == step.weight))",
         )
-        .message("spec.update.steps has two steps of one weight: every step needs more weight than the one before")
+        .message("spec.update.steps has two steps with the same weight: every step needs more weight than the one before")
         .field_path(".steps"),
         Rule::new(format!("self.type == 'Rolling' || (!has(self.steps) && {})", zero("self.partition")))
             .message(

@@ -11,18 +11,18 @@ use serde_json::{Map, Value, json};
 
 use crate::{pod_template::upstream, schema};
 
-/// A PersistentVolumeClaim that each pod of the group has of its own.
+/// A PersistentVolumeClaim of which each pod of the group gets its own.
 ///
 /// In Rust it is kept as the user wrote it, for the reasons given at [`PodTemplate`](crate::PodTemplate).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct VolumeClaimTemplate {
-    /// The name of the volume, and what a claim is labelled with.
+    /// The name of the volume, and labels and annotations of a new claim.
     pub metadata: VolumeClaimMeta,
-    /// The `PersistentVolumeClaimSpec` of a new claim, word for word.
+    /// The `PersistentVolumeClaimSpec` of a new claim, as written.
     pub spec: Map<String, Value>,
 }
 
-/// The part of a claim's metadata that a template may give.
+/// The part of a claim's metadata that a template may set.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct VolumeClaimMeta {
@@ -60,8 +60,8 @@ fn claim_meta() -> Value {
         "required": ["name"],
         "properties": {
             "name": {
-                "description": "The name of the pod's volume, which its containers mount; a volume of that name in \
-                                the template of the pod gives way. Names of claims begin with it.",
+                "description": "The name of the pod's volume, which its containers mount; it replaces a volume of that \
+                                name in the template of the pod. Names of claims begin with it.",
                 "type": "string",
                 "minLength": 1,
                 "maxLength": 63,
@@ -73,26 +73,26 @@ fn claim_meta() -> Value {
     })
 }
 
-/// What becomes of claims that no pod uses any more.
+/// What happens to claims that no pod uses any more.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct VolumeClaims {
-    /// Whether a new pod takes over claims that a pod of the group has left behind. `Always` (the default): where
-    /// there are some, those of the zone that has fewest pods first; it waits for the claims of pods that terminate
-    /// rather than having more of them made than `replicas` and `update.maxSurge` call for. `Never`: it gets new ones.
+    /// Whether a new pod reuses claims that a pod of the group has left behind. `Always` (the default): it does if
+    /// there are any, those of the zone with the fewest pods first; it waits for the claims of terminating pods if more
+    /// claims would be created than `replicas` and `update.maxSurge` need. `Never`: it gets new ones.
     pub reuse: ClaimReuse,
 
     /// Whether claims that no pod needs are kept.
     pub retention: ClaimRetention,
 }
 
-/// Whether a new pod takes over the claims of one that is gone.
+/// Whether a new pod reuses the claims of a pod that is gone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ClaimReuse {
-    /// It takes over what is free.
+    /// It reuses free claims.
     #[default]
     Always,
-    /// It gets claims of its own.
+    /// It gets new claims.
     Never,
 }
 
@@ -100,33 +100,33 @@ pub enum ClaimReuse {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ClaimRetention {
-    /// When the group has become smaller, and with `reuse: Never` whenever a pod is gone. `Retain` (the default): for
-    /// the pods to come, or for a person. `Delete`: claims beyond what `replicas` needs go once their pods are gone.
+    /// After a scale-down, and with `reuse: Never` whenever a pod is gone. `Retain` (the default): claims are kept for
+    /// later pods, or for you. `Delete`: claims that `replicas` does not need are deleted when their pods are gone.
     pub when_scaled: Retention,
 
-    /// When the group is deleted. `Retain` (the default): a later group of the same name takes them over. `Delete`:
-    /// they go with the group.
+    /// When the group is deleted. `Retain` (the default): claims are kept, and a later group of the same name uses them.
+    /// `Delete`: they are deleted with the group.
     pub when_deleted: Retention,
 }
 
-/// Whether something is kept.
+/// Whether claims are kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Retention {
-    /// It is kept.
+    /// They are kept.
     #[default]
     Retain,
-    /// It is deleted.
+    /// They are deleted.
     Delete,
 }
 
-/// Each template needs a name of its own; and pods that have a claim of one name would never get another.
+/// Names of templates are unique; and running pods would never get a claim of another name.
 pub(crate) fn template_rules() -> [Rule; 2] {
     [
         Rule::new(
             "!has(self.volumeClaimTemplates) || self.volumeClaimTemplates.all(claim, \
              self.volumeClaimTemplates.exists_one(other, other.metadata.name == claim.metadata.name))",
         )
-        .message("spec.volumeClaimTemplates has two templates of one name: give each a name of its own")
+        .message("spec.volumeClaimTemplates has two templates with the same name: give each a different name")
         .field_path(".volumeClaimTemplates"),
         Rule::new(
             "has(self.volumeClaimTemplates) == has(oldSelf.volumeClaimTemplates) && \
@@ -136,7 +136,7 @@ pub(crate) fn template_rules() -> [Rule; 2] {
               oldSelf.volumeClaimTemplates.exists(old, old.metadata.name == claim.metadata.name)))",
         )
         .message(
-            "spec.volumeClaimTemplates must keep its names: pods that run would not get another volume, so create a \
+            "spec.volumeClaimTemplates must keep its names: running pods would not get another volume, so create a \
              new ReplicaGroup instead",
         )
         .field_path(".volumeClaimTemplates"),

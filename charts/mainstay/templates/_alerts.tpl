@@ -1,7 +1,7 @@
 {{/*
 The alerts every controller has, and those of the template that `alerts` names. Takes what
-"mainstay.controller" takes. Only the leader works, so its series alone move; sums and maxima over
-all replicas are therefore right at every moment.
+"mainstay.controller" takes. Only the leader works, so only its series change; sums and maxima over
+all replicas are therefore always right.
 docs/operations.md has a line for each alert: keep the two together.
 */}}
 {{- define "mainstay.prometheusRule" -}}
@@ -34,7 +34,7 @@ spec:
             severity: critical
             mainstay_controller: {{ .name }}
           annotations:
-            summary: No replica of {{ $name }} has led for 5 minutes, so nothing it is responsible for is repaired.
+            summary: No replica of {{ $name }} has been the leader for 5 minutes, so its objects are not reconciled.
         - alert: MainstayReconcileErrors
           expr: |
             sum(rate(controller_runtime_reconcile_errors_total{ {{- $kind -}} }[5m]))
@@ -53,7 +53,7 @@ spec:
             severity: warning
             mainstay_controller: {{ .name }}
           annotations:
-            summary: A reconcile of {{ $name }} panicked or ran into its timeout in the last 15 minutes.
+            summary: A reconcile of {{ $name }} panicked or timed out in the last 15 minutes.
         - alert: MainstayWatchSilent
           expr: |
             max by (resource) (watch_last_event_age_seconds
@@ -63,7 +63,7 @@ spec:
             severity: warning
             mainstay_controller: {{ .name }}
           annotations:
-            summary: {{ $name }} has not heard of {{ "{{ $labels.resource }}" }} for two minutes and works with what it knew then.
+            summary: The watch of {{ "{{ $labels.resource }}" }} by {{ $name }} has been silent for two minutes; it works with an old cache.
         - alert: MainstayQueueSlow
           expr: |
             histogram_quantile(0.99, sum by (le) (
@@ -73,8 +73,8 @@ spec:
             severity: warning
             mainstay_controller: {{ .name }}
           annotations:
-            summary: Objects of {{ $name }} have waited more than 30 seconds for their turn for 15 minutes.
-        # A full quota and a wrong template are matters of the object's owner, who reads them in its status.
+            summary: For 15 minutes objects of {{ $name }} have waited more than 30 seconds in the queue.
+        # A full quota and an invalid template are for the object's owner, who sees them in its status.
         - alert: MainstayWriteFailures
           expr: |
             sum by (operation, reason) (
@@ -142,7 +142,7 @@ What is wrong with nodes. kubectl get nodehealthpolicies names them.
     severity: critical
     mainstay_controller: {{ .name }}
   annotations:
-    summary: {{ "So many nodes of policy {{ $labels.policy }}, zone {{ $labels.zone }}, are unhealthy at once that nothing new is done with them." | quote }}
+    summary: {{ "The breaker of policy {{ $labels.policy }}, zone {{ $labels.zone }}, is open: too many nodes are unhealthy at once, so no new actions are taken." | quote }}
 - alert: MainstayNodeUnhealthy
   expr: sum by (policy) (max by (policy, state) (mainstay_node_health_nodes{state=~"Waiting|Acting"})) > 0
   for: 15m
@@ -158,18 +158,18 @@ What is wrong with nodes. kubectl get nodehealthpolicies names them.
     severity: warning
     mainstay_controller: {{ .name }}
   annotations:
-    summary: {{ "{{ $value }} nodes renew their Leases too rarely for unreachableAfter of policy {{ $labels.policy }}: their silence is not noticed." | quote }}
+    summary: {{ "{{ $value }} nodes renew their Leases too rarely for unreachableAfter of policy {{ $labels.policy }}, so missing renewals are not detected." | quote }}
 - alert: MainstayNodeHealthBlind
   expr: sum(increase(mainstay_node_health_blind_total[15m])) > 3
   labels:
     severity: warning
     mainstay_controller: {{ .name }}
   annotations:
-    summary: {{ printf "%s has lost sight of the API server more than three times in 15 minutes; each time all nodes are watched anew." (include "mainstay.controllerName" .) | quote }}
+    summary: {{ printf "The API server did not answer %s more than three times in 15 minutes; each time the timers of all nodes restart." (include "mainstay.controllerName" .) | quote }}
 {{- end -}}
 
 {{/*
-What keeps configuration from its workloads. kubectl get configrollouts names them.
+What stops configuration from reaching its workloads. kubectl get configrollouts names the rollouts.
 */}}
 {{- define "mainstay.configRolloutAlerts" -}}
 - alert: MainstayConfigRolloutFailed
@@ -197,11 +197,11 @@ What keeps configuration from its workloads. kubectl get configrollouts names th
     severity: warning
     mainstay_controller: {{ .name }}
   annotations:
-    summary: Another manager keeps taking changes of {{ include "mainstay.controllerName" . }} back; each time pods are made anew.
+    summary: Another field manager keeps reverting changes of {{ include "mainstay.controllerName" . }}; each time pods are recreated.
 {{- end -}}
 
 {{/*
-What keeps accounts and tokens from namespaces. kubectl get accountpolicies has more.
+What stops accounts and tokens from reaching namespaces. kubectl get accountpolicies has the details.
 */}}
 {{- define "mainstay.accountsAlerts" -}}
 - alert: MainstayTokenEndsSoon
@@ -211,7 +211,7 @@ What keeps accounts and tokens from namespaces. kubectl get accountpolicies has 
     severity: critical
     mainstay_controller: {{ .name }}
   annotations:
-    summary: {{ "A token of AccountPolicy {{ $labels.policy }} ends in {{ $value }} seconds and has not been renewed." | quote }}
+    summary: {{ "A token of AccountPolicy {{ $labels.policy }} expires in {{ $value }} seconds and has not been renewed." | quote }}
 - alert: MainstayNamespacesFailing
   expr: max by (policy) (mainstay_accounts_namespaces{state="failing"}) > 0
   for: 15m
@@ -219,12 +219,12 @@ What keeps accounts and tokens from namespaces. kubectl get accountpolicies has 
     severity: warning
     mainstay_controller: {{ .name }}
   annotations:
-    summary: {{ "For 15 minutes {{ $value }} namespaces have not had everything that AccountPolicy {{ $labels.policy }} gives." | quote }}
+    summary: {{ "For 15 minutes {{ $value }} namespaces have lacked an object of AccountPolicy {{ $labels.policy }}." | quote }}
 - alert: MainstayAccountDrift
   expr: sum(increase(mainstay_accounts_drift_repairs_total[1h])) > 20
   labels:
     severity: warning
     mainstay_controller: {{ .name }}
   annotations:
-    summary: Somebody keeps changing what {{ include "mainstay.controllerName" . }} keeps; it puts it right each time.
+    summary: Objects of {{ include "mainstay.controllerName" . }} are changed by others again and again; each time it reverts the change.
 {{- end -}}

@@ -70,11 +70,11 @@ metadata:
   labels:
     {{- $labels | nindent 4 }}
 rules:
-  # Create the Lease of the leader election. RBAC cannot bind a create to a name.
+  # Create the Lease of the leader election. RBAC cannot restrict create to a name.
   - apiGroups: [coordination.k8s.io]
     resources: [leases]
     verbs: [create]
-  # Take, renew and release that Lease, and no other.
+  # Acquire, renew and release that Lease, and no other.
   - apiGroups: [coordination.k8s.io]
     resources: [leases]
     resourceNames: [{{ $name }}]
@@ -104,7 +104,7 @@ metadata:
   labels:
     {{- $labels | nindent 4 }}
 spec:
-  # Headless: metrics are read from each replica, not from one of them by chance.
+  # Headless: metrics are read from each replica, not from a random one.
   clusterIP: None
   selector:
     {{- $selector | nindent 4 }}
@@ -123,7 +123,7 @@ metadata:
     {{- $labels | nindent 4 }}
 spec:
   maxUnavailable: 1
-  # A replica that does not work must not keep a node from being drained.
+  # A replica that does not work must not block the drain of a node.
   unhealthyPodEvictionPolicy: AlwaysAllow
   selector:
     matchLabels:
@@ -171,7 +171,7 @@ spec:
     spec:
       serviceAccountName: {{ $name }}
       automountServiceAccountToken: true
-      # Longer than the 30 s in which a stopping controller finishes writes that are under way.
+      # Longer than the 30 s in which a stopping controller finishes writes that are in progress.
       terminationGracePeriodSeconds: 40
       {{- with $root.Values.imagePullSecrets }}
       imagePullSecrets:

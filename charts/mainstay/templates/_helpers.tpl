@@ -38,11 +38,11 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end }}
 {{- end -}}
 
-{{/* Takes the root. A digest wins over a tag: it names one image for ever. */}}
+{{/* Takes the root. A digest is used instead of a tag: it always names the same image. */}}
 {{- define "mainstay.image" -}}
 {{- with .Values.image -}}
 {{- if not .repository -}}
-{{- fail "image.repository is not set. No public image of Mainstay exists yet: make one (make image, or docker build .), push it to a registry that your nodes reach, and name it with --set image.repository=registry.example.com/mainstay. See docs/operations.md, Install." -}}
+{{- fail "image.repository is not set. No public image of Mainstay exists yet: build one (make image, or docker build .), push it to a registry that your nodes can reach, and set it with --set image.repository=registry.example.com/mainstay. See docs/operations.md, Install." -}}
 {{- end -}}
 {{- if .digest -}}
 {{- printf "%s@%s" .repository .digest -}}

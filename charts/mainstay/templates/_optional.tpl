@@ -87,7 +87,7 @@ spec:
 {{- end }}
 {{- end -}}
 
-{{/* Whom the endpoints controller may check: any port, since members say which. Every check begins with TCP. */}}
+{{/* The peers that the endpoints controller may check: any port, since members say which. Every check begins with TCP. */}}
 {{- define "mainstay.endpointsEgress" -}}
 - ports:
     - protocol: TCP
@@ -97,7 +97,7 @@ spec:
   {{- end }}
 {{- end -}}
 
-{{/* The Services that gates ask: any port, since rollouts say which. */}}
+{{/* The Services that probes of gates call: any port, since rollouts say which. */}}
 {{- define "mainstay.configRolloutEgress" -}}
 {{- include "mainstay.endpointsEgress" . }}
 {{- end -}}

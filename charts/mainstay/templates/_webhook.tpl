@@ -37,7 +37,7 @@ rules:
     resourceNames: [{{ $name }}]
     verbs: [get, list, watch{{ if eq $webhooks.certificates "own" }}, update{{ end }}]
   {{- if eq $webhooks.certificates "own" }}
-  # Make it. RBAC cannot bind a create to a name.
+  # Create it. RBAC cannot restrict create to a name.
   - apiGroups: [""]
     resources: [secrets]
     verbs: [create]
@@ -67,7 +67,7 @@ metadata:
   labels:
     {{- $labels | nindent 4 }}
 rules:
-  # Tell the API server whom to trust, in this configuration and no other.
+  # Write the caBundle of this configuration, and of no other.
   - apiGroups: [admissionregistration.k8s.io]
     resources: [{{ .resource }}]
     resourceNames: [{{ $name }}]
@@ -112,7 +112,7 @@ spec:
 - {{ printf "--webhook-certificates=%s" (eq .root.Values.webhooks.certificates "own" | ternary "own" "secret") | quote }}
 {{- end -}}
 
-{{/* What has cert-manager tell the API server whom to trust. */}}
+{{/* Lets cert-manager write the caBundle. */}}
 {{- define "mainstay.webhookAnnotations" -}}
 {{- if ne .root.Values.webhooks.certificates "own" -}}
 annotations:

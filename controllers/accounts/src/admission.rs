@@ -1,9 +1,9 @@
-//! Whether whoever writes a policy may give what it gives.
+//! Whether the author of a policy has the permissions that the policy gives.
 //!
-//! The controller gives more than most people may, on behalf of whoever has written the policy. So at admission the API
-//! server is asked, for that person, what it would ask if they did it themselves in every namespace: write the accounts,
-//! bindings and Secrets, bind the roles, issue the tokens, read what is copied. A role may be given by who may `bind` it, or who has
-//! all rights that it has (Kubernetes, pkg/registry/rbac/rolebinding/policybased).
+//! The controller does more than most users may, on behalf of the author of the policy. So at admission it asks the
+//! API server whether the author may do the same in every namespace: write the accounts, bindings and Secrets, bind
+//! the roles, issue the tokens, read the sources of copies. A role may be bound by a user who may `bind` it, or who
+//! has all permissions that it has (Kubernetes, pkg/registry/rbac/rolebinding/policybased).
 
 use std::collections::BTreeSet;
 
@@ -32,7 +32,7 @@ pub const WEBHOOK: Webhook = Webhook {
     path: "/validate-account-policies",
 };
 
-/// Questions under way at the same time.
+/// Concurrent questions to the API server.
 const IN_FLIGHT: usize = 16;
 /// A role of more rights than this is asked about as a whole alone.
 const MOST_RIGHTS: usize = 2000;
@@ -55,7 +55,7 @@ impl Handler for Admission {
         match self.refused(&request.user_info, &new.spec).await {
             Ok(None) => answer,
             Ok(Some(why)) => answer.deny(why),
-            Err(error) => answer.deny(format!("whether you may give this could not be asked: {error}")),
+            Err(error) => answer.deny(format!("could not check your permissions: {error}")),
         }
     }
 }
@@ -73,9 +73,7 @@ impl Admission {
     ) -> Result<Option<String>, RequestError> {
         for (what, attributes) in questions(spec) {
             if !self.may(user, Question::Resource(attributes.into())).await? {
-                return Ok(Some(format!(
-                    "you may not {what} in every namespace, so a policy of yours may not"
-                )));
+                return Ok(Some(format!("forbidden: writing this policy requires permission to {what}")));
             }
         }
         for binding in &spec.role_bindings {
@@ -93,8 +91,8 @@ impl Admission {
             }
             if kind == RoleKind::Role || !self.has_all(user, name).await? {
                 return Ok(Some(format!(
-                    "you may neither bind {kind:?} {name} in every namespace nor have all of its rights, so a policy \
-                     of yours may not give it"
+                    "forbidden: writing this policy requires permission to bind {kind:?} {name}, or all of \
+                     its permissions, in all namespaces"
                 )));
             }
         }
@@ -172,7 +170,7 @@ fn questions(spec: &AccountPolicySpec) -> Vec<(String, ResourceAttributes)> {
     let mut questions: Vec<(String, ResourceAttributes)> = Vec::new();
     for (_, group, resource, verbs) in written.into_iter().filter(|(is_written, ..)| *is_written) {
         for verb in verbs {
-            let what = format!("{verb} {resource}");
+            let what = format!("{verb} {resource} in all namespaces");
             if questions.iter().all(|(asked, _)| *asked != what) {
                 questions.push((what, ask(verb, group, resource)));
             }
@@ -269,7 +267,10 @@ mod tests {
         ] {
             let mut whole = spec.clone();
             whole["namespaceSelector"] = json!({});
-            assert_eq!(asked(whole), [&accounts[..], &expected].concat(), "{spec}");
+            let asked = asked(whole);
+            let asked: Vec<_> =
+                asked.iter().map(|what| what.trim_end_matches(" in all namespaces")).collect();
+            assert_eq!(asked, [&accounts[..], &expected].concat(), "{spec}");
         }
         assert_eq!(asked(json!({"namespaceSelector": {}})), Vec::<String>::new());
     }

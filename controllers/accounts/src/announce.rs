@@ -1,4 +1,4 @@
-//! What people and Prometheus are told of what was done.
+//! Events and metrics of what was done.
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Resource;
@@ -30,7 +30,7 @@ impl Announcer {
         self.metrics.done(action);
         tracing::debug!(namespace = %namespace.name, ?action, "done");
         if let Action::Issue { output, why: Why::Revoked, .. } = action {
-            let note = format!("the tokens in Secret {output} are worth nothing any more; it has a new one");
+            let note = format!("the previous tokens of Secret {output} are revoked; it has a new token");
             let secret = ObjectReference {
                 api_version: Some("v1".into()),
                 kind: Some("Secret".into()),

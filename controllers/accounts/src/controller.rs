@@ -1,4 +1,4 @@
-//! The wiring: which watches fill which stores, and which changes make which namespaces and policies due.
+//! The wiring: which watches fill which stores, and which changes enqueue which namespaces and policies.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -44,16 +44,16 @@ use crate::{
 /// The type of Secrets whose tokens never end.
 const ETERNAL: &str = "type=kubernetes.io/service-account-token";
 
-/// What only this controller can be told.
+/// The flags of this controller only.
 #[derive(Debug, Clone, Args)]
 pub struct Options {
     /// Where policies are admitted.
     #[command(flatten)]
     pub webhook: WebhookFlags,
-    /// The ClusterRoles that policies may give, with commas between them.
+    /// The ClusterRoles that policies may bind, separated by commas.
     #[arg(long, value_delimiter = ',', default_values = ["view", "edit"])]
     pub grantable_cluster_roles: Vec<String>,
-    /// The Roles that policies may give, by their names in any namespace, with commas between them.
+    /// The Roles that policies may bind, by their names in any namespace, separated by commas.
     #[arg(long, value_delimiter = ',')]
     pub grantable_roles: Vec<String>,
 }
@@ -190,7 +190,7 @@ impl Watches {
         trigger_all(&self.work, &self.stores.namespaces);
     }
 
-    /// Takes up the policies as they are.
+    /// Processes the policies of the store.
     fn read_policies(&self) {
         let policies = self.policies.state();
         let mut settings: Vec<_> =

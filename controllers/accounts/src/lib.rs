@@ -1,10 +1,11 @@
-//! The AccountPolicy controller: accounts, rights and rotating tokens for every namespace that a selector picks.
+//! The AccountPolicy controller: accounts, role bindings and rotating tokens for every namespace that a selector
+//! picks.
 //!
-//! Two loops: [`reconcile`] is the pass over one namespace, which is given what policies say, and [`policies`] the pass
-//! over one policy, which tells what came of it. Data flows one way: [`observe`] turns the stores into what [`plan`] needs,
-//! `plan` decides without any I/O, [`apply`] is the only writer.
+//! Two loops: [`reconcile`] reconciles one namespace, in which it creates what policies say, and [`policies`]
+//! reconciles one policy, whose status it writes. Data flows in one direction: [`observe`] turns the stores into what
+//! [`plan`] needs, `plan` decides without any I/O, [`apply`] is the only writer.
 //!
-//! Tokens and the content of pull secrets are held in [`apply`] alone, from a request to the next one.
+//! Tokens and the content of pull secrets are held only in [`apply`], between two requests.
 
 pub mod admission;
 pub mod announce;

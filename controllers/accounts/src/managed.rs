@@ -1,7 +1,7 @@
-//! Who wrote what of an object, as `metadata.managedFields` say.
+//! Which field manager wrote what of an object, as `metadata.managedFields` shows.
 //!
-//! What this controller has created stands there as its `Update`, what it has changed by server-side apply as its `Apply`:
-//! both are ours, so that what an earlier version has made is known as well.
+//! What this controller has created is recorded there as its `Update`, what it has changed by server-side apply as its
+//! `Apply`: both are ours, so that objects of an earlier version are recognised as well.
 
 use std::collections::BTreeSet;
 
@@ -44,7 +44,7 @@ pub(crate) fn has_labelled(metadata: &ObjectMeta, label: &str) -> bool {
     keys(metadata, LABELS, is_ours).contains(label)
 }
 
-/// The keys of the map at `path` that this controller has written, and nobody else with it.
+/// The keys of the map at `path` that only this controller has written.
 pub(crate) fn ours_alone(metadata: &ObjectMeta, path: Path) -> BTreeSet<String> {
     let others = keys(metadata, path, |entry| !is_ours(entry));
     let ours = keys(metadata, path, is_ours).into_iter();

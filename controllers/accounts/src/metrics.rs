@@ -1,4 +1,4 @@
-//! The controller's own series.
+//! The controller's own metrics.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -47,18 +47,18 @@ impl Metrics {
             issued: counters(
                 registry,
                 "mainstay_accounts_tokens_issued_total",
-                "Tokens issued, by why.",
+                "Tokens issued, by reason.",
                 &["why"],
             ),
             renewals: counters(
                 registry,
                 "mainstay_accounts_renewals_total",
-                "Attempts to put another token in the place of one, by result.",
+                "Attempts to replace a token by a new one, by result.",
                 &["result"],
             ),
             repaired: counter(
                 "mainstay_accounts_drift_repairs_total",
-                "Objects of policies that somebody had changed and that were put right.",
+                "Objects of policies that others had changed and that were corrected.",
             ),
             failures: counters(
                 registry,
@@ -75,14 +75,14 @@ impl Metrics {
             soonest: gauges(
                 registry,
                 "mainstay_accounts_soonest_expiry_seconds",
-                "Seconds until the first token of a policy ends.",
+                "Seconds until the first token of a policy expires.",
                 &["policy"],
             ),
             ends: Arc::default(),
             eternal: gauges(
                 registry,
                 "mainstay_accounts_eternal_tokens",
-                "Secrets with tokens that never end, in the namespaces of a policy.",
+                "Secrets with tokens that never expire, in the namespaces of a policy.",
                 &["policy"],
             ),
             policies: gauges(registry, "mainstay_accounts_policies", "AccountPolicies.", &[])

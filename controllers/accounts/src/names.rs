@@ -1,18 +1,18 @@
-//! The names by which this controller and others know what it has made.
+//! Labels, annotations and finalizers by which this controller and others recognise its objects.
 
 /// The field manager of all that is written.
 pub const FIELD_MANAGER: &str = "mainstay-accounts";
-/// What keeps a policy that is deleted until what it gave is taken back.
+/// The finalizer of a policy: keeps a deleted policy until its objects are removed.
 pub const FINALIZER: &str = "mainstay.dev/accounts";
-/// The label that everything has which a policy has made or taken over: the policy's name.
+/// The ownership label of every object that a policy has created or adopted: the policy's name.
 pub const POLICY: &str = "mainstay.dev/account-policy";
 /// The label that says what a Secret of a policy is: `copy`, `handle` or `token`.
 pub const PART: &str = "mainstay.dev/account-part";
-/// The annotation of what a policy has taken over.
+/// The annotation of objects that a policy has adopted.
 pub const ADOPTED: &str = "mainstay.dev/adopted";
 /// The annotation by which the owner of an object, or of a namespace, lets a policy of this name take it over.
 pub const ADOPT: &str = "mainstay.dev/adopt";
-/// The annotation by which somebody revokes a token.
+/// The annotation by which a token is revoked.
 pub const REVOKE: &str = "mainstay.dev/revoke";
 /// The annotation with the pull secrets that a policy has given an account.
 pub const GIVEN: &str = "mainstay.dev/pull-secrets";

@@ -1,4 +1,4 @@
-//! Turns the stores into what the rules need of one namespace.
+//! Turns the stores into what the plan of one namespace needs.
 
 use std::{collections::BTreeSet, sync::Arc};
 

@@ -1,4 +1,4 @@
-//! One pass over one policy: its finalizer, and what is told of it. It gives nothing by itself.
+//! Reconciles one policy: its finalizer and its status. It creates nothing in namespaces.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -70,7 +70,11 @@ impl Reconciler for Policies {
         if !ends {
             let told = self.look(&settings, left);
             self.tell_failing(&policy, &told);
-            self.report(&policy, status::told(&policy, &told, Timestamp::now()));
+            let ahead = self.reports.ahead_of(&*policy);
+            let ahead =
+                ahead.map(|status| AccountPolicy { status: Some(status), ..AccountPolicy::clone(&policy) });
+            let current = ahead.as_ref().unwrap_or(&policy);
+            self.report(&policy, status::told(current, &told, Timestamp::now()));
         }
         outcomes
     }

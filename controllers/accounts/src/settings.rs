@@ -1,4 +1,4 @@
-//! A policy's spec, in the words of the rules.
+//! A policy's spec, converted to the types of the plan.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -22,7 +22,7 @@ pub struct Settings {
     pub gift: Gift,
     /// For how long a namespace keeps what it was given that is picked no more.
     pub grace: Duration,
-    /// What becomes of what was given when the policy goes.
+    /// What happens to the objects when the policy is deleted.
     pub deletion: DeletionPolicy,
     /// Whether the policy is going.
     pub going: bool,
@@ -35,7 +35,7 @@ pub enum SettingsError {
     #[error("spec.namespaceSelector is not a selector: {0}; correct it")]
     Selector(String),
     /// One pull secret is to be a copy of two.
-    #[error("spec.serviceAccounts has the pull secret {0} with two sources: name one of them")]
+    #[error("spec.serviceAccounts has the pull secret {0} with two sources: name only one of them")]
     TwoSources(String),
 }
 

@@ -1,7 +1,7 @@
-//! How far the API server's clock is from this process's.
+//! The difference between the API server's clock and this process's.
 //!
-//! A token ends by the API server's clock. It is read from each token that is issued, and once at the start from the head
-//! of an answer; in between the process's own clock, which never goes back, carries it on.
+//! A token expires by the API server's clock. That clock is read from each token that is issued, and once at the start
+//! from the header of an answer; in between the process's own monotonic clock continues it.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The Secrets that policies copy: one watch each, of their metadata alone, for as long as a policy names them.
+//! The Secrets that policies copy: one watch each, of their metadata only, as long as a policy names them.
 
 use std::{collections::HashMap, pin::pin, sync::Arc, time::Duration};
 
@@ -80,13 +80,13 @@ impl Sources {
     }
 }
 
-/// Whether this Secret is of a type that is copied. Until that is known, what was known before stands.
+/// Whether this Secret is of a type that is copied. Until that is known, the last known answer counts.
 async fn judge(secrets: &Api<Secret>, name: &str, uid: &str) -> bool {
     loop {
         match is_pull_secret(secrets, name, uid).await {
             Ok(is_pull_secret) => return is_pull_secret,
             Err(error) => {
-                tracing::warn!(%error, "the type of a pull secret cannot be found out, which is tried again");
+                tracing::warn!(%error, "the type of a pull secret could not be read; trying again");
                 tokio::time::sleep(AGAIN).await;
             }
         }
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
     use crate::plan::Grantable;
 
-    /// What becomes known of a source of this type, and what was asked for.
+    /// The results of reading a source of this type, and the requests that were made.
     async fn known_of(of: &'static str) -> (Source, Vec<String>) {
         let asked = Arc::<Mutex<Vec<String>>>::default();
         let log = Arc::clone(&asked);

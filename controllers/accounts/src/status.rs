@@ -1,4 +1,4 @@
-//! What people are told of a policy. Pure.
+//! The status of a policy. Pure.
 
 use std::sync::Arc;
 
@@ -46,24 +46,25 @@ pub(crate) fn told(policy: &AccountPolicy, told: &Told, now: Timestamp) -> Accou
     let verdict =
         |kind, status, reason, message: &str| Verdict { kind, status, reason, message: message.to_owned() };
     let (is_ready, reason, message) = match (left, failing.first()) {
-        (Some(left), _) => (false, "Deleting", format!("{left} objects are still to be taken back")),
+        (Some(left), _) => (false, "Deleting", format!("{left} objects are still to be deleted")),
         (None, Some((namespace, first))) => {
             let message = format!(
-                "{} of {total} namespaces do not have everything; {namespace}: {}",
+                "{} of {total} namespaces lack an object of the policy; {namespace}: {}",
                 failing.len(),
                 first.message
             );
             (false, first.reason, message)
         }
         (None, None) if ready < total => {
-            (false, "Giving", format!("{ready} of {total} namespaces have everything"))
+            (false, "Giving", format!("{ready} of {total} namespaces have all objects of the policy"))
         }
-        (None, None) => (true, "AllReady", format!("{total} namespaces have everything")),
+        (None, None) => (true, "AllReady", format!("{total} namespaces have all objects of the policy")),
     };
     let has_eternal = *eternal > 0;
     let eternal_message = if has_eternal {
         format!(
-            "{eternal} Secrets of type kubernetes.io/service-account-token have tokens that never end: replace them"
+            "{eternal} Secrets of type kubernetes.io/service-account-token have tokens that never expire: \
+             replace them"
         )
     } else {
         String::new()

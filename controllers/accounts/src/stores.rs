@@ -1,4 +1,4 @@
-//! The stores that passes read.
+//! The stores that reconciles read.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -22,7 +22,7 @@ use crate::{
 
 /// The policies that can be carried out, in the order of their names.
 pub type Policies = Arc<Vec<Arc<Settings>>>;
-/// When what a namespace was given is taken back, by policy and namespace.
+/// When the objects in a namespace are removed, by policy and namespace.
 pub type Departures = BTreeMap<(Arc<str>, Arc<str>), Timestamp>;
 
 /// What passes read.
@@ -44,7 +44,7 @@ pub struct Stores {
     pub grantable: Arc<Grantable>,
     /// The policies.
     pub policies: Arc<RwLock<Policies>>,
-    /// When what a namespace was given is taken back, by policy and namespace.
+    /// When the objects in a namespace are removed, by policy and namespace.
     pub leaving: Arc<Mutex<Departures>>,
 }
 

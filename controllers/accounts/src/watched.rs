@@ -1,4 +1,4 @@
-//! What is kept of the objects that are watched. No value of a Secret is among it.
+//! The slim objects that the stores keep. They contain no value of a Secret.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -42,8 +42,8 @@ fn mark(metadata: &ObjectMeta) -> Option<Mark> {
     Some(Mark { policy, origin })
 }
 
-/// Who made an account whose mark somebody has taken off: what is given is noted with the mark, and goes with it where a
-/// policy lets go.
+/// The origin of an account whose mark was removed: what a policy has added is recorded with the mark, and is removed
+/// with it when the policy releases the account.
 fn unmarked(metadata: &ObjectMeta) -> Option<Origin> {
     let is_of_policy =
         text(&metadata.labels, POLICY).is_none() && ours_alone(metadata, ANNOTATIONS).contains(GIVEN);
@@ -210,7 +210,7 @@ impl From<PartialObjectMeta<v1::Secret>> for Stored<SecretView> {
     }
 }
 
-/// Who made a Secret. Both labels are written with it: what is left of them tells it, whoever has taken one off.
+/// The origin of a Secret. Both labels are written with it: the remaining label shows it if the other was removed.
 fn origin(metadata: &ObjectMeta) -> Origin {
     let is_ours = [PART, POLICY].iter().any(|label| has_labelled(metadata, label));
     if is_ours { Origin::Made } else { Origin::Foreign }

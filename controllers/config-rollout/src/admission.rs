@@ -1,7 +1,8 @@
-//! Moves the references of pods whose template names a revision: mode `Admission`.
+//! Changes the references of pods whose template names a revision: mode `Admission`.
 //!
-//! The API server asks only about pods that carry such an annotation, and refuses them while nobody answers. A pod
-//! whose revision is not to be found is refused too: it must not read the sources, which may be what was rolled back.
+//! The API server calls the webhook only for pods that carry such an annotation, and refuses them while the webhook
+//! does not answer. A pod whose revision is not found is refused too: it must not read the sources, which may have
+//! content that was rolled back.
 
 use k8s_openapi::{
     NamespaceResourceScope,
@@ -94,8 +95,9 @@ impl Admission {
         }
         seen.has(number).then_some(seen).ok_or_else(|| {
             format!(
-                "there is no revision {number} of ConfigRollout {namespace}/{name}: remove the annotation \
-                 {ADMISSION_PREFIX}{name} from the pod's template, or let the ConfigRollout set it"
+                "revision {number} of ConfigRollout {namespace}/{name} does not exist: remove the \
+                 annotation {ADMISSION_PREFIX}{name} from the pod's template, or let the ConfigRollout set \
+                 it"
             )
         })
     }

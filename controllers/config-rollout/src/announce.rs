@@ -1,4 +1,4 @@
-//! What people and Prometheus are told of what was done.
+//! Events and metrics of what was done.
 
 use kube::Resource;
 use mainstay_crds::ConfigRollout;
@@ -25,13 +25,13 @@ pub struct Announcer {
 
 impl Announcer {
     fn say(&self, rollout: &ConfigRollout, kind: Kind, reason: &'static str, action: &str, note: &str) {
-        tracing::info!(reason, note, "a change of the configuration");
+        tracing::info!(reason, note, "a rollout");
         self.events.publish(rollout.object_ref(&()), kind, reason, action, note);
     }
 
     pub(crate) fn made(&self, rollout: &ConfigRollout, number: Number) {
         self.metrics.made();
-        let note = format!("revision {number} is what the sources say now");
+        let note = format!("created revision {number} from the current content of the sources");
         self.say(rollout, Kind::Normal, "RevisionMade", "Create", &note);
     }
 
@@ -57,7 +57,7 @@ impl Announcer {
         self.metrics.news(news);
         let (kind, reason, note) = match news {
             News::Started(number) => {
-                (Kind::Normal, "RolloutStarted", format!("bringing the targets to revision {number}"))
+                (Kind::Normal, "RolloutStarted", format!("rolling out revision {number}"))
             }
             News::StagePassed(stage) => {
                 (Kind::Normal, "StagePassed", format!("all targets of stage {stage} have passed"))
@@ -74,23 +74,25 @@ impl Announcer {
                 (Kind::Warning, "RolloutFailed", note)
             }
             News::RolledBack(0, took) => {
-                let note =
-                    format!("all targets read the sources themselves again after {} s", took.as_secs());
+                let note = format!(
+                    "all targets are rolled back to the sources themselves after {} s",
+                    took.as_secs()
+                );
                 (Kind::Normal, "RolledBack", note)
             }
             News::RolledBack(number, took) => {
-                let note = format!("all targets are back at revision {number} after {} s", took.as_secs());
+                let note =
+                    format!("all targets are rolled back to revision {number} after {} s", took.as_secs());
                 (Kind::Normal, "RolledBack", note)
             }
             News::Held(target) => {
-                let note =
-                    format!("somebody has taken {target} back; it follows the next change of a source");
+                let note = format!("{target} was rolled back by hand; it is held until a source changes");
                 (Kind::Normal, "TargetHeld", note)
             }
             News::Reverted(target) => (
                 Kind::Warning,
                 "TargetReverted",
-                format!("another manager has taken the change of {target} back"),
+                format!("another field manager has reverted the change of {target}"),
             ),
         };
         self.say(rollout, kind, reason, "Rollout", &note);

@@ -1,4 +1,4 @@
-//! The wiring: which watches fill which stores, and which changes make which rollouts due.
+//! The wiring: which watches fill which stores, and which changes enqueue which rollouts.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -46,13 +46,13 @@ use crate::{
 /// The value of the label `controller` of the loop's series.
 const LOOP: &str = "configrollout";
 
-/// What only this controller can be told.
+/// The flags of this controller only.
 #[derive(Debug, Clone, Args)]
 pub struct Options {
     /// Where pods are admitted.
     #[command(flatten)]
     pub webhook: WebhookFlags,
-    /// How many targets of all rollouts together are on their way at the same time
+    /// How many targets of all rollouts together may be updating at the same time
     #[arg(long, env = "MAINSTAY_MAX_TARGETS_ROLLING", default_value_t = 100,
           value_parser = clap::value_parser!(u16).range(1..))]
     pub max_targets_rolling: u16,
@@ -113,7 +113,7 @@ fn refresh(metrics: &Metrics, rollouts: &[Arc<ConfigRollout>]) {
     metrics.on_their_way.set(i64::try_from(rolling).unwrap_or(i64::MAX));
 }
 
-/// The rollouts of each namespace, so that a change asks those alone whom it can concern.
+/// The rollouts of each namespace, so that a change is compared only with those that it can affect.
 type ByNamespace = HashMap<Arc<str>, BTreeMap<Arc<str>, Arc<ConfigRollout>>>;
 
 /// The watches' side of the controller.

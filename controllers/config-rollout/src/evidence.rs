@@ -1,4 +1,4 @@
-//! What no watch shows: how often pods have restarted, and whether a Service answers.
+//! What no watch delivers: how often pods have restarted, and whether a Service answers.
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
@@ -187,8 +187,8 @@ impl Gatherer<'_> {
     }
 }
 
-/// Asks a Service of the namespace. Only Services are asked, by their cluster address, so that nobody can have the
-/// controller reach what the namespace's own pods could not.
+/// Calls a Service of the namespace. Only Services are called, by their cluster address, so that a user cannot make
+/// the controller reach what the namespace's own pods could not.
 async fn ask(client: &Client, namespace: &str, probe: &ConfigProbe) -> Result<(), String> {
     let ConfigProbe { service: name, port, path, timeout_seconds } = probe;
     let services = Api::<v1::Service>::namespaced(client.clone(), namespace);

@@ -1,11 +1,10 @@
-//! The ConfigRollout controller: Secrets and ConfigMaps that roll out, and roll back, like code.
+//! The ConfigRollout controller: rolls out changes of Secrets and ConfigMaps in stages, and rolls them back.
 //!
-//! Data flows one way: [`observe`] turns the stores into what [`plan`] needs, `plan` decides without any I/O,
-//! [`apply`] is the only writer of revisions and targets, [`status`] turns what was seen into conditions, and
-//! [`reconcile`] is the pass that joins them. [`references`] is the one place that knows where a pod spec names
-//! Secrets and ConfigMaps.
+//! Data flows in one direction: [`observe`] turns the stores into what [`plan`] needs, `plan` decides without any I/O,
+//! [`apply`] is the only writer of revisions and targets, [`status`] turns what was observed into conditions, and
+//! [`reconcile`] joins them. Only [`references`] knows where a pod spec names Secrets and ConfigMaps.
 //!
-//! Values of Secrets are read in [`apply`] alone, compared there, copied into a revision there, and dropped.
+//! Values of Secrets are read only in [`apply`], compared there, copied into a revision there, and dropped.
 
 pub mod admission;
 pub mod announce;

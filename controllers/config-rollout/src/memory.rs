@@ -1,4 +1,4 @@
-//! What this process remembers of each rollout between passes. A restart may lose it.
+//! The state of each rollout between reconciles. A restart may lose it.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -44,7 +44,7 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
-    /// Takes up what is seen of the sources.
+    /// Records what is observed of the sources.
     pub(crate) fn note(&mut self, observed: &Observed, now: Timestamp) {
         let used = observed.sources.iter().filter(|(source, _)| observed.uses.contains_key(source));
         let seen: BTreeMap<_, _> = used.map(|(source, version)| (source.clone(), version.clone())).collect();

@@ -1,4 +1,4 @@
-//! The controller's own series.
+//! The controller's own metrics.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ pub struct Metrics {
     reverted: IntCounter,
     duration: HistogramVec,
     failures: IntCounterVec,
-    /// How many targets are on their way, of all rollouts together.
+    /// How many targets are updating, of all rollouts together.
     pub on_their_way: IntGauge,
     /// How many rollouts there are, by the reason of `Ready`.
     pub rollouts: IntGaugeVec,
@@ -40,31 +40,31 @@ impl Metrics {
     pub fn new(registry: &Registry) -> Self {
         let counter = |name, help| counters(registry, name, help, &[]).with_label_values::<&str>(&[]);
         let this = Self {
-            made: counter("mainstay_config_rollout_revisions_made_total", "Revisions made."),
+            made: counter("mainstay_config_rollout_revisions_made_total", "Revisions created."),
             collected: counter(
                 "mainstay_config_rollout_objects_deleted_total",
                 "Objects of old revisions deleted.",
             ),
             moved: counter("mainstay_config_rollout_targets_changed_total", "Changes of targets' templates."),
-            started: counter("mainstay_config_rollout_rollouts_started_total", "Rollouts begun."),
+            started: counter("mainstay_config_rollout_rollouts_started_total", "Rollouts started."),
             ended: counters(
                 registry,
                 "mainstay_config_rollout_rollouts_total",
-                "Rollouts that have come to an end, by result.",
+                "Rollouts that have ended, by result.",
                 &["result"],
             ),
             rolled_back: counter(
                 "mainstay_config_rollout_rollbacks_total",
-                "Failed rollouts of which all targets are back at the revision before.",
+                "Failed rollouts of which all targets are rolled back.",
             ),
             reverted: counter(
                 "mainstay_config_rollout_reverts_total",
-                "Changes of targets that another manager has taken back.",
+                "Changes of targets that another field manager has reverted.",
             ),
             duration: histograms(
                 registry,
                 "mainstay_config_rollout_rollout_duration_seconds",
-                "From the beginning of a rollout to its end, or from its failure to the end of the way back.",
+                "Duration of rollouts, and of rollbacks from the failure on.",
                 DURATIONS.to_vec(),
                 &["result"],
             ),
@@ -77,7 +77,7 @@ impl Metrics {
             on_their_way: gauges(
                 registry,
                 "mainstay_config_rollout_targets_rolling",
-                "Targets on their way, of all rollouts together.",
+                "Targets that are updating, of all rollouts together.",
                 &[],
             )
             .with_label_values::<&str>(&[]),

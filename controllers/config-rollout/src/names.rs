@@ -1,4 +1,4 @@
-//! The names that this controller writes into objects, and reads again: nothing else may own them.
+//! Labels and annotations that this controller writes and reads: they are defined nowhere else.
 
 use mainstay_crds::ConfigMode;
 
@@ -21,9 +21,9 @@ pub const ADMISSION_PREFIX: &str = "revision.mainstay.dev/";
 /// The same in mode `RestartOnly`.
 pub const RESTART_PREFIX: &str = "restarted-for.mainstay.dev/";
 
-/// The annotation by which somebody lets a paused stage go on: `<revision>/<stage>`.
+/// The annotation that ends the pause of a stage: `<revision>/<stage>`.
 pub(crate) const CONTINUE: &str = "mainstay.dev/continue";
-/// The annotation by which somebody has a failed revision tried again: its number.
+/// The annotation that requests a retry of a failed revision: its number.
 pub(crate) const RETRY: &str = "mainstay.dev/retry";
 
 /// The annotation of a template that names the revision of a rollout.

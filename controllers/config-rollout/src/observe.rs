@@ -1,4 +1,4 @@
-//! Turns the stores into what the rules need.
+//! Turns the stores into what the plan needs.
 
 mod error;
 mod resolve;
@@ -130,7 +130,12 @@ mod tests {
         let listed =
             [group("canary", "x", TOO_MUCH), group("web", "web", TOO_MUCH), group("other", "x", TOO_MUCH)];
         for event in [Event::Init].into_iter().chain(listed).chain([Event::InitDone]) {
-            stores.replica_groups.take_in_decoded(&stores.undecoded_groups, Ok(event), Into::into, |_| {});
+            stores.replica_groups.take_in_decoded(
+                &stores.undecoded_groups,
+                Ok(event),
+                |object| Some(Into::into(object)),
+                |_| {},
+            );
         }
         let rollout: ConfigRollout = serde_json::from_value(json!({
             "apiVersion": "mainstay.dev/v1alpha1",

@@ -301,7 +301,16 @@ impl ConfigRollouts {
             .memory
             .of(&key, |memory| (memory.failures.under(rollout.metadata.generation), memory.findings.clone()));
         let (observed, failures) = (&seen.observed, &failures);
-        let told = Told { rollout: &rollout, observed, findings: &findings, plan, failures };
+        let ahead = self.reports.ahead_of(&*rollout);
+        let ahead =
+            ahead.map(|status| ConfigRollout { status: Some(status), ..ConfigRollout::clone(&rollout) });
+        let told = Told {
+            rollout: ahead.as_ref().unwrap_or(&rollout),
+            observed,
+            findings: &findings,
+            plan,
+            failures,
+        };
         let status = status::told(&told, Timestamp::now());
         if self.is_written(&rollout, &key, &plan.state) {
             self.put(&rollout, status);

@@ -1,4 +1,4 @@
-//! What is remembered of a rollout, as its status keeps it.
+//! Converts the state of a rollout from and to its status.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use mainstay_crds::{

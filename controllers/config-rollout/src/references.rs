@@ -1,9 +1,8 @@
-//! Where a pod spec names Secrets and ConfigMaps: found, and moved to other names.
+//! Where a pod spec names Secrets and ConfigMaps: finds these references, and changes them to other names.
 //!
-//! A spec is taken as JSON, so that fields which a newer API server knows are neither lost nor in the way. Found are
-//! `env`, `envFrom`, volumes, projected volumes and `imagePullSecrets`, in containers, init containers and ephemeral
-//! containers. What a storage driver is given by way of a `secretRef` belongs to the node, not to the program, and is
-//! left alone.
+//! A spec is handled as JSON, so that fields of a newer API server are kept. Handled are `env`, `envFrom`, volumes,
+//! projected volumes and `imagePullSecrets`, in containers, init containers and ephemeral containers. A `secretRef`
+//! for a storage driver belongs to the node, not to the program, and is not changed.
 
 use mainstay_crds::SourceKind;
 use serde_json::{Map, Value, json};
@@ -151,8 +150,8 @@ fn reference(kind: SourceKind, value: &Value, field: &str, keys: Keys, place: &P
     Some(Reference { place: place.clone(), kind, name, keys, optional })
 }
 
-/// What a server-side apply must say for the references that `rename` knows to have the names that it gives: for each
-/// the least that the merge rules allow, so that no other field is taken over. `None` where there is none.
+/// The smallest server-side apply body that gives the references known to `rename` their new names, as far as the
+/// merge rules allow, so that no other field is taken over. `None` if there are none.
 ///
 /// An entry of `env` is merged by its name and the reference in it is one piece; `envFrom` and the sources of a
 /// projected volume are one piece as a whole.

@@ -1,4 +1,4 @@
-//! What a rollout's spec says, in the words of the rules.
+//! A rollout's spec, converted to the types of the plan.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::{
     plan::{Number, PauseSettings, Settings, StageSettings},
 };
 
-/// Whether a revision that has failed is taken back. Pods that read the sources themselves have nothing to go back to.
+/// Whether a failed revision is rolled back. Pods that read the sources themselves have nothing to go back to.
 pub(crate) fn goes_back(rollout: &ConfigRollout) -> bool {
     rollout.spec.rollback_policy == RollbackPolicy::Always && rollout.spec.mode != ConfigMode::RestartOnly
 }

@@ -1,4 +1,4 @@
-//! How many targets of all rollouts together are on their way.
+//! How many targets of all rollouts together are updating.
 
 use std::collections::{HashMap, HashSet};
 
@@ -19,7 +19,7 @@ struct Table {
 }
 
 impl Slots {
-    /// At most so many targets are on their way.
+    /// The maximum number of updating targets.
     pub fn new(most: usize) -> Self {
         Self { most, table: Mutex::default() }
     }
@@ -45,7 +45,7 @@ impl Slots {
         (decided, freed)
     }
 
-    /// Takes up what a rollout had when another process decided about it.
+    /// Records the updating targets of a rollout that another process has changed.
     pub fn seed(&self, rollout: &ObjectKey, taken: usize) {
         self.table.lock().take(rollout, taken);
     }

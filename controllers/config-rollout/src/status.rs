@@ -1,4 +1,4 @@
-//! What people are told of a rollout: conditions, targets, and what is waited for. Pure.
+//! The status of a rollout: conditions, targets, and what it waits for. Pure.
 
 mod input;
 mod words;
@@ -89,7 +89,7 @@ fn conditions(
     merge(verdicts, standing, rollout.metadata.generation, now)
 }
 
-/// Whether two statuses differ in more than sentences, so that nobody should wait to see the new one.
+/// Whether two statuses differ in more than messages, so that the new one is written at once.
 pub fn is_urgent(old: &ConfigRolloutStatus, new: &ConfigRolloutStatus) -> bool {
     let bare = |status: &ConfigRolloutStatus| {
         let mut status = status.clone();
@@ -112,7 +112,7 @@ fn problems(told: &Told<'_>) -> Vec<SourceProblem> {
     let missing = observed
         .missing_sources
         .iter()
-        .map(|source| problem(source, "SourceMissing", format!("there is no {source}: create it")));
+        .map(|source| problem(source, "SourceMissing", format!("{source} does not exist: create it")));
     let found = observed.uses.keys().filter_map(|source| {
         Some(match observed.finding(findings, source)?.problem.as_ref()? {
             Problem::KeyMissing(keys) => {
@@ -128,7 +128,7 @@ fn problems(told: &Told<'_>) -> Vec<SourceProblem> {
 fn sources_ready(observed: &Observed, problems: &[SourceProblem]) -> Verdict {
     let verdict = |status, reason, message| Verdict { kind: "SourcesReady", status, reason, message };
     match problems.first() {
-        None => verdict(true, "AllPresent", format!("{} sources are there", observed.sources.len())),
+        None => verdict(true, "AllPresent", format!("{} sources exist", observed.sources.len())),
         Some(first) => {
             let reason = match first.reason.as_str() {
                 "KeyMissing" => "KeyMissing",
@@ -137,7 +137,11 @@ fn sources_ready(observed: &Observed, problems: &[SourceProblem]) -> Verdict {
             };
             let more = problems.len() - 1;
             let more = if more > 0 { format!(", and {more} more problems") } else { String::new() };
-            verdict(false, reason, format!("{}{more}; the rest goes on without it", first.message))
+            verdict(
+                false,
+                reason,
+                format!("{}{more}; the other sources are rolled out without it", first.message),
+            )
         }
     }
 }
@@ -152,7 +156,10 @@ fn rolled_back(told: &Told<'_>) -> Option<(&'static str, String)> {
     let to = words(state.stable.unwrap_or_default());
     Some((
         reason,
-        format!("{sentence}; the targets {} {to}", if going { "go back to" } else { "are back at" }),
+        format!(
+            "{sentence}; the targets {} {to}",
+            if going { "are being rolled back to" } else { "are rolled back to" }
+        ),
     ))
 }
 
@@ -172,7 +179,7 @@ fn stalled(told: &Told<'_>) -> Option<(&'static str, String)> {
     let namespace = told.rollout.namespace().unwrap_or_default();
     let number = told.plan.state.failed.as_ref().map_or(0, |(number, _)| *number);
     let retry = format!(
-        "correct the source, or try it again with `kubectl annotate configrollout {name} --namespace {namespace} \
+        "correct the source, or retry with `kubectl annotate configrollout {name} --namespace {namespace} \
          --overwrite {RETRY}={number}`"
     );
     Some((reason, format!("{sentence}; {retry}")))
@@ -210,7 +217,14 @@ fn readiness(told: &Told<'_>, sources: &Verdict) -> (bool, &'static str, String)
         (Wait::Source, None) => "Failed",
         (Wait::Nothing | Wait::Targets, None) => {
             if let Some((target, _)) = told.observed.missing_targets.first() {
-                return (false, "TargetMissing", format!("there is no {target}: create it, or take it out"));
+                return (
+                    false,
+                    "TargetMissing",
+                    format!(
+                        "{target} does not exist: create it, or remove it \
+                                                         from its stage"
+                    ),
+                );
             }
             if let Some((target, _)) = told.observed.unreadable_targets.first() {
                 return (false, "TargetUnreadable", unreadable_words(target));
@@ -261,7 +275,7 @@ fn word(
         return ("Conflict", Some(said.clone()));
     }
     if remembered.held {
-        return (HELD, Some("somebody has taken it back; it follows the next change of a source".to_owned()));
+        return (HELD, Some("it was rolled back by hand; it is held until a source changes".to_owned()));
     }
     match (&state.rollout, remembered.changed) {
         (Some(_), _) if remembered.passed => (PASSED, None),

@@ -1,4 +1,4 @@
-//! What passes read: the stores that the watches fill.
+//! The stores that reconciles read, which the watches fill.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use mainstay_crds::{ReplicaGroup, SourceKind, TargetKind};

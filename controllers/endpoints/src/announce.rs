@@ -1,4 +1,4 @@
-//! What people and Prometheus are told of what changed.
+//! Events and metrics of what changed.
 
 use kube::Resource;
 use mainstay_crds::{EndpointPool, EndpointPoolStatus};
@@ -67,7 +67,14 @@ impl Announcer {
                 self.say(pool, Kind::Warning, "PanicStarted", "Choose", message);
             }
             (true, Some((false, _))) => {
-                self.say(pool, Kind::Normal, "PanicEnded", "Choose", "the checks are believed again");
+                self.say(
+                    pool,
+                    Kind::Normal,
+                    "PanicEnded",
+                    "Choose",
+                    "panic mode has ended: health checks \
+                                                                      are used again",
+                );
             }
             _ => {}
         }
@@ -100,7 +107,7 @@ impl Announcer {
                 Kind::Normal,
                 "TierChanged",
                 "Choose",
-                &format!("back from tier {before} to tier {after}"),
+                &format!("returned from tier {before} to tier {after}"),
             );
         }
     }

@@ -1,4 +1,4 @@
-//! Makes the checks of all pools as they come due, and keeps what they say.
+//! Runs the checks of all pools when they are due, and keeps their results.
 //!
 //! It promises:
 //!
@@ -50,9 +50,9 @@ pub struct Checker {
 }
 
 impl Checker {
-    /// At most `limit` checks of all pools are under way at the same time; zero counts as one. `changed` is called for
-    /// a pool when a target of it gets its first verdict or another one, and never for a check that leaves the
-    /// verdict as it is. It may call back into the checker.
+    /// At most `limit` checks of all pools run at the same time; zero counts as one. `changed` is called for a pool
+    /// when the verdict of one of its targets changes or is known for the first time, and never for a check that does
+    /// not change a verdict. It may call back into the checker.
     pub fn new(
         limit: usize,
         metrics: CheckMetrics,

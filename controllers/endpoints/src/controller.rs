@@ -1,4 +1,4 @@
-//! The wiring: which watches fill which stores, and which changes make which pools due.
+//! The wiring: which watches fill which stores, and which changes enqueue which pools.
 
 use std::sync::Arc;
 
@@ -37,13 +37,13 @@ use crate::{
 /// The value of the label `controller` of the loop's series.
 const LOOP: &str = "endpointpool";
 
-/// What only this controller can be told.
+/// The flags of this controller only.
 #[derive(Debug, Clone, Args)]
 pub struct Options {
     /// Addresses that no pool may name: networks, `nodes` and `api-server`; loopback and link-local ones never may
     #[arg(long, env = "MAINSTAY_FORBIDDEN_RANGES", value_delimiter = ',', default_values = ranges::DEFAULT)]
     pub forbidden_ranges: Vec<ranges::Entry>,
-    /// How many checks are under way at the same time
+    /// How many checks of all pools together run at the same time
     #[arg(long, env = "MAINSTAY_MAX_CONCURRENT_CHECKS", default_value_t = 256,
           value_parser = clap::value_parser!(u16).range(1..))]
     pub max_concurrent_checks: u16,
@@ -202,7 +202,7 @@ impl Watches {
         }
     }
 
-    /// A slice that somebody deletes or changes is put right. What this process has made of it is no news.
+    /// A slice that others delete or change is corrected. Changes by this process need no reaction.
     fn slice_changed(&self, change: Change<'_, Slice>) {
         let is_there = |pool: &ObjectKey| self.pools.get(&pool.reference()).is_some();
         if let (Some(old), None) = (change.old, change.new) {

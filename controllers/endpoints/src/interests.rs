@@ -1,4 +1,4 @@
-//! Which pools a change concerns.
+//! Which pools a change affects.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -39,7 +39,7 @@ struct Interest {
 }
 
 impl Interests {
-    /// Takes over what `pool` looks at.
+    /// Records the objects that `pool` depends on.
     pub fn set(&self, pool: &EndpointPool) {
         let key = ObjectKey::of(pool);
         let created = pool.metadata.creation_timestamp.as_ref().map_or(Timestamp::MAX, |time| time.0);

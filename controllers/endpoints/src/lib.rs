@@ -1,8 +1,9 @@
 //! The EndpointPool controller: the endpoints of a Service, checked, with failover.
 //!
-//! Data flows one way: [`observe`] turns the stores into a pool's members, [`checker`] and [`lookups`] ask them and
-//! about them, [`plan`] decides without any I/O what the slices are to hold, [`apply`] is the only writer, and
-//! [`status`] says why. [`health`], [`choose`] and [`pack`] are the rules, and know nothing of Kubernetes.
+//! Data flows in one direction: [`observe`] turns the stores into a pool's members, [`checker`] checks them and
+//! [`lookups`] looks their names up, [`plan`] decides without any I/O what the slices should contain, [`apply`] is the
+//! only writer, and [`status`] says why. [`health`], [`choose`] and [`pack`] are the rules, and know nothing of
+//! Kubernetes.
 
 pub mod announce;
 pub mod apply;

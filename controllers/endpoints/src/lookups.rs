@@ -29,16 +29,16 @@ use prometheus::{Histogram, IntCounterVec, Registry};
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-/// So many look-ups are under way at the same time.
+/// How many lookups may run at the same time.
 const LIMIT: usize = 16;
 
-/// After so many failures in a row, which take about eight minutes, nobody waits for the answer any more.
+/// After this many failures in a row, which take about eight minutes, nothing waits for the answer any more.
 pub(crate) const GIVEN_UP: u32 = 20;
 
-/// Seconds, from a millisecond to the time at which a look-up ends without an answer.
+/// Seconds, from a millisecond to the time at which a lookup ends without an answer.
 const DURATIONS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 10.0];
 
-/// How look-ups went.
+/// How lookups went.
 #[derive(Clone, Debug)]
 pub struct LookupMetrics {
     lookups: IntCounterVec,
@@ -55,13 +55,13 @@ impl LookupMetrics {
             lookups: counters(
                 registry,
                 "mainstay_endpoints_lookups_total",
-                "Look-ups of DNS names by how they went.",
+                "Lookups of DNS names by result.",
                 &["result"],
             ),
             duration: histograms(
                 registry,
                 "mainstay_endpoints_lookup_duration_seconds",
-                "From the beginning of a look-up to its result.",
+                "How long a lookup takes.",
                 DURATIONS.to_vec(),
                 &[],
             )
@@ -83,17 +83,17 @@ impl LookupMetrics {
 pub struct Lookup {
     /// The last good addresses, sorted.
     pub addresses: Vec<IpAddr>,
-    /// The families for which no look-up of this process has been answered: which addresses of these the name stands
-    /// for is unknown, and not none.
+    /// The families for which no lookup of this process has been answered: its addresses of these families are
+    /// unknown, and not none.
     pub unknown: Vec<Family>,
-    /// Why the last look-up failed, as a sentence for a status; `None` when it succeeded.
+    /// Why the last lookup failed, as a sentence for a status; `None` when it succeeded.
     pub failure: Option<String>,
-    /// Whether so many look-ups in a row have failed that nothing which is to go waits for an answer any more.
+    /// Whether lookups have failed too often in a row for addresses that are to be removed to wait for an answer.
     pub given_up: bool,
 }
 
 impl Lookup {
-    /// Whether the name may stand for this address for all that is known.
+    /// Whether the name may resolve to this address, as far as is known.
     pub fn is_unknown(&self, address: &IpAddr) -> bool {
         self.unknown.iter().any(|family| family.has(address))
     }
@@ -122,9 +122,9 @@ struct Table {
 }
 
 impl Lookups {
-    /// Asks `resolver`; where there is none, each look-up fails for the reason why. `changed` is called for each pool
-    /// that wants a name when the addresses of the name change, when its look-ups begin or cease to fail, and when it is
-    /// given up. It may call back into the look-ups.
+    /// Uses `resolver`; without one, each lookup fails with its error. `changed` is called for each pool that wants a
+    /// name when the addresses of the name change, when its lookups begin or cease to fail, and when its answer is no
+    /// longer awaited. It may call back into the lookups.
     pub fn new(
         resolver: Result<Resolver, ResolveError>,
         metrics: LookupMetrics,
@@ -180,14 +180,14 @@ impl Lookups {
         }
     }
 
-    /// Takes in an answer for a name, as if a look-up had ended with it.
+    /// Records an answer for a name, as if a lookup had ended with it.
     #[cfg(test)]
     pub(crate) fn answer(&self, name: &str, addresses: &[IpAddr]) {
         let valid_for = Duration::from_secs(60);
         self.answered(name, Ok(Answer { addresses: addresses.to_vec(), valid_for, unanswered: None }));
     }
 
-    /// Takes in so many failures in a row, as if look-ups had ended with them.
+    /// Records this many failures in a row, as if lookups had ended with them.
     #[cfg(test)]
     pub(crate) fn fail(&self, name: &str, times: u32) {
         (0..times).for_each(|_| self.answered(name, Err(ResolveError::TimedOut)));

@@ -1,4 +1,4 @@
-//! The controller's own series.
+//! The controller's own metrics.
 
 use std::collections::HashMap;
 
@@ -84,8 +84,8 @@ impl Metrics {
         let ready_to_written = histograms(
             registry,
             "mainstay_endpoints_ready_to_written_seconds",
-            "From the time at which a pod became ready, which the API server tells in whole seconds, until the slice with \
-             its endpoint was written.",
+            "From the time at which a pod became ready, which the API server records in whole seconds, \
+             until the slice with its endpoint was written.",
             READY_TO_WRITTEN.to_vec(),
             &[],
         );
@@ -98,11 +98,8 @@ impl Metrics {
                 &["operation", "reason"],
             ),
             ready_to_written: ready_to_written.with_label_values::<&str>(&[]),
-            tier_changes: counter("mainstay_endpoints_tier_changes_total", "Changes of the tier in use."),
-            panics: counter(
-                "mainstay_endpoints_panics_total",
-                "How often a pool began to use members that fail.",
-            ),
+            tier_changes: counter("mainstay_endpoints_tier_changes_total", "Changes of the active tier."),
+            panics: counter("mainstay_endpoints_panics_total", "How often panic mode started."),
             gates: counter("mainstay_endpoints_gates_opened_total", "Readiness gates opened."),
             pools: gauge("mainstay_endpoints_pools", "EndpointPools."),
             members: gauges(
@@ -111,11 +108,19 @@ impl Metrics {
                 "Members of all pools by state.",
                 &["state"],
             ),
-            not_ready: gauge("mainstay_endpoints_pools_not_ready", "Pools that serve nothing."),
-            in_panic: gauge("mainstay_endpoints_pools_in_panic", "Pools that use members that fail."),
+            not_ready: gauge(
+                "mainstay_endpoints_pools_not_ready",
+                "Pools that have no endpoint that gets \
+                                                                    traffic.",
+            ),
+            in_panic: gauge(
+                "mainstay_endpoints_pools_in_panic",
+                "Pools in panic mode, which use failing \
+                                                                  members.",
+            ),
             failed_over: gauge(
                 "mainstay_endpoints_pools_failed_over",
-                "Pools whose best tier is not in use.",
+                "Pools whose best tier is not active.",
             ),
             of_pools: Mutex::default(),
         }

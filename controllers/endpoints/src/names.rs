@@ -1,4 +1,4 @@
-//! The names by which this controller and others know what it has made or said.
+//! Labels and annotations by which this controller and others recognise its objects and reports.
 
 /// The field manager of everything that this controller writes.
 pub const FIELD_MANAGER: &str = "mainstay-endpoints";

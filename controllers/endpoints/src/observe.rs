@@ -1,4 +1,4 @@
-//! What a pass sees of one pool: its Service, its members and its slices.
+//! What a reconcile observes of one pool: its Service, its members and its slices.
 
 mod grants;
 mod member;
@@ -37,8 +37,8 @@ use crate::{
 pub enum ServiceError {
     /// There is none of that name.
     #[error(
-        "there is no Service {0:?} in the namespace: create it without a selector, or let the pool make it with \
-             spec.serviceRef.create"
+        "there is no Service {0:?} in the namespace: create it without a selector, or let the pool create \
+         it with spec.serviceRef.create"
     )]
     NotFound(String),
     /// It has a selector.
@@ -53,7 +53,7 @@ pub enum ServiceError {
     )]
     IsExternalName(String),
     /// An older pool names it too.
-    #[error("EndpointPool {pool:?} is older and has Service {service:?}: delete one of the two pools")]
+    #[error("Service {service:?} belongs to the older EndpointPool {pool:?}: delete one of the two pools")]
     Taken {
         /// The Service.
         service: String,
@@ -78,7 +78,7 @@ impl ServiceError {
 pub struct Observed {
     /// The pool's Service, if it is the pool's to write endpoints for.
     pub service: Result<Arc<Service>, ServiceError>,
-    /// Those that may become endpoints, in an order that stands as long as they do: tiers first.
+    /// Members that may become endpoints, in a stable order: tiers first.
     pub members: Vec<Member>,
     /// Those that may not, and why.
     pub refused: Vec<Refused>,
@@ -89,7 +89,7 @@ pub struct Observed {
     pub replaced: BTreeSet<(Arc<str>, Arc<str>)>,
     /// Endpoints that are to stay as long as nothing is known of a name that may have them.
     pub kept: Vec<Kept>,
-    /// Endpoints of names that do not stand for them any more: they may stay until what took their place has been checked.
+    /// Endpoints of names that no longer resolve to them: they may stay until their replacements have been checked.
     pub exchanged: Vec<Kept>,
     /// The pool's slices, by name.
     pub slices: Vec<Arc<Slice>>,

@@ -1,7 +1,7 @@
-//! What the slices of a pool are to hold: pure, no client and no clock.
+//! What the slices of a pool should contain: pure, no client and no clock.
 //!
-//! What is not known, the addresses of a name or the verdict on a member, takes no endpoint away that stands: a process
-//! that has just begun to lead knows nothing of either, and plans what its predecessor left.
+//! What is not known, the addresses of a name or the health of a member, removes no existing endpoint: a new leader
+//! knows neither, and plans what its predecessor left.
 
 mod noted;
 mod place;
@@ -29,8 +29,8 @@ use crate::{
     watched::{Conditions, Distribution, Endpoint, Group, Service, Slice},
 };
 
-/// For so long at most an address stays that a name does not have any more, while those that it has now wait for their first
-/// verdict. A first check comes within a second, and one that fails is made a few times before there is one.
+/// How long at most an address stays that a name no longer has, while its new addresses wait for their first check
+/// result. A first check comes within a second, and one that fails is repeated a few times before there is a result.
 const SUCCESSION: Duration = Duration::from_secs(10);
 
 /// What is remembered of the last plan. Lost with the process; [`Memory::resumed`] finds most of it in the slices.
@@ -58,13 +58,13 @@ pub struct Input<'a> {
     pub awaited: &'a [Awaited],
     /// Endpoints that are to stay although they are no members.
     pub kept: &'a [Kept],
-    /// Those of names that do not stand for them any more.
+    /// Those of names that no longer resolve to them.
     pub exchanged: &'a [Kept],
     /// Whether it has DNS names.
     pub has_names: bool,
     /// What their checks say; `None` when none are configured.
     pub states: Option<&'a HashMap<Target, State>>,
-    /// Its slices as they stand.
+    /// Its existing slices.
     pub slices: &'a [Arc<Slice>],
     /// The endpoints in them.
     pub standing: &'a Standing,
@@ -136,8 +136,8 @@ pub fn plan(input: &Input<'_>, now: Moment) -> Plan {
     Plan { wanted, noted, choice, memory, exchanged: exchanged.len(), due }
 }
 
-/// The endpoints of names that stay although the name does not stand for them any more, each until when: as long as an
-/// address that the name has now, and that has no endpoint yet, waits for its first verdict.
+/// The endpoints that stay although their name no longer resolves to them, each until when: as long as a current
+/// address of the name, which has no endpoint yet, waits for its first check result.
 fn exchanged<'a>(input: &Input<'a>, candidates: &[Candidate], now: Moment) -> Vec<(&'a Kept, Moment)> {
     let mut until: HashMap<(&str, &str), Moment> = HashMap::new();
     for (member, candidate) in input.members.iter().zip(candidates) {
@@ -181,8 +181,8 @@ fn candidate(member: &Member, input: &Input<'_>) -> Candidate {
     }
 }
 
-/// The endpoint of a member, if it gets one. Those that nothing is known of yet get none, so that nothing has to be taken
-/// back; one that has an endpoint keeps it, for it is not known either that it should have none.
+/// The endpoint of a member, if it gets one. Members of unknown health get none, so that none has to be removed again;
+/// a member that already has an endpoint keeps it, because it is not known either that it should have none.
 fn endpoint(member: &Member, candidate: &Candidate, used: Use, input: &Input<'_>) -> Option<Endpoint> {
     let service = input.service;
     if used == Use::Unchecked && !service.publish_not_ready && !input.standing.has(member) {
@@ -216,9 +216,9 @@ fn note(noted: &mut Noted, member: &Member, candidate: &Candidate) {
     }
 }
 
-/// Keeps endpoints as they stand until the names that may have them are known. They get traffic only while the tier that
-/// they came from is in use: two are never used at once, whatever became of the writes before this one. Returns the tiers
-/// that no slice notes.
+/// Keeps existing endpoints until the names that may have them are known. They get traffic only while the tier that
+/// they came from is active: two are never active at once, whatever the result of earlier writes was. Returns the
+/// tiers that no slice records.
 fn keep<'a>(
     wanted: &mut BTreeMap<Group, Vec<Endpoint>>,
     noted: &mut Noted,

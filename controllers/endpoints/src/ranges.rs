@@ -1,8 +1,8 @@
 //! The addresses that no pool may send traffic to.
 //!
-//! Whoever may write a pool may have trusted clients, such as a load balancer or an ingress controller, talk to any
-//! address in it, past every NetworkPolicy: CVE-2021-25740. So the operator says what is out of bounds. Pods are not
-//! asked about: they are chosen by their labels, and the addresses of other namespaces' pods need a grant.
+//! A user who may write a pool can make trusted clients, such as a load balancer or an ingress controller, connect to
+//! any address in it, past every NetworkPolicy: CVE-2021-25740. So the operator lists forbidden addresses. They do not
+//! apply to pods: pods are selected by their labels, and the addresses of other namespaces' pods need a grant.
 
 use std::{collections::BTreeSet, net::IpAddr, str::FromStr};
 
@@ -24,7 +24,7 @@ pub enum Range {
 
 /// What an entry cannot be read as.
 #[derive(Debug, PartialEq, Eq, Error)]
-#[error("{0:?} is no range: write a network such as 10.0.0.0/8 or fd00::/8, `nodes` or `api-server`")]
+#[error("{0:?} is not a range: write a network such as 10.0.0.0/8 or fd00::/8, `nodes` or `api-server`")]
 pub struct RangeError(String);
 
 impl FromStr for Range {
@@ -70,7 +70,7 @@ impl Forbidden {
     /// Why no pool may name `address`; `None` when it may.
     pub fn reason(&self, address: IpAddr, stores: &Stores) -> Option<String> {
         if let Some(kind) = special(address) {
-            return Some(format!("{kind} addresses are no endpoints"));
+            return Some(format!("{kind} addresses cannot be endpoints"));
         }
         let refusal = |range: &Range| match range {
             Range::Network(network) => {

@@ -1,4 +1,4 @@
-//! A pool's spec, read once a generation into what passes work with.
+//! A pool's spec, converted once for each generation to the types of a reconcile.
 
 use std::{collections::HashMap, net::IpAddr, ops::RangeInclusive, sync::Arc, time::Duration};
 
@@ -31,7 +31,7 @@ pub enum SettingsError {
         why: String,
     },
     /// An address.
-    #[error("spec.members {set:?} names {address:?}, which is no IP address; correct it")]
+    #[error("spec.members {set:?} names {address:?}, which is not an IP address; correct it")]
     Address {
         /// The set.
         set: String,

@@ -1,4 +1,4 @@
-//! Conditions and counters out of what a pass saw. Pure: the clock is an argument.
+//! Conditions and counters, computed from what a reconcile observed. Pure: the clock is an argument.
 
 mod seen;
 mod words;
@@ -10,7 +10,7 @@ use mainstay_runtime::{
     conditions::{Verdict, merge},
     failure::RequestError,
     outcome::{Explain, Failure},
-    report::number,
+    report::{number, second},
 };
 
 pub use self::seen::Seen;
@@ -23,7 +23,7 @@ use crate::{
     settings::SettingsError,
 };
 
-/// At most so many members that are not used are listed.
+/// The maximum number of listed members that are not used.
 const LISTED: usize = 20;
 
 impl Explain for ApplyError {
@@ -32,7 +32,7 @@ impl Explain for ApplyError {
         let advice = match (error, error.request()) {
             (ApplyError::Service { .. }, RequestError::Invalid(_)) => "; correct spec.serviceRef.create",
             (ApplyError::Service { .. }, RequestError::Conflict(_)) => {
-                "; somebody else has made it at the same time: it is looked at again"
+                "; another client created it concurrently; retrying"
             }
             _ => "",
         };
@@ -65,7 +65,7 @@ pub fn observed(seen: &Seen<'_>, now: Timestamp) -> EndpointPoolStatus {
     let tier_since = match tier {
         None => None,
         tier if tier == standing.tier && standing.tier_since.is_some() => standing.tier_since.clone(),
-        Some(_) => Some(Time(now)),
+        Some(_) => Some(Time(second(now))),
     };
     let mut verdicts = verdicts(readiness(seen), seen.failures.first());
     verdicts.extend([panic(seen), failed_over(seen), accepted(seen)]);
@@ -112,7 +112,7 @@ pub fn unusable(pool: &EndpointPool, failure: &Failure, slices: usize, now: Time
     }
 }
 
-/// Whether two statuses differ in more than counters and sentences, so that nobody should wait to see the new one.
+/// Whether two statuses differ in more than counters and messages, so that the new one is written at once.
 pub fn is_urgent(old: &EndpointPoolStatus, new: &EndpointPoolStatus) -> bool {
     let heads = |status: &EndpointPoolStatus| -> Vec<(String, String, String)> {
         let head = |condition: &Condition| {
@@ -146,7 +146,7 @@ fn verdicts(
     ]
 }
 
-/// The members that are not used, those first that somebody should look at.
+/// The members that are not used, the most urgent first.
 fn out(seen: &Seen<'_>, standing: &[MemberOut], now: Timestamp) -> Vec<MemberOut> {
     let members = seen.observed.members.iter().zip(&seen.plan.choice.uses);
     let members = members.filter_map(|(member, used)| {
@@ -158,7 +158,7 @@ fn out(seen: &Seen<'_>, standing: &[MemberOut], now: Timestamp) -> Vec<MemberOut
             Use::InUse | Use::KeptDespiteFailing | Use::Standby | Use::Leaving => return None,
         };
         let failure = seen.states.and_then(|states| states.get(&member.target)?.failure.as_ref());
-        let message = failure.filter(|_| rank != 1).map(|failure| format!("the last check {failure}"));
+        let message = failure.filter(|_| rank != 1).map(|failure| format!("last check: {failure}"));
         let out = MemberOut {
             address: member.target.1.to_string(),
             set: member.target.0.to_string(),
@@ -187,7 +187,7 @@ fn out(seen: &Seen<'_>, standing: &[MemberOut], now: Timestamp) -> Vec<MemberOut
             (&old.address, &old.set, &old.name, &old.reason)
                 == (&out.address, &out.set, &out.name, &out.reason)
         };
-        standing.iter().find(same).and_then(|old| old.since.clone()).unwrap_or(Time(now))
+        standing.iter().find(same).and_then(|old| old.since.clone()).unwrap_or(Time(second(now)))
     };
     all.into_iter().take(LISTED).map(|(_, out)| MemberOut { since: Some(since(&out)), ..out }).collect()
 }

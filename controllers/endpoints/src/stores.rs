@@ -1,4 +1,4 @@
-//! The stores that passes read.
+//! The stores that reconciles read.
 
 use mainstay_crds::EndpointGrant;
 use mainstay_runtime::{

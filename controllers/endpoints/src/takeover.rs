@@ -1,5 +1,5 @@
-//! A process that has just begun to lead knows no answer of the DNS and no result of a check. It plans what its predecessor
-//! left, whatever that was.
+//! Tests of a change of leader: a new leader knows no answer of the DNS and no result of a check, and plans what its
+//! predecessor left, whatever that was.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -34,7 +34,8 @@ type Answers = (usize, usize);
 struct Case {
     /// The tier of each pod, whether it is ready before and after, and how it does.
     pods: Vec<(u8, bool, bool, Doing)>,
-    /// The tier of each name, its addresses before and after, and how they do. `None`: nobody answers for it.
+    /// The tier of each name, its addresses before and after, and their health. `None`: the DNS does not answer for
+    /// it.
     names: Vec<(u8, Option<Answers>, Doing)>,
     /// The tier of each address, whether the spec has it to the end, and how it does.
     fixed: Vec<(u8, bool, Doing)>,

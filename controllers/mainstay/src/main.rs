@@ -1,5 +1,5 @@
-//! The one program: `mainstay replication` runs the ReplicaGroup controller, and so on. Each controller is a
-//! Deployment of its own, with an account, rights and a Lease of its own.
+//! The one program: `mainstay replication` runs the ReplicaGroup controller, and so on. Each controller is a separate
+//! Deployment with its own account, permissions and Lease.
 
 use std::process::ExitCode;
 
@@ -9,7 +9,7 @@ use mainstay_runtime::{flags::Flags, manager};
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// Kubernetes controllers that keep a cluster at its word; each subcommand runs one of them
+/// Kubernetes controllers for replicas, endpoints, dead nodes, configuration and credentials; each subcommand runs one
 #[derive(Debug, Parser)]
 #[command(name = "mainstay", version)]
 struct Arguments {
@@ -20,15 +20,15 @@ struct Arguments {
 /// A controller, with the flags that it takes. Its name is that of its Lease, and `controller` in its first log line.
 #[derive(Debug, Subcommand)]
 enum Controller {
-    /// Keep the pods of every ReplicaGroup as its spec wants them
+    /// Keep the pods of every ReplicaGroup as its spec says
     Replication(Alone),
-    /// Give Services the endpoints that EndpointPools name, as far as they answer their checks
+    /// Write the endpoints of EndpointPools that pass their checks
     Endpoints(With<mainstay_endpoints::controller::Options>),
-    /// Cordon and drain nodes that are dead, and restore them when they live again; stop when too many fail at once
+    /// Cordon and drain dead nodes, and restore them when they are healthy; stop when too many fail at once
     NodeHealth(Alone),
     /// Roll Secrets and ConfigMaps out to workloads as immutable revisions, and roll back those that fail
     ConfigRollout(With<mainstay_config_rollout::controller::Options>),
-    /// Give service accounts, pull secrets, role bindings and rotating tokens to namespaces
+    /// Create service accounts, pull secrets, role bindings and rotating tokens in namespaces
     Accounts(With<mainstay_accounts::controller::Options>),
 }
 

@@ -1,4 +1,4 @@
-//! What people are told of what changed: on the node, and on its policy.
+//! Events about what changed: on the node, and on its policy.
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Resource;
@@ -24,7 +24,7 @@ pub enum Turn {
     Unhealthy,
     /// It is acted on from now on.
     Taken,
-    /// What was taken of it is handed back.
+    /// The node is restored.
     HandedBack,
     /// It is kept out of use for now, as it has come and gone too often.
     Quarantined,
@@ -46,7 +46,7 @@ impl Turn {
         }
     }
 
-    /// Whether those who watch the policy are told as well.
+    /// Whether the event is also published on the policy.
     fn concerns_policy(self) -> bool {
         matches!(self, Self::Taken | Self::HandedBack | Self::Quarantined)
     }
@@ -87,18 +87,19 @@ impl Announcer {
         let Breaker { unhealthy, nodes, limit, .. } = breaker;
         let (kind, reason, note) = if breaker.open_since.is_some() {
             let then = if breaker.everything {
-                "; no node answers any more, so that what was taken is handed back"
+                "; no node answers, so a network failure is assumed, and the cordons and taints set by \
+                 policies are removed"
             } else {
-                ": nothing more is done there until it is calm"
+                "; no new actions are taken there"
             };
             let note = format!(
-                "{unhealthy} of the {nodes} nodes of {place} are unhealthy or overdue, more than the {limit} that \
-                 may be{then}"
+                "breaker opened for {place}: {unhealthy} of {nodes} nodes are unhealthy or overdue (limit \
+                 {limit}){then}"
             );
             (Kind::Warning, "BreakerOpened", note)
         } else {
             let note =
-                format!("{place} is calm again, with {unhealthy} of {nodes} nodes unhealthy or overdue");
+                format!("breaker closed for {place}: {unhealthy} of {nodes} nodes are unhealthy or overdue");
             (Kind::Normal, "BreakerClosed", note)
         };
         self.say(policy.object_ref(&()), kind, reason, "Judge", &note);
@@ -106,7 +107,7 @@ impl Announcer {
 
     /// A PodDisruptionBudget has refused to let a pod go.
     pub fn blocked(&self, node: &Node, pod: &str, words: &str) {
-        let note = format!("pod {pod} may not be evicted yet: {words}");
+        let note = format!("pod {pod} cannot be evicted yet: {words}");
         self.say(reference(node), Kind::Warning, "PodEvictionBlocked", "Evict", &note);
     }
 
@@ -123,7 +124,7 @@ impl Announcer {
 
     /// A remediation was told that its time is over.
     pub fn remediation_timed_out(&self, node: &Node, remediation: &str) {
-        let note = format!("{remediation} has taken too long; the next template has its turn");
+        let note = format!("{remediation} timed out; the next template is used");
         self.say(reference(node), Kind::Warning, "RemediationTimedOut", "Remediate", &note);
     }
 

@@ -1,4 +1,4 @@
-//! The wiring: which watches fill which stores, and when a process that leads looks at them.
+//! The wiring: which watches fill which stores, and when the leader reconciles.
 
 use std::{sync::Arc, time::Duration};
 
@@ -27,11 +27,11 @@ use crate::{
 /// The value of the label `controller` of the loop's series.
 const LOOP: &str = "nodehealthpolicy";
 
-/// Between two looks at Leases. A thousand nodes renew a hundred of them a second, and none is looked at for less than
-/// some seconds of silence.
+/// The pause between two batches of Lease events. A thousand nodes renew a hundred Leases a second, and no node is
+/// suspected before some seconds without renewal.
 const LEASES_REST: Duration = Duration::from_millis(250);
-/// How many seconds a watch of Leases lasts. One whose connection has died without a word is noticed when it has run out,
-/// and a node that is not heard for so long is long judged.
+/// How many seconds a watch of Leases lasts. A connection that died silently is noticed when the watch ends, long
+/// after a node that is not seen for this time was judged.
 const LEASES_WATCH: u32 = 30;
 
 /// Starts the watches and returns the loop.

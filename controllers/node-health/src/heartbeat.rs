@@ -1,7 +1,7 @@
-//! When each node was last heard of, by the process's own clock.
+//! When each node last renewed its Lease, by the process's own clock.
 //!
-//! What a Lease says of time is the node's own: it is compared with what it said before, and never with a clock of this
-//! process. So no skew of any clock makes a node look dead, or alive.
+//! The times in a Lease are the node's own: they are compared with its earlier times, and never with a clock of this
+//! process. So no clock skew makes a node look dead, or alive.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -10,14 +10,14 @@ use mainstay_runtime::clock::Moment;
 
 use crate::plan::{self, Heartbeat};
 
-/// When the API server has not answered for longer than this, nodes could not be heard: all silences begin anew.
+/// When the API server has not answered for longer than this, no renewal could be seen: the timers of all nodes restart.
 pub const BLIND: Duration = Duration::from_millis(2500);
-/// Leases that are renewed more often say no sooner than others that the watch is deaf: one of them alone may be still.
+/// Leases that are renewed more often do not make the watch look broken sooner: a single one of them may stop.
 const OFTEN: Duration = Duration::from_secs(5);
 /// A kubelet renews its Lease four times in its duration (kubelet, `nodeLeaseRenewIntervalFraction`).
 const RENEWALS: u32 = 4;
 
-/// What is heard of every node.
+/// The heartbeats of all nodes.
 #[derive(Debug)]
 pub struct Heartbeats {
     nodes: HashMap<Arc<str>, Entry>,
@@ -96,7 +96,7 @@ impl Heartbeats {
         self.nodes.remove(node);
     }
 
-    /// The API server has answered. When it was away, all silences begin anew, and true is returned.
+    /// The API server has answered. If it was away, the timers of all nodes restart, and true is returned.
     pub fn pulse(&mut self, now: Moment) -> bool {
         let was_away = now.saturating_sub(self.answered) > BLIND;
         self.answered = now;
@@ -107,31 +107,31 @@ impl Heartbeats {
         was_away
     }
 
-    /// The Leases of all nodes were read live, and what they say was taken in.
+    /// The Leases of all nodes were read live and recorded.
     pub fn all_read(&mut self, now: Moment) {
         self.news = now;
     }
 
-    /// All silences begin anew.
+    /// The timers of all nodes restart.
     pub fn restart(&mut self, now: Moment) {
         self.listening = now;
         self.answered = now;
         self.news = now;
     }
 
-    /// Whether nothing can be said of any node: the API server is away, or nothing at all was heard for so long that either
-    /// no node lives or the watch is deaf. A live read of all Leases tells which.
+    /// Whether nothing is known about any node: the API server does not answer, or no renewal was seen for a time in
+    /// which either no node is alive or the watch is broken. A live read of all Leases decides which.
     pub fn is_blind(&self, now: Moment) -> bool {
         now.saturating_sub(self.answered) > BLIND || self.is_deaf(now)
     }
 
-    /// Whether no Lease was heard of for longer than any node should be silent.
+    /// Whether no Lease renewal was seen for longer than it should take any node.
     pub fn is_deaf(&self, now: Moment) -> bool {
         let interval = self.nodes.values().filter_map(|entry| entry.interval).min();
         interval.is_some_and(|interval| now.saturating_sub(self.news) > plan::late(interval.max(OFTEN)))
     }
 
-    /// What is heard of `node`. `None`: it is not known.
+    /// The heartbeat of `node`. `None`: it is not known.
     pub fn of(&self, node: &str) -> Option<Heartbeat> {
         let entry = self.nodes.get(node)?;
         let listening = entry.listening.max(self.listening);

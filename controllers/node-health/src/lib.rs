@@ -1,4 +1,4 @@
-//! The NodeHealthPolicy controller: dead nodes noticed in seconds, storms never believed.
+//! The NodeHealthPolicy controller: detects dead nodes within seconds, with circuit breakers.
 //!
 //! Data flows one way: [`sight`] stamps what the watches show with the process's own clock, [`observe`] turns it into
 //! what a plan is made from, [`plan`] decides without any I/O what each node is to carry, [`reconcile`] turns what differs

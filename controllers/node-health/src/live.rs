@@ -1,4 +1,4 @@
-//! Live reads: nothing is believed of a node that only a watch has shown.
+//! Live reads: no verdict about a node is based on a watch alone.
 
 use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -28,7 +28,7 @@ const LIMIT: Duration = Duration::from_secs(2);
 /// What a live read has shown of a node.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Answer {
-    /// The silence that stands confirmed, by its beginning.
+    /// The failure that is confirmed, by its beginning.
     pub silence: Option<Moment>,
     /// The failing condition that does, by its beginning.
     pub failing: Option<Moment>,
@@ -42,7 +42,7 @@ pub struct Question {
     pub node: Arc<Node>,
     /// Its policy.
     pub settings: Arc<Settings>,
-    /// When its silence began.
+    /// Since when it has not renewed its Lease.
     pub silent_since: Moment,
     /// The condition that fails, its status, and since when.
     pub failing: Option<(Arc<str>, Arc<str>, Moment)>,
@@ -51,7 +51,7 @@ pub struct Question {
 }
 
 impl Question {
-    /// Asks the API server, and whom else the policy names.
+    /// Reads from the API server, and asks for the second opinions of the policy.
     ///
     /// # Errors
     /// When the API server does not answer in time.
@@ -115,8 +115,8 @@ impl Question {
     }
 }
 
-/// Whether a kubelet answers. Over HTTPS its certificate, which it has often signed itself, need not be one that this
-/// process trusts: nothing is told to it, and to send a certificate it must be running.
+/// Whether a kubelet answers. Over HTTPS its certificate, which is often self-signed, need not be trusted by this
+/// process: nothing secret is sent to it, and to present a certificate it must be running.
 async fn answers(check: &KubeletCheck, target: SocketAddr) -> bool {
     let kind = if check.tls {
         let Ok(tls) = Tls::new(None, None, false) else { return false };
@@ -150,7 +150,7 @@ pub async fn pulse(client: &Client, clock: &Clock, sight: &Sight, mut was_away: 
     loop {
         let began = clock.now();
         if within(LIMIT, leases.list(&one)).await.is_ok() && sight.pulse() {
-            tracing::warn!("the API server was away: the silence of every node begins anew");
+            tracing::warn!("the API server did not answer: the timers of all nodes restart");
             was_away();
         }
         clock.until(Some(began + PULSE)).await;
@@ -171,7 +171,7 @@ pub async fn listen(client: &Client, clock: &Clock, sight: &Sight) {
             if heard > 0 {
                 tracing::warn!(
                     nodes = heard,
-                    "nodes renew their Leases and the watch does not show it; they were read"
+                    "nodes renew their Leases but the watch does not show it; the Leases were read"
                 );
             }
         }

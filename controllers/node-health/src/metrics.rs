@@ -1,4 +1,4 @@
-//! The controller's own series.
+//! The controller's own metrics.
 
 use std::collections::HashSet;
 
@@ -32,7 +32,7 @@ pub enum Action {
     Remediate,
     /// The taint out-of-service is set.
     OutOfService,
-    /// What was taken is handed back.
+    /// The node was restored.
     HandBack,
 }
 
@@ -100,7 +100,7 @@ pub struct Metrics {
     of_policies: Mutex<Series>,
 }
 
-/// The labels of the gauges that stand, so that those of what is gone can be taken away.
+/// The labels of the existing gauges, so that those of deleted policies can be removed.
 #[derive(Debug, Default)]
 struct Series {
     nodes: HashSet<String>,
@@ -117,7 +117,7 @@ impl Metrics {
         let actions = counters(
             registry,
             "mainstay_node_health_actions_total",
-            "What was done with unhealthy nodes and their pods, by action and result.",
+            "Actions on unhealthy nodes and their pods, by action and result.",
             &["action", "result"],
         );
         for action in Action::ALL {
@@ -129,7 +129,8 @@ impl Metrics {
             detection: histograms(
                 registry,
                 "mainstay_node_health_detection_seconds",
-                "From the last sign of life of a node, or the beginning of a failing condition, to the verdict.",
+                "From the last Lease renewal of a node, or the beginning of a failing condition, to the \
+                 verdict.",
                 DETECTION.to_vec(),
                 &[],
             )
@@ -138,12 +139,12 @@ impl Metrics {
             failures: counters(
                 registry,
                 "mainstay_node_health_write_failures_total",
-                "Writes that were refused or got no answer.",
+                "Requests that were refused or got no answer, by operation and reason.",
                 &["operation", "reason"],
             ),
             blind: counter(
                 "mainstay_node_health_blind_total",
-                "How often the API server was away, so that the silence of every node began anew.",
+                "How often the API server did not answer, so that the timers of all nodes restarted.",
             ),
             verdicts: counter("mainstay_node_health_verdicts_total", "Nodes found to be unhealthy."),
             policies: gauges(registry, "mainstay_node_health_policies", "NodeHealthPolicies.", &[])
@@ -157,7 +158,7 @@ impl Metrics {
             breakers: gauges(
                 registry,
                 "mainstay_node_health_breaker_open",
-                "1 while a storm breaker is open; an empty zone stands for all nodes of the policy.",
+                "1 while a circuit breaker is open; an empty zone stands for all nodes of the policy.",
                 &["policy", "zone"],
             ),
             of_policies: Mutex::default(),
@@ -170,7 +171,7 @@ impl Metrics {
         self.detection.observe(seconds);
     }
 
-    /// So many actions ended in this way.
+    /// Counts actions with this result.
     pub fn acted(&self, action: Action, outcome: Outcome, count: usize) {
         let counter = self.actions.with_label_values(&[action.name(), outcome.name()]);
         counter.inc_by(u64::try_from(count).unwrap_or(u64::MAX));

@@ -1,4 +1,4 @@
-//! The names by which this controller and others know what they have made or said.
+//! Labels, annotations and taints by which this controller and others recognise what it has set.
 
 /// The field manager of everything that this controller writes.
 pub const FIELD_MANAGER: &str = "mainstay-node-health";
@@ -37,5 +37,5 @@ pub(crate) const LEAVING: [&str; 2] = ["ToBeDeletedByClusterAutoscaler", "karpen
 /// The labels of a node that runs the control plane.
 pub(crate) const CONTROL_PLANE: [&str; 2] =
     ["node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master"];
-/// The annotation of a pod that stands for a file of its kubelet.
+/// The annotation of a mirror pod, which represents a file of its kubelet.
 pub(crate) const MIRROR: &str = "kubernetes.io/config.mirror";

@@ -1,4 +1,4 @@
-//! What a plan is made from: the nodes as they are seen, each under the policy that it belongs to.
+//! The input of a plan: the nodes as they are observed, each under the policy that it belongs to.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -24,7 +24,7 @@ use crate::{
 pub struct Known {
     /// Which of the nodes of this name it is about.
     pub uid: Box<str>,
-    /// What is to stand on the node. It is written down there, and read from there once.
+    /// What the controller wants to set on the node. It is recorded there, and read from there once.
     pub record: Record,
     /// Whether nothing of that is carried out.
     pub dry_run: bool,
@@ -159,19 +159,19 @@ pub fn failing<'a>(
     held.min_by_key(|(_, due)| *due)
 }
 
-/// What is to stand on the node, and the taint out-of-service that does.
+/// What the controller wants to set on the node, and the existing taint out-of-service.
 fn record(node: &Node, known: &Known) -> Record {
     let record = known.record.clone();
     if known.dry_run || !stands_out_of_service(node) { record } else { record.keeping(&node.facts.record) }
 }
 
-/// Whether the taint out-of-service stands that the record on the node names. A kubelet may write the record, and a person
-/// may take the taint off.
+/// Whether the taint out-of-service that the record names is set on the node. A kubelet may write the record, and a
+/// person may remove the taint.
 fn stands_out_of_service(node: &Node) -> bool {
     node.facts.record.out_of_service().is_some() && node.facts.has_taint(OUT_OF_SERVICE)
 }
 
-/// Only what is said of this boot and this silence counts, by somebody whose word the policy takes for it.
+/// Only statements about this boot and this failure count, from a source that the policy accepts.
 fn proof(
     node: &Node,
     policy: Option<(usize, &Settings)>,

@@ -1,5 +1,4 @@
-//! What stands on a node by this controller, written down on the node itself, so that the next process hands back
-//! exactly what this one took.
+//! What this controller has set on a node, recorded on the node itself, so that the next process removes exactly that.
 
 use std::sync::Arc;
 
@@ -8,9 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::names::RECORD;
 
-/// What [`CONFIRMED_DEAD`](crate::names::CONFIRMED_DEAD) must say of a node that reports this boot, and whose Lease was last renewed then, by its own
-/// clock. It holds for this silence alone: a node that is heard again, or boots, is not the one of which it was said, and
-/// any process can tell.
+/// The value that [`CONFIRMED_DEAD`](crate::names::CONFIRMED_DEAD) must have for a node that reports this boot, and
+/// whose Lease was last renewed then, by its own clock. It is valid for this failure only: a node that renews its
+/// Lease again, or boots, no longer matches, and any process can tell.
 pub fn confirmation(boot_id: &str, renewed: Option<Timestamp>) -> String {
     match renewed {
         Some(renewed) => format!("{boot_id}.{}", renewed.strftime("%Y%m%dT%H%M%S.%6fZ")),
@@ -18,7 +17,7 @@ pub fn confirmation(boot_id: &str, renewed: Option<Timestamp>) -> String {
     }
 }
 
-/// What stands on a node by this controller. The default: nothing.
+/// What this controller has set on a node. The default: nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Record {
@@ -37,8 +36,8 @@ pub struct Record {
 }
 
 impl Record {
-    /// Reads the annotation. One that cannot be read says nothing: what somebody has broken is not handed back, as it
-    /// is not known any more whose it is.
+    /// Reads the annotation. One that cannot be read has no content: what the controller has set is not removed then,
+    /// since it is not known any more what that was.
     pub fn read(text: &str) -> Self {
         serde_json::from_str(text).unwrap_or_else(|error| {
             tracing::warn!(%error, "the annotation {RECORD} of a node cannot be read and is ignored");
@@ -51,7 +50,7 @@ impl Record {
         (*self != Self::default()).then(|| serde_json::to_string(self).expect("a record is plain data"))
     }
 
-    /// Whether the node is acted on, or was and has not been handed back.
+    /// Whether the node is acted on, or was and has not been restored.
     pub fn is_taken(&self) -> bool {
         self.taken.as_ref().is_some_and(|taken| taken.since.is_some())
     }
@@ -98,14 +97,14 @@ impl Record {
         self.taken.as_ref()?.out_of_service.as_ref()
     }
 
-    /// What stays of what was taken when the node is handed back: the taint out-of-service, until it has booted anew.
+    /// What stays when the node is restored: the taint out-of-service, until the node has rebooted.
     pub fn remnant(&self) -> Option<Taken> {
         let Taken { policy, out_of_service, .. } = self.taken.as_ref()?;
         let out_of_service = Some(Arc::clone(out_of_service.as_ref()?));
         Some(Taken { policy: Arc::clone(policy), out_of_service, ..Taken::default() })
     }
 
-    /// The record of a node that nobody watches any more.
+    /// The record of a node that no policy selects any more.
     pub fn handed_back(&self) -> Self {
         Self { taken: self.remnant(), ..Self::default() }
     }
@@ -116,13 +115,13 @@ fn is_zero(count: &u32) -> bool {
     *count == 0
 }
 
-/// What was taken of a node. What others had set before is not in it, and is never handed back.
+/// What the controller has set on a node. What was there before is not included, and is never removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Taken {
     /// The policy that did.
     pub policy: Arc<str>,
-    /// Since when; `None`: it is handed back, but for what stays.
+    /// Since when; `None`: it is restored, except for what stays.
     pub since: Option<Timestamp>,
     /// Whether `spec.unschedulable` was set by this controller.
     pub cordon: bool,

@@ -1,4 +1,4 @@
-//! A policy's spec as the controller works with it.
+//! A policy's spec, converted to the types of the plan.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -120,7 +120,7 @@ pub enum SettingsError {
         value: String,
     },
     /// A number is out of its range.
-    #[error("{field} is {value}, which is out of its range; see kubectl explain")]
+    #[error("{field} is {value}, which is out of range; see kubectl explain")]
     Range {
         /// The field.
         field: &'static str,

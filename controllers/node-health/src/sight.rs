@@ -1,4 +1,4 @@
-//! What the watches have seen, stamped with the process's own clock.
+//! The events of the watches, stamped with the process's own clock.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -139,7 +139,7 @@ impl Sight {
         self.notify();
     }
 
-    /// The API server has answered. Returns whether it was away, so that all silences begin anew.
+    /// The API server has answered. Returns whether it was away, so that the timers of all nodes restart.
     pub fn pulse(&self) -> bool {
         let now = self.clock.now();
         let mut seen = self.seen.lock();
@@ -167,7 +167,7 @@ impl Sight {
         self.seen.lock().heartbeats.is_deaf(now)
     }
 
-    /// What is heard of the node. `None`: it is not known.
+    /// The heartbeat of the node. `None`: it is not known.
     pub fn heartbeat(&self, node: &str) -> Option<Heartbeat> {
         self.seen.lock().heartbeats.of(node)
     }
@@ -185,7 +185,7 @@ impl Sight {
         Some(held.since.max(listening))
     }
 
-    /// A sign of life of one of these nodes is told at once.
+    /// A renewal by one of these nodes is reported at once.
     pub fn wait_for(&self, nodes: HashSet<Arc<str>>) {
         self.seen.lock().awaited = nodes;
     }

@@ -1,4 +1,4 @@
-//! The status of a policy: the only source of its words.
+//! The status of a policy; all its messages are written here.
 
 use std::sync::Arc;
 
@@ -105,7 +105,7 @@ impl Policy<'_> {
         }
         if self.nodes.is_empty() {
             let message = if self.stricter > 0 {
-                "every node that it selects belongs to a stricter policy".to_owned()
+                "every node that it selects belongs to another policy that comes first".to_owned()
             } else {
                 "it selects no node: see spec.nodeSelector".to_owned()
             };
@@ -117,23 +117,29 @@ impl Policy<'_> {
     fn breaker_open(&self) -> Verdict {
         let open: Vec<_> = self.breakers.iter().filter(|breaker| breaker.open_since.is_some()).collect();
         let (reason, message) = match open.iter().find(|breaker| breaker.everything).or(open.first()) {
-            None => ("Closed", "no more nodes are unhealthy than may be".to_owned()),
+            None => ("Closed", "the number of unhealthy nodes is within the limits".to_owned()),
             Some(breaker) if breaker.everything => (
                 "NoNodeAnswers",
-                "no node of the cluster answers any more, which says more about the network than about the nodes: \
-                 nothing is done, and what was taken is handed back"
+                "all nodes of the cluster are silent, so a network failure is assumed: no actions are \
+                 taken, and the cordons and taints set by policies are removed"
                     .to_owned(),
             ),
             Some(_) => {
                 let words = open.iter().take(5).map(|breaker| {
                     let place = breaker.zone.as_deref().map_or_else(|| "all zones".to_owned(), place);
                     format!(
-                        "{place}: {} of {} nodes, {} may be",
+                        "{place}: {} of {} nodes (limit {})",
                         breaker.unhealthy, breaker.nodes, breaker.limit
                     )
                 });
                 let words = words.collect::<Vec<_>>().join("; ");
-                ("TooManyUnhealthy", format!("nothing new is done where too many are unhealthy or overdue: {words}"))
+                (
+                    "TooManyUnhealthy",
+                    format!(
+                        "no new actions are taken where too many nodes are unhealthy \
+                                              or overdue: {words}"
+                    ),
+                )
             }
         };
         Verdict { kind: "BreakerOpen", status: !open.is_empty(), reason, message }
@@ -144,8 +150,8 @@ impl Policy<'_> {
         let message = match (holds, self.stricter) {
             (false, _) => "no other policy selects any of its nodes".to_owned(),
             (true, _) => format!(
-                "some of its nodes are also selected by {}; each node belongs to the strictest of its policies: those \
-                 that act before dry runs, then the shortest unreachableAfter, then the name",
+                "some of its nodes are also selected by {}; each node belongs to one policy: those that \
+                 act come before dry runs, then the shortest unreachableAfter, then the name",
                 self.overlaps.join(", ")
             ),
         };
@@ -156,22 +162,22 @@ impl Policy<'_> {
     fn dry_run(&self) -> Verdict {
         let dry_run = self.policy.spec.dry_run;
         let (reason, message) = if dry_run {
-            ("DryRun", "everything is decided and shown, and nothing is written to nodes or pods")
+            ("DryRun", "the policy decides and reports, and writes nothing to nodes or pods")
         } else {
-            ("Acting", "what is decided is done")
+            ("Acting", "decisions are carried out")
         };
         Verdict { kind: "DryRun", status: dry_run, reason, message: message.to_owned() }
     }
 }
 
-/// Whether nothing goes on before somebody corrects the policy. Another room writes it for one that cannot be decoded, so
-/// that it is told here also where it does not hold.
+/// Whether nothing is done until the policy is corrected. Another module sets it for a policy that cannot be decoded,
+/// so it is also written here when it is false.
 fn stalled(error: Option<&SettingsError>) -> Verdict {
     let (reason, message) = error.map_or(("None", String::new()), |error| (INVALID, error.to_string()));
     Verdict { kind: "Stalled", status: error.is_some(), reason, message }
 }
 
-/// The status of a policy that cannot be carried out. What stands on its nodes is kept until it is put right.
+/// The status of a policy that cannot be carried out. What is set on its nodes is kept until it is corrected.
 pub fn unusable(policy: &NodeHealthPolicy, error: &SettingsError, now: Timestamp) -> NodeHealthPolicyStatus {
     let standing = policy.status.as_ref().map_or(&[][..], |status| &status.conditions);
     let generation = policy.metadata.generation;
@@ -245,8 +251,8 @@ fn listed_node(judged: &Judged<'_>, clock: &Clock) -> UnhealthyNode {
     }
 }
 
-/// Since when a node is silent or its condition bad. One that is heard, or may be, has no such time, but for its last renewal,
-/// which would make another status every few seconds.
+/// Since when a node has not renewed its Lease or its condition is bad. A node that renews it, or may, has no such
+/// time except its last renewal, which would change the status every few seconds.
 fn since(judged: &Judged<'_>) -> Option<Moment> {
     match judged.planned.state {
         State::Healthy | State::Unjudged | State::Recovering | State::Quarantined | State::Leaving => None,

@@ -55,7 +55,7 @@ pub struct Facts {
     pub address: Option<IpAddr>,
     /// The boot that it reports.
     pub boot_id: Arc<str>,
-    /// What stands on it by this controller.
+    /// What this controller has set on it.
     pub record: Record,
     /// What a person says of its death: see [`confirmation`](crate::record::confirmation).
     pub confirmed_dead: Option<Box<str>>,
@@ -79,7 +79,7 @@ impl Facts {
         self.taints.iter().any(|taint| taint.key == key)
     }
 
-    /// Whether nothing of this controller stands on it.
+    /// Whether this controller has set nothing on it.
     pub fn is_untouched(&self) -> bool {
         self.record == Record::default() && !self.has_taint(UNHEALTHY)
     }

@@ -1,7 +1,7 @@
-//! One check: connect, ask, judge, close.
+//! One check: connect, send a request, evaluate the answer, close.
 //!
-//! A check holds no state and no connection between two runs, so that every run tests the whole way to the
-//! address anew, as a new client would.
+//! A check keeps no state and no connection between two runs, so that every run tests the whole path to the address,
+//! as a new client would.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -28,7 +28,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Whether it can be sent at all, so that whoever made it is told before the first run.
+    /// Whether it can be sent at all, so that its author gets an error before the first run.
     ///
     /// # Errors
     /// [`Failure::Unsendable`] names the part that is not valid; each [run](Check::run) would end with it.

@@ -1,4 +1,4 @@
-//! What questions over HTTP and gRPC share.
+//! What HTTP and gRPC checks share.
 
 use std::{future::Future, pin::pin};
 

@@ -19,13 +19,13 @@ pub enum Failure {
     #[error("could not be reached: {0}")]
     Unreachable(ErrorKind),
     /// The other side ended the connection before its answer was complete.
-    #[error("closed the connection before it had answered")]
+    #[error("closed the connection before it answered")]
     Closed,
     /// The TLS handshake failed: rustls' own words, cut to 200 characters.
     #[error("TLS failed: {0}")]
     Tls(String),
     /// The answer is no HTTP/1 answer, or its head is longer than 16 KiB.
-    #[error("did not answer in HTTP/1.1, or with too long a head")]
+    #[error("did not answer in HTTP/1.1, or its response head was too long")]
     NotHttp,
     /// The HTTP status is not an expected one; for gRPC, any but 200.
     #[error("answered with status {0}")]
@@ -40,7 +40,7 @@ pub enum Failure {
     #[error("did not answer as a gRPC health service")]
     NotGrpc,
     /// The check itself is at fault: the named part of it is not valid. Nothing was sent.
-    #[error("was not asked: the {0} of the check is not valid; correct it")]
+    #[error("was not checked: the {0} of the check is not valid; correct it")]
     Unsendable(&'static str),
 }
 
@@ -103,7 +103,7 @@ fn grpc_status_name(code: u32) -> &'static str {
         14 => "UNAVAILABLE",
         15 => "DATA_LOSS",
         16 => "UNAUTHENTICATED",
-        _ => "no known code",
+        _ => "unknown code",
     }
 }
 
@@ -119,9 +119,9 @@ mod tests {
             (Failure::Unreachable(ErrorKind::HostUnreachable), "could not be reached: host unreachable"),
             (Failure::Status(503), "answered with status 503"),
             (Failure::GrpcStatus(12), "answered with gRPC status 12 (UNIMPLEMENTED)"),
-            (Failure::GrpcStatus(99), "answered with gRPC status 99 (no known code)"),
+            (Failure::GrpcStatus(99), "answered with gRPC status 99 (unknown code)"),
             (Failure::NotServing("NOT_SERVING"), "reports NOT_SERVING through the gRPC health service"),
-            (Failure::Unsendable("path"), "was not asked: the path of the check is not valid; correct it"),
+            (Failure::Unsendable("path"), "was not checked: the path of the check is not valid; correct it"),
         ];
         for (failure, sentence) in table {
             assert_eq!(failure.to_string(), sentence);

@@ -1,4 +1,4 @@
-//! A GET request over HTTP/1.1, of whose answer only the status counts.
+//! A GET request over HTTP/1.1; only the status of the answer counts.
 
 use std::{error::Error, io, net::SocketAddr, ops::RangeInclusive};
 

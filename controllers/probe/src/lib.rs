@@ -1,4 +1,4 @@
-//! One active check of one address, and look-ups of names; no Kubernetes type and no rule about endpoints.
+//! One active check of one address, and lookups of names; no Kubernetes type and no rule about endpoints.
 //!
 //! | module | what it promises |
 //! |---|---|

@@ -1,8 +1,8 @@
 //! What is known of each wanted name, and how long it is until it is asked again. Pure: the caller does the look-ups.
 //!
-//! DNS is a less reliable source than the addresses that it once gave: a failed look-up never takes addresses
-//! away, and an answer that there are none is believed when it was given three times in a row. Before the first answer
-//! the addresses of a name are not none, but [unknown](Known::unknown).
+//! DNS is less reliable than the addresses that it returned before: a failed lookup never removes addresses, and an
+//! answer that there are none counts when it was given three times in a row. Before the first answer the addresses of
+//! a name are not empty, but [unknown](Known::unknown).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,7 +12,7 @@ use std::{
 
 use crate::resolve::{Answer, Family, ResolveError};
 
-/// So many negative answers in a row empty a name.
+/// This many negative answers in a row remove the addresses of a name.
 const BELIEVED_NEGATIVES: u32 = 3;
 
 /// The delay after the first failure; each further one doubles it.
@@ -58,10 +58,10 @@ pub struct Answered {
 pub struct Known<'a> {
     /// The last good addresses, sorted; empty while there was no good answer.
     pub addresses: &'a [IpAddr],
-    /// The families of which nobody has said yet whether the name has addresses. Addresses that are known from elsewhere
-    /// may still be right as long as their family is one of these.
+    /// The families for which it is not known yet whether the name has addresses. Addresses known from elsewhere may
+    /// still be right as long as their family is one of these.
     pub unknown: &'a [Family],
-    /// Why the last look-up failed; `None` when it succeeded, and before the first has ended.
+    /// Why the last lookup failed; `None` when it succeeded, and before the first has ended.
     pub failure: Option<&'a ResolveError>,
     /// How many look-ups have failed in a row.
     pub failures: u32,

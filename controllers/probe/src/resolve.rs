@@ -1,4 +1,4 @@
-//! Look-ups of names in DNS. Nothing is cached here: [`Names`](crate::Names) keeps what is known of each name.
+//! Lookups of names in DNS. Nothing is cached here: [`Names`](crate::Names) keeps the known addresses of each name.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -15,13 +15,13 @@ use tokio::time::timeout;
 
 use crate::failure::bounded;
 
-/// A look-up ends within this time, whatever the servers' number and their timeouts are.
+/// A lookup ends within this time, whatever the servers' number and their timeouts are.
 const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// More addresses of one name are left out, the highest first: ten full EndpointSlices.
 const MAX_ADDRESSES: usize = 1000;
 
-/// An answer holds at least this long, so that a TTL of zero does not become a flood of look-ups.
+/// An answer holds at least this long, so that a TTL of zero does not become a flood of lookups.
 const MIN_VALID: Duration = Duration::from_secs(1);
 
 /// An answer holds at most this long, so that a mistaken TTL does not hold a change up for days.
@@ -46,7 +46,7 @@ impl Family {
     }
 }
 
-/// What a name stands for.
+/// The addresses of a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     /// Sorted, none twice, at least one and at most 1000.
@@ -57,11 +57,11 @@ pub struct Answer {
     pub unanswered: Option<Family>,
 }
 
-/// Why a look-up gave no addresses.
+/// Why a lookup gave no addresses.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ResolveError {
     /// DNS says that the name does not exist (NXDOMAIN).
-    #[error("DNS knows no such name; correct the name, or create its record")]
+    #[error("the name does not exist in DNS; correct the name, or create its record")]
     NoSuchName,
     /// The name exists, without A and AAAA records.
     #[error("the name has neither an A nor an AAAA record in DNS; create one")]

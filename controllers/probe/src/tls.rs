@@ -39,13 +39,13 @@ pub struct Tls {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TlsError {
     /// No bundle was given, and this machine has no roots either.
-    #[error("the controller's image holds no root certificates; give the check a CA bundle")]
+    #[error("the controller's image contains no root certificates; set tls.caBundle of the check")]
     NoRoots,
     /// The bundle is PEM text without a certificate, or no PEM text.
-    #[error("the CA bundle holds no certificate; give at least one in PEM form (BEGIN CERTIFICATE)")]
+    #[error("the CA bundle contains no certificate; add at least one in PEM form (BEGIN CERTIFICATE)")]
     NoCertificates,
     /// The certificate of this number in the bundle, counted from 1, cannot be read.
-    #[error("certificate {0} of the CA bundle cannot be read; give each in PEM form, X.509 version 3")]
+    #[error("certificate {0} of the CA bundle cannot be read; write each in PEM form, X.509 version 3")]
     BadCertificate(usize),
     /// Neither a DNS name nor an IP address.
     #[error("server name {0:?} is neither a DNS name nor an IP address; correct or remove it")]

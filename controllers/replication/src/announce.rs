@@ -1,4 +1,4 @@
-//! What people and Prometheus are told of what was done.
+//! Events and metrics of what was done.
 
 use std::sync::Arc;
 
@@ -75,7 +75,7 @@ impl Announcer {
             (*created, "PodsCreated", "Create", "created", "pod"),
             (*changed, "PodsChangedInPlace", "Update", "changed the images of", "pod"),
             (*told, "PreDeleteStarted", "Delete", "waiting for the pre-delete hook of", "pod"),
-            (*recalled, "PreDeleteRecalled", "Delete", "no longer to be deleted:", "pod"),
+            (*recalled, "PreDeleteRecalled", "Delete", "cancelled the deletion of", "pod"),
             (*claims_created, "ClaimsCreated", "Create", "created", "PersistentVolumeClaim"),
             (*claims_deleted, "ClaimsDeleted", "Delete", "deleted", "PersistentVolumeClaim"),
         ] {
@@ -84,10 +84,7 @@ impl Announcer {
             }
         }
         if !given_up.is_empty() {
-            let note = format!(
-                "deleted all the same, their pre-delete hook was not done in time: {}",
-                listed(given_up)
-            );
+            let note = format!("deleted although their pre-delete hook timed out: {}", listed(given_up));
             self.say(group, Kind::Warning, "PreDeleteTimedOut", "Delete", &note);
         }
         if !deleted.is_empty() {
@@ -121,25 +118,25 @@ impl Announcer {
         for news in &decision.news {
             self.metrics.changed(news);
             let (kind, reason, note) = match news {
-                News::Started => (Kind::Normal, "RolloutStarted", format!("bringing the pods to {target}")),
+                News::Started => (Kind::Normal, "RolloutStarted", format!("updating the pods to {target}")),
                 News::StepReached { step, weight } => (
                     Kind::Normal,
                     "StepReached",
-                    format!("step {step} ({weight} %) of the change to {target} is reached"),
+                    format!("step {step} ({weight} %) of the rollout of {target} is reached"),
                 ),
                 News::Completed { took } => {
-                    let note = format!("all pods are at {target} after {} s", took.as_secs());
+                    let note = format!("all pods are updated to {target} after {} s", took.as_secs());
                     (Kind::Normal, "RolloutCompleted", note)
                 }
                 News::Failed { reason, message } => {
                     (Kind::Warning, "RolloutFailed", format!("{wanted} has failed ({reason}): {message}"))
                 }
                 News::RolledBack { took } => {
-                    let note = format!("all pods are back at {target} after {} s", took.as_secs());
+                    let note = format!("all pods are rolled back to {target} after {} s", took.as_secs());
                     (Kind::Normal, "RolledBack", note)
                 }
             };
-            tracing::info!(reason, note, "a change of the template");
+            tracing::info!(reason, note, "a rollout");
             self.say(group, kind, reason, "Rollout", &note);
         }
     }
@@ -150,7 +147,7 @@ fn deleted_note(deleted: &[(Arc<str>, Why)]) -> String {
     format!("deleted {}: {}", counted(deleted.len(), "pod"), listed(&names))
 }
 
-/// As many names as an event has room for.
+/// As many names as fit into an event.
 fn listed(names: &[impl AsRef<str>]) -> String {
     const SHOWN: usize = 10;
     let shown: Vec<_> = names.iter().take(SHOWN).map(AsRef::as_ref).collect();

@@ -1,4 +1,4 @@
-//! What a group and its volume claims need besides the pods themselves.
+//! Upkeep of a group and its volume claims, besides the pods themselves.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -34,8 +34,8 @@ pub struct Mend {
 }
 
 impl Chores {
-    /// What is due for `group`, given its own pods and in which zone those that hold a slot run. `held`: whether there are
-    /// pods whose hooks nobody but this group would end.
+    /// What is due for `group`, given its own pods and the zones in which pods with a slot run. `held`: whether there
+    /// are pods whose hooks only this group would end.
     pub(crate) fn of<'a>(
         group: &ReplicaGroup,
         uid: &str,
@@ -61,7 +61,7 @@ impl Chores {
     }
 }
 
-/// What becomes of the pods of a group that is being deleted.
+/// What happens to the pods of a group that is being deleted.
 pub(crate) fn ending(group: &ReplicaGroup) -> Option<Ending> {
     group.metadata.deletion_timestamp.as_ref()?;
     Some(match (has_finalizer(group, FINALIZER), has_finalizer(group, ORPHAN)) {

@@ -1,8 +1,8 @@
 //! Volume claims as the store keeps them.
 //!
-//! The claims of one pod are known by a slot, a few letters that end their names, and which they and the pod carry as a
-//! label. A pod that takes claims over takes their slot. The labels find a claim; that it is the group's its name tells,
-//! since a copy that somebody makes of a claim carries the labels too.
+//! The claims of one pod are identified by a slot, a few letters at the end of their names, which they and the pod
+//! also carry as a label. A pod that reuses claims gets their slot. Claims are found by label, but whether a claim
+//! belongs to the group is decided by its name, since a copy of a claim carries the labels too.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The wiring: which watches fill which stores, and which changes make which groups due.
+//! The wiring: which watches fill which stores, and which changes enqueue which groups.
 
 use std::sync::Arc;
 
@@ -137,7 +137,7 @@ impl Watches {
         }
     }
 
-    /// A revision that somebody deletes is missed, one that comes may be what `spec.rollbackTo` names.
+    /// A deleted revision must be recreated, and a new one may be what `spec.rollbackTo` names.
     fn revision_changed(&self, change: &Change<'_, Revision>) {
         for revision in [change.old, change.new].into_iter().flatten() {
             if let Some(controller) = &revision.controller {
@@ -178,7 +178,7 @@ impl Watches {
     }
 }
 
-/// Whether an orphan is one that the group would adopt, or whose hook it takes off before it goes.
+/// Whether an orphan is one that the group would adopt, or whose hook it removes before it is deleted.
 fn concerns(group: &ReplicaGroup, pod: &Pod) -> bool {
     let is_let_go = group.metadata.deletion_timestamp.is_some() && pod.hook.is_some();
     is_let_go

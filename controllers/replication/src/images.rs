@@ -1,4 +1,4 @@
-//! What a change in place needs to know of two templates.
+//! What an in-place update needs to know of two templates.
 
 use mainstay_crds::PodTemplate;
 use serde_json::{Map, Value};

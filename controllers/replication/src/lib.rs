@@ -1,8 +1,8 @@
 //! The ReplicaGroup controller: a number of pods of one template, kept running.
 //!
-//! Data flows one way: [`observe`] turns the stores into what [`plan`] needs, `plan` decides without any I/O,
-//! [`apply`] is the only writer of pods, [`status`] turns what was seen into conditions and counters, and
-//! [`reconcile`] is the pass that joins them.
+//! Data flows in one direction: [`observe`] turns the stores into what [`plan`] needs, `plan` decides without any I/O,
+//! [`apply`] is the only writer of pods, [`status`] turns what was observed into conditions and counters, and
+//! [`reconcile`] joins them.
 
 pub mod announce;
 pub mod apply;

@@ -1,4 +1,4 @@
-//! What is remembered of a group between passes. A restart may lose it.
+//! The state of a group between reconciles. A restart may lose it.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ impl Memory {
         self.evidence.doubt(doubted);
     }
 
-    /// What a PodDisruptionBudget said when it refused an eviction, while that stands.
+    /// What a PodDisruptionBudget said when it refused an eviction, as long as it refuses.
     pub(crate) fn blocked(&self) -> Option<String> {
         self.blocked.as_ref().map(|(text, _)| text.clone())
     }

@@ -1,4 +1,4 @@
-//! The controller's own series.
+//! The controller's own metrics.
 
 use mainstay_runtime::metrics::{counters, gauges, histograms};
 use prometheus::{HistogramVec, IntCounter, IntCounterVec, IntGauge, Registry};
@@ -56,7 +56,7 @@ impl Metrics {
             released: counter("mainstay_replication_pods_released_total", "Pods released."),
             given_up: counter(
                 "mainstay_replication_pre_delete_timeouts_total",
-                "Pods whose pre-delete hook was not done in time.",
+                "Pods whose pre-delete hook timed out.",
             ),
             claims_created: counter(
                 "mainstay_replication_volume_claims_created_total",
@@ -72,22 +72,23 @@ impl Metrics {
                 "Failed writes by operation and reason.",
                 &["operation", "reason"],
             ),
-            started: counter("mainstay_replication_rollouts_started_total", "Changes of a template begun."),
-            completed: counter("mainstay_replication_rollouts_completed_total", "Changes completed."),
+            started: counter("mainstay_replication_rollouts_started_total", "Rollouts started."),
+            completed: counter("mainstay_replication_rollouts_completed_total", "Rollouts completed."),
             failed: counters(
                 registry,
                 "mainstay_replication_rollouts_failed_total",
-                "Changes that have failed, by reason.",
+                "Rollouts failed, by reason.",
                 &["reason"],
             ),
             rolled_back: counter(
                 "mainstay_replication_rollouts_rolled_back_total",
-                "Failed changes of which all pods are back at the revision before.",
+                "Failed rollouts of which all pods are rolled back.",
             ),
             duration: histograms(
                 registry,
                 "mainstay_replication_rollout_duration_seconds",
-                "From the beginning of a change to its end, or from its failure to the end of the way back.",
+                "Duration of rollouts (outcome Completed) and of rollbacks from the failure on \
+                 (RolledBack).",
                 DURATIONS.to_vec(),
                 &["outcome"],
             ),

@@ -1,4 +1,4 @@
-//! Labels, annotations, finalizers and the field manager: names that others rely on, and that nothing else may own.
+//! Labels, annotations, finalizers and the field manager: names that others rely on, defined nowhere else.
 
 /// The field manager of everything that this controller writes.
 pub const FIELD_MANAGER: &str = "mainstay-replication";
@@ -27,7 +27,7 @@ pub const READINESS_GATE: &str = "mainstay.dev/in-place-ready";
 /// its containers as they were before, as JSON. What befell them before says nothing of the revision.
 pub const IN_PLACE: &str = "mainstay.dev/in-place-before";
 
-/// The annotation by which the owner of a pod's hook is told that the pod is to go: since when.
+/// The annotation that tells the owner of a pod's hook that the pod is to be deleted: since when.
 pub const PRE_DELETE: &str = "mainstay.dev/pre-delete";
 
 /// The annotation that names the finalizer of a pod's hook.
@@ -36,11 +36,11 @@ pub const PRE_DELETE_FINALIZER: &str = "mainstay.dev/pre-delete-finalizer";
 /// The finalizer of a group whose pods have hooks: its deletion waits for them.
 pub const FINALIZER: &str = "mainstay.dev/pre-delete";
 
-/// The finalizer by which the garbage collector is told to let the pods live on.
+/// The finalizer by which the garbage collector orphans the pods.
 pub(crate) const ORPHAN: &str = "orphan";
 
-/// Past which step of which revision somebody has told the group to go: `<revision>` or `<revision>/<step>`.
+/// The annotation that ends the pause of a step: `<revision>` or `<revision>/<step>`.
 pub const CONTINUE: &str = "mainstay.dev/continue";
 
-/// The revision that somebody has given up.
+/// The annotation that aborts a rollout: its revision.
 pub const ABORT: &str = "mainstay.dev/abort";

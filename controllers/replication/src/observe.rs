@@ -136,7 +136,7 @@ pub struct Assessment {
     pub plan: Plan,
     /// Active pods of the revision that the spec asks for.
     pub updated: usize,
-    /// The pods of the revision that the group is on its way to.
+    /// The pods of the target revision.
     pub target: Tally,
 }
 
@@ -250,7 +250,7 @@ impl Observed {
         Assessment { decision, plan, updated, target }
     }
 
-    /// How pods are exchanged for those of `target`. Pods that can follow in place need no other beside them.
+    /// How pods are replaced by those of `target`. Pods that can be updated in place need no other pod beside them.
     fn strategy(&self, group: &ReplicaGroup, target: &str, tallies: &Tallies<'_>) -> Strategy {
         let follows = |hash: &&str| self.revisions.changed_images(hash, target, group).is_some();
         match self.settings.strategy {
@@ -265,8 +265,7 @@ impl Observed {
         }
     }
 
-    /// A group that is told to follow a revision that does not exist stays where it is, and does not forget what has
-    /// failed.
+    /// A group whose spec names a revision that does not exist stays as it is, and does not forget what has failed.
     fn wanted(&self, state: &State) -> Arc<str> {
         let stays = self.revisions.unknown.is_some() && state.failed.is_none();
         let current = state.current.as_ref().filter(|_| stays);

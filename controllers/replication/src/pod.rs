@@ -67,7 +67,7 @@ pub struct Pod {
 /// The hook of a pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hook {
-    /// The finalizer that stands for it.
+    /// The finalizer of the hook.
     pub finalizer: String,
     /// Whether the pod still has the finalizer.
     pub held: bool,
@@ -100,12 +100,14 @@ impl Pod {
 pub enum Bucket {
     /// The pods that the object of this UID controls.
     ControlledBy(Arc<str>),
-    /// The pods of this namespace that nobody controls.
+    /// The pods of this namespace that have no controller.
     Orphans(Arc<str>),
-    /// The pods of this namespace, the first, that hold this set of volume claims, whoever controls them. One that has
-    /// ended does not: its node has let go of its volumes, and it may be kept for a long time to be looked at.
+    /// The pods of this namespace (the first value) that hold this set of volume claims, whoever controls them. A pod
+    /// that has ended does not hold them: its node has released its volumes, and it may be kept for a long time for
+    /// inspection.
     Holding(Arc<str>, Arc<str>),
-    /// The pods that stay on this node: those that have ended or are on their way out keep no node from being freed.
+    /// The pods that stay on this node: those that have ended or are terminating do not keep a node from becoming
+    /// empty.
     On(Arc<str>),
 }
 

@@ -172,7 +172,7 @@ impl Replication {
             Ok(true) => return true,
             Ok(false) => None,
             Err(error) => {
-                tracing::warn!(%error, "could not ask for the pods");
+                tracing::warn!(%error, "could not read the pods");
                 error.request().retry_after()
             }
         };
@@ -298,7 +298,14 @@ impl Replication {
             (memory.failures.under(group.metadata.generation), memory.blocked())
         });
         let blocked = blocked.as_deref();
-        let seen = status::Seen { group, observed, assessed, failures: &failures, blocked };
+        let ahead = self.current(group);
+        let seen = status::Seen {
+            group: ahead.as_ref().unwrap_or(group),
+            observed,
+            assessed,
+            failures: &failures,
+            blocked,
+        };
         let status = status::observed(&seen, Timestamp::now());
         if assessed.decision.state.decides_as(&self.state(group)) {
             self.put(group, status);
@@ -312,6 +319,12 @@ impl Replication {
         [assessed.plan.recheck_in, assessed.decision.due, unsure]
             .into_iter()
             .for_each(|due| outcomes.again(due));
+    }
+
+    /// The group with its status as this process has put it, where the store does not show that yet.
+    fn current(&self, group: &ReplicaGroup) -> Option<ReplicaGroup> {
+        let status = self.reports.ahead_of(group)?;
+        Some(ReplicaGroup { status: Some(status), ..group.clone() })
     }
 
     fn put(&self, group: &ReplicaGroup, status: ReplicaGroupStatus) {

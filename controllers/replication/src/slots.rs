@@ -1,4 +1,4 @@
-//! The slots of a group: which sets of volume claims there are, and which of them a new pod takes over.
+//! The slots of a group: which sets of volume claims there are, and which of them a new pod uses.
 
 use std::{
     cmp::Reverse,
@@ -45,8 +45,9 @@ impl Slot {
 }
 
 impl Slots {
-    /// Sorts a group's claims into slots; `copies` carry the labels of such claims and belong to somebody else. `pods` are the slots of its pods, some of which may have lost their claims,
-    /// and whether these stay; `is_held` says whether any pod at all holds a slot, `is_complete` whether claims are all that a slot needs.
+    /// Sorts a group's claims into slots; `copies` carry the labels of such claims and belong to another owner. `pods`
+    /// are the slots of its pods, some of which may have lost their claims, and whether these stay; `is_held` says
+    /// whether any pod at all holds a slot, `is_complete` whether claims are all that a slot needs.
     pub(crate) fn of<'a>(
         claims: Vec<Arc<Claim>>,
         copies: Vec<Arc<Claim>>,
@@ -67,14 +68,14 @@ impl Slots {
         Self { all, copies }
     }
 
-    /// What the planner is told of them.
+    /// The input for the planner.
     pub(crate) fn volumes(&self, reuse: bool, discard: bool) -> Volumes {
         let total = self.all.values().filter(|slot| slot.held || slot.is_whole()).count();
         let free = self.all.values().filter(|slot| slot.is_free()).count();
         Volumes { total, free, reuse, discard }
     }
 
-    /// What somebody has made out of claims of the group.
+    /// Copies that users have made of claims of the group.
     pub(crate) fn copies(&self) -> &[Arc<Claim>] {
         &self.copies
     }

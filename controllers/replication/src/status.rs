@@ -1,4 +1,4 @@
-//! Conditions and counters out of what a pass saw. Pure: the clock is an argument.
+//! Conditions and counters, computed from what a reconcile observed. Pure: the clock is an argument.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -60,7 +60,7 @@ pub fn unusable(group: &ReplicaGroup, failure: &Failure, now: Timestamp) -> Repl
     }
 }
 
-/// Whether two statuses differ in more than counters and sentences, so that nobody should wait to see the new one.
+/// Whether two statuses differ in more than counters and messages, so that the new one is written at once.
 pub fn is_urgent(group: &ReplicaGroup, old: &ReplicaGroupStatus, new: &ReplicaGroupStatus) -> bool {
     if !State::read(group, old).decides_as(&State::read(group, new)) {
         return true;
@@ -118,15 +118,15 @@ fn readiness(seen: &Seen<'_>, failure: Option<&Failure>) -> (bool, &'static str,
     match &plan.wait {
         Some(Wait::Backoff { until, .. }) => {
             let message = format!(
-                "{active} of {wanted} pods exist; pods failed one after the other, so the next is made at {}: see \
-                 the failed pods' status and logs",
+                "{active} of {wanted} pods exist; pods failed one after the other, so the next is created \
+                 at {}: see the failed pods' status and logs",
                 until.strftime("%FT%TZ")
             );
             return (false, "CreateBackoff", message);
         }
         Some(Wait::Terminating(waiting)) if plan.create.is_empty() => {
             let message = format!(
-                "{active} of {wanted} pods exist; {} for {terminating} terminating pods to end",
+                "{active} of {wanted} pods exist; {} for terminating pods ({terminating}) to end",
                 replacements_wait(*waiting)
             );
             return (false, "WaitingForTermination", message);
@@ -139,8 +139,10 @@ fn readiness(seen: &Seen<'_>, failure: Option<&Failure>) -> (bool, &'static str,
             return (false, "WaitingForVolumes", message);
         }
         Some(Wait::OldPods(waiting)) => {
-            let message =
-                format!("{waiting} pods of other revisions have not ended yet; new ones are made after that");
+            let message = format!(
+                "{waiting} pods of other revisions have not ended yet; new ones are created after \
+                         that"
+            );
             return (false, "WaitingForTermination", message);
         }
         _ => {}

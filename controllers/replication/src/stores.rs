@@ -1,4 +1,4 @@
-//! The stores that a pass reads.
+//! The stores that a reconcile reads.
 
 use mainstay_runtime::index::Index;
 

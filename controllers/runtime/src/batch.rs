@@ -1,16 +1,16 @@
-//! Takes the events of a busy watch in batches: what costs is waking up for each of them.
+//! Reads the events of a busy watch in batches: the cost is waking up for each of them.
 
 use std::time::Duration;
 
 use futures::{Stream, StreamExt, stream};
 use tokio::time::{sleep, timeout};
 
-/// A stream that brings nothing for so long has been read to its end for now. Between two events that are there already
-/// only the connection's task has its turn.
+/// A stream without an event for this time has been read to its end for now. Between two available events only the
+/// connection's task runs.
 const DRAINED: Duration = Duration::from_millis(2);
 
-/// The same events, the first at once. When all that came are passed on, the stream is left alone for `rest`: so long an
-/// event may be late. Nothing is lost; what comes meanwhile waits where the server's data waits.
+/// The same events, the first at once. When all available events are passed on, the stream is not read for `rest`, so
+/// an event may be late by this time. Nothing is lost: events that arrive meanwhile wait in the connection.
 pub fn in_batches<S: Stream>(events: S, rest: Duration) -> impl Stream<Item = S::Item> {
     stream::unfold((Box::pin(events), false), move |(mut events, in_batch)| async move {
         if in_batch {

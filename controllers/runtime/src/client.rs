@@ -1,4 +1,4 @@
-//! The API client: credentials found as kubectl finds them, requests counted and bounded in time, no hidden retries.
+//! The API client: finds credentials like kubectl, counts requests and limits their time, and never retries by itself.
 
 use std::{
     collections::HashMap,
@@ -25,9 +25,9 @@ use crate::{heard::Heard, metrics::counters};
 const CONNECT: Duration = Duration::from_secs(10);
 /// A watch has begun in this time: it may wait in the server's queue before (priority and fairness).
 const BEGIN: Duration = Duration::from_secs(15);
-/// A connection that brings nothing for so long, in answer to a request or at rest, is closed: it may be one that swallows
-/// bytes, and the next request would be lost on it (client-go notices such a one in 45 s). A watch brings something every 40 s
-/// ([`crate::watch`]).
+/// A connection that delivers nothing for this time, in answer to a request or when idle, is closed: it may be a
+/// broken one, and the next request on it would be lost (client-go detects such a connection in 45 s). A watch
+/// delivers something every 40 s ([`crate::watch`]).
 const SILENCE: Duration = Duration::from_secs(45);
 /// Any other request is answered in this time, to the last byte: the server's own limit (`--request-timeout`). A pass
 /// waits for less ([`crate::request::LIMIT`]).
@@ -37,7 +37,7 @@ const ANSWER: Duration = Duration::from_secs(60);
 #[derive(Debug, Error)]
 pub enum ConnectError {
     /// Neither a kubeconfig nor a ServiceAccount was found.
-    #[error("found no cluster to talk to: set KUBECONFIG, or run in a pod with a ServiceAccount ({0})")]
+    #[error("no cluster is configured: set KUBECONFIG, or run in a pod with a ServiceAccount ({0})")]
     NoConfig(#[source] Box<kube::config::InferConfigError>),
     /// The configuration cannot be used.
     #[error("cannot use the cluster's configuration: {0}")]
@@ -64,13 +64,13 @@ pub(crate) async fn connect(registry: &Registry, heard: Heard) -> Result<Client,
 }
 
 fn requests(registry: &Registry) -> IntCounterVec {
-    let help = "Requests to the API server by HTTP method and status code; <error> when no answer came.";
+    let help = "Requests to the API server by HTTP method and status code; <error> if there was no answer.";
     counters(registry, "rest_client_requests_total", help, &["code", "method"])
 }
 
-/// Why a request was given up that nobody else gives up: a connection may swallow bytes and say nothing.
+/// Why a request timed out: a broken connection may never report an error.
 #[derive(Debug, Error)]
-#[error("no answer came within {} s", .0.as_secs())]
+#[error("no answer within {} s", .0.as_secs())]
 struct NoAnswer(Duration);
 
 /// Bounds every request in time, counts it as client-go does, in `rest_client_requests_total{code,method}`, and notes what
@@ -137,7 +137,7 @@ fn watched(uri: &Uri) -> Option<(String, String)> {
     Some((resource.to_owned(), selector.cloned().unwrap_or_default()))
 }
 
-/// A watch that has begun; what it brings is noted. How long it may be silent is bounded by whoever reads it.
+/// A watch that has begun; its events are recorded. Its reader limits how long it may be silent.
 async fn begun<B>(
     answer: impl Future<Output = Result<Response<B>, BoxError>>,
     heard: Heard,

@@ -1,4 +1,4 @@
-//! The time of the process: a clock that never goes back, and what its moments are on the wall.
+//! The time of the process: a monotonic clock, and its moments as wall-clock time.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// A clock that stands at zero now.
+    /// A clock that is at zero now.
     pub fn start() -> Self {
         Self { start: Instant::now(), wall: Timestamp::now() }
     }

@@ -1,9 +1,9 @@
-//! `metav1.Condition` lists that change only when something did.
+//! `metav1.Condition` lists that change only when a condition did.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-/// A condition as a status room decides it, before it is compared with the one that stands.
+/// A condition as computed by a `status` module, before it is compared with the existing one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
     /// `type`.
@@ -12,14 +12,14 @@ pub struct Verdict {
     pub status: bool,
     /// CamelCase, of a fixed set.
     pub reason: &'static str,
-    /// A sentence that a tired person can act on.
+    /// A message that says what is wrong and what to do.
     pub message: String,
 }
 
 /// Upstream's limit for the message of a condition (`metav1.Condition`, maxLength), in characters.
 pub const MESSAGE_LIMIT: usize = 32_768;
 
-/// The conditions of `verdicts`, in their order. `lastTransitionTime` is kept while the status stands, so that an
+/// The conditions of `verdicts`, in their order. `lastTransitionTime` is kept while the status is the same, so that an
 /// unchanged verdict yields an equal condition and nothing is written.
 pub fn merge(
     verdicts: Vec<Verdict>,
@@ -27,12 +27,14 @@ pub fn merge(
     generation: Option<i64>,
     now: Timestamp,
 ) -> Vec<Condition> {
+    // Conditions keep whole seconds: what is written must equal what is read.
+    let second = Timestamp::from_second(now.as_second()).unwrap_or(now);
     let merge_one = |verdict: Verdict| {
         let status = if verdict.status { "True" } else { "False" };
         let since = standing
             .iter()
             .find(|condition| condition.type_ == verdict.kind && condition.status == status)
-            .map_or_else(|| Time(now), |condition| condition.last_transition_time.clone());
+            .map_or_else(|| Time(second), |condition| condition.last_transition_time.clone());
         Condition {
             type_: verdict.kind.into(),
             status: status.into(),

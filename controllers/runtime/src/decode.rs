@@ -1,8 +1,8 @@
 //! Objects that a watch decodes one by one, so that one which cannot be decoded stops no other.
 //!
 //! kube decodes a whole page of a list at once, and each event of a watch as one value: an object that the type cannot
-//! hold would fail the page for ever, or the event with a backoff that all others wait for. A [`Decoded`] always
-//! decodes: to the object, or to what can be said of it.
+//! represent would make the page fail permanently, or the event with a backoff that all others wait for. A [`Decoded`]
+//! always decodes: to the object, or to what is known of it.
 
 use std::fmt::Debug;
 
@@ -34,7 +34,7 @@ pub struct Undecodable {
     pub field: String,
     /// Why it cannot.
     pub error: String,
-    /// `status.conditions`, as they stand.
+    /// The existing `status.conditions`.
     pub conditions: Vec<Value>,
 }
 

@@ -1,6 +1,6 @@
 //! Kubernetes Events with a fixed set of reasons.
 //!
-//! Publishing never holds up or fails a pass: an event that cannot be written is logged and dropped.
+//! Publishing never delays or fails a reconcile: an event that cannot be written is logged and dropped.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ pub struct Events {
 pub enum Kind {
     /// Nothing to do.
     Normal,
-    /// Somebody should look.
+    /// A user should look at it.
     Warning,
 }
 
@@ -82,7 +82,7 @@ impl Events {
             secondary: None,
         };
         if self.queue.try_send((event, regarding)).is_err() {
-            tracing::warn!(reason, "too many events wait for the API server; one is dropped");
+            tracing::warn!(reason, "too many events wait to be sent to the API server; one is dropped");
         }
     }
 }

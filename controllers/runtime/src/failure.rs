@@ -17,7 +17,7 @@ pub enum RequestError {
     /// The server found the object invalid.
     #[error("{0}")]
     Invalid(String),
-    /// The namespace is being deleted: nothing can be created in it, and nobody needs to be told.
+    /// The namespace is being deleted: nothing can be created in it, and no user needs to be told.
     #[error("{0}")]
     NamespaceTerminating(String),
     /// The object is not there.
@@ -93,9 +93,9 @@ impl RequestError {
         }
     }
 
-    /// The error of a request that was given up after `waited`.
+    /// The error of a request that timed out after `waited`.
     pub fn timed_out(waited: Duration) -> Self {
-        Self::NoAnswer(format!("given up after {} s", waited.as_secs()))
+        Self::NoAnswer(format!("timed out after {} s", waited.as_secs()))
     }
 }
 

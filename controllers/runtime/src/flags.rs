@@ -4,7 +4,7 @@ use std::{net::SocketAddr, str::FromStr, time::Duration};
 
 use clap::{Args, ValueEnum};
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
     /// One line for people.
@@ -28,7 +28,8 @@ impl FromStr for BindAddress {
         let full = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.to_owned() };
         full.parse().map(|address| Self(Some(address))).map_err(|_| {
             format!(
-                "{text:?} is no address to listen on: write HOST:PORT, :PORT, or 0 to turn the server off"
+                "{text:?} is not an address to listen on: write HOST:PORT, :PORT, or 0 to turn the server \
+                 off"
             )
         })
     }
@@ -37,7 +38,7 @@ impl FromStr for BindAddress {
 /// The flags of [`crate::manager::run`].
 #[derive(Debug, Clone, Args)]
 pub struct Flags {
-    /// Act only while holding the Lease; needed as soon as a second replica may run
+    /// Act only while holding the Lease; needed if a second replica may run
     #[arg(long, env = "MAINSTAY_LEADER_ELECT", default_value_t = true, num_args = 0..=1,
           default_missing_value = "true", action = clap::ArgAction::Set)]
     pub leader_elect: bool,
@@ -56,24 +57,24 @@ pub struct Flags {
     /// Pause between attempts to take or renew the Lease
     #[arg(long, env = "MAINSTAY_RETRY_PERIOD", default_value = "2s", value_parser = duration)]
     pub retry_period: Duration,
-    /// Where /metrics is served; 0 = nowhere
+    /// Where /metrics is served; 0 turns it off
     #[arg(long, env = "MAINSTAY_METRICS_BIND_ADDRESS", default_value = "0.0.0.0:8080")]
     pub metrics_bind_address: BindAddress,
-    /// Where /healthz and /readyz are served; 0 = nowhere
+    /// Where /healthz and /readyz are served; 0 turns them off
     #[arg(long, env = "MAINSTAY_HEALTH_PROBE_BIND_ADDRESS", default_value = "0.0.0.0:8081")]
     pub health_probe_bind_address: BindAddress,
     /// How many objects are reconciled at the same time
     #[arg(long, env = "MAINSTAY_MAX_CONCURRENT_RECONCILES", default_value_t = 8,
           value_parser = clap::value_parser!(u16).range(1..))]
     pub max_concurrent_reconciles: u16,
-    /// How many writes one object may have under way at the same time
+    /// How many concurrent writes one object may have
     #[arg(long, env = "MAINSTAY_MAX_IN_FLIGHT_WRITES", default_value_t = 64,
           value_parser = clap::value_parser!(u16).range(1..))]
     pub max_in_flight_writes: u16,
-    /// A pass over one object that takes longer is ended and tried again
+    /// A reconcile that takes longer is ended and tried again
     #[arg(long, env = "MAINSTAY_RECONCILE_TIMEOUT", default_value = "120s", value_parser = duration)]
     pub reconcile_timeout: Duration,
-    /// How log lines look
+    /// The format of log lines
     #[arg(long, env = "MAINSTAY_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
     /// Which log lines are written: a level, or a tracing filter such as `info,mainstay_runtime=debug`
@@ -86,8 +87,12 @@ pub struct Flags {
 /// # Errors
 /// A sentence that names the text and the accepted forms.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    let refuse =
-        || format!("{text:?} is no duration: write a whole number and a unit, such as 500ms, 15s, 2m or 1h");
+    let refuse = || {
+        format!(
+            "{text:?} is not a duration: write a whole number and a unit, such as 500ms, 15s, 2m or \
+                    1h"
+        )
+    };
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     let number: u64 = number.parse().map_err(|_| refuse())?;

@@ -1,11 +1,11 @@
-//! The write gate: no key is planned against a store that has not seen the key's own last writes.
+//! The write gate: no key is planned from a store that has not seen the key's own last writes.
 //!
-//! A watch lags behind the writes that it will report. A planner that looks at the store in between creates
-//! what it has just created, or deletes one more because the first victim still looks alive. Kubernetes 1.36
-//! guards its own ReplicaSet controller in the same way (KEP-5647, `ConsistencyStore`).
+//! A watch is behind the writes that it will report. A planner that reads the store in between creates again what it
+//! has just created, or deletes one more pod because the first one still looks alive. Kubernetes 1.36 protects its own
+//! ReplicaSet controller in the same way (KEP-5647, `ConsistencyStore`).
 //!
-//! While the gate is closed a key may still be observed and its status written; its writes wait for the event
-//! that opens the gate, which triggers the key by itself.
+//! While the gate is closed a key may still be observed and its status written; its writes wait for the event that
+//! opens the gate, which enqueues the key by itself.
 
 use std::{collections::HashMap, hash::Hash};
 

@@ -1,4 +1,4 @@
-//! When a watch has brought anything last.
+//! When a watch last delivered an event.
 
 use std::{collections::BTreeMap, sync::Arc};
 

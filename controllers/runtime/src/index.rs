@@ -1,8 +1,8 @@
 //! Slim copies of watched objects, indexed, with the version that they have reached.
 //!
-//! kube-runtime's `Store` is a map by name: finding the pods of one owner means a walk over all pods of the
-//! cluster. An [`Index`] keeps the objects in buckets that their type names (owner, node, …), so that a pass
-//! costs what its own objects cost. It also knows how far it has followed the API server, which the
+//! kube-runtime's `Store` is a map by name: finding the pods of one owner means iterating over all pods of the
+//! cluster. An [`Index`] keeps the objects in buckets that their type names (owner, node, …), so that a reconcile
+//! costs only what its own objects cost. It also knows up to which version it has followed the API server, which the
 //! [write gate](crate::gate) compares with the versions that writes returned.
 
 mod watch_time;
@@ -56,7 +56,7 @@ struct Inner<T: Indexed> {
     /// The highest version seen in any object of the kind since the last list was asked for: a server that was restored
     /// to an older state begins with lower ones.
     version: u64,
-    /// A list under way: what it has brought so far, and when it was asked for.
+    /// A list in progress: what it has delivered so far, and when it was requested.
     listing: Option<(Instant, HashMap<ObjectKey, Arc<T>>)>,
     /// When the last completed list was asked for.
     listed: Option<Instant>,
@@ -115,8 +115,8 @@ impl<T: Indexed> Inner<T> {
 }
 
 impl<T: Indexed> Index<T> {
-    /// Takes over a watch event and reports each change that it made. A list replaces the contents as a whole
-    /// when it is complete: until then the index shows what it showed before.
+    /// Applies a watch event and reports each change that it made. A list replaces the contents as a whole when it is
+    /// complete: until then the index shows its previous contents.
     pub fn apply(&self, event: watcher::Event<T>, mut changed: impl FnMut(Change<'_, T>)) {
         match event {
             watcher::Event::Apply(object) => {
@@ -279,9 +279,9 @@ impl<T: Indexed> Index<T> {
         self.inner.read().version >= version || self.listed_after(since)
     }
 
-    /// For how long in all the index has shown what happens: a clock that stands still while the watch is broken. It may
-    /// go back, by as much as had been counted before it was known that the watch did not run. A watch that hangs without
-    /// a word is not known by this.
+    /// For how long in total the index has followed the server: a clock that stops while the watch is broken. It may
+    /// go back, by as much as was counted before it was known that the watch did not run. A watch that hangs silently
+    /// is not noticed by this.
     pub fn watched(&self) -> Duration {
         self.inner.read().watched.so_far()
     }

@@ -1,4 +1,4 @@
-//! Labels, kept once for all objects that have the same.
+//! Labels, stored once for all objects that have the same.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -8,8 +8,8 @@ use std::{
 /// Labels, shared by the objects that have the same.
 pub type Labels = Arc<BTreeMap<String, String>>;
 
-/// Lets pods of one template share their labels: they take room once, and a pass that has judged them for one pod
-/// knows the answer for the others by their address.
+/// Lets pods of one template share their labels: they are stored once, and a reconcile that has evaluated them for one
+/// pod knows the result for the others by their address.
 #[derive(Debug, Default)]
 pub struct LabelPool {
     known: HashSet<Labels>,

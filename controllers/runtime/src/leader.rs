@@ -1,10 +1,10 @@
 //! At most one writer at a time, by a Lease, as client-go's leader election does it.
 //!
-//! The promise: the loser has stopped writing before the winner starts. It rests on three numbers. A leader
-//! counts its lease from *before* it sent the last renewal that succeeded, and stops after `renew_deadline`.
-//! A standby counts from when it *saw* the Lease change last, by its own clock, and waits `lease_duration`,
-//! which is longer. No clock is compared with another machine's. Every write of the Lease carries the
-//! resourceVersion that it was decided on, so of two standbys one wins.
+//! The promise: the loser has stopped writing before the winner starts. It is based on three numbers. A leader counts
+//! its lease from *before* it sent the last successful renewal, and stops after `renew_deadline`. A standby counts
+//! from when it *saw* the Lease change last, by its own clock, and waits `lease_duration`, which is longer. No clock
+//! is compared with another machine's. Every write of the Lease carries the resourceVersion that the decision was
+//! based on, so only one of two standbys succeeds.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::failure::RequestError;
 
-/// When leadership is taken, renewed and given up.
+/// When leadership is acquired, renewed and released.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Namespace of the Lease.
@@ -39,7 +39,7 @@ pub struct Settings {
 /// Settings that cannot keep the promise.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum SettingsError {
-    /// A leader would go on writing while a standby takes over.
+    /// A leader would continue to write while a standby takes over.
     #[error("--lease-duration ({lease:?}) must be longer than --renew-deadline ({renew:?})")]
     DeadlineTooLong {
         /// The lease duration.
@@ -47,7 +47,7 @@ pub enum SettingsError {
         /// The renew deadline.
         renew: Duration,
     },
-    /// A leader would give up after its first failed attempt.
+    /// A leader would stop after its first failed attempt.
     #[error("--renew-deadline ({renew:?}) must be longer than --retry-period ({retry:?})")]
     RetryTooLong {
         /// The renew deadline.
@@ -98,14 +98,14 @@ impl Elector {
             match self.attempt(self.settings.renew_deadline).await {
                 Ok(true) => return tracing::info!(lease = %self.settings.name, "leading"),
                 Ok(false) => {}
-                Err(error) => tracing::warn!(%error, "could not take the Lease; trying again"),
+                Err(error) => tracing::warn!(%error, "could not acquire the Lease; trying again"),
             }
             sleep(self.settings.retry_period).await;
         }
     }
 
-    /// Renews the Lease for as long as that works; returns when leadership is lost. Whoever writes must have
-    /// stopped when this returns.
+    /// Renews the Lease for as long as that works; returns when leadership is lost. All writers must have stopped when
+    /// this returns.
     pub async fn keep(&mut self) {
         while let Some(left) = self.time_left() {
             sleep(self.settings.retry_period.min(left)).await;

@@ -1,7 +1,7 @@
 //! What every Mainstay controller needs, and no domain rule.
 //!
-//! Data flows one way through a controller: API server → watch → [`index`] → the controller's `Observed`
-//! value → its `Plan` → writes → API server. This crate holds the parts around the two domain rooms:
+//! Data flows in one direction through a controller: API server → watch → [`index`] → the controller's `Observed`
+//! value → its `Plan` → writes → API server. This crate holds the parts around the two domain modules:
 //!
 //! | module | what it promises |
 //! |---|---|

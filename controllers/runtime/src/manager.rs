@@ -1,9 +1,10 @@
 //! One controller process: flags, logs, client, probes, metrics, leadership, orderly shutdown.
 //!
-//! A process starts watching at once and is ready when its stores have synced, leader or not: a standby takes
-//! over warm. What readiness asks for besides that keeps no process from leading. On SIGTERM or Ctrl-C it takes no new
-//! work, lets its passes end for up to [`GRACE`], gives the Lease up and exits with 0. When it loses the Lease it stops at
-//! once and exits with 1, as client-go's users do: nothing that it began under the old Lease may go on.
+//! A process starts watching at once and is ready when its stores have synced, leader or not: a standby takes over
+//! with full caches. Other conditions of readiness do not prevent a process from leading. On SIGTERM or Ctrl-C it
+//! starts no new work, lets its reconciles end for up to [`GRACE`], releases the Lease and exits with 0. When it loses
+//! the Lease it stops at once and exits with 1, like users of client-go: nothing that it began under the old Lease may
+//! continue.
 
 use std::{
     process::ExitCode,
@@ -131,7 +132,7 @@ impl Manager {
                 let stuck = alive.stuck(limit);
                 (!stuck)
                     .then_some(())
-                    .ok_or_else(|| format!("objects wait, and none was served for {limit:?}"))
+                    .ok_or_else(|| format!("objects wait, but none was reconciled for {limit:?}"))
             }),
             ready: Arc::new(|| Ok(())),
         }
@@ -177,7 +178,7 @@ pub enum RunError {
     #[error("cannot listen for signals: {0}")]
     Signals(std::io::Error),
     /// Another process may be writing now.
-    #[error("lost the Lease; stopping at once so that no two processes write")]
+    #[error("lost the Lease; stopping at once so that two processes never write")]
     LeadershipLost,
     /// The loop ended by itself, which it never should.
     #[error("the reconcile loop ended by itself")]
@@ -273,7 +274,7 @@ where
     if ended.is_ok()
         && let Err(error) = elector.release().await
     {
-        tracing::warn!(%error, "could not give the Lease up; it runs out by itself");
+        tracing::warn!(%error, "could not release the Lease; it expires by itself");
     }
     ended
 }
@@ -292,7 +293,7 @@ async fn until_shutdown(run: BoxFuture<'static, ()>, shutdown: &CancellationToke
     tokio::select! {
         () = run => if shutdown.is_cancelled() { Ok(()) } else { Err(RunError::LoopEnded) },
         () = grace => {
-            tracing::warn!(seconds = GRACE.as_secs(), "passes are still under way and are ended");
+            tracing::warn!(seconds = GRACE.as_secs(), "reconciles are still in progress and are ended");
             Ok(())
         }
     }
@@ -313,7 +314,7 @@ fn cancel_on_signal(shutdown: CancellationToken) -> Result<(), RunError> {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        tracing::info!("asked to stop: finishing what is under way");
+        tracing::info!("stopping: finishing the work in progress");
         shutdown.cancel();
     });
     Ok(())

@@ -1,5 +1,5 @@
-//! Prometheus series under the names of controller-runtime and its workqueue, so that dashboards which people
-//! have work on Mainstay too (controller-runtime: `pkg/internal/controller/metrics`, `pkg/metrics/workqueue.go`).
+//! Prometheus metrics under the names of controller-runtime and its workqueue, so that existing dashboards work with
+//! Mainstay too (controller-runtime: `pkg/internal/controller/metrics`, `pkg/metrics/workqueue.go`).
 //!
 //! Every series exists from the start with the value 0: `rate()` sees the first increment.
 
@@ -96,9 +96,9 @@ impl LoopMetrics {
     /// As [`register`].
     pub fn new(registry: &Registry, controller: &str, concurrency: u16) -> Self {
         let series = Series { registry, controller };
-        let queue_time = "From a key's first unserved change to the pass that serves it.";
+        let queue_time = "From the first unserved change of an object to the start of its reconcile.";
         let [success, requeue_after, error] = ["success", "requeue_after", "error"].map(|result| {
-            let options = series.options("controller_runtime_reconcile_total", "Passes by result.");
+            let options = series.options("controller_runtime_reconcile_total", "Reconciles by result.");
             series.counter_of(options.const_label("result", result))
         });
         series
@@ -111,25 +111,28 @@ impl LoopMetrics {
             success,
             requeue_after,
             error,
-            errors: series.counter("controller_runtime_reconcile_errors_total", "Passes that failed."),
+            errors: series.counter("controller_runtime_reconcile_errors_total", "Reconciles that failed."),
             terminal_errors: series.counter(
                 "controller_runtime_terminal_reconcile_errors_total",
-                "Passes that failed for a reason that only a person or another object can remove.",
+                "Reconciles that failed with an error that a retry cannot change.",
             ),
-            panics: series.counter("controller_runtime_reconcile_panics_total", "Passes that panicked."),
+            panics: series.counter("controller_runtime_reconcile_panics_total", "Reconciles that panicked."),
             timeouts: series
-                .counter("controller_runtime_reconcile_timeouts_total", "Passes that took too long."),
-            time: series.time("controller_runtime_reconcile_time_seconds", "How long passes take."),
-            active_workers: series.gauge("controller_runtime_active_workers", "Passes under way."),
-            depth: series.queue_gauge("workqueue_depth", "Keys with changes not served yet."),
-            adds: series.counter_of(series.queue("workqueue_adds_total", "Keys that began to wait.")),
+                .counter("controller_runtime_reconcile_timeouts_total", "Reconciles that timed out."),
+            time: series.time("controller_runtime_reconcile_time_seconds", "How long reconciles take."),
+            active_workers: series.gauge("controller_runtime_active_workers", "Reconciles in progress."),
+            depth: series.queue_gauge("workqueue_depth", "Objects waiting to be reconciled."),
+            adds: series.counter_of(series.queue("workqueue_adds_total", "Objects put in the queue.")),
             queue_time: series.queue_time("workqueue_queue_duration_seconds", queue_time),
-            work_time: series.queue_time("workqueue_work_duration_seconds", "How long passes take."),
-            unfinished: series
-                .queue_seconds("workqueue_unfinished_work_seconds", "Age of all passes under way, added up."),
+            work_time: series.queue_time("workqueue_work_duration_seconds", "How long reconciles take."),
+            unfinished: series.queue_seconds(
+                "workqueue_unfinished_work_seconds",
+                "Age of all reconciles in progress, \
+                                                                     added up.",
+            ),
             longest_running: series.queue_seconds(
                 "workqueue_longest_running_processor_seconds",
-                "Age of the oldest pass under way.",
+                "Age of the oldest reconcile in progress.",
             ),
             retries: series
                 .counter_of(series.queue("workqueue_retries_total", "Passes scheduled after a failure.")),
@@ -145,7 +148,7 @@ impl LoopMetrics {
             ),
             stale_skips: series.counter(
                 "stale_sync_skips_total",
-                "Passes whose writes waited until the store had seen the last ones.",
+                "Reconciles put off because the cache had not yet seen the controller's own last write.",
             ),
         }
     }

@@ -16,7 +16,7 @@ pub fn generated(prefix: &str, limit: usize) -> String {
     name
 }
 
-/// Letters by which one of many is told from the others.
+/// Letters that distinguish one of many from the others.
 pub fn suffix() -> String {
     let mut random = rand::rng();
     (0..SUFFIX).filter_map(|_| LETTERS.choose(&mut random)).map(|letter| char::from(*letter)).collect()

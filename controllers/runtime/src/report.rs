@@ -50,7 +50,12 @@ pub fn second(time: Timestamp) -> Timestamp {
 struct Target {
     head: Value,
     version: Option<String>,
-    send: Arc<dyn Fn(Value) -> BoxFuture<'static, Result<(), RequestError>> + Send + Sync>,
+    send: Arc<dyn Fn(Value) -> BoxFuture<'static, Result<Option<u64>, RequestError>> + Send + Sync>,
+}
+
+/// The version of an object, where it is a number.
+fn version(object: &impl Resource) -> Option<u64> {
+    object.meta().resource_version.as_deref()?.parse().ok()
 }
 
 impl Target {
@@ -71,14 +76,16 @@ impl Target {
                 let (objects, name) = (objects.clone(), name.clone());
                 async move {
                     let params = PatchParams::apply(manager).force();
-                    in_time(objects.patch_status(&name, &params, &Patch::Apply(patch))).await.map(drop)
+                    let written = in_time(objects.patch_status(&name, &params, &Patch::Apply(patch))).await;
+                    written.map(|object| version(&object))
                 }
                 .boxed()
             }),
         }
     }
 
-    async fn write<S: Serialize>(&self, status: &S, first: bool) -> Result<(), RequestError> {
+    /// Returns the version that the object has with it.
+    async fn write<S: Serialize>(&self, status: &S, first: bool) -> Result<Option<u64>, RequestError> {
         let mut patch = self.head.clone();
         patch["status"] = json!(status);
         if first {
@@ -89,16 +96,36 @@ impl Target {
     }
 }
 
+/// A status that was written.
+#[derive(Clone)]
+struct Written<S> {
+    status: S,
+    at: Instant,
+    version: Option<u64>,
+}
+
+impl<S> Written<S> {
+    /// Whether `object` is as it was before this was written.
+    fn is_news_to(&self, object: &impl Resource) -> bool {
+        match (self.version, version(object)) {
+            (Some(written), Some(shown)) => shown < written,
+            _ => self.at.elapsed() < ECHO,
+        }
+    }
+}
+
 struct Entry<S> {
-    written: Option<(S, Instant)>,
+    written: Option<Written<S>>,
     pending: Option<(S, Target)>,
+    /// The one that is being written, put before what is pending.
+    flying: Option<S>,
     /// Held while a status is written: two of one object must not overtake each other.
     writing: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl<S> Default for Entry<S> {
     fn default() -> Self {
-        Self { written: None, pending: None, writing: Arc::default() }
+        Self { written: None, pending: None, flying: None, writing: Arc::default() }
     }
 }
 
@@ -130,7 +157,7 @@ impl<S: Clone + PartialEq + Serialize + Send + Sync + 'static> Reports<S> {
 
     /// The status as this process wrote it last; the store may not show it yet.
     pub fn last(&self, key: &ObjectKey) -> Option<S> {
-        self.state.lock().entries.get(key)?.written.as_ref().map(|(status, _)| status.clone())
+        self.state.lock().entries.get(key)?.written.as_ref().map(|written| written.status.clone())
     }
 
     /// The status as this process wants it to be: as it is to be written, or was written last.
@@ -138,14 +165,23 @@ impl<S: Clone + PartialEq + Serialize + Send + Sync + 'static> Reports<S> {
         let state = self.state.lock();
         let entry = state.entries.get(key)?;
         let pending = entry.pending.as_ref().map(|(status, _)| status);
-        pending.or(entry.written.as_ref().map(|(status, _)| status)).cloned()
+        pending.or(entry.written.as_ref().map(|written| &written.status)).cloned()
+    }
+
+    /// The status that takes the place of the one in `object`, where the store is behind what this process has put or written.
+    pub fn ahead_of(&self, object: &impl Resource) -> Option<S> {
+        let state = self.state.lock();
+        let entry = state.entries.get(&ObjectKey::of(object))?;
+        let written = entry.written.as_ref().filter(|written| written.is_news_to(object));
+        let pending = entry.pending.as_ref().map(|(status, _)| status);
+        pending.or(written.map(|written| &written.status)).cloned()
     }
 
     /// Whether `shown` is the status that this process wrote last: an event that brings it is no news.
     pub fn wrote(&self, key: &ObjectKey, shown: Option<&S>) -> bool {
         let state = self.state.lock();
         let written = state.entries.get(key).and_then(|entry| entry.written.as_ref());
-        written.is_some_and(|(written, _)| shown == Some(written))
+        written.is_some_and(|written| shown == Some(&written.status))
     }
 
     /// Forgets an object that is gone.
@@ -173,18 +209,21 @@ impl<S: Clone + PartialEq + Serialize + Send + Sync + 'static> Reports<S> {
         let mut state = self.state.lock();
         let State { entries, queue } = &mut *state;
         let entry = entries.entry(key.clone()).or_default();
-        let due = match (&entry.pending, &entry.written) {
-            (Some((pending, _)), _) if *pending == status => return,
-            (None, None) if standing == Some(&status) => return,
-            (None, Some((written, at))) if *written == status => {
-                if standing == Some(&status) || at.elapsed() < ECHO {
-                    return;
-                }
-                None
-            }
-            (_, Some((written, at))) => (!is_urgent(written, &status)).then(|| *at + self.pace),
-            (_, None) => None,
+        let news = entry.written.as_ref().filter(|written| written.is_news_to(object));
+        let latest = entry.flying.as_ref().or(news.map(|written| &written.status)).or(standing);
+        if latest == Some(&status) {
+            entry.pending = None;
+            queue.remove(&key);
+            return;
+        }
+        if entry.pending.as_ref().is_some_and(|(pending, _)| *pending == status) {
+            return;
+        }
+        let waits = |written: &Written<S>| {
+            let is_urgent = written.status != status && is_urgent(&written.status, &status);
+            (!is_urgent).then(|| written.at + self.pace)
         };
+        let due = entry.written.as_ref().and_then(waits);
         entry.pending = Some((status, Target::of(objects, object, self.manager)));
         let held = self.refused.held(&key).map(|left| Instant::now() + left);
         queue.put(&key, Lane::Change, due.max(held));
@@ -235,15 +274,19 @@ impl<S: Clone + PartialEq + Serialize + Send + Sync + 'static> Reports<S> {
         let Some(writing) = self.writing(&key) else { return };
         let _alone = writing.lock().await;
         let taken = self.with(&key, &writing, |entry| {
-            entry.pending.take().map(|pending| (pending, entry.written.is_none()))
+            let (status, target) = entry.pending.take()?;
+            entry.flying = Some(status.clone());
+            Some(((status, target), entry.written.is_none()))
         });
         let Some(((status, target), first)) = taken.flatten() else { return };
-        match target.write(&status, first).await {
+        let answer = target.write(&status, first).await;
+        self.with(&key, &writing, |entry| entry.flying = None);
+        match answer {
             // The store is behind, and with it what was decided.
             Err(RequestError::Conflict(_)) if first => work.trigger(&key),
-            Ok(()) | Err(RequestError::NotFound(_) | RequestError::Conflict(_)) => {
-                self.refused.forget(&key);
-                self.with(&key, &writing, |entry| entry.written = Some((status, Instant::now())));
+            Ok(version) => self.wrote_now(&key, &writing, status, version),
+            Err(RequestError::NotFound(_) | RequestError::Conflict(_)) => {
+                self.wrote_now(&key, &writing, status, None);
             }
             Err(error) => {
                 tracing::warn!(namespace = %key.namespace, name = %key.name, %error, "could not write the status");
@@ -255,6 +298,18 @@ impl<S: Clone + PartialEq + Serialize + Send + Sync + 'static> Reports<S> {
                 self.state.lock().queue.put(&key, Lane::Time, Some(again));
             }
         }
+    }
+
+    fn wrote_now(
+        &self,
+        key: &ObjectKey,
+        writing: &Arc<tokio::sync::Mutex<()>>,
+        status: S,
+        version: Option<u64>,
+    ) {
+        self.refused.forget(key);
+        let at = Instant::now();
+        self.with(key, writing, |entry| entry.written = Some(Written { status, at, version }));
     }
 
     fn writing(&self, key: &ObjectKey) -> Option<Arc<tokio::sync::Mutex<()>>> {
@@ -297,11 +352,12 @@ impl<S: Clone + PartialEq + Serialize + Send + Sync + 'static> Reports<S> {
             entry.written.clone()
         });
         let last = last.flatten();
-        if standing == Some(&status) && last.as_ref().is_none_or(|(last, _)| *last == status) {
+        let news = last.as_ref().filter(|last| last.is_news_to(object));
+        if news.map_or(standing == Some(&status), |last| last.status == status) {
             return Ok(None);
         }
         let first = last.is_none();
-        if let Some((last, at)) = last {
+        if let Some(Written { status: last, at, .. }) = last {
             let wait = self.pace.checked_sub(at.elapsed()).filter(|wait| !wait.is_zero());
             // Where it equals the last one the store has yet to show what was written.
             if wait.is_some() && (last == status || !is_urgent(&last, &status)) {
@@ -311,10 +367,12 @@ impl<S: Clone + PartialEq + Serialize + Send + Sync + 'static> Reports<S> {
         match Target::of(objects, object, self.manager).write(&status, first).await {
             // The store is behind, and with it what was decided.
             Err(RequestError::Conflict(_)) if first => return Ok(Some(CATCH_UP)),
-            Ok(()) | Err(RequestError::NotFound(_) | RequestError::Conflict(_)) => {}
+            Ok(version) => self.wrote_now(&key, &writing, status, version),
+            Err(RequestError::NotFound(_) | RequestError::Conflict(_)) => {
+                self.wrote_now(&key, &writing, status, None);
+            }
             Err(error) => return Err(error),
         }
-        self.with(&key, &writing, |entry| entry.written = Some((status, Instant::now())));
         Ok(None)
     }
 }

@@ -1,4 +1,4 @@
-//! Requests that are given up in time and answered with no more than is read.
+//! Requests with a timeout, whose answers are reduced to what is used.
 
 use std::{future::Future, time::Duration};
 
@@ -11,8 +11,8 @@ use crate::failure::RequestError;
 /// Asks the server to answer with the metadata alone, as the value of the header `Accept`.
 pub const METADATA_ONLY: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 
-/// A request that is not answered in this time is given up; its outcome is then not known. Twice the server's
-/// own limit for most of its work would hold a pass up for longer than a leader may go unrenewed.
+/// A request that is not answered in this time is ended; its outcome is then not known. Twice the server's own limit
+/// for most of its work would delay a reconcile for longer than a leader may go without renewal.
 pub const LIMIT: Duration = Duration::from_secs(10);
 
 /// Gives a request up that is not answered in time.

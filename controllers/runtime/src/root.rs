@@ -1,8 +1,8 @@
-//! The store of the kind that passes are about, and its changes.
+//! The store of the kind that is reconciled, and its changes.
 //!
-//! kube-runtime's applier looks objects up in a reflector store, which tells nobody what an event changed. A [`Root`] fills
-//! such a store and reports each change with the object before it, also for what a list shows to have vanished while the
-//! watch was down.
+//! kube-runtime's applier keeps objects in a reflector store, which does not report what an event changed. A [`Root`]
+//! fills such a store and reports each change with the previous object, also for objects that a list shows to be
+//! deleted while the watch was down.
 
 use std::{
     collections::HashMap,
@@ -43,7 +43,7 @@ where
         Self { reader: writer.as_reader(), writer, undecoded, changed, lost }
     }
 
-    /// Takes over what a watch brings. Its failures are logged; the watcher tries again with its own backoff.
+    /// Applies the events of a watch. Its failures are logged; the watcher tries again with its own backoff.
     pub(crate) fn take_in<E: Display>(&mut self, event: Result<Event<Decoded<K>>, E>) {
         match event {
             Ok(event) => self.take(event),

@@ -72,7 +72,7 @@ async fn listen(address: SocketAddr, flag: &'static str, router: Router) -> Resu
     let listener = TcpListener::bind(address).await.map_err(|source| ServeError { address, flag, source })?;
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
-            tracing::error!(%error, %address, "a server ended");
+            tracing::error!(%error, %address, "a server has stopped");
         }
     });
     Ok(())

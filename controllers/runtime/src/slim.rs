@@ -1,9 +1,8 @@
 //! Watch types that never decode what no plan reads.
 //!
-//! Half of a typical object is `managedFields`, and most of the rest is spec that a plan does not look at.
-//! A slim type names the fields that it wants, takes its metadata through [`metadata`], and borrows the
-//! identity of the kind that it stands for with [`stands_for!`](crate::stands_for); serde skips everything
-//! else without building it.
+//! Half of a typical object is `managedFields`, and most of the rest is spec that a plan does not read. A slim type
+//! names the fields that it wants, gets its metadata through [`metadata`], and has the identity of the kind that it
+//! represents by [`stands_for!`](crate::stands_for); serde skips everything else without building it.
 
 use std::collections::BTreeMap;
 
@@ -81,7 +80,7 @@ impl Header {
     }
 }
 
-/// Within an `impl Resource`: the API identity of the kind `$kind`, which another type stands for.
+/// Within an `impl Resource`: the API identity of the kind `$kind`, which another type represents.
 #[macro_export]
 macro_rules! identity_of {
     ($kind:ty) => {
@@ -103,7 +102,7 @@ macro_rules! identity_of {
     };
 }
 
-/// Gives a slim type, which has a field `metadata: ObjectMeta`, the API identity of the kind it stands for.
+/// Gives a slim type, which has a field `metadata: ObjectMeta`, the API identity of the kind it represents.
 #[macro_export]
 macro_rules! stands_for {
     ($slim:ty, $kind:ty) => {

@@ -1,4 +1,4 @@
-//! Sees to it that watches run, or that the process ends whose watch does not.
+//! Keeps watches running, or ends the process whose watch does not run.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -14,12 +14,13 @@ use tokio::time::Instant;
 
 use crate::{heard::Heard, metrics::counters};
 
-/// A server that refuses so many times in a row to go on from a version which it says is yet to come has been restored to
-/// an older one. One that is merely behind its peers catches up meanwhile: it waits three seconds before it refuses.
+/// A server that refuses this many times in a row to continue from a version because it is in the future has been
+/// restored to an older one. One that is merely behind its peers catches up meanwhile: it waits three seconds before
+/// it refuses.
 const AHEAD: u32 = 3;
-/// Before a watch that has broken down begins anew: at first, and at most where no list was taken in since.
+/// The pause before a failed watch restarts: at first, and at most while no list was processed since.
 const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
-/// A watch that has not shown anything for so long since it broke down makes `/healthz` fail.
+/// A watch that has delivered nothing for this time since it failed makes `/healthz` fail.
 const HEAL: Duration = Duration::from_secs(120);
 
 /// The watches of a process. Cloning shares them.
@@ -59,7 +60,7 @@ impl Watches {
             Some(Broken::Ended) => true,
             None => false,
         });
-        ill.map_or(Ok(()), |health| Err(format!("the watch of {} does not run", health.resource)))
+        ill.map_or(Ok(()), |health| Err(format!("the watch of {} is not running", health.resource)))
     }
 }
 
@@ -105,7 +106,7 @@ impl Drop for Running {
     }
 }
 
-/// Why a watch begins anew.
+/// Why a watch restarts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Why {
     Panicked,
@@ -113,7 +114,7 @@ enum Why {
     Ended,
 }
 
-/// Has each event of `events` taken in until the end of the process, begun anew where that is the way on.
+/// Has each event of `events` processed until the end of the process, and restarts the watch when that is necessary.
 pub(crate) async fn supervise<W>(
     health: Arc<Health>,
     events: impl Fn() -> BoxStream<'static, watcher::Result<Event<W>>>,
@@ -136,7 +137,7 @@ pub(crate) async fn supervise<W>(
         // A server that was restored is no fault of this process, which would be no better after a restart.
         let healed = why == Why::Ahead || health.breaks();
         pause = if healed { first } else { last.min(pause * 2) };
-        tracing::error!(resource = %health.resource, ?why, "a watch begins anew with a list");
+        tracing::error!(resource = %health.resource, ?why, "a watch starts again with a list");
         tokio::time::sleep(pause).await;
     }
 }

@@ -1,4 +1,4 @@
-//! Servers that tests play.
+//! Fake servers for tests.
 
 use std::{io, sync::Arc};
 

@@ -1,8 +1,8 @@
-//! The objects of a kind that cannot be decoded: remembered, counted, and told so.
+//! The objects of a kind that cannot be decoded: remembered, counted, and reported in their status.
 //!
-//! Such an object is there, and what it asks for is not known. So nothing is done about it: it is neither planned for
-//! nor taken for gone, and what was made for it stays until somebody corrects it. Its status says what is to be
-//! corrected, which only the process that leads writes ([`Undecoded::tell`]).
+//! Such an object exists, but what it asks for is not known. So it is not reconciled: it is neither planned for nor
+//! treated as deleted, and everything that was created for it stays until it is corrected. Its status says what to
+//! correct, which only the leading process writes ([`Undecoded::tell`]).
 
 use std::{
     collections::{HashMap, HashSet},
@@ -34,7 +34,7 @@ use crate::{
 /// The reason of the conditions `Ready` and `Stalled`.
 pub const REASON: &str = "InvalidSpec";
 
-/// A status that was refused is tried again after so long; a server that refuses it once will mostly do so again.
+/// A refused status is written again after this time; a server that refuses it once will mostly do so again.
 const GROWTH: Growth = Growth { first: Duration::from_secs(1), cap: Duration::from_secs(300) };
 
 /// One of the objects.
@@ -59,7 +59,7 @@ struct Inner<K> {
 #[derive(Debug)]
 struct Objects<K> {
     by_name: HashMap<ObjectKey, Entry<K>>,
-    /// Those that the list under way has shown.
+    /// Those that the list in progress has shown.
     listed: HashSet<ObjectKey>,
 }
 
@@ -75,7 +75,7 @@ impl<K: Resource<DynamicType = ()>> Undecoded<K> {
     /// # Panics
     /// When the process counts this kind already.
     pub fn new(registry: &Registry) -> Self {
-        let help = "Objects that cannot be decoded, and are left as they are until somebody corrects them.";
+        let help = "Objects that cannot be decoded, and are left as they are until they are corrected.";
         let options = Opts::new("mainstay_undecodable_objects", help).const_label("kind", K::kind(&()));
         let count = IntGauge::with_opts(options).expect("a valid name and labels");
         let objects = Objects { by_name: HashMap::new(), listed: HashSet::new() };
@@ -138,8 +138,8 @@ impl<K: Resource<DynamicType = ()>> Undecoded<K> {
         self.0.count.set(i64::try_from(objects.by_name.len()).unwrap_or(i64::MAX));
     }
 
-    /// Takes what cannot be decoded out of the events of a store that keeps objects as they were known last: `keep` is
-    /// told of those that a list must not miss, `gone` of those that are deleted, or missed by a list.
+    /// Removes what cannot be decoded from the events of a store that keeps objects as they were last known: `keep` is
+    /// called for those that a list must not miss, `gone` for those that are deleted, or missed by a list.
     pub(crate) fn sift(
         &self,
         event: Event<Decoded<K>>,
@@ -234,7 +234,7 @@ impl<K: Resource<DynamicType = ()>> Undecoded<K> {
             Err(error) => {
                 tracing::warn!(
                     kind = %K::kind(&()), namespace = %key.namespace, name = %key.name, %error,
-                    "could not write into the status of an object that it cannot be decoded"
+                    "could not report in the status of an object that it cannot be decoded"
                 );
                 Some(backoff.fail(&key, error.retry_after()))
             }
@@ -271,8 +271,8 @@ fn message<K: Resource<DynamicType = ()>>(object: &Undecodable) -> String {
     let Undecodable { metadata, field, error, .. } = object;
     let kind = K::kind(&());
     let mut message = format!(
-        "{field} cannot be read: {error}. Correct it; `kubectl explain {}.{}` says what it may be. Until then this \
-         {kind} is not acted on, and what was made for it stays as it is",
+        "{field} cannot be read: {error}. Correct it; `kubectl explain {}.{}` shows the allowed values. \
+         Until then this {kind} is not reconciled, and its objects stay as they are",
         kind.to_lowercase(),
         without_indices(field),
     );
@@ -280,8 +280,8 @@ fn message<K: Resource<DynamicType = ()>>(object: &Undecodable) -> String {
     let ours = metadata.finalizers.iter().flatten().find(|finalizer| finalizer.starts_with(&prefix));
     if let (Some(_), Some(finalizer)) = (&metadata.deletion_timestamp, ours) {
         message.push_str(&format!(
-            ". It is being deleted, and waits for that as well: what is to be undone first is not known. To let it go \
-             and leave everything as it is, remove its finalizer {finalizer}"
+            ". It is being deleted, but what must be cleaned up first is not known. To delete it and leave \
+             everything as it is, remove its finalizer {finalizer}"
         ));
     }
     message

@@ -1,4 +1,4 @@
-//! The one way to follow the objects of a kind: [`Manager::watch`].
+//! The only way to follow the objects of a kind: [`Manager::watch`].
 //!
 //! A watch that is begun here is
 //! - supervised: where taking one object in panics, it stays as it was known, and the others go on; it is counted in
@@ -36,8 +36,8 @@ use crate::{
     undecoded::Undecoded,
 };
 
-/// The server ends a watch after so many seconds, and it goes on with one request. kube gives one up that is silent for five
-/// seconds longer.
+/// The server ends a watch after this many seconds, and it continues with one request. kube ends a watch that is
+/// silent for five seconds longer.
 const WATCH: u32 = 40;
 
 /// Follows one object, for as long as the stream is polled: what it is at first, each change, `None` while there is none. As
@@ -110,7 +110,7 @@ impl<'a, W> Watch<'a, W> {
         self
     }
 
-    /// Lasts for so many seconds instead of [`WATCH`].
+    /// Lasts this many seconds instead of [`WATCH`].
     #[must_use]
     pub fn seconds(mut self, seconds: u32) -> Self {
         self.config = self.config.timeout(seconds);

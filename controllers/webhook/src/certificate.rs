@@ -31,7 +31,7 @@ pub(crate) struct Made {
 
 /// A certificate could not be made.
 #[derive(Debug, Error)]
-#[error("could not make a certificate: {0}")]
+#[error("could not create a certificate: {0}")]
 pub(crate) struct CertificateError(#[from] rcgen::Error);
 
 /// Makes a certificate for these names.

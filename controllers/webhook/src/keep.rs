@@ -98,7 +98,8 @@ impl Keeper {
                 }
                 Err(error) => {
                     *self.trouble.write() = Some(error.to_string());
-                    tracing::warn!(%error, secret = self.names.service, "the webhook's certificate cannot be kept");
+                    tracing::warn!(%error, secret = self.names.service, "the webhook's certificate cannot \
+                        be kept up to date");
                     Timestamp::now().checked_add(AGAIN).ok()
                 }
             };
@@ -122,7 +123,8 @@ impl Keeper {
         match (self.from, kept.whole(&self.names.host(), Timestamp::now())) {
             (CertificatesFrom::Own, Ok(certified)) => self.follow(secret, kept, certified).await,
             (CertificatesFrom::Own, Err(flaw)) => {
-                tracing::warn!(%flaw, secret = self.names.service, "the webhook's Secret is not whole and is made anew");
+                tracing::warn!(%flaw, secret = self.names.service, "the webhook's Secret is not valid and \
+                                                                    is recreated");
                 if self.renewed.is_none_or(|renewed| renewed.elapsed() >= LOOK) {
                     self.renew(Some(secret)).await?;
                 }
@@ -172,7 +174,7 @@ impl Keeper {
     fn show(&mut self, kept: Kept, certified: CertifiedKey) {
         if self.shown.as_ref().is_none_or(|shown| shown.pair != kept.pair) {
             self.certificates.show(certified);
-            tracing::info!(secret = self.names.service, "the webhook shows the certificate of its Secret");
+            tracing::info!(secret = self.names.service, "the webhook uses the certificate of its Secret");
         }
         self.shown = Some(kept);
     }
@@ -183,7 +185,7 @@ impl Keeper {
         let (host, now) = (self.names.host(), Timestamp::now());
         let works = self.shown.as_ref().is_some_and(|shown| shown.whole(&host, now).is_ok());
         let secret = &self.names.service;
-        tracing::warn!(%flaw, secret, works, "the webhook's Secret is not whole; who makes it has to put it right");
+        tracing::warn!(%flaw, secret, works, "the webhook's Secret is not valid; its owner must correct it");
         if let Some(certified) = kept.certified().ok().filter(|_| !works) {
             self.show(kept, certified);
         }
@@ -244,10 +246,10 @@ impl Keeper {
             Trust::NotAsked if !was_missed => tracing::warn!(
                 configuration,
                 webhook,
-                "there is no such webhook configuration, so the API server does not ask; install the chart again to \
-                 have it back"
+                "the webhook configuration does not exist, so the API server does not call the webhook; \
+                 install the chart again to restore it"
             ),
-            Trust::Told => tracing::info!(configuration, webhook, "the API server is told whom to trust"),
+            Trust::Told => tracing::info!(configuration, webhook, "the caBundle is written"),
             Trust::NotAsked | Trust::Standing | Trust::Newer(_) => {}
         }
         Ok(trust)

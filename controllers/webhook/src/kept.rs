@@ -47,13 +47,13 @@ pub(crate) enum Flaw {
     #[error("ca.crt has not signed tls.crt")]
     OtherAuthority,
     /// The certificate is somebody else's.
-    #[error("tls.crt has not the name of the webhook's Service")]
+    #[error("tls.crt is not valid for the name of the webhook's Service")]
     OtherName,
     /// The certificate is of the past or of the future.
     #[error("tls.crt has expired, or is not valid yet")]
     OtherTime,
     /// The certificate is for something else.
-    #[error("tls.crt is no certificate of a server")]
+    #[error("tls.crt is not a server certificate")]
     OtherUse,
 }
 

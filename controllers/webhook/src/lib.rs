@@ -56,5 +56,5 @@ fn readiness(certificates: &Certificates, trouble: &Trouble, secret: &str) -> Re
         return Ok(());
     }
     let why = trouble.read().clone().unwrap_or_else(|| "there is none yet".to_owned());
-    Err(format!("the webhook cannot show the certificate of the Secret {secret}: {why}"))
+    Err(format!("the webhook cannot use the certificate of the Secret {secret}: {why}"))
 }

@@ -4,27 +4,27 @@ use std::net::SocketAddr;
 
 use clap::{Args, ValueEnum};
 
-/// Where the webhook listens, and who makes its certificate.
+/// Where the webhook listens, and who issues its certificate.
 #[derive(Debug, Clone, Args)]
 pub struct WebhookFlags {
     /// Where the admission webhook listens, over HTTPS
     #[arg(long, env = "MAINSTAY_WEBHOOK_BIND_ADDRESS", default_value = "0.0.0.0:9443")]
     pub webhook_bind_address: SocketAddr,
-    /// Who makes the webhook's certificate: this program, or another, such as cert-manager
+    /// Who issues the webhook's certificate: this program, or another one, such as cert-manager
     #[arg(long, env = "MAINSTAY_WEBHOOK_CERTIFICATES", default_value = "own")]
     pub webhook_certificates: CertificatesFrom,
-    /// The Service by which the API server reaches the webhook, which has the name of its Secret and configuration, too;
-    /// without it there is no webhook
+    /// The Service by which the API server reaches the webhook; its Secret and configuration have the same name; without
+    /// it there is no webhook
     #[arg(long, env = "MAINSTAY_WEBHOOK_NAME")]
     pub webhook_name: Option<String>,
 }
 
-/// Who makes the certificate.
+/// Who issues the certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum CertificatesFrom {
-    /// This program, which also tells the API server whom to trust.
+    /// This program, which also writes the `caBundle`.
     Own,
-    /// Another program, which puts it into the same Secret and tells the API server.
+    /// Another program, which writes it into the same Secret and writes the `caBundle`.
     Secret,
 }
 

@@ -1,7 +1,7 @@
-//! Writes the manifests of all custom resources: `crds/manifests`, which people read and compare, and the
-//! templates of the chart `mainstay-crds`, which clusters are given.
+//! Writes the manifests of all custom resources: `crds/manifests`, which people read and compare, and the templates of
+//! the chart `mainstay-crds`, which are installed.
 //!
-//! Both are generated and checked in. A test in here fails when they no longer follow from the types.
+//! Both are generated and checked in. A test in here fails when they do not match the types.
 
 use std::fs;
 use std::io;

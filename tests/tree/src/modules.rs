@@ -65,7 +65,11 @@ fn modules(source: &Path) -> BTreeMap<Vec<String>, PathBuf> {
     named.collect()
 }
 
-fn files(folder: &Path) -> Vec<PathBuf> {
+/// Every file below `folder`, without hidden ones and without what is built there.
+///
+/// # Panics
+/// When a folder cannot be read.
+pub fn files(folder: &Path) -> Vec<PathBuf> {
     let entries =
         fs::read_dir(folder).unwrap_or_else(|error| panic!("cannot read {}: {error}", folder.display()));
     let mut found = Vec::new();

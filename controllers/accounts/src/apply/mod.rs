@@ -84,7 +84,7 @@ impl Writer {
     /// Whether the stores have seen all that was written in the namespace. Creates whose answer was lost are looked up.
     ///
     /// # Errors
-    /// The look-up's.
+    /// The lookup's.
     pub async fn may_write(&self, namespace: &ObjectKey) -> Result<bool, ApplyError> {
         self.settle::<v1::ServiceAccount>(&self.accounts, namespace).await?;
         self.settle::<rbac::RoleBinding>(&self.bindings, namespace).await?;

@@ -121,8 +121,10 @@ impl Writer {
             in_time(roles.get_metadata_opt(role)).await.map_err(failed)?.is_some()
         };
         if !there {
-            let message =
-                format!("there is no {kind} {role}: make it, or name another; what is bound stays bound");
+            let message = format!(
+                "{kind} {role} does not exist: create it, or name another role; the existing \
+                         binding stays"
+            );
             return Err(failed(RequestError::NotFound(message)));
         }
         let body = binding_body(namespace, policy, name, binding, false);

@@ -64,7 +64,8 @@ impl Writer {
         let failed = |operation, source| ApplyError { operation, what: format!("token {output}"), source };
         let issued =
             self.request(namespace, token, &handle, &uid).await.map_err(|error| failed("issue", error))?;
-        let authority = self.authority().await.map_err(|error| failed("read the authority for", error))?;
+        let authority =
+            self.authority().await.map_err(|error| failed("read the certificate authority for", error))?;
         let body = Output { namespace, policy, name: output, token, made_for, handle: &handle, why: *why };
         let body = body.write(&issued, &authority, standing.as_deref());
         match standing {
@@ -133,7 +134,7 @@ impl Writer {
         let answer: Answer = send(&self.client, request).await.map_err(RequestError::without_content)?;
         let Status { token, expiration_timestamp: expires } = answer.status;
         let Some(Claims { iat, kubernetes }) = claims(&token) else {
-            return Err(RequestError::NoAnswer("the token does not say whose it is".to_owned()));
+            return Err(RequestError::NoAnswer("the token does not name its account".to_owned()));
         };
         let issued = Timestamp::from_second(iat).unwrap_or_else(|_| self.skew.now());
         self.skew.set(issued);

@@ -1,4 +1,4 @@
-//! Accounts, bindings, copies of pull secrets, and what becomes of them when a policy leaves.
+//! Accounts, bindings, copies of pull secrets, and their removal when a policy is deleted or no longer names them.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -22,8 +22,10 @@ impl Planner<'_> {
                 Source::At(..) => {}
                 Source::Unknown => continue,
                 Source::Missing => {
-                    let message =
-                        format!("there is no Secret {}/{} to copy: create it", wanted.namespace, wanted.name);
+                    let message = format!(
+                        "Secret {}/{}, the source of a copy, does not exist: create it",
+                        wanted.namespace, wanted.name
+                    );
                     self.problem(gift, "SourceMissing", message);
                     continue;
                 }
@@ -32,8 +34,8 @@ impl Planner<'_> {
                     // What works stays, also what is not made any more; but it is not kept silent.
                     if self.observed.copies.get(name).is_some_and(|copy| copy.policy == gift.policy) {
                         let left = format!(
-                            ". Secret {name} is a copy that an earlier version has made of it, and is left as it is: \
-                             delete it, or take it out of the policy, which deletes it"
+                            ". Secret {name} is a copy that an earlier version has created of it, and is \
+                             left as it is: delete it, or remove it from the policy, which deletes it"
                         );
                         message.push_str(&left);
                     }
@@ -113,8 +115,9 @@ impl Planner<'_> {
                 let Role { kind, name: role } = &wanted.role;
                 let key = if &**kind == "Role" { "grantableRoles" } else { "grantableClusterRoles" };
                 let message = format!(
-                    "RoleBinding {name}: policies may not give {kind} {role}: name another role, or add this one to \
-                     controllers.accounts.{key} of the chart. A RoleBinding that stands is left as it is"
+                    "RoleBinding {name}: policies may not bind {kind} {role}: name another role, or add \
+                     this one to controllers.accounts.{key} of the chart. An existing RoleBinding is left \
+                     as it is"
                 );
                 self.problem(gift, "RoleNotListed", message);
                 continue;
@@ -135,8 +138,9 @@ impl Planner<'_> {
             if anew && adopted {
                 let Role { kind, name: role } = &standing.role;
                 let message = format!(
-                    "RoleBinding {name} was made by somebody else, for {kind} {role}; another role would take its \
-                     deletion: delete it, or have the policy name that role"
+                    "RoleBinding {name} was not created for a policy and is bound to {kind} {role}; \
+                     another role requires that it is recreated: delete it, or name that role in the \
+                     policy"
                 );
                 self.problem(gift, "Conflict", message);
                 continue;
@@ -155,7 +159,7 @@ impl Planner<'_> {
         }
     }
 
-    /// Takes back what is given no more.
+    /// Removes what the policy no longer names.
     pub(super) fn leave(&mut self) {
         let observed = self.observed;
         // What this controller has not made is not deleted, whatever its labels say: those may have come with a copy of
@@ -219,8 +223,8 @@ impl Planner<'_> {
         self.act(end, part, name, uid);
     }
 
-    /// What becomes of an object that its policy gives no more: at once where the policy gives other things still, and
-    /// at the policy's time where it leaves the namespace.
+    /// What happens to an object that its policy no longer names: it is removed at once if the policy still selects
+    /// the namespace, and after the policy's grace period otherwise.
     fn end(&mut self, policy: &Arc<str>, origin: Origin) -> Option<End> {
         match self.observed.leaving.get(policy) {
             Some(Leaving::Orphan) => Some(End::Orphan),
@@ -241,7 +245,7 @@ impl Planner<'_> {
     }
 }
 
-/// What becomes of an object that its policy gives no more.
+/// What happens to an object that its policy no longer names.
 #[derive(Debug, Clone, Copy)]
 enum End {
     /// It is deleted.

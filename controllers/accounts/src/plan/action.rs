@@ -1,4 +1,4 @@
-//! What the rules decide, in their own words.
+//! The actions that a plan consists of.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -11,7 +11,7 @@ use super::types::{Account, Binding, Copy, CopyView, Fields, OutputView, Part, T
 pub enum Action {
     /// Make an account.
     MakeAccount(Arc<str>, Arc<str>, Account),
-    /// Bring an account, or take it over: policy, name, UID, what it should be, whether it was somebody else's.
+    /// Update or adopt an account: policy, name, UID, its desired content, whether it is adopted.
     MendAccount {
         /// The policy.
         policy: Arc<str>,
@@ -25,7 +25,7 @@ pub enum Action {
         pull_secrets: BTreeSet<Arc<str>>,
         /// What the policy gave it and gives no more.
         stale: Fields,
-        /// Whether it was somebody else's.
+        /// Whether it is adopted from another owner.
         adopted: bool,
     },
     /// Make a binding.
@@ -40,12 +40,12 @@ pub enum Action {
         uid: Box<str>,
         /// What it should be.
         binding: Binding,
-        /// Whether it is deleted and made anew.
+        /// Whether it is deleted and recreated.
         anew: bool,
-        /// Whether it was somebody else's.
+        /// Whether it is adopted from another owner.
         adopted: bool,
     },
-    /// Copy a pull secret: policy, name, source, and the copy that stands.
+    /// Copy a pull secret: policy, name, source, and the existing copy.
     Copy(Arc<str>, Arc<str>, Copy, Option<Box<CopyView>>),
     /// Issue a token: into this Secret, with this handle where there is one that has no token yet.
     Issue {
@@ -70,7 +70,7 @@ pub enum Action {
     Delete(Part, Arc<str>, Box<str>),
     /// Take a policy's mark off an object, and leave it as it is.
     Release(Part, Arc<str>, Box<str>),
-    /// Take a policy's mark off an account that was somebody else's, and all that it has added.
+    /// Remove a policy's ownership label from an adopted account, and all that the policy has added.
     HandBack {
         /// Its name.
         name: Arc<str>,
@@ -92,7 +92,7 @@ pub enum Why {
     Renewal,
     /// The policy says something else of it.
     Changed,
-    /// Somebody wants it revoked.
+    /// Its revocation was requested.
     Revoked,
 }
 
@@ -114,7 +114,7 @@ pub struct Plan {
     pub actions: Vec<Action>,
     /// Why something is not done.
     pub problems: Vec<Problem>,
-    /// How many of the actions repair what somebody has changed.
+    /// How many of the actions revert changes by others.
     pub repairs: usize,
     /// When time alone changes the plan.
     pub due: Option<Timestamp>,

@@ -1,7 +1,7 @@
 //! Decides what is done in one namespace; pure, without clock or client.
 //!
-//! All that is remembered is in the objects themselves: whose they are in a label, of a token when it was issued and
-//! when it ends in annotations of its Secret. So a restart issues nothing anew.
+//! All state is in the objects themselves: a label says which policy an object belongs to, and annotations of a Secret
+//! say when its token was issued and when it expires. So a restart issues no token again.
 
 mod accounts;
 mod action;

@@ -1,4 +1,4 @@
-//! A plan as it comes about.
+//! A plan that is being built.
 
 use std::sync::Arc;
 
@@ -25,7 +25,8 @@ impl Planner<'_> {
         self.plan.problems.push(Problem { policy: Arc::clone(&gift.policy), reason, message });
     }
 
-    /// Whether an object that is marked so, and that the policy may have, was somebody else's. Fails with whose it is.
+    /// Whether an object with this mark, which the policy may have, is adopted from another owner. Fails with the
+    /// owner if the policy may not have it.
     pub(super) fn may_have(
         &self,
         gift: &Gift,
@@ -35,13 +36,14 @@ impl Planner<'_> {
         match mark {
             Some(mark) if mark.policy == gift.policy => Ok(mark.origin != Origin::Made),
             Some(mark) => {
-                Err(format!("belongs to AccountPolicy {}: name it in one of the two alone", mark.policy))
+                Err(format!("belongs to AccountPolicy {}: name it in only one of the two", mark.policy))
             }
             None if consent == Some(&gift.policy) || self.observed.consent.as_ref() == Some(&gift.policy) => {
                 Ok(true)
             }
             None => Err(format!(
-                "was made by somebody else: annotate it, or its namespace, with mainstay.dev/adopt={} to hand it over",
+                "already exists and is not managed by a policy: annotate it, or its namespace, with \
+                 mainstay.dev/adopt={} to hand it over",
                 gift.policy
             )),
         }

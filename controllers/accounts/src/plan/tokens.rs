@@ -1,4 +1,4 @@
-//! Tokens: issued once, renewed in time, revoked by deleting what they are bound to.
+//! Tokens: issued once, renewed in time, revoked by deleting the Secret that they are bound to.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,9 +14,9 @@ use super::{
 const RENEWED_AT: f64 = 0.8;
 /// By up to this share of its life earlier, so that tokens which were issued together are not renewed together.
 const JITTER: f64 = 0.1;
-/// A handle without a token is kept for so long: it may have been made by the pass before, whose answer was lost.
+/// How long a bound Secret without a token is kept: the previous reconcile may have created it, with a lost answer.
 const UNUSED: Duration = Duration::from_secs(60);
-/// A Secret whose values somebody else has written is put right no sooner than so long after it was written.
+/// Shortest time between two writes of a Secret whose values are changed by others again and again.
 const CONTESTED: Duration = Duration::from_secs(10);
 
 impl Planner<'_> {
@@ -148,7 +148,7 @@ impl OutputView {
     }
 }
 
-/// What a token is made for, in one word: where it differs, the token is made anew. Nothing of it is secret.
+/// What a token is issued for, as one word: if it differs, a new token is issued. Nothing in it is secret.
 pub(super) fn word(token: &Token) -> Box<str> {
     let Token { account, audiences, ttl, overlap: _, server } = token;
     let audiences = audiences.join(",");

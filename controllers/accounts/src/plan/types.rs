@@ -1,4 +1,4 @@
-//! What the rules see of one namespace, in their own words.
+//! The input of a plan of one namespace.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -84,7 +84,7 @@ pub struct Role {
     pub name: Arc<str>,
 }
 
-/// The roles that policies may give, whoever has written them.
+/// The roles that policies may bind, whoever their author is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Grantable {
     /// Names of ClusterRoles.
@@ -117,8 +117,8 @@ impl Copy {
     pub fn not_pull_secret(&self, name: &str) -> String {
         format!(
             "spec.serviceAccounts[].imagePullSecrets[].copyFrom: Secret {}/{} is of neither type \
-             kubernetes.io/dockerconfigjson nor kubernetes.io/dockercfg, and nothing else is copied: name a Secret of \
-             these types, or take copyFrom of {name} out of the policy",
+             kubernetes.io/dockerconfigjson nor kubernetes.io/dockercfg, and no other types are copied: \
+             name a Secret of these types, or remove copyFrom of {name} from the policy",
             self.namespace, self.name
         )
     }
@@ -146,12 +146,13 @@ pub enum Written {
     Unknown,
     /// This controller, these keys and no others.
     ByUs(BTreeSet<Box<str>>),
-    /// Of these keys at least one is somebody else's, or is ours of before and not wanted any more.
+    /// At least one of these keys was written by another owner, or by an earlier version of the policy that no longer
+    /// wants it.
     ByOthers(BTreeSet<Box<str>>),
 }
 
 impl Written {
-    /// Whether nobody has changed or taken away one of these keys.
+    /// Whether none of these keys was changed or removed by others.
     pub fn has(&self, keys: &[&str]) -> bool {
         match self {
             Self::Unknown => true,
@@ -174,7 +175,7 @@ impl Written {
 pub struct Token {
     /// Whose it is.
     pub account: Arc<str>,
-    /// For whom it is; empty for the API server.
+    /// Its audiences; empty for the API server.
     pub audiences: Vec<String>,
     /// How long it is asked to live.
     pub ttl: Duration,
@@ -199,9 +200,9 @@ pub enum Origin {
     /// This controller.
     #[default]
     Made,
-    /// Somebody else, and the policy has taken it over.
+    /// Another owner; the policy has adopted it.
     Adopted,
-    /// Somebody else, and the mark as well: it was copied with the object, or set by hand.
+    /// Another owner, and the mark is not ours either: it was copied with the object, or set by hand.
     Foreign,
 }
 
@@ -212,7 +213,7 @@ pub struct AccountView {
     pub uid: Box<str>,
     /// Whose it is; `None`: of no policy.
     pub mark: Option<Mark>,
-    /// Who made it, where a policy has it whose mark somebody has taken off.
+    /// The origin of an object that belongs to a policy although its mark was removed.
     pub unmarked: Option<Origin>,
     /// The policy that its owner lets take it over.
     pub consent: Option<Arc<str>>,
@@ -220,7 +221,7 @@ pub struct AccountView {
     pub account: Account,
     /// The pull secrets that a policy has given it.
     pub given: BTreeSet<Arc<str>>,
-    /// What a policy has given it besides, and nobody else says as well.
+    /// What a policy has added to it, and no other field manager has written as well.
     pub ours: Fields,
 }
 
@@ -280,7 +281,7 @@ pub struct OutputView {
     pub version: Box<str>,
     /// Whose it is.
     pub policy: Arc<str>,
-    /// What it was made for, in one word; another word makes it anew.
+    /// What it was issued for, as one word; if the word changes, a new token is issued.
     pub made_for: Box<str>,
     /// The UID of the account for which the token was issued. It is worth nothing for another one of the same name.
     pub account: Box<str>,
@@ -294,7 +295,7 @@ pub struct OutputView {
     pub expires: Timestamp,
     /// The handle of the token before, and until when it is kept.
     pub previous: Option<(Arc<str>, Timestamp)>,
-    /// Whether somebody wants it revoked.
+    /// Whether its revocation was requested.
     pub revoked: bool,
 }
 
@@ -321,8 +322,8 @@ pub struct Observed {
     pub handles: BTreeMap<Arc<str>, HandleView>,
     /// Secrets with tokens.
     pub outputs: BTreeMap<Arc<str>, OutputView>,
-    /// Secrets with a policy's mark whose annotations say nothing, by name: their UIDs, and who made them. Those that this
-    /// controller has made are made anew.
+    /// Secrets with a policy's mark but without valid annotations, by name: their UIDs, and their origin. Those that
+    /// this controller has created are recreated.
     pub spoilt: BTreeMap<Arc<str>, (Box<str>, Origin)>,
     /// What was found live at names of Secrets that may be there although none is seen.
     pub unseen: BTreeMap<Arc<str>, Unseen>,
@@ -357,9 +358,9 @@ pub enum Part {
 pub enum Unseen {
     /// The server has not said.
     Unknown,
-    /// One that this controller has made, as this part and with this UID; somebody has taken its policy's mark off.
+    /// One that this controller has created, as this part and with this UID; its policy's mark was removed.
     Unmarked(Part, Box<str>),
-    /// Somebody else's, or that of the policy which its mark names.
+    /// One of another owner, or of the policy that its mark names.
     Foreign(Option<Arc<str>>),
     /// One that is being deleted.
     Going,

@@ -1,7 +1,8 @@
-//! Secrets that the watch does not show: it follows those of policies, by a label that anybody can take off.
+//! Secrets that the watch does not show: it follows those of policies, by a label that anybody can remove.
 //!
-//! A name at which nothing is seen may be free, or not. Where something speaks for the latter it is asked live, and the plan
-//! is told what was found: what works stays, with its mark put back, and nothing is taken for gone that was not asked for.
+//! If no Secret of a name is seen, the name may be free, or not. If there are signs that it is not, the Secret is read
+//! live, and the plan gets what was found: what works stays, its mark is restored, and nothing counts as deleted that
+//! was not read.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -42,13 +43,14 @@ impl Planner<'_> {
             Unseen::Unmarked(..) | Unseen::Foreign(None) => (
                 "Conflict",
                 format!(
-                    "Secret {name} is there and of no policy: delete it, or give the policy's another name"
+                    "Secret {name} already exists and is not managed by a policy: delete it, or choose \
+                     another name"
                 ),
             ),
-            Unseen::Going => ("Conflict", format!("Secret {name} is being deleted, which is waited for")),
+            Unseen::Going => ("Conflict", format!("Secret {name} is being deleted; waiting for that")),
             // Its mark is the policy's own: the watch is about to show it.
             Unseen::Unknown | Unseen::Foreign(Some(_)) => {
-                ("Unknown", format!("whether there is a Secret {name} is not known yet: it is asked again"))
+                ("Unknown", format!("it is not known yet whether Secret {name} exists; retrying"))
             }
         };
         self.problem(gift, reason, message);

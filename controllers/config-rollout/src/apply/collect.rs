@@ -144,7 +144,8 @@ impl Writer {
         let is_own = metadata.uid.as_deref() == Some(&*snapshot.uid) && has_made(&metadata);
         if !is_own {
             let (kind, name, namespace) = (source.kind, &snapshot.name, &rollout.namespace);
-            tracing::info!(?kind, %name, %namespace, "an old revision is kept: somebody else has made the object");
+            tracing::info!(?kind, %name, %namespace, "an old revision is kept: the controller did not \
+                                                      create the object");
         }
         Ok(is_own)
     }

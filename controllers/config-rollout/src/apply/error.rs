@@ -28,7 +28,7 @@ pub enum ApplyError {
         source: RequestError,
     },
     /// An object of a revision could not be made.
-    #[error("could not make {what}: {source}")]
+    #[error("could not create {what}: {source}")]
     Create {
         /// Kind and name.
         what: String,

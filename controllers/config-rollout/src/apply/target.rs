@@ -197,8 +197,8 @@ fn may_be_taken(rollout: &ConfigRollout, managers: &[String]) -> bool {
 
 fn sentence(target: &TargetKey, managers: &[String]) -> String {
     format!(
-        "{target} is managed by {}: use spec.mode {:?}, which leaves its references alone, or name that manager in \
-         spec.takeOverFrom",
+        "{target} is managed by {}: use spec.mode {:?}, which does not change its references, or name that \
+         manager in spec.takeOverFrom",
         managers.join(" and "),
         ConfigMode::Admission
     )

@@ -25,7 +25,7 @@ impl Writer {
     /// Whether the stores have seen all that was written for the rollout. Creates whose answer was lost are looked up.
     ///
     /// # Errors
-    /// The look-up's.
+    /// The lookup's.
     pub async fn may_write(&self, rollout: &ObjectKey) -> Result<bool, ApplyError> {
         for kind in SOURCE_KINDS {
             let gate = &self.sources[kind as usize];

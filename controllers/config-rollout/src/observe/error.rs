@@ -20,7 +20,8 @@ pub enum ObserveError {
     },
     /// The spec names too many targets.
     #[error(
-        "spec.stages select {0} targets, and at most {MOST_TARGETS} are allowed: use several ConfigRollouts"
+        "spec.stages selects {0} targets, but at most {MOST_TARGETS} are allowed: use several \
+         ConfigRollouts"
     )]
     TooManyTargets(usize),
 }

@@ -1,4 +1,4 @@
-//! What the names in a template mean.
+//! Resolves the names in a template to sources and revisions.
 
 use std::{collections::HashSet, sync::Arc};
 

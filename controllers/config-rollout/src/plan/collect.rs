@@ -1,11 +1,11 @@
-//! Which objects of revisions nothing needs that the rules know of.
+//! Which objects of revisions the plan does not need any more.
 
 use std::{collections::BTreeSet, sync::Arc};
 
 use super::types::{Number, Observed, Settings, SourceKey, State};
 
-/// The objects that may be deleted where nothing in the namespace refers to them; none while something is on its way
-/// or what a target names is not known, and none that is a source as well.
+/// The objects that may be deleted if nothing in the namespace refers to them; none while a target is updating or a
+/// target's references are not known, and none that is also a source.
 pub fn unused(observed: &Observed, settings: &Settings, state: &State) -> Vec<(SourceKey, Number)> {
     if state.rollout.is_some() || !observed.unreadable_targets.is_empty() {
         return Vec::new();

@@ -1,4 +1,4 @@
-//! Whether a target that was changed has shown what its stage asks for.
+//! Whether a target that was changed passes its gate.
 
 use std::time::Duration;
 
@@ -7,12 +7,12 @@ use mainstay_runtime::report::second;
 
 use super::{Evidence, Failed, StageSettings, TargetState, TargetView, next_second, since};
 
-/// How often a target on its way is looked at: neither restarts nor a probe come as an event.
+/// How often an updating target is checked: neither restarts nor probes arrive as events.
 const LOOK: Duration = Duration::from_secs(1);
-/// A target that breaks off again and again is given up after so many times its deadline and soak.
+/// A target that is interrupted again and again fails after this many times its deadline and soak.
 const MOST_SOAKS: u32 = 3;
 
-/// How a target stands before its gate.
+/// The result of a target's gate.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Standing {
     /// It has passed.
@@ -38,8 +38,10 @@ pub(super) fn judge(
     let restarts = evidence.map_or(0, |evidence| evidence.restarts);
     if restarts > remembered.restarts_before.saturating_add(stage.more_restarts) {
         let before = remembered.restarts_before;
-        let message =
-            format!("a new pod has restarted {restarts} times, no pod before it more than {before}");
+        let message = format!(
+            "a new pod has restarted {restarts} times, but no pod before the change more than \
+                     {before} times"
+        );
         return failed("MoreRestarts", message);
     }
     let probe = evidence.and_then(|evidence| evidence.probe.as_ref());
@@ -87,7 +89,7 @@ impl TargetState {
 /// That a target has never been available for long enough.
 fn interrupted(soak: Duration, longest: Duration) -> String {
     let (soak, longest) = (soak.as_secs(), longest.as_secs());
-    format!("it was not available for {soak} s without a break in {longest} s")
+    format!("it was not available for {soak} s without interruption within {longest} s")
 }
 
 /// What a target has not shown in time.
@@ -104,10 +106,10 @@ fn missing(
     }
     let before = match remembered.unavailable_before {
         None | Some(0) => String::new(),
-        Some(before) => format!("; before the change {before} were not"),
+        Some(before) => format!("; before the change {before} were not available"),
     };
     format!(
-        "after {seconds} s {} of {} pods are of the new template; {} exist, and {} are available{before}",
+        "after {seconds} s {} of {} pods run the new template; {} exist, and {} are available{before}",
         progress.updated, progress.wanted, progress.current, progress.available
     )
 }
@@ -121,7 +123,7 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
-    /// How a target of two pods stands, of which one was not available before, 20 s after its change.
+    /// The result of a target's gate with two pods, of which one was not available before, 20 s after its change.
     fn stands(progress: Progress, ready: i32) -> Standing {
         let target = TargetView {
             key: world::target(0),

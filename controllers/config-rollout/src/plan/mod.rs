@@ -1,8 +1,8 @@
 //! Decides what a rollout does next; pure, without clock or client.
 //!
 //! The whole state is in [`State`], which is written to the status before anything else is done, so that a restart at
-//! any point goes on where the last process was. What the targets have is never remembered but read from their
-//! templates ([`Pins`](types::Pins)).
+//! any point continues where the last process was. Which revision a target has is never remembered but read from its
+//! template ([`Pins`](types::Pins)).
 
 pub mod collect;
 mod gate;
@@ -25,7 +25,7 @@ pub use self::{
 const MOST_REVERTS: i32 = 3;
 /// Reverts further apart than this do not add up.
 const REVERTS_ADD_UP: Duration = Duration::from_secs(600);
-/// Sources that never rest are examined after so many debounce times.
+/// Sources that change all the time are examined after this many debounce times.
 const MOST_DEBOUNCES: u32 = 10;
 /// So often targets that cannot be read are looked at.
 const LOOK_AT_UNREADABLE: Duration = Duration::from_secs(30);
@@ -52,7 +52,7 @@ pub struct Input<'a> {
     pub state: &'a State,
     /// Since when sources wait to be examined.
     pub changed: Option<Changed>,
-    /// How many targets of this rollout may be on their way: what the others leave of the places that all share.
+    /// How many targets of this rollout may be updating: what the other rollouts leave of the shared limit.
     pub slots: usize,
     /// The time.
     pub now: Timestamp,
@@ -83,7 +83,7 @@ pub fn judged<'a>(observed: &'a Observed, state: &'a State) -> impl Iterator<Ite
 }
 
 impl State {
-    /// The way back, and targets that come to join the others, are not judged: what they get has been proven.
+    /// Rollbacks, and targets that join later, have no gates: the revision that they get is proven.
     pub fn is_ungated(&self, rollout: &Rollout) -> bool {
         rollout.back || self.stable == Some(rollout.to)
     }
@@ -98,14 +98,16 @@ impl State {
         lasting(self) == lasting(other)
     }
 
-    /// Whether there is something to do. Of a target that cannot be read nobody knows whether a new revision concerns it.
+    /// Whether there is something to do. For a target that cannot be read it is not known whether a new revision
+    /// affects it.
     fn has_due(&self, observed: &Observed, goal: Number, is_new: bool) -> bool {
         is_new && !observed.unreadable_targets.is_empty()
             || observed.targets.iter().any(|target| self.is_due(observed, target, goal, is_new))
     }
 
-    /// Whether a target is to be brought to `goal` while nothing is under way. One that somebody keeps elsewhere is
-    /// so only when there is something new, and one that has that by another hand has yet to show that it works.
+    /// Whether a target is to be changed to `goal` while no rollout is in progress. Held or conflicting targets are
+    /// updated only for a new revision, and a target that already has it from another manager must still pass its
+    /// gate.
     fn is_due(&self, observed: &Observed, target: &TargetView, goal: Number, is_new: bool) -> bool {
         let kept = |remembered: &TargetState| remembered.held || remembered.is_stopped(target);
         let stays = !is_new && self.targets.get(&target.key).is_some_and(kept);
@@ -136,7 +138,7 @@ impl TargetState {
         self.seen = false;
     }
 
-    /// The server has it as it was given: where the store shows another template, somebody has taken it back since.
+    /// The server has it as it was written: if the store shows another template, it has been reverted since.
     pub fn confirm(&mut self) {
         self.seen = true;
     }
@@ -196,7 +198,7 @@ impl Planner<'_> {
                 } else if remembered.given > 0 {
                     remembered.counts_as_reverted(now);
                     if remembered.reverts >= MOST_REVERTS {
-                        let said = "another manager takes every change of its references back".to_owned();
+                        let said = "another field manager reverts every change of its references".to_owned();
                         remembered.stop(target.generation, said);
                     }
                     self.plan.news.push(News::Reverted(target.key.clone()));
@@ -232,7 +234,7 @@ impl Planner<'_> {
         }
     }
 
-    /// Begins a rollout to `goal`, or turns the one under way to it.
+    /// Begins a rollout to `goal`, or changes the goal of the rollout in progress.
     fn begin(&mut self, goal: Option<Number>) {
         let Input { observed, settings, now, .. } = *self.input;
         let Some(goal) = goal else { return };

@@ -1,8 +1,8 @@
-//! How many targets are on their way together: of a stage, and of all rollouts.
+//! How many targets may be updating together: of a stage, and of all rollouts.
 //!
-//! A target is on its way from when it is given something until its pods are back, or its stage's deadline is over; one
-//! that is judged, until it has passed. The way back takes no places, and what has yet to be proven waits for none to be
-//! taken back.
+//! A target counts as updating from its change until its pods are available again, or its stage's deadline has passed;
+//! a target with a gate, until it has passed. Rollbacks are not limited, and a target that has an unproven revision is
+//! rolled back without waiting.
 
 use mainstay_runtime::report::second;
 
@@ -23,7 +23,7 @@ impl TargetState {
 }
 
 impl State {
-    /// How many targets are on their way.
+    /// How many targets are updating.
     pub fn on_their_way(&self) -> usize {
         let goes_back = self.rollout.as_ref().is_some_and(|rollout| rollout.back);
         let count = self.targets.values().filter(|target| target.is_on_its_way()).count();
@@ -35,7 +35,7 @@ impl State {
         self.rollout.as_ref().filter(|rollout| !self.is_ungated(rollout)).map(|rollout| rollout.stage)
     }
 
-    /// Whether what a target shows is about the revision under way: it has it, and is in its stage.
+    /// Whether the state of a target is about the revision in progress: the target has it, and is in its stage.
     pub(super) fn judges(&self, observed: &Observed, target: &TargetView) -> bool {
         let has_it = |rollout: &Rollout| observed.is_at(target, rollout.to);
         self.judged_stage() == Some(target.stage)
@@ -87,7 +87,7 @@ impl Planner<'_> {
         }
     }
 
-    /// How many more targets of a stage may be on their way, as its `maxParallel` says.
+    /// How many more targets of a stage may be updating, as its `maxParallel` says.
     pub(super) fn places(&self, stage: usize) -> usize {
         let Input { observed, settings, .. } = *self.input;
         let readable = observed.targets.iter().map(|target| (&target.key, target.stage));

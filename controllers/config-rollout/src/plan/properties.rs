@@ -1,4 +1,4 @@
-//! What holds in every run, whatever happens in it.
+//! Properties that hold in every run.
 
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
-//! What the targets should have: the newest revision, the one before, or one that is still to be made.
+//! Which revision the targets should have: the newest, the previous, or one that has yet to be created.
 //!
-//! A source is settled in an object of a revision when that is a copy of the very version, or was compared with it and
-//! found equal in all keys that are used. What was found is kept in memory and only there: after a restart it is found
-//! anew, by reading the source once more.
+//! A source is settled in an object of a revision if that is a copy of the same version, or was compared with it and
+//! found equal in all keys that are used. The result is kept only in memory: after a restart the source is read once
+//! more.
 
 use std::collections::{BTreeMap, BTreeSet};
 

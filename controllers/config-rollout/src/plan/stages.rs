@@ -1,4 +1,4 @@
-//! Takes a rollout from stage to stage.
+//! Moves a rollout from stage to stage.
 
 use jiff::Timestamp;
 use mainstay_runtime::report::second;
@@ -8,7 +8,7 @@ use super::{
     gate::Standing, next_second, since,
 };
 
-/// How the targets of a stage stand.
+/// The results of a stage's targets.
 #[derive(Debug, Default)]
 struct Stage {
     /// Those that are to be given the revision, by their places.
@@ -32,7 +32,7 @@ struct Stage {
 }
 
 impl Planner<'_> {
-    /// Takes the rollout under way as far as it gets.
+    /// Moves the rollout in progress as far as possible.
     pub(super) fn advance(&mut self) {
         while let Some(rollout) = self.plan.state.rollout.clone() {
             let goes_on = if self.plan.state.is_ungated(&rollout) {
@@ -46,8 +46,8 @@ impl Planner<'_> {
         }
     }
 
-    /// What keeps a revision from all targets: somebody, or that pods which read the sources themselves would get
-    /// something else.
+    /// What stops a revision from reaching any target: the user, or that pods which read the sources themselves would
+    /// get other content.
     fn kept(&self, rollout: &Rollout) -> Option<Wait> {
         let Input { settings, .. } = *self.input;
         if settings.paused && !rollout.back {
@@ -57,7 +57,7 @@ impl Planner<'_> {
         unread.then_some(Wait::Examine)
     }
 
-    /// The way back, and targets that join. Returns whether the state has changed.
+    /// Rollbacks, and targets that join later. Returns whether the state has changed.
     fn all_at_once(&mut self, rollout: &Rollout) -> bool {
         let Input { observed, .. } = *self.input;
         let kept = self.kept(rollout);
@@ -139,8 +139,8 @@ impl Planner<'_> {
         false
     }
 
-    /// What keeps the revision from the stages after this one although nothing is on its way: that nothing has shown that
-    /// it works. After the last stage there is nobody to be kept from it.
+    /// Why the revision does not reach the stages after this one although no target is updating: no target has tested
+    /// it. After the last stage there is no further stage to protect.
     fn unproven(&self, rollout: &Rollout, standing: &Stage) -> Option<Unproven> {
         let Input { observed, settings, .. } = *self.input;
         if rollout.stage + 1 == settings.stages.len() {
@@ -156,10 +156,10 @@ impl Planner<'_> {
         if standing.has_targets { standing.unproven.clone() } else { Some(Unproven::Empty) }
     }
 
-    /// Puts targets of other stages back to the current revision where somebody has moved them off it: a template that
-    /// names the sources again would read there what has yet to be proven. Those of stages before may have the new one.
-    /// Before the first revision has been proven there is nothing to put them back to; nor is there for pods that read the
-    /// sources themselves, which keep what they have read until their turn.
+    /// Sets targets of other stages back to the current revision if they were changed by others: a template that names
+    /// the sources again would read unproven content there. Targets of earlier stages may have the new revision.
+    /// Before the first revision is proven there is nothing to go back to; neither is there for pods that read the
+    /// sources themselves, which keep what they have read until their stage begins.
     ///
     /// They come before those of the stage, which read what has been proven.
     pub(super) fn put_back(&mut self) {

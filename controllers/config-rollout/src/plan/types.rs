@@ -1,4 +1,4 @@
-//! What the rules see and what they decide, in their own words.
+//! The input and the output of a plan.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,7 +12,7 @@ use mainstay_crds::{SourceKind, TargetKind};
 
 use crate::watched::Progress;
 
-/// The number of a revision. 0 stands for the sources themselves, which no revision has replaced yet.
+/// The number of a revision. 0 means the sources themselves, which no revision has replaced yet.
 pub type Number = u64;
 
 /// A source, by its kind and name.
@@ -100,7 +100,7 @@ pub struct TargetView {
     pub progress: Progress,
 }
 
-/// What was asked about a target on its way.
+/// What was read about an updating target.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Evidence {
     /// The most restarts of a pod that was made since the change.
@@ -128,7 +128,7 @@ pub struct Observed {
     pub missing_targets: Vec<(TargetKey, usize)>,
     /// The targets that are there and cannot be read: nothing is known of them but their names.
     pub unreadable_targets: Vec<(TargetKey, usize)>,
-    /// What was asked about those on their way.
+    /// What was read about updating targets.
     pub evidence: BTreeMap<TargetKey, Evidence>,
 }
 
@@ -158,7 +158,7 @@ impl Observed {
 pub struct Settings {
     /// The stages, at least one.
     pub stages: Vec<StageSettings>,
-    /// Whether a revision that has failed is taken back.
+    /// Whether a failed revision is rolled back.
     pub goes_back: bool,
     /// Whether pods read the sources themselves: what they are given is what the sources say then.
     pub restarts_only: bool,
@@ -170,9 +170,9 @@ pub struct Settings {
     pub paused: bool,
     /// How many unused revisions are kept.
     pub history: usize,
-    /// The stage of the revision that somebody has let go on.
+    /// The stage of the revision whose pause was ended by hand.
     pub goes_on: Option<(Number, Arc<str>)>,
-    /// The failed revision that somebody wants to be tried again.
+    /// The failed revision for which a retry was requested.
     pub retry: Option<Number>,
 }
 
@@ -181,7 +181,7 @@ pub struct Settings {
 pub struct StageSettings {
     /// Its name.
     pub name: Arc<str>,
-    /// How many of its targets are on their way together.
+    /// How many of its targets may be updating together.
     pub max_parallel: usize,
     /// For how long a target must be available.
     pub soak: Duration,
@@ -200,9 +200,9 @@ pub struct StageSettings {
 /// What is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PauseSettings {
-    /// So much time.
+    /// A time.
     For(Duration),
-    /// Somebody who continues.
+    /// Until it is ended by hand.
     Continue,
 }
 
@@ -215,7 +215,7 @@ pub struct State {
     pub stable: Option<Number>,
     /// The one that has failed, and why.
     pub failed: Option<(Number, Failed)>,
-    /// What is on its way.
+    /// The rollout in progress.
     pub rollout: Option<Rollout>,
     /// When a rollout last began.
     pub last: Option<Timestamp>,
@@ -234,12 +234,12 @@ pub struct Failed {
     pub message: String,
 }
 
-/// A revision on its way.
+/// A rollout in progress.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rollout {
     /// The revision.
     pub to: Number,
-    /// Whether it is the way back from one that has failed.
+    /// Whether it is a rollback of a failed revision.
     pub back: bool,
     /// When it began.
     pub started: Timestamp,
@@ -258,7 +258,7 @@ pub struct TargetState {
     pub given: Number,
     /// Whether it has been seen to have it.
     pub seen: bool,
-    /// Since when it is on its way: it was given something, and its pods are not back, or have yet to pass.
+    /// Since when it is updating: it was changed, and its pods are not available yet, or it has not passed yet.
     pub changed: Option<Timestamp>,
     /// Since when it has been available since then.
     pub available: Option<Timestamp>,
@@ -268,7 +268,7 @@ pub struct TargetState {
     pub unavailable_before: Option<i32>,
     /// Whether it has passed its gate.
     pub passed: bool,
-    /// Whether somebody has taken it back to an older revision, where it stays until a source changes.
+    /// Whether it was rolled back by hand to an older revision, where it stays until a source changes.
     pub held: bool,
     /// The most restarts of a pod before the change.
     pub restarts_before: i32,
@@ -333,7 +333,7 @@ pub enum Wait {
     Source,
 }
 
-/// Why nothing has shown that a revision works although no target of the stage is on its way.
+/// Why no target has tested a revision although no target of the stage is updating.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unproven {
     /// The stage names this target, which does not exist.
@@ -342,7 +342,7 @@ pub enum Unproven {
     Empty,
     /// This target has no pods, and none of the others has shown anything.
     NoPods(TargetKey),
-    /// Somebody has taken this target back, and none of the others has shown anything.
+    /// This target was rolled back by hand, and no other target has tested the revision.
     Held(TargetKey),
 }
 
@@ -359,7 +359,7 @@ pub enum News {
     Failed(Number, Failed),
     /// All targets have the revision before back.
     RolledBack(Number, Duration),
-    /// Somebody has taken a target back.
+    /// A target was rolled back by hand.
     Held(TargetKey),
     /// Another has taken a change back.
     Reverted(TargetKey),

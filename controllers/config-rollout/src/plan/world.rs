@@ -25,7 +25,7 @@ pub(super) struct Target {
     since: Timestamp,
     pub(super) restarts: i32,
     pub(super) replicas: i32,
-    /// How many of its pods cannot be available, whatever they read: they have no room, or a dead node.
+    /// How many of its pods cannot be available, whatever they read: they cannot be scheduled, or their node is dead.
     pub(super) lost: i32,
     /// Whether those stay of the template before.
     pub(super) keeps_lost: bool,
@@ -52,7 +52,7 @@ pub(super) struct World {
     /// How long pods take to become available.
     pub(super) startup: Duration,
     pub(super) probe: Option<bool>,
-    /// How many targets may be on their way, as the other rollouts are.
+    /// How many targets may be updating, given the other rollouts.
     pub(super) slots: usize,
     changed: Option<Changed>,
     clock: u64,
@@ -132,7 +132,7 @@ impl World {
         self.changed = Some(Changed { first, last: self.now });
     }
 
-    /// Somebody puts a target's template back to the sources.
+    /// A user sets a target's template back to the sources.
     pub(super) fn revert(&mut self, place: usize) {
         let target = &mut self.targets[place];
         target.pins.values_mut().for_each(|pin| *pin = 0);
@@ -140,14 +140,14 @@ impl World {
         self.start_pods(place);
     }
 
-    /// Somebody has a revision tried again that has failed.
+    /// A user requests a retry of a failed revision.
     pub(super) fn try_again(&mut self, number: Number) {
         self.settings.retry = Some(number);
         self.pass(false);
         self.settings.retry = None;
     }
 
-    /// The template of a target has changed: its pods are started anew.
+    /// The template of a target has changed: its pods are restarted.
     pub(super) fn start_pods(&mut self, place: usize) {
         let said = |(place, source): (usize, &Option<(Value, u64)>)| Some((place, (*source)?.0));
         self.targets[place].read = self.sources.iter().enumerate().filter_map(said).collect();
@@ -158,7 +158,7 @@ impl World {
         (self.settings.restarts_only, self.settings.goes_back) = (true, false);
     }
 
-    /// Somebody deletes a target.
+    /// A user deletes a target.
     pub(super) fn delete(&mut self, place: usize) {
         self.targets[place].gone = true;
     }
@@ -170,7 +170,7 @@ impl World {
         (target.gone, target.made, target.since) = (false, target.made + 1, self.now);
     }
 
-    /// The process starts anew: what is in memory alone is lost.
+    /// The process restarts: what is only in memory is lost.
     pub(super) fn restart(&mut self) {
         self.findings.clear();
         self.state.targets.values_mut().for_each(|target| target.seen = false);

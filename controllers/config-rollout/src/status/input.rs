@@ -1,4 +1,4 @@
-//! What a status is made from.
+//! The input of a status.
 
 use mainstay_crds::ConfigRollout;
 use mainstay_runtime::outcome::{Explain, Failure, Failures};

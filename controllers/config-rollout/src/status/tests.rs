@@ -86,7 +86,7 @@ fn a_failure_is_told_with_its_target_and_the_way_to_try_again() {
     let failed = Failed {
         reason: "MoreRestarts",
         target: "Deployment/web".to_owned(),
-        message: "a new pod has restarted 2 times, no pod before it more than 0".to_owned(),
+        message: "a new pod has restarted 2 times, but no pod before the change more than 0 times".to_owned(),
     };
     let state = State { newest: 7, stable: Some(6), failed: Some((7, failed)), ..State::default() };
     let plan = Plan { state: state.clone(), wait: Wait::Source, ..Plan::default() };
@@ -183,7 +183,7 @@ fn a_stage_that_has_shown_nothing_says_what_to_do() {
         (
             Unproven::Missing(key()),
             "TargetMissing",
-            "there is no Deployment/web, which stage canary names: create it",
+            "Deployment/web of stage canary does not exist: create it",
         ),
         (Unproven::Empty, "StageEmpty", "stage canary has no target that uses a source"),
         (
@@ -191,7 +191,7 @@ fn a_stage_that_has_shown_nothing_says_what_to_do() {
             "ScaledToZero",
             "Deployment/web of stage canary has 0 replicas: scale it up",
         ),
-        (Unproven::Held(key()), "TargetHeld", "somebody has taken Deployment/web of stage canary back"),
+        (Unproven::Held(key()), "TargetHeld", "Deployment/web of stage canary was rolled back by hand"),
     ] {
         let rollout = Rollout { to: 7, back: false, started: at(1), stage: 0, passed: None };
         let state = State { newest: 7, stable: Some(6), rollout: Some(rollout), ..State::default() };
@@ -199,7 +199,10 @@ fn a_stage_that_has_shown_nothing_says_what_to_do() {
         let (status, said, message) = say(&Observed::default(), &Findings::new(), &plan);
         assert_eq!(said, reason);
         assert!(message.contains(words), "{message}");
-        assert!(message.contains("until then revision 7 goes to no stage after canary"), "{message}");
+        assert!(
+            message.contains("until then revision 7 is not rolled out to stages after canary"),
+            "{message}"
+        );
         assert!(holds(&status, "Reconciling") && !holds(&status, "Stalled"));
     }
 }
@@ -208,9 +211,9 @@ fn a_stage_that_has_shown_nothing_says_what_to_do() {
 fn a_target_that_cannot_be_read_says_where_to_look_and_what_it_holds_up() {
     let stages = rollout_of(&["canary", "rest"]);
     for (stage, back, words) in [
-        (0, false, "until then revision 7 goes to no stage after canary"),
-        (1, false, "until then nobody knows whether it works with revision 7"),
-        (0, true, "until then nobody knows whether it is back at revision 7"),
+        (0, false, "until then revision 7 is not rolled out to stages after canary"),
+        (1, false, "until then it is not known whether it works with revision 7"),
+        (0, true, "until then it is not known whether it is rolled back to revision 7"),
     ] {
         let rollout = Rollout { to: 7, back, started: at(1), stage, passed: None };
         let state = State { newest: 8, stable: Some(6), rollout: Some(rollout), ..State::default() };
@@ -240,14 +243,14 @@ fn targets_that_join_the_others_are_judged_by_nobody() {
     let targets = [(target().key, remembered)].into();
     let state = State { newest: 6, stable: Some(6), rollout: Some(rollout), targets, ..State::default() };
     let observed = Observed { targets: vec![target()], ..Observed::default() };
-    let progress = "Deployment/web has 1 of 3 pods of the new template and 0 available";
+    let progress = "Deployment/web: 1 of 3 pods run the new template and 0 are available";
     let plan = Plan { state: state.clone(), wait: Wait::Targets, ..Plan::default() };
     let (_, reason, message) = say(&observed, &Findings::new(), &plan);
-    let expected = format!("the targets to have revision 6: {progress}");
+    let expected = format!("the targets to be updated to revision 6: {progress}");
     assert_eq!((reason.as_str(), message), ("RollingOut", expected));
     let plan = Plan { state: state.clone(), wait: Wait::Slots, ..Plan::default() };
     let (_, reason, message) = say(&observed, &Findings::new(), &plan);
-    let expected = "other rollouts, to bring revision 6 to more targets".to_owned();
+    let expected = "other rollouts, before more targets get revision 6".to_owned();
     assert_eq!((reason.as_str(), message), ("WaitingForOthers", expected));
 
     // All have it, and the pods of one are not all back.

@@ -1,4 +1,4 @@
-//! The sentences of a status.
+//! The messages of a status.
 
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -22,7 +22,7 @@ pub(super) fn waiting_for(told: &Told<'_>) -> Option<String> {
     Some(match wait {
         Wait::Nothing | Wait::NoUse => return None,
         Wait::Paused => "spec.paused to become false".to_owned(),
-        Wait::Debounce(until) => format!("the sources to rest, until {}", at(until)),
+        Wait::Debounce(until) => format!("the sources to stay unchanged until {}", at(until)),
         Wait::Examine => "the sources to be read".to_owned(),
         Wait::Interval(until) => format!("spec.minInterval to pass, at {}", at(until)),
         Wait::Stage(Some(until)) => format!("the pause after stage {stage} to end at {}", at(until)),
@@ -30,16 +30,17 @@ pub(super) fn waiting_for(told: &Told<'_>) -> Option<String> {
             let (name, namespace) = (rollout.name_any(), rollout.namespace().unwrap_or_default());
             let number = under_way.map_or(0, |under_way| under_way.to);
             format!(
-                "somebody to let it go on after stage {stage}: `kubectl annotate configrollout {name} --namespace \
+                "manual approval of stage {stage}: run `kubectl annotate configrollout {name} --namespace \
                  {namespace} --overwrite {CONTINUE}={number}/{stage}`"
             )
         }
-        Wait::Slots if joins => format!("other rollouts, to bring {to} to more targets"),
-        Wait::Slots => format!("other rollouts, to bring {to} to more targets of stage {stage}"),
+        Wait::Slots if joins => format!("other rollouts, before more targets get {to}"),
+        Wait::Slots => format!("other rollouts, before more targets of stage {stage} get {to}"),
         Wait::Unproven(unproven) => {
             let done = unproven_words(unproven, &stage);
             format!(
-                "{done}; until then {to} goes to no stage after {stage}, because nothing has shown that it works"
+                "{done}; until then {to} is not rolled out to stages after {stage}, because no target has \
+                 tested it"
             )
         }
         Wait::Unreadable(target) => {
@@ -47,12 +48,12 @@ pub(super) fn waiting_for(told: &Told<'_>) -> Option<String> {
             let is_last = |stage: usize| stage + 1 >= rollout.spec.stages.len();
             match under_way {
                 Some(under_way) if under_way.back => {
-                    format!("{done}; until then nobody knows whether it is back at {to}")
+                    format!("{done}; until then it is not known whether it is rolled back to {to}")
                 }
                 Some(under_way) if is_last(under_way.stage) => {
-                    format!("{done}; until then nobody knows whether it works with {to}")
+                    format!("{done}; until then it is not known whether it works with {to}")
                 }
-                _ => format!("{done}; until then {to} goes to no stage after {stage}"),
+                _ => format!("{done}; until then {to} is not rolled out to stages after {stage}"),
             }
         }
         Wait::Conflict => conflict(state).unwrap_or_default(),
@@ -67,9 +68,9 @@ pub(super) fn waiting_for(told: &Told<'_>) -> Option<String> {
             });
             let shown = shown.map(|shown| format!(": {shown}")).unwrap_or_default();
             match under_way.is_some_and(|under_way| under_way.back) {
-                true => format!("the targets to be back at {to}{shown}"),
-                false if joins => format!("the targets to have {to}{shown}"),
-                false => format!("the targets of stage {stage} to show that {to} works{shown}"),
+                true => format!("the targets to be rolled back to {to}{shown}"),
+                false if joins => format!("the targets to be updated to {to}{shown}"),
+                false => format!("stage {stage} to become healthy on {to}{shown}"),
             }
         }
     })
@@ -84,7 +85,7 @@ fn unproven_words(unproven: &Unproven, stage: &str) -> String {
     let skip = format!("or set allowEmpty of stage {stage} to true");
     match unproven {
         Unproven::Missing(target) => {
-            format!("there is no {target}, which stage {stage} names: create it, or take it out of the stage")
+            format!("{target} of stage {stage} does not exist: create it, or remove it from the stage")
         }
         Unproven::Empty => {
             format!("stage {stage} has no target that uses a source: correct its targets, {skip}")
@@ -93,7 +94,7 @@ fn unproven_words(unproven: &Unproven, stage: &str) -> String {
             format!("{target} of stage {stage} has 0 replicas: scale it up, {skip}")
         }
         Unproven::Held(target) => {
-            format!("somebody has taken {target} of stage {stage} back: change a source, {skip}")
+            format!("{target} of stage {stage} was rolled back by hand: change a source, {skip}")
         }
     }
 }
@@ -101,7 +102,7 @@ fn unproven_words(unproven: &Unproven, stage: &str) -> String {
 pub(super) fn progress(target: &TargetView) -> String {
     let (key, progress) = (&target.key, &target.progress);
     format!(
-        "{key} has {} of {} pods of the new template and {} available",
+        "{key}: {} of {} pods run the new template and {} are available",
         progress.updated, progress.wanted, progress.available
     )
 }

@@ -46,7 +46,7 @@ impl Mark {
     /// The highest number that a revision may have: the status has to say it.
     pub const LAST: u64 = i64::MAX.unsigned_abs();
 
-    /// The mark in an object's metadata. Labels and annotations come along when somebody copies an object of a revision
+    /// The mark in an object's metadata. Labels and annotations are copied when a user copies an object of a revision
     /// under another name: such a copy has no mark.
     pub fn read(metadata: &ObjectMeta) -> Option<Self> {
         let annotations = metadata.annotations.as_ref()?;

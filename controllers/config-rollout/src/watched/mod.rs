@@ -1,4 +1,4 @@
-//! What is kept of the objects that are watched. No value of a source is among it.
+//! The slim objects that the stores keep. They contain no value of a source.
 
 mod config;
 mod workload;

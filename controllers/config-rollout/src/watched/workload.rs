@@ -129,7 +129,7 @@ pub struct Progress {
     pub updated: i32,
     /// How many are available.
     pub available: i32,
-    /// When and why the workload's own controller has given up, as it says.
+    /// When and why the workload's own controller reports that it makes no progress.
     pub given_up: Option<(Timestamp, String)>,
 }
 

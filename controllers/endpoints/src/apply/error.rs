@@ -55,7 +55,7 @@ pub enum ApplyError {
         source: RequestError,
     },
     /// What became of an earlier write could not be read.
-    #[error("could not read what became of an earlier write: {0}")]
+    #[error("could not read the outcome of an earlier write: {0}")]
     Read(#[source] RequestError),
 }
 

@@ -48,7 +48,7 @@ impl Writer {
             "metadata": {"uid": &*pod.header.uid},
             "status": {"conditions": [{
                 "type": READINESS_GATE, "status": "True", "reason": "EndpointReady",
-                "message": "an EndpointPool has reached the pod", "lastTransitionTime": Timestamp::now(),
+                "message": "an EndpointPool has checked the pod", "lastTransitionTime": Timestamp::now(),
             }]},
         });
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };

@@ -77,7 +77,8 @@ impl Writer {
         match in_time(slices.replace(&slice.name, &params, &found)).await {
             Ok(marked) => {
                 self.gate.stored(job.key, slice, uid, marked.metadata.resource_version.as_deref());
-                tracing::info!(namespace = %slice.namespace, slice = %slice.name, "a slice has its labels back");
+                tracing::info!(namespace = %slice.namespace, slice = %slice.name, "restored the labels of \
+                    a slice");
                 Ok(true)
             }
             Err(RequestError::NotFound(_)) => Ok(false),

@@ -1,4 +1,4 @@
-//! The series of the checks.
+//! The metrics of the checks.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ pub struct CheckMetrics {
     in_flight: IntGauge,
 }
 
-/// Counts a check as under way until it is dropped.
+/// Counts a check as in progress until it is dropped.
 pub(super) struct InFlight<'a>(&'a IntGauge);
 
 impl Drop for InFlight<'_> {
@@ -39,27 +39,22 @@ impl CheckMetrics {
             checks: counters(
                 registry,
                 "mainstay_endpoints_checks_total",
-                "Checks by what was asked and how it went.",
+                "Checks by type and result.",
                 &["type", "result"],
             ),
             duration: histograms(
                 "mainstay_endpoints_check_duration_seconds",
-                "From the beginning of a check to its result.",
+                "How long a check takes.",
                 &["type"],
             ),
             delay: histograms(
                 "mainstay_endpoints_check_delay_seconds",
-                "How late checks began, because others were under way or the process was busy.",
+                "How late checks began, because too many others were running or the process was busy.",
                 &[],
             )
             .with_label_values::<&str>(&[]),
-            in_flight: gauges(
-                registry,
-                "mainstay_endpoints_checks_in_flight",
-                "Checks that are under way.",
-                &[],
-            )
-            .with_label_values::<&str>(&[]),
+            in_flight: gauges(registry, "mainstay_endpoints_checks_in_flight", "Checks in progress.", &[])
+                .with_label_values::<&str>(&[]),
         };
         for kind in ["http", "tcp", "grpc"] {
             metrics.checks.with_label_values(&[kind, "success"]);

@@ -27,7 +27,7 @@ pub struct Definition {
     pub settings: Settings,
     /// What is asked.
     pub kind: Kind,
-    /// So many checks of the pool are under way at the same time. Zero counts as one.
+    /// How many checks of the pool may run at the same time. Zero counts as one.
     pub max_concurrent: usize,
 }
 

@@ -1,4 +1,4 @@
-//! The members of the tier in use.
+//! The members of the active tier.
 
 use mainstay_runtime::clock::Moment;
 

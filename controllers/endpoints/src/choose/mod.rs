@@ -1,17 +1,18 @@
-//! Which members of a pool are used: those of one tier, healthy ones, with limits to what is left out and let in.
+//! Which members of a pool are used: healthy members of one tier, with limits on how many are left out and added.
 //!
-//! [`choose`] is pure and total. What it has to know of the past is in the [`Memory`] that it returns. It promises:
+//! [`choose`] is pure and total. Everything it needs to know of the past is in the [`Memory`] that it returns. It
+//! promises:
 //!
 //! - A member that is leaving or whose pod is not ready is never used.
-//! - Two tiers are never used at once. A worse tier is taken at once, a better one is returned to with hysteresis
-//!   ([`Failover`]), so that a share that moves between its two thresholds changes nothing.
-//! - Members that have yet to become healthy take no tier out of use: neither those that join the one in use, nor, as long as
-//!   there was no time for a first verdict, those that have taken the place of all others. Those that take the place of lost
+//! - Two tiers are never active at once. A worse tier becomes active at once, a better one with hysteresis
+//!   ([`Failover`]), so that a share between the two thresholds changes nothing.
+//! - Members that have never been healthy make no tier inactive: neither new members of the active tier, nor, as long
+//!   as there was no time for a first check result, members that have replaced all others. Members that replace lost
 //!   ones do, as long as they are not healthy.
-//! - With a panic threshold, something is used as long as any member is ready and has been checked, and no first verdict is
-//!   waited for.
-//! - Asked again with its own memory and the members it admitted, it gives the same choice. When time alone would
-//!   change it, or what is remembered for the next one, [`Choice::due`] says when.
+//! - With a panic threshold, something is used as long as any member is ready and has been checked, without waiting
+//!   for first check results.
+//! - With its own memory and the members it admitted as input, it returns the same choice. If time alone would change
+//!   it, or what is remembered for the next one, [`Choice::due`] says when.
 
 mod members;
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What holds of every choice, over histories of verdicts, readiness and time.
+//! Properties of every choice, over histories of check results, readiness and time.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The tier that is used.
+//! The active tier.
 
 use std::{cmp::Ordering, collections::BTreeMap, time::Duration};
 
@@ -6,12 +6,12 @@ use mainstay_runtime::clock::Moment;
 
 use super::types::{Candidate, Failover, Memory, TierState};
 
-/// Before any tier is used, the first verdict on a better one is waited for so long, and before the tier in use is left, the
-/// first verdict on that one: first checks come within a second.
+/// How long the first check result of a better tier is awaited before any tier is used, and that of the active tier
+/// before it is left: first checks come within a second.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// After so long with fewer members than it is expected to have, the tier in use is expected to have no more than it had in
-/// that time. Pods that take the place of lost ones have their addresses earlier.
+/// After this time with fewer members than expected, the active tier is expected to have no more than it had in that
+/// time. Pods that replace lost ones have their addresses earlier.
 pub(super) const SETTLING: Duration = Duration::from_secs(60);
 
 impl TierState {
@@ -36,7 +36,7 @@ impl TierState {
         self.serving - self.unchecked
     }
 
-    /// Whether any member is healthy and the share of those is at least so many percent.
+    /// Whether any member is healthy and the share of healthy members is at least this percentage.
     fn has_share(&self, percent: u8) -> bool {
         self.healthy > 0 && self.healthy * 100 >= usize::from(percent) * self.counted()
     }

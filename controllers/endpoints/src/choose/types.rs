@@ -1,4 +1,4 @@
-//! What a choice is made of, and what it says.
+//! The input and the output of a choice.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -19,7 +19,7 @@ pub struct Candidate {
     pub verdict_since: Moment,
     /// Whether the last choice used it.
     pub admitted: bool,
-    /// Whether it is on its way out: it is not counted and not used.
+    /// Whether it is leaving: it is not counted and not used.
     pub leaving: bool,
 }
 
@@ -43,10 +43,10 @@ impl Candidate {
 /// The rules of a choice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
-    /// When less than so many percent of the ready and checked members of the tier in use are healthy, the checks are
-    /// not believed: all ready members of it are used. Zero: never.
+    /// When less than this percentage of the ready and checked members of the active tier is healthy, checks are
+    /// ignored: all its ready members are used. Zero: never.
     pub panic_below: u8,
-    /// At most so many percent of the ready and checked members of the tier in use, rounded down, are left out because
+    /// At most this percentage of the ready and checked members of the active tier, rounded down, is left out because
     /// they fail. 100: no limit.
     pub max_ejected: u8,
     /// When to go to another tier.
@@ -60,9 +60,10 @@ pub struct Policy {
 /// healthy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failover {
-    /// A tier whose share is below so many percent gives way to the next one that is not.
+    /// A tier whose share is below this percentage is replaced by the next one that is not.
     pub below: u8,
-    /// A better tier is returned to when its share is at least so many percent. Less than `below` counts as `below`.
+    /// A better tier becomes active again when its share is at least this percentage. Less than `below` counts as
+    /// `below`.
     pub back_above: u8,
     /// For how long, without a break. When the tier in use is itself below `below`, that share is enough, without a wait.
     pub back_after: Duration,
@@ -74,7 +75,7 @@ pub struct Failover {
 /// let in at once. Otherwise the first to be healthy would carry everything alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SlowStart {
-    /// As many as so many percent of the healthy members in use at a time, rounded down, but at least one.
+    /// This percentage of the healthy members in use is added at a time, rounded down, but at least one.
     pub percent: u8,
     /// From one time to the next. Zero: no slow start.
     pub period: Duration,
@@ -134,7 +135,7 @@ pub enum Use {
     Unchecked,
     /// Its pod is not ready.
     NotReady,
-    /// It is on its way out.
+    /// It is leaving.
     Leaving,
 }
 

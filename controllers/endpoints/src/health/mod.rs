@@ -1,12 +1,13 @@
-//! The verdict on one checked address, and when to check it again.
+//! Whether one checked address is healthy, and when to check it again.
 //!
-//! A [`Record`] is pure: the time of a result and the chance in the next check's time are parameters. It promises:
+//! A [`Record`] is pure: the time of a result and the jitter of the next check are parameters. It promises:
 //!
-//! - A verdict changes only after as many equal results in a row as the settings ask for. The one exception: the first
-//!   success of an address that has no verdict yet is enough, so that a new one is used soon.
-//! - While a verdict is in doubt, and while it is a bad one, checks come at [`Settings::unhealthy_interval`].
-//! - An address that fails again soon after it returned has to pass for longer each time before it returns (see
-//!   [`Record::needed`]): every change of a verdict is written to slices, and those go to every node.
+//! - The verdict (healthy or failing) changes only after as many equal results in a row as the settings require. The
+//!   one exception: the first success of a new address is enough, so that it is used soon.
+//! - While the verdict may be about to change, and while it is failing, checks come at
+//!   [`Settings::unhealthy_interval`].
+//! - An address that fails again soon after it became healthy has to pass for longer each time before it is healthy
+//!   again (see [`Record::needed`]): every change of a verdict is written to slices, and those go to every node.
 
 #[cfg(test)]
 mod properties;
@@ -29,15 +30,15 @@ const MOST_DOUBLINGS: u32 = 4;
 /// How an address is checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// From one check to the next, while all is well. Above zero.
+    /// Time from one check to the next while the address is healthy. Above zero.
     pub interval: Duration,
     /// How long an answer may take.
     pub timeout: Duration,
     /// From one check to the next, while the verdict is in doubt, unknown or failing. Above zero.
     pub unhealthy_interval: Duration,
-    /// So many successes in a row make a failing address pass. Zero counts as one.
+    /// Number of consecutive successes that make a failing address healthy. Zero counts as one.
     pub successes: u32,
-    /// So many failures in a row make an address fail. Zero counts as one.
+    /// Number of consecutive failures that make an address fail. Zero counts as one.
     pub failures: u32,
     /// An address that fails within this time of its return is flapping. Zero: nothing is.
     pub flap_window: Duration,
@@ -76,8 +77,8 @@ impl Record {
         Self::starting(Verdict::Unknown, now, within, phase)
     }
 
-    /// An address on which someone else, a former leader, has decided: the verdict stands until checks say otherwise,
-    /// as if it had just been reached. The `phase`, from 0 to 1, spreads the first checks of many over an interval.
+    /// An address whose verdict comes from a former leader: the verdict counts until checks change it, as if it were
+    /// new. The `phase`, from 0 to 1, spreads the first checks of many over an interval.
     pub fn resumed(verdict: Verdict, now: Moment, settings: &Settings, phase: f64) -> Self {
         Self::starting(verdict, now, settings.interval, phase)
     }
@@ -102,7 +103,7 @@ impl Record {
         self.due
     }
 
-    /// Takes in the result of a check that ended `now` and sets the time of the next: an interval later, moved by up to
+    /// Records the result of a check that ended `now` and sets the time of the next: an interval later, moved by up to
     /// a tenth of it by `jitter`, from -1 to 1. Returns whether the verdict changed.
     pub fn observe(&mut self, passed: bool, now: Moment, settings: &Settings, jitter: f64) -> bool {
         let steady = now.saturating_sub(self.since) >= settings.flap_window;
@@ -131,7 +132,7 @@ impl Record {
 
     /// How many successes in a row bring the address back when it fails: [`Settings::successes`], doubled for each
     /// return that was followed by a failing verdict within the flap window, up to 16 times as many. An address that
-    /// passes for a flap window begins anew.
+    /// passes for a flap window starts again.
     pub fn needed(&self, settings: &Settings) -> u32 {
         settings.successes.max(1).saturating_mul(1 << self.flaps)
     }

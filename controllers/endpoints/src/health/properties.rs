@@ -1,4 +1,4 @@
-//! What holds of every record, over any history of results.
+//! Properties of every record, over any history of results.
 
 use proptest::prelude::*;
 

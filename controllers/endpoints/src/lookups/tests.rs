@@ -6,7 +6,7 @@ use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// How long a look-up takes.
+/// How long a lookup takes.
 const TOOK: Duration = Duration::from_millis(10);
 
 #[derive(Default)]
@@ -25,7 +25,7 @@ struct Bench {
 }
 
 impl Bench {
-    /// Look-ups that run until the test ends.
+    /// Lookups that run until the test ends.
     fn new() -> Self {
         let world = Arc::<Mutex<World>>::default();
         let ask = {

@@ -14,14 +14,15 @@ use crate::{
     watched::{Bucket, Grant, Pod},
 };
 
-/// What becomes of pods with certain labels.
+/// Whether pods with certain labels may be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Judgement {
     /// They are not selected.
     Other,
     /// They are, and no grant allows it.
     NotGranted,
-    /// They are, and only a grant that cannot be read may allow it: what stands stays, and nothing is added.
+    /// They are not granted, but a grant that cannot be read may allow them: existing endpoints stay, and none are
+    /// added.
     Unknown,
     Member,
 }

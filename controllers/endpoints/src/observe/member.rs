@@ -1,4 +1,4 @@
-//! Members, and those that may not be.
+//! Members, and those that are refused.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -16,9 +16,9 @@ pub struct Member {
     pub tier: u8,
     /// Its pod.
     pub pod: Option<Arc<Pod>>,
-    /// Its pod's name, or the DNS name that stands for it.
+    /// Its pod's name, or the DNS name that resolves to it.
     pub name: Option<Arc<str>>,
-    /// Its ports, as they stand in a slice.
+    /// Its ports, as in a slice.
     pub ports: Arc<[Port]>,
     /// The port that is checked; `None` also where there is one to check and it is not found.
     pub check_port: Option<u16>,
@@ -32,7 +32,7 @@ impl Member {
         self.pod.as_ref().is_none_or(|pod| pod.ready)
     }
 
-    /// Whether its pod is on its way out.
+    /// Whether its pod is terminating.
     pub fn is_terminating(&self) -> bool {
         self.pod.as_ref().is_some_and(|pod| pod.header.terminating)
     }

@@ -1,4 +1,4 @@
-//! The members of a pool: who may become an endpoint, and who may not.
+//! The members of a pool: which addresses may become endpoints, and which may not.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -130,8 +130,8 @@ impl Gathering<'_> {
     fn grant_unread(&mut self, set: &Set, pod: &Pod, address: Option<IpAddr>, left_out: bool) {
         let stays = if left_out { "" } else { "; its endpoint stays until then" };
         let message = format!(
-            "no EndpointGrant in namespace {} that can be read lets pools of {} use this pod: correct the one that \
-             cannot{stays}",
+            "no readable EndpointGrant in namespace {} lets pools of {} use this pod: correct the one that \
+             cannot be read{stays}",
             pod.header.key.namespace, self.pool.namespace
         );
         self.found.refused.push(Refused {
@@ -151,7 +151,7 @@ impl Gathering<'_> {
             name: Some(Arc::clone(&pod.header.key.name)),
             reason: "PortNotFound",
             message: format!(
-                "no container of the pod has a port named {port:?}: name the port, or give its number"
+                "no container of the pod has a port named {port:?}: name the port, or use its number"
             ),
             left_out: false,
         });
@@ -169,8 +169,8 @@ impl Gathering<'_> {
             name: None,
             reason,
             message: format!(
-                "there is no port to check: {why}; correct spec.check.port or the Service. Until then the last verdicts \
-                 stand"
+                "there is no port to check: {why}; correct spec.check.port or the Service. Until then the \
+                 last check results are kept"
             ),
             left_out: false,
         });
@@ -212,7 +212,7 @@ impl Gathering<'_> {
 
     fn address(&mut self, set: &Set, fixed: &Fixed, name: Option<&Arc<str>>, ports: &Ports) {
         if let Some(why) = self.view.forbidden.reason(fixed.address, self.view.stores) {
-            let stands_for = name.map(|name| format!(", which {name} stands for,")).unwrap_or_default();
+            let stands_for = name.map(|name| format!(", to which {name} resolves,")).unwrap_or_default();
             self.found.refused.push(Refused {
                 set: Arc::clone(&set.name),
                 address: Some(fixed.address),
@@ -230,7 +230,7 @@ impl Gathering<'_> {
                 name: None,
                 reason: "FamilyNotServed",
                 message: format!(
-                    "{} is left out: spec.ipFamilies of the Service lacks its family",
+                    "{} is left out: its family is not in spec.ipFamilies of the Service",
                     fixed.address
                 ),
                 left_out: true,

@@ -1,8 +1,8 @@
-//! What the DNS names of a pool stand for, as far as that is known.
+//! The addresses of a pool's DNS names, as far as they are known.
 //!
-//! A name that this process has had no answer for is unknown, and not without addresses. Until the answer comes, the
-//! addresses that it stood for when the slices were written are those that it has. The addresses of a name that another
-//! one took the place of stay until the new one has been answered for, but not without end: the spec does not have it.
+//! A name that has not been resolved by this process is unknown, and not without addresses. Until it is resolved, it
+//! has the addresses that it had when the slices were written. When a name was replaced by another one, its addresses
+//! are kept until the new name is resolved, but not forever: the spec does not name it any more.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
@@ -31,11 +31,11 @@ pub struct Awaited {
 /// An endpoint that no set of the pool has, and that a name which is still unknown may bring back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kept {
-    /// Where it stands.
+    /// Its place in the slices.
     pub group: Group,
-    /// As it stands.
+    /// The existing endpoint.
     pub endpoint: Endpoint,
-    /// The set and the name that it came from; both empty where nobody knows.
+    /// The set and the name that it came from; both empty if that is not known.
     pub origin: (Arc<str>, Arc<str>),
     /// The tier of that set, as far as it was noted.
     pub tier: Option<u8>,
@@ -51,11 +51,11 @@ impl Kept {
 /// What is known of the names of one pool.
 pub(super) struct Names<'a> {
     known: BTreeMap<&'a str, Lookup>,
-    /// The addresses that stand in slices, by the name that they came from.
+    /// The addresses in the slices, by the name that they came from.
     stood: BTreeMap<&'a str, BTreeSet<IpAddr>>,
     /// Those of names that the pool does not have any more, by set.
     replaced: BTreeMap<&'a str, Vec<(Arc<str>, IpAddr)>>,
-    /// The names that stand in slices, by set.
+    /// The names in the slices, by set.
     noted: BTreeMap<&'a str, BTreeSet<&'a str>>,
     /// The names of each set of the pool.
     sets: BTreeMap<&'a str, &'a [String]>,
@@ -101,8 +101,8 @@ impl<'a> Names<'a> {
         replaced.filter(|(_, address)| self.is_awaited(set, address)).cloned().collect()
     }
 
-    /// What no set has, although a name of the pool may have it: it came from a set that another one took the place of, or
-    /// nobody knows where it came from.
+    /// Addresses that belong to no set, although a name of the pool may have them: they came from a set that was
+    /// replaced by another one, or their origin is not known.
     pub(super) fn kept(&self, slices: &[Arc<Slice>], members: &[Member], refused: &[Refused]) -> Vec<Kept> {
         if self.known.values().all(|known| known.unknown.is_empty()) {
             return Vec::new();
@@ -179,7 +179,7 @@ impl<'a> Names<'a> {
         })
     }
 
-    /// Whether a name of the pool may stand for this address for all that is known.
+    /// Whether a name of the pool may resolve to this address, as far as is known.
     fn is_unknown(&self, address: &IpAddr) -> bool {
         self.known.values().any(|known| known.is_unknown(address))
     }

@@ -1,4 +1,4 @@
-//! Target ports: from the names in a Service to the numbers of one member.
+//! Target ports: resolves the names in a Service to the port numbers of one member.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -12,7 +12,7 @@ use crate::{
 /// The ports of one member.
 #[derive(Debug, Clone)]
 pub(super) struct Ports {
-    /// As they stand in a slice, in order.
+    /// As in a slice, in order.
     pub(super) slice: Arc<[Port]>,
     /// The one that is checked.
     pub(super) check: Option<u16>,
@@ -94,11 +94,11 @@ impl<'a> Resolver<'a> {
             CheckPort::First => numbers
                 .iter()
                 .find(|(port, _)| port.protocol == "TCP")
-                .ok_or("the Service has no port of the protocol TCP")?,
+                .ok_or("the Service has no TCP port")?,
         };
         found.1.ok_or_else(|| match self.target(found.0) {
             IntOrString::String(target) => format!("a member has no port named {target:?}"),
-            IntOrString::Int(number) => format!("{number} is no port number"),
+            IntOrString::Int(number) => format!("{number} is not a port number"),
         })
     }
 

@@ -1,4 +1,4 @@
-//! What is looked at to see a pool.
+//! Everything that is read to observe a pool.
 
 use crate::{interests::Interests, lookups::Lookups, ranges::Forbidden, stores::Stores};
 
@@ -8,7 +8,7 @@ pub struct View<'a> {
     pub stores: &'a Stores,
     /// The pools that name a Service.
     pub interests: &'a Interests,
-    /// What names stand for.
+    /// The addresses of names.
     pub lookups: &'a Lookups,
     /// Addresses that are out of bounds.
     pub forbidden: &'a Forbidden,

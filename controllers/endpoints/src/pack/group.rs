@@ -6,7 +6,7 @@ use super::types::{Item, Slice};
 
 /// What to write in one group, given that no other group can make use of what it has to spare.
 pub(super) struct Packing<'a, I> {
-    /// Slices to write anew, by id.
+    /// Slices to rewrite, by id.
     pub(super) update: Vec<(usize, Vec<I>)>,
     /// What each of the slices to create holds.
     pub(super) create: Vec<Vec<I>>,
@@ -23,7 +23,8 @@ struct Draft<'a, I> {
 }
 
 impl<'a, I: Item> Draft<'a, I> {
-    /// Keeps what is wanted of `slice` and in no slice yet, as far as it has room, and takes it out of `missing`.
+    /// Keeps the wanted endpoints of `slice` that are in no slice yet, up to its maximum size, and removes them from
+    /// `missing`.
     fn keep(slice: &'a Slice<I>, missing: &mut BTreeMap<I::Key, &'a I>, max: usize) -> Self {
         let mut draft = Self { slice, items: Vec::new(), written: slice.outdated };
         for old in &slice.items {

@@ -1,15 +1,16 @@
-//! Which EndpointSlices to write, so that together they hold the endpoints that are wanted.
+//! Which EndpointSlices to write, so that together they contain the wanted endpoints.
 //!
-//! [`plan`] is pure and total, and knows nothing of Kubernetes but that a slice has room for so many items. It promises:
+//! [`plan`] is pure and total, and knows nothing of Kubernetes except the maximum size of a slice. It promises:
 //!
-//! - Carried out, the slices hold each wanted item exactly once, none holds more than `max`, and the next plan is empty.
-//! - A slice is written for a reason: something in it changed, the caller says that it is outdated, or it takes what is
-//!   left over. Slices are never rebalanced, so that one changed endpoint costs one write, not one a slice.
+//! - Once the plan is carried out, the slices contain each wanted item exactly once, none contains more than `max`,
+//!   and the next plan is empty.
+//! - A slice is written only if something in it changed, if the caller says that it is outdated, or if it gets new
+//!   items. Slices are never rebalanced, so that one changed endpoint costs one write.
 //! - Items keep their order within a slice; new ones are appended, in the order of their keys.
-//! - The same input gives the same plan, and a plan names a slice once at most.
+//! - The same input gives the same plan, and a plan names a slice at most once.
 //!
 //! The rules are those of the EndpointSlice controller of kube-controller-manager (`reconcileByPortMapping` and
-//! `finalize` in k8s.io/endpointslice). It differs in one: a slice that holds nothing is never kept beside others.
+//! `finalize` in k8s.io/endpointslice), with one difference: an empty slice is never kept beside others.
 
 mod group;
 #[cfg(test)]
@@ -37,7 +38,7 @@ pub struct Update<G, I> {
 /// What to write. To lose no endpoint on the way, create first, then update, then delete.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan<G, I> {
-    /// Slices to write anew: by group, those that change their group last.
+    /// Slices to rewrite: by group, those that change their group last.
     pub update: Vec<Update<G, I>>,
     /// Slices to create: the group and what each holds.
     pub create: Vec<(G, Vec<I>)>,

@@ -1,4 +1,4 @@
-//! What holds after every step of any history.
+//! Properties that hold after every step of any history.
 
 use std::collections::BTreeSet;
 
@@ -17,11 +17,11 @@ type Slices = Vec<(Ports, Slice<Endpoint>)>;
 enum Event {
     /// An endpoint appears, or changes.
     Set(Ports, Endpoint),
-    /// So many endpoints appear.
+    /// This many endpoints appear.
     Grow(Ports, u32),
     /// An endpoint goes.
     Unset(Ports, u32),
-    /// Of each so many endpoints all but one go.
+    /// Of each group of this many endpoints all but one disappear.
     Shrink(Ports, u32),
     /// The group is no longer wanted.
     Drop(Ports),

@@ -1,4 +1,4 @@
-//! What is packed.
+//! The input and the output of packing.
 
 /// What a slice holds: an endpoint.
 pub trait Item: Clone + PartialEq {
@@ -17,8 +17,8 @@ pub struct Slice<I> {
     pub id: usize,
     /// What it holds, in order.
     pub items: Vec<I>,
-    /// Whether it may be turned into a slice of another group. Within its group it may be filled anew always: a slice
-    /// that has to go whatever it holds is the caller's to delete and to leave out here.
+    /// Whether it may be turned into a slice of another group. Within its group it may always be refilled: a slice
+    /// that must be deleted whatever it contains is the caller's to delete and to leave out here.
     pub recyclable: bool,
     /// Whether it has to be written even if it keeps its items, because its labels or other metadata are wrong.
     pub outdated: bool,

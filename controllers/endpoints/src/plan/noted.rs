@@ -1,4 +1,4 @@
-//! What slices are to note of their endpoints.
+//! What slices record about their endpoints.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -12,11 +12,11 @@ use crate::{
     watched::{Endpoint, Group, Notes},
 };
 
-/// So long may the names and values of all annotations of an object be together.
+/// The maximum total length of the names and values of all annotations of an object.
 const ANNOTATIONS: usize = 256 * 1024;
 /// For the time that is written beside the notes.
 const RESERVED: usize = 1024;
-/// The notes leave room for annotations that others may make.
+/// The notes leave space for annotations of others.
 const LIMIT: usize = 128 * 1024;
 
 /// What slices are to note, by the place of each endpoint, whichever slice that is in.

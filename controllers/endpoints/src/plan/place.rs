@@ -1,4 +1,4 @@
-//! Where an endpoint stands.
+//! Identifies an endpoint among the slices of a pool.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What slices tell of the decisions that were taken before.
+//! The earlier decisions, as the existing slices show them.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -10,7 +10,7 @@ use crate::{
     watched::{Conditions, EndpointKey, Slice},
 };
 
-/// One endpoint that stands.
+/// One existing endpoint.
 #[derive(Debug, Clone, Copy)]
 struct Stood {
     conditions: Conditions,
@@ -18,7 +18,7 @@ struct Stood {
     failing: bool,
 }
 
-/// The endpoints that stand in slices.
+/// The existing endpoints of the slices.
 #[derive(Debug, Default)]
 pub struct Standing {
     places: HashMap<Place, Stood>,
@@ -57,7 +57,7 @@ impl Standing {
         self.get(member).is_some_and(|stood| stood.conditions.ready)
     }
 
-    /// Whether what stands there was noted to fail its check.
+    /// Whether the existing endpoint is recorded as failing its check.
     pub fn fails(&self, place: &Place) -> bool {
         self.places.get(place).is_some_and(|stood| stood.failing)
     }

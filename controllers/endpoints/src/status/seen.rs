@@ -1,4 +1,4 @@
-//! What a status is made of.
+//! The input of a status.
 
 use std::collections::HashMap;
 

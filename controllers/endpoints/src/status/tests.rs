@@ -119,10 +119,7 @@ fn a_pool_that_serves_says_who_is_missing_and_why() {
     let status = status_of(&pool(None), vec![tier(0, 3, 1), tier(1, 1, 1)], &uses, vec![]);
     let (ready, reason, message) = head(&status, "Ready");
     assert_eq!((ready, reason), ("True", "Serving"));
-    assert!(
-        message.starts_with("1 of 4 members are used; 1 fail their check, 1 are pods that are not ready"),
-        "{message}"
-    );
+    assert!(message.starts_with("1 of 4 members are in use; failing: 1, pods not ready: 1"), "{message}");
     assert_eq!((status.tier, status.tier_since), (Some(0), Some(Time(at(1000)))));
     let out: Vec<_> = status.out.iter().map(|out| (out.reason.as_str(), out.address.as_str())).collect();
     assert_eq!(out, [("CheckFailed", "10.0.0.1"), ("PodNotReady", "10.0.0.2")]);
@@ -185,7 +182,8 @@ fn panic_and_failover_are_conditions_with_their_numbers() {
     let status = status_of(&pool(None), vec![tier(0, 2, 0)], &kept, vec![]);
     let (holds, reason, message) = head(&status, "Panic");
     assert!(
-        (holds, reason) == ("True", "TooFewHealthy") && message.starts_with("0 of 2 checked members"),
+        (holds, reason) == ("True", "TooFewHealthy")
+            && message.starts_with("panic mode: 0 of 2 checked members"),
         "{message}"
     );
     assert_eq!(head(&status, "FailedOver").0, "False");
@@ -194,7 +192,8 @@ fn panic_and_failover_are_conditions_with_their_numbers() {
     let status = status_of(&pool(None), vec![tier(0, 1, 0), tier(1, 1, 1)], &over, vec![]);
     let (holds, reason, message) = head(&status, "FailedOver");
     assert!(
-        (holds, reason) == ("True", "TierBelowShare") && message.contains("70 % have been so for 30 s"),
+        (holds, reason) == ("True", "TierBelowShare")
+            && message.contains("at least 70 % have been healthy for 30 s"),
         "{message}"
     );
 }

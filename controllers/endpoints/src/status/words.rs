@@ -1,4 +1,4 @@
-//! The sentences of the conditions.
+//! The messages of the conditions.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use crate::{
     observe::{CHECK_PORT_NOT_FOUND, Refused},
 };
 
-/// So many refused members are named in a sentence.
+/// The maximum number of refused members that a message names.
 const NAMED: usize = 3;
 
 /// Status, reason and message of `Ready`.
@@ -26,26 +26,26 @@ pub(super) fn readiness(seen: &Seen<'_>) -> (bool, &'static str, String) {
     }
     if total == 0 {
         let why = match members.refused {
-            0 => "spec.members selects no pod and names no address that is known".to_owned(),
+            0 => "spec.members selects no pod, and no address is known".to_owned(),
             refused => format!("all {refused} members are refused: see MembersAccepted"),
         };
         return (false, "NoMembers", format!("there is no endpoint: {why}"));
     }
     let mut states = Vec::new();
     for (count, what) in [
-        (members.failing, "fail their check"),
-        (members.not_ready, "are pods that are not ready"),
-        (members.unchecked, "wait for their first check"),
-        (members.waiting, "wait for slow start"),
-        (members.standby, "stand by"),
-        (members.leaving, "are leaving"),
+        (members.failing, "failing"),
+        (members.not_ready, "pods not ready"),
+        (members.unchecked, "not checked yet"),
+        (members.waiting, "waiting for slow start"),
+        (members.standby, "on standby"),
+        (members.leaving, "leaving"),
     ] {
         if count > 0 {
-            states.push(format!("{count} {what}"));
+            states.push(format!("{what}: {count}"));
         }
     }
     let rest = if states.is_empty() { String::new() } else { format!("; {}", states.join(", ")) };
-    let message = format!("{} of {total} members are used{rest}", members.in_use);
+    let message = format!("{} of {total} members are in use{rest}", members.in_use);
     match (members.in_use, members.unchecked, uncheckable(seen)) {
         (0, 0, _) => (false, "NoneHealthy", message),
         (0, _, Some(refused)) => (false, CHECK_PORT_NOT_FOUND, format!("{message}; {}", sentence(refused))),
@@ -58,7 +58,10 @@ pub(super) fn readiness(seen: &Seen<'_>) -> (bool, &'static str, String) {
 fn exchanged(seen: &Seen<'_>) -> String {
     match seen.plan.exchanged {
         0 => String::new(),
-        count => format!("; {count} that the DNS does not name any more stay until then, for some seconds"),
+        count => format!(
+            "; {count} members that the DNS no longer returns stay in use until then, for \
+                          some seconds"
+        ),
     }
 }
 
@@ -90,8 +93,9 @@ pub(super) fn panic(seen: &Seen<'_>) -> Verdict {
     match in_use(seen).filter(|_| seen.plan.choice.panic) {
         Some(tier) => {
             let message = format!(
-                "{} of {} checked members of tier {} are healthy, fewer than spec.panicThreshold asks for ({} %): the \
-                 checks are not believed, and all ready members are used; see status.out and what the checks ask",
+                "panic mode: {} of {} checked members of tier {} are healthy, less than \
+                 spec.panicThreshold ({} %), so health checks are ignored and all ready members receive \
+                 traffic; inspect status.out and spec.check",
                 tier.healthy,
                 tier.serving - tier.unchecked,
                 tier.tier,
@@ -124,8 +128,8 @@ pub(super) fn failed_over(seen: &Seen<'_>) -> Verdict {
         Some(tier) if best.tier < tier.tier => {
             let failover = &seen.pool.spec.failover;
             let message = format!(
-                "tier {} stands in for tier {}, of which {} of {} members are healthy; it is returned to when {} % have \
-                 been so for {} s",
+                "tier {} is active because tier {} has {} of {} healthy members; the latter becomes active \
+                 again after at least {} % have been healthy for {} s",
                 tier.tier,
                 best.tier,
                 best.healthy,
@@ -148,7 +152,10 @@ fn outlived(seen: &Seen<'_>) -> Vec<String> {
         .iter()
         .take(NAMED)
         .map(|(set, name)| {
-            format!("{set}: the addresses of {name} stay until the DNS has answered for what took its place")
+            format!(
+                "{set}: the addresses of {name} are kept until the DNS has answered for the name that \
+                     replaced it"
+            )
         })
         .collect();
     if let Some(more) = names.len().checked_sub(NAMED).filter(|more| *more > 0) {
@@ -157,7 +164,8 @@ fn outlived(seen: &Seen<'_>) -> Vec<String> {
     match kept.iter().filter(|kept| kept.origin.1.is_empty()).count() {
         0 => {}
         unknown => sentences.push(format!(
-            "{unknown} endpoints stay until the DNS has answered for all names: no slice tells where they came from"
+            "{unknown} endpoints are kept until the DNS has answered for all names: no slice records their \
+             name"
         )),
     }
     sentences

@@ -1,4 +1,4 @@
-//! What the stores keep of watched objects: what a pass reads, and nothing else.
+//! The slim objects that the stores keep: what a reconcile reads, and nothing else.
 
 mod grant;
 mod node;

@@ -1,8 +1,8 @@
-//! What a slice says of its endpoints beside what their fields can say.
+//! What a slice records about its endpoints beyond their fields.
 //!
-//! A leader that starts knows no answer of the DNS and no result of a check. Endpoints alone do not tell it which name an
-//! address came from, nor whether one that does not serve fails its check, or is not ready, or was never asked. So that is
-//! noted in the slice itself: it is written with the endpoints or not at all, and lasts as long as they do.
+//! A new leader knows no answer of the DNS and no result of a check. Endpoints alone do not show from which name an
+//! address came, nor whether an endpoint that does not serve fails its check, is not ready, or was never checked. So
+//! this is recorded in the slice itself: it is written together with the endpoints, and lasts as long as they do.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -109,7 +109,7 @@ pub struct Pod {
     pub containers_ready: bool,
     /// Whether all its containers have ended for good.
     pub ended: bool,
-    /// How its readiness gate for endpoints stands; `None` when it has none.
+    /// The state of its readiness gate for endpoints; `None` if it has none.
     pub gate: Option<Gate>,
     host_network: bool,
     ports: Box<[NamedPort]>,

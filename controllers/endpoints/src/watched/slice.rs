@@ -79,7 +79,7 @@ pub struct Conditions {
     pub ready: bool,
     /// It could.
     pub serving: bool,
-    /// It is on its way out.
+    /// It is leaving.
     pub terminating: bool,
 }
 
@@ -97,7 +97,7 @@ pub struct Target {
     pub uid: Arc<str>,
 }
 
-/// One endpoint, as it stands in a slice.
+/// One endpoint, as in a slice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     /// Its only address.
@@ -283,7 +283,8 @@ impl Indexed for Slice {
 }
 
 impl Slice {
-    /// Whose it is: its owner's. A label, which anybody can take off or copy, says it where nobody owns it.
+    /// The pool that it belongs to: its owner. A label, which anybody can remove or copy, decides only if it has no
+    /// owner.
     pub fn pool(&self) -> Option<ObjectKey> {
         let owner = self.owner.as_ref().map(|(name, _)| &**name);
         let name = owner.or_else(|| self.labels.get(POOL).map(String::as_str))?;

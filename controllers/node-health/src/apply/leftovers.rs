@@ -127,7 +127,7 @@ impl Standing {
                 kind,
                 name,
                 ?over,
-                "a remediation has ended, as nobody waits for it any more"
+                "a remediation that is no longer needed was deleted"
             );
         }
         Ok(())

@@ -273,8 +273,8 @@ fn is_of_another(remediation: &DynamicObject, reference: &TemplateRef, case: &Ca
 
 fn name_taken(kind: &str, name: &str) -> ApplyError {
     let words = format!(
-        "another remediation has this name, and one of an earlier node of this name ends by itself; several templates \
-         of a kind in one namespace need the annotation {MULTIPLE}: \"true\""
+        "another remediation has this name; one of an earlier node of this name will be deleted soon; \
+         several templates of a kind in one namespace need the annotation {MULTIPLE}: \"true\""
     );
     let (remediation, source) = (format!("{kind} {name}"), RequestError::AlreadyExists(words));
     ApplyError::Remediation { action: "create", remediation, source }

@@ -1,4 +1,4 @@
-//! What is done with nodes that are unhealthy.
+//! The actions on unhealthy nodes.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -88,7 +88,7 @@ impl Queue {
     fn refusal(&self, node: &NodeView, rules: &Rules, due: &mut Due) -> Option<String> {
         let other = self.control_plane[usize::from(rules.dry_run)].as_ref();
         if let Some(other) = other.filter(|other| node.control_plane && **other != node.name) {
-            return Some(format!("control plane node {other}, as only one may be out of use at a time"));
+            return Some(format!("control plane node {other}: only one may be out of use at a time"));
         }
         let rate = rules.breakers.rate;
         let taken = self.taken.get(&rules.policy).map_or(&[][..], |taken| taken);
@@ -96,7 +96,7 @@ impl Queue {
             return None;
         }
         due.at(taken.iter().min().and_then(|oldest| free(*oldest, rate.window)));
-        Some(format!("its turn, as {} nodes are taken in {:?} at most", rate.count, rate.window))
+        Some(format!("the rate limit: at most {} nodes per {:?}", rate.count, rate.window))
     }
 }
 
@@ -112,8 +112,8 @@ fn written<'a>(nodes: impl Iterator<Item = &'a NodeView>, now: Now) -> Vec<Signe
     times.map(|time| signed(now.moment).saturating_sub(age(time))).collect()
 }
 
-/// When the policy has taken nodes, as far back as its window goes. After a storm it begins with an empty rate: what has
-/// gathered is done one by one, and not at once.
+/// When the controller began to act on nodes of the policy, within its window. After a breaker has closed the rate
+/// starts empty: pending nodes are handled one by one, and not all at once.
 fn resume(
     rules: &Rules,
     mut taken: Vec<SignedDuration>,
@@ -140,8 +140,8 @@ fn signed(length: Duration) -> SignedDuration {
 }
 
 impl Draft<'_> {
-    /// Whether the node serves nobody, whoever has brought that about, and is not itself to be taken next. What a policy says
-    /// of it that only shows what it would do counts for such policies alone, but for its silence, which is no opinion.
+    /// Whether the node is out of use, for any reason, and is not itself the next candidate. Decisions of a dry run
+    /// count only for other dry runs, but missing renewals count for all.
     fn is_out_of_use(&self, verdict: &Verdict, dry_run: bool) -> bool {
         let is_of = self.rules.is_some_and(|rules| rules.dry_run == dry_run);
         let is_taken = is_of && self.plan.record.is_taken();
@@ -185,7 +185,7 @@ impl Draft<'_> {
         self.plan.pods.not_ready = not_ready && verdict.unreachable;
         self.plan.pods.evict = evict(steps, &mut clock);
         if self.plan.pods.evict.is_some() && self.node.pods > 0 {
-            self.wait_for(format!("{} pods to leave", self.node.pods));
+            self.wait_for(format!("pods to be evicted: {}", self.node.pods));
         }
         self.remediate(steps, &mut clock, due);
         if let Some(after) = steps.out_of_service
@@ -199,11 +199,13 @@ impl Draft<'_> {
         due.at(clock.next.map(|(_, at)| at));
     }
 
-    /// The boot that is dead. A node that is heard is not, whatever is said of it. Without proof, says what would be one.
+    /// The boot that is dead. A node that renews its Lease is not dead, whatever is claimed. Without proof, says what
+    /// would be one.
     fn proven_dead(&mut self, verdict: &Verdict) -> Option<Arc<str>> {
         if !verdict.unreachable {
             self.wait_for(
-                "its silence, before the taint out-of-service: it still renews its Lease".to_owned(),
+                "missing Lease renewals, before the taint out-of-service: it still renews its Lease"
+                    .to_owned(),
             );
             return None;
         }
@@ -211,9 +213,9 @@ impl Draft<'_> {
             return Some(Arc::clone(&self.node.boot_id));
         }
         self.wait_for(format!(
-            "proof that it is dead, before the taint out-of-service: its cloud says that it is shut down, a \
-             remediation that proves it succeeds, or a person confirms it with kubectl label node {} --overwrite \
-             {CONFIRMED_DEAD}={}",
+            "proof that it is dead, before the taint out-of-service: the cloud provider says that it is \
+             shut down, a remediation with provesDeath succeeds, or you confirm it with kubectl label node \
+             {} --overwrite {CONFIRMED_DEAD}={}",
             self.node.name,
             confirmation(&self.node.boot_id, self.node.heartbeat.renewed)
         ));
@@ -227,7 +229,7 @@ impl Draft<'_> {
         let (template, since, succeeded) = match self.node.remediation {
             Remediation::Unknown => {
                 self.plan.remediation = Wanted::Look;
-                return self.wait_for("a look whether a remediation of it stands".to_owned());
+                return self.wait_for("a check whether a remediation of it exists".to_owned());
             }
             // Its remediator has deleted it, and the node may yet need minutes to be back.
             Remediation::None if self.is_remediated() => return self.wait_for_remediated(),
@@ -248,7 +250,7 @@ impl Draft<'_> {
         if template + 1 < steps.remediation.len() {
             self.remediate_from(template + 1, steps);
         } else {
-            self.wait_for("a person: the last remediation has not succeeded".to_owned());
+            self.wait_for("your action: the last remediation has not succeeded".to_owned());
         }
     }
 
@@ -257,7 +259,7 @@ impl Draft<'_> {
     }
 
     fn wait_for_remediated(&mut self) {
-        self.wait_for("the node, of which a remediation says that it has succeeded".to_owned());
+        self.wait_for("the node to renew its Lease, as its remediation has succeeded".to_owned());
     }
 
     /// The next template has its turn of which one can be made. Where there is none, the last of them is looked for: a person
@@ -267,7 +269,9 @@ impl Draft<'_> {
         let next = (first..=last).find(|index| !self.node.out_of_reach.contains(index));
         self.plan.remediation = Wanted::Template(next.unwrap_or(last));
         if next.is_none() {
-            self.wait_for("a person: of no template that is left a remediation can be made".to_owned());
+            self.wait_for(
+                "your action: no remediation can be created from the remaining templates".to_owned(),
+            );
         }
     }
 

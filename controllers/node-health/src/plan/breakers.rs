@@ -1,4 +1,4 @@
-//! Storms: when too many nodes fail at once, nothing is done.
+//! Circuit breakers: when too many nodes fail at once, no new actions are taken.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -20,7 +20,7 @@ type Key = (Arc<str>, Option<Arc<str>>);
 /// The index of a policy, and a zone if it is about one.
 type Place = (usize, Option<Arc<str>>);
 
-/// All breakers, and which policies have just left a storm.
+/// All breakers, and the policies whose breakers have just closed.
 pub(super) struct Weather {
     pub breakers: Vec<Breaker>,
     pub memory: BTreeMap<Key, BreakerMemory>,
@@ -48,12 +48,14 @@ impl Weather {
 impl Storm {
     pub(super) fn words(&self) -> String {
         if self.everything {
-            return "a node that answers: none of the cluster does, so what was taken is handed back"
-                .to_owned();
+            return "any node to answer: all nodes are silent, so cordons and taints are removed".to_owned();
         }
-        let place = self.zone.as_deref().map_or_else(|| "the policy's nodes".to_owned(), place);
+        let place = self.zone.as_deref().map_or_else(|| "the policy".to_owned(), place);
         let limit = self.limit;
-        format!("calm: more than {limit} of {place} are or lately were unhealthy or overdue at once")
+        format!(
+            "the breaker of {place} to close: more than {limit} nodes are, or recently were, unhealthy \
+                 or overdue"
+        )
     }
 }
 

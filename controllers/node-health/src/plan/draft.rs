@@ -53,8 +53,8 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// A taint out-of-service that is decided and not written yet is decided anew: the node may have been heard since.
-    /// So is one that somebody took off. Of a node that is not acted on, none is.
+    /// A taint out-of-service that is decided but not written yet is decided again: the node may have renewed its
+    /// Lease since. So is one that was removed by hand. For a node that is not acted on there is none.
     pub(super) fn take_back_unwritten(&mut self, verdict: &Verdict) {
         let still_dead = verdict.unreachable && self.node.proof.is_some() && self.node.record.is_taken();
         if !self.node.out_of_service && !still_dead {
@@ -89,12 +89,12 @@ impl<'a> Draft<'a> {
             self.plan.state = State::Waiting;
             let settled = since.saturating_add(rules.breakers.settle);
             self.is_candidate = settled <= self.now.moment;
-            "a moment, to see whether other nodes fail too".clone_into(&mut self.plan.waits_for);
+            "spec.breakers.settle, to see whether other nodes fail too".clone_into(&mut self.plan.waits_for);
             due.at(Some(settled));
         }
     }
 
-    /// Nothing can be said of it: what stands and what is remembered is kept as it is.
+    /// Nothing is known about it: what is set on it and what is remembered is kept as it is.
     pub(super) fn hold(&mut self, verdict: &Verdict, blind: bool) {
         self.plan.record.clone_from(&self.node.record);
         self.plan.state = if self.node.leaving {
@@ -106,18 +106,18 @@ impl<'a> Draft<'a> {
         };
         if self.plan.state != State::Healthy {
             self.plan.waits_for = if blind {
-                "a word of the API server: it does not answer, or no Lease was heard of".to_owned()
+                "the API server: it does not answer, or no Lease renewal was seen".to_owned()
             } else {
                 let policy = self.plan.record.taken.as_ref().map(|taken| &*taken.policy);
                 format!(
-                    "NodeHealthPolicy {}, which has taken it and cannot be read: correct it",
+                    "NodeHealthPolicy {}, which acts on it and cannot be read: correct it",
                     policy.unwrap_or_default()
                 )
             };
         }
     }
 
-    /// What stays on a node that is handed back: only what stands there.
+    /// What stays on a node that is restored: only what is set there.
     pub(super) fn remnant(&self) -> Option<Taken> {
         self.plan.record.remnant().filter(|_| self.node.out_of_service)
     }
@@ -131,12 +131,12 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// A node that is removed on purpose: that it falls silent is no news. What stands on it is kept until it is gone, or
-    /// stays after all.
+    /// A node that is being removed on purpose: missing renewals are expected. What is set on it is kept until it is
+    /// gone, or stays after all.
     fn let_go(&mut self) {
         self.memory = NodeMemory { taken_since: self.memory.taken_since, ..NodeMemory::default() };
         self.plan.state = State::Leaving;
-        "it is being deleted, or an autoscaler has marked it for its removal".clone_into(&mut self.plan.why);
+        "it is being deleted, or an autoscaler has marked it for removal".clone_into(&mut self.plan.why);
     }
 
     /// No node of the cluster answers: that says more about this process than about the nodes. A remediation that has begun
@@ -149,11 +149,12 @@ impl<'a> Draft<'a> {
         self.plan.waits_for = storm.words();
     }
 
-    /// Whether it is not certain yet that the node is unhealthy. What stands is kept as it is.
+    /// Whether it is not certain yet that the node is unhealthy. What is set on it is kept as it is.
     fn keep_until_certain(&mut self, rules: &Rules, due: &mut Due) -> bool {
         if !self.node.confirmed {
             self.plan.state = State::Unconfirmed;
-            "the API server's word on its Lease and conditions".clone_into(&mut self.plan.waits_for);
+            "a live read of its Lease and conditions from the API server"
+                .clone_into(&mut self.plan.waits_for);
             return true;
         }
         let Some(doubt) = &self.node.doubt else {
@@ -173,13 +174,13 @@ impl<'a> Draft<'a> {
 
     pub(super) fn wait_for_boot(&mut self) {
         self.plan.state = State::Recovering;
-        "a new boot: the taint out-of-service stays until the node reports one"
+        "a reboot: the taint out-of-service stays until the node reports one"
             .clone_into(&mut self.plan.waits_for);
     }
 }
 
-/// Keeps the remediation that stands, and looks for that of a node that was taken before this process looked. Nothing is
-/// made by it and nothing ended: to make one is a step like others, and to end it is for a node that is well.
+/// Keeps the existing remediation, and looks for that of a node that was acted on before this process started. It
+/// creates and ends nothing: creating one is a step like others, and ending one is for a node that is healthy.
 pub(super) fn keep(node: &NodeView, is_taken: bool) -> Wanted {
     match node.remediation {
         Remediation::None => Wanted::None,

@@ -1,4 +1,4 @@
-//! When a plan is to be made again.
+//! When to plan again.
 
 use mainstay_runtime::clock::Moment;
 

@@ -1,20 +1,24 @@
-//! What each node is to carry: pure, no client and no clock.
+//! What each node should have: pure, no client and no clock.
 //!
-//! A plan is level-triggered: it says what is wanted now, from what is seen and what the last plan left. It promises:
+//! A plan is level-triggered: it says what is wanted now, from what is observed and what the last plan left. It
+//! promises:
 //!
-//! - No node is taken that a live read has not confirmed, that a second opinion doubts, or whose Lease is renewed too
-//!   rarely to tell anything.
-//! - No remediation is made but as a step with a node that is acted on, and none before it was looked whether one stands.
-//! - Nothing new is done where more nodes are unhealthy than may be, and no more nodes are taken in any window than the
-//!   policy allows, also after a storm.
-//! - Volumes detach only from a node that is silent, and with proof that it is dead.
-//! - At most one node of the control plane is out of use by this controller, and none is taken while another is out of use
-//!   for any other reason.
-//! - While nothing can be seen nothing changes, nor does a node whose policy cannot be read: it counts as one that is out of
-//!   use.
-//! - When no node of the cluster answers, nor anybody who is asked about one, what was taken is handed back.
-//! - What was taken is handed back when the node is well again, none of its conditions being bad, and nothing else is.
-//! - Nothing is done with a node that is removed on purpose, and no breaker counts it.
+//! - The controller acts on no node that a live read has not confirmed, that a second opinion reports alive, or whose
+//!   Lease is renewed too rarely for a verdict.
+//! - A remediation is created only as a step for a node that is acted on, and not before it was checked whether one
+//!   exists.
+//! - No new actions are taken where more nodes are unhealthy than the limit, and the controller acts on no more nodes
+//!   in any window than the policy allows, also after a breaker has closed.
+//! - Volumes detach only from a node that does not renew its Lease, and with proof that it is dead.
+//! - At most one control plane node is out of use because of this controller, and it acts on none while another is out
+//!   of use for any other reason.
+//! - While nothing can be observed nothing changes. Neither does a node whose policy cannot be read: it counts as out
+//!   of use.
+//! - When no node of the cluster answers, neither by its Lease nor to a second opinion, cordons and taints are
+//!   removed.
+//! - What the policy has set is removed when the node is healthy again and none of its conditions is bad, and nothing
+//!   else is removed.
+//! - Nothing is done with a node that is being removed on purpose, and no breaker counts it.
 //! - A second plan at the same moment changes nothing.
 
 mod act;

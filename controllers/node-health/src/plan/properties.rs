@@ -1,4 +1,4 @@
-//! What holds in any history.
+//! Properties that hold in any history.
 
 use std::time::Duration;
 

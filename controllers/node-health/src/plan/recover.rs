@@ -1,4 +1,4 @@
-//! Nodes that are well again, or always were.
+//! Nodes that are healthy, or healthy again.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use super::{
 };
 
 impl Draft<'_> {
-    /// A node that is not unhealthy. What was taken is handed back when it has been well for long enough.
+    /// A node that is not unhealthy. It is restored when it has been healthy for long enough.
     pub(super) fn recover(&mut self, rules: &Rules, verdict: &Verdict, due: &mut Due) {
         self.prune_flaps(rules, due);
         if !self.plan.record.is_taken() {
@@ -28,7 +28,7 @@ impl Draft<'_> {
         if !verdict.heard || is_ailing {
             self.memory.well_since = None;
             self.plan.state = State::Suspect;
-            let words = if is_ailing { "its conditions to be well" } else { "its next sign of life" };
+            let words = if is_ailing { "its conditions to become good" } else { "its next Lease renewal" };
             words.clone_into(&mut self.plan.waits_for);
             return;
         }
@@ -42,11 +42,15 @@ impl Draft<'_> {
         if back > self.now.moment {
             due.at(Some(back));
             self.plan.next = Some((Step::HandBack, back));
-            self.plan.waits_for = format!("{:?} without a break in which it is well", rules.healthy_for);
+            self.plan.waits_for = format!(
+                "spec.healthyFor: it must stay healthy for {:?} without \
+                                           interruption",
+                rules.healthy_for
+            );
         } else if self.node.remediation != Remediation::None {
             let words = match self.node.remediation {
-                Remediation::Unknown => "a look whether a remediation of it stands",
-                _ => "the end of its remediation, whose object is being deleted",
+                Remediation::Unknown => "a check whether a remediation of it exists",
+                _ => "its remediation to be deleted",
             };
             words.clone_into(&mut self.plan.waits_for);
         } else if !self.quarantine(rules, due) {
@@ -76,7 +80,7 @@ impl Draft<'_> {
         }
     }
 
-    /// A node that is well needs none, once it is known whether one stands.
+    /// A node that is healthy needs none, once it is known whether one exists.
     fn end_remediation(&mut self) {
         if self.node.remediation != Remediation::Unknown {
             self.plan.remediation = Wanted::None;
@@ -105,7 +109,7 @@ impl Draft<'_> {
         let Some(left) = remaining(until.duration_since(self.now.wall)) else { return false };
         self.plan.state = State::Quarantined;
         self.plan.waits_for = format!(
-            "{until}: it was taken {} times in {:?}, and is kept out of use until then",
+            "{until}: it failed {} times within {:?}, and stays in quarantine until then",
             flapping.count, flapping.window
         );
         let until = self.now.moment.saturating_add(left);

@@ -1,4 +1,4 @@
-//! What a policy asks for, in numbers.
+//! The settings of a policy, as numbers.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,11 +12,11 @@ pub struct Rules {
     /// Whether nothing of what is decided is carried out. Such policies come after all others, so that they take no
     /// node away from those that act, and what they decide counts for no other policy.
     pub dry_run: bool,
-    /// A node whose Lease was silent for so long is unreachable.
+    /// A node that has not renewed its Lease for this long is unreachable.
     pub unreachable_after: Duration,
-    /// A node that has no Lease yet is not judged before it is known for so long.
+    /// A node that has no Lease yet is not judged until it has been known for this long.
     pub startup_grace: Duration,
-    /// For how long a node must be well without a break before it is given back.
+    /// How long a node must be healthy without interruption before it is restored.
     pub healthy_for: Duration,
     /// For how long a second opinion that disagrees delays. Zero: it does not.
     pub max_doubt: Duration,
@@ -24,7 +24,7 @@ pub struct Rules {
     pub steps: Steps,
     /// When nothing is done.
     pub breakers: Limits,
-    /// When a node that is well again is kept out of use.
+    /// When a node that is healthy again is kept out of use.
     pub flapping: Option<Flapping>,
 }
 
@@ -59,7 +59,7 @@ pub struct Drain {
     pub delete_after: bool,
 }
 
-/// So many nodes.
+/// A number of nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
     /// This number.
@@ -69,7 +69,7 @@ pub enum Limit {
 }
 
 impl Limit {
-    /// How many of `all` that is. One unhealthy node is never a storm, as long as the limit is not zero.
+    /// The number of nodes for `all` nodes. One unhealthy node never opens a breaker, unless the limit is zero.
     pub fn of(self, all: usize) -> usize {
         match self {
             Self::Nodes(count) => count,
@@ -78,22 +78,22 @@ impl Limit {
     }
 }
 
-/// What keeps a policy from believing a storm.
+/// The circuit breakers and the rate limit of a policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// More unhealthy nodes of a zone than this stop everything in that zone.
     pub zone: Limit,
     /// More unhealthy nodes of the policy than this stop everything.
     pub cluster: Limit,
-    /// No more nodes than `count` are taken in any time of this length.
+    /// The controller begins to act on no more nodes than `count` in any window of this length.
     pub rate: Rate,
-    /// For how long a verdict stands before anything is done, so that a storm is seen as one.
+    /// Time between a verdict and the first action, so that simultaneous failures are counted together.
     pub settle: Duration,
     /// For how long no more than half of the limit must be unhealthy, or not known to be well, before a breaker closes.
     pub close_after: Duration,
 }
 
-/// So many in a time.
+/// A number in a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
     /// How many.
@@ -102,14 +102,14 @@ pub struct Rate {
     pub window: Duration,
 }
 
-/// When a node that is well again is kept out of use.
+/// When a node that is healthy again is kept out of use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Flapping {
     /// After it became unhealthy so often
     pub count: usize,
-    /// in so long.
+    /// The length of the window.
     pub window: Duration,
-    /// For so long the first time; twice as long each further time.
+    /// How long the first quarantine lasts; twice as long each further time.
     pub quarantine: Duration,
     /// No longer than this.
     pub max_quarantine: Duration,

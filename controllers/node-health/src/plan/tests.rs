@@ -234,7 +234,7 @@ fn when_no_node_answers_everything_is_handed_back() {
     world.stop("");
     world.until(seconds(20), |world| world.open().get("all") == Some(&true));
     assert_eq!(world.taken(), Vec::<&str>::new());
-    assert!(world.of("a-0").waits_for.contains("handed back"));
+    assert!(world.of("a-0").waits_for.contains("all nodes are silent"));
     // Some return; the storm is not over for the others.
     world.start("b");
     world.run(seconds(50));

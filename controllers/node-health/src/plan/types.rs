@@ -1,4 +1,4 @@
-//! What a plan is made of beside the rules, and what it says.
+//! The input of a plan besides the rules, and its output.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -20,23 +20,23 @@ pub struct NodeView {
     pub rules: Option<usize>,
     /// Whether it is being removed on purpose.
     pub leaving: bool,
-    /// What is heard of it.
+    /// Its heartbeat.
     pub heartbeat: Heartbeat,
     /// The first of the policy's conditions that has held for its time, in words, and since when it had.
     pub failing: Option<(Arc<str>, Moment)>,
     /// When one of the policy's conditions that holds will have for its time.
     pub failing_due: Option<Moment>,
-    /// Whether a live read has confirmed the silence or the failing condition since it began.
+    /// Whether a live read has confirmed the failure or the failing condition since it began.
     pub confirmed: bool,
     /// What says otherwise: a kubelet that answers, pods that are seen to serve. In words.
     pub doubt: Option<Arc<str>>,
-    /// What stands on the node by this controller.
+    /// What this controller has set on the node.
     pub record: Record,
     /// Whether it was taken by a policy that is there and cannot be read: what that policy wants of it is not known.
     pub unread: bool,
     /// The boot that it reports.
     pub boot_id: Arc<str>,
-    /// Whether the taint out-of-service of its record stands on it, and is not only decided.
+    /// Whether the taint out-of-service of its record is set on it, and is not only decided.
     pub out_of_service: bool,
     /// Why it must be dead.
     pub proof: Option<Proof>,
@@ -57,29 +57,29 @@ impl NodeView {
     }
 }
 
-/// What is heard of a node.
+/// The heartbeat of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Heartbeat {
     /// When its Lease was last seen renewed, by this process. `None`: not yet, which is no sign of death.
     pub heard: Option<Moment>,
-    /// Since when this process listens to it without a break: since it knows the node, since it leads, since the API
-    /// server was last away. No silence is longer than this.
+    /// Since when this process has watched it without interruption: since it knows the node, since it leads, since the
+    /// API server last did not answer. No failure counts for longer than this.
     pub listening: Moment,
     /// The time between two renewals, as its kubelet is set: a quarter of the Lease's duration (kubelet's
     /// `nodeLeaseRenewIntervalFraction`). `None`: it has no Lease.
     pub interval: Option<Duration>,
-    /// When its Lease says that it was last renewed, by the clock of the node. It names this silence, and is compared with
-    /// nothing but itself.
+    /// When its Lease says that it was last renewed, by the clock of the node. It identifies this failure, and is
+    /// compared only with itself.
     pub renewed: Option<Timestamp>,
 }
 
 impl Heartbeat {
-    /// Whether it was heard since it is listened to.
+    /// Whether a renewal was seen since it is watched.
     pub fn is_heard(self) -> bool {
         self.heard.is_some_and(|heard| heard >= self.listening)
     }
 
-    /// When its silence began.
+    /// Since when it has not renewed its Lease.
     pub fn silent_since(self) -> Moment {
         self.heard.map_or(self.listening, |heard| heard.max(self.listening))
     }
@@ -96,15 +96,15 @@ pub enum Proof {
     Remediated,
 }
 
-/// How the remediation of a node goes. All that stand are deleted when the node is well.
+/// The remediation of a node. All existing ones are deleted when the node is healthy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Remediation {
-    /// None stands.
+    /// None exists.
     #[default]
     None,
-    /// This process has not looked yet: one may stand or not.
+    /// This process has not looked yet: one may exist or not.
     Unknown,
-    /// That of the template of this index stands: since when it is seen, and what it says of itself.
+    /// That of the template of this index exists: since when it is seen, and its reported result.
     Stands {
         /// The template.
         template: usize,
@@ -115,19 +115,19 @@ pub enum Remediation {
     },
 }
 
-/// Which remediation of a node is to stand.
+/// Which remediation of a node should exist.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Wanted {
-    /// None: those that stand are deleted.
+    /// None: existing ones are deleted.
     #[default]
     None,
-    /// What stands is looked at and kept, and nothing is made.
+    /// An existing one is read and kept, and none is created.
     Look,
-    /// That of the template of this index. Those of earlier templates are left standing until the node is well.
+    /// That of the template of this index. Those of earlier templates are kept until the node is healthy.
     Template(usize),
 }
 
-/// What a plan leaves to the next one. A restart may lose it: verdicts then begin anew.
+/// What a plan leaves to the next one. A restart may lose it: verdicts then start again.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Memory {
     /// Of each node that is not simply well.
@@ -156,7 +156,7 @@ pub struct NodeMemory {
     pub doubted_since: Option<Moment>,
     /// Since when it is acted on.
     pub taken_since: Option<Moment>,
-    /// Since when it is well again.
+    /// Since when it is healthy again.
     pub well_since: Option<Moment>,
 }
 
@@ -174,7 +174,7 @@ pub struct BreakerMemory {
 pub struct Now {
     /// On the process's own.
     pub moment: Moment,
-    /// On the wall; only what is written down for a later process is told by it.
+    /// Wall-clock time; used only for what is recorded for a later process.
     pub wall: Timestamp,
 }
 
@@ -196,17 +196,17 @@ pub struct Plan {
 pub struct NodePlan {
     /// Its state.
     pub state: State,
-    /// Why it is unhealthy, in words; empty when it is well.
+    /// Why it is unhealthy, as text; empty when it is healthy.
     pub why: String,
     /// What is waited for, in words; empty when nothing is.
     pub waits_for: String,
     /// The step that comes next, and when, where time alone brings it.
     pub next: Option<(Step, Moment)>,
-    /// What is to stand on the node by this controller.
+    /// What this controller should set on the node.
     pub record: Record,
     /// What is done with its pods.
     pub pods: PodsPlan,
-    /// Which remediation is to stand.
+    /// Which remediation should exist.
     pub remediation: Wanted,
 }
 
@@ -245,17 +245,17 @@ pub enum Step {
     Remediate,
     /// [`Steps::out_of_service`](super::rules::Steps::out_of_service).
     OutOfService,
-    /// The node is given back.
+    /// The node is restored.
     HandBack,
 }
 
 /// The state of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum State {
-    /// It is well, and nothing of this controller stands on it.
+    /// It is healthy, and this controller has set nothing on it.
     Healthy,
-    /// Its Lease is renewed too rarely for the policy's `unreachable_after`: its silence says nothing. Its conditions
-    /// are judged all the same.
+    /// Its Lease is renewed too rarely for the policy's `unreachable_after`: missing renewals say nothing. Its
+    /// conditions are still judged.
     Unjudged,
     /// Its Lease is overdue, or a condition holds and has not for its time.
     Suspect,
@@ -267,9 +267,9 @@ pub enum State {
     Waiting,
     /// It is unhealthy, and is acted on.
     Acting,
-    /// It is well again, not for long enough to be given back.
+    /// It is healthy again, but not for long enough to be restored.
     Recovering,
-    /// It is well again, and has been so too often.
+    /// It is healthy again, but has failed too often.
     Quarantined,
     /// It is being removed on purpose: nothing is done with it, and no breaker counts it.
     Leaving,
@@ -314,7 +314,7 @@ impl State {
     }
 }
 
-/// A breaker, as it stands.
+/// The state of a breaker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Breaker {
     /// The policy.
@@ -329,11 +329,11 @@ pub struct Breaker {
     pub limit: usize,
     /// Since when it is open.
     pub open_since: Option<Moment>,
-    /// Whether all nodes of all zones are unhealthy: then what was taken is handed back.
+    /// Whether all nodes of all zones are unhealthy: then cordons and taints are removed.
     pub everything: bool,
 }
 
 /// A zone in a sentence; nodes without the label share one.
 pub fn place(zone: &str) -> String {
-    if zone.is_empty() { "those without a zone".to_owned() } else { format!("zone {zone}") }
+    if zone.is_empty() { "the nodes without a zone".to_owned() } else { format!("zone {zone}") }
 }

@@ -1,4 +1,4 @@
-//! Whether one node is well.
+//! Whether one node is healthy.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ pub(super) struct Verdict {
     pub overdue: bool,
     /// Its Lease is renewed too rarely for the policy.
     pub unjudged: bool,
-    /// It was heard of, and is not overdue.
+    /// A renewal was seen, and it is not overdue.
     pub heard: bool,
     /// Whose it is cannot be read.
     pub unread: bool,
@@ -70,8 +70,9 @@ impl Verdict {
         verdict
     }
 
-    /// Whether the node does not answer, neither by its Lease nor to a live read nor to who else is asked. Of a node that no
-    /// policy judges nobody is asked; all Leases were read live before nothing at all is heard.
+    /// Whether the node does not answer: neither by its Lease, nor to a live read, nor to a second opinion. For a node
+    /// that no policy judges there is no second opinion; all Leases were read live before "no node answers" is
+    /// concluded.
     pub(super) fn answers_nobody(&self, node: &NodeView) -> bool {
         self.silent && (!self.unreachable || node.confirmed && node.doubt.is_none())
     }
@@ -81,14 +82,14 @@ impl Verdict {
         self.unreachable || self.failing
     }
 
-    /// Whether a breaker counts the node: a storm is seen before all of its verdicts are in. A node that was taken and whose
-    /// policy cannot be read is out of use, as far as anybody knows.
+    /// Whether a breaker counts the node: many failures are seen before all of their verdicts are known. A node that
+    /// was acted on and whose policy cannot be read counts as out of use.
     pub(super) fn counts(&self) -> bool {
         self.is_bad() || self.overdue || self.unread
     }
 
-    /// Whether the node may be unhealthy, and has not been watched for long enough to tell: so are, to a new leader, all
-    /// nodes of a storm. It opens no breaker, and closes none.
+    /// Whether the node may be unhealthy, and has not been watched for long enough to decide: for a new leader this
+    /// applies to all nodes while a breaker is open. It opens no breaker, and closes none.
     pub(super) fn is_uncertain(&self, node: &NodeView) -> bool {
         node.failing_due.is_some() || !node.heartbeat.is_heard()
     }
@@ -108,8 +109,8 @@ impl Verdict {
         }
         if let Some(interval) = node.heartbeat.interval.filter(|_| self.unjudged) {
             return format!(
-                "its Lease is renewed every {interval:?}, which says nothing within spec.unreachableAfter of {:?}: set \
-                 that to at least {:?}, or the kubelet's nodeLeaseDurationSeconds to a smaller number",
+                "its Lease is renewed every {interval:?}, too rarely for spec.unreachableAfter of {:?}: \
+                 set that to at least {:?}, or the kubelet's nodeLeaseDurationSeconds to a smaller number",
                 rules.unreachable_after,
                 interval + interval / 2
             );
@@ -117,7 +118,7 @@ impl Verdict {
         match (self.overdue, node.failing_due) {
             (true, _) => "its Lease is overdue".to_owned(),
             (false, Some(_)) => {
-                "one of the policy's conditions holds, and not for long enough yet".to_owned()
+                "one of the policy's conditions is bad, but not yet for long enough".to_owned()
             }
             (false, None) => String::new(),
         }

@@ -18,7 +18,7 @@ pub(super) struct World {
     pub nodes: Vec<NodeView>,
     /// Whether each node renews its Lease, and since when.
     renews: Vec<Option<Moment>>,
-    /// The remediation that stands of each node, where somebody makes and ends them.
+    /// The existing remediation of each node, if the test creates and ends them.
     pub repairs: Option<Vec<Option<usize>>>,
     /// Whether nothing can be seen.
     pub blind: bool,
@@ -110,7 +110,7 @@ impl World {
         }
     }
 
-    /// The process starts anew: all that it remembers is lost.
+    /// The process restarts: its memory is lost.
     pub(super) fn restart(&mut self) {
         self.memory = Memory::default();
         for node in &mut self.nodes {
@@ -130,7 +130,7 @@ impl World {
         }
     }
 
-    /// Carries out what is planned of remediations, and shows the nodes what stands.
+    /// Carries out the planned remediations, and updates what the nodes observe of them.
     fn repair(&mut self, plan: &Plan) {
         let Some(repairs) = &mut self.repairs else { return };
         for ((node, planned), stands) in self.nodes.iter_mut().zip(&plan.nodes).zip(repairs) {

@@ -33,7 +33,7 @@ impl NodeHealth {
         }
         let node = &pass.nodes[index];
         let settings = pass.assigned.policies[index].map(|policy| &pass.settings[policy]);
-        let known = mind.known.get_mut(node.name()).expect("every node of the pass is known");
+        let known = mind.known.get_mut(node.name()).expect("every node of the plan is known");
         known.record.clone_from(&planned.record);
         if planned.state == State::Healthy && planned.record == Record::default() && node.facts.is_untouched()
         {

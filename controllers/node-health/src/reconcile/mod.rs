@@ -76,7 +76,7 @@ impl NodeHealth {
                     return;
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "which breakers are open is not known, so that nothing is planned");
+                    tracing::warn!(%error, "the open breakers are not known yet, so nothing is planned");
                 }
             }
             tokio::select! {
@@ -93,7 +93,7 @@ impl NodeHealth {
         let mut views = Vec::with_capacity(pass.nodes.len());
         for (index, node) in pass.nodes.iter().enumerate() {
             let policy = pass.policy_of(index);
-            let known = mind.known.get(node.name()).expect("every node of the pass is known");
+            let known = mind.known.get(node.name()).expect("every node of the plan is known");
             let unread = self.unread(mind, node, known);
             if let Some(view) = observe::view(node, policy, known, unread, &self.sight, pass.now.moment) {
                 seen.push(index);

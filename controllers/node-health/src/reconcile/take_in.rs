@@ -51,7 +51,7 @@ fn after(
             Ok(ASK_AGAIN)
         }
         Outcome::Confirmed(Err(error)) => {
-            tracing::debug!(node = %name, %error, "a live read said nothing");
+            tracing::debug!(node = %name, %error, "a live read failed");
             Err(error.retry_after())
         }
         Outcome::Written { before, wanted, result } => written(node_health, name, &before, &wanted, result),

@@ -148,19 +148,28 @@ fn turns(before: &Record, after: &Record) -> Vec<(Turn, String)> {
     let out = |record: &Record| record.taken.as_ref().and_then(|taken| taken.out_of_service.clone());
     let mut turns = Vec::new();
     if let (false, true, Some(taken)) = (before.is_taken(), after.is_taken(), &after.taken) {
-        turns.push((Turn::Taken, format!("policy {} acts on it from now on", taken.policy)));
+        turns.push((Turn::Taken, format!("policy {} begins to act on the node", taken.policy)));
     }
     if let (None, Some(boot)) = (out(before), out(after)) {
-        turns.push((Turn::OutOfServiceSet, format!("boot {boot} is dead: volumes may detach and pods move")));
+        turns.push((
+            Turn::OutOfServiceSet,
+            format!(
+                "boot {boot} is proven dead: volumes may detach and \
+                                                    pods move"
+            ),
+        ));
     }
     if let (Some(boot), None) = (out(before), out(after)) {
         turns.push((
             Turn::OutOfServiceRemoved,
-            format!("boot {boot} is over, or the node was heard before it was set"),
+            format!("boot {boot} has ended, or the node renewed its Lease before the taint was set"),
         ));
     }
     if before.is_taken() && !after.is_taken() {
-        turns.push((Turn::HandedBack, "what was taken of it is handed back".to_owned()));
+        turns.push((
+            Turn::HandedBack,
+            "the node is restored: the cordon and the taint are removed".to_owned(),
+        ));
     }
     turns
 }

@@ -101,7 +101,7 @@ fn conditions_say_what_is_wrong_and_where() {
     assert_eq!(says(&unjudged, "Ready"), ("False UnreachableAfterTooShort".into(), "node n: why".into()));
     assert!(says(&status(&[], &[], 0), "Ready").1.contains("spec.nodeSelector"));
     let shadowed = status(&[], &[], 1);
-    assert!(says(&shadowed, "Ready").1.contains("stricter"));
+    assert!(says(&shadowed, "Ready").1.contains("another policy that comes first"));
     assert!(says(&shadowed, "Overlap").1.contains("other"));
 
     let breaker = |zone: Option<&str>, open: bool, everything| Breaker {
@@ -117,7 +117,7 @@ fn conditions_say_what_is_wrong_and_where() {
     let open = status(&[], &[closed.clone(), breaker(Some("zone-a"), true, false)], 0);
     let (holds, message) = says(&open, "BreakerOpen");
     assert_eq!(holds, "True TooManyUnhealthy");
-    assert!(message.contains("zone zone-a: 5 of 9 nodes, 4 may be"), "{message}");
+    assert!(message.contains("zone zone-a: 5 of 9 nodes (limit 4)"), "{message}");
     assert_eq!(open.breakers[0].zone.as_deref(), Some("zone-a"), "open ones come first");
     let nobody = status(&[], &[breaker(None, true, true)], 0);
     assert_eq!(says(&nobody, "BreakerOpen").0, "True NoNodeAnswers");

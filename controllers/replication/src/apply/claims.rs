@@ -148,7 +148,10 @@ impl Writer {
             return Ok(());
         }
         self.claim_gate.refused(group, key);
-        Err(RequestError::Conflict(format!("{} exists and is not this pod's, or is being deleted", key.name)))
+        Err(RequestError::Conflict(format!(
+            "{} exists and does not belong to this pod, or is being deleted",
+            key.name
+        )))
     }
 
     async fn mend_claim(&self, job: &Job<'_>, mend: &Mend) -> Result<(), RequestError> {

@@ -53,7 +53,7 @@ pub enum ApplyError {
         source: RequestError,
     },
     /// The hook of a pod could not be called or given up.
-    #[error("could not tell the pre-delete hook of pod {pod}: {source}")]
+    #[error("could not call the pre-delete hook of pod {pod}: {source}")]
     Hook {
         /// The pod's name.
         pod: Arc<str>,
@@ -90,7 +90,7 @@ pub enum ApplyError {
         source: RequestError,
     },
     /// A ControllerRevision could not be made, taken over or removed.
-    #[error("could not keep the template as a ControllerRevision: {0}")]
+    #[error("could not store the template as a ControllerRevision: {0}")]
     Revision(#[source] RequestError),
     /// An old ControllerRevision could not be removed.
     #[error("could not remove an old ControllerRevision: {0}")]

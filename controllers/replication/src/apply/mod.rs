@@ -173,7 +173,7 @@ impl Writer {
     /// of others. Creates whose answer was lost are looked up.
     ///
     /// # Errors
-    /// The look-up's.
+    /// The lookup's.
     pub async fn may_write(&self, group: &ReplicaGroup, observed: &Observed) -> Result<Leave, ApplyError> {
         let turn = Turn::new(Vec::new());
         let job = self.job(group, observed, &turn);

@@ -94,7 +94,10 @@ impl Writer {
                     PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
                 in_time(revisions.patch_metadata(name, &params, &Patch::Strategic(patch))).await.map(drop)
             }
-            None => Err(RequestError::Conflict(format!("ControllerRevision {name} holds another template"))),
+            None => Err(RequestError::Conflict(format!(
+                "ControllerRevision {name} contains another \
+                                                        template"
+            ))),
         }
     }
 

@@ -1,4 +1,4 @@
-//! What a group's spec asks for, in the planner's words.
+//! A group's spec, converted to the types of the plan.
 
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ pub(super) fn of(group: &ReplicaGroup) -> Policy {
     }
 }
 
-/// The group's slots, and what becomes of free ones.
+/// The group's slots, and what happens to free ones.
 pub(super) fn volumes(group: &ReplicaGroup, slots: &Slots) -> plan::Volumes {
     let claims = &group.spec.volume_claims;
     slots.volumes(claims.reuse == ClaimReuse::Always, claims.retention.when_scaled == Retention::Delete)

@@ -1,4 +1,4 @@
-//! What the planner answers.
+//! The output of a plan.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,11 +15,11 @@ pub struct Plan {
     pub release: Vec<usize>,
     /// How many pods to create now, of which revision.
     pub create: Vec<Creation>,
-    /// Pods to delete, in this order. Whoever stops half-way and plans again ends with the same pods deleted.
+    /// Pods to delete, in this order. Stopping half-way and planning again deletes the same pods.
     pub delete: Vec<Victim>,
-    /// The revision that the group is on its way to, where pods are exchanged.
+    /// The target revision of the group, if pods are updated.
     pub target: Option<Arc<str>>,
-    /// So many of the pods that go may be brought to the revision that the group is on its way to instead, in place.
+    /// How many of the pods to be deleted may instead be updated to the target revision in place.
     pub exchange: usize,
     /// Pods whose readiness gate is to be opened.
     pub open: Vec<usize>,
@@ -76,20 +76,20 @@ impl Plan {
 pub struct Creation {
     /// Of this revision; empty for a group that knows none.
     pub revision: Arc<str>,
-    /// So many.
+    /// The number.
     pub count: usize,
 }
 
 /// The pods of a group, those to be adopted included.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Neither ended nor on their way out.
+    /// Neither ended nor terminating.
     pub active: usize,
     /// Active and ready.
     pub ready: usize,
     /// Active and ready for the policy's `min_ready`.
     pub available: usize,
-    /// On their way out, not ended yet.
+    /// Terminating, not ended yet.
     pub terminating: usize,
     /// Active and carrying every label of the template.
     pub fully_labeled: usize,
@@ -98,11 +98,11 @@ pub struct Counts {
 /// Why creation is held back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wait {
-    /// So many replacements wait for pods on their way out to end; the others, if any, are created.
+    /// This many replacements wait for terminating pods to end; the others, if any, are created.
     Terminating(usize),
-    /// So many pods wait for the volume claims of pods on their way out.
+    /// This many pods wait for the volume claims of terminating pods.
     Volumes(usize),
-    /// So many pods of other revisions have not ended yet, and none may run beside them.
+    /// This many pods of other revisions have not ended yet, and no new pod may run beside them.
     OldPods(usize),
     /// Pods of a revision failed one after the other; until then none of it is created.
     Backoff {

@@ -1,13 +1,13 @@
 //! How long creation pauses when pods fail again and again.
 //!
-//! A pod that the kubelet fails (evicted, rejected at admission, out of disk) is replaced, and its replacement
-//! may fail at once as well; upstream then makes pods as fast as it can (kubernetes/kubernetes#130411). The
-//! pause is read off the failed pods alone, so a restart of the controller neither forgets nor lengthens it,
-//! and whoever deletes the failed pods ends it.
+//! A pod that the kubelet fails (evicted, rejected at admission, out of disk) is replaced, and its replacement may
+//! fail at once as well; upstream then creates pods as fast as it can (kubernetes/kubernetes#130411). The pause is
+//! computed from the failed pods only, so a restart of the controller neither forgets nor lengthens it, and deleting
+//! the failed pods ends it.
 //!
-//! A *round* is a failure of a pod that was made after the failure before it. Ten pods evicted together are
-//! one round and are replaced at once; one pod that fails ten times is ten rounds. While the pause lasts it
-//! holds every creation of the group, a scale-up's too: they would be made from the template that fails.
+//! A *round* is a failure of a pod that was created after the previous failure. Ten pods evicted together are one
+//! round and are replaced at once; one pod that fails ten times is ten rounds. While the pause lasts it stops every
+//! creation of the group, also those of a scale-up: they would use the template that fails.
 
 use std::time::Duration;
 
@@ -52,8 +52,8 @@ struct Life {
 }
 
 impl Life {
-    /// A node whose clock is wrong must not hold creation for as long as its failed pods are there: where the
-    /// failure has no time, or one out of bounds, the API server's time of creation stands in.
+    /// A node whose clock is wrong must not stop creation for as long as its failed pods exist: if the failure has no
+    /// time, or one out of bounds, the API server's creation time is used.
     fn of(pod: &Pod<'_>, now: Timestamp) -> Self {
         let start = pod.created.min(now);
         let end = pod.failed_at.filter(|&at| at <= now).unwrap_or(start).max(start);
@@ -96,7 +96,7 @@ mod tests {
         until(pods, "", NOW).map(|until| elapsed(NOW, until).as_secs())
     }
 
-    /// So many pods, each made a second after the one before it had failed, the last failing now.
+    /// This many pods, each created a second after the previous one had failed, the last failing now.
     fn in_turn(rounds: i64) -> Vec<Pod<'static>> {
         (0..rounds).map(|round| failed("", 10 * round + 9, 10 * round)).collect()
     }

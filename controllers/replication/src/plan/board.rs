@@ -1,10 +1,9 @@
-//! Where pods of one class are taken from: fullest domain first, then the preferred node, counted anew after
-//! each pod.
+//! From where pods of one class are deleted: fullest domain first, then the preferred node, counted again after each
+//! pod.
 //!
-//! Nodes with the same domains form a cell. Within a cell only the node that lost a pod changes its turn, so a
-//! sorted set keeps the order; across cells every taken pod may change it, so each time all are looked at.
-//! Cells are few (zones, racks), unless a spread key tells every node from the other; the cost then is victims
-//! times nodes.
+//! Nodes with the same domains form a cell. Within a cell only the node that lost a pod changes its position, so a
+//! sorted set keeps the order; across cells every deleted pod may change it, so each time all are compared. Cells are
+//! few (zones, racks), unless a spread key distinguishes every node; the cost then is deleted pods times nodes.
 
 use std::{
     cmp::Reverse,
@@ -45,7 +44,7 @@ struct Cell {
     turns: BTreeSet<Turn>,
 }
 
-/// A node's turn to give up its next pod; what is less goes first.
+/// A node's position for losing its next pod; the lowest comes first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Turn {
     preference: usize,

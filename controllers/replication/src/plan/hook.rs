@@ -1,4 +1,4 @@
-//! Hooks that are waited for before a pod is deleted.
+//! Hooks that must complete before a pod is deleted.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -43,8 +43,8 @@ pub(super) fn follow(plan: &mut Plan, policy: &Policy, pods: &[Pod<'_>], exchang
     }
 }
 
-/// The pods that have ended and still have a hook. A group on its way out waits for it as for others: whoever it belongs to
-/// is told, and has its time.
+/// The pods that have ended and still have a hook. A group that is being deleted waits for it as for others: its owner
+/// is notified, and has time until the timeout.
 pub(super) fn of_ended(pods: &[Pod<'_>]) -> impl Iterator<Item = Victim> {
     let is_due = |pod: &Pod<'_>| {
         let held = pod.hook.is_some_and(|hook| hook.held);

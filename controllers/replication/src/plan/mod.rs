@@ -1,16 +1,16 @@
-//! What one group of pods needs: whom to adopt and release, how many to create, whom to delete and why.
+//! What one group of pods needs: which pods to adopt and release, how many to create, which to delete and why.
 //!
 //! [`plan`] is pure and total. It knows no client, no clock and no kind of owner, so that the same rules can
 //! drive any owner of equal pods. It promises:
 //!
-//! - While all pods are of the revision that is wanted, a plan creates or deletes, never both, and once it is carried
-//!   out the next one writes nothing.
-//! - While pods are exchanged, the bounds of [`Strategy`] hold at every instant.
-//! - Foreign pods never change it.
-//! - The same pods in any order give the same victims in the same order.
+//! - While all pods are of the wanted revision, a plan creates or deletes, never both, and once it is carried out the
+//!   next one writes nothing.
+//! - During an update the limits of [`Strategy`] hold at any time.
+//! - Pods of others never change it.
+//! - The same pods in any order give the same pods to delete in the same order.
 //!
-//! The rules start from kube-controller-manager's replication controllers; [`Why`] lists the order of victims
-//! and says where it goes past theirs.
+//! The rules start from kube-controller-manager's replication controllers; [`Why`] lists the order in which pods are
+//! deleted and says where it goes beyond theirs.
 
 mod answer;
 mod backoff;
@@ -73,9 +73,9 @@ pub fn plan(policy: &Policy, pods: &[Pod<'_>], now: Timestamp) -> Plan {
     plan
 }
 
-/// The pods that outlive a group on its way out: those of its own that `is_let_go`, and those that nobody controls and that
-/// have a hook, since they may have been its own a moment ago, whatever their labels say by now. If they were another's,
-/// whoever adopts them gives them its own.
+/// The pods that outlive a deleted group: those of its own that are `is_let_go`, and those without a controller that
+/// have a hook, since they may have belonged to the group a moment ago, whatever their labels are now. If they
+/// belonged to another group, the hook is added again when they are adopted.
 fn who_stays(pods: &[Pod<'_>], is_let_go: impl Fn(&Pod<'_>) -> bool) -> Vec<usize> {
     let stays = |pod: &Pod<'_>| match pod.claim {
         Claim::Mine | Claim::MineUnmatched => is_let_go(pod),

@@ -1,4 +1,4 @@
-//! What holds for every group: checked on generated ones.
+//! Properties of every plan, checked on generated groups.
 
 use std::{cmp::Reverse, collections::BTreeMap, sync::LazyLock, time::Duration};
 

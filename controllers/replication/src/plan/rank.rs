@@ -1,8 +1,8 @@
-//! Which pods go when there are too many.
+//! Which pods are deleted when there are too many.
 //!
-//! The rules up to deletion cost compare two pods whatever becomes of the others, so they sort the pods into
-//! classes, and every class but one stays or goes as a whole. Only the class through which the cut falls needs
-//! the rules that depend on who is left; [`Board`] applies them.
+//! The rules up to deletion cost compare two pods independently of the others, so they sort the pods into classes, and
+//! every class but one stays or is deleted as a whole. Only the class that is partly deleted needs the rules that
+//! depend on the remaining pods; [`Board`] applies them.
 
 use std::{cmp::Reverse, collections::HashSet};
 
@@ -87,7 +87,7 @@ impl<'a> Ranked<'a> {
 struct Class {
     /// It is not up for choice.
     stays: bool,
-    /// It serves, or could: it has not been taken out of service, nor is its hook done.
+    /// It serves, or could: it has not been taken out of service, and its hook has not completed.
     serves: bool,
     unnamed: bool,
     scheduled: bool,

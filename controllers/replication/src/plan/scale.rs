@@ -1,4 +1,4 @@
-//! A group whose pods are all of the revision that is wanted, and that has too many of them or too few.
+//! A group whose pods are all of the wanted revision, and that has too many or too few of them.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! How the pods of each revision stand: what decides whether a change gets on, is done or has failed.
+//! The counts of pods of each revision, which decide whether a rollout makes progress, is complete or has failed.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -12,7 +12,7 @@ use super::{
 /// The pods of one revision.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Neither ended nor on their way out.
+    /// Neither ended nor terminating.
     pub active: usize,
     /// Active and ready for as long as the policy asks.
     pub available: usize,

@@ -1,4 +1,4 @@
-//! Times, and what becomes of pods by them.
+//! Times, and how pods depend on them.
 
 use std::time::Duration;
 

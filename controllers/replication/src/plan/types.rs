@@ -1,4 +1,4 @@
-//! What the planner is given.
+//! The input of a plan.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -18,18 +18,18 @@ pub struct Policy {
     pub replicas: usize,
     /// How long a pod must have been ready to count as available.
     pub min_ready: Duration,
-    /// When a pod on its way out is replaced.
+    /// When a terminating pod is replaced.
     pub replacement: Replacement,
-    /// Which nodes give up pods first on scale-down.
+    /// Which nodes lose pods first at a scale-down.
     pub prefer: NodePreference,
     /// Names of pods that go first when the group scales down. Naming a pod does not delete it otherwise.
     pub condemned: BTreeSet<String>,
     /// The group itself is being deleted.
     pub ending: Option<Ending>,
-    /// How pods of another revision than is wanted are exchanged.
+    /// How pods of another revision than the wanted one are replaced.
     pub strategy: Strategy,
-    /// How many pods of which revision are wanted, in sum `replicas`: first the revision that the group is on its way
-    /// to. Empty for a group that knows no revisions.
+    /// How many pods of which revision are wanted, in sum `replicas`: first the target revision. Empty for a group
+    /// that knows no revisions.
     pub shares: Vec<Share>,
     /// How many pods of a revision are kept up, be more or fewer of it wanted, until others take their place.
     pub keep: Option<Share>,
@@ -41,14 +41,14 @@ pub struct Policy {
     pub budgets: bool,
 }
 
-/// What becomes of the pods of a group that is being deleted.
+/// What happens to the pods of a group that is being deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
-    /// They are somebody else's concern: they go with the group or are orphaned with it, as its deleter asked.
+    /// The group does not handle them: they are deleted or orphaned with it, as its deleter requested.
     HandsOff,
     /// They are deleted first, since their hooks are to be waited for.
     PodsFirst,
-    /// They live on without the group, and without the hooks, which nobody would end any more.
+    /// They keep running without the group, and without the hooks, which would never end otherwise.
     LetGo,
 }
 
@@ -74,19 +74,19 @@ pub struct Share {
     pub replicas: usize,
 }
 
-/// How pods are exchanged.
+/// How pods are replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Strategy {
     /// A few at a time.
     Rolling {
-        /// At most so many active pods beyond `replicas`.
+        /// The maximum number of active pods beyond `replicas`.
         surge: usize,
-        /// No pod is taken while more than so many of `replicas` would not be available.
+        /// No pod is deleted if that would leave more than this many of `replicas` unavailable.
         unavailable: usize,
     },
     /// All old pods end before the first new one is made.
     Recreate,
-    /// Pods are replaced when somebody else deletes them.
+    /// Pods are replaced when others delete them.
     OnDelete,
 }
 
@@ -106,7 +106,7 @@ impl Default for Strategy {
     }
 }
 
-/// When a pod on its way out is replaced.
+/// When a terminating pod is replaced.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Replacement {
     /// As soon as its deletion was asked for: quick, but more pods than replicas may run meanwhile.
@@ -116,7 +116,7 @@ pub enum Replacement {
     WhenTerminated,
 }
 
-/// Which nodes give up pods first on scale-down.
+/// Which nodes lose pods first at a scale-down.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum NodePreference {
     /// Those with the most of the group's own active pods.
@@ -133,7 +133,7 @@ pub struct Pod<'a> {
     pub name: &'a str,
     /// Its UID, unique as well; the last word where nothing else tells two pods apart.
     pub uid: &'a str,
-    /// How the pod stands to the group.
+    /// The relation of the pod to the group.
     pub claim: Claim,
     /// Where it runs; `None` before it is scheduled.
     pub node: Option<Node<'a>>,
@@ -169,7 +169,7 @@ pub struct Pod<'a> {
     pub hook: Option<Hook>,
 }
 
-/// How the hook stands that is waited for before a pod is deleted.
+/// The state of the hook that must complete before a pod is deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hook {
     /// It is not done.
@@ -181,7 +181,7 @@ pub struct Hook {
 /// A readiness gate by which a pod is taken out of service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gate {
-    /// Nobody has opened it yet.
+    /// It has not been opened yet.
     Unset,
     /// The pod is out of service.
     Closed,
@@ -190,12 +190,12 @@ pub enum Gate {
 }
 
 impl Pod<'_> {
-    /// It is the group's and has not ended, be it on its way out or not.
+    /// It belongs to the group and has not ended, terminating or not.
     pub(super) fn lives(&self) -> bool {
         self.claim == Claim::Mine && !self.phase.is_terminal()
     }
 
-    /// Its hook is done: it serves nobody any more, whatever its readiness says.
+    /// Its hook has completed: it counts as not serving, whatever its readiness says.
     pub(super) fn is_drained(&self) -> bool {
         self.hook.is_some_and(|hook| hook.since.is_some() && !hook.held)
     }
@@ -229,27 +229,27 @@ pub struct Node<'a> {
     pub name: &'a str,
     /// The domains it lies in.
     pub domains: Domains<'a>,
-    /// How many pods of any owner it carries, this group's included. Those that have ended or are on their way
-    /// out should not count, or a scale-down done in parts may take other pods than one done at once.
+    /// How many pods of any owner it carries, including this group's. Pods that have ended or are terminating should
+    /// not count, or a scale-down in steps may delete other pods than one done at once.
     pub pods: usize,
 }
 
-/// How a pod stands to the group: its controller reference and the group's selector.
+/// The relation of a pod to the group: its controller reference and the group's selector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Claim {
     /// The group controls it and selects it.
     Mine,
     /// The group controls it but no longer selects it.
     MineUnmatched,
-    /// Nobody controls it and the group selects it.
+    /// It has no controller and the group selects it.
     OrphanMatching,
-    /// Nobody controls it and the group does not select it, and it has a hook that nobody tells any more.
+    /// It has no controller and the group does not select it, and it has a hook that will not be called any more.
     OrphanHooked,
     /// Another's, or any other orphan.
     Foreign,
 }
 
-/// `status.phase`, in the order in which pods are given up; an empty phase is `Pending`.
+/// `status.phase`, in the order in which pods are deleted; an empty phase is `Pending`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
     /// Not all containers have started.

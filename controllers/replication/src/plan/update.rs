@@ -1,9 +1,9 @@
-//! Exchanging pods of one revision for pods of another.
+//! Replaces pods of one revision by pods of another.
 //!
-//! Two bounds hold at every instant, whatever else changes meanwhile: no more than `replicas + surge` pods are
-//! active, and no pod is taken while fewer than `replicas - unavailable` would be left available. They are the
-//! Deployment controller's (pkg/controller/deployment/rolling.go, `reconcileOldReplicaSets`), here over the pods
-//! themselves, so that several revisions may be wanted side by side.
+//! Two limits hold at any time, whatever else changes: no more than `replicas + surge` pods are active, and no pod is
+//! deleted if fewer than `replicas - unavailable` would be left available. They are the Deployment controller's
+//! (pkg/controller/deployment/rolling.go, `reconcileOldReplicaSets`), here applied to the pods themselves, so that
+//! several revisions may be wanted side by side.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -90,15 +90,15 @@ struct Group<'a> {
     /// `None` for the pods of revisions of which none is wanted.
     revision: Option<&'a str>,
     wanted: usize,
-    /// So many are there for now, where these are more.
+    /// The current number of pods, where it is higher.
     kept: usize,
     available: BTreeSet<usize>,
     unavailable: BTreeSet<usize>,
 }
 
 impl<'a> Group<'a> {
-    /// In the order in which they give up pods: what is not wanted at all, what is kept up for now, then the shares from
-    /// the last to the first, which is the one that the group is on its way to.
+    /// In the order in which they lose pods: what is not wanted at all, what is kept for now, then the shares from the
+    /// last to the first, which is that of the target revision.
     fn all(policy: &'a Policy, pods: &[Pod<'_>], active: &[usize], now: Timestamp) -> Vec<Self> {
         let shares = policy.shares.iter().rev().map(|share| (Some(&*share.revision), share.replicas));
         let is_share = |keep: &&Share| policy.shares.iter().any(|share| share.revision == keep.revision);
@@ -135,8 +135,7 @@ impl<'a> Group<'a> {
     fn excess(&self) -> usize {
         self.size().saturating_sub(self.wanted.max(self.kept))
     }
-    /// How many there are beyond what is wanted for good once those that are kept up are there: a surge makes room for
-    /// as many.
+    /// How many pods there are beyond the final number once those that are kept exist: a surge allows as many.
     fn passing(&self) -> usize {
         self.size().max(self.kept).saturating_sub(self.wanted)
     }
@@ -188,10 +187,10 @@ struct Cut<'a> {
     groups: Vec<Group<'a>>,
     /// The active pods that are not chosen.
     left: Vec<usize>,
-    /// So many must be left available.
+    /// The number of pods that must stay available.
     floor: usize,
-    /// So many more there are than even a surge allows: who is among the first of these goes for a scale-down, of which
-    /// no budget is asked, whatever its revision.
+    /// How many pods there are beyond the surge: the first of these are deleted by a scale-down, for which no budget
+    /// is asked, whatever their revision.
     surplus: usize,
 }
 
@@ -223,7 +222,7 @@ impl Cut<'_> {
         self.take(plan, target, &available, self.left.len().saturating_sub(most).min(spare));
     }
 
-    /// Takes up to `count` of `set`, on behalf of a group, and returns how many.
+    /// Deletes up to `count` of `set`, on behalf of a group, and returns how many.
     fn take(&mut self, plan: &mut Plan, group: usize, set: &BTreeSet<usize>, count: usize) -> usize {
         let there = self.left.iter().filter(|index| set.contains(index)).count();
         let count = count.min(there);

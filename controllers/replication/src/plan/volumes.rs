@@ -1,4 +1,4 @@
-//! How many pods there are volume claims for.
+//! For how many pods there are volume claims.
 
 use super::{
     answer::{Plan, Wait},

@@ -1,4 +1,4 @@
-//! Why a pod goes.
+//! Why a pod is deleted.
 
 use std::fmt;
 

@@ -9,7 +9,7 @@ use crate::plan::Gate;
 /// What is kept of a pod that has the readiness gate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InPlace {
-    /// How its gate stands.
+    /// The state of its gate.
     pub gate: Gate,
     /// Whether it is ready all the same, since its node has not seen yet that the gate is closed.
     pub still_ready: bool,

@@ -1,4 +1,4 @@
-//! A pod as the watch decodes it, and what its status says in few words.
+//! A pod as the watch decodes it, and a summary of its status.
 
 use std::collections::BTreeMap;
 

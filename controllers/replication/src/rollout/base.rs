@@ -1,7 +1,7 @@
-//! What a change starts from where no revision has ever had all of its pods available.
+//! What a rollout starts from if no revision has ever had all of its pods available.
 //!
-//! A group that has no room for one of its pods serves with the others. A change of it is held back, kept up and taken
-//! back as that of any other group, so it needs a revision to go back to.
+//! A group that cannot have all of its pods serves with the others. Its rollouts pause, keep old pods and roll back
+//! like those of any other group, so it needs a revision to roll back to.
 
 use std::cmp::Reverse;
 

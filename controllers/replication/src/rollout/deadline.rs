@@ -1,4 +1,4 @@
-//! Which time runs against a change.
+//! Which timers run for a rollout.
 
 use super::{
     settings::Settings,
@@ -7,8 +7,8 @@ use super::{
 use crate::plan::{Plan, Tally, Wait};
 
 impl Decision {
-    /// Notes whether the change can get on from now on, and when time alone makes it fail. `plan` is what follows from
-    /// the decision, `target` the pods of the revision that the group is on its way to.
+    /// Records whether the rollout can make progress from now on, and when time alone makes it fail. `plan` is what
+    /// follows from the decision, `target` the pods of the target revision.
     ///
     /// While all new pods are available and none can be made, what holds the change up are old pods: they terminate,
     /// hold their volumes, or a budget or a hook keeps them. That says nothing against the revision.

@@ -1,10 +1,10 @@
-//! What this process has itself seen of a group's change, timed by its own clock.
+//! What this process has itself seen of a group's rollout, timed by its own clock.
 //!
-//! A change fails for what was seen to go wrong for too long. Only such time counts in which the process looked, and in
-//! which the change could have got on: the stamps of other machines, and those of a predecessor in the status, say
-//! nothing of what went on in between. So this is written down nowhere. While the watch is broken, or the server carries
-//! out no writes, the time stands still. A process that begins to lead gives every change its whole time anew; what has
-//! failed stays so, by the status.
+//! A rollout fails because of problems that were seen for too long. Only time counts in which the process watched and
+//! the rollout could have made progress: timestamps of other machines, and those of a predecessor in the status, say
+//! nothing about the time in between. So this state is never stored. While the watch is broken, or the server carries
+//! out no writes, the timers stop. A new leader gives every rollout its whole time again; a failed rollout stays
+//! failed, by the status.
 
 use std::{collections::HashMap, mem, sync::Arc, time::Duration};
 
@@ -13,8 +13,8 @@ use mainstay_runtime::clock::Moment;
 
 use crate::plan::{Cause, Claim, Pod};
 
-/// The kubelet takes a container for one that runs well when it has run for so long: then it forgets how often the
-/// container has crashed (pkg/kubelet/kubelet.go, `MaxContainerBackOff`, twice). Restarts further apart are no loop.
+/// The kubelet treats a container that has run for this long as healthy: then it resets its crash backoff
+/// (pkg/kubelet/kubelet.go, `MaxContainerBackOff`, twice). Restarts further apart are no crash loop.
 const CRASH_LOOP: Duration = Duration::from_secs(600);
 
 /// One look at a group.
@@ -26,7 +26,7 @@ pub struct Look {
     pub wall: Timestamp,
     /// For how long in all the watch of pods has shown what happens; it may go back by what was counted too early.
     pub watched: Duration,
-    /// Whether the server has been asked and the pods are as the watch shows them. No change is given up without.
+    /// Whether the pods were read from the server and match the watch. No rollout is declared failed without that.
     pub sure: bool,
 }
 
@@ -49,7 +49,7 @@ pub struct Evidence {
     pub(super) idle: Duration,
     /// Whether it can get on, from the last look to the next one.
     pub(super) runs: bool,
-    /// The pods of the group that have not ended, be they on their way out or not.
+    /// The pods of the group that have not ended, terminating or not.
     pub(super) living: usize,
     /// The fewest pods that were seen to be in the change's way.
     in_the_way: usize,
@@ -63,7 +63,8 @@ struct Seen {
     revision: Arc<str>,
     /// What has kept it from becoming ready at every look since then.
     trouble: Option<(Cause, Duration)>,
-    /// Restarts that do not count any more, and since when the others do: these have happened, whoever looked.
+    /// Restarts that do not count any more, and since when the others count: these have happened, whether they were
+    /// watched or not.
     restarts: (i32, Moment),
     /// A time of its readiness that lay in the future, by the clock of its node, and when it was seen.
     ready: Option<(Timestamp, Timestamp)>,
@@ -114,7 +115,8 @@ impl Evidence {
         self.doubted = doubted;
     }
 
-    /// The change that is under way, with so many pods in its way. Returns whether it has got on by their becoming fewer.
+    /// The rollout in progress, with the number of pods that block it. Returns whether it has made progress because
+    /// their number fell.
     pub(super) fn follow(&mut self, revision: &Arc<str>, started: Timestamp, in_the_way: usize) -> bool {
         let change = Some((Arc::clone(revision), started));
         if self.change != change {

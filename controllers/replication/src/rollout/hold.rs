@@ -31,8 +31,8 @@ pub(super) fn proportional(held: &[Share], replicas: usize) -> Vec<Share> {
     shares
 }
 
-/// Has no pods made but of `base` and `proven`: those of others, of which none has been available, which have been given
-/// up or have failed, may stay for as long as they live. What they lack is of `base`.
+/// Creates pods only of `base` and `proven`: pods of other revisions, of which none has been available, or which were
+/// aborted or have failed, may stay as long as they live. Pods that they lack are created from `base`.
 pub(super) fn feed_only(
     shares: &mut Vec<Share>,
     tallies: &Tallies<'_>,

@@ -1,9 +1,9 @@
-//! How many pods of the revision before are kept up while a change is under way.
+//! How many pods of the previous revision are kept during a rollout.
 //!
-//! A change moves pods from one revision to another, and it alone does: a pod that is lost meanwhile is made anew of the
-//! revision that it was, as far as new ones have not taken its place, and a group that is scaled meanwhile is scaled in
-//! the proportion that the change has reached. While no pod of the new revision has been available, all that the bounds
-//! ask for is old. This is what the replicas of a Deployment's old ReplicaSets are for.
+//! Only a rollout moves pods from one revision to another: a pod that is lost meanwhile is recreated from its own
+//! revision, as far as new ones have not replaced it, and a group that is scaled meanwhile is scaled in the proportion
+//! that the rollout has reached. While no pod of the new revision has been available, all pods that the limits require
+//! are old. This is what the replicas of a Deployment's old ReplicaSets are for.
 
 use std::sync::Arc;
 

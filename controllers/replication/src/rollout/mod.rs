@@ -1,14 +1,14 @@
-//! How far a change of the template has got, and what is wanted of it now.
+//! How far a rollout has got, and what is wanted of it now.
 //!
-//! Pure, as the planner: what is remembered comes from the group's status, the pods come as counts, and the clock is
-//! an argument. The answer is how many pods of which revision there should be; the planner brings that about.
+//! Pure, like the planner: state comes from the group's status, the pods come as counts, and the clock is an argument.
+//! The result is how many pods of which revision there should be; the planner does the rest.
 //!
-//! - `wanted` is the revision that the spec asks for, `current` the last one of which all pods were available; where
+//! - `wanted` is the revision that the spec asks for, `current` the last one of which all pods were available; if
 //!   there has never been one, the one that served when another was wanted.
-//! - The group is on its way to `wanted`, or back to `current` once `wanted` has failed, and then stays there for as
-//!   long as the spec asks for what has failed.
-//! - Whatever holds a change back (a partition, a step, a pause, a failure that pauses) is a number of pods that it
-//!   may reach.
+//! - The target of the group is `wanted`, or `current` once `wanted` has failed, and stays so as long as the spec asks
+//!   for the failed revision.
+//! - Whatever pauses a rollout (a partition, a step, a pause, a failure that pauses) is a number of pods that it may
+//!   reach.
 
 mod base;
 mod deadline;
@@ -71,7 +71,7 @@ pub fn decide(
     }
 }
 
-/// The revision that the group is on its way to.
+/// The target revision of the group.
 fn target(settings: &Settings, wanted: &Arc<str>, state: &State) -> Arc<str> {
     let goes_back = |failed: &Failed| settings.roll_back || failed.reason == Reason::Aborted;
     let back = state.current.as_ref().filter(|_| state.failed.as_ref().is_some_and(goes_back));
@@ -287,7 +287,7 @@ impl Change<'_> {
         }
     }
 
-    /// Whether somebody has told the change to go past this step, counted from 1.
+    /// Whether the pause of this step, counted from 1, was ended by hand.
     fn may_pass(&self, step: usize) -> bool {
         let resume = self.settings.resume.as_ref().filter(|(revision, _)| *revision == self.target);
         resume.is_some_and(|(_, last)| last.is_none_or(|last| step <= last))

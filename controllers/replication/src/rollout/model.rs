@@ -1,5 +1,5 @@
-//! Whole changes against a model cluster: pods that start slowly, crash, vanish or are long in leaving, specs that change
-//! in the middle, a controller that is stopped half-way through its writes, or is away for long.
+//! Whole rollouts against a model cluster: pods that start slowly, crash, disappear or take long to terminate, specs
+//! that change during a rollout, a controller that is stopped half-way through its writes, or is away for long.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -14,18 +14,18 @@ mod runs;
 
 /// One look of the controller and one of the cluster are so far apart.
 const TICK: i64 = 5;
-/// So long a run is disturbed, and so long after that it may take.
+/// How many ticks a run is disturbed, and how many more it may take after that.
 const DISTURBED: usize = 60;
 const LIMIT: usize = 3000;
-/// For so long a hook is waited for.
+/// How many ticks a hook may take.
 const TIMEOUT: i64 = 60;
-/// A controller that is away for so many ticks may find that pods have restarted now and then.
+/// A controller that is away for this many ticks may find that pods have restarted now and then.
 const AGES: usize = 600;
 
-/// What becomes of the pods of a revision.
+/// What happens to the pods of a revision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Quality {
-    /// They are ready after so many ticks.
+    /// How many ticks they take to become ready.
     Good(i64),
     /// They crash again and again.
     Crashes,
@@ -43,9 +43,9 @@ enum Event {
     Pause(bool),
     Partition(usize),
     Continue,
-    /// No controller looks for so many ticks, and the one that does then knows what the status says alone.
+    /// No controller watches for this many ticks, and the next one knows only what the status says.
     Away(usize),
-    /// The watch of pods is broken for so many ticks.
+    /// The watch of pods is broken for this many ticks.
     Blind(usize),
     Nothing,
 }
@@ -53,9 +53,9 @@ enum Event {
 /// How pods leave.
 #[derive(Debug, Clone, Copy)]
 struct Leaving {
-    /// They have a hook, which is done so many ticks after its owner was told.
+    /// They have a hook, which completes this many ticks after its owner was notified.
     hook: Option<i64>,
-    /// They terminate for so many ticks.
+    /// How many ticks they terminate.
     grace: i64,
     /// Others wait for that.
     replacement: Replacement,
@@ -129,7 +129,7 @@ struct World {
     slots: usize,
     /// The revisions of which a pod has served.
     served: BTreeSet<Arc<str>>,
-    /// Whether the change under way began without old pods that were to stay.
+    /// Whether the rollout in progress began without old pods that were to stay.
     from_nothing: bool,
     /// How many pods have been created since the last event.
     created: usize,
@@ -235,7 +235,7 @@ impl World {
         self.pods.iter().map(Member::view).collect()
     }
 
-    /// The controller looks, remembers and writes; with `stop` it is stopped after so many writes.
+    /// The controller observes, remembers and writes; with `stop` it is stopped after this many writes.
     fn control(&mut self, stop: usize) -> (Decision, bool) {
         let wanted = revision(self.wanted);
         let (decision, plan) = {

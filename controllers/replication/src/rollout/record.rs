@@ -1,4 +1,4 @@
-//! What is remembered of a group's revisions, as its status keeps it.
+//! Converts the state of a group's revisions from and to its status.
 
 use std::sync::Arc;
 

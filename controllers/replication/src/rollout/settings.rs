@@ -1,4 +1,4 @@
-//! What a group's spec says of its changes, with percentages worked out.
+//! The update settings of a group's spec, with percentages computed.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,15 +17,15 @@ use crate::{
 pub struct Settings {
     /// How many pods there should be.
     pub replicas: usize,
-    /// How they are exchanged.
+    /// How pods are replaced.
     pub strategy: Strategy,
     /// How many of them a change reaches; the others stay as they are.
     pub reach: usize,
     /// The stages before that.
     pub steps: Vec<Step>,
-    /// Nothing is exchanged for now.
+    /// No pods are updated for now.
     pub paused: bool,
-    /// Whether a failed change is taken back.
+    /// Whether a failed rollout is rolled back.
     pub roll_back: bool,
     /// More restarts of a container are a failure, unless they are far apart ([`Evidence`](super::Evidence)).
     pub max_restarts: i32,
@@ -35,7 +35,7 @@ pub struct Settings {
     pub deadline: Duration,
     /// The revision that may go on, and past which step, counted from 1; past all without one.
     pub resume: Option<(Arc<str>, Option<usize>)>,
-    /// The revision that is to be taken back.
+    /// The revision that is to be aborted.
     pub abort: Option<Arc<str>>,
 }
 
@@ -53,9 +53,9 @@ pub struct Step {
 pub enum Pause {
     /// No longer.
     None,
-    /// So long, or until somebody continues.
+    /// How long a pause lasts: a time, or until it is ended by hand.
     For(Duration),
-    /// Until somebody continues.
+    /// Until it is ended by hand.
     Open,
 }
 

@@ -1,4 +1,4 @@
-//! What is remembered of a change, and what is decided.
+//! The state of a rollout, and what is decided.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -14,7 +14,7 @@ pub struct State {
     pub current: Option<Arc<str>>,
     /// What has failed, for as long as the spec asks for it.
     pub failed: Option<Failed>,
-    /// The change under way.
+    /// The rollout in progress.
     pub rollout: Option<Rollout>,
 }
 
@@ -29,7 +29,7 @@ pub struct Failed {
     pub message: String,
 }
 
-/// A change under way.
+/// A rollout in progress.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rollout {
     /// The revision that the pods are brought to.
@@ -65,7 +65,7 @@ impl Rollout {
     }
 }
 
-/// So many old pods are kept up in a group of that size.
+/// How many old pods are kept in a group of that size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Kept {
     /// Old pods.
@@ -94,7 +94,7 @@ pub enum Reason {
     ConfigError,
     /// No node takes its pods.
     Unschedulable,
-    /// Somebody gave it up.
+    /// It was aborted by hand.
     Aborted,
 }
 
@@ -154,13 +154,13 @@ pub struct Decision {
     pub overdue: bool,
     /// The revision that the spec asks for.
     pub wanted: Arc<str>,
-    /// The revision that the group is on its way to.
+    /// The target revision of the group.
     pub target: Arc<str>,
     /// How many pods of which revision there should be; first those of `target`, unless it is held back.
     pub shares: Vec<Share>,
-    /// How many pods of a revision are made anew when they are lost, though no more of it are wanted for good.
+    /// How many pods of a revision are recreated when they are lost, although no more of it are wanted finally.
     pub keep: Option<Share>,
-    /// Where the change stands.
+    /// The phase of the rollout.
     pub phase: Phase,
     /// When time alone changes the decision.
     pub due: Option<Duration>,
@@ -168,12 +168,12 @@ pub struct Decision {
     pub news: Vec<News>,
 }
 
-/// Where a change stands.
+/// The phase of a rollout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     /// All pods are of the revision that the group should be at.
     Complete,
-    /// Pods are being exchanged.
+    /// Pods are being updated.
     Rolling,
     /// Pods are being brought back to the revision before.
     RollingBack,
@@ -181,16 +181,16 @@ pub enum Phase {
     StepPaused {
         /// Which, counted from 1.
         step: usize,
-        /// Of so many.
+        /// The number of all steps.
         of: usize,
         /// Its weight in percent.
         weight: usize,
-        /// How long it lasts; `None` until somebody continues.
+        /// How long it lasts; `None`: until it is ended by hand.
         until: Option<Timestamp>,
     },
     /// As many pods are updated as the partition allows.
     PartitionReached,
-    /// Pods follow when somebody deletes them.
+    /// Pods are updated when they are deleted by hand.
     WaitingForDeletion,
     /// The spec holds the change back.
     Paused,

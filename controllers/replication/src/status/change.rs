@@ -1,4 +1,4 @@
-//! What a change of the template is doing and what it waits for, in words.
+//! The messages about a rollout: what it is doing and what it waits for.
 
 use kube::ResourceExt;
 use mainstay_runtime::{conditions::Verdict, outcome::Failure};
@@ -24,7 +24,7 @@ impl Seen<'_> {
         self.assessed.decision.state.failed.as_ref()
     }
 
-    /// Whether the group has gone back, or is on its way.
+    /// Whether the group is rolled back, or is being rolled back.
     fn goes_back(&self) -> bool {
         let decision = &self.assessed.decision;
         self.failed().is_some_and(|failed| failed.revision != decision.target)
@@ -34,7 +34,7 @@ impl Seen<'_> {
         format!("{} has failed ({}): {}", self.name(&failed.revision), failed.reason, failed.message)
     }
 
-    /// What holds an exchange back, or else the exchange itself.
+    /// What blocks the update, or else the update itself.
     fn reason(&self, exchange: &'static str) -> &'static str {
         match (self.blocked, self.assessed.plan.hooks) {
             (Some(_), _) => "DisruptionBudget",
@@ -47,47 +47,47 @@ impl Seen<'_> {
     fn progress(&self) -> String {
         let (target, wanted) = (self.assessed.target, self.observed.policy.replicas);
         let done = format!(
-            "{} of {wanted} pods are at it and {} of these available",
+            "{} of {wanted} pods are updated and {} of these are available",
             target.active, target.available
         );
         let starting = target.active - target.available;
         let others = self.assessed.plan.counts.active.saturating_sub(target.active);
         if let Some(text) = self.blocked {
-            format!("{done}; a PodDisruptionBudget holds the rest back: {text}")
+            format!("{done}; a PodDisruptionBudget blocks the rest: {text}")
         } else if let Some(hooks) = hook_sentence(&self.assessed.plan) {
             format!("{done}; {hooks}")
         } else if starting > 0 {
             format!("{done}; waiting for {starting} to become available")
         } else if others > 0 {
-            format!("{done}; {others} others are left")
+            format!("{done}; {others} old pods are left")
         } else {
             done
         }
     }
 
-    /// What of the old pods a stage leaves to a group of one pod, which has room for no canary.
+    /// What a stage means for the old pod of a group of one pod, which may have no canary.
     fn canary(&self) -> &'static str {
         let Decision { state, keep, .. } = &self.assessed.decision;
         let step = state.rollout.as_ref().and_then(|rollout| self.observed.settings.steps.get(rollout.step?));
         match (step.filter(|step| step.weight < 100), self.observed.policy.replicas, keep) {
             (Some(_), 1, Some(_)) => ", and the old pod stays beside it until the step is passed",
             (Some(_), 1, None) => {
-                ", and no old pod stays beside it: for that spec.update.maxSurge has to be 1 or more, and the change \
-                 must not be made in place"
+                ", and no old pod stays beside it: for that spec.update.maxSurge must be 1 or more, and \
+                 the change must not be applied in place"
             }
             _ => "",
         }
     }
 }
 
-/// A failure that lasts until somebody changes the template.
+/// A failure that lasts until the template changes.
 pub(super) fn lasting_failure(seen: &Seen<'_>) -> Option<Failure> {
     let failed = seen.failed().filter(|_| !seen.goes_back())?;
     let message = format!("{}; correct spec.template", seen.failure_sentence(failed));
     Some(Failure { reason: failed.reason.as_str(), stalled: true, message })
 }
 
-/// The part of `Ready` that is about a change; `None` when none is under way that keeps the group from it.
+/// The part of `Ready` that is about a rollout; `None` if no rollout in progress keeps the group from being ready.
 pub(super) fn readiness(seen: &Seen<'_>) -> Option<(bool, &'static str, String)> {
     let decision = &seen.assessed.decision;
     let target = seen.target();
@@ -96,29 +96,27 @@ pub(super) fn readiness(seen: &Seen<'_>) -> Option<(bool, &'static str, String)>
         Phase::Complete | Phase::PartitionReached | Phase::WaitingForDeletion | Phase::Failed => return None,
         Phase::Rolling if is_first => return None,
         Phase::Rolling => {
-            let message = format!("the pods are brought to {target}: {}{}", seen.progress(), seen.canary());
+            let message = format!("updating the pods to {target}: {}{}", seen.progress(), seen.canary());
             (seen.reason("RollingOut"), message)
         }
         Phase::RollingBack => {
             let failure = seen.failed().map(|failed| seen.failure_sentence(failed)).unwrap_or_default();
-            (
-                seen.reason("RollingBack"),
-                format!("{failure}; the pods are brought back to {target}: {}", seen.progress()),
-            )
+            (seen.reason("RollingBack"), format!("{failure}; rolling back to {target}: {}", seen.progress()))
         }
         Phase::StepPaused { step, of, weight, until } => {
             let (name, namespace) = (seen.group.name_any(), seen.group.namespace().unwrap_or_default());
             let next = match until {
-                Some(until) => format!("goes on at {}", until.strftime("%FT%TZ")),
+                Some(until) => format!("continues at {}", until.strftime("%FT%TZ")),
                 None => format!(
-                    "goes on after `kubectl annotate replicagroup {name} --namespace {namespace} --overwrite \
-                     {CONTINUE}={target}/{step}`"
+                    "continues after `kubectl annotate replicagroup {name} --namespace {namespace} \
+                     --overwrite {CONTINUE}={target}/{step}`"
                 ),
             };
             (
                 "StepPaused",
                 format!(
-                    "step {step} of {of} ({weight} %) is reached: {} of {} pods are at {target}{}; it {next}",
+                    "step {step} of {of} ({weight} %) is reached: {} of {} pods are updated to {target}{}; \
+                     the rollout {next}",
                     seen.assessed.target.active,
                     seen.observed.policy.replicas,
                     seen.canary()
@@ -126,7 +124,7 @@ pub(super) fn readiness(seen: &Seen<'_>) -> Option<(bool, &'static str, String)>
             )
         }
         Phase::Paused => {
-            ("Paused", format!("spec.paused holds back the change to {target}: {}", seen.progress()))
+            ("Paused", format!("spec.paused pauses the rollout of {target}: {}", seen.progress()))
         }
     };
     Some((false, reason, message))
@@ -137,14 +135,14 @@ pub(super) fn addition(seen: &Seen<'_>) -> String {
     let (target, updated) = (seen.target(), seen.assessed.target.active);
     match (seen.assessed.decision.phase, seen.failed()) {
         (Phase::PartitionReached, _) => {
-            format!(", {updated} of them at {target}, as spec.update.partition asks")
+            format!(", {updated} of them updated to {target}, as spec.update.partition says")
         }
         (Phase::WaitingForDeletion, _) => {
-            format!(", {updated} of them at {target}; the others follow when they are deleted")
+            format!(", {updated} of them updated to {target}; the others are updated when they are deleted")
         }
         (_, Some(failed)) if seen.goes_back() => {
             format!(
-                " at {target}, since {}; change spec.template to try again",
+                " at {target}, because {}; change spec.template to try again",
                 seen.failure_sentence(failed)
             )
         }
@@ -166,7 +164,7 @@ fn available(seen: &Seen<'_>) -> Verdict {
     let available = seen.assessed.plan.counts.available;
     let status = available >= least;
     let reason = if status { "MinimumPodsAvailable" } else { "MinimumPodsUnavailable" };
-    let message = format!("{available} pods are available; the least is {least}");
+    let message = format!("{available} pods are available, at least {least} are required");
     Verdict { kind: "Available", status, reason, message }
 }
 
@@ -178,19 +176,19 @@ fn progressing(seen: &Seen<'_>) -> Verdict {
         return verdict(false, failed.reason.as_str(), seen.failure_sentence(failed));
     }
     let (reason, message) = match phase {
-        Phase::Complete => ("RolloutComplete", format!("all pods are at {target}")),
-        Phase::Rolling | Phase::Failed => ("RollingOut", format!("the pods are brought to {target}")),
-        Phase::RollingBack => ("RollingBack", format!("the pods are brought back to {target}")),
+        Phase::Complete => ("RolloutComplete", format!("all pods are updated to {target}")),
+        Phase::Rolling | Phase::Failed => ("RollingOut", format!("updating the pods to {target}")),
+        Phase::RollingBack => ("RollingBack", format!("rolling back to {target}")),
         Phase::StepPaused { step, .. } => {
-            ("StepPaused", format!("step {step} of the change to {target} is reached"))
+            ("StepPaused", format!("step {step} of the rollout of {target} is reached"))
         }
         Phase::PartitionReached => {
-            ("PartitionReached", format!("as many pods are at {target} as the partition allows"))
+            ("PartitionReached", format!("as many pods are updated to {target} as the partition allows"))
         }
         Phase::WaitingForDeletion => {
-            ("WaitingForDeletion", format!("pods follow to {target} when they are deleted"))
+            ("WaitingForDeletion", format!("pods are updated to {target} when they are deleted"))
         }
-        Phase::Paused => ("Paused", format!("spec.paused holds back the change to {target}")),
+        Phase::Paused => ("Paused", format!("spec.paused pauses the rollout of {target}")),
     };
     verdict(true, reason, message)
 }
@@ -198,7 +196,7 @@ fn progressing(seen: &Seen<'_>) -> Verdict {
 fn rolled_back(seen: &Seen<'_>) -> Verdict {
     match seen.failed().filter(|_| seen.goes_back()) {
         Some(failed) => {
-            let message = format!("{}; back to {}", seen.failure_sentence(failed), seen.target());
+            let message = format!("{}; rollback to {}", seen.failure_sentence(failed), seen.target());
             Verdict { kind: "RolledBack", status: true, reason: failed.reason.as_str(), message }
         }
         None => Verdict { kind: "RolledBack", status: false, reason: "None", message: String::new() },

@@ -1,4 +1,4 @@
-//! A failure in the words of conditions.
+//! Failures as reasons and messages of conditions.
 
 use mainstay_runtime::{
     failure::RequestError,
@@ -26,14 +26,14 @@ impl Explain for ApplyError {
         };
         let advice = match (error, error.request()) {
             (ApplyError::Claim { .. }, RequestError::QuotaExceeded(_)) => {
-                "; raise the ResourceQuota or lower spec.replicas: it goes on by itself"
+                "; raise the ResourceQuota or lower spec.replicas: the group then continues by itself"
             }
             (ApplyError::Claim { .. }, RequestError::Invalid(_)) => "; correct spec.volumeClaimTemplates",
             (ApplyError::Claim { .. }, RequestError::Conflict(_)) => {
-                "; rename or remove the claim that is in the way"
+                "; rename or remove the claim with this name"
             }
             (ApplyError::Create(_), RequestError::QuotaExceeded(_)) => {
-                "; raise the ResourceQuota or lower spec.replicas: creation goes on by itself"
+                "; raise the ResourceQuota or lower spec.replicas: creation then continues by itself"
             }
             (ApplyError::Create(_), RequestError::Invalid(_)) => "; correct spec.template",
             (ApplyError::Create(_), RequestError::Forbidden(_)) => {

@@ -1,4 +1,4 @@
-//! What a report is about.
+//! The input of a status.
 
 use mainstay_crds::ReplicaGroup;
 
@@ -27,9 +27,7 @@ pub(super) fn hook_sentence(plan: &Plan) -> Option<String> {
     let (count, until) = plan.hooks?;
     let until = until.strftime("%FT%TZ");
     Some(match count {
-        1 => format!("the pre-delete hook of 1 pod is waited for, until {until} at the latest"),
-        _ => format!(
-            "the pre-delete hooks of {count} pods are waited for, the first until {until} at the latest"
-        ),
+        1 => format!("waiting for the pre-delete hook of 1 pod (times out at {until})"),
+        _ => format!("waiting for the pre-delete hooks of {count} pods (the first times out at {until})"),
     })
 }

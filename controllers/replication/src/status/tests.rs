@@ -216,13 +216,13 @@ fn a_change_says_what_it_does_and_what_it_waits_for() {
             Phase::Rolling,
             None,
             "RollingOut",
-            "brought to web-b: 2 of 5 pods are at it and 1 of these available; waiting for 1",
+            "updating the pods to web-b: 2 of 5 pods are updated and 1 of these are available; waiting for 1",
         ),
         (
             Phase::RollingBack,
             Some(&failed),
             "RollingBack",
-            "web-b has failed (CrashLoop): it crashed; the pods are brought back to web-a",
+            "web-b has failed (CrashLoop): it crashed; rolling back to web-a",
         ),
         (
             pause(None),
@@ -230,8 +230,8 @@ fn a_change_says_what_it_does_and_what_it_waits_for() {
             "StepPaused",
             "kubectl annotate replicagroup web --namespace ns --overwrite mainstay.dev/continue=web-b/1",
         ),
-        (pause(Some(at(0))), None, "StepPaused", "goes on at 1970-01-01T00:00:00Z"),
-        (Phase::Paused, None, "Paused", "spec.paused holds back the change to web-b"),
+        (pause(Some(at(0))), None, "StepPaused", "continues at 1970-01-01T00:00:00Z"),
+        (Phase::Paused, None, "Paused", "spec.paused pauses the rollout of web-b"),
         (
             Phase::Failed,
             Some(&failed),
@@ -261,7 +261,7 @@ fn a_group_that_went_back_is_ready_and_says_why() {
     });
     let (ready, reason, message) = condition(&status, "Ready");
     assert_eq!((ready, reason), ("True", "AllAvailable"));
-    assert!(message.contains("at web-a, since web-b has failed (CrashLoop)"), "{message}");
+    assert!(message.contains("at web-a, because web-b has failed (CrashLoop)"), "{message}");
     assert_eq!(condition(&status, "RolledBack").0, "True");
     assert_eq!(
         condition(&status, "Progressing"),

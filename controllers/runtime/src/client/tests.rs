@@ -59,9 +59,9 @@ const NEVER: Duration = Duration::from_secs(100_000);
 async fn a_request_that_is_not_answered_is_given_up() {
     let world = World::new();
     let (answer, seconds) = world.ask(LIST, NEVER, endless("")).await;
-    assert_eq!((answer.unwrap_err().as_str(), seconds), ("no answer came within 60 s", 60));
+    assert_eq!((answer.unwrap_err().as_str(), seconds), ("no answer within 60 s", 60));
     let (answer, seconds) = world.ask(LIST, Duration::ZERO, endless("{")).await;
-    assert_eq!((answer.unwrap_err().as_str(), seconds), ("no answer came within 60 s", 60), "in the middle");
+    assert_eq!((answer.unwrap_err().as_str(), seconds), ("no answer within 60 s", 60), "in the middle");
     assert_eq!(world.layer.requests.with_label_values(&["<error>", "GET"]).get(), 2);
 }
 
@@ -78,7 +78,7 @@ async fn an_answer_comes_as_it_is() {
 async fn a_watch_that_does_not_begin_is_given_up() {
     let world = World::new();
     let (answer, seconds) = world.ask(WATCH, NEVER, endless("")).await;
-    assert_eq!((answer.unwrap_err().as_str(), seconds), ("no answer came within 15 s", 15));
+    assert_eq!((answer.unwrap_err().as_str(), seconds), ("no answer within 15 s", 15));
     assert_eq!(world.age_of_pods(), None);
 }
 

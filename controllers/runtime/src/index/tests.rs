@@ -51,7 +51,7 @@ fn objects_move_between_buckets() {
 }
 
 fn fail(index: &Index<Thing>, error: watcher::Error) {
-    index.take_in(Err::<Event<Thing>, _>(error), |_: ConfigMap| None, |_| {});
+    index.take_in(Err::<Event<k8s_openapi::api::core::v1::ConfigMap>, _>(error), |_| None, |_| {});
 }
 
 /// The connection broke under a watch that ran.

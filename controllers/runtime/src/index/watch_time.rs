@@ -1,24 +1,25 @@
-//! For how long a watch has run.
+//! How long a watch has been running.
 
 use std::time::Duration;
 
 use kube::runtime::watcher;
 use tokio::time::Instant;
 
-/// kube-runtime tries a watch that has failed again after so long at the latest (`DefaultBackoff`: 30 s, and as much
-/// again by chance).
+/// kube-runtime retries a failed watch after this time at the latest (`DefaultBackoff`: 30 s, and as much again as
+/// jitter).
 const RETRY: Duration = Duration::from_secs(60);
 
-/// A clock that stands still while a watch is broken.
+/// A clock that stops while a watch is broken.
 ///
-/// A watch that has failed is taken to run again from then on, since nothing tells when it does: on a quiet cluster it
-/// may show nothing for hours. If it did not, it fails once more, and what was counted for it is taken back.
+/// A failed watch is assumed to run again from then on, since nothing reports when it does: on a quiet cluster it may
+/// deliver nothing for hours. If it did not run, it fails once more, and the time that was counted for it is
+/// subtracted.
 #[derive(Debug)]
 pub(super) struct WatchTime {
     /// What was counted up to `since`.
     before: Duration,
     since: Instant,
-    /// A list is under way: what it shows is not shown before it is complete.
+    /// A list is in progress: its contents are not shown before it is complete.
     lists: bool,
 }
 

@@ -75,7 +75,7 @@ impl World {
 }
 
 fn does_not_run() -> Result<(), String> {
-    Err("the watch of configmaps does not run".to_owned())
+    Err("the watch of configmaps is not running".to_owned())
 }
 
 fn watches() -> Watches {

@@ -230,7 +230,7 @@ async fn nobody_gives_more_than_they_have() {
         ),
         (draft.clone().with("spec.roleBindings", bound("deploy", "Role")), "neither bind Role deploy"),
         (draft.clone().with("spec.serviceAccounts", copied), "may not create secrets"),
-        (account_policy(&scenario), "may not create serviceaccounts/token"),
+        (account_policy(&scenario), "permission to create serviceaccounts/token in all namespaces"),
     ] {
         let said = author.writes(draft.object()).refused();
         assert!(said.contains(words), "{said}");
@@ -244,7 +244,7 @@ async fn nobody_gives_more_than_they_have() {
     let longer = json!({"spec": {"gracePeriod": "1h"}});
     let said =
         kubectl(&format!("patch accountpolicy {name} --type=merge --patch={longer} --as={name}")).refused();
-    assert!(said.contains("may not create serviceaccounts/token"), "{said}");
+    assert!(said.contains("permission to create serviceaccounts/token in all namespaces"), "{said}");
 }
 
 #[tokio::test]

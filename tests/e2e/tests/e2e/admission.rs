@@ -22,7 +22,7 @@ fn wrong_claims_and_hooks() -> Vec<(&'static str, Draft, [&'static str; 2])> {
         (
             "two claims of one name",
             valid().claims([claim(), unbound_claim("log"), claim()]),
-            ["spec.volumeClaimTemplates", "two templates of one name"],
+            ["spec.volumeClaimTemplates", "two templates with the same name"],
         ),
         (
             "more claims than eight",
@@ -181,7 +181,7 @@ fn wrong() -> Vec<(&'static str, Draft, [&'static str; 2])> {
         (
             "two steps of one weight",
             valid().steps(&[(20, None), (20, None)]),
-            ["spec.update.steps", "two steps of one weight"],
+            ["spec.update.steps", "two steps with the same weight"],
         ),
         (
             "a step of more than all",

@@ -98,7 +98,9 @@ fn pod(annotations: &Value) -> Value {
 #[tokio::test]
 async fn a_pod_of_a_revision_that_is_not_there_is_refused_with_a_sentence() {
     let scenario = Scenario::start("refused", &[ConfigRollout]).await;
-    for (value, words) in [("7", "there is no revision 7"), ("latest", "must be the number of a revision")] {
+    for (value, words) in
+        [("7", "revision 7 of ConfigRollout"), ("latest", "must be the number of a revision")]
+    {
         let refused = scenario.kubectl_create(&pod(&json!({"revision.mainstay.dev/web": value})), &[]);
         assert!(!refused.ok && refused.stderr.contains(words), "{}", refused.stderr);
     }
@@ -142,7 +144,7 @@ fn trusted() -> String {
 /// Whether the webhook is asked and answers, which it does with a sentence about a revision that is not there.
 fn answers(scenario: &Scenario) -> Result<(), String> {
     let refused = scenario.kubectl_create(&pod(&json!({"revision.mainstay.dev/web": "7"})), &[]);
-    refused.stderr.contains("there is no revision 7").then_some(()).ok_or(refused.stderr)
+    refused.stderr.contains("revision 7 of ConfigRollout").then_some(()).ok_or(refused.stderr)
 }
 
 #[tokio::test]

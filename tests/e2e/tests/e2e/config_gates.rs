@@ -126,7 +126,7 @@ async fn without_its_canary_a_change_goes_no_further_and_a_workload_that_is_appl
     // That it is missing is said before the change as well, in other words.
     eventually("the stage says which target it waits for", async || {
         let said = rollout.says("Ready", false, "TargetMissing").await;
-        said.contains("Deployment/canary, which stage canary names").then_some(()).ok_or(said)
+        said.contains("Deployment/canary of stage canary").then_some(()).ok_or(said)
     })
     .await;
     // As `helm upgrade` does: the template names the source again, which says `two`.

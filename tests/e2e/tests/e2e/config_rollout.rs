@@ -271,7 +271,7 @@ async fn old_revisions_go_when_nothing_refers_to_them_and_undo_finds_the_others(
     scenario.kubectl("rollout undo deployment/web").succeeded();
     scenario.read_by("web", "four", "first").await;
     let status = rollout.until("keeps its hands off", |status| status.targets[0].state == "Held").await;
-    assert!(status.targets[0].message.as_deref().is_some_and(|said| said.contains("taken it back")));
+    assert!(status.targets[0].message.as_deref().is_some_and(|said| said.contains("rolled back by hand")));
     scenario.mode("six").await;
     rollout.completes(6).await;
     scenario.read_by("web", "six", "first").await;

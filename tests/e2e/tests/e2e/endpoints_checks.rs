@@ -112,14 +112,14 @@ async fn tiers_take_over_and_give_back_and_panic_uses_what_there_is() {
     scenario.serving("a", false).await;
     web.has(&[(&first, OUT), (&second, STANDBY), (&standby, USED)]).await;
     let sentence = web.says("FailedOver", true, "TierBelowShare").await;
-    assert!(sentence.contains("1 of 2 members are healthy"), "{sentence}");
+    assert!(sentence.contains("tier 0 has 1 of 2 healthy members"), "{sentence}");
     assert!(web.event("FailedOver").await.starts_with("from tier 0 to tier 1"));
     traffic.only("c").await;
 
     scenario.serving("a", true).await;
     web.has(&[(&first, USED), (&second, USED), (&standby, STANDBY)]).await;
     web.says("FailedOver", false, "BestTierInUse").await;
-    assert!(web.event("TierChanged").await.contains("back from tier 1"));
+    assert!(web.event("TierChanged").await.contains("returned from tier 1"));
 
     for pod in ["a", "b", "c"] {
         scenario.serving(pod, false).await;

@@ -202,7 +202,7 @@ async fn the_younger_pool_takes_a_service_over_that_the_older_leaves() {
     let younger = scenario.create(&of("b-younger", "192.0.2.2")).await;
     let sentence = younger.says("Ready", false, "ServiceTaken").await;
     assert!(sentence.contains("\"a-older\""), "{sentence}");
-    assert!(younger.event("ServiceRefused").await.contains("is older"));
+    assert!(younger.event("ServiceRefused").await.contains("older EndpointPool"));
     assert_eq!(younger.slices().await.len(), 0, "one pool writes");
     scenario.kubectl("delete endpointpool a-older").succeeded();
     younger.has(&[("192.0.2.2", USED)]).await;

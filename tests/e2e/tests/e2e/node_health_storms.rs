@@ -32,7 +32,7 @@ async fn a_zone_that_falls_silent_is_a_storm_and_another_zone_is_still_served() 
     health.watches(8).await;
     nodes.silence(&[0, 1, 2]).await;
     let words = health.says("BreakerOpen", true, "TooManyUnhealthy").await;
-    assert!(words.contains("zone zone-a: 3 of 3 nodes, 2 may be"), "{words}");
+    assert!(words.contains("zone zone-a: 3 of 3 nodes (limit 2)"), "{words}");
     health.event("BreakerOpened").await;
     health.until("all three wait", |status| status.nodes.waiting == 3).await;
     nodes.silence(&[6]).await;

@@ -80,7 +80,7 @@ async fn pods_that_fail_one_after_the_other_slow_their_group_down() {
     .await;
     assert_eq!(status.replicas, 0);
     let ready = condition(&status, "Ready");
-    assert!(ready.message.contains("the next is made at"), "it does not say how long: {}", ready.message);
+    assert!(ready.message.contains("the next is created at"), "it does not say how long: {}", ready.message);
 
     // A scale-up waits too: its report has been made, and no pod.
     let failed = doomed.pod_uids().await;

@@ -57,7 +57,7 @@ fn a_target_that_breaks_off_again_and_again_is_given_up() {
     }
     let (_, failed) = world.state.failed.clone().unwrap();
     assert_eq!(failed.reason, "DeadlineExceeded");
-    assert_eq!(failed.message, "it was not available for 40 s without a break in 300 s");
+    assert_eq!(failed.message, "it was not available for 40 s without interruption within 300 s");
 }
 
 #[test]

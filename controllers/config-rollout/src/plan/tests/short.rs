@@ -46,7 +46,7 @@ fn a_change_that_costs_more_pods_than_were_missing_fails() {
     world.run(70);
     assert_eq!(failed(&world), Some(2));
     let message = &world.state.failed.as_ref().unwrap().1.message;
-    assert!(message.ends_with("2 are available; before the change 1 were not"), "{message}");
+    assert!(message.ends_with("2 are available; before the change 1 were not available"), "{message}");
 }
 
 #[test]

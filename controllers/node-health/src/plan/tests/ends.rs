@@ -34,7 +34,7 @@ fn a_node_that_is_heard_keeps_its_volumes_whatever_is_said_of_it() {
     world.until(seconds(5), |world| world.state("a-3") == State::Acting);
     world.run(seconds(100));
     assert_eq!(world.of("a-3").record.out_of_service(), None);
-    assert!(world.of("a-3").waits_for.contains("silence"), "{}", world.of("a-3").waits_for);
+    assert!(world.of("a-3").waits_for.contains("missing Lease renewals"), "{}", world.of("a-3").waits_for);
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn remediations_escalate_and_are_gone_before_the_node_is_handed_back() {
     world.node("a-3").remediation = stands(1, world.now, Some(false));
     world.pass();
     assert_eq!(world.of("a-3").remediation, Wanted::Template(1));
-    assert!(world.of("a-3").waits_for.contains("a person"), "{}", world.of("a-3").waits_for);
+    assert!(world.of("a-3").waits_for.contains("your action"), "{}", world.of("a-3").waits_for);
     world.start("a-3");
     world.run(seconds(60));
     assert_eq!((world.state("a-3"), world.of("a-3").remediation), (State::Recovering, Wanted::None));
@@ -191,7 +191,7 @@ fn a_node_is_kept_until_it_is_known_whether_a_remediation_stands() {
     world.run(seconds(100));
     let planned = world.of("a-3");
     assert_eq!((planned.state, planned.remediation), (State::Recovering, Wanted::Look));
-    assert!(planned.waits_for.contains("a look"), "{}", planned.waits_for);
+    assert!(planned.waits_for.contains("a check whether a remediation"), "{}", planned.waits_for);
     world.node("a-3").remediation = Remediation::None;
     world.until(seconds(1), |world| world.state("a-3") == State::Healthy);
 }
@@ -336,5 +336,5 @@ fn a_template_that_is_out_of_reach_loses_its_turn() {
     world.node("a-3").out_of_reach.push(3);
     world.pass();
     assert_eq!(world.of("a-3").remediation, Wanted::Template(3), "a person may put it right");
-    assert!(world.of("a-3").waits_for.contains("a person"), "{}", world.of("a-3").waits_for);
+    assert!(world.of("a-3").waits_for.contains("your action"), "{}", world.of("a-3").waits_for);
 }

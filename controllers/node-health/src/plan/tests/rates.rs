@@ -11,7 +11,7 @@ fn no_more_nodes_are_taken_than_the_rate_allows() {
     world.run(seconds(30));
     assert_eq!(world.taken().len(), 2);
     let waiting = world.plan.nodes.iter().find(|node| node.state == State::Waiting).unwrap();
-    assert!(waiting.waits_for.contains("2 nodes are taken in 60s"), "{}", waiting.waits_for);
+    assert!(waiting.waits_for.contains("at most 2 nodes per 60s"), "{}", waiting.waits_for);
     world.until(seconds(60), |world| world.taken().len() == 3);
 }
 

@@ -1,4 +1,4 @@
-//! What a run is made of.
+//! Generates the input of a run.
 
 use std::time::Duration;
 

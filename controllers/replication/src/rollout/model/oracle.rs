@@ -1,4 +1,4 @@
-//! What must hold at every look.
+//! What must hold at every observation.
 
 use std::{sync::Arc, time::Duration};
 
@@ -28,7 +28,7 @@ impl World {
         }
     }
 
-    /// A stage with a pause is passed after its time, or when somebody says so, and never else.
+    /// A stage with a pause is passed after its time, or when it is continued by hand, and never otherwise.
     pub(super) fn check_stages(&mut self, decision: &Decision) {
         let target = &decision.target;
         let told = self.settings.resume.as_ref().is_some_and(|(revision, _)| revision == target);
