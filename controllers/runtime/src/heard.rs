@@ -10,8 +10,8 @@ use prometheus::{
 };
 use tokio::time::Instant;
 
-/// By resource and selector, when a watch of it has begun or brought something. Each is begun anew before long ([`crate::watch`]), so
-/// that one which runs is never silent for longer, on a quiet cluster either. Cloning shares it.
+/// By resource and selector, when a watch of it was started or delivered an event. Each is restarted regularly
+/// ([`crate::watch`]), so that a running watch is never silent for longer, even on a quiet cluster. Cloning shares it.
 #[derive(Clone)]
 pub(crate) struct Heard {
     last: Arc<Mutex<BTreeMap<(String, String), Instant>>>,
@@ -21,7 +21,7 @@ pub(crate) struct Heard {
 impl Heard {
     /// Registers `watch_last_event_age_seconds`, which is computed when it is scraped.
     pub(crate) fn new(registry: &Registry) -> Self {
-        let help = "Seconds since a watch of this resource has begun or brought anything; one that runs begins anew \
+        let help = "Seconds since a watch of this resource was started or delivered an event; watches are restarted \
                     every 40 s.";
         let ages = GaugeVec::new(Opts::new("watch_last_event_age_seconds", help), &["resource", "selector"]);
         let heard = Self { last: Arc::default(), ages: ages.expect("a valid name and labels") };

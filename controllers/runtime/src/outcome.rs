@@ -35,7 +35,7 @@ pub const WHOLE: Concern = Concern::new("Reconcile", "ReconcileFailed");
 /// Writing the status. It has no condition of its own: that could not be written either.
 pub const STATUS: Concern = Concern::new("Status", "StatusFailed");
 
-/// For so long a reconcile begins new writes. Then it ends and comes back, so that no object keeps the others waiting.
+/// A reconcile begins new writes for this long. Then it ends and is queued again, so that no object delays the others.
 pub const WRITES: Duration = Duration::from_secs(1);
 
 /// A concern as a whole, or one object of it, by its name: a pod that refuses is no reason to leave the next one alone.
@@ -225,7 +225,7 @@ pub trait Explain {
 }
 
 /// What keeps each concern of an object from succeeding: remembered between reconciles, since one that waits is not tried in
-/// each. A new spec begins anew.
+/// each. A new spec starts without failures.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Failures {
     generation: Option<i64>,

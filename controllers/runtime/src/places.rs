@@ -67,7 +67,7 @@ struct Key {
 }
 
 impl<O: Hash + Eq + Clone, K: Hash + Ord + Clone> Places<O, K> {
-    /// So many places; zero counts as one.
+    /// With this number of places; zero counts as one.
     pub fn new(limit: usize) -> Self {
         Self {
             limit: limit.max(1),
@@ -120,7 +120,7 @@ impl<O: Hash + Eq + Clone, K: Hash + Ord + Clone> Places<O, K> {
         self.list(owner);
     }
 
-    /// An owner has at most so many keys under way, however many places there are; zero counts as one. Forgotten with the
+    /// An owner has at most this number of keys under way, however many places there are; zero counts as one. Forgotten with the
     /// owner's last key.
     pub fn bound(&mut self, owner: &O, most: usize) {
         if let Some(of) = self.owners.get_mut(owner) {

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::key::ObjectKey;
 
-/// Of so many turns, one goes to the lanes in reverse, so that no lane waits for ever.
+/// One of this number of turns goes to the lanes in reverse order, so that no lane starves.
 const TURNS: u32 = 8;
 
 /// Why a key is due: a lane is served before those that follow.

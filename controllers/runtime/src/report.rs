@@ -32,7 +32,9 @@ use crate::{
 const CATCH_UP: Duration = Duration::from_millis(200);
 /// For so long the store may show another status than the one that was written.
 const ECHO: Duration = Duration::from_secs(5);
-/// So many statuses are written at the same time.
+/// A write that has not ended in this time is tried again.
+const AGAIN: Duration = Duration::from_secs(60);
+/// How many statuses are written at the same time.
 const AT_ONCE: usize = 8;
 
 /// A count as a status keeps it.
@@ -45,12 +47,15 @@ pub fn second(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
 
+/// Sends a patch of one object's status. Returns the version that the object has with it.
+type SendPatch = dyn Fn(Value) -> BoxFuture<'static, Result<Option<u64>, RequestError>> + Send + Sync;
+
 /// Where a status is written to.
 #[derive(Clone)]
 struct Target {
     head: Value,
     version: Option<String>,
-    send: Arc<dyn Fn(Value) -> BoxFuture<'static, Result<Option<u64>, RequestError>> + Send + Sync>,
+    send: Arc<SendPatch>,
 }
 
 /// The version of an object, where it is a number.
@@ -117,15 +122,13 @@ impl<S> Written<S> {
 struct Entry<S> {
     written: Option<Written<S>>,
     pending: Option<(S, Target)>,
-    /// The one that is being written, put before what is pending.
-    flying: Option<S>,
     /// Held while a status is written: two of one object must not overtake each other.
     writing: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl<S> Default for Entry<S> {
     fn default() -> Self {
-        Self { written: None, pending: None, flying: None, writing: Arc::default() }
+        Self { written: None, pending: None, writing: Arc::default() }
     }
 }
 
@@ -210,13 +213,8 @@ impl<S: Clone + PartialEq + Serialize + Send + Sync + 'static> Reports<S> {
         let State { entries, queue } = &mut *state;
         let entry = entries.entry(key.clone()).or_default();
         let news = entry.written.as_ref().filter(|written| written.is_news_to(object));
-        let latest = entry.flying.as_ref().or(news.map(|written| &written.status)).or(standing);
-        if latest == Some(&status) {
-            entry.pending = None;
-            queue.remove(&key);
-            return;
-        }
-        if entry.pending.as_ref().is_some_and(|(pending, _)| *pending == status) {
+        let latest = entry.pending.as_ref().map(|(pending, _)| pending);
+        if latest.or(news.map(|written| &written.status)).or(standing) == Some(&status) {
             return;
         }
         let waits = |written: &Written<S>| {
@@ -273,30 +271,39 @@ impl<S: Clone + PartialEq + Serialize + Send + Sync + 'static> Reports<S> {
     async fn write_pending(&self, key: ObjectKey, work: &Work) {
         let Some(writing) = self.writing(&key) else { return };
         let _alone = writing.lock().await;
-        let taken = self.with(&key, &writing, |entry| {
-            let (status, target) = entry.pending.take()?;
-            entry.flying = Some(status.clone());
-            Some(((status, target), entry.written.is_none()))
+        // It stays pending until it is written, also where this future is dropped before.
+        let pending = self.with(&key, &writing, |entry| {
+            entry.pending.clone().map(|(status, target)| (status, target, entry.written.is_none()))
         });
-        let Some(((status, target), first)) = taken.flatten() else { return };
-        let answer = target.write(&status, first).await;
-        self.with(&key, &writing, |entry| entry.flying = None);
-        match answer {
-            // The store is behind, and with it what was decided.
-            Err(RequestError::Conflict(_)) if first => work.trigger(&key),
+        let Some((status, target, first)) = pending.flatten() else { return };
+        self.state.lock().queue.put(&key, Lane::Time, Some(Instant::now() + AGAIN));
+        match target.write(&status, first).await {
             Ok(version) => self.wrote_now(&key, &writing, status, version),
-            Err(RequestError::NotFound(_) | RequestError::Conflict(_)) => {
-                self.wrote_now(&key, &writing, status, None);
+            Err(RequestError::NotFound(_)) => self.wrote_now(&key, &writing, status, None),
+            // The store is behind, and with it what was decided.
+            Err(RequestError::Conflict(_)) if first => {
+                self.settled(&key, &writing, &status);
+                work.trigger(&key);
             }
             Err(error) => {
                 tracing::warn!(namespace = %key.namespace, name = %key.name, %error, "could not write the status");
                 work.metrics().failed(STATUS, error.reason(), error.needs_change());
                 let again = Instant::now() + self.refused.fail(&key, error.retry_after());
-                self.with(&key, &writing, |entry| {
-                    entry.pending.get_or_insert((status, target));
-                });
                 self.state.lock().queue.put(&key, Lane::Time, Some(again));
             }
+        }
+    }
+
+    /// `status` is pending no more; another one that was put meanwhile is due.
+    fn settled(&self, key: &ObjectKey, writing: &Arc<tokio::sync::Mutex<()>>, status: &S) {
+        let left = self.with(key, writing, |entry| {
+            entry.pending.take_if(|(pending, _)| pending == status);
+            entry.pending.is_some()
+        });
+        let queue = &mut self.state.lock().queue;
+        match left {
+            Some(true) => queue.put(key, Lane::Change, None),
+            _ => queue.remove(key),
         }
     }
 
@@ -309,7 +316,10 @@ impl<S: Clone + PartialEq + Serialize + Send + Sync + 'static> Reports<S> {
     ) {
         self.refused.forget(key);
         let at = Instant::now();
-        self.with(key, writing, |entry| entry.written = Some(Written { status, at, version }));
+        self.with(key, writing, |entry| {
+            entry.written = Some(Written { status: status.clone(), at, version })
+        });
+        self.settled(key, writing, &status);
     }
 
     fn writing(&self, key: &ObjectKey) -> Option<Arc<tokio::sync::Mutex<()>>> {
@@ -366,11 +376,9 @@ impl<S: Clone + PartialEq + Serialize + Send + Sync + 'static> Reports<S> {
         }
         match Target::of(objects, object, self.manager).write(&status, first).await {
             // The store is behind, and with it what was decided.
-            Err(RequestError::Conflict(_)) if first => return Ok(Some(CATCH_UP)),
+            Err(RequestError::Conflict(_)) => return Ok(Some(CATCH_UP)),
             Ok(version) => self.wrote_now(&key, &writing, status, version),
-            Err(RequestError::NotFound(_) | RequestError::Conflict(_)) => {
-                self.wrote_now(&key, &writing, status, None);
-            }
+            Err(RequestError::NotFound(_)) => self.wrote_now(&key, &writing, status, None),
             Err(error) => return Err(error),
         }
         Ok(None)

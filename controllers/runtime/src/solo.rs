@@ -11,7 +11,7 @@ use crate::clock::{Clock, Moment};
 
 /// A pass comes at least this often, so that a stuck loop is told from one that has nothing to do.
 const AT_LEAST: Duration = Duration::from_secs(10);
-/// A loop that has not passed for so long is stuck.
+/// A loop that has not passed for this long is stuck.
 const STUCK: Duration = Duration::from_secs(60);
 
 /// What a loop does.

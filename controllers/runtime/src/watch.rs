@@ -2,7 +2,7 @@
 //!
 //! A watch that is begun here is
 //! - supervised: where taking one object in panics, it stays as it was known, and the others go on; it is counted in
-//!   `mainstay_watch_panics_total`. Where a watch breaks down as a whole it begins anew with a list, counted in
+//!   `mainstay_watch_panics_total`. Where a watch fails as a whole it is restarted with a list, counted in
 //!   `mainstay_watch_restarts_total`, and `/healthz` fails when that does not help or its task has ended: no store stands
 //!   still while the probes are green;
 //! - never deaf: a connection that swallows bytes is given up after [`WATCH`] and five seconds (client-go notices one within
