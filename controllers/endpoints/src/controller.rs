@@ -65,7 +65,7 @@ pub async fn build(manager: &Manager, options: Options) -> Controller {
     let (checker, lookups) = (Arc::clone(&endpoints.checker), Arc::clone(&endpoints.lookups));
     let shutdown = manager.shutdown.clone();
     let passes = manager.reconcile(endpoints, pools.clone(), &work);
-    let (checks, names) = (manager.beat("checks"), manager.beat("look-ups"));
+    let (checks, names) = (manager.beat("checks"), manager.beat("lookups"));
     // Only who leads asks endpoints and names: standbys would ask them once more each.
     let run = async move {
         let checking = checker.run(&checks, shutdown.clone());

@@ -1,7 +1,7 @@
 //! Looks up the DNS names of all pools and keeps their addresses.
 //!
 //! A name that several pools want is looked up once, in the turn of the pool that comes first: pools have
-//! [fair shares](mainstay_runtime::places) of the look-ups that are under way. When a name is asked again, and what a failure
+//! [fair shares](mainstay_runtime::places) of the lookups that are under way. When a name is asked again, and what a failure
 //! does to its addresses, are rules of [`Names`].
 
 #[cfg(test)]
@@ -115,9 +115,9 @@ pub struct Lookups {
 struct Table {
     names: Names,
     wanted: HashMap<ObjectKey, BTreeSet<String>>,
-    /// Each name is in the line of each pool that wants it, unless its look-up is under way.
+    /// Each name is in the line of each pool that wants it, unless its lookup is under way.
     places: Places<ObjectKey, String>,
-    /// When each name is due; `None` while its look-up is under way.
+    /// When each name is due; `None` while its lookup is under way.
     due: HashMap<String, Option<Moment>>,
 }
 
@@ -198,7 +198,7 @@ impl Lookups {
         self.want(pool, []);
     }
 
-    /// Makes the look-ups as they come due, until `shutdown`. Those that are under way then, or when the future is
+    /// Makes the lookups as they come due, until `shutdown`. Those that are under way then, or when the future is
     /// dropped, end with it. To be called once.
     pub async fn run(&self, beat: &Beat, shutdown: CancellationToken) {
         let mut asking = Asking { lookups: self, under_way: Jobs::default() };
@@ -218,7 +218,7 @@ impl Lookups {
     }
 }
 
-/// The look-ups that are under way, each of a name in the turn of a pool.
+/// The lookups that are under way, each of a name in the turn of a pool.
 struct Asking<'a> {
     lookups: &'a Lookups,
     under_way: Jobs<'a, (ObjectKey, String), Result<Answer, ResolveError>>,
@@ -242,7 +242,7 @@ impl Solo for Asking<'_> {
         let ((pool, name), result) = self.under_way.next().await;
         self.lookups.table.lock().places.ended(&pool, &name);
         let defect =
-            || Err(ResolveError::Server("the look-up panicked; this is a defect of Mainstay".to_owned()));
+            || Err(ResolveError::Server("the lookup panicked; this is a defect of Mainstay".to_owned()));
         self.lookups.answered(&name, result.unwrap_or_else(defect));
     }
 }
@@ -274,7 +274,7 @@ impl Table {
         wanting.map(|(pool, _)| pool.clone()).collect()
     }
 
-    /// The look-up that begins now, if there is one.
+    /// The lookup that begins now, if there is one.
     fn begin(&mut self, now: Moment) -> Next<ObjectKey, String> {
         let next = self.places.next(now);
         if let Next::Begin { owner, key: name, .. } = &next {
@@ -286,7 +286,7 @@ impl Table {
         next
     }
 
-    /// Takes in how a look-up ended. Returns the pools for which that is news.
+    /// Takes in how a lookup ended. Returns the pools for which that is news.
     fn answered(&mut self, name: &str, result: Result<Answer, ResolveError>, now: Moment) -> Vec<ObjectKey> {
         let failing = |names: &Names| {
             let failures = names.get(name).failures;

@@ -1,4 +1,4 @@
-//! What is known of each wanted name, and how long it is until it is asked again. Pure: the caller does the look-ups.
+//! What is known of each wanted name, and how long it is until it is asked again. Pure: the caller does the lookups.
 //!
 //! DNS is less reliable than the addresses that it returned before: a failed lookup never removes addresses, and an
 //! answer that there are none counts when it was given three times in a row. Before the first answer the addresses of
@@ -63,7 +63,7 @@ pub struct Known<'a> {
     pub unknown: &'a [Family],
     /// Why the last lookup failed; `None` when it succeeded, and before the first has ended.
     pub failure: Option<&'a ResolveError>,
-    /// How many look-ups have failed in a row.
+    /// How many lookups have failed in a row.
     pub failures: u32,
 }
 

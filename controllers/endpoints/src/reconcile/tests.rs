@@ -61,7 +61,12 @@ fn endpoints(refuses: &'static str) -> (Arc<Endpoints>, Sent) {
         interests: Interests::default(),
         forbidden: Forbidden::default(),
         checker: Arc::new(Checker::new(1, CheckMetrics::new(&registry), clock, |_| {})),
-        lookups: Arc::new(Lookups::new(Resolver::from_system(), LookupMetrics::new(&registry), |_| {})),
+        lookups: Arc::new(Lookups::new(
+            Resolver::from_system(),
+            LookupMetrics::new(&registry),
+            clock,
+            |_| {},
+        )),
         writer: Writer::new(client.clone(), stores.clone(), Arc::clone(&metrics), 4),
         reports: Arc::new(Reports::new(FIELD_MANAGER, STATUS_PACE)),
         announcer: Announcer::new(Events::start(client, FIELD_MANAGER, "test")),

@@ -73,7 +73,7 @@ fn after(
         Outcome::Cleared(Ok(())) => Ok(Duration::ZERO),
         Outcome::Listed(Err(error)) | Outcome::Cleared(Err(error)) => {
             node_health.metrics.failed(&error);
-            tracing::warn!(policy = %name, %error, "could not end remediations that nobody waits for any more");
+            tracing::warn!(policy = %name, %error, "could not end remediations that are no longer needed");
             Err(error.request().retry_after())
         }
     }

@@ -15,10 +15,10 @@ use crate::{
 
 impl Writer {
     /// Adopts and releases. Returns `false` when another was quicker to have one of these: creations and deletions were
-    /// counted with it, so that the plan is to be made anew. Those that may not be had now are no victims of this plan.
+    /// counted with it, so that the plan is to be made anew. While one could not be adopted, no pod is deleted.
     pub(super) async fn claim(&self, job: &mut Job<'_>, plan: &Plan, applied: &mut Applied) -> bool {
         if job.turn.held(ADOPTION).is_some() {
-            job.strangers.extend(&plan.adopt);
+            job.strangers = !plan.adopt.is_empty();
             return true;
         }
         let this = &*job;
@@ -30,26 +30,25 @@ impl Writer {
         let claims = stream::iter(claims).map(|(index, adopts)| async move {
             let pod = this.observed.pod(index);
             let claimed = if adopts { self.adopt(this, pod).await } else { self.release(this, pod).await };
-            (adopts.then_some(index), claimed)
+            (adopts, claimed)
         });
         let mut claims = claims.buffer_unordered(self.max_in_flight);
-        let (mut strangers, mut failed, mut all) = (held, Vec::new(), true);
-        while let Some((adopted, claimed)) = claims.next().await {
+        let (mut strangers, mut failed, mut all) = (!held.is_empty(), Vec::new(), true);
+        while let Some((adopts, claimed)) = claims.next().await {
             match claimed {
                 Ok(true) => {
-                    let counter =
-                        if adopted.is_some() { &mut applied.adopted } else { &mut applied.released };
-                    *counter += 1;
+                    applied.adopted += usize::from(adopts);
+                    applied.released += usize::from(!adopts);
                 }
                 Ok(false) => all = false,
                 Err(error) => {
-                    strangers.extend(adopted);
+                    strangers |= adopts;
                     failed.push(error);
                 }
             }
         }
         drop(claims);
-        job.strangers.extend(strangers);
+        job.strangers = strangers;
         applied.ended.push((ADOPTION, failed));
         all
     }

@@ -136,8 +136,8 @@ struct Job<'a> {
     turn: &'a Turn,
     /// Nothing is begun after this.
     end: Instant,
-    /// The pods, by their index, that the plan counts as adopted and that could not be.
-    strangers: HashSet<usize>,
+    /// Whether the plan counts pods as adopted that could not be.
+    strangers: bool,
 }
 
 impl Job<'_> {
@@ -222,7 +222,7 @@ impl Writer {
 
     fn job<'a>(&self, group: &'a ReplicaGroup, observed: &'a Observed, turn: &'a Turn) -> Job<'a> {
         let pods = Api::namespaced(self.client.clone(), &observed.key.namespace);
-        Job { group, observed, pods, turn, end: turn.ends(), strangers: HashSet::new() }
+        Job { group, observed, pods, turn, end: turn.ends(), strangers: false }
     }
 
     /// Whether the group and its pods are as the plan's observation has them, as far as what cannot be undone asks for it.
@@ -243,7 +243,7 @@ impl Writer {
         // No pod has a hook while its group has no finalizer: the group must stay until it has told the hook's owner.
         let safe = self.bring_finalizer(job, true, applied).await;
         if !safe {
-            job.strangers.extend(&plan.adopt);
+            job.strangers = !plan.adopt.is_empty();
         } else if !self.claim(job, plan, applied).await {
             applied.stale = true;
             return;
@@ -299,7 +299,8 @@ impl Writer {
     }
 
     async fn delete_all(&self, job: &Job<'_>, plan: &Plan, applied: &mut Applied) -> bool {
-        if job.turn.held(DELETION).is_some() {
+        // With a pod that could not be adopted the plan counts one that may not be there for the group.
+        if job.turn.held(DELETION).is_some() || job.strangers {
             return plan.delete.is_empty();
         }
         let failed = self.delete(job, plan, applied).await;

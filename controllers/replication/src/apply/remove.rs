@@ -48,8 +48,7 @@ impl Writer {
     /// Removes the pods that the plan names, or brings them to the revision that the group is on its way to.
     pub(super) async fn delete(&self, job: &Job<'_>, plan: &Plan, applied: &mut Applied) -> Vec<ApplyError> {
         let mut victims = Vec::with_capacity(plan.delete.len());
-        let may_go = |pod: usize| !job.strangers.contains(&pod) && !job.is_held(DELETION, pod);
-        for victim in plan.delete.iter().filter(|victim| may_go(victim.pod)) {
+        for victim in plan.delete.iter().filter(|victim| !job.is_held(DELETION, victim.pod)) {
             victims.push((Arc::clone(job.observed.pod(victim.pod)), *victim));
         }
         let victims = stream::iter(victims).take_while(|_| future::ready(self.may_begin(job)));

@@ -226,10 +226,10 @@ async fn nobody_gives_more_than_they_have() {
     for (draft, words) in [
         (
             draft.clone().with("spec.roleBindings", bound("edit", "ClusterRole")),
-            "neither bind ClusterRole edit",
+            "permission to bind ClusterRole edit",
         ),
-        (draft.clone().with("spec.roleBindings", bound("deploy", "Role")), "neither bind Role deploy"),
-        (draft.clone().with("spec.serviceAccounts", copied), "may not create secrets"),
+        (draft.clone().with("spec.roleBindings", bound("deploy", "Role")), "permission to bind Role deploy"),
+        (draft.clone().with("spec.serviceAccounts", copied), "permission to create secrets"),
         (account_policy(&scenario), "permission to create serviceaccounts/token in all namespaces"),
     ] {
         let said = author.writes(draft.object()).refused();

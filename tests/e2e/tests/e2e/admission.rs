@@ -147,7 +147,7 @@ fn wrong() -> Vec<(&'static str, Draft, [&'static str; 2])> {
         (
             "more unavailable than all",
             valid().rolling(1, "101%"),
-            ["spec.update.maxUnavailable", "at most 100%"],
+            ["spec.update.maxUnavailable", "must not exceed 100%"],
         ),
         ("a surge that is no number", valid().rolling("half", 1), ["spec.update.maxSurge", "Invalid value"]),
         (
@@ -171,7 +171,7 @@ fn wrong() -> Vec<(&'static str, Draft, [&'static str; 2])> {
         (
             "a partition of more than all",
             valid().with("spec.update.partition", "101%"),
-            ["spec.update.partition", "at most 100%"],
+            ["spec.update.partition", "must not exceed 100%"],
         ),
         (
             "steps that go down",
