@@ -12,6 +12,8 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 /// Why the manifests could not be written.
 #[derive(Debug, thiserror::Error)]
 enum Error {
+    #[error("Cargo has to run this: `make generate`")]
+    NotByCargo,
     #[error("cannot write the definition {name} as YAML: {source}")]
     Yaml { name: String, source: serde_saphyr::ser::Error },
     #[error("cannot write {}: {source}", path.display())]
@@ -32,7 +34,8 @@ fn main() -> Result<(), Error> {
 
 /// Every file that follows from the types, with the text it should have.
 fn manifests() -> Result<Vec<(PathBuf, String)>, Error> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    // Asked of Cargo now: checkouts share what is built, and this may have been compiled in another.
+    let root = PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").ok_or(Error::NotByCargo)?);
     let mut files = Vec::new();
     for crd in mainstay_crds::all() {
         let file = format!("{}.{}.yaml", crd.spec.names.plural, crd.spec.group);

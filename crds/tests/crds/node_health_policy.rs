@@ -84,7 +84,8 @@ fn a_selector_of_nodes_speaks_of_nodes() {
 
 #[test]
 fn the_example_is_a_policy_that_writes_nothing_and_has_no_unknown_field() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/nodehealthpolicy.yaml");
+    let path =
+        Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap()).join("../examples/nodehealthpolicy.yaml");
     let written: Value = serde_saphyr::from_str(&fs::read_to_string(path).unwrap()).unwrap();
     let policy: NodeHealthPolicy = serde_json::from_value(written.clone()).unwrap();
     assert!(policy.spec.dry_run);

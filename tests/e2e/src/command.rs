@@ -74,7 +74,13 @@ pub fn run(program: &str, words: &[&str], input: &str) -> Finished {
     }
 }
 
-/// The root of the checkout.
+/// The root of the checkout that the tests run in. Checkouts share what is built, so that the one in which this was compiled
+/// may be another, or be gone.
+///
+/// # Panics
+/// Outside of a checkout.
 pub fn root() -> PathBuf {
-    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+    let folder = std::env::current_dir().expect("a current folder");
+    let root = folder.ancestors().find(|folder| folder.join("Cargo.lock").exists());
+    root.expect("the tests run inside a checkout").to_owned()
 }

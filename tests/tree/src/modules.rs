@@ -15,12 +15,13 @@ pub struct Crate {
     pub modules: BTreeMap<Vec<String>, PathBuf>,
 }
 
-/// The workspace's folder.
+/// The workspace's folder, as Cargo says now: checkouts share what is built, and this may have been compiled in another.
+///
+/// # Panics
+/// When it is not run by Cargo.
 pub fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../..")
-        .canonicalize()
-        .expect("the workspace is two folders up")
+    let package = std::env::var_os("CARGO_MANIFEST_DIR").expect("Cargo runs this");
+    Path::new(&package).join("../..").canonicalize().expect("the workspace is two folders up")
 }
 
 /// Every crate below `folder`, without what is built there.
