@@ -40,6 +40,11 @@ struct Answers {
     failures: Vec<String>,
 }
 
+/// Whether the last answers are all of this pod.
+fn are_all(last: &[String], pod: &str) -> bool {
+    last.len() == LAST && last.iter().all(|who| *who == pod)
+}
+
 impl Traffic {
     /// Makes a Service for the pods of the group `app`, a pod that asks it from inside the cluster, and waits for the
     /// first answer.
@@ -83,10 +88,17 @@ impl Traffic {
 
     /// Waits until only this pod answers: the last ten requests in a row.
     pub async fn only(&self, pod: &str) {
-        self.wait(&format!("only {pod} answers"), |last| {
-            last.len() == LAST && last.iter().all(|who| *who == pod)
-        })
-        .await;
+        self.wait(&format!("only {pod} answers"), |last| are_all(last, pod)).await;
+    }
+
+    /// Whether only this pod has answered last; otherwise who has.
+    ///
+    /// # Errors
+    /// Who has, for people.
+    pub fn is_only(&self, pod: &str) -> Result<(), String> {
+        let answers = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = &answers.by[answers.by.len().saturating_sub(LAST)..];
+        if are_all(last, pod) { Ok(()) } else { Err(format!("{last:?} answered last")) }
     }
 
     /// Waits until this pod answers again.

@@ -95,8 +95,9 @@ async fn the_deletion_of_a_namespace_is_not_held_up_for_longer_than_the_timeout(
     let Some(nodes) = FakeNodes::make(&scenario, &["zone-a"]).await else { return };
     let hooked = scenario.create(&hooked(&nodes, 2, SHORT)).await;
     hooked.ready().await;
-    // All is deleted at once, and no event can be published any more.
-    kubectl(&format!("delete namespace {} --timeout=60s", scenario.namespace)).succeeded();
+    // All is deleted at once, and no event can be published any more. The namespace controller itself looks again later and
+    // later, half a minute apart with many namespaces on their way out.
+    kubectl(&format!("delete namespace {} --timeout=180s", scenario.namespace)).succeeded();
 }
 
 #[tokio::test]
