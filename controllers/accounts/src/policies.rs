@@ -48,7 +48,7 @@ pub struct Policies {
 }
 
 /// The policy's own finalizer.
-const FINALIZERS: Concern = Concern::new("Finalizer", "FinalizerFailed");
+const FINALIZERS: Concern = Concern::untold("Finalizer");
 
 impl Reconciler for Policies {
     type Object = AccountPolicy;
@@ -70,11 +70,8 @@ impl Reconciler for Policies {
         if !ends {
             let told = self.look(&settings, left);
             self.tell_failing(&policy, &told);
-            let ahead = self.reports.ahead_of(&*policy);
-            let ahead =
-                ahead.map(|status| AccountPolicy { status: Some(status), ..AccountPolicy::clone(&policy) });
-            let current = ahead.as_ref().unwrap_or(&policy);
-            self.report(&policy, status::told(current, &told, Timestamp::now()));
+            let current = self.reports.current(&*policy);
+            self.report(&policy, status::told(&current, &told, Timestamp::now()));
         }
         outcomes
     }

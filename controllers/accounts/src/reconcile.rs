@@ -37,17 +37,19 @@ const RECHECK: Duration = Duration::from_secs(1);
 const AGAIN: Growth = Growth { first: RECHECK, cap: Duration::from_secs(60) };
 
 /// Reads without which nothing can be decided.
-const READS: Concern = Concern::new("Reads", "ReadsFailed");
+const READS: Concern = Concern::untold("Reads");
+/// Looking for Secrets that no watch shows. What may stand in the place of one is left alone meanwhile, and nothing else.
+const LOOKS: Concern = Concern::untold("Lookups");
 /// Making and changing accounts.
-const ACCOUNTS: Concern = Concern::new("Accounts", "AccountsFailed");
+const ACCOUNTS: Concern = Concern::untold("Accounts");
 /// Making and changing bindings.
-const BINDINGS: Concern = Concern::new("Bindings", "BindingsFailed");
+const BINDINGS: Concern = Concern::untold("Bindings");
 /// Copying pull secrets.
-const COPIES: Concern = Concern::new("Copies", "CopiesFailed");
+const COPIES: Concern = Concern::untold("Copies");
 /// Issuing tokens.
-const TOKENS: Concern = Concern::new("Tokens", "TokensFailed");
+const TOKENS: Concern = Concern::untold("Tokens");
 /// Taking back what a policy gives no more, revoked tokens among it.
-const REMOVAL: Concern = Concern::new("Removal", "RemovalFailed");
+const REMOVAL: Concern = Concern::untold("Removal");
 /// What a plan may have to do.
 const CONCERNS: [Concern; 5] = [ACCOUNTS, BINDINGS, COPIES, TOKENS, REMOVAL];
 
@@ -146,12 +148,19 @@ impl Reconciler for Namespaces {
         }
         match ended.note(READS, self.writer.may_write(&key).await) {
             Some(true) => {}
-            Some(false) => return Ended::due(Some(RECHECK)),
+            Some(false) => {
+                ended.again(Some(RECHECK));
+                return ended;
+            }
             None => return ended,
         }
         let now = self.skew.now();
         let Some(mut observed) = self.stores.observe(&key, now) else { return ended };
-        ended.note(READS, self.writer.look(&key, &mut observed).await);
+        if turn.held(LOOKS).is_none() {
+            ended.note(LOOKS, self.writer.look(&key, &mut observed).await);
+        } else {
+            self.writer.leave_unknown(&key, &mut observed);
+        }
         let plan = plan(&observed, now);
         let mut outcomes: BTreeMap<_, Option<Failing>> =
             observed.gifts.iter().map(|gift| (Arc::clone(&gift.policy), None)).collect();
@@ -210,6 +219,7 @@ impl Namespaces {
             turn.held_for(concern, name.as_deref().unwrap_or_default()).is_some()
         };
         let (held, due): (Vec<_>, Vec<_>) = plan.actions.iter().partition(is_held);
+        held.iter().for_each(|action| ended.waits(action.part()));
         for policy in held.iter().filter_map(|action| action.policy()) {
             if let Some(Some(failing)) = self.outcomes.of(&key.name, policy) {
                 outcomes.insert(Arc::clone(policy), Some(failing));
@@ -285,24 +295,4 @@ impl Action {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::plan::Part;
-
-    #[test]
-    fn a_pass_that_has_the_same_to_do_again_and_again_looks_later_and_later() {
-        let (repeated, namespace) = (Repeated::default(), Arc::from("ns"));
-        let found = |name: &str| {
-            let actions = vec![Action::Delete(Part::Copy, name.into(), "u".into())];
-            (actions, BTreeMap::new())
-        };
-        let seconds = |found: Found| repeated.again(&namespace, found).map(|delay| delay.as_secs());
-        let delays: Vec<_> = (0..8).filter_map(|_| seconds(found("one"))).collect();
-        assert_eq!(delays, [1, 2, 4, 8, 16, 32, 60, 60]);
-        assert_eq!(seconds(found("two")), Some(1));
-        assert_eq!((seconds(Found::default()), seconds(found("one"))), (None, Some(1)));
-        // Nor does a watch tell when somebody else's Secret goes.
-        let foreign = || (Vec::new(), BTreeMap::from([("a".into(), Unseen::Foreign(None))]));
-        assert_eq!((seconds(foreign()), seconds(foreign())), (Some(1), Some(2)));
-    }
-}
+mod tests;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use jiff::Timestamp;
-use mainstay_runtime::{index::ObjectKey, outcome::Failures};
+use mainstay_runtime::index::ObjectKey;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -37,8 +37,6 @@ pub(crate) struct Memory {
     /// The sources as they were seen last, and since when they wait to be read.
     seen: BTreeMap<SourceKey, SourceVersion>,
     pub(crate) changed: Option<Changed>,
-    /// What cannot be done.
-    pub(crate) failures: Failures,
     /// The objects that something referred to when that was searched for, and when.
     pub(crate) kept: Option<(Vec<(SourceKey, Number)>, Instant)>,
 }

@@ -8,7 +8,7 @@ use kube::{Api, Client, ResourceExt};
 use mainstay_crds::{ConfigRollout, ConfigRolloutStatus};
 use mainstay_runtime::{
     index::ObjectKey,
-    outcome::{Concern, Explain, Failure, Outcomes, STATUS, Turn},
+    outcome::{Concern, Failure, Failures, Outcomes, STATUS, Turn},
     reconcile::{PACE, Reconciler, Work},
     report::Reports,
 };
@@ -20,7 +20,7 @@ use crate::{
     evidence::Gatherer,
     memory::Memories,
     observe::{self, ObserveError, Seen},
-    plan::{self, Input, Plan, Settings, State, TargetKey, TargetState, Wait},
+    plan::{self, Input, Number, Plan, Settings, State, TargetKey, TargetState, Wait},
     record, settings,
     slots::Slots,
     status::{self, Told},
@@ -83,19 +83,33 @@ struct Pass {
     outcomes: Outcomes,
 }
 
+impl Pass {
+    /// What keeps the rollout's concerns from succeeding, as far as it is known by now.
+    fn failures(&self) -> Failures {
+        self.outcomes.failures(&self.turn)
+    }
+}
+
 impl ConfigRollouts {
     async fn pass(&self, pass: &mut Pass) {
         let (rollout, key) = (Arc::clone(&pass.rollout), pass.key.clone());
+        // Asked before the stores are read: what they come to show afterwards is not observed, and would be made again.
+        let showed = match pass.turn.held(READS) {
+            Some(_) => Ok(false),
+            None => self.writer.may_write(&key).await,
+        };
         let mut seen = match self.observe(&rollout, &key) {
             Ok(seen) => seen,
             Err(error) => {
-                return self.put(&rollout, status::unusable(&rollout, &error.explain(), Timestamp::now()));
+                return self
+                    .put(&rollout, status::unusable(&rollout, &Failure::from(&error), Timestamp::now()));
             }
         };
         if pass.turn.held(READS).is_some() {
             return;
         }
-        let (settings, decided) = (settings::read(&rollout), self.decide(pass, &mut seen).await);
+        let settings = settings::read(&rollout);
+        let decided = self.decide(pass, &settings, &mut seen, showed).await;
         let plan = match decided {
             Ok(Some(plan)) => plan,
             Ok(None) => return pass.outcomes.again(Some(RECHECK)),
@@ -107,7 +121,8 @@ impl ConfigRollouts {
                 return;
             }
         };
-        self.well(pass, READS);
+        pass.outcomes.well(READS);
+        let told = pass.failures();
         if !self.report(pass, &seen, &plan).await {
             return pass.outcomes.again(Some(RECHECK));
         }
@@ -115,29 +130,36 @@ impl ConfigRollouts {
         pass.outcomes.again(plan.recheck_in);
         self.give(pass, &seen, &plan).await;
         self.collect(pass, &settings, &seen, &plan).await;
-        if pass.outcomes.failed() {
-            // What stood in the way is told without another event.
+        if pass.failures() != told {
+            // What stands in the way, or does no more, is told without another event.
             self.report(pass, &seen, &Plan { state: self.state(&rollout, &key), ..plan }).await;
         }
     }
 
     /// What is to be done; `None` when the stores are about to show something that it depends on.
-    async fn decide(&self, pass: &mut Pass, seen: &mut Seen) -> Result<Option<Plan>, ApplyError> {
+    async fn decide(
+        &self,
+        pass: &mut Pass,
+        settings: &Settings,
+        seen: &mut Seen,
+        showed: Result<bool, ApplyError>,
+    ) -> Result<Option<Plan>, ApplyError> {
         let (rollout, key) = (Arc::clone(&pass.rollout), pass.key.clone());
-        if !self.writer.may_write(&key).await? {
+        if !showed? {
             return Ok(None);
         }
         let (evidence, state) = (self.evidence(), self.state(&rollout, &key));
         seen.observed.evidence = evidence.of_judged(&rollout, &seen.observed, &state).await?;
-        let settings = settings::read(&rollout);
-        let mut plan = self.plan(&rollout, &key, &settings, seen);
-        if plan.examine && pass.turn.held(REVISIONS).is_none() {
+        let mut plan = self.plan(&rollout, &key, settings, seen);
+        if !plan.examine {
+            pass.outcomes.well(REVISIONS);
+        } else if pass.turn.held(REVISIONS).is_none() {
             match self.examine(&rollout, &key, seen, &plan.state).await {
                 // What is planned before the stores show the revision would be about the last one.
                 Ok(true) => return Ok(None),
                 Ok(false) => {
-                    self.well(pass, REVISIONS);
-                    plan = self.plan(&rollout, &key, &settings, seen);
+                    pass.outcomes.well(REVISIONS);
+                    plan = self.plan(&rollout, &key, settings, seen);
                 }
                 // What has been decided of earlier revisions goes on.
                 Err(error) => self.failed(pass, REVISIONS, &error),
@@ -147,25 +169,14 @@ impl ConfigRollouts {
         Ok(Some(plan))
     }
 
-    fn well(&self, pass: &mut Pass, concern: Concern) {
-        self.note(pass, concern, None);
-        pass.outcomes.well(concern);
-    }
-
-    /// Tells and remembers what could not be done.
+    /// Tells what could not be done.
     fn failed(&self, pass: &mut Pass, concern: Concern, error: &ApplyError) {
         self.announcer.failed(&pass.rollout, error);
-        self.note(pass, concern, Some(error.explain()));
         let name = match error {
             ApplyError::Target { what, .. } => Some(what.as_str().into()),
             _ => None,
         };
         pass.outcomes.fail((concern, name), error);
-    }
-
-    fn note(&self, pass: &Pass, concern: Concern, failure: Option<Failure>) {
-        let generation = pass.rollout.metadata.generation;
-        self.memory.of(&pass.key, |memory| memory.failures.note(generation, concern, failure));
     }
 
     fn observe(&self, rollout: &ConfigRollout, key: &ObjectKey) -> Result<Seen, ObserveError> {
@@ -238,17 +249,24 @@ impl ConfigRollouts {
     /// Carries the moves out. A target that refuses keeps no other from its own.
     async fn give(&self, pass: &mut Pass, seen: &Seen, plan: &Plan) {
         let (rollout, key) = (Arc::clone(&pass.rollout), pass.key.clone());
-        let may_move = |target: &TargetKey| pass.turn.held_for(TARGETS, &target.to_string()).is_none();
+        pass.outcomes.well(TARGETS);
+        let may_move = |(target, _): &&(TargetKey, Number)| {
+            let name = target.to_string();
+            let is_held = pass.turn.held_for(TARGETS, &name).is_some();
+            if is_held {
+                pass.outcomes.waits((TARGETS, Some(name.into())));
+            }
+            !is_held
+        };
         let moves: Vec<_> = plan
             .moves
             .iter()
-            .filter(|(target, _)| may_move(target))
+            .filter(may_move)
             .map(|(target, number)| {
                 let given = self.writer.give(&rollout, seen, target, *number);
                 given.map(move |given| (target, given))
             })
             .collect();
-        self.well(pass, TARGETS);
         let mut moves = futures::stream::iter(moves).buffer_unordered(self.max_in_flight);
         while let Some((target, given)) = moves.next().await {
             match given {
@@ -273,7 +291,10 @@ impl ConfigRollouts {
     /// Deletes revisions that nothing refers to.
     async fn collect(&self, pass: &mut Pass, settings: &Settings, seen: &Seen, plan: &Plan) {
         let unused = plan::collect::unused(&seen.observed, settings, &plan.state);
-        if unused.is_empty() || !plan.moves.is_empty() || pass.turn.held(COLLECTION).is_some() {
+        if unused.is_empty() {
+            return pass.outcomes.well(COLLECTION);
+        }
+        if !plan.moves.is_empty() || pass.turn.held(COLLECTION).is_some() {
             return;
         }
         let kept = self.memory.of(&pass.key, |memory| memory.kept.clone());
@@ -286,7 +307,7 @@ impl ConfigRollouts {
                     self.announcer.collected(&pass.rollout, deleted);
                 }
                 self.memory.of(&pass.key, |memory| memory.kept = Some((unused, Instant::now())));
-                self.well(pass, COLLECTION);
+                pass.outcomes.well(COLLECTION);
                 pass.outcomes.again(Some(COLLECT));
             }
             Err(error) => self.failed(pass, COLLECTION, &error),
@@ -297,22 +318,17 @@ impl ConfigRollouts {
     /// for it, the rest follows beside. Returns whether the decision is written.
     async fn report(&self, pass: &mut Pass, seen: &Seen, plan: &Plan) -> bool {
         let (rollout, key) = (Arc::clone(&pass.rollout), pass.key.clone());
-        let (failures, findings) = self
-            .memory
-            .of(&key, |memory| (memory.failures.under(rollout.metadata.generation), memory.findings.clone()));
-        let (observed, failures) = (&seen.observed, &failures);
-        let ahead = self.reports.ahead_of(&*rollout);
-        let ahead =
-            ahead.map(|status| ConfigRollout { status: Some(status), ..ConfigRollout::clone(&rollout) });
+        let findings = self.memory.of(&key, |memory| memory.findings.clone());
         let told = Told {
-            rollout: ahead.as_ref().unwrap_or(&rollout),
-            observed,
+            rollout: &self.reports.current(&*rollout),
+            observed: &seen.observed,
             findings: &findings,
             plan,
-            failures,
+            failures: &pass.failures(),
         };
         let status = status::told(&told, Timestamp::now());
         if self.is_written(&rollout, &key, &plan.state) {
+            pass.outcomes.well(STATUS);
             self.put(&rollout, status);
         } else if pass.turn.held(STATUS).is_some() {
             return false;
@@ -346,3 +362,6 @@ impl ConfigRollouts {
         Gatherer { client: &self.client, stores: &self.stores, at_once: self.max_in_flight }
     }
 }
+
+#[cfg(test)]
+mod tests;

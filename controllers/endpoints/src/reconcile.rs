@@ -14,7 +14,7 @@ use mainstay_runtime::{
     failure::RequestError,
     index::ObjectKey,
     metrics::LoopMetrics,
-    outcome::{Concern, Explain, Failure, Failures, Outcomes, Turn},
+    outcome::{Explain, Failure, Outcomes, Turn},
     reconcile::Reconciler,
     report::Reports,
 };
@@ -82,6 +82,8 @@ struct Pass {
     observed: Observed,
     standing: Standing,
     turn: Turn,
+    /// Whether slices may be written.
+    may_write: bool,
 }
 
 impl Pass {
@@ -115,9 +117,10 @@ impl Reconciler for Endpoints {
             lookups: &self.lookups,
             forbidden: &self.forbidden,
         };
+        let may_write = self.may_write(&pool, &key, &turn, &mut outcomes).await;
         let observed = Observed::gather(&pool, &key, &settings, &view);
         let standing = Standing::of(&observed.slices);
-        let pass = Pass { pool, key, settings, observed, standing, turn };
+        let pass = Pass { pool, key, settings, observed, standing, turn, may_write };
         match pass.observed.service.clone() {
             Ok(service) => self.serve(&pass, &service, &mut outcomes).await,
             Err(error) => {
@@ -144,16 +147,38 @@ impl Endpoints {
         self.memory.lock().entry(key.clone()).or_default().settings(pool)
     }
 
+    /// Whether slices may be written as the stores are about to be observed. Asked before they are read: what they come to
+    /// show afterwards is not observed, and would be made again.
+    async fn may_write(
+        &self,
+        pool: &EndpointPool,
+        key: &ObjectKey,
+        turn: &Turn,
+        outcomes: &mut Outcomes,
+    ) -> bool {
+        if turn.held(SLICES).is_some() {
+            return false;
+        }
+        match self.writer.may_write(key).await {
+            Ok(true) => return true,
+            Ok(false) => {
+                self.loop_metrics.stale_skips.inc();
+                outcomes.again(Some(RECHECK));
+            }
+            Err(error) => self.failed(pool, &error, outcomes),
+        }
+        false
+    }
+
     /// Makes and keeps the Service of a pool that says so. Returns whether it is on its way, or could not be made.
     async fn keep_service(&self, pass: &Pass, outcomes: &mut Outcomes) -> bool {
         let template = pass.pool.spec.service_ref.create.as_ref().filter(|_| !self.is_taken(pass));
         let Some(template) = template else {
-            self.note(pass, SERVICE, None);
-            outcomes.end::<ApplyError>(SERVICE, Ok(None));
+            outcomes.well(SERVICE);
             return false;
         };
         if pass.turn.held(SERVICE).is_some() {
-            return self.failures(pass).of(SERVICE).is_some();
+            return outcomes.failures(&pass.turn).of(SERVICE).is_some();
         }
         let standing = self.stores.services.get(&pool::service_key(&pass.pool));
         match self.writer.keep_service(&pass.job(), template, standing.as_deref()).await {
@@ -161,18 +186,14 @@ impl Endpoints {
                 if made {
                     self.announcer.service_made(&pass.pool);
                 }
-                self.note(pass, SERVICE, None);
                 outcomes.end::<ApplyError>(SERVICE, Ok(made.then_some(RECHECK)));
                 made
             }
             Err(error) if matches!(error.request(), RequestError::NamespaceTerminating(_)) => true,
             Err(error) => {
-                self.failed(pass, &error, outcomes);
+                self.failed(&pass.pool, &error, outcomes);
                 if pass.observed.service.is_err() {
-                    let failures = self.failures(pass);
-                    failures.of(SERVICE).into_iter().for_each(|failure| {
-                        self.report_unusable(&pass.pool, &pass.key, failure);
-                    });
+                    self.report_unusable(&pass.pool, &pass.key, &error.explain());
                 }
                 true
             }
@@ -187,22 +208,20 @@ impl Endpoints {
     async fn clear(&self, pass: &Pass, failure: &Failure, outcomes: &mut Outcomes) {
         self.checker.forget(&pass.key);
         self.memory.lock().entry(pass.key.clone()).or_default().restart();
+        // No slice is wanted, and no gate to be opened.
+        outcomes.well(GATES);
+        if pass.observed.slices.is_empty() {
+            outcomes.well(SLICES);
+        }
         self.metrics.set(&pass.key, Gauged::default());
-        if !pass.observed.slices.is_empty() && pass.turn.held(SLICES).is_none() {
-            match self.clear_slices(pass).await {
-                Ok(due) => outcomes.end::<ApplyError>(SLICES, Ok(due)),
-                Err(error) => self.failed(pass, &error, outcomes),
+        if pass.may_write && !pass.observed.slices.is_empty() {
+            let applied = self.writer.clear(&pass.job()).await;
+            match applied.error {
+                None => outcomes.end::<ApplyError>(SLICES, Ok(applied.stale.then_some(CATCH_UP))),
+                Some(error) => self.failed(&pass.pool, &error, outcomes),
             }
         }
         self.report_unusable(&pass.pool, &pass.key, failure);
-    }
-
-    async fn clear_slices(&self, pass: &Pass) -> Result<Option<Duration>, ApplyError> {
-        if !self.writer.may_write(&pass.key).await? {
-            return Ok(Some(RECHECK));
-        }
-        let applied = self.writer.clear(&pass.job()).await;
-        applied.error.map_or(Ok(applied.stale.then_some(CATCH_UP)), Err)
     }
 
     /// Brings the slices of a pool to what its members and their checks ask for, and then what needs no slice.
@@ -212,46 +231,27 @@ impl Endpoints {
         let plan = self.plan(pass, service, states.as_ref(), now);
         self.memory.lock().entry(pass.key.clone()).or_default().plan = Some(plan.memory.clone());
         outcomes.again(plan.due.map(|due| due.saturating_sub(now)));
-        if pass.turn.held(SLICES).is_none() {
+        if pass.may_write {
             match self.write(pass, service, &plan).await {
-                Ok(due) => {
-                    self.note(pass, SLICES, None);
-                    outcomes.end::<ApplyError>(SLICES, Ok(due));
-                }
-                Err(error) => self.failed(pass, &error, outcomes),
+                Ok(due) => outcomes.end::<ApplyError>(SLICES, Ok(due)),
+                Err(error) => self.failed(&pass.pool, &error, outcomes),
             }
         }
-        // Told before what may take longer, and once more after it, should it have failed.
-        self.report(pass, &plan, states.as_ref(), &self.failures(pass));
+        // Told before what may take longer, and once more after it, should it have come out otherwise than before.
+        let told = outcomes.failures(&pass.turn);
+        self.report(pass, &plan, states.as_ref(), &told);
         self.keep_service(pass, outcomes).await;
-        let failed = self.open_gates(pass, states.as_ref()).await;
-        self.note(pass, GATES, failed.first().map(Explain::explain));
-        outcomes.well(GATES);
-        for error in failed {
-            self.announcer.failed(&pass.pool, &error, &self.metrics);
-            outcomes.fail(error.part(), &error);
+        self.open_gates(pass, states.as_ref(), outcomes).await;
+        let failures = outcomes.failures(&pass.turn);
+        if failures != told {
+            self.report(pass, &plan, states.as_ref(), &failures);
         }
-        self.report(pass, &plan, states.as_ref(), &self.failures(pass));
     }
 
-    /// Tells and remembers that a concern failed.
-    fn failed(&self, pass: &Pass, error: &ApplyError, outcomes: &mut Outcomes) {
-        self.announcer.failed(&pass.pool, error, &self.metrics);
-        self.note(pass, error.part().0, Some(error.explain()));
+    /// Tells that a concern failed.
+    fn failed(&self, pool: &EndpointPool, error: &ApplyError, outcomes: &mut Outcomes) {
+        self.announcer.failed(pool, error, &self.metrics);
         outcomes.fail(error.part(), error);
-    }
-
-    fn note(&self, pass: &Pass, concern: Concern, failure: Option<Failure>) {
-        let mut memory = self.memory.lock();
-        let remembered = memory.entry(pass.key.clone()).or_default();
-        remembered.failures.note(pass.pool.metadata.generation, concern, failure);
-    }
-
-    /// What cannot be done, as far as it was tried under this spec.
-    fn failures(&self, pass: &Pass) -> Failures {
-        let memory = self.memory.lock();
-        let failures = memory.get(&pass.key).map(|remembered| &remembered.failures);
-        failures.map(|failures| failures.under(pass.pool.metadata.generation)).unwrap_or_default()
     }
 }
 

@@ -50,6 +50,7 @@ impl Announcer {
             evicted: _,
             unfinished: _,
             ended,
+            held: _,
         } = applied;
         let writes =
             adopted + released + created + changed + told + recalled + claims_created + claims_deleted;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mainstay_runtime::{backoff::Growth, outcome::Failures};
+use mainstay_runtime::backoff::Growth;
 use tokio::time::Instant;
 
 use crate::{
@@ -19,8 +19,6 @@ const BLOCKED: Duration = Duration::from_secs(5);
 /// What is remembered of one group.
 #[derive(Debug, Default)]
 pub struct Memory {
-    /// What cannot be done.
-    pub(crate) failures: Failures,
     /// How often in a row the stores were found behind the server.
     stale: u32,
     /// What a PodDisruptionBudget said when it refused an eviction, and when.

@@ -14,7 +14,7 @@ use mainstay_runtime::{
     failure::RequestError,
     index::ObjectKey,
     metrics::LoopMetrics,
-    outcome::{Concern, Explain, Outcomes, STATUS, Turn},
+    outcome::{Concern, Failure, Outcomes, STATUS, Turn},
     reconcile::{PACE, Reconciler},
     report::Reports,
 };
@@ -23,8 +23,8 @@ use parking_lot::Mutex;
 use crate::{
     announce::Announcer,
     apply::{
-        ADOPTION, ApplyError, CLAIMS, CREATION, DELETION, FINALIZER, GATES, HOOKS, Leave, PRUNING, READS,
-        REVISIONS, Writer,
+        ADOPTION, CLAIMS, CREATION, DELETION, FINALIZER, GATES, HOOKS, Leave, PRUNING, READS, REVISIONS,
+        Writer,
     },
     memory::Memory,
     observe::{Assessment, ObserveError, Observed},
@@ -80,7 +80,7 @@ impl Reconciler for Replication {
         let mut outcomes = Outcomes::default();
         self.pass(&group, &turn, &mut outcomes).await;
         // What had failed is not tried again while it is held.
-        let doubted = outcomes.is_ambiguous() || outcomes.failed();
+        let doubted = outcomes.failed();
         if doubted || turn.holds_nothing() {
             self.memory(&ObjectKey::of(&*group), |memory| memory.doubt(outcomes.is_ambiguous()));
         }
@@ -102,10 +102,11 @@ impl Reconciler for Replication {
 
 impl Replication {
     async fn pass(&self, group: &ReplicaGroup, turn: &Turn, outcomes: &mut Outcomes) {
+        let showed = self.writer.gates_are_open(&ObjectKey::of(group));
         let mut observed = match self.observe(group) {
             Ok(observed) => observed,
             Err(error) => {
-                return self.put(group, status::unusable(group, &error.explain(), Timestamp::now()));
+                return self.put(group, status::unusable(group, &Failure::from(&error), Timestamp::now()));
             }
         };
         let now = Timestamp::now();
@@ -122,7 +123,7 @@ impl Replication {
         self.prune_revisions(group, &observed, &assessed, turn, outcomes).await;
         if assessed.plan.is_empty() && observed.chores.is_empty() {
             // Nothing is left to be done that could fail.
-            PODS.iter().for_each(|concern| self.end(group, *concern, &[], outcomes));
+            PODS.iter().for_each(|concern| outcomes.well(*concern));
             return self.report_on(group, &observed, &assessed, turn, outcomes).await;
         }
         // Without its revision nothing new could ever be gone back to.
@@ -130,19 +131,8 @@ impl Replication {
         if !kept || waits {
             return self.report_on(group, &observed, &assessed, turn, outcomes).await;
         }
-        self.write(group, &observed, &assessed, turn, outcomes).await;
+        self.write(group, &observed, showed, &assessed, turn, outcomes).await;
         self.observe_and_report(group, turn, outcomes).await;
-    }
-
-    /// Notes how a concern ended: for the loop, and for the group's conditions.
-    fn end(&self, group: &ReplicaGroup, concern: Concern, failed: &[ApplyError], outcomes: &mut Outcomes) {
-        let goes = |error: &&ApplyError| matches!(error.request(), RequestError::NamespaceTerminating(_));
-        let failure = failed.iter().find(|error| !goes(error)).map(Explain::explain);
-        self.memory(&ObjectKey::of(group), |memory| {
-            memory.failures.note(group.metadata.generation, concern, failure);
-        });
-        outcomes.well(concern);
-        failed.iter().for_each(|error| outcomes.fail(error.part(), error));
     }
 
     fn observe(&self, group: &ReplicaGroup) -> Result<Observed, ObserveError> {
@@ -196,9 +186,7 @@ impl Replication {
         if turn.held(REVISIONS).is_some() {
             return false;
         }
-        let kept: Vec<_> = self.writer.keep_revision(group, observed).await.err().into_iter().collect();
-        self.end(group, REVISIONS, kept.as_slice(), outcomes);
-        kept.is_empty()
+        outcomes.note(REVISIONS, self.writer.keep_revision(group, observed).await).is_some()
     }
 
     /// Keeps no more of the old revisions than the spec asks for.
@@ -212,27 +200,29 @@ impl Replication {
     ) {
         if turn.held(PRUNING).is_none() {
             let pruned = self.writer.prune_revisions(group, observed, &assessed.decision.state).await;
-            self.end(group, PRUNING, pruned.err().as_slice(), outcomes);
+            outcomes.note(PRUNING, pruned);
         }
     }
 
-    /// Carries the plan out.
+    /// Carries the plan out, unless the stores had yet to show what the process itself has written.
     async fn write(
         &self,
         group: &ReplicaGroup,
         observed: &Observed,
+        showed: bool,
         assessed: &Assessment,
         turn: &Turn,
         outcomes: &mut Outcomes,
     ) {
-        match self.writer.may_write(group, observed).await {
-            Ok(Leave::Granted) => self.end(group, READS, &[], outcomes),
-            Ok(Leave::GateClosed) => {
+        match outcomes.note(READS, self.writer.may_write(group, observed, showed).await) {
+            Some(Leave::Granted) => {}
+            Some(Leave::GateClosed) => {
                 self.metrics.stale_skips.inc();
-                return outcomes.again(Some(RECHECK));
+                let is_open = self.writer.gates_are_open(&observed.key);
+                return outcomes.again(Some(if is_open { PACE } else { RECHECK }));
             }
-            Ok(Leave::Behind) => return outcomes.again(self.catch_up(observed, true)),
-            Err(error) => return self.end(group, READS, &[error], outcomes),
+            Some(Leave::Behind) => return outcomes.again(self.catch_up(observed, true)),
+            None => return,
         }
         // Decided first, done after: a successor must not decide otherwise than pods were changed for.
         match self.keep_decision(group, assessed).await {
@@ -247,8 +237,10 @@ impl Replication {
         outcomes.again(applied.waiting.then_some(RECHECK));
         outcomes.again(applied.unfinished.then_some(PACE));
         for (concern, failed) in applied.ended {
-            self.end(group, concern, &failed, outcomes);
+            outcomes.well(concern);
+            failed.iter().for_each(|error| outcomes.fail(error.part(), error));
         }
+        applied.held.into_iter().for_each(|part| outcomes.waits(part));
     }
 
     /// When to look again after the stores were found behind the server, or not.
@@ -275,10 +267,11 @@ impl Replication {
 
     /// Reports the group as the stores show it now.
     async fn observe_and_report(&self, group: &ReplicaGroup, turn: &Turn, outcomes: &mut Outcomes) {
-        let group =
-            self.groups.get(&ObjectRef::from_obj(group)).filter(|current| current.uid() == group.uid());
-        // A group that is gone has no status to write.
-        let Some(group) = group else { return };
+        let is_meant = |current: &Arc<ReplicaGroup>| {
+            current.uid() == group.uid() && current.metadata.generation == group.metadata.generation
+        };
+        // A group that is gone has no status to write, and what failed says nothing of another spec, which is due anyway.
+        let Some(group) = self.groups.get(&ObjectRef::from_obj(group)).filter(is_meant) else { return };
         let Ok(observed) = self.observe(&group) else { return };
         let assessed = self.assess(&group, &observed, Timestamp::now(), false);
         self.report_on(&group, &observed, &assessed, turn, outcomes).await;
@@ -294,20 +287,17 @@ impl Replication {
         turn: &Turn,
         outcomes: &mut Outcomes,
     ) {
-        let (failures, blocked) = self.memory(&observed.key, |memory| {
-            (memory.failures.under(group.metadata.generation), memory.blocked())
-        });
-        let blocked = blocked.as_deref();
-        let ahead = self.current(group);
+        let blocked = self.memory(&observed.key, |memory| memory.blocked());
         let seen = status::Seen {
-            group: ahead.as_ref().unwrap_or(group),
+            group: &self.reports.current(group),
             observed,
             assessed,
-            failures: &failures,
-            blocked,
+            failures: &outcomes.failures(turn),
+            blocked: blocked.as_deref(),
         };
         let status = status::observed(&seen, Timestamp::now());
         if assessed.decision.state.decides_as(&self.state(group)) {
+            outcomes.well(STATUS);
             self.put(group, status);
         } else if turn.held(STATUS).is_none() {
             outcomes.end(STATUS, self.record(group, status).await);
@@ -319,12 +309,6 @@ impl Replication {
         [assessed.plan.recheck_in, assessed.decision.due, unsure]
             .into_iter()
             .for_each(|due| outcomes.again(due));
-    }
-
-    /// The group with its status as this process has put it, where the store does not show that yet.
-    fn current(&self, group: &ReplicaGroup) -> Option<ReplicaGroup> {
-        let status = self.reports.ahead_of(group)?;
-        Some(ReplicaGroup { status: Some(status), ..group.clone() })
     }
 
     fn put(&self, group: &ReplicaGroup, status: ReplicaGroupStatus) {

@@ -34,10 +34,29 @@ impl Growth {
     }
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Held {
+/// How often something has failed in a row, and until when it waits.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Held {
     failures: u32,
-    until: Instant,
+    until: Option<Instant>,
+}
+
+impl Held {
+    /// Counts a failure and returns how long it now waits: between 80 % and 100 % of the doubled delay, so that what failed
+    /// together does not return together. A server's `Retry-After` may ask for more, up to the cap.
+    pub(crate) fn fail(&mut self, growth: Growth, at_least: Option<Duration>) -> Duration {
+        self.failures = self.failures.saturating_add(1);
+        let jitter = rand::rng().random_range(0.8..=1.0);
+        let delay = growth.delay(self.failures).mul_f64(jitter).max(at_least.unwrap_or_default());
+        let delay = delay.min(growth.cap);
+        self.until = Some(Instant::now() + delay);
+        delay
+    }
+
+    /// How long it still waits; `None` when it may go.
+    pub(crate) fn left(&self) -> Option<Duration> {
+        self.until?.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
+    }
 }
 
 /// The failure count of each key and the instant until which its writes wait.
@@ -53,23 +72,15 @@ impl<K: Hash + Eq + Clone> Backoff<K> {
         Self { growth, held: Mutex::default() }
     }
 
-    /// Counts a failure and returns how long the key's writes now wait: between 80 % and 100 % of the doubled
-    /// delay, so that keys which failed together do not return together. A server's `Retry-After` may ask for
-    /// more, up to the cap.
+    /// Counts a failure and returns how long the key's writes now wait. A server's `Retry-After` may ask for more, up to the
+    /// cap.
     pub fn fail(&self, key: &K, at_least: Option<Duration>) -> Duration {
-        let mut held = self.held.lock();
-        let failures = held.get(key).map_or(0, |entry| entry.failures).saturating_add(1);
-        let jitter = rand::rng().random_range(0.8..=1.0);
-        let delay = self.growth.delay(failures).mul_f64(jitter).max(at_least.unwrap_or_default());
-        let delay = delay.min(self.growth.cap);
-        held.insert(key.clone(), Held { failures, until: Instant::now() + delay });
-        delay
+        self.held.lock().entry(key.clone()).or_default().fail(self.growth, at_least)
     }
 
     /// How long the key's writes still wait; `None` when they may go.
     pub fn held(&self, key: &K) -> Option<Duration> {
-        let until = self.held.lock().get(key)?.until;
-        until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
+        self.held.lock().get(key)?.left()
     }
 
     /// Forgets the key's failures: it succeeded, its spec changed, it is gone, or something outside changed that may

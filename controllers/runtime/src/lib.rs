@@ -38,6 +38,7 @@ pub mod backoff;
 pub mod batch;
 pub mod client;
 pub mod clock;
+mod concern;
 pub mod conditions;
 pub mod decode;
 pub mod events;

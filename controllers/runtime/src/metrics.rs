@@ -10,7 +10,7 @@ use prometheus::{
     Registry, exponential_buckets,
 };
 
-use crate::outcome::Concern;
+use crate::concern::Concern;
 
 /// Registers a collector.
 ///
@@ -138,7 +138,7 @@ impl LoopMetrics {
                 .counter_of(series.queue("workqueue_retries_total", "Passes scheduled after a failure.")),
             concern_failures: series.counters(
                 "mainstay_reconcile_concern_failures_total",
-                "Parts of reconciles that failed, each of which is tried again by itself.",
+                "Failures of parts of reconciles, each of which is tried again by itself.",
                 &["concern", "reason"],
             ),
             failing: series.gauges(
@@ -160,8 +160,11 @@ impl LoopMetrics {
         self.work_time.observe(took.as_secs_f64());
     }
 
-    pub(crate) fn failed(&self, concern: Concern, reason: &str, needs_change: bool) {
+    pub(crate) fn concern_failed(&self, concern: Concern, reason: &str) {
         self.concern_failures.with_label_values(&[concern.name, reason]).inc();
+    }
+
+    pub(crate) fn failed(&self, needs_change: bool) {
         self.retries.inc();
         self.errors.inc();
         if needs_change {

@@ -2,11 +2,12 @@
 //!
 //! The queue is a set: a key is in it once, however often it changes, and one that is gone is taken out of it, so that the
 //! queue of a standby, which serves nothing, is no longer than the list of its objects. client-go's queue is one line, in
-//! which a change of one object waits behind a sweep over all of them (controller-runtime has priorities since 0.20). Here a change is served before a [sweep](Lane::Sweep), a sweep before what time
-//! alone makes due, and within a lane one namespace after the other: no tenant's thousand objects stand before another's one.
+//! which a change of one object waits behind a sweep over all of them (controller-runtime has priorities since 0.20). Here a
+//! change is served before a [sweep](Lane::Sweep), a sweep before what time alone makes due, and within a lane one namespace
+//! after the other: no tenant's thousand objects stand before another's one.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -31,37 +32,51 @@ pub enum Lane {
 /// One lane: the keys of each namespace in the order in which they came, and the namespaces in turn.
 #[derive(Debug, Default)]
 struct Line {
-    turns: VecDeque<Arc<str>>,
-    keys: HashMap<Arc<str>, BTreeMap<u64, ObjectKey>>,
+    turns: BTreeMap<u64, Arc<str>>,
+    namespaces: HashMap<Arc<str>, Waiting>,
+    last: u64,
+}
+
+/// What waits of a namespace.
+#[derive(Debug, Default)]
+struct Waiting {
+    turn: u64,
+    keys: BTreeMap<u64, ObjectKey>,
 }
 
 impl Line {
+    /// Gives the namespace the last turn.
+    fn queue(&mut self, namespace: &Arc<str>) {
+        self.last += 1;
+        self.turns.insert(self.last, Arc::clone(namespace));
+        self.namespaces.entry(Arc::clone(namespace)).or_default().turn = self.last;
+    }
+
     fn push(&mut self, ticket: u64, key: &ObjectKey) {
-        let keys = self.keys.entry(Arc::clone(&key.namespace)).or_default();
-        if keys.is_empty() {
-            self.turns.push_back(Arc::clone(&key.namespace));
+        if !self.namespaces.contains_key(&key.namespace) {
+            self.queue(&key.namespace);
         }
-        keys.insert(ticket, key.clone());
+        self.namespaces.entry(Arc::clone(&key.namespace)).or_default().keys.insert(ticket, key.clone());
     }
 
     fn pop(&mut self) -> Option<ObjectKey> {
-        let namespace = self.turns.pop_front()?;
-        let keys = self.keys.get_mut(&namespace)?;
-        let next = keys.pop_first().map(|(_, key)| key);
-        if keys.is_empty() {
-            self.keys.remove(&namespace);
+        let (_, namespace) = self.turns.pop_first()?;
+        let waiting = self.namespaces.get_mut(&namespace)?;
+        let (_, next) = waiting.keys.pop_first()?;
+        if waiting.keys.is_empty() {
+            self.namespaces.remove(&namespace);
         } else {
-            self.turns.push_back(namespace);
+            self.queue(&namespace);
         }
-        next
+        Some(next)
     }
 
     fn remove(&mut self, ticket: u64, key: &ObjectKey) {
-        let Some(keys) = self.keys.get_mut(&key.namespace) else { return };
-        keys.remove(&ticket);
-        if keys.is_empty() {
-            self.keys.remove(&key.namespace);
-            self.turns.retain(|namespace| *namespace != key.namespace);
+        let Some(waiting) = self.namespaces.get_mut(&key.namespace) else { return };
+        waiting.keys.remove(&ticket);
+        if waiting.keys.is_empty() {
+            self.turns.remove(&waiting.turn);
+            self.namespaces.remove(&key.namespace);
         }
     }
 }
@@ -133,6 +148,14 @@ impl Queue {
     /// When the next key is due that is not due yet.
     pub(crate) fn next_due(&self) -> Option<Instant> {
         self.later.first().map(|(at, _)| *at)
+    }
+}
+
+/// Waits until then; without end where there is no such time.
+pub(crate) async fn sleep_until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
     }
 }
 

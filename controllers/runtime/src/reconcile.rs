@@ -8,18 +8,17 @@ use std::{fmt::Debug, future::Future, sync::Arc, time::Duration};
 
 use futures::{StreamExt, stream::FuturesUnordered};
 use kube::{Resource, runtime::reflector::Store};
-use thiserror::Error;
 use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::Instrument;
 
+use crate::key::ObjectKey;
 pub use crate::{
     failure::PassError,
     outcome::{Concern, Outcomes, Turn},
     queue::Lane,
     work::Work,
 };
-use crate::{failure::RequestError, key::ObjectKey};
 
 /// Reconciles of one key start at least this far apart.
 pub const PACE: Duration = Duration::from_millis(100);
@@ -27,26 +26,6 @@ pub const PACE: Duration = Duration::from_millis(100);
 /// Each object is looked at so often although nothing has been heard of it (controller-runtime's `SyncPeriod` is 10 hours;
 /// client-go's informers of kube-controller-manager resync after 12 to 24).
 pub const RESYNC: Duration = Duration::from_secs(600);
-
-/// Why a reconcile failed whose own writes fail with `E`.
-#[derive(Debug, Error)]
-pub enum PassFailure<E> {
-    /// A write failed.
-    #[error(transparent)]
-    Apply(#[from] E),
-    /// The status could not be written.
-    #[error("could not write the status: {0}")]
-    Status(#[source] RequestError),
-}
-
-impl<E: PassError> PassError for PassFailure<E> {
-    fn request(&self) -> &RequestError {
-        match self {
-            Self::Apply(error) => error.request(),
-            Self::Status(error) => error,
-        }
-    }
-}
 
 /// The domain half of a controller.
 pub trait Reconciler: Send + Sync + 'static {
@@ -135,7 +114,7 @@ async fn serve<R: Reconciler>(
 ) {
     // Looked up only now, after the key was taken out of the queue: a later change puts it in again.
     let Some(object) = store.get(&key.reference()) else { return work.skip(&key) };
-    let (began, pace, turn) = (Instant::now(), reconciler.pace(&object), Turn::new(work.held(&key)));
+    let (began, pace, turn) = (Instant::now(), reconciler.pace(&object), work.turn(&key));
     let span = tracing::info_span!("reconcile", namespace = %key.namespace, name = %key.name);
     // A task of its own turns a panic into an error of this key.
     let reconciling = reconciler.reconcile(object, turn.clone()).instrument(span.clone());
@@ -143,7 +122,7 @@ async fn serve<R: Reconciler>(
     let metrics = work.metrics();
     metrics.active_workers.inc();
     let outcomes = match tokio::time::timeout(limit, &mut task).await {
-        Ok(Ok(outcomes)) => outcomes.with_whole(),
+        Ok(Ok(outcomes)) => outcomes.with_whole(&turn),
         Ok(Err(crash)) => {
             metrics.panics.inc();
             span.in_scope(|| tracing::error!(%crash, "the reconcile panicked; only this object is affected"));
@@ -164,7 +143,8 @@ async fn serve<R: Reconciler>(
     let took = began.elapsed().as_secs_f64();
     metrics.time.observe(took);
     metrics.work_time.observe(took);
-    work.conclude(&key, &turn, pace, outcomes);
+    span.in_scope(|| outcomes.log());
+    work.conclude(&key, pace, outcomes);
 }
 
 #[cfg(test)]

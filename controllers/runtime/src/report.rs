@@ -5,13 +5,14 @@
 //! backoff of its own, so that a status that is refused or slow delays nothing. [`Reports::record`] is for what must stand
 //! before something is done because of it.
 
-use std::{collections::HashMap, fmt::Debug, sync::Arc, time::Duration};
+use std::{borrow::Cow, collections::HashMap, fmt::Debug, sync::Arc, time::Duration};
 
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use jiff::Timestamp;
 use kube::{
     Api, Resource, ResourceExt,
     api::{Patch, PatchParams},
+    core::object::HasStatus,
 };
 use parking_lot::Mutex;
 use serde::{Serialize, de::DeserializeOwned};
@@ -20,10 +21,10 @@ use tokio::{sync::Notify, time::Instant};
 
 use crate::{
     backoff::{Backoff, Growth},
+    concern::STATUS,
     failure::RequestError,
     key::ObjectKey,
-    outcome::STATUS,
-    queue::{Lane, Queue},
+    queue::{Lane, Queue, sleep_until},
     request::in_time,
     work::Work,
 };
@@ -180,6 +181,17 @@ impl<S: Clone + PartialEq + Serialize + Send + Sync + 'static> Reports<S> {
         pending.or(written.map(|written| &written.status)).cloned()
     }
 
+    /// The object as it will be shown: with [that status](Self::ahead_of), if there is one.
+    pub fn current<'a, K>(&self, object: &'a K) -> Cow<'a, K>
+    where
+        K: Resource + HasStatus<Status = S> + Clone,
+    {
+        let Some(status) = self.ahead_of(object) else { return Cow::Borrowed(object) };
+        let mut object = object.clone();
+        *object.status_mut() = Some(status);
+        Cow::Owned(object)
+    }
+
     /// Whether `shown` is the status that this process wrote last: an event that brings it is no news.
     pub fn wrote(&self, key: &ObjectKey, shown: Option<&S>) -> bool {
         let state = self.state.lock();
@@ -243,16 +255,10 @@ impl<S: Clone + PartialEq + Serialize + Send + Sync + 'static> Reports<S> {
                 }
                 state.queue.next_due().filter(|_| writes.len() < AT_ONCE)
             };
-            let at_some_time = async {
-                match due {
-                    Some(due) => tokio::time::sleep_until(due).await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
                 Some(()) = writes.next(), if !writes.is_empty() => {}
                 () = self.wake.notified() => {}
-                () = at_some_time => {}
+                () = sleep_until(due) => {}
             }
         }
     }
@@ -287,7 +293,7 @@ impl<S: Clone + PartialEq + Serialize + Send + Sync + 'static> Reports<S> {
             }
             Err(error) => {
                 tracing::warn!(namespace = %key.namespace, name = %key.name, %error, "could not write the status");
-                work.metrics().failed(STATUS, error.reason(), error.needs_change());
+                work.metrics().concern_failed(STATUS, error.reason());
                 let again = Instant::now() + self.refused.fail(&key, error.retry_after());
                 self.state.lock().queue.put(&key, Lane::Time, Some(again));
             }

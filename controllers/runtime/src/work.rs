@@ -6,7 +6,7 @@
 //! has ended. So no reconcile writes memory of an object that is gone, and none begins with that of a namesake.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -17,11 +17,12 @@ use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
 
 use crate::{
-    backoff::{Backoff, Growth},
+    backoff::{Growth, Held},
+    concern::{Concern, Failure, Part},
     key::ObjectKey,
     metrics::{LoopMetrics, PassResult},
-    outcome::{Concern, Failed, Outcomes, Part, Turn},
-    queue::{Lane, Queue},
+    outcome::{Failed, Outcomes, Standing, Turn},
+    queue::{Lane, Queue, sleep_until},
 };
 
 /// What is called for an object that is gone or that another has taken the name of.
@@ -48,6 +49,7 @@ struct State {
 }
 
 /// What is known of one key.
+#[derive(Default)]
 struct Memory {
     /// The first change that no reconcile has served yet, and the most urgent lane of all of them.
     waits: Option<(Instant, Lane)>,
@@ -57,11 +59,20 @@ struct Memory {
     rests: Option<Instant>,
     /// When time alone makes it due.
     due: Option<Instant>,
-    backoff: Backoff<Part>,
-    /// Why each failed that did when it was last tried.
-    reasons: HashMap<Part, &'static str>,
+    /// Each part that failed when it was last tried.
+    failed: BTreeMap<Part, Known>,
+    /// Whether the object's spec has changed since the reconcile under way began.
+    outdated: bool,
     /// What is to be done when the reconcile under way has ended.
     after: Option<After>,
+}
+
+/// What is known of a part that failed.
+struct Known {
+    failure: Failure,
+    /// Why the request did, as a label.
+    reason: &'static str,
+    held: Held,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -70,20 +81,6 @@ enum After {
     Forget,
     /// Another has taken its name.
     BeginAnew,
-}
-
-impl Default for Memory {
-    fn default() -> Self {
-        Self {
-            waits: None,
-            under_way: None,
-            rests: None,
-            due: None,
-            backoff: Backoff::new(Growth::default()),
-            reasons: HashMap::new(),
-            after: None,
-        }
-    }
 }
 
 impl State {
@@ -115,11 +112,13 @@ impl State {
     }
 }
 
-/// Whether two states of an object have the same metadata but for what each write changes.
+/// Whether two states of an object differ in nothing but its status, as far as their metadata tells.
 fn is_same(old: &ObjectMeta, new: &ObjectMeta) -> bool {
-    let lasting =
-        |meta: &ObjectMeta| ObjectMeta { resource_version: None, managed_fields: None, ..meta.clone() };
-    lasting(old) == lasting(new)
+    old.labels == new.labels
+        && old.annotations == new.annotations
+        && old.finalizers == new.finalizers
+        && old.owner_references == new.owner_references
+        && old.deletion_timestamp == new.deletion_timestamp
 }
 
 impl Work {
@@ -174,8 +173,7 @@ impl Work {
         match (old, new) {
             (Some(_), None) => return self.end(&key, After::Forget),
             (Some(old), Some(new)) if is_another(old, new) => self.end(&key, After::BeginAnew),
-            // A changed spec may be a right one: it is tried at once.
-            (Some(old), Some(new)) if old.meta().generation != new.meta().generation => self.retry(&key),
+            (Some(old), Some(new)) if old.meta().generation != new.meta().generation => self.outdate(&key),
             (Some(old), Some(new)) if is_same(old.meta(), new.meta()) && is_echo(new) => return,
             _ => {}
         }
@@ -210,33 +208,32 @@ impl Work {
         }
     }
 
-    /// Has everything of `key` tried at once that failed.
-    pub fn retry(&self, key: &ObjectKey) {
+    /// A changed spec may be a right one: everything of `key` is tried at once, and what failed says nothing of it.
+    fn outdate(&self, key: &ObjectKey) {
         if let Some(memory) = self.state.lock().keys.get_mut(key) {
-            (memory.backoff, memory.reasons) = (Backoff::new(Growth::default()), HashMap::new());
+            memory.failed.clear();
+            memory.outdated = memory.under_way.is_some();
         }
     }
 
     /// Has tried at once, and `key` reconciled, what failed for this reason. Returns whether anything had.
     pub fn retry_failed_for(&self, reason: &str, key: &ObjectKey) -> bool {
-        let failed = self.state.lock().keys.get_mut(key).is_some_and(|memory| {
-            let before = memory.reasons.len();
-            let backoff = &memory.backoff;
-            memory.reasons.retain(|part, why| *why != reason || !backoff.forget(part));
-            memory.reasons.len() < before
+        let any = self.state.lock().keys.get_mut(key).is_some_and(|memory| {
+            let failed = memory.failed.values_mut().filter(|known| known.reason == reason);
+            failed.map(|known| known.held = Held::default()).count() > 0
         });
-        if failed {
+        if any {
             self.trigger(key);
         }
-        failed
+        any
     }
 
-    /// What of `key` waits, and for how long.
-    pub fn held(&self, key: &ObjectKey) -> Vec<(Part, Duration)> {
+    /// What the next reconcile of `key` is granted.
+    pub fn turn(&self, key: &ObjectKey) -> Turn {
         let state = self.state.lock();
-        let Some(memory) = state.keys.get(key) else { return Vec::new() };
-        let held = memory.reasons.keys().filter_map(|part| Some((part.clone(), memory.backoff.held(part)?)));
-        held.collect()
+        let failed = state.keys.get(key).into_iter().flat_map(|memory| &memory.failed);
+        let standing = |known: &Known| Standing { failure: known.failure.clone(), left: known.held.left() };
+        Turn::new(failed.map(|(part, known)| (part.clone(), standing(known))).collect())
     }
 
     /// The keys of a namespace.
@@ -266,15 +263,9 @@ impl Work {
                 }
                 state.queue.next_due()
             };
-            let at_some_time = async {
-                match due {
-                    Some(due) => tokio::time::sleep_until(due).await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
                 () = self.wake.notified() => {}
-                () = at_some_time => {}
+                () = sleep_until(due) => {}
             }
         }
     }
@@ -283,7 +274,7 @@ impl Work {
         let now = Instant::now();
         state.served = Some(now);
         let Some(memory) = state.keys.get_mut(key) else { return };
-        (memory.under_way, memory.due) = (Some(now), None);
+        (memory.under_way, memory.due, memory.outdated) = (Some(now), None, false);
         if let Some((since, _)) = memory.waits.take() {
             self.metrics.queue_time.observe(since.elapsed().as_secs_f64());
         }
@@ -294,43 +285,42 @@ impl Work {
         self.settle(key, |_| {});
     }
 
-    /// The reconcile of `key` has ended so, for which `turn` was granted, and is followed by none for `pace`. Returns when time
-    /// alone makes it due.
-    pub fn conclude(
-        &self,
-        key: &ObjectKey,
-        turn: &Turn,
-        pace: Duration,
-        outcomes: Outcomes,
-    ) -> Option<Instant> {
-        let failed = outcomes.failed();
+    /// The reconcile of `key` has ended so, and is followed by none for `pace`. Returns when time alone makes it due.
+    pub fn conclude(&self, key: &ObjectKey, pace: Duration, outcomes: Outcomes) -> Option<Instant> {
+        let is_error = outcomes.failed();
+        self.count(&outcomes);
         self.settle(key, |memory| {
-            let tried = |concern| outcomes.well.contains(&concern) || outcomes.fails(concern);
-            // What was held was not tried, and what failed begins no new count.
-            memory.reasons.retain(|(concern, name), _| {
-                let held = name.as_deref().map_or(turn.held(*concern), |name| turn.held_for(*concern, name));
-                let is_well = tried(*concern) && held.is_none() && !outcomes.names(*concern, name.as_deref());
-                if is_well {
-                    memory.backoff.forget(&(*concern, name.clone()));
-                }
-                !is_well
-            });
-            for (part, Failed { reason, retry_after, needs_change, .. }) in outcomes.failed {
-                self.metrics.failed(part.0, reason, needs_change);
-                memory.backoff.fail(&part, retry_after);
-                memory.reasons.insert(part, reason);
+            memory.failed.retain(|part, _| outcomes.leaves(part) || outcomes.failed.contains_key(part));
+            for (part, Failed { failure, reason, retry_after, .. }) in outcomes.failed {
+                let held = memory.failed.get(&part).map(|known| known.held).unwrap_or_default();
+                let mut known = Known { failure, reason, held };
+                known.held.fail(Growth::default(), retry_after);
+                memory.failed.insert(part, known);
             }
-            let held = memory.reasons.keys().filter_map(|part| memory.backoff.held(part));
+            if std::mem::take(&mut memory.outdated) {
+                memory.failed.clear();
+            }
+            let held = memory.failed.values().filter_map(|known| known.held.left());
             let now = Instant::now();
             memory.due = held.chain(outcomes.due).min().map(|due| now + due);
             memory.rests = Some(now + pace);
-            self.metrics.finished(match (failed, memory.due) {
+            self.metrics.finished(match (is_error, memory.due) {
                 (true, _) => PassResult::Error,
                 (false, Some(_)) => PassResult::RequeueAfter,
                 (false, None) => PassResult::Success,
             });
         });
         self.state.lock().keys.get(key)?.due
+    }
+
+    /// A reconcile of which several parts fail is one that failed.
+    fn count(&self, outcomes: &Outcomes) {
+        for ((concern, _), failed) in &outcomes.failed {
+            self.metrics.concern_failed(*concern, failed.reason);
+        }
+        if outcomes.failed() {
+            self.metrics.failed(outcomes.failed.values().any(|failed| failed.needs_change));
+        }
     }
 
     fn settle(&self, key: &ObjectKey, note: impl FnOnce(&mut Memory)) {
@@ -372,22 +362,24 @@ impl Work {
 
     /// Brings the gauges that are computed from the clock up to date; for the moment of a scrape.
     pub fn refresh_metrics(&self) {
-        let (mut total, mut oldest) = (0.0, 0.0_f64);
-        let mut held: HashMap<Concern, i64> = HashMap::new();
+        let (mut depth, mut total, mut oldest) = (0, 0.0, 0.0_f64);
+        let mut failing: HashMap<Concern, i64> = HashMap::new();
         {
             let state = self.state.lock();
             for memory in state.keys.values() {
+                depth += i64::from(memory.waits.is_some());
                 if let Some(since) = memory.under_way {
                     let age = since.elapsed().as_secs_f64();
                     (total, oldest) = (total + age, oldest.max(age));
                 }
-                let concerns = memory.reasons.keys().map(|(concern, _)| *concern).collect::<BTreeSet<_>>();
-                concerns.into_iter().for_each(|concern| *held.entry(concern).or_default() += 1);
+                let mut concerns: Vec<_> = memory.failed.keys().map(|(concern, _)| *concern).collect();
+                concerns.dedup();
+                concerns.into_iter().for_each(|concern| *failing.entry(concern).or_default() += 1);
             }
         }
         self.metrics.unfinished.set(total);
         self.metrics.longest_running.set(oldest);
-        self.metrics.depth.set(i64::try_from(self.depth()).unwrap_or(i64::MAX));
-        self.metrics.failing(&held);
+        self.metrics.depth.set(depth);
+        self.metrics.failing(&failing);
     }
 }

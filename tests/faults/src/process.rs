@@ -289,7 +289,7 @@ impl Process {
 
     /// What the group's next reconcile is granted.
     pub fn turn(&self, name: &str) -> Turn {
-        Turn::new(self.work.held(&key(name)))
+        self.work.turn(&key(name))
     }
 
     /// One reconcile of the group, and what it has told of it. With it comes when the rest of that is due.
@@ -307,10 +307,10 @@ impl Process {
     }
 
     /// What the loop does when a reconcile has ended; `None` stands for one that was cut off.
-    pub fn conclude(&mut self, name: &str, turn: &Turn, ended: Option<(Outcomes, Option<Duration>)>) {
+    pub fn conclude(&mut self, name: &str, ended: Option<(Outcomes, Option<Duration>)>) {
         let (mut outcomes, told) = ended.unwrap_or_else(|| (Outcomes::whole_failed("TimedOut"), None));
         outcomes.again(told);
-        if let Some(due) = self.work.conclude(&key(name), turn, Duration::ZERO, outcomes) {
+        if let Some(due) = self.work.conclude(&key(name), Duration::ZERO, outcomes) {
             self.due.insert(name.to_owned(), due);
         }
     }

@@ -223,7 +223,7 @@ impl Run {
         self.passes += 1;
         self.ledger.begin(&group);
         let turn = self.process.turn(name);
-        let mut pass = Box::pin(self.process.reconcile(Arc::clone(&group), turn.clone()));
+        let mut pass = Box::pin(self.process.reconcile(Arc::clone(&group), turn));
         let limit = Instant::now() + PASS_LIMIT;
         let ended = loop {
             tokio::select! {
@@ -242,9 +242,9 @@ impl Run {
         match ended {
             Ok(ended) => {
                 self.ledger.story.push(format!("  ended: {ended:?}"));
-                self.process.conclude(name, &turn, Some(ended));
+                self.process.conclude(name, Some(ended));
             }
-            Err(Then::SameProcess) => self.process.conclude(name, &turn, None),
+            Err(Then::SameProcess) => self.process.conclude(name, None),
             Err(Then::Restart) => self.replace(0),
             Err(Then::Takeover(behind)) => self.replace(behind),
         }

@@ -1,6 +1,6 @@
 //! Writes that failed.
 
-use mainstay_runtime::{failure::RequestError, reconcile::PassError};
+use mainstay_runtime::{failure::RequestError, outcome::Explain, reconcile::PassError};
 use thiserror::Error;
 
 /// A write that failed.
@@ -20,3 +20,5 @@ impl PassError for ApplyError {
         &self.source
     }
 }
+
+impl Explain for ApplyError {}

@@ -188,6 +188,12 @@ impl Writer {
         first.map_or(Ok(()), Err)
     }
 
+    /// The same, without asking: what may be there is noted as unknown.
+    pub fn leave_unknown(&self, namespace: &ObjectKey, observed: &mut Observed) {
+        let refused = self.refused.lock().get(&namespace.name).cloned().unwrap_or_default();
+        observed.unseen.extend(observed.doubtful(&refused).into_iter().map(|name| (name, Unseen::Unknown)));
+    }
+
     /// Creates a Secret, or notes that there is one already, which the next pass looks at.
     async fn create_secret(
         &self,

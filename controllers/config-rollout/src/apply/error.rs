@@ -2,7 +2,7 @@
 
 use mainstay_runtime::{
     failure::RequestError,
-    outcome::{Concern, Explain, Failure},
+    outcome::{Concern, Explain},
     reconcile::PassError,
 };
 use thiserror::Error;
@@ -65,12 +65,7 @@ impl ApplyError {
     }
 }
 
-impl Explain for ApplyError {
-    fn explain(&self) -> Failure {
-        let request = self.request();
-        Failure { reason: request.reason(), stalled: request.needs_change(), message: self.to_string() }
-    }
-}
+impl Explain for ApplyError {}
 
 impl PassError for ApplyError {
     fn request(&self) -> &RequestError {

@@ -1,16 +1,16 @@
 //! The input of a status.
 
 use mainstay_crds::ConfigRollout;
-use mainstay_runtime::outcome::{Explain, Failure, Failures};
+use mainstay_runtime::outcome::{Failure, Failures};
 
 use crate::{
     observe::ObserveError,
     plan::{Findings, Observed, Plan},
 };
 
-impl Explain for ObserveError {
-    fn explain(&self) -> Failure {
-        Failure { reason: self.reason(), stalled: true, message: self.to_string() }
+impl From<&ObserveError> for Failure {
+    fn from(error: &ObserveError) -> Self {
+        Self { reason: error.reason(), stalled: true, message: error.to_string() }
     }
 }
 

@@ -5,10 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use jiff::Timestamp;
 use kube::ResourceExt;
 use mainstay_crds::EndpointPool;
-use mainstay_runtime::{
-    index::ObjectKey,
-    outcome::{Failure, Failures},
-};
+use mainstay_runtime::{index::ObjectKey, outcome::Failure};
 
 use crate::{
     checker::Target,
@@ -34,8 +31,6 @@ pub struct Remembered {
     pub(super) plan: Option<plan::Memory>,
     /// When the readiness of each pod whose fate was decided had last changed, when the slices were last written.
     written: Option<HashMap<Target, Timestamp>>,
-    /// What cannot be done.
-    pub(super) failures: Failures,
     /// What the pool cannot be used for, as it was announced.
     announced: Option<Failure>,
 }
@@ -65,7 +60,6 @@ impl Remembered {
     pub(super) fn restart(&mut self) {
         self.plan = Some(plan::Memory::default());
         self.written = None;
-        self.failures = Failures::default();
     }
 
     /// Whether a pod's readiness has changed since the slices were last written.

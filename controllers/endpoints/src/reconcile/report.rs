@@ -29,8 +29,8 @@ impl Endpoints {
         failures: &Failures,
     ) {
         let slices = Observed::slices(&pass.key, &self.stores).len();
-        let pool = self.current(&pass.pool);
-        let seen = Seen { pool: &pool, observed: &pass.observed, plan, states, failures, slices };
+        let pool = &self.reports.current(&*pass.pool);
+        let seen = Seen { pool, observed: &pass.observed, plan, states, failures, slices };
         let status = status::observed(&seen, Timestamp::now());
         let gauged = Gauged {
             members: status.members,
@@ -44,19 +44,11 @@ impl Endpoints {
 
     pub(super) fn report_unusable(&self, pool: &Arc<EndpointPool>, key: &ObjectKey, failure: &Failure) {
         let slices = Observed::slices(key, &self.stores).len();
-        let status = status::unusable(&self.current(pool), failure, slices, Timestamp::now());
+        let status = status::unusable(&self.reports.current(&**pool), failure, slices, Timestamp::now());
         if self.memory.lock().entry(key.clone()).or_default().is_news(failure) {
             self.announcer.unusable(pool, failure);
         }
         self.publish(pool, key, status);
-    }
-
-    /// The pool with its status as this process has put it, where the store does not show that yet.
-    fn current(&self, pool: &Arc<EndpointPool>) -> Arc<EndpointPool> {
-        match self.reports.ahead_of(&**pool) {
-            None => Arc::clone(pool),
-            status => Arc::new(EndpointPool { status, ..EndpointPool::clone(pool) }),
-        }
     }
 
     fn publish(&self, pool: &Arc<EndpointPool>, key: &ObjectKey, status: EndpointPoolStatus) {

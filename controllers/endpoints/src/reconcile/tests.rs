@@ -3,7 +3,7 @@
 use http::{Method, Request, Response};
 use kube::{client::Body, runtime::watcher::Event};
 use mainstay_probe::Resolver;
-use mainstay_runtime::{events::Events, metrics::LoopMetrics};
+use mainstay_runtime::{events::Events, labels::LabelPool, metrics::LoopMetrics, reconcile::Work};
 use prometheus::Registry;
 use serde_json::{Value, json};
 
@@ -11,8 +11,8 @@ use super::*;
 use crate::{
     checker::CheckMetrics,
     lookups::LookupMetrics,
-    names::FIELD_MANAGER,
-    watched::{Service, WatchedService},
+    names::{FIELD_MANAGER, MANAGED_BY, MANAGER, POOL},
+    watched::{Pod, Service, WatchedPod, WatchedService, WatchedSlice},
 };
 
 /// Which requests were sent: method and path.
@@ -26,34 +26,44 @@ fn service() -> Value {
     })
 }
 
-/// A controller whose server refuses whatever `refuses` says, and stores everything else.
+/// What the server does with a request instead of storing it: a status and an answer, or a connection that breaks.
+type Instead = Option<Result<(u16, Value), std::io::Error>>;
+
+fn refusal() -> Instead {
+    Some(Ok((
+        422,
+        json!({"status": "Failure", "code": 422, "reason": "Invalid", "message": "the port is taken"}),
+    )))
+}
+
+/// A controller whose server refuses whatever has this in its path, and stores everything else.
 fn endpoints(refuses: &'static str) -> (Arc<Endpoints>, Sent) {
-    let sent = Sent::default();
-    let log = Arc::clone(&sent);
+    endpoints_at(move |_, path, _| if path.contains(refuses) { refusal() } else { None })
+}
+
+fn endpoints_at(
+    instead: impl Fn(&Method, &str, &Stores) -> Instead + Send + Sync + 'static,
+) -> (Arc<Endpoints>, Sent) {
+    let (sent, registry) = (Sent::default(), Registry::new());
+    let (stores, instead) = (Stores::new(&registry), Arc::new(instead));
+    let (log, shown) = (Arc::clone(&sent), stores.clone());
     let server = tower::service_fn(move |request: Request<Body>| {
-        let log = Arc::clone(&log);
+        let (log, shown, instead) = (Arc::clone(&log), shown.clone(), Arc::clone(&instead));
         async move {
             let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-            log.lock().push((method, path.clone()));
+            log.lock().push((method.clone(), path.clone()));
             let mut stored: Value =
                 serde_json::from_slice(&request.into_body().collect_bytes().await.unwrap())
                     .unwrap_or_else(|_| json!({"metadata": {}}));
             stored["metadata"]["uid"] = json!("stored");
             stored["metadata"]["resourceVersion"] = json!("9");
-            let (code, answer) = if path.contains(refuses) {
-                (
-                    422,
-                    json!({"status": "Failure", "code": 422, "reason": "Invalid", "message": "the port is taken"}),
-                )
-            } else {
-                (200, stored)
-            };
+            let (code, answer) = instead(&method, &path, &shown).unwrap_or(Ok((200, stored)))?;
             let answer = Response::builder().status(code).body(Body::from(answer.to_string().into_bytes()));
             Ok::<_, std::io::Error>(answer.unwrap())
         }
     });
-    let (client, registry, clock) = (Client::new(server, "ns"), Registry::new(), Clock::start());
-    let (stores, metrics) = (Stores::new(&registry), Arc::new(Metrics::new(&registry)));
+    let (client, clock) = (Client::new(server, "ns"), Clock::start());
+    let metrics = Arc::new(Metrics::new(&registry));
     let service: Service = serde_json::from_value::<WatchedService>(service()).unwrap().into();
     stores.services.apply(Event::Apply(service), |_| {});
     let endpoints = Endpoints {
@@ -96,10 +106,17 @@ fn count(sent: &Sent, part: &str) -> usize {
     sent.lock().iter().filter(|(method, path)| *method != Method::GET && path.contains(part)).count()
 }
 
-#[tokio::test]
+/// A loop that knows the pool.
+fn work() -> Arc<Work> {
+    let work = Work::new(LoopMetrics::new(&Registry::new(), "endpointpool", 1));
+    work.root_changed(None, Some(&*pool()), |_| false);
+    work
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_service_that_is_refused_keeps_no_endpoint_from_its_slice() {
     let (endpoints, sent) = endpoints("/services");
-    let outcomes = Arc::clone(&endpoints).reconcile(pool(), Turn::new(Vec::new())).await;
+    let outcomes = Arc::clone(&endpoints).reconcile(pool(), Turn::default()).await;
     assert!(outcomes.failed());
     assert_eq!((count(&sent, "/services"), count(&sent, "/endpointslices")), (1, 1), "{:?}", sent.lock());
     let status = endpoints.reports.wanted(&ObjectKey::new("ns", "pool")).unwrap();
@@ -109,7 +126,7 @@ async fn a_service_that_is_refused_keeps_no_endpoint_from_its_slice() {
     // While it waits, the slices follow all the same.
     let key = ObjectKey::new("ns", "pool");
     endpoints.writer.forget(&key);
-    let held = Turn::new(vec![((SERVICE, None), Duration::from_secs(60))]);
+    let held = next(&work(), outcomes);
     let outcomes = Arc::clone(&endpoints).reconcile(pool(), held).await;
     assert!(!outcomes.failed());
     assert_eq!((count(&sent, "/services"), count(&sent, "/endpointslices")), (1, 2), "{:?}", sent.lock());
@@ -120,9 +137,96 @@ async fn a_service_that_is_refused_keeps_no_endpoint_from_its_slice() {
 #[tokio::test]
 async fn slices_that_are_refused_keep_nobody_from_saying_so() {
     let (endpoints, _) = endpoints("/endpointslices");
-    let outcomes = Arc::clone(&endpoints).reconcile(pool(), Turn::new(Vec::new())).await;
+    let outcomes = Arc::clone(&endpoints).reconcile(pool(), Turn::default()).await;
     assert!(outcomes.failed());
     let status = endpoints.reports.wanted(&ObjectKey::new("ns", "pool")).unwrap();
     let kinds: Vec<_> = status.conditions.iter().map(|condition| condition.type_.as_str()).collect();
     assert!(kinds.contains(&"SlicesFailed") && !kinds.contains(&"ServiceFailed"), "{kinds:?}");
+}
+
+/// What the loop grants the pool's next reconcile after these outcomes.
+fn next(work: &Work, outcomes: Outcomes) -> Turn {
+    let key = ObjectKey::new("ns", "pool");
+    work.conclude(&key, Duration::ZERO, outcomes);
+    work.turn(&key)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gate_that_is_refused_is_told_also_while_it_waits_and_until_it_opens() {
+    let refuses = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let refused = Arc::clone(&refuses);
+    let (endpoints, sent) = endpoints_at(move |_, path, _| {
+        let is_refused = path.contains("/pods/") && refused.load(std::sync::atomic::Ordering::SeqCst);
+        if is_refused { refusal() } else { None }
+    });
+    let pod = json!({
+        "metadata": {"name": "web-1", "namespace": "ns", "uid": "p", "resourceVersion": "6", "labels": {"app": "web"}},
+        "spec": {"nodeName": "n", "readinessGates": [{"conditionType": crate::names::READINESS_GATE}]},
+        "status": {"phase": "Running", "podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}],
+            "conditions": [{"type": "ContainersReady", "status": "True"}]},
+    });
+    let pod: WatchedPod = serde_json::from_value(pod).unwrap();
+    endpoints.stores.pods.apply(Event::Apply(Pod::slim(pod, &mut LabelPool::default())), |_| {});
+    let mut pool = EndpointPool::clone(&pool());
+    pool.spec.service_ref.create = None;
+    pool.spec.members =
+        serde_json::from_value(json!([{"name": "pods", "podSelector": {"matchLabels": {"app": "web"}}}]))
+            .unwrap();
+    let (pool, key) = (Arc::new(pool), ObjectKey::new("ns", "pool"));
+    let work = work();
+    let is_told = || {
+        let status = endpoints.reports.wanted(&key).unwrap();
+        status.conditions.iter().any(|condition| condition.type_ == "ReadinessGatesFailed")
+    };
+    let outcomes = Arc::clone(&endpoints).reconcile(Arc::clone(&pool), Turn::default()).await;
+    assert!(is_told(), "{:?}", sent.lock());
+    let held = next(&work, outcomes);
+    let outcomes = Arc::clone(&endpoints).reconcile(Arc::clone(&pool), held.clone()).await;
+    assert_eq!(count(&sent, "/pods/"), 1, "it waits");
+    assert!(is_told(), "nothing has changed");
+    work.conclude(&key, Duration::ZERO, outcomes);
+    refuses.store(false, std::sync::atomic::Ordering::SeqCst);
+    tokio::time::advance(Duration::from_secs(1)).await;
+    Arc::clone(&endpoints).reconcile(pool, work.turn(&key)).await;
+    assert_eq!((count(&sent, "/pods/"), is_told()), (2, false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slice_whose_create_has_lost_its_answer_is_not_made_twice() {
+    let broken = || std::io::Error::other("the connection breaks");
+    let (endpoints, sent) = endpoints_at(move |method, path, stores| {
+        let name = path.rsplit('/').next().unwrap_or_default();
+        match *method {
+            Method::POST if path.ends_with("/endpointslices") => Some(Err(broken())),
+            // It was made, and the watch shows it just when the server is asked.
+            Method::GET if path.contains("/endpointslices/") => {
+                let slice = json!({
+                    "metadata": {
+                        "name": name, "namespace": "ns", "uid": "s", "resourceVersion": "8",
+                        "labels": {MANAGED_BY: MANAGER, POOL: "pool", "kubernetes.io/service-name": "web"},
+                        "ownerReferences": [{"apiVersion": "mainstay.dev/v1alpha1", "kind": "EndpointPool",
+                            "name": "pool", "uid": "pool", "controller": true}],
+                    },
+                    "addressType": "IPv4",
+                    "endpoints": [{"addresses": ["192.0.2.1"],
+                        "conditions": {"ready": true, "serving": true, "terminating": false}}],
+                    "ports": [{"name": "http", "port": 80, "protocol": "TCP"}],
+                });
+                let watched: WatchedSlice = serde_json::from_value(slice.clone()).unwrap();
+                stores.slices.apply(Event::Apply(watched.into()), |_| {});
+                Some(Ok((200, slice)))
+            }
+            _ => None,
+        }
+    });
+    let mut pool = EndpointPool::clone(&pool());
+    pool.spec.service_ref.create = None;
+    let pool = Arc::new(pool);
+    for _ in 0..2 {
+        Arc::clone(&endpoints).reconcile(Arc::clone(&pool), Turn::default()).await;
+    }
+    let is_create =
+        |(method, path): &&(Method, String)| *method == Method::POST && path.ends_with("/endpointslices");
+    let creates = sent.lock().iter().filter(is_create).count();
+    assert_eq!(creates, 1, "{:?}", sent.lock());
 }

@@ -7,9 +7,9 @@ use std::{
 };
 
 use jiff::Timestamp;
-use mainstay_runtime::failure::RequestError;
+use mainstay_runtime::{failure::RequestError, outcome::Outcomes};
 
-use super::{CATCH_UP, Endpoints, GATES, Pass, RECHECK};
+use super::{CATCH_UP, Endpoints, GATES, Pass};
 use crate::{
     apply::{self, ApplyError},
     checker::{State, Target},
@@ -27,10 +27,6 @@ impl Endpoints {
         service: &Service,
         plan: &Plan,
     ) -> Result<Option<Duration>, ApplyError> {
-        if !self.writer.may_write(&pass.key).await? {
-            self.loop_metrics.stale_skips.inc();
-            return Ok(Some(RECHECK));
-        }
         let (found, unfound) = self.writer.find_lost(&pass.job()).await;
         if found {
             return Ok(Some(CATCH_UP));
@@ -52,7 +48,6 @@ impl Endpoints {
                 if matches!(error.request(), RequestError::NamespaceTerminating(_)) {
                     return Ok(None);
                 }
-                self.announcer.failed(&pass.pool, &error, &self.metrics);
                 return Err(error);
             }
             due = applied.stale.then_some(CATCH_UP);
@@ -61,11 +56,7 @@ impl Endpoints {
             self.written(pass, plan, &changes);
         }
         // A slice that cannot be found keeps those that can be written from nothing.
-        if let Some(error) = unfound {
-            self.announcer.failed(&pass.pool, &error, &self.metrics);
-            return Err(error);
-        }
-        Ok(due)
+        unfound.map_or(Ok(due), Err)
     }
 
     /// The members that have changed since the slices were last written, and when.
@@ -101,7 +92,8 @@ impl Endpoints {
         &self,
         pass: &Pass,
         states: Option<&HashMap<Target, State>>,
-    ) -> Vec<ApplyError> {
+        outcomes: &mut Outcomes,
+    ) {
         let has_passed = |target: &Target| {
             states.is_none_or(|states| {
                 states.get(target).is_some_and(|state| state.verdict == Verdict::Passing)
@@ -110,14 +102,16 @@ impl Endpoints {
         let mut seen = HashSet::new();
         let closed = pass.observed.members.iter().filter_map(|member| {
             let pod = member.pod.as_ref()?;
-            let held = pass.turn.held_for(GATES, &pod.header.key.name).is_some();
-            let waits = pod.gate == Some(Gate::Closed) && !pod.header.terminating && !held;
+            let waits = pod.gate == Some(Gate::Closed) && !pod.header.terminating;
             (waits && has_passed(&member.target) && seen.insert(pod.header.uid.clone()))
                 .then(|| Arc::clone(pod))
         });
-        let closed: Vec<Arc<Pod>> = closed.collect();
-        let (opened, failed) = self.writer.open_gates(&pass.key, &closed).await;
+        let is_held = |pod: &Arc<Pod>| pass.turn.held_for(GATES, &pod.header.key.name).is_some();
+        let (held, due): (Vec<_>, Vec<_>) = closed.partition(is_held);
+        let (opened, failed) = self.writer.open_gates(&pass.key, &due).await;
         self.metrics.gates_opened(opened);
-        failed
+        outcomes.well(GATES);
+        held.iter().for_each(|pod| outcomes.waits((GATES, Some(Arc::clone(&pod.header.key.name)))));
+        failed.iter().for_each(|error| self.failed(&pass.pool, error, outcomes));
     }
 }

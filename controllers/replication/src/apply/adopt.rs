@@ -22,9 +22,9 @@ impl Writer {
             return true;
         }
         let this = &*job;
-        let held = |index: &usize| this.is_held(ADOPTION, *index);
-        let (held, due): (Vec<_>, Vec<_>) = plan.adopt.iter().copied().partition(held);
-        let releases = plan.release.iter().copied().filter(|index| !this.is_held(ADOPTION, *index));
+        let may_try = |index: &usize| this.may_try(ADOPTION, *index);
+        let (due, held): (Vec<_>, Vec<_>) = plan.adopt.iter().copied().partition(may_try);
+        let releases = plan.release.iter().copied().filter(may_try);
         let claims: Vec<_> =
             due.into_iter().map(|index| (index, true)).chain(releases.map(|index| (index, false))).collect();
         let claims = stream::iter(claims).map(|(index, adopts)| async move {

@@ -54,7 +54,7 @@ impl Writer {
         pods: &[usize],
         body: fn(&Pod, &Hook) -> serde_json::Value,
     ) -> (Vec<Option<Arc<str>>>, Vec<ApplyError>) {
-        let due = pods.iter().filter(|index| !job.is_held(HOOKS, **index));
+        let due = pods.iter().filter(|index| job.may_try(HOOKS, **index));
         let pods: Vec<_> = due.map(|&index| Arc::clone(job.observed.pod(index))).collect();
         let patches = stream::iter(pods).map(|pod| async move {
             let Some(hook) = &pod.hook else { return Ok(None) };

@@ -27,7 +27,7 @@ use crate::{
 impl Writer {
     /// Opens the readiness gates that the plan names.
     pub(super) async fn open_gates(&self, job: &Job<'_>, plan: &Plan) -> Vec<ApplyError> {
-        let due = plan.open.iter().filter(|index| !job.is_held(GATES, **index));
+        let due = plan.open.iter().filter(|index| job.may_try(GATES, **index));
         let pods: Vec<_> = due.map(|&index| Arc::clone(job.observed.pod(index))).collect();
         let opened = stream::iter(pods).map(|pod| async move {
             let failed = |source| ApplyError::Gate { pod: Arc::clone(&pod.header.key.name), source };

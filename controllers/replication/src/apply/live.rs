@@ -66,7 +66,7 @@ impl Writer {
     /// # Errors
     /// [`ApplyError::Read`].
     pub async fn shows_pods(&self, group: &ReplicaGroup, observed: &Observed) -> Result<bool, ApplyError> {
-        let turn = Turn::new(Vec::new());
+        let turn = Turn::default();
         let job = self.job(group, observed, &turn);
         let mut live = self.live_pods(&job).await.map_err(ApplyError::Read)?;
         live.retain(|pod| pod.is_of_or_free(&job));

@@ -16,7 +16,7 @@ mod remove;
 mod revisions;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -33,7 +33,7 @@ use mainstay_runtime::{
     failure::RequestError,
     gate::Gate,
     index::ObjectKey,
-    outcome::{Concern, Turn},
+    outcome::{Concern, Part, Turn},
     request::in_time,
 };
 use parking_lot::Mutex;
@@ -92,6 +92,8 @@ pub struct Applied {
     pub stale: bool,
     /// What failed of each concern that was tried.
     pub ended: Vec<(Concern, Vec<ApplyError>)>,
+    /// What is still to be done and was not tried, because it failed last or the time is over.
+    pub held: BTreeSet<Part>,
 }
 
 impl Applied {
@@ -105,7 +107,7 @@ impl Applied {
 pub enum Leave {
     /// It may.
     Granted,
-    /// The stores have yet to show what the process itself has written.
+    /// The stores had yet to show what the process itself has written.
     GateClosed,
     /// The stores lag behind the server.
     Behind,
@@ -138,12 +140,24 @@ struct Job<'a> {
     end: Instant,
     /// Whether the plan counts pods as adopted that could not be.
     strangers: bool,
+    /// What is not tried, because it failed last or the time is over.
+    held: Mutex<BTreeSet<Part>>,
 }
 
 impl Job<'_> {
-    /// Whether what `concern` does to this pod waits, because it was refused last.
-    fn is_held(&self, concern: Concern, pod: usize) -> bool {
-        self.turn.held_for(concern, &self.observed.pod(pod).header.key.name).is_some()
+    /// Whether what `concern` is to do to this pod may be tried. Where it was refused last, takes up that it waits.
+    fn may_try(&self, concern: Concern, pod: usize) -> bool {
+        let pod = self.observed.pod(pod);
+        let is_held = self.turn.held_for(concern, &pod.header.key.name).is_some();
+        if is_held {
+            self.waits(concern, pod);
+        }
+        !is_held
+    }
+
+    /// Takes up that what `concern` is to do to this pod was not tried.
+    fn waits(&self, concern: Concern, pod: &Pod) {
+        self.held.lock().insert((concern, Some(Arc::clone(&pod.header.key.name))));
     }
 }
 
@@ -169,19 +183,22 @@ impl Writer {
         }
     }
 
-    /// Whether the stores have seen this group's own last writes, and, before the process's first write to it, those
-    /// of others. Creates whose answer was lost are looked up.
+    /// Whether what was observed may be acted on: whether the stores `showed` this group's own last writes before they were
+    /// read, and, before the process's first write to it, those of others. Creates whose answer was lost are looked up.
     ///
     /// # Errors
     /// The lookup's.
-    pub async fn may_write(&self, group: &ReplicaGroup, observed: &Observed) -> Result<Leave, ApplyError> {
-        let turn = Turn::new(Vec::new());
+    pub async fn may_write(
+        &self,
+        group: &ReplicaGroup,
+        observed: &Observed,
+        showed: bool,
+    ) -> Result<Leave, ApplyError> {
+        let turn = Turn::default();
         let job = self.job(group, observed, &turn);
-        if !self.gates_are_open(&observed.key) {
+        if !showed {
             self.settle(&job).await.map_err(ApplyError::Read)?;
-            if !self.gates_are_open(&observed.key) {
-                return Ok(Leave::GateClosed);
-            }
+            return Ok(Leave::GateClosed);
         }
         let caught_up = self.is_caught_up(&job).await.map_err(ApplyError::Read)?;
         Ok(if caught_up { Leave::Granted } else { Leave::Behind })
@@ -201,14 +218,19 @@ impl Writer {
         }
         let mut applied = Applied::default();
         match self.is_as_seen(&job, plan).await {
-            Ok(true) => self.carry_out(&mut job, plan, &mut applied).await,
+            Ok(true) => {
+                self.carry_out(&mut job, plan, &mut applied).await;
+                applied.held = job.held.into_inner();
+            }
             Ok(false) => applied.stale = true,
             Err(error) => applied.end(READS, Err(ApplyError::Read(error))),
         }
         applied
     }
 
-    fn gates_are_open(&self, key: &ObjectKey) -> bool {
+    /// Whether the stores show all that this process has written for the group. To be asked before they are read: what they
+    /// come to show afterwards is not in what was observed, and would be made again.
+    pub fn gates_are_open(&self, key: &ObjectKey) -> bool {
         self.gate.is_open(key, &self.stores.pods) && self.claim_gate.is_open(key, &self.stores.claims)
     }
 
@@ -222,7 +244,7 @@ impl Writer {
 
     fn job<'a>(&self, group: &'a ReplicaGroup, observed: &'a Observed, turn: &'a Turn) -> Job<'a> {
         let pods = Api::namespaced(self.client.clone(), &observed.key.namespace);
-        Job { group, observed, pods, turn, end: turn.ends(), strangers: false }
+        Job { group, observed, pods, turn, end: turn.ends(), strangers: false, held: Mutex::default() }
     }
 
     /// Whether the group and its pods are as the plan's observation has them, as far as what cannot be undone asks for it.
@@ -266,7 +288,7 @@ impl Writer {
         let (deleted, created) = tokio::join!(self.delete_all(job, plan, applied), create);
         let may_discard = deleted && created.as_ref().is_none_or(|made| made.failure.is_none());
         applied.unfinished = Instant::now() >= job.end;
-        let mut claims = Ok(());
+        let (mut claims, may_claim) = (Ok(()), job.turn.held(CLAIMS).is_none());
         if let Some(made) = created {
             (applied.created, applied.claims_created) = (made.pods, made.claims);
             match made.failure {
@@ -274,19 +296,24 @@ impl Writer {
                 failure => applied.end(CREATION, failure.map_or(Ok(()), Err)),
             }
         }
-        if job.turn.held(CLAIMS).is_none() {
+        if may_claim {
             if may_discard {
                 claims = claims.and(self.discard_claims(job, plan.discard, &slots, applied).await);
             }
             // A copy of a claim is let go whatever becomes of the pods: it would be deleted with the group.
             claims = claims.and(self.mend_claims(job).await);
         }
-        applied.end(CLAIMS, claims);
+        if may_claim || claims.is_err() {
+            applied.end(CLAIMS, claims);
+        }
     }
 
     /// Sets the group's finalizer, or takes it off, where that is `wanted` and due. Returns whether it is as wanted.
     async fn bring_finalizer(&self, job: &Job<'_>, wanted: bool, applied: &mut Applied) -> bool {
         if job.observed.chores.finalizer != Some(wanted) {
+            if job.observed.chores.finalizer.is_none() {
+                applied.end(FINALIZER, Ok(()));
+            }
             return true;
         }
         if job.turn.held(FINALIZER).is_some() {

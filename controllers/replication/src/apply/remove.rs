@@ -48,10 +48,16 @@ impl Writer {
     /// Removes the pods that the plan names, or brings them to the revision that the group is on its way to.
     pub(super) async fn delete(&self, job: &Job<'_>, plan: &Plan, applied: &mut Applied) -> Vec<ApplyError> {
         let mut victims = Vec::with_capacity(plan.delete.len());
-        for victim in plan.delete.iter().filter(|victim| !job.is_held(DELETION, victim.pod)) {
+        for victim in plan.delete.iter().filter(|victim| job.may_try(DELETION, victim.pod)) {
             victims.push((Arc::clone(job.observed.pod(victim.pod)), *victim));
         }
-        let victims = stream::iter(victims).take_while(|_| future::ready(self.may_begin(job)));
+        let victims = stream::iter(victims).filter(|(pod, _)| {
+            let may_begin = self.may_begin(job);
+            if !may_begin {
+                job.waits(DELETION, pod);
+            }
+            future::ready(may_begin)
+        });
         let limits = Limits { exchange: AtomicUsize::new(plan.exchange), blocked: AtomicBool::new(false) };
         let limits = &limits;
         let deletes = victims.map(|(pod, victim)| async move {

@@ -46,9 +46,9 @@ impl Explain for ApplyError {
     }
 }
 
-impl Explain for ObserveError {
-    fn explain(&self) -> Failure {
-        Failure { reason: "InvalidSelector", stalled: true, message: self.to_string() }
+impl From<&ObserveError> for Failure {
+    fn from(error: &ObserveError) -> Self {
+        Self { reason: "InvalidSelector", stalled: true, message: error.to_string() }
     }
 }
 

@@ -61,10 +61,8 @@ fn report(
     let look = Look { moment: Duration::ZERO, wall: now, watched: Duration::ZERO, sure: true };
     let mut assessed = seen.assess(group, &state, Evidence::default(), &look);
     change(&mut assessed);
-    let mut failures = Failures::default();
-    if let Some(failed) = failed {
-        failures.note(group.metadata.generation, failed.concern(), Some(failed.explain()));
-    }
+    let failed = failed.map(|failed| (failed.concern(), failed.explain()));
+    let failures: Failures = failed.iter().map(|(concern, failure)| (*concern, failure)).collect();
     observed(&Seen { group, observed: &seen, assessed: &assessed, failures: &failures, blocked: None }, now)
 }
 

@@ -53,7 +53,7 @@ async fn a_key_is_in_it_once_and_goes_out_of_it_for_good() {
     }
     assert_eq!(names(&mut queue), [""; 0]);
     assert!(queue.places.is_empty() && queue.later.is_empty());
-    assert!(queue.lines.iter().all(|line| line.turns.is_empty() && line.keys.is_empty()));
+    assert!(queue.lines.iter().all(|line| line.turns.is_empty() && line.namespaces.is_empty()));
 }
 
 #[tokio::test(start_paused = true)]

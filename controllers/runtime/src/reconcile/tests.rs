@@ -15,7 +15,7 @@ use prometheus::Registry;
 use tokio::sync::Notify;
 
 use super::*;
-use crate::metrics::LoopMetrics;
+use crate::{failure::RequestError, metrics::LoopMetrics};
 
 const FIRST: Concern = Concern::new("First", "FirstFailed");
 const SECOND: Concern = Concern::new("Second", "SecondFailed");
@@ -209,6 +209,20 @@ async fn a_concern_that_fails_holds_no_other() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_reconcile_of_which_many_parts_fail_is_one_that_failed() {
+    let metrics = LoopMetrics::new(&Registry::new(), "configmap", 2);
+    let work = Work::new(metrics.clone());
+    work.root_changed(None, Some(&map("well")), |_| false);
+    let mut outcomes = Outcomes::default();
+    for name in ["a", "b", "c"] {
+        outcomes.fail((FIRST, Some(name.into())), &RequestError::Forbidden("refused".into()));
+    }
+    work.conclude(&key("well"), Duration::ZERO, outcomes);
+    let counts = [&metrics.errors, &metrics.terminal_errors, &metrics.retries].map(|counter| counter.get());
+    assert_eq!(counts, [1, 1, 1], "`errors / reconciles` is a share");
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_a_reconcile_under_way_remembers_of_an_object_that_goes_is_forgotten() {
     for replaced in [false, true] {
         let bench = start(&["remembers"]);
@@ -250,13 +264,13 @@ async fn a_status_that_is_an_echo_is_no_reason_to_reconcile() {
     let (old, mut new) = (map("well"), map("well"));
     work.root_changed(None, Some(&old), |_| false);
     assert_eq!(work.next().await, key("well"));
-    work.conclude(&key("well"), &Turn::new(Vec::new()), Duration::ZERO, Outcomes::default());
+    work.conclude(&key("well"), Duration::ZERO, Outcomes::default());
     new.metadata.resource_version = Some("2".to_owned());
     work.root_changed(Some(&old), Some(&new), |_| true);
     assert_eq!(work.depth(), 0);
     work.root_changed(Some(&old), Some(&new), |_| false);
     assert_eq!(work.depth(), 1, "somebody else has written it");
-    work.conclude(&key("well"), &Turn::new(Vec::new()), Duration::ZERO, Outcomes::default());
+    work.conclude(&key("well"), Duration::ZERO, Outcomes::default());
     assert_eq!(work.next().await, key("well"));
     new.metadata.labels = Some([("team".to_owned(), "blue".to_owned())].into());
     work.root_changed(Some(&old), Some(&new), |_| true);
@@ -275,6 +289,33 @@ async fn what_failed_for_a_reason_that_is_gone_is_tried_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_failed_under_an_old_spec_says_nothing_of_the_new_one() {
+    for during in [false, true] {
+        let work = Work::new(LoopMetrics::new(&Registry::new(), "configmap", 2));
+        let (old, mut new) = (map("well"), map("well"));
+        work.root_changed(None, Some(&old), |_| false);
+        assert_eq!(work.next().await, key("well"));
+        let fails = || {
+            let mut outcomes = Outcomes::default();
+            outcomes.note::<(), _>(FIRST, Err(RequestError::Forbidden("refused".into())));
+            work.conclude(&key("well"), Duration::ZERO, outcomes);
+        };
+        if !during {
+            fails();
+            assert!(!Outcomes::default().failures(&work.turn(&key("well"))).is_empty());
+        }
+        new.metadata.generation = Some(2);
+        work.root_changed(Some(&old), Some(&new), |_| true);
+        if during {
+            fails();
+        }
+        let turn = work.turn(&key("well"));
+        let left = Outcomes::default().failures(&turn);
+        assert!(turn.holds_nothing() && left.is_empty(), "during a reconcile: {during}: {left:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn each_object_is_looked_at_once_in_the_time_of_the_resync_although_nothing_is_heard() {
     let (reader, mut writer) = store();
     let work = Work::new(LoopMetrics::new(&Registry::new(), "configmap", 2));
@@ -283,7 +324,7 @@ async fn each_object_is_looked_at_once_in_the_time_of_the_resync_although_nothin
         writer.apply_watcher_event(&Event::Apply(object.clone()));
         work.root_changed(None, Some(&object), |_| false);
         let taken = work.next().await;
-        work.conclude(&taken, &Turn::new(Vec::new()), Duration::ZERO, Outcomes::default());
+        work.conclude(&taken, Duration::ZERO, Outcomes::default());
     }
     let resyncing = tokio::spawn(resync(Arc::clone(&work), reader));
     tokio::time::sleep(RESYNC / 2).await;

@@ -7,7 +7,7 @@ use prometheus::Registry;
 use super::*;
 use crate::{
     metrics::LoopMetrics,
-    outcome::{Outcomes, Turn},
+    outcome::Outcomes,
     testing::{client, refuse, reply},
 };
 
@@ -120,7 +120,7 @@ async fn where_the_store_is_behind_the_object_is_looked_at_again() {
     let bench = Bench::new();
     bench.work.root_changed(None, Some(&pod("behind")), |_| false);
     assert_eq!(bench.work.next().await, key("behind"));
-    bench.work.conclude(&key("behind"), &Turn::new(Vec::new()), Duration::ZERO, Outcomes::default());
+    bench.work.conclude(&key("behind"), Duration::ZERO, Outcomes::default());
     bench.start();
     bench.put("behind", json!(1));
     assert_eq!(bench.of("behind", SOON).await, [json!(1)]);

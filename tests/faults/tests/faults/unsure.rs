@@ -9,7 +9,7 @@ use mainstay_faults::{
     process::Process,
     scenario::{edit_pod, group},
     server::{Server, controller},
-    wire::{self, Call},
+    wire::{self, Call, Request},
 };
 use mainstay_runtime::reconcile::PACE;
 use tokio::{sync::mpsc::UnboundedReceiver, time::Instant};
@@ -35,6 +35,11 @@ impl Bed {
 
     /// One pass over the group. Returns when the next one is due.
     async fn pass(&mut self) -> Duration {
+        self.pass_shown_when(|_| false).await
+    }
+
+    /// The same, with all that has changed shown just before a request of this sort is answered.
+    async fn pass_shown_when(&mut self, shows: impl Fn(&Request) -> bool) -> Duration {
         let group = self.process.group("a").expect("the store shows it");
         let turn = self.process.turn("a");
         let mut pass = Box::pin(self.process.reconcile(group, turn));
@@ -46,6 +51,9 @@ impl Bed {
                     let is_list = request.method == Method::GET && request.kind == Kind::Pod;
                     self.lists += usize::from(is_list && request.name.is_none());
                     let (reply, _) = self.server.handle(request);
+                    if shows(request) {
+                        while self.process.take_any(&self.server).is_some() {}
+                    }
                     call.answer(reply);
                 }
                 ended = &mut pass => break ended,
@@ -99,4 +107,37 @@ async fn the_pods_of_a_group_whose_store_is_behind_are_listed_less_and_less_ofte
     bed.show();
     bed.pass_for(61).await;
     assert!(bed.has_failed());
+}
+
+/// Its creation has no answer: the process does not know whether it has made the pod, and asks. Just then the watch shows it.
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_the_store_shows_while_the_server_is_asked_for_it_is_not_made_twice() {
+    let mut bed = Bed::new();
+    group(&mut bed.server, "a", "a", 1, "i");
+    bed.show();
+    // Cut off just after the server has made the pod.
+    let (group, turn) = (bed.process.group("a").unwrap(), bed.process.turn("a"));
+    {
+        let mut pass = Box::pin(bed.process.reconcile(group, turn.clone()));
+        loop {
+            tokio::select! {
+                biased;
+                Some(call) = bed.calls.recv() => {
+                    let makes = call.request.method == Method::POST && call.request.kind == Kind::Pod;
+                    let (reply, _) = bed.server.handle(&call.request);
+                    if makes {
+                        break;
+                    }
+                    call.answer(reply);
+                }
+                _ = &mut pass => panic!("it ends without a pod"),
+            }
+        }
+    }
+    bed.process.conclude("a", None);
+    for _ in 0..3 {
+        tokio::time::advance(Duration::from_secs(1)).await;
+        bed.pass_shown_when(|request| request.kind == Kind::Pod && request.name.is_some()).await;
+    }
+    assert_eq!(bed.server.all(Kind::Pod).count(), 1);
 }

@@ -1,0 +1,122 @@
+//! What a pass over a namespace does, and when it looks again.
+
+use http::{Method, Request, Response};
+use kube::{Client, client::Body, core::Status, runtime::reflector::store, runtime::watcher::Event};
+use mainstay_crds::AccountPolicy;
+use mainstay_runtime::{clock::Clock, events::Events, metrics::LoopMetrics};
+use prometheus::Registry;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{
+    metrics::Metrics,
+    names::FIELD_MANAGER,
+    plan::{Grantable, Source},
+    settings::Settings,
+};
+
+/// Which requests were sent: method and path.
+type Sent = Arc<Mutex<Vec<(Method, String)>>>;
+
+fn policy(accounts: &Value) -> Arc<Settings> {
+    let policy = json!({
+        "apiVersion": "mainstay.dev/v1alpha1", "kind": "AccountPolicy", "metadata": {"name": "p"},
+        "spec": {"namespaceSelector": {}, "serviceAccounts": accounts},
+    });
+    let policy: AccountPolicy = serde_json::from_value(policy).unwrap();
+    Arc::new(Settings::read(&policy).unwrap())
+}
+
+/// The pass over the namespace `ns`, with a server on which a Secret has the name of a copy. It does not say whose it is.
+fn namespaces() -> (Arc<Namespaces>, Arc<MetadataOf<v1::Namespace>>, Sent) {
+    let (sent, registry) = (Sent::default(), Registry::new());
+    let log = Arc::clone(&sent);
+    let server = tower::service_fn(move |request: Request<Body>| {
+        let log = Arc::clone(&log);
+        async move {
+            let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+            log.lock().push((method.clone(), path.clone()));
+            let refuse = |code, reason| {
+                (code, serde_json::to_value(Status::failure("no", reason).with_code(code)).unwrap())
+            };
+            let (code, answer) = match (&method, path.as_str()) {
+                (&Method::GET, "/api/v1/namespaces/from/secrets/registry") => (
+                    200,
+                    json!({
+                        "metadata": {"uid": "s", "resourceVersion": "1"}, "type": "kubernetes.io/dockerconfigjson",
+                    }),
+                ),
+                (&Method::POST, "/api/v1/namespaces/ns/secrets") => refuse(409, "AlreadyExists"),
+                (&Method::GET, _) => refuse(500, "InternalError"),
+                (&Method::POST, "/api/v1/namespaces/ns/serviceaccounts") => refuse(403, "Forbidden"),
+                _ => (201, json!({"metadata": {"uid": "made", "resourceVersion": "9"}})),
+            };
+            let answer = Response::builder().status(code).body(Body::from(answer.to_string().into_bytes()));
+            Ok::<_, std::io::Error>(answer.unwrap())
+        }
+    });
+    let client = Client::new(server, "ns");
+    let (reader, mut writer) = store();
+    let namespace = json!({"metadata": {"name": "ns", "uid": "n", "resourceVersion": "1"}});
+    let namespace: MetadataOf<v1::Namespace> = serde_json::from_value(namespace).unwrap();
+    writer.apply_watcher_event(&Event::Apply(namespace.clone()));
+    let (stores, skew) = (Stores::new(reader, Grantable::default()), Skew::new(Clock::start()));
+    let source = Source::At("s".into(), "1".into());
+    stores.sources.lock().insert(ObjectKey::new("from", "registry"), source);
+    let namespaces = Namespaces {
+        writer: Writer::new(client.clone(), stores.clone(), skew.clone()),
+        stores,
+        announcer: Announcer {
+            events: Events::start(client, FIELD_MANAGER, "test"),
+            metrics: Metrics::new(&registry),
+        },
+        skew,
+        outcomes: Arc::default(),
+        max_in_flight: 1,
+        policies: Work::new(LoopMetrics::new(&registry, "accountpolicy", 1)),
+        repeated: Repeated::default(),
+    };
+    (Arc::new(namespaces), Arc::new(namespace), sent)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_that_cannot_be_looked_for_keeps_nothing_else_from_being_done() {
+    let (namespaces, namespace, sent) = namespaces();
+    let work = Work::new(LoopMetrics::new(&Registry::new(), "namespace", 1));
+    work.root_changed(None, Some(&*namespace), |_| false);
+    let key = ObjectKey::new("", "ns");
+    let of = json!({"name": "pull", "copyFrom": {"namespace": "from", "name": "registry"}});
+    let accounts = [
+        json!([{"name": "default", "imagePullSecrets": [of]}]),
+        json!([{"name": "default", "imagePullSecrets": [of]}]),
+        json!([{"name": "default", "imagePullSecrets": [of]}, {"name": "bot"}]),
+    ];
+    for accounts in &accounts {
+        *namespaces.stores.policies.write() = Arc::new(vec![policy(accounts)]);
+        let outcomes = Arc::clone(&namespaces).reconcile(Arc::clone(&namespace), work.turn(&key)).await;
+        work.conclude(&key, Duration::ZERO, outcomes);
+    }
+    let count = |is_meant: &dyn Fn(&Method, &str) -> bool| {
+        sent.lock().iter().filter(|(method, path)| is_meant(method, path)).count()
+    };
+    let looks = count(&|method, path| *method == Method::GET && path.ends_with("/ns/secrets/pull"));
+    let accounts = count(&|method, path| *method == Method::POST && path.ends_with("/serviceaccounts"));
+    assert_eq!((looks, accounts), (1, 2), "each account is tried: {:?}", sent.lock());
+}
+
+#[test]
+fn a_pass_that_has_the_same_to_do_again_and_again_looks_later_and_later() {
+    let (repeated, namespace) = (Repeated::default(), Arc::from("ns"));
+    let found = |name: &str| {
+        let actions = vec![Action::Delete(Part::Copy, name.into(), "u".into())];
+        (actions, BTreeMap::new())
+    };
+    let seconds = |found: Found| repeated.again(&namespace, found).map(|delay| delay.as_secs());
+    let delays: Vec<_> = (0..8).filter_map(|_| seconds(found("one"))).collect();
+    assert_eq!(delays, [1, 2, 4, 8, 16, 32, 60, 60]);
+    assert_eq!(seconds(found("two")), Some(1));
+    assert_eq!((seconds(Found::default()), seconds(found("one"))), (None, Some(1)));
+    // Nor does a watch tell when somebody else's Secret goes.
+    let foreign = || (Vec::new(), BTreeMap::from([("a".into(), Unseen::Foreign(None))]));
+    assert_eq!((seconds(foreign()), seconds(foreign())), (Some(1), Some(2)));
+}
