@@ -114,7 +114,7 @@ pub async fn build(manager: &Manager, options: Options) -> Controller {
     manager.while_leading(reconcile::resync(Arc::clone(&policy_work), policies.clone()).boxed());
 
     let counted = policies.clone();
-    let handler = Admission { client: manager.client.clone() };
+    let handler = Admission::new(manager.client.clone());
     let admits = mainstay_webhook::start(manager, &options.webhook, WEBHOOK, handler);
     let (passed, shutdown) = (Arc::clone(&work), manager.shutdown.clone());
     let gives = reconcile::run(giver, namespaces, passed, keys, manager.bounds(), shutdown);
