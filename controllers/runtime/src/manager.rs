@@ -2,8 +2,9 @@
 //!
 //! A process starts watching at once and is ready when its stores have synced, leader or not: a standby takes
 //! over warm. What readiness asks for besides that keeps no process from leading. On SIGTERM or Ctrl-C it takes no new
-//! work, lets its passes end for up to [`GRACE`], gives the Lease up and exits with 0. When it loses the Lease it stops at
-//! once and exits with 1, as client-go's users do: nothing that it began under the old Lease may go on.
+//! work, lets its passes end for up to [`GRACE`], gives the Lease up, waits for what [outlasts](Manager::outlasts) the loop
+//! and exits with 0. When it loses the Lease it stops at once and exits with 1, as client-go's users do: nothing that it
+//! began under the old Lease may go on.
 
 use std::{
     process::ExitCode,
@@ -20,7 +21,7 @@ use parking_lot::Mutex;
 use prometheus::Registry;
 use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     client::{self, ConnectError},
@@ -57,6 +58,8 @@ pub struct Manager {
     before: Mutex<Vec<BoxFuture<'static, ()>>>,
     /// What runs beside the loop while this process leads.
     beside: Mutex<Vec<BoxFuture<'static, ()>>>,
+    /// What this process does not end before.
+    lasting: TaskTracker,
 }
 
 impl Manager {
@@ -79,6 +82,12 @@ impl Manager {
     /// Has `task` polled while this process leads, beside the loop, with which it ends.
     pub fn while_leading(&self, task: BoxFuture<'static, ()>) {
         self.beside.lock().push(task);
+    }
+
+    /// Runs `task`, leader or not, and has the process end no sooner than it, unless the Lease is lost. It has to end within
+    /// [`GRACE`] after [`Self::shutdown`].
+    pub fn outlasts(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.lasting.spawn(task);
     }
 
     /// How the flags bound passes.
@@ -169,8 +178,13 @@ where
         eprintln!("{name}: {error}");
         return ExitCode::FAILURE;
     }
-    match serve(name, flags, build).await {
-        Ok(()) => ExitCode::SUCCESS,
+    let lasting = TaskTracker::new();
+    match serve(name, flags, lasting.clone(), build).await {
+        Ok(()) => {
+            lasting.close();
+            lasting.wait().await;
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             tracing::error!("{error}");
             ExitCode::FAILURE
@@ -190,7 +204,7 @@ fn start_logs(flags: &Flags) -> Result<(), RunError> {
     Ok(())
 }
 
-async fn serve<B>(name: &'static str, flags: Flags, build: B) -> Result<(), RunError>
+async fn serve<B>(name: &'static str, flags: Flags, lasting: TaskTracker, build: B) -> Result<(), RunError>
 where
     B: AsyncFnOnce(&Manager) -> Controller,
 {
@@ -208,6 +222,7 @@ where
         watches,
         before: Mutex::default(),
         beside: Mutex::default(),
+        lasting,
     };
     let mut elector = elector(name, &manager)?;
     let leads =
