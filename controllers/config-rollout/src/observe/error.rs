@@ -23,6 +23,12 @@ pub enum ObserveError {
         "spec.stages select {0} targets, and at most {MOST_TARGETS} are allowed: use several ConfigRollouts"
     )]
     TooManyTargets(usize),
+    /// Nobody would move the references of pods.
+    #[error(
+        "spec.mode is Admission, and the webhook that it needs is switched off: have an administrator set \
+         controllers.configRollout.webhook.enabled of the chart to true, or make the ConfigRollout anew with another mode"
+    )]
+    WebhookOff,
 }
 
 impl ObserveError {
@@ -31,6 +37,7 @@ impl ObserveError {
         match self {
             Self::Selector { .. } => "InvalidSelector",
             Self::TooManyTargets(_) => "TooManyTargets",
+            Self::WebhookOff => "WebhookOff",
         }
     }
 }
