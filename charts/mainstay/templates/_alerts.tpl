@@ -85,6 +85,21 @@ spec:
             mainstay_controller: {{ .name }}
           annotations:
             summary: {{ printf "Writes of %s have failed for 15 minutes: {{ $labels.operation }}, {{ $labels.reason }}." $name | quote }}
+        {{- if .webhook }}
+        {{- $webhook := printf "webhook=%q" .webhook }}
+        # Without any certificate this is minus infinity. A third is left when a new one is made.
+        - alert: MainstayWebhookCertificateEnds
+          expr: |
+            min((mainstay_webhook_certificate_not_after_timestamp_seconds{ {{- $webhook -}} } - time())
+              / (mainstay_webhook_certificate_not_after_timestamp_seconds{ {{- $webhook -}} }
+                - mainstay_webhook_certificate_not_before_timestamp_seconds{ {{- $webhook -}} })) < 0.2
+          for: 15m
+          labels:
+            severity: warning
+            mainstay_controller: {{ .name }}
+          annotations:
+            summary: The certificate of the webhook of {{ $name }} ends soon, or there is none; without it the API server refuses what it asks about.
+        {{- end }}
         {{- with .alerts }}
         {{- include . $ | nindent 8 }}
         {{- end }}

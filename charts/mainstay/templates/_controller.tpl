@@ -5,7 +5,7 @@ ServiceMonitor, PrometheusRule, NetworkPolicy and dashboard.
 
 Takes (dict "root" $ "name" "<controller>" "kind" "<value of its metrics' label controller>"), and of
 what only some controllers have: "key", the name of its values where that is another; "flags", a
-list of further flags that the chart sets; "webhook", whether it serves one; "alerts", the name of a
+list of further flags that the chart sets; "webhook", the path at which it serves one; "alerts", the name of a
 template with further rules of the PrometheusRule; "egress", the name of one with further egress
 rules of the NetworkPolicy. Both get what this one gets.
 It is run as `/bin/mainstay <controller>`, its values are controllers.<key>, and the caller
@@ -26,6 +26,11 @@ provides the ClusterRole named by "mainstay.controllerName".
   (printf "--max-concurrent-reconciles=%d" (int $values.maxConcurrentReconciles))
   (printf "--max-in-flight-writes=%d" (int $values.maxInFlightWrites))
 ) (.flags | default list) }}
+{{- $metrics := int ($values.metricsPort | default 8080) }}
+{{- if $values.metricsPort }}
+{{- $flags = append $flags (printf "--metrics-bind-address=:%d" $metrics) }}
+{{- $flags = append $flags (printf "--health-probe-bind-address=:%d" (int $values.probesPort)) }}
+{{- end }}
 {{- range $extra := $values.extraArgs }}
 {{- range $flag := $flags }}
 {{- if eq (splitList "=" $extra | first) (splitList "=" $flag | first) }}
@@ -143,8 +148,14 @@ spec:
   strategy:
     type: RollingUpdate
     rollingUpdate:
+      {{- if $values.hostNetwork }}
+      # A node's ports are free for a new pod only when the old one is gone.
+      maxUnavailable: 1
+      maxSurge: 0
+      {{- else }}
       maxUnavailable: 0
       maxSurge: 1
+      {{- end }}
   selector:
     matchLabels:
       {{- $selector | nindent 6 }}
@@ -162,7 +173,7 @@ spec:
         kubectl.kubernetes.io/default-container: controller
         {{- if $root.Values.metrics.scrapeAnnotations }}
         prometheus.io/scrape: "true"
-        prometheus.io/port: "8080"
+        prometheus.io/port: {{ quote $metrics }}
         prometheus.io/path: /metrics
         {{- end }}
         {{- with $values.podAnnotations }}
@@ -171,7 +182,12 @@ spec:
     spec:
       serviceAccountName: {{ $name }}
       automountServiceAccountToken: true
-      # Longer than the 30 s in which a stopping controller finishes writes that are in progress.
+      {{- if $values.hostNetwork }}
+      hostNetwork: true
+      dnsPolicy: ClusterFirstWithHostNet
+      {{- end }}
+      # Longer than the 30 s in which a stopping controller finishes writes that are in progress. There is no preStop: it
+      # answers admission requests for 10 s after SIGTERM by itself.
       terminationGracePeriodSeconds: 40
       {{- with $root.Values.imagePullSecrets }}
       imagePullSecrets:
@@ -202,12 +218,12 @@ spec:
                   fieldPath: metadata.namespace
           ports:
             - name: metrics
-              containerPort: 8080
+              containerPort: {{ $metrics }}
             - name: probes
-              containerPort: 8081
+              containerPort: {{ int ($values.probesPort | default 8081) }}
             {{- if .webhook }}
             - name: webhook
-              containerPort: 9443
+              containerPort: {{ int $values.webhook.port }}
             {{- end }}
           livenessProbe:
             httpGet:

@@ -55,6 +55,10 @@ spec:
     - ports:
         - port: webhook
           protocol: TCP
+      {{- with $values.webhooksFrom }}
+      from:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
     {{- end }}
     - ports:
         - port: metrics

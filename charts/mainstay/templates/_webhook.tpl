@@ -106,10 +106,15 @@ spec:
 {{- end }}
 {{- end -}}
 
-{{/* The flags of a controller with a webhook, as a YAML list. */}}
+{{/* The flags of a controller with a webhook, as a YAML list. Takes "values", those of the controller, besides. */}}
 {{- define "mainstay.webhookFlags" -}}
+{{- if .values.webhook.enabled -}}
+- {{ printf "--webhook-bind-address=:%d" (int .values.webhook.port) | quote }}
 - {{ printf "--webhook-name=%s-webhook" (include "mainstay.controllerName" .) | quote }}
 - {{ printf "--webhook-certificates=%s" (eq .root.Values.webhooks.certificates "own" | ternary "own" "secret") | quote }}
+{{- else -}}
+[]
+{{- end -}}
 {{- end -}}
 
 {{/* Lets cert-manager write the caBundle. */}}

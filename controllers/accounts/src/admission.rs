@@ -5,24 +5,21 @@
 //! the roles, issue the tokens, read the sources of copies. A role may be bound by a user who may `bind` it, or who
 //! has all permissions that it has (Kubernetes, pkg/registry/rbac/rolebinding/policybased).
 
+mod ask;
+
 use std::collections::BTreeSet;
 
-use futures::{StreamExt, stream};
 use k8s_openapi::api::{
     authentication::v1::UserInfo,
-    authorization::v1::{
-        NonResourceAttributes, ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec,
-    },
+    authorization::v1::{NonResourceAttributes, ResourceAttributes},
     rbac::v1::{ClusterRole, PolicyRule},
 };
-use kube::{
-    Api, Client,
-    api::{DynamicObject, PostParams},
-};
+use kube::{Api, Client, api::DynamicObject};
 use mainstay_crds::{AccountPolicy, AccountPolicySpec, RoleKind};
 use mainstay_runtime::{failure::RequestError, request::in_time};
 use mainstay_webhook::{AdmissionRequest, AdmissionResponse, ConfigurationKind, Handler, Webhook};
 
+use self::ask::{Authorizer, Person, Question};
 use crate::settings::Settings;
 
 /// The webhook.
@@ -32,15 +29,13 @@ pub const WEBHOOK: Webhook = Webhook {
     path: "/validate-account-policies",
 };
 
-/// Concurrent questions to the API server.
-const IN_FLIGHT: usize = 16;
 /// A role of more rights than this is asked about as a whole alone.
 const MOST_RIGHTS: usize = 2000;
 
 /// Answers about policies.
 pub struct Admission {
-    /// For the questions to the API server.
-    pub client: Client,
+    client: Client,
+    authorizer: Authorizer,
 }
 
 impl Handler for Admission {
@@ -65,14 +60,20 @@ fn read(object: Option<&DynamicObject>) -> Option<AccountPolicy> {
 }
 
 impl Admission {
+    /// Answers by what the API server says through this client.
+    pub fn new(client: Client) -> Self {
+        Self { authorizer: Authorizer::new(client.clone()), client }
+    }
+
     /// Why this person may not write a policy with this spec.
     async fn refused(
         &self,
         user: &UserInfo,
         spec: &AccountPolicySpec,
     ) -> Result<Option<String>, RequestError> {
+        let author = self.authorizer.of(user);
         for (what, attributes) in questions(spec) {
-            if !self.may(user, Question::Resource(attributes.into())).await? {
+            if !author.may(Question::Resource(attributes.into())).await? {
                 return Ok(Some(format!("forbidden: writing this policy requires permission to {what}")));
             }
         }
@@ -86,10 +87,10 @@ impl Admission {
                 name: Some(name.clone()),
                 ..ResourceAttributes::default()
             };
-            if self.may(user, Question::Resource(bind.into())).await? {
+            if author.may(Question::Resource(bind.into())).await? {
                 continue;
             }
-            if kind == RoleKind::Role || !self.has_all(user, name).await? {
+            if kind == RoleKind::Role || !self.has_all(&author, name).await? {
                 return Ok(Some(format!(
                     "forbidden: writing this policy requires permission to bind {kind:?} {name}, or all of \
                      its permissions, in all namespaces"
@@ -100,47 +101,15 @@ impl Admission {
     }
 
     /// Whether this person has all rights of a ClusterRole, in every namespace.
-    async fn has_all(&self, user: &UserInfo, role: &str) -> Result<bool, RequestError> {
+    async fn has_all(&self, author: &Person<'_>, role: &str) -> Result<bool, RequestError> {
         let roles = Api::<ClusterRole>::all(self.client.clone());
         let Some(role) = in_time(roles.get_opt(role)).await? else { return Ok(false) };
         let rights: Vec<_> = role.rules.iter().flatten().flat_map(rights).collect();
         if rights.len() > MOST_RIGHTS {
             return Ok(false);
         }
-        let answers: Vec<_> = rights.into_iter().map(|right| self.may(user, right)).collect();
-        let mut answers = stream::iter(answers).buffer_unordered(IN_FLIGHT);
-        while let Some(answer) = answers.next().await {
-            if !answer? {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        author.may_all(rights).await
     }
-
-    async fn may(&self, user: &UserInfo, question: Question) -> Result<bool, RequestError> {
-        let (resource_attributes, non_resource_attributes) = match question {
-            Question::Resource(attributes) => (Some(*attributes), None),
-            Question::Url(attributes) => (None, Some(attributes)),
-        };
-        let spec = SubjectAccessReviewSpec {
-            user: user.username.clone(),
-            uid: user.uid.clone(),
-            groups: user.groups.clone(),
-            extra: user.extra.clone(),
-            resource_attributes,
-            non_resource_attributes,
-        };
-        let review = SubjectAccessReview { spec, ..SubjectAccessReview::default() };
-        let reviews = Api::<SubjectAccessReview>::all(self.client.clone());
-        let answer = in_time(reviews.create(&PostParams::default(), &review)).await?;
-        Ok(answer.status.is_some_and(|status| status.allowed))
-    }
-}
-
-/// A question to the authorizer.
-enum Question {
-    Resource(Box<ResourceAttributes>),
-    Url(NonResourceAttributes),
 }
 
 /// What is asked about a policy besides its roles, in words and attributes.
@@ -221,67 +190,4 @@ fn rights(rule: &PolicyRule) -> Vec<Question> {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn asked(spec: serde_json::Value) -> Vec<String> {
-        let spec: AccountPolicySpec = serde_json::from_value(spec).unwrap();
-        questions(&spec).into_iter().map(|(what, _)| what).collect()
-    }
-
-    #[test]
-    fn a_policy_is_asked_about_as_if_its_author_did_it() {
-        let account = json!([{"name": "bot"}]);
-        let copies = json!([{"name": "bot", "imagePullSecrets": [
-            {"name": "pull", "copyFrom": {"namespace": "registry", "name": "pull"}}, {"name": "of others"},
-        ]}]);
-        let binding = json!([{
-            "name": "b", "roleRef": {"kind": "Role", "name": "r"}, "serviceAccounts": ["bot"],
-        }]);
-        let tokens = json!([{"name": "t", "serviceAccount": "bot"}]);
-        let accounts = ["create serviceaccounts", "patch serviceaccounts"];
-        let read = "get secret registry/pull, which it copies";
-        for (spec, expected) in [
-            (json!({"serviceAccounts": account}), vec![]),
-            (
-                json!({"serviceAccounts": account, "roleBindings": binding}),
-                vec!["create rolebindings", "patch rolebindings"],
-            ),
-            (json!({"serviceAccounts": copies}), vec!["create secrets", "patch secrets", read]),
-            (
-                json!({"serviceAccounts": account, "tokens": tokens}),
-                vec!["create serviceaccounts/token", "create secrets", "update secrets"],
-            ),
-            (
-                json!({"serviceAccounts": copies, "tokens": tokens}),
-                vec![
-                    "create serviceaccounts/token",
-                    "create secrets",
-                    "update secrets",
-                    "patch secrets",
-                    read,
-                ],
-            ),
-        ] {
-            let mut whole = spec.clone();
-            whole["namespaceSelector"] = json!({});
-            let asked = asked(whole);
-            let asked: Vec<_> =
-                asked.iter().map(|what| what.trim_end_matches(" in all namespaces")).collect();
-            assert_eq!(asked, [&accounts[..], &expected].concat(), "{spec}");
-        }
-        assert_eq!(asked(json!({"namespaceSelector": {}})), Vec::<String>::new());
-    }
-
-    #[test]
-    fn a_rule_is_taken_apart() {
-        let rule: PolicyRule = serde_json::from_value(json!({
-            "verbs": ["get", "list"], "apiGroups": ["", "apps"], "resources": ["pods", "pods/log"],
-            "nonResourceURLs": ["/healthz"],
-        }))
-        .unwrap();
-        assert_eq!(rights(&rule).len(), 2 * (1 + 2 * 2));
-    }
-}
+mod tests;

@@ -111,7 +111,7 @@ pub async fn build(manager: &Manager, options: Options) -> Controller {
     manager.while_leading(Arc::clone(&teller.reports).run(Arc::clone(&policy_work)).boxed());
 
     let counted = policies.clone();
-    let handler = Admission { client: manager.client.clone() };
+    let handler = Admission::new(manager.client.clone());
     let admits = mainstay_webhook::start(manager, &options.webhook, WEBHOOK, handler);
     let gives = manager.reconcile(giver, namespaces, &work);
     let tells = manager.reconcile(teller, policies, &policy_work);

@@ -78,6 +78,7 @@ pub async fn build(manager: &Manager, options: Options) -> Controller {
         slots: Slots::new(options.max_targets_rolling.into()),
         work: Arc::clone(&work),
         max_in_flight: flags.max_in_flight_writes.into(),
+        admits: options.webhook.is_on(),
         memory: Memories::default(),
     });
     let watches = Watches {

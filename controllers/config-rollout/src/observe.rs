@@ -7,7 +7,7 @@ mod targets;
 use std::sync::Arc;
 
 use kube::core::SelectorExt;
-use mainstay_crds::{ConfigRollout, ConfigSource, SourceKind};
+use mainstay_crds::{ConfigMode, ConfigRollout, ConfigSource, SourceKind};
 use mainstay_runtime::index::ObjectKey;
 
 use self::error::readable;
@@ -30,11 +30,20 @@ pub struct Seen {
     pub names: Names,
 }
 
-/// Looks at everything that belongs to `rollout`; `newest` is the newest revision that is remembered.
+/// Looks at everything that belongs to `rollout`; `newest` is the newest revision that is remembered, and `admits` whether
+/// there is the webhook of the mode `Admission`.
 ///
 /// # Errors
-/// When the spec cannot be read.
-pub fn observe(stores: &Stores, rollout: &ConfigRollout, newest: Number) -> Result<Seen, ObserveError> {
+/// When the spec cannot be read, or carried out.
+pub fn observe(
+    stores: &Stores,
+    rollout: &ConfigRollout,
+    newest: Number,
+    admits: bool,
+) -> Result<Seen, ObserveError> {
+    if rollout.spec.mode == ConfigMode::Admission && !admits {
+        return Err(ObserveError::WebhookOff);
+    }
     let key = ObjectKey::of(rollout);
     let mut observed = Observed { snapshots: snapshots(stores, &key), ..Observed::default() };
     find_sources(stores, rollout, &key.namespace, &mut observed)?;
@@ -152,9 +161,25 @@ mod tests {
             },
         }))
         .unwrap();
-        let observed = observe(&stores, &rollout, 0).unwrap().observed;
+        let observed = observe(&stores, &rollout, 0, true).unwrap().observed;
         let key = |name: &str| TargetKey { kind: TargetKind::ReplicaGroup, name: name.into() };
         assert_eq!(observed.unreadable_targets, [(key("canary"), 0), (key("web"), 1)]);
         assert_eq!(observed.missing_targets, [(key("gone"), 0)]);
+    }
+
+    #[test]
+    fn the_mode_admission_needs_its_webhook_and_the_others_do_not() {
+        let stores = Stores::new(&Registry::new());
+        for (mode, is_usable) in [("Admission", false), ("Repoint", true), ("RestartOnly", true)] {
+            let rollout: ConfigRollout = serde_json::from_value(json!({
+                "apiVersion": "mainstay.dev/v1alpha1",
+                "kind": "ConfigRollout",
+                "metadata": {"name": "web", "namespace": "shop"},
+                "spec": {"mode": mode, "sources": [], "stages": []},
+            }))
+            .unwrap();
+            assert_eq!(observe(&stores, &rollout, 0, false).is_ok(), is_usable, "{mode}");
+            assert!(observe(&stores, &rollout, 0, true).is_ok(), "{mode}");
+        }
     }
 }

@@ -52,6 +52,8 @@ pub struct ConfigRollouts {
     pub work: Arc<Work>,
     /// How many targets of a rollout are changed at the same time.
     pub max_in_flight: usize,
+    /// Whether there is the webhook of the mode `Admission`.
+    pub admits: bool,
     /// What is remembered of each rollout.
     pub memory: Memories,
 }
@@ -180,7 +182,7 @@ impl ConfigRollouts {
     }
 
     fn observe(&self, rollout: &ConfigRollout, key: &ObjectKey) -> Result<Seen, ObserveError> {
-        observe::observe(&self.stores, rollout, self.state(rollout, key).newest)
+        observe::observe(&self.stores, rollout, self.state(rollout, key).newest, self.admits)
     }
 
     /// What was decided last: as this process remembers it, or else as the status has it.

@@ -24,8 +24,8 @@ impl FromStr for BindAddress {
         if text == "0" {
             return Ok(Self(None));
         }
-        // ":8080" is what users of controller-runtime type.
-        let full = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.to_owned() };
+        // ":8080" is what users of controller-runtime type: all addresses of both families.
+        let full = if text.starts_with(':') { format!("[::]{text}") } else { text.to_owned() };
         full.parse().map(|address| Self(Some(address))).map_err(|_| {
             format!(
                 "{text:?} is not an address to listen on: write HOST:PORT, :PORT, or 0 to turn the server \
@@ -58,10 +58,10 @@ pub struct Flags {
     #[arg(long, env = "MAINSTAY_RETRY_PERIOD", default_value = "2s", value_parser = duration)]
     pub retry_period: Duration,
     /// Where /metrics is served; 0 turns it off
-    #[arg(long, env = "MAINSTAY_METRICS_BIND_ADDRESS", default_value = "0.0.0.0:8080")]
+    #[arg(long, env = "MAINSTAY_METRICS_BIND_ADDRESS", default_value = ":8080")]
     pub metrics_bind_address: BindAddress,
     /// Where /healthz and /readyz are served; 0 turns them off
-    #[arg(long, env = "MAINSTAY_HEALTH_PROBE_BIND_ADDRESS", default_value = "0.0.0.0:8081")]
+    #[arg(long, env = "MAINSTAY_HEALTH_PROBE_BIND_ADDRESS", default_value = ":8081")]
     pub health_probe_bind_address: BindAddress,
     /// How many objects are reconciled at the same time
     #[arg(long, env = "MAINSTAY_MAX_CONCURRENT_RECONCILES", default_value_t = 8,
@@ -122,7 +122,7 @@ mod tests {
     #[test]
     fn bind_addresses_follow_controller_runtime() {
         assert_eq!("0".parse(), Ok(BindAddress(None)));
-        assert_eq!(":9090".parse(), "0.0.0.0:9090".parse::<BindAddress>());
+        assert_eq!(":9090".parse(), "[::]:9090".parse::<BindAddress>());
         assert!("9090".parse::<BindAddress>().is_err_and(|text| text.contains("HOST:PORT")));
     }
 }

@@ -2,9 +2,9 @@
 //!
 //! A process starts watching at once and is ready when its stores have synced, leader or not: a standby takes over
 //! with full caches. Other conditions of readiness do not prevent a process from leading. On SIGTERM or Ctrl-C it
-//! starts no new work, lets its reconciles end for up to [`GRACE`], releases the Lease and exits with 0. When it loses
-//! the Lease it stops at once and exits with 1, like users of client-go: nothing that it began under the old Lease may
-//! continue.
+//! starts no new work, lets its reconciles end for up to [`GRACE`], releases the Lease, waits for what
+//! [outlasts](Manager::outlasts) the loop and exits with 0. When it loses the Lease it stops at once and exits with 1, like
+//! users of client-go: nothing that it began under the old Lease may continue.
 
 use std::{
     process::ExitCode,
@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use prometheus::Registry;
 use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     client::{self, ConnectError},
@@ -62,6 +62,8 @@ pub struct Manager {
     beside: Mutex<Vec<BoxFuture<'static, ()>>>,
     /// The loops of their own.
     beats: Mutex<Vec<Beat>>,
+    /// What this process does not end before.
+    lasting: TaskTracker,
 }
 
 impl Manager {
@@ -91,6 +93,12 @@ impl Manager {
         let beat = Beat::new(name);
         self.beats.lock().push(beat.clone());
         beat
+    }
+
+    /// Runs `task`, leader or not, and has the process end no sooner than it, unless the Lease is lost. It has to end within
+    /// [`GRACE`] after [`Self::shutdown`].
+    pub fn outlasts(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.lasting.spawn(task);
     }
 
     /// How the flags bound passes.
@@ -194,8 +202,13 @@ where
         eprintln!("{name}: {error}");
         return ExitCode::FAILURE;
     }
-    match serve(name, flags, build).await {
-        Ok(()) => ExitCode::SUCCESS,
+    let lasting = TaskTracker::new();
+    match serve(name, flags, lasting.clone(), build).await {
+        Ok(()) => {
+            lasting.close();
+            lasting.wait().await;
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             tracing::error!("{error}");
             ExitCode::FAILURE
@@ -215,7 +228,7 @@ fn start_logs(flags: &Flags) -> Result<(), RunError> {
     Ok(())
 }
 
-async fn serve<B>(name: &'static str, flags: Flags, build: B) -> Result<(), RunError>
+async fn serve<B>(name: &'static str, flags: Flags, lasting: TaskTracker, build: B) -> Result<(), RunError>
 where
     B: AsyncFnOnce(&Manager) -> Controller,
 {
@@ -235,6 +248,7 @@ where
         before: Mutex::default(),
         beside: Mutex::default(),
         beats: Mutex::default(),
+        lasting,
     };
     let mut elector = elector(name, &manager)?;
     let leads =

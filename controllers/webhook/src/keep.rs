@@ -1,6 +1,6 @@
 //! Keeps the certificate: in its Secret, in the server, and in what the API server trusts.
 
-use std::{collections::BTreeMap, pin::pin, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, pin::pin, time::Duration};
 
 use futures::StreamExt;
 use jiff::Timestamp;
@@ -13,19 +13,17 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::{
-    Api, Client, Resource,
-    api::{Patch, PatchParams, PostParams},
+    Api, Client,
+    api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams},
 };
 use mainstay_runtime::{failure::RequestError, request::in_time, watch};
-use parking_lot::RwLock;
-use serde::de::DeserializeOwned;
 use serde_json::json;
 use tokio::time::Instant;
-use tokio_rustls::rustls::sign::CertifiedKey;
 
 use crate::{
-    certificate,
-    kept::{Flaw, Kept, RENEW_AT},
+    Trouble, certificate,
+    kept::{Certified, Flaw, Kept, RENEW_AT, roots},
+    metrics::Metrics,
     server::Certificates,
     settings::{CertificatesFrom, ConfigurationKind, Names, Webhook},
 };
@@ -41,9 +39,6 @@ const SPREADS: Duration = Duration::from_secs(5);
 const AUTHORITIES: usize = 2;
 const END: &str = "-----END CERTIFICATE-----\n";
 
-/// Why the certificate cannot be kept, as a sentence.
-pub(crate) type Trouble = Arc<RwLock<Option<String>>>;
-
 /// Keeps one webhook's certificate.
 pub(crate) struct Keeper {
     pub(crate) client: Client,
@@ -51,6 +46,8 @@ pub(crate) struct Keeper {
     pub(crate) webhook: Webhook,
     pub(crate) from: CertificatesFrom,
     pub(crate) certificates: Certificates,
+    pub(crate) metrics: Metrics,
+    /// Why the certificate cannot be kept.
     pub(crate) trouble: Trouble,
     /// What is shown.
     pub(crate) shown: Option<Kept>,
@@ -145,7 +142,7 @@ impl Keeper {
         &mut self,
         secret: &Secret,
         kept: Kept,
-        certified: CertifiedKey,
+        certified: Certified,
     ) -> Result<Option<Timestamp>, RequestError> {
         let trusted = match self.publish(kept.authority.clone()).await {
             Ok(Trust::Newer(now)) => return Box::pin(self.take_up(now.as_deref())).await,
@@ -171,8 +168,9 @@ impl Keeper {
     }
 
     /// Shows this certificate.
-    fn show(&mut self, kept: Kept, certified: CertifiedKey) {
+    fn show(&mut self, kept: Kept, certified: Certified) {
         if self.shown.as_ref().is_none_or(|shown| shown.pair != kept.pair) {
+            self.metrics.valid(certified.validity);
             self.certificates.show(certified);
             tracing::info!(secret = self.names.service, "the webhook uses the certificate of its Secret");
         }
@@ -198,8 +196,12 @@ impl Keeper {
         let host = self.names.host();
         let made = certificate::make(vec![format!("{host}.cluster.local"), host], Timestamp::now());
         let made = made.map_err(|error| RequestError::Invalid(error.to_string()))?;
-        // Not that of the Secret, which somebody may have exchanged: this one was whole when it was shown.
-        let before = self.shown.as_ref().map(|shown| shown.authority.clone()).unwrap_or_default();
+        // Not that of the Secret, which somebody may have exchanged: this one was whole when it was shown, or stands where
+        // the API server reads it, so that it believes what other replicas show meanwhile.
+        let before = match &self.shown {
+            Some(shown) => shown.authority.clone(),
+            None => self.trusted().await?.unwrap_or_default(),
+        };
         let data = BTreeMap::from([
             ("tls.crt".to_owned(), ByteString(made.certificate.into_bytes())),
             ("tls.key".to_owned(), ByteString(made.key.into_bytes())),
@@ -231,15 +233,34 @@ impl Keeper {
         Ok(())
     }
 
+    fn configurations(&self) -> (Api<DynamicObject>, ApiResource) {
+        let kind = match self.webhook.kind {
+            ConfigurationKind::Mutating => ApiResource::erase::<MutatingWebhookConfiguration>(&()),
+            ConfigurationKind::Validating => ApiResource::erase::<ValidatingWebhookConfiguration>(&()),
+        };
+        (Api::all_with(self.client.clone(), &kind), kind)
+    }
+
+    /// Whom the API server trusts at present; empty where that is nobody who can be read, `None` where there is no
+    /// configuration by which it would ask.
+    async fn trusted(&self) -> Result<Option<ByteString>, RequestError> {
+        let configuration = match in_time(self.configurations().0.get(&self.names.service)).await {
+            Ok(configuration) => configuration,
+            Err(RequestError::NotFound(_)) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let mut webhooks = configuration.data["webhooks"].as_array().into_iter().flatten();
+        let ours = webhooks.find(|webhook| webhook["name"] == self.webhook.name);
+        Ok(ours.map(|ours| {
+            let trusted = serde_json::from_value(ours["clientConfig"]["caBundle"].clone());
+            trusted.ok().filter(|trusted| roots(trusted).is_some()).unwrap_or_default()
+        }))
+    }
+
     /// Tells the API server whom to trust. Where there is no configuration, nobody asks, and nothing is wrong here; it
     /// is told when there is one.
     async fn publish(&mut self, authority: ByteString) -> Result<Trust, RequestError> {
-        let trust = match self.webhook.kind {
-            ConfigurationKind::Mutating => self.publish_in::<MutatingWebhookConfiguration>(authority).await?,
-            ConfigurationKind::Validating => {
-                self.publish_in::<ValidatingWebhookConfiguration>(authority).await?
-            }
-        };
+        let trust = self.told(authority).await?;
         let (configuration, webhook) = (&self.names.service, self.webhook.name);
         let was_missed = std::mem::replace(&mut self.is_missed, matches!(trust, Trust::NotAsked));
         match &trust {
@@ -255,42 +276,26 @@ impl Keeper {
         Ok(trust)
     }
 
-    async fn publish_in<K>(&self, authority: ByteString) -> Result<Trust, RequestError>
-    where
-        K: Resource<DynamicType = (), Scope = k8s_openapi::ClusterResourceScope>
-            + Clone
-            + std::fmt::Debug
-            + serde::Serialize
-            + DeserializeOwned,
-    {
-        let (configuration, name) = (&self.names.service, self.webhook.name);
-        let configurations = Api::<K>::all(self.client.clone());
-        let standing = match in_time(configurations.get(configuration)).await {
-            Ok(standing) => standing,
-            Err(RequestError::NotFound(_)) => return Ok(Trust::NotAsked),
-            Err(error) => return Err(error),
-        };
-        let standing = serde_json::to_value(&standing).unwrap_or_default();
-        let (kept, authority) = (&authority, json!(authority));
-        let mut webhooks = standing["webhooks"].as_array().into_iter().flatten();
-        let Some(ours) = webhooks.find(|webhook| webhook["name"] == name) else { return Ok(Trust::NotAsked) };
-        if ours["clientConfig"]["caBundle"] == authority {
+    async fn told(&self, authority: ByteString) -> Result<Trust, RequestError> {
+        let Some(trusted) = self.trusted().await? else { return Ok(Trust::NotAsked) };
+        if trusted == authority {
             return Ok(Trust::Standing);
         }
         // The watch may be late, or have stopped without a word: an authority that another replica has renewed since is
         // not written over with the one before.
         let now = in_time(self.secrets().get_opt(&self.names.service)).await?;
-        let is_kept = now.as_ref().map(Kept::read).is_some_and(|now| now.authority == *kept);
+        let is_kept = now.as_ref().map(Kept::read).is_some_and(|now| now.authority == authority);
         if !is_kept {
             return Ok(Trust::Newer(now.map(Box::new)));
         }
+        let ((configurations, kind), configuration) = (self.configurations(), &self.names.service);
         let patch = json!({
-            "apiVersion": K::api_version(&()),
-            "kind": K::kind(&()),
+            "apiVersion": kind.api_version,
+            "kind": kind.kind,
             "metadata": {"name": configuration},
-            "webhooks": [{"name": name, "clientConfig": {"caBundle": authority}}],
+            "webhooks": [{"name": self.webhook.name, "clientConfig": {"caBundle": authority}}],
         });
-        let params = PatchParams::apply(&self.names.service).force();
+        let params = PatchParams::apply(configuration).force();
         in_time(configurations.patch_metadata(configuration, &params, &Patch::Apply(patch)))
             .await
             .map(|_| Trust::Told)

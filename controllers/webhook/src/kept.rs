@@ -13,6 +13,7 @@ use tokio_rustls::rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
     sign::CertifiedKey,
 };
+use x509_parser::parse_x509_certificate;
 
 /// The annotation of the Secret that says when a new certificate is to be made.
 pub(crate) const RENEW_AT: &str = "mainstay.dev/renew-at";
@@ -26,6 +27,21 @@ pub(crate) struct Kept {
     pub(crate) authority: ByteString,
     /// When a new one is to be made; `None` where nothing says so.
     pub(crate) renew_at: Option<Timestamp>,
+}
+
+/// A certificate that can be shown.
+pub(crate) struct Certified {
+    /// The certificate with its key.
+    pub(crate) key: CertifiedKey,
+    /// For which time it is valid.
+    pub(crate) validity: Validity,
+}
+
+/// For which time a certificate is valid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Validity {
+    pub(crate) not_before: Timestamp,
+    pub(crate) not_after: Timestamp,
 }
 
 /// Why what a Secret keeps is not whole. Says nothing of what it contains.
@@ -70,33 +86,46 @@ impl Kept {
     }
 
     /// What can be shown, whoever believes it.
-    pub(crate) fn certified(&self) -> Result<CertifiedKey, Flaw> {
+    pub(crate) fn certified(&self) -> Result<Certified, Flaw> {
         let (certificate, key) = &self.pair;
         let chain = certificates(certificate).ok_or(Flaw::NoCertificate)?;
+        let validity = chain.first().and_then(validity).ok_or(Flaw::NoCertificate)?;
         let key = PrivateKeyDer::from_pem_slice(&key.0).map_err(|_| Flaw::NoKey)?;
-        CertifiedKey::from_der(chain, key, &ring::default_provider()).map_err(|error| match error {
+        let key = CertifiedKey::from_der(chain, key, &ring::default_provider());
+        let key = key.map_err(|error| match error {
             TlsError::InconsistentKeys(_) => Flaw::OtherKey,
             TlsError::InvalidCertificate(_) => Flaw::NoCertificate,
             _ => Flaw::NoKey,
-        })
+        })?;
+        Ok(Certified { key, validity })
     }
 
     /// What can be shown and is believed under the name `host` at the time `now`.
-    pub(crate) fn whole(&self, host: &str, now: Timestamp) -> Result<CertifiedKey, Flaw> {
+    pub(crate) fn whole(&self, host: &str, now: Timestamp) -> Result<Certified, Flaw> {
         let certified = self.certified()?;
-        let mut roots = RootCertStore::empty();
-        for authority in certificates(&self.authority).ok_or(Flaw::NoAuthority)? {
-            roots.add(authority).map_err(|_| Flaw::NoAuthority)?;
-        }
+        let roots = roots(&self.authority).ok_or(Flaw::NoAuthority)?;
         let provider = Arc::new(ring::default_provider());
         let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
         let verifier = verifier.map_err(|_| Flaw::NoAuthority)?;
         let host = ServerName::try_from(host).map_err(|_| Flaw::OtherName)?;
         let now = UnixTime::since_unix_epoch(Duration::from_secs(now.as_second().unsigned_abs()));
-        let (server, between) = certified.cert.split_first().ok_or(Flaw::NoCertificate)?;
+        let (server, between) = certified.key.cert.split_first().ok_or(Flaw::NoCertificate)?;
         verifier.verify_server_cert(server, between, &host, &[], now).map_err(|error| flaw(&error))?;
         Ok(certified)
     }
+}
+
+/// Whoever is trusted by `pem`; `None` when that is nobody, or one cannot be read.
+pub(crate) fn roots(pem: &ByteString) -> Option<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    certificates(pem)?.into_iter().all(|authority| roots.add(authority).is_ok()).then_some(roots)
+}
+
+fn validity(certificate: &CertificateDer<'_>) -> Option<Validity> {
+    let (_, certificate) = parse_x509_certificate(certificate).ok()?;
+    let time = |time: x509_parser::time::ASN1Time| Timestamp::from_second(time.timestamp()).ok();
+    let validity = certificate.validity();
+    Some(Validity { not_before: time(validity.not_before)?, not_after: time(validity.not_after)? })
 }
 
 /// All certificates of `pem`; `None` when there are none, or one cannot be read.

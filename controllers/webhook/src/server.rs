@@ -1,17 +1,31 @@
 //! The HTTPS server that the API server asks.
+//!
+//! A replica that ends refuses nobody. The API server asks over HTTP/1.1 and keeps its connections, and a connection that is
+//! closed while it sends an object is an error to it. So for [`FAREWELL`] after SIGTERM each answer says that its connection
+//! ends, and new connections are still served, since those who send them hear only now that this replica ends. Then those
+//! connections are closed that nobody has used meanwhile.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::{Json, Router, extract::DefaultBodyLimit, routing::post, serve::Listener};
+use axum::{
+    Json, Router,
+    extract::{DefaultBodyLimit, Request, State},
+    http::{HeaderValue, header::CONNECTION},
+    middleware::{Next, from_fn_with_state},
+    response::Response,
+    routing::post,
+    serve::Listener,
+};
 use kube::{
     api::DynamicObject,
     core::admission::{AdmissionRequest, AdmissionResponse, AdmissionReview},
 };
+use mainstay_runtime::{manager::GRACE, serve::bind};
 use parking_lot::RwLock;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::mpsc,
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tokio_rustls::{
     TlsAcceptor,
@@ -23,6 +37,13 @@ use tokio_rustls::{
     },
     server::TlsStream,
 };
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Trouble,
+    kept::{Certified, Validity},
+    metrics::Metrics,
+};
 
 /// The API server's own limit for an object is 3 MiB; a review has two of them and words around.
 const MAX_BODY: usize = 8 * 1024 * 1024;
@@ -32,6 +53,8 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 const AGAIN: Duration = Duration::from_secs(5);
 /// So many connections wait to be served.
 const BACKLOG: usize = 64;
+/// For all nodes to hear that a replica is no endpoint of its Service any more.
+const FAREWELL: Duration = Duration::from_secs(10);
 
 /// Answers what the API server asks.
 pub trait Handler: Send + Sync + 'static {
@@ -45,50 +68,99 @@ pub trait Handler: Send + Sync + 'static {
 /// The certificate that is shown; a new one is shown from the next connection on.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Certificates {
-    current: Arc<RwLock<Option<Arc<CertifiedKey>>>>,
+    current: Arc<RwLock<Option<(Arc<CertifiedKey>, Validity)>>>,
 }
 
 impl Certificates {
     /// Shows this certificate from now on.
-    pub(crate) fn show(&self, certified: CertifiedKey) {
-        *self.current.write() = Some(Arc::new(certified));
+    pub(crate) fn show(&self, Certified { key, validity }: Certified) {
+        *self.current.write() = Some((Arc::new(key), validity));
     }
 
-    /// Whether there is one.
-    pub(crate) fn are_shown(&self) -> bool {
-        self.current.read().is_some()
+    /// For which time the one is valid that is shown; `None` when there is none.
+    pub(crate) fn validity(&self) -> Option<Validity> {
+        self.current.read().as_ref().map(|(_, validity)| *validity)
     }
 }
 
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.current.read().clone()
+        self.current.read().as_ref().map(|(key, _)| Arc::clone(key))
     }
 }
 
-/// Serves `path` until the process ends.
-pub(crate) async fn serve<H: Handler>(
-    address: SocketAddr,
-    path: &'static str,
-    certificates: Certificates,
-    handler: H,
-) {
-    let handler = Arc::new(handler);
-    let answer = move |Json(review): Json<AdmissionReview<DynamicObject>>| {
-        let handler = Arc::clone(&handler);
-        async move { Json(answer(&*handler, review).await.into_review()) }
-    };
-    let router = Router::new().route(path, post(answer)).layer(DefaultBodyLimit::max(MAX_BODY));
-    loop {
-        let ended = match TcpListener::bind(address).await {
-            Ok(listener) => {
-                let tls = Tls::start(listener, certificates.clone());
-                axum::serve(tls, router.clone()).await
-            }
-            Err(error) => Err(error),
+/// Where and how a webhook is served.
+#[derive(Clone)]
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    pub(crate) path: &'static str,
+    pub(crate) certificates: Certificates,
+    pub(crate) metrics: Metrics,
+    /// Why nobody is served, as a sentence.
+    pub(crate) trouble: Trouble,
+    /// Ends when the process is to end.
+    pub(crate) shutdown: CancellationToken,
+}
+
+impl Server {
+    /// Serves until the process is to end, and then until whoever asks goes elsewhere: for [`GRACE`] at most.
+    pub(crate) async fn run<H: Handler>(self, handler: H) {
+        let router = self.router(handler);
+        let over = async {
+            self.shutdown.cancelled().await;
+            sleep(GRACE).await;
         };
-        tracing::error!(%address, ?ended, "the webhook cannot listen there; see --webhook-bind-address");
-        tokio::time::sleep(AGAIN).await;
+        tokio::select! {
+            () = self.listen(router) => {}
+            () = over => tracing::warn!("admission requests are still under way and are ended"),
+        }
+    }
+
+    fn router<H: Handler>(&self, handler: H) -> Router {
+        let (handler, refusals) = (Arc::new(handler), self.metrics.refusals.clone());
+        let answer = move |Json(review): Json<AdmissionReview<DynamicObject>>| {
+            let (handler, refusals) = (Arc::clone(&handler), refusals.clone());
+            async move {
+                let answer = answer(&*handler, review).await;
+                refusals.inc_by((!answer.allowed).into());
+                Json(answer.into_review())
+            }
+        };
+        let router = Router::new().route(self.path, post(answer)).layer(DefaultBodyLimit::max(MAX_BODY));
+        let (metrics, shutdown) = (self.metrics.clone(), self.shutdown.clone());
+        router.layer(from_fn_with_state((metrics, shutdown), accompany))
+    }
+
+    async fn listen(&self, router: Router) {
+        loop {
+            match bind(self.address).await {
+                Ok(listener) => {
+                    *self.trouble.write() = None;
+                    let shutdown = self.shutdown.clone();
+                    let farewell = async move {
+                        shutdown.cancelled().await;
+                        sleep(FAREWELL).await;
+                    };
+                    return serve(Tls::start(listener, self.certificates.clone()), router, farewell).await;
+                }
+                Err(error) => {
+                    let address = self.address;
+                    tracing::error!(%address, %error, "the webhook cannot listen there; see --webhook-bind-address");
+                    *self.trouble.write() = Some(format!("it cannot listen on {address}: {error}"));
+                }
+            }
+            tokio::select! {
+                () = sleep(AGAIN) => {}
+                () = self.shutdown.cancelled() => return,
+            }
+        }
+    }
+}
+
+/// Serves until `farewell`, and then the requests that are under way.
+async fn serve(tls: Tls, router: Router, farewell: impl Future<Output = ()> + Send + 'static) {
+    if let Err(error) = axum::serve(tls, router).with_graceful_shutdown(farewell).await {
+        tracing::error!(%error, "the webhook's server ended");
     }
 }
 
@@ -97,6 +169,21 @@ async fn answer<H: Handler>(handler: &H, review: AdmissionReview<DynamicObject>)
         Ok(request) => handler.review(&request).await,
         Err(error) => AdmissionResponse::invalid(error),
     }
+}
+
+/// Counts a request, and has its connection end with the answer once the process is to end.
+async fn accompany(
+    State((metrics, shutdown)): State<(Metrics, CancellationToken)>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let mut under_way = metrics.begin();
+    let mut response = next.run(request).await;
+    under_way.code = Some(response.status().as_u16());
+    if shutdown.is_cancelled() {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 /// Connections whose handshake is done; one that dawdles holds up no other.
@@ -111,8 +198,11 @@ impl Tls {
         let address = listener.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
         let acceptor = TlsAcceptor::from(Arc::new(config(certificates)));
         tokio::spawn(async move {
-            while !done.is_closed() {
-                let (stream, peer) = Listener::accept(&mut listener).await;
+            loop {
+                let (stream, peer) = tokio::select! {
+                    accepted = Listener::accept(&mut listener) => accepted,
+                    () = done.closed() => return,
+                };
                 let (acceptor, done) = (acceptor.clone(), done.clone());
                 tokio::spawn(async move {
                     match timeout(HANDSHAKE, acceptor.accept(stream)).await {
@@ -151,3 +241,6 @@ fn config(certificates: Certificates) -> ServerConfig {
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     config
 }
+
+#[cfg(test)]
+mod tests;

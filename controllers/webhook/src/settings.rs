@@ -3,13 +3,14 @@
 use std::net::SocketAddr;
 
 use clap::{Args, ValueEnum};
+use mainstay_runtime::flags::BindAddress;
 
 /// Where the webhook listens, and who issues its certificate.
 #[derive(Debug, Clone, Args)]
 pub struct WebhookFlags {
-    /// Where the admission webhook listens, over HTTPS
-    #[arg(long, env = "MAINSTAY_WEBHOOK_BIND_ADDRESS", default_value = "0.0.0.0:9443")]
-    pub webhook_bind_address: SocketAddr,
+    /// Where the admission webhook listens, over HTTPS; 0 turns it off
+    #[arg(long, env = "MAINSTAY_WEBHOOK_BIND_ADDRESS", default_value = ":9443")]
+    pub webhook_bind_address: BindAddress,
     /// Who issues the webhook's certificate: this program, or another one, such as cert-manager
     #[arg(long, env = "MAINSTAY_WEBHOOK_CERTIFICATES", default_value = "own")]
     pub webhook_certificates: CertificatesFrom,
@@ -17,6 +18,18 @@ pub struct WebhookFlags {
     /// it there is no webhook
     #[arg(long, env = "MAINSTAY_WEBHOOK_NAME")]
     pub webhook_name: Option<String>,
+}
+
+impl WebhookFlags {
+    /// The Service of the webhook and where it listens, if there is to be one.
+    pub(crate) fn wanted(&self) -> Option<(String, SocketAddr)> {
+        Some((self.webhook_name.clone()?, self.webhook_bind_address.0?))
+    }
+
+    /// Whether there is to be a webhook.
+    pub fn is_on(&self) -> bool {
+        self.wanted().is_some()
+    }
 }
 
 /// Who issues the certificate.

@@ -17,6 +17,7 @@
 
 mod accounts;
 mod authority;
+mod away;
 mod clock;
 mod command;
 mod config;
@@ -48,6 +49,7 @@ mod wait;
 
 pub use accounts::{Accounts, AccountsDraft, account_policy, rewrite_as, value as secret_value, who};
 pub use authority::Authority;
+pub use away::Away;
 pub use clock::FakeClock;
 pub use command::{Finished, helm, kubectl, root, run};
 pub use config::{Config, RolloutDraft, config_rollout, deployment, reader, stage};

@@ -24,6 +24,12 @@ pub enum ObserveError {
          ConfigRollouts"
     )]
     TooManyTargets(usize),
+    /// Nobody would move the references of pods.
+    #[error(
+        "spec.mode is Admission, and the webhook that it needs is switched off: have an administrator set \
+         controllers.configRollout.webhook.enabled of the chart to true, or make the ConfigRollout anew with another mode"
+    )]
+    WebhookOff,
 }
 
 impl ObserveError {
@@ -32,6 +38,7 @@ impl ObserveError {
         match self {
             Self::Selector { .. } => "InvalidSelector",
             Self::TooManyTargets(_) => "TooManyTargets",
+            Self::WebhookOff => "WebhookOff",
         }
     }
 }

@@ -1,14 +1,16 @@
 //! A keeper before an API server that has one webhook configuration, or none.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use http::{Method, Request, Response};
 use kube::client::Body;
 use parking_lot::Mutex;
+use prometheus::Registry;
 use serde_json::Value;
 
 use super::*;
-use crate::readiness;
+
+mod asked;
 
 const CONFIGURATION: &str = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/hook";
 
@@ -97,6 +99,7 @@ impl Server {
             webhook: Webhook { kind: ConfigurationKind::Mutating, name: "pods", path: "/pods" },
             from: CertificatesFrom::Own,
             certificates: Certificates::default(),
+            metrics: Metrics::new(&Registry::new(), "/pods"),
             trouble: Trouble::default(),
             shown: None,
             renewed: None,
@@ -161,7 +164,10 @@ async fn a_configuration_that_does_not_exist_stops_nothing_and_is_taken_up_when_
     let (server, secret) = (Server::default(), secret());
     let mut keeper = server.keeper();
     let due = server.shows(&mut keeper, &secret).await.unwrap();
-    assert!(keeper.certificates.are_shown() && keeper.is_missed && is_within_a_minute(due), "{due:?}");
+    assert!(
+        keeper.certificates.validity().is_some() && keeper.is_missed && is_within_a_minute(due),
+        "{due:?}"
+    );
     server.install();
     server.shows(&mut keeper, &secret).await.unwrap();
     assert!(server.trusts(&secret) && !keeper.is_missed);
@@ -178,7 +184,7 @@ async fn a_first_certificate_is_shown_untrusted_and_a_later_one_is_not() {
     server.refusals.lock().insert(CONFIGURATION, 403);
     let mut keeper = server.keeper();
     server.shows(&mut keeper, &first).await.unwrap_err();
-    assert!(keeper.certificates.are_shown());
+    assert!(keeper.certificates.validity().is_some());
     let shown = keeper.shown.clone();
     server.shows(&mut keeper, &second).await.unwrap_err();
     assert!(keeper.shown == shown, "what the API server may believe stays");
@@ -200,6 +206,26 @@ async fn every_replica_waits_until_all_api_servers_trust_what_it_shows_next() {
         server.shows(keeper, &second).await.unwrap();
         assert!(before.elapsed() >= SPREADS);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_makes_a_lost_secret_anew_has_the_api_server_believe_what_other_replicas_show() {
+    let (server, first) = (Server::default(), secret());
+    server.install();
+    server.shows(&mut server.keeper(), &first).await.unwrap();
+    *server.secret.lock() = None;
+    let mut begun = server.keeper();
+    begun.take_up(None).await.unwrap();
+    let made = server.secret.lock().clone().unwrap();
+    server.shows(&mut begun, &made).await.unwrap();
+    let authorities = |secret: &Secret| secret.data.as_ref().unwrap()["ca.crt"].0.clone();
+    assert!(server.trusts(&made) && authorities(&made).ends_with(&authorities(&first)));
+    // What cannot be read would keep the new one from being believed.
+    *server.secret.lock() = None;
+    server.configuration.lock().as_mut().unwrap()["webhooks"][0]["clientConfig"]["caBundle"] = json!("bm8K");
+    server.keeper().take_up(None).await.unwrap();
+    let made = server.secret.lock().clone().unwrap();
+    assert_eq!(Kept::read(&made).whole("hook.mainstay.svc", Timestamp::now()).err(), None);
 }
 
 /// `secret` with this under `key`, or without that.
@@ -265,7 +291,7 @@ async fn a_secret_that_is_not_whole_is_told_to_nobody_and_made_anew() {
         assert_eq!(server.trusted(), Value::Null, "{wrong}");
         let made = server.secret.lock().clone().unwrap();
         server.shows(&mut keeper, &made).await.unwrap();
-        assert!(server.trusts(&made) && keeper.certificates.are_shown(), "{wrong}");
+        assert!(server.trusts(&made) && keeper.certificates.validity().is_some(), "{wrong}");
     }
 }
 
@@ -324,24 +350,9 @@ async fn another_that_makes_the_certificate_tells_the_api_server_itself() {
     server.refusals.lock().insert(CONFIGURATION, 403);
     let mut keeper = Keeper { from: CertificatesFrom::Secret, ..server.keeper() };
     assert_eq!(keeper.take_up(None).await.unwrap(), None);
-    assert!(!keeper.certificates.are_shown());
+    assert!(!keeper.certificates.validity().is_some());
     assert_eq!(keeper.take_up(Some(&secret())).await.unwrap(), None);
-    assert!(keeper.certificates.are_shown());
-}
-
-#[tokio::test]
-async fn readiness_names_what_keeps_the_certificate() {
-    let (certificates, trouble) = (Certificates::default(), Trouble::default());
-    let said = || readiness(&certificates, &trouble, "mainstay/hook");
-    assert!(
-        said().unwrap_err().contains("the Secret mainstay/hook: there is none yet"),
-        "{said:?}",
-        said = said()
-    );
-    *trouble.write() = Some("secrets is forbidden".to_owned());
-    assert!(said().unwrap_err().ends_with("secrets is forbidden"));
-    certificates.show(Kept::read(&secret()).certified().unwrap());
-    assert_eq!(said(), Ok(()), "what comes after is told in the log: what is shown stays");
+    assert!(keeper.certificates.validity().is_some());
 }
 
 #[test]

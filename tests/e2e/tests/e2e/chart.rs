@@ -204,6 +204,77 @@ fn with_cert_manager_the_controller_makes_no_certificate_and_has_no_right_to() {
 }
 
 #[test]
+fn a_webhook_that_is_off_leaves_nothing_of_it() {
+    for (controller, key) in [("config-rollout", "configRollout"), ("accounts", "accounts")] {
+        let off = rendered(&[&format!("--set=controllers.{key}.webhook.enabled=false")]);
+        let gone: Vec<_> = names(&rendered(&[])).difference(&names(&off)).cloned().collect();
+        let webhook = |name: &&String| name.ends_with(&format!("/mainstay-{controller}-webhook"));
+        assert_eq!(gone.len(), OF_WEBHOOKS.len() + 1);
+        assert_eq!(gone.iter().filter(webhook).count(), gone.len(), "{gone:?}");
+        let flags = flags(&off, controller);
+        assert!(flags.iter().all(|flag| !flag.contains("webhook")), "{flags:?}");
+        let deployment = find(&off, "Deployment", &format!("mainstay-{controller}"));
+        assert!(!deployment.to_string().contains("9443"), "{deployment}");
+    }
+}
+
+#[test]
+fn a_webhook_is_asked_where_and_as_its_values_say() {
+    for (controller, kind) in WEBHOOKS {
+        let key = if controller == "accounts" { "accounts" } else { "configRollout" };
+        let set = |values: &str| format!("--set={}", values.replace("./", &format!("controllers.{key}.")));
+        let words = [
+            set("./webhook.port=10250,./webhook.timeoutSeconds=9"),
+            set("./hostNetwork=true,./metricsPort=18080,./probesPort=18081"),
+            set("networkPolicy.enabled=true,networkPolicy.webhooksFrom[0].ipBlock.cidr=10.0.0.0/8"),
+            set("controllers.configRollout.webhook.namespaceSelector.matchLabels.team=blue"),
+        ];
+        let objects = rendered(&words.each_ref().map(String::as_str));
+        let flags = flags(&objects, controller);
+        for flag in [
+            "--webhook-bind-address=:10250",
+            "--metrics-bind-address=:18080",
+            "--health-probe-bind-address=:18081",
+        ] {
+            assert!(flags.iter().any(|it| it == flag), "{flag} is not among {flags:?}");
+        }
+        let name = format!("mainstay-{controller}");
+        let deployment = &find(&objects, "Deployment", &name)["spec"];
+        let pod = &deployment["template"];
+        let makes_room = json!({"maxUnavailable": 1, "maxSurge": 0});
+        assert_eq!(
+            deployment["strategy"]["rollingUpdate"], makes_room,
+            "two pods of a node have the same ports"
+        );
+        assert_eq!(pod["spec"]["hostNetwork"], true);
+        assert_eq!(pod["metadata"]["annotations"]["prometheus.io/port"], "18080");
+        let ports = pod["spec"]["containers"][0]["ports"].as_array().expect("it has ports");
+        let numbers: Vec<_> = ports.iter().map(|port| port["containerPort"].clone()).collect();
+        assert_eq!(numbers, [18080, 18081, 10250]);
+        let policy = find(&objects, "NetworkPolicy", &name);
+        let from = json!([{"ipBlock": {"cidr": "10.0.0.0/8"}}]);
+        assert_eq!(
+            policy["spec"]["ingress"][1],
+            json!({"ports": [{"port": "webhook", "protocol": "TCP"}], "from": from})
+        );
+        let webhook = &find(&objects, kind, &format!("{name}-webhook"))["webhooks"][0];
+        assert_eq!(webhook["timeoutSeconds"], 9);
+        let selector = if key == "accounts" { Value::Null } else { json!({"matchLabels": {"team": "blue"}}) };
+        assert_eq!(webhook["namespaceSelector"], selector);
+    }
+}
+
+#[test]
+fn a_certificate_that_ends_raises_an_alert_where_there_is_a_webhook() {
+    let objects = rendered(&["--set=prometheusRule.enabled=true,prometheusRule.policy=alwaysRender"]);
+    for (controller, _) in CONTROLLERS {
+        let rule = find(&objects, "PrometheusRule", &format!("mainstay-{controller}")).to_string();
+        let has_webhook = WEBHOOKS.iter().any(|(name, _)| *name == controller);
+        assert_eq!(rule.contains("MainstayWebhookCertificateEnds"), has_webhook, "{controller}");
+    }
+}
+
+#[test]
 fn no_rule_has_a_wildcard() {
     for object in rendered(&[]) {
         for rule in object["rules"].as_array().into_iter().flatten() {
@@ -240,6 +311,10 @@ fn a_wrong_value_is_refused_with_its_path() {
         ("controllers.endpoints.maxConcurrentChecks=0", "controllers/endpoints/maxConcurrentChecks"),
         ("controllers.configRollout.maxTargetsRolling=0", "controllers/configRollout/maxTargetsRolling"),
         ("controllers.accounts.grantableClusterRoles=edit", "controllers/accounts/grantableClusterRoles"),
+        ("controllers.configRollout.webhook.timeoutSeconds=31", "configRollout/webhook/timeoutSeconds"),
+        ("controllers.accounts.webhook.port=0", "controllers/accounts/webhook/port"),
+        ("controllers.accounts.webhook.namespaceSelector.matchLabels.a=b", "'namespaceSelector'"),
+        ("controllers.accounts.extraArgs={--webhook-bind-address=:1}", "--webhook-bind-address=:1"),
         ("webhooks.certificates=vault", "webhooks/certificates"),
         ("webhooks.certificates=certManager", "webhooks.certManager.issuerRef.name"),
     ] {

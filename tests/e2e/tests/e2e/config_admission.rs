@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use kube::api::{Patch, PatchParams};
 use mainstay_e2e::{
-    Component::ConfigRollout, Config, NAMESPACE, Scenario, config_rollout, deployment, eventually, kubectl,
-    reader, rolled_out, run, stage, within,
+    Away, Component::ConfigRollout, Config, NAMESPACE, Scenario, config_rollout, deployment, eventually,
+    kubectl, reader, rolled_out, stage, within,
 };
 use serde_json::{Value, json};
 
@@ -176,31 +176,6 @@ async fn an_authority_that_somebody_has_taken_out_is_trusted_again_within_a_minu
     .await;
 }
 
-/// The webhook's configuration, while it is deleted. It is there again, as the chart makes it, when this is dropped.
-struct Away(Value);
-
-impl Away {
-    fn take() -> Self {
-        let configuration =
-            kubectl(&format!("get mutatingwebhookconfiguration {WEBHOOK} --output=json")).succeeded();
-        let mut configuration: Value = serde_json::from_str(&configuration).expect("kubectl prints JSON");
-        let metadata = configuration["metadata"].as_object_mut().expect("it has metadata");
-        metadata.retain(|key, _| ["name", "labels", "annotations"].contains(&key.as_str()));
-        let client = configuration["webhooks"][0]["clientConfig"].as_object_mut().expect("it has a client");
-        client.remove("caBundle");
-        let away = Self(configuration);
-        kubectl(&format!("delete mutatingwebhookconfiguration {WEBHOOK}")).succeeded();
-        away
-    }
-}
-
-impl Drop for Away {
-    fn drop(&mut self) {
-        let made = run("kubectl", &["create", "--filename=-"], &self.0.to_string());
-        assert!(made.ok || std::thread::panicking(), "{}", made.stderr);
-    }
-}
-
 #[tokio::test]
 async fn without_its_configuration_the_controller_leads_and_when_it_is_back_it_is_published() {
     let scenario = Scenario::alone("away", &[ConfigRollout]).await;
@@ -210,7 +185,7 @@ async fn without_its_configuration_the_controller_leads_and_when_it_is_back_it_i
     let rollout = scenario.create(&config_rollout("web")).await;
     rollout.completes(1).await;
 
-    let away = Away::take();
+    let away = Away::take(&format!("mutatingwebhookconfiguration {WEBHOOK}"));
     let controller = scenario.config_controller();
     let all = "--selector=app.kubernetes.io/component=config-rollout --wait=true";
     kubectl(&format!("delete pods --namespace={NAMESPACE} {all}")).succeeded();

@@ -6,8 +6,9 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, ResourceExt};
 use mainstay_crds::ReplicaGroup;
 use mainstay_e2e::{
-    Component::Replication, NAMESPACE, Scenario, eventually, group, helm, is_local, kinds_release, kubectl,
-    pods, release, run, values,
+    Component::{ConfigRollout, Replication},
+    NAMESPACE, Scenario, eventually, group, helm, is_local, kinds_release, kubectl, pods, release, run,
+    values,
 };
 use serde_json::{Value, json};
 
@@ -86,7 +87,8 @@ async fn prometheus_scrapes_the_controllers_and_sees_the_series_move() {
     }
 }
 
-/// The names of series that a text speaks of. Those of the process are the same everywhere.
+/// The names of series that a text speaks of, of the replication controller and of webhooks. Those of the process are the
+/// same everywhere.
 fn series(text: &str) -> BTreeSet<&str> {
     let prefixes = [
         "mainstay_replication_",
@@ -95,6 +97,7 @@ fn series(text: &str) -> BTreeSet<&str> {
         "rest_client_",
         "leader_election_",
         "stale_sync_",
+        "mainstay_webhook_",
     ];
     let words = text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
     words.filter(|word| prefixes.iter().any(|prefix| word.starts_with(prefix))).collect()
@@ -102,7 +105,7 @@ fn series(text: &str) -> BTreeSet<&str> {
 
 #[tokio::test]
 async fn every_series_of_the_dashboard_the_alerts_and_the_manual_exists() {
-    let scenario = Scenario::start("series", &[Replication]).await;
+    let scenario = Scenario::start("series", &[Replication, ConfigRollout]).await;
     // Series whose labels are not known beforehand exist from the first event of their kind on.
     let used = scenario.create(&group("used", pods::gated()).replicas(2)).await;
     used.has(2).await;
@@ -132,10 +135,12 @@ async fn every_series_of_the_dashboard_the_alerts_and_the_manual_exists() {
     let manual = std::fs::read_to_string(mainstay_e2e::root().join("docs/operations.md")).unwrap();
     let names: BTreeSet<_> = series(&chart).into_iter().chain(series(&manual)).collect();
     assert!(names.len() > 15, "the texts speak of few series: {names:?}");
-    let controller = scenario.controller();
-    let metrics = controller.metrics(&controller.leader().await).await;
-    let missing: Vec<_> =
-        names.iter().filter(|name| !metrics.has(name) && !metrics.has(&format!("{name}_bucket"))).collect();
+    let mut served = Vec::new();
+    for controller in [scenario.controller(), scenario.config_controller()] {
+        served.push(controller.metrics(&controller.leader().await).await);
+    }
+    let has = |name: &str| served.iter().any(|metrics| metrics.has(name));
+    let missing: Vec<_> = names.iter().filter(|name| !has(name) && !has(&format!("{name}_bucket"))).collect();
     assert!(missing.is_empty(), "not on /metrics: {missing:?}");
 }
 

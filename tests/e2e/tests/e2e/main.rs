@@ -47,3 +47,4 @@ mod volumes;
 mod volumes_crash;
 mod volumes_retention;
 mod volumes_slots;
+mod webhooks;

@@ -1,0 +1,55 @@
+//! What readiness and the metrics say of the certificate that is shown.
+
+use prometheus::TextEncoder;
+
+use super::*;
+use crate::Asked;
+
+#[test]
+fn readiness_names_what_keeps_the_webhook_from_being_asked() {
+    let asked = Asked {
+        secret: "mainstay/hook".into(),
+        certificates: Certificates::default(),
+        unkept: Trouble::default(),
+        unheard: Trouble::default(),
+    };
+    let now = Timestamp::now();
+    let said = || asked.answers(now).unwrap_err();
+    assert_eq!(
+        said(),
+        "the webhook cannot show the certificate of the Secret mainstay/hook: there is none yet"
+    );
+    *asked.unkept.write() = Some("secrets is forbidden".to_owned());
+    assert!(said().ends_with("secrets is forbidden"));
+    *asked.unheard.write() = Some("it cannot listen".to_owned());
+    assert_eq!(said(), "the webhook cannot be asked: it cannot listen");
+    *asked.unheard.write() = None;
+    asked.certificates.show(Kept::read(&secret()).certified().unwrap());
+    assert_eq!(asked.answers(now), Ok(()), "what comes after is told in the log: what is shown stays");
+    let end = now + Duration::from_secs(92 * 24 * 3600);
+    let said = asked.answers(end).unwrap_err();
+    assert!(said.contains("has ended at ") && said.ends_with("secrets is forbidden"), "{said}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_time_of_the_certificate_that_is_shown_is_measured() {
+    let (server, registry) = (Server::default(), Registry::new());
+    let mut keeper = Keeper { metrics: Metrics::new(&registry, "/pods"), ..server.keeper() };
+    let measured = || {
+        let text = TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
+        ["not_before", "not_after"].map(|end| {
+            let series =
+                format!("mainstay_webhook_certificate_{end}_timestamp_seconds{{webhook=\"/pods\"}} ");
+            let value = text.lines().find_map(|line| line.strip_prefix(&series)).expect("it is there");
+            value.parse::<i64>().expect("whole seconds")
+        })
+    };
+    assert_eq!(measured(), [0, 0]);
+    server.shows(&mut keeper, &secret()).await.unwrap();
+    let (now, day) = (Timestamp::now().as_second(), 24 * 3600);
+    let [begins, ends] = measured();
+    // To the day: a day before, and 90 after.
+    assert!(
+        (now - 2 * day..=now - day).contains(&begins) && (now + 89 * day..=now + 90 * day).contains(&ends)
+    );
+}
