@@ -21,6 +21,7 @@
 //! | [`report`] | the status as it is written, not more often than it helps |
 //! | [`request`] | requests that are given up in time and answered with no more than is read |
 //! | [`clock`] | the time of the process, that never goes back, and what its moments are on the wall |
+//! | [`owner`] | which object controls another |
 //! | [`names`] | names that are chosen before an object is created |
 //! | [`failure`] | how a refused request is named in conditions, events and metrics |
 //! | [`conditions`] | `metav1.Condition` lists that change only when something did |
@@ -48,6 +49,7 @@ pub mod leader;
 pub mod manager;
 pub mod metrics;
 pub mod names;
+pub mod owner;
 pub mod reconcile;
 pub mod report;
 pub mod request;
