@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use mainstay_crds::{EndpointPool, EndpointPoolStatus, MemberOut, TierHealth};
 use mainstay_runtime::{
-    conditions::{Verdict, merge},
+    conditions::{Verdict, merge, same_heads},
     failure::RequestError,
     report::number,
 };
@@ -29,9 +29,10 @@ impl From<&ApplyError> for Failure {
     fn from(error: &ApplyError) -> Self {
         let advice = match (error, error.request()) {
             (ApplyError::Service { .. }, RequestError::Invalid(_)) => "; correct spec.serviceRef.create",
-            (ApplyError::Service { .. }, RequestError::Conflict(_)) => {
-                "; somebody else has made it at the same time: it is looked at again"
-            }
+            (
+                ApplyError::Service { .. },
+                RequestError::Conflict(_) | RequestError::FieldManagerConflict { .. },
+            ) => "; somebody else has made it at the same time: it is looked at again",
             _ => "",
         };
         let reason = match error {
@@ -111,13 +112,9 @@ pub fn unusable(pool: &EndpointPool, failure: &Failure, slices: usize, now: Time
 
 /// Whether two statuses differ in more than counters and sentences, so that nobody should wait to see the new one.
 pub fn is_urgent(old: &EndpointPoolStatus, new: &EndpointPoolStatus) -> bool {
-    let heads = |status: &EndpointPoolStatus| -> Vec<(String, String, String)> {
-        let head = |condition: &Condition| {
-            (condition.type_.clone(), condition.status.clone(), condition.reason.clone())
-        };
-        status.conditions.iter().map(head).collect()
-    };
-    old.observed_generation != new.observed_generation || old.tier != new.tier || heads(old) != heads(new)
+    old.observed_generation != new.observed_generation
+        || old.tier != new.tier
+        || !same_heads(&old.conditions, &new.conditions)
 }
 
 fn conditions(pool: &EndpointPool, verdicts: Vec<Verdict>, now: Timestamp) -> Vec<Condition> {

@@ -20,6 +20,7 @@
 //! | [`backoff`] | exponential delays with jitter, a key at a time |
 //! | [`report`] | the status as it is written, not more often than it helps |
 //! | [`request`] | requests that are given up in time and answered with no more than is read |
+//! | [`writes`] | writes under one field manager, noted in the write gate |
 //! | [`clock`] | the time of the process, that never goes back, and what its moments are on the wall |
 //! | [`owner`] | which object controls another |
 //! | [`names`] | names that are chosen before an object is created |
@@ -62,3 +63,4 @@ mod testing;
 pub mod trigger;
 pub mod undecoded;
 pub mod watch;
+pub mod writes;

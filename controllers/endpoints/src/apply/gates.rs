@@ -4,18 +4,12 @@ use std::{collections::HashSet, sync::Arc};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1;
-use kube::{
-    Api,
-    api::{Patch, PatchParams},
-};
-use mainstay_runtime::{failure::RequestError, index::ObjectKey, request::in_time};
+use kube::api::Patch;
+use mainstay_runtime::{failure::RequestError, index::ObjectKey, request::ObjectPath};
 use serde_json::json;
 
 use super::{Writer, error::ApplyError};
-use crate::{
-    names::{FIELD_MANAGER, READINESS_GATE},
-    watched::Pod,
-};
+use crate::{names::READINESS_GATE, watched::Pod};
 
 impl Writer {
     /// Opens the gates of these pods, each once. Returns how many.
@@ -58,10 +52,8 @@ impl Writer {
                 "message": "an EndpointPool has reached the pod", "lastTransitionTime": Timestamp::now(),
             }]},
         });
-        let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
-        let key = &pod.header.key;
-        let pods: Api<v1::Pod> = Api::namespaced(self.client.clone(), &key.namespace);
-        match in_time(pods.patch_status(&key.name, &params, &Patch::Strategic(patch))).await {
+        let pod = ObjectPath::of::<v1::Pod>(&pod.header.key);
+        match self.writes.patch_status(&pod, &Patch::Strategic(patch)).await {
             // It is gone, or another pod has its name.
             Ok(_) | Err(RequestError::NotFound(_) | RequestError::Conflict(_)) => Ok(()),
             Err(error) => Err(error),
