@@ -10,6 +10,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 /// that neither CEL nor [`GoDuration`] gets a duration that it cannot represent: the latter panics.
 const MAX_DIGITS: usize = 6;
 
+/// The time that a field says in whole seconds; less than none is none.
+pub fn seconds(number: i32) -> time::Duration {
+    time::Duration::from_secs(number.try_into().unwrap_or_default())
+}
+
 /// A duration as `metav1.Duration` reads it, but not negative, in no unit below a millisecond, and in numbers of at most
 /// six digits; written in the largest units, as `90s` would be `1m30s`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

@@ -42,7 +42,7 @@ pub use config_rollout_stages::{ConfigGate, ConfigProbe, ConfigStage, ConfigTarg
 pub use config_rollout_status::{
     ConfigFailure, ConfigRolloutProgress, ConfigRolloutStatus, ConfigTargetStatus, SourceProblem,
 };
-pub use duration::Duration;
+pub use duration::{Duration, seconds};
 pub use endpoint_check::{CheckType, EndpointCheck, GrpcCheck, HttpCheck, TlsCheck};
 pub use endpoint_grant::{EndpointGrant, EndpointGrantSpec, GrantedTo};
 pub use endpoint_members::{MemberAddress, MemberPort, PoolMembers};

@@ -98,7 +98,7 @@ spec:
             severity: warning
             mainstay_controller: {{ .name }}
           annotations:
-            summary: The certificate of the webhook of {{ $name }} ends soon, or there is none; without it the API server refuses what it asks about.
+            summary: The certificate of the webhook of {{ $name }} expires soon, or there is none; without it the API server refuses the objects that the webhook checks.
         {{- end }}
         {{- with .alerts }}
         {{- include . $ | nindent 8 }}

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
 use mainstay_runtime::{
-    metrics::{counters, gauges},
+    metrics::{WriteFailures, counter, counters, gauge, gauges},
     reconcile::PassError,
 };
 use parking_lot::Mutex;
@@ -24,7 +24,7 @@ pub struct Metrics {
     issued: IntCounterVec,
     renewals: IntCounterVec,
     repaired: IntCounter,
-    failures: IntCounterVec,
+    failures: WriteFailures,
     /// Namespaces by policy and state.
     pub namespaces: IntGaugeVec,
     soonest: IntGaugeVec,
@@ -42,7 +42,6 @@ impl Metrics {
     /// # Panics
     /// When they are registered already.
     pub fn new(registry: &Registry) -> Self {
-        let counter = |name, help| counters(registry, name, help, &[]).with_label_values::<&str>(&[]);
         let this = Self {
             issued: counters(
                 registry,
@@ -57,15 +56,11 @@ impl Metrics {
                 &["result"],
             ),
             repaired: counter(
+                registry,
                 "mainstay_accounts_drift_repairs_total",
                 "Objects of policies that others had changed and that were corrected.",
             ),
-            failures: counters(
-                registry,
-                "mainstay_accounts_write_failures_total",
-                "Failed requests by operation and reason.",
-                &["operation", "reason"],
-            ),
+            failures: WriteFailures::new(registry, "accounts"),
             namespaces: gauges(
                 registry,
                 "mainstay_accounts_namespaces",
@@ -85,8 +80,7 @@ impl Metrics {
                 "Secrets with tokens that never expire, in the namespaces of a policy.",
                 &["policy"],
             ),
-            policies: gauges(registry, "mainstay_accounts_policies", "AccountPolicies.", &[])
-                .with_label_values::<&str>(&[]),
+            policies: gauge(registry, "mainstay_accounts_policies", "AccountPolicies."),
         };
         for why in [Why::First, Why::Renewal, Why::Changed, Why::Revoked] {
             drop(this.issued.with_label_values(&[format!("{why:?}")]));
@@ -116,7 +110,7 @@ impl Metrics {
 
     pub(crate) fn failed(&self, action: &Action, error: &ApplyError) {
         self.renewed(action, "failure");
-        self.failures.with_label_values(&[error.operation, error.request().reason()]).inc();
+        self.failures.note(error.operation, error.request());
     }
 
     /// Notes when the first token of a policy ends.

@@ -3,18 +3,17 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use kube::{
-    Api, Client, ResourceExt,
-    api::{Patch, PatchParams},
-};
+use kube::{Api, Client, ResourceExt, api::Patch};
 use mainstay_crds::{AccountPolicy, AccountPolicyStatus};
 use mainstay_runtime::{
+    conditions::same_heads,
     failure::RequestError,
     index::ObjectKey,
     outcome::{Concern, Outcomes, Turn},
     reconcile::Reconciler,
     report::Reports,
-    request::in_time,
+    request::ObjectPath,
+    writes::Writes,
 };
 use serde_json::json;
 
@@ -151,9 +150,9 @@ impl Policies {
             "resourceVersion": policy.metadata.resource_version,
             "finalizers": finalizers,
         }});
-        let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
-        let policies = Api::<AccountPolicy>::all(self.client.clone());
-        match in_time(policies.patch_metadata(&policy.name_any(), &params, &Patch::Merge(patch))).await {
+        let writes = Writes::new(self.client.clone(), FIELD_MANAGER);
+        let object = ObjectPath::of::<AccountPolicy>(&ObjectKey::of(policy));
+        match writes.patch(&object, &Patch::Merge(patch)).await {
             // The store is about to show another version.
             Ok(_) | Err(RequestError::NotFound(_) | RequestError::Conflict(_)) => Ok(()),
             Err(source) => {
@@ -165,15 +164,9 @@ impl Policies {
 
     fn report(&self, policy: &AccountPolicy, status: AccountPolicyStatus) {
         let policies = Api::<AccountPolicy>::all(self.client.clone());
-        let heads = |status: &AccountPolicyStatus| -> Vec<(String, String)> {
-            status
-                .conditions
-                .iter()
-                .map(|it| (it.type_.clone(), format!("{}{}", it.status, it.reason)))
-                .collect()
-        };
         let is_urgent = |old: &AccountPolicyStatus, new: &AccountPolicyStatus| {
-            old.observed_generation != new.observed_generation || heads(old) != heads(new)
+            old.observed_generation != new.observed_generation
+                || !same_heads(&old.conditions, &new.conditions)
         };
         self.reports.put(&policies, policy, policy.status.as_ref(), status, is_urgent);
     }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use kube::{
     ResourceExt,
-    core::{Selector, SelectorExt},
+    core::{ParseExpressionError, Selector, SelectorExt},
 };
 use mainstay_crds::{AccountPolicy, DeletionPolicy, PolicyAccount, PolicyToken, RoleKind, SecretSource};
 use thiserror::Error;
@@ -33,7 +33,7 @@ pub struct Settings {
 pub enum SettingsError {
     /// The selector is none.
     #[error("spec.namespaceSelector is not a selector: {0}; correct it")]
-    Selector(String),
+    Selector(#[from] ParseExpressionError),
     /// One pull secret is to be a copy of two.
     #[error("spec.serviceAccounts has the pull secret {0} with two sources: name only one of them")]
     TwoSources(String),
@@ -56,8 +56,7 @@ impl Settings {
     /// What the schema cannot refuse.
     pub fn read(policy: &AccountPolicy) -> Result<Self, SettingsError> {
         let spec = &policy.spec;
-        let selector = Selector::try_from(spec.namespace_selector.clone())
-            .map_err(|error| SettingsError::Selector(error.to_string()))?;
+        let selector = Selector::try_from(spec.namespace_selector.clone())?;
         let name: Arc<str> = policy.name_any().into();
         let mut copies = BTreeMap::new();
         for secret in spec.service_accounts.iter().flat_map(|account| &account.image_pull_secrets) {

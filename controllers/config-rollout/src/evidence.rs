@@ -1,18 +1,19 @@
 //! What no watch delivers: how often pods have restarted, and whether a Service answers.
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr};
 
 use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
 use k8s_openapi::{api::core::v1, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{Api, Client, ResourceExt, api::ListParams};
-use mainstay_crds::{ConfigProbe, ConfigRollout};
+use mainstay_crds::{ConfigProbe, ConfigRollout, seconds};
 use mainstay_probe::{Check, Http, Kind};
 use mainstay_runtime::{
     failure::RequestError,
     index::ObjectKey,
     request::{in_time, paged},
-    slim, stands_for,
+    slim::{self, Conditions},
+    stands_for,
 };
 use serde::Deserialize;
 
@@ -35,15 +36,9 @@ stands_for!(CountedPod, v1::Pod);
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct CountedStatus {
-    conditions: Vec<CountedCondition>,
+    conditions: Conditions,
     container_statuses: Vec<CountedContainer>,
     init_container_statuses: Vec<CountedContainer>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-struct CountedCondition {
-    r#type: String,
-    status: String,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -66,10 +61,9 @@ impl Counts {
     fn of(pod: CountedPod) -> Self {
         let CountedStatus { conditions, container_statuses, init_container_statuses } = pod.status;
         let stays = pod.metadata.deletion_timestamp.is_none();
-        let is_ready = conditions.iter().any(|said| said.r#type == "Ready" && said.status == "True");
         let containers = container_statuses.into_iter().chain(init_container_statuses);
         let restarts = containers.map(|container| container.restart_count).max().unwrap_or_default();
-        Self { restarts, ready: i32::from(stays && is_ready) }
+        Self { restarts, ready: i32::from(stays && conditions.is_true("Ready")) }
     }
 
     fn with(self, other: Self) -> Self {
@@ -202,7 +196,7 @@ async fn ask(client: &Client, namespace: &str, probe: &ConfigProbe) -> Result<()
         expected: vec![200..=399],
         tls: None,
     };
-    let timeout = Duration::from_secs(u64::try_from(*timeout_seconds).unwrap_or(1));
+    let timeout = seconds(*timeout_seconds);
     let outcome = Check { kind: Kind::Http(http), timeout }.run(SocketAddr::new(address, *port)).await;
     outcome.result.map_err(|failure| format!("Service {name}: {failure}"))
 }

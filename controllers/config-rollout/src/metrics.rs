@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mainstay_runtime::metrics::{counters, gauges, histograms};
+use mainstay_runtime::metrics::{WriteFailures, counter, counters, gauge, gauges, histograms};
 use prometheus::{HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 
 use crate::{apply::ApplyError, plan::News};
@@ -25,7 +25,7 @@ pub struct Metrics {
     rolled_back: IntCounter,
     reverted: IntCounter,
     duration: HistogramVec,
-    failures: IntCounterVec,
+    failures: WriteFailures,
     /// How many targets are updating, of all rollouts together.
     pub on_their_way: IntGauge,
     /// How many rollouts there are, by the reason of `Ready`.
@@ -38,7 +38,7 @@ impl Metrics {
     /// # Panics
     /// When they are registered already.
     pub fn new(registry: &Registry) -> Self {
-        let counter = |name, help| counters(registry, name, help, &[]).with_label_values::<&str>(&[]);
+        let counter = |name, help| counter(registry, name, help);
         let this = Self {
             made: counter("mainstay_config_rollout_revisions_made_total", "Revisions created."),
             collected: counter(
@@ -68,19 +68,12 @@ impl Metrics {
                 DURATIONS.to_vec(),
                 &["result"],
             ),
-            failures: counters(
-                registry,
-                "mainstay_config_rollout_write_failures_total",
-                "Failed reads and writes by operation and reason.",
-                &["operation", "reason"],
-            ),
-            on_their_way: gauges(
+            failures: WriteFailures::new(registry, "config_rollout"),
+            on_their_way: gauge(
                 registry,
                 "mainstay_config_rollout_targets_rolling",
                 "Targets that are updating, of all rollouts together.",
-                &[],
-            )
-            .with_label_values::<&str>(&[]),
+            ),
             rollouts: gauges(
                 registry,
                 "mainstay_config_rollout_rollouts",
@@ -126,6 +119,6 @@ impl Metrics {
     }
 
     pub(crate) fn failed(&self, error: &ApplyError) {
-        self.failures.with_label_values(&[error.operation(), error.request().reason()]).inc();
+        self.failures.note(error.operation(), error.request());
     }
 }

@@ -1,9 +1,7 @@
 //! A rollout's spec, converted to the types of the plan.
 
-use std::time::Duration;
-
 use kube::ResourceExt;
-use mainstay_crds::{ConfigMode, ConfigRollout, ConfigStage, Pause, RollbackPolicy};
+use mainstay_crds::{ConfigMode, ConfigRollout, ConfigStage, Pause, RollbackPolicy, seconds};
 
 use crate::{
     names::{CONTINUE, RETRY},
@@ -50,8 +48,4 @@ fn stage(stage: &ConfigStage) -> StageSettings {
             time.map_or(PauseSettings::Continue, |time| PauseSettings::For(seconds(time)))
         }),
     }
-}
-
-fn seconds(number: i32) -> Duration {
-    Duration::from_secs(u64::try_from(number).unwrap_or_default())
 }

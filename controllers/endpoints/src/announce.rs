@@ -34,7 +34,7 @@ impl Announcer {
 
     /// A write failed.
     pub(crate) fn failed(&self, pool: &EndpointPool, error: &ApplyError, metrics: &Metrics) {
-        metrics.failed(error.operation(), error.request().reason());
+        metrics.failed(error.operation(), error.request());
         // The pool goes with its namespace, in which nothing can be said any more.
         if !matches!(error.request(), RequestError::NamespaceTerminating(_)) {
             self.say(pool, Kind::Warning, "WriteFailed", "Write", &error.to_string());

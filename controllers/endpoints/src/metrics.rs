@@ -4,8 +4,9 @@ use std::collections::HashMap;
 
 use mainstay_crds::MemberCounts;
 use mainstay_runtime::{
+    failure::RequestError,
     index::ObjectKey,
-    metrics::{counters, gauges, histograms},
+    metrics::{WriteFailures, counter, counters, gauge, gauges, histograms},
 };
 use parking_lot::Mutex;
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
@@ -53,7 +54,7 @@ pub struct Gauged {
 #[derive(Debug)]
 pub struct Metrics {
     slice_writes: IntCounterVec,
-    failures: IntCounterVec,
+    failures: WriteFailures,
     ready_to_written: Histogram,
     tier_changes: IntCounter,
     panics: IntCounter,
@@ -72,8 +73,8 @@ impl Metrics {
     /// # Panics
     /// When they are registered already.
     pub fn new(registry: &Registry) -> Self {
-        let counter = |name, help| counters(registry, name, help, &[]).with_label_values::<&str>(&[]);
-        let gauge = |name, help| gauges(registry, name, help, &[]).with_label_values::<&str>(&[]);
+        let counter = |name, help| counter(registry, name, help);
+        let gauge = |name, help| gauge(registry, name, help);
         let slice_writes = counters(
             registry,
             "mainstay_endpoints_slice_writes_total",
@@ -91,12 +92,7 @@ impl Metrics {
         );
         Self {
             slice_writes,
-            failures: counters(
-                registry,
-                "mainstay_endpoints_write_failures_total",
-                "Failed writes by operation and reason.",
-                &["operation", "reason"],
-            ),
+            failures: WriteFailures::new(registry, "endpoints"),
             ready_to_written: ready_to_written.with_label_values::<&str>(&[]),
             tier_changes: counter("mainstay_endpoints_tier_changes_total", "Changes of the active tier."),
             panics: counter("mainstay_endpoints_panics_total", "How often panic mode started."),
@@ -130,9 +126,9 @@ impl Metrics {
         self.slice_writes.with_label_values(&[operation.name()]).inc();
     }
 
-    /// A write failed: which, and why in one word.
-    pub(crate) fn failed(&self, operation: &'static str, reason: &'static str) {
-        self.failures.with_label_values(&[operation, reason]).inc();
+    /// A write failed.
+    pub(crate) fn failed(&self, operation: &'static str, error: &RequestError) {
+        self.failures.note(operation, error);
     }
 
     pub(crate) fn written_after(&self, seconds: f64) {

@@ -9,6 +9,7 @@ use kube::{
 };
 use mainstay_crds::{
     CheckType, EndpointCheck, EndpointPool, FailoverPolicy, MemberAddress, MemberPort, PoolMembers, TlsCheck,
+    seconds,
 };
 use mainstay_probe::{Failure, Grpc, Http, Kind, Tls, TlsError};
 use thiserror::Error;
@@ -174,10 +175,6 @@ impl Set {
             Source::Pods { .. } | Source::Addresses(_) => &[],
         }
     }
-}
-
-fn seconds(seconds: i32) -> Duration {
-    Duration::from_secs(u64::try_from(seconds).unwrap_or_default())
 }
 
 fn percent(percent: i32) -> u8 {

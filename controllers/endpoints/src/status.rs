@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use mainstay_crds::{EndpointPool, EndpointPoolStatus, MemberOut, TierHealth};
 use mainstay_runtime::{
-    conditions::{Verdict, merge},
+    conditions::{Verdict, merge, same_heads},
     failure::RequestError,
     outcome::{Explain, Failure},
     report::{number, second},
@@ -31,9 +31,10 @@ impl Explain for ApplyError {
         let error = self;
         let advice = match (error, error.request()) {
             (ApplyError::Service { .. }, RequestError::Invalid(_)) => "; correct spec.serviceRef.create",
-            (ApplyError::Service { .. }, RequestError::Conflict(_)) => {
-                "; another client created it concurrently; retrying"
-            }
+            (
+                ApplyError::Service { .. },
+                RequestError::Conflict(_) | RequestError::FieldManagerConflict { .. },
+            ) => "; another client created it concurrently; retrying",
             _ => "",
         };
         let reason = match error {
@@ -114,13 +115,9 @@ pub fn unusable(pool: &EndpointPool, failure: &Failure, slices: usize, now: Time
 
 /// Whether two statuses differ in more than counters and messages, so that the new one is written at once.
 pub fn is_urgent(old: &EndpointPoolStatus, new: &EndpointPoolStatus) -> bool {
-    let heads = |status: &EndpointPoolStatus| -> Vec<(String, String, String)> {
-        let head = |condition: &Condition| {
-            (condition.type_.clone(), condition.status.clone(), condition.reason.clone())
-        };
-        status.conditions.iter().map(head).collect()
-    };
-    old.observed_generation != new.observed_generation || old.tier != new.tier || heads(old) != heads(new)
+    old.observed_generation != new.observed_generation
+        || old.tier != new.tier
+        || !same_heads(&old.conditions, &new.conditions)
 }
 
 fn conditions(pool: &EndpointPool, verdicts: Vec<Verdict>, now: Timestamp) -> Vec<Condition> {

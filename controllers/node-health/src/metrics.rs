@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use mainstay_runtime::{
-    metrics::{counters, gauges, histograms},
+    metrics::{WriteFailures, counter, counters, gauge, gauges, histograms},
     reconcile::PassError,
 };
 use parking_lot::Mutex;
@@ -91,7 +91,7 @@ impl Outcome {
 pub struct Metrics {
     detection: Histogram,
     actions: IntCounterVec,
-    failures: IntCounterVec,
+    failures: WriteFailures,
     blind: IntCounter,
     verdicts: IntCounter,
     policies: IntGauge,
@@ -113,7 +113,6 @@ impl Metrics {
     /// # Panics
     /// When they are registered already.
     pub fn new(registry: &Registry) -> Self {
-        let counter = |name, help| counters(registry, name, help, &[]).with_label_values::<&str>(&[]);
         let actions = counters(
             registry,
             "mainstay_node_health_actions_total",
@@ -136,19 +135,18 @@ impl Metrics {
             )
             .with_label_values::<&str>(&[]),
             actions,
-            failures: counters(
-                registry,
-                "mainstay_node_health_write_failures_total",
-                "Requests that were refused or got no answer, by operation and reason.",
-                &["operation", "reason"],
-            ),
+            failures: WriteFailures::new(registry, "node_health"),
             blind: counter(
+                registry,
                 "mainstay_node_health_blind_total",
                 "How often the API server did not answer, so that the timers of all nodes restarted.",
             ),
-            verdicts: counter("mainstay_node_health_verdicts_total", "Nodes found to be unhealthy."),
-            policies: gauges(registry, "mainstay_node_health_policies", "NodeHealthPolicies.", &[])
-                .with_label_values::<&str>(&[]),
+            verdicts: counter(
+                registry,
+                "mainstay_node_health_verdicts_total",
+                "Nodes found to be unhealthy.",
+            ),
+            policies: gauge(registry, "mainstay_node_health_policies", "NodeHealthPolicies."),
             nodes: gauges(
                 registry,
                 "mainstay_node_health_nodes",
@@ -179,7 +177,7 @@ impl Metrics {
 
     /// A write failed.
     pub fn failed(&self, error: &ApplyError) {
-        self.failures.with_label_values(&[error.operation(), error.request().reason()]).inc();
+        self.failures.note(error.operation(), error.request());
     }
 
     /// The API server was away.

@@ -211,12 +211,8 @@ pub fn is_urgent(old: &NodeHealthPolicyStatus, new: &NodeHealthPolicyStatus) -> 
         let nodes = status.unhealthy_nodes.iter().filter(|node| node.state != State::Suspect.name());
         nodes.map(|node| (node.name.clone(), node.state.clone())).collect()
     };
-    let verdicts = |status: &NodeHealthPolicyStatus| -> Vec<_> {
-        let conditions = status.conditions.iter();
-        conditions.map(|condition| (condition.status.clone(), condition.reason.clone())).collect()
-    };
     old.observed_generation != new.observed_generation
-        || verdicts(old) != verdicts(new)
+        || !conditions::same_heads(&old.conditions, &new.conditions)
         || states(old) != states(new)
 }
 

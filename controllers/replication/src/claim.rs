@@ -71,7 +71,7 @@ impl From<MetadataOf<PersistentVolumeClaim>> for Claim {
             group: label(GROUP).map(String::as_str).unwrap_or_default().into(),
             slot: label(SLOT).map(String::as_str).unwrap_or_default().into(),
             zone: zone.map(|zone| zone.as_str().into()),
-            owner: Controller::of(metadata.owner_references).map(|controller| controller.uid),
+            owner: Controller::of(&metadata).map(|controller| controller.uid),
             header,
         }
     }

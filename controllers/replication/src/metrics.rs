@@ -1,6 +1,6 @@
 //! The controller's own metrics.
 
-use mainstay_runtime::metrics::{counters, gauges, histograms};
+use mainstay_runtime::metrics::{WriteFailures, counter, counters, gauge, histograms};
 use prometheus::{HistogramVec, IntCounter, IntCounterVec, IntGauge, Registry};
 
 use crate::{
@@ -23,7 +23,7 @@ pub struct Metrics {
     given_up: IntCounter,
     claims_created: IntCounter,
     claims_deleted: IntCounter,
-    failures: IntCounterVec,
+    failures: WriteFailures,
     started: IntCounter,
     completed: IntCounter,
     failed: IntCounterVec,
@@ -39,7 +39,7 @@ impl Metrics {
     /// # Panics
     /// When they are registered already.
     pub fn new(registry: &Registry) -> Self {
-        let counter = |name, help| counters(registry, name, help, &[]).with_label_values::<&str>(&[]);
+        let counter = |name, help| counter(registry, name, help);
         Self {
             created: counter("mainstay_replication_pods_created_total", "Pods created."),
             deleted: counters(
@@ -66,12 +66,7 @@ impl Metrics {
                 "mainstay_replication_volume_claims_deleted_total",
                 "PersistentVolumeClaims deleted.",
             ),
-            failures: counters(
-                registry,
-                "mainstay_replication_write_failures_total",
-                "Failed writes by operation and reason.",
-                &["operation", "reason"],
-            ),
+            failures: WriteFailures::new(registry, "replication"),
             started: counter("mainstay_replication_rollouts_started_total", "Rollouts started."),
             completed: counter("mainstay_replication_rollouts_completed_total", "Rollouts completed."),
             failed: counters(
@@ -92,8 +87,7 @@ impl Metrics {
                 DURATIONS.to_vec(),
                 &["outcome"],
             ),
-            groups: gauges(registry, "mainstay_replication_groups", "ReplicaGroups.", &[])
-                .with_label_values::<&str>(&[]),
+            groups: gauge(registry, "mainstay_replication_groups", "ReplicaGroups."),
         }
         .with_zeros()
     }
@@ -141,6 +135,6 @@ impl Metrics {
     }
 
     pub(crate) fn failed(&self, error: &ApplyError) {
-        self.failures.with_label_values(&[error.operation(), error.request().reason()]).inc();
+        self.failures.note(error.operation(), error.request());
     }
 }

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use mainstay_runtime::owner;
 
 /// The object that controls another.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,11 +15,11 @@ pub struct Controller {
 }
 
 impl Controller {
-    /// The controller among the owners of an object.
-    pub(crate) fn of(owners: Option<Vec<OwnerReference>>) -> Option<Self> {
-        let owner = owners.into_iter().flatten().find(|owner| owner.controller == Some(true))?;
-        let group = is_replica_group(&owner.api_version, &owner.kind).then(|| owner.name.into());
-        Some(Self { uid: owner.uid.into(), group })
+    /// The controller of an object.
+    pub(crate) fn of(metadata: &ObjectMeta) -> Option<Self> {
+        let owner = owner::controller(metadata)?;
+        let group = is_replica_group(&owner.api_version, &owner.kind).then(|| owner.name.as_str().into());
+        Some(Self { uid: owner.uid.as_str().into(), group })
     }
 }
 

@@ -150,7 +150,7 @@ impl Pod {
         let closed = in_place.as_ref().is_some_and(|in_place| in_place.gate == Gate::Closed);
         Self {
             header,
-            controller: Controller::of(metadata.owner_references),
+            controller: Controller::of(&metadata),
             node: spec.node_name.filter(|node| !node.is_empty()).map(Into::into),
             phase,
             ready_since: ready_since(&status.conditions, created).filter(|_| !closed),

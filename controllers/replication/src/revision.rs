@@ -78,9 +78,10 @@ impl From<WatchedRevision> for Revision {
     fn from(watched: WatchedRevision) -> Self {
         let header = Header::of(&watched);
         let WatchedRevision { metadata, data, revision } = watched;
+        let controller = Controller::of(&metadata);
         let label = metadata.labels.and_then(|mut labels| labels.remove(REVISION));
         Self {
-            controller: Controller::of(metadata.owner_references),
+            controller,
             hash: label.unwrap_or_default().into(),
             number: revision,
             template: template_of(&data).map(Arc::new),

@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 use mainstay_crds::{ReplicaGroup, ReplicaGroupStatus};
 use mainstay_runtime::{
-    conditions::{Verdict, merge},
+    conditions::{Verdict, merge, same_heads},
     outcome::Failure,
     report::number,
 };
@@ -65,13 +65,7 @@ pub fn is_urgent(group: &ReplicaGroup, old: &ReplicaGroupStatus, new: &ReplicaGr
     if !State::read(group, old).decides_as(&State::read(group, new)) {
         return true;
     }
-    let heads = |status: &ReplicaGroupStatus| -> Vec<(String, String, String)> {
-        let head = |condition: &Condition| {
-            (condition.type_.clone(), condition.status.clone(), condition.reason.clone())
-        };
-        status.conditions.iter().map(head).collect()
-    };
-    old.observed_generation != new.observed_generation || heads(old) != heads(new)
+    old.observed_generation != new.observed_generation || !same_heads(&old.conditions, &new.conditions)
 }
 
 fn conditions(group: &ReplicaGroup, verdicts: Vec<Verdict>, now: Timestamp) -> Vec<Condition> {

@@ -47,6 +47,14 @@ pub fn merge(
     verdicts.into_iter().map(merge_one).collect()
 }
 
+/// Whether conditions differ in their sentences and times at most.
+pub fn same_heads(some: &[Condition], others: &[Condition]) -> bool {
+    fn head(condition: &Condition) -> [&str; 3] {
+        [&condition.type_, &condition.status, &condition.reason]
+    }
+    some.iter().map(head).eq(others.iter().map(head))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -65,5 +73,7 @@ mod tests {
         let flipped = merge(ready(true, "AllAvailable"), &same_status, Some(1), at(300));
         assert_eq!(flipped[0].last_transition_time, Time(at(300)));
         assert_eq!(merge(ready(true, "AllAvailable"), &flipped, Some(1), at(400)), flipped);
+        assert!(!same_heads(&first, &same_status) && !same_heads(&same_status, &flipped));
+        assert!(same_heads(&first, &merge(ready(false, "ScalingUp"), &[], Some(2), at(500))));
     }
 }

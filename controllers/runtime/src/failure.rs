@@ -1,6 +1,6 @@
 //! How a refused or lost request is named in conditions, events and metric labels.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use kube::core::Status;
 use thiserror::Error;
@@ -29,6 +29,14 @@ pub enum RequestError {
     /// The object is not, or no longer, what the precondition named.
     #[error("{0}")]
     Conflict(String),
+    /// A server-side apply would take fields that others have.
+    #[error("{message}")]
+    FieldManagerConflict {
+        /// The server's words.
+        message: String,
+        /// The field managers that have them.
+        managers: Vec<String>,
+    },
     /// The server asked to come back later.
     #[error("{message}")]
     TooManyRequests {
@@ -59,6 +67,7 @@ impl RequestError {
             Self::NotFound(_) => "NotFound",
             Self::AlreadyExists(_) => "AlreadyExists",
             Self::Conflict(_) => "Conflict",
+            Self::FieldManagerConflict { .. } => "FieldManagerConflict",
             Self::TooManyRequests { .. } => "TooManyRequests",
             Self::DisruptionBudget(_) => "DisruptionBudget",
             Self::Server(_) => "ServerError",
@@ -119,6 +128,7 @@ impl From<Status> for RequestError {
         let retry_after =
             status.details.as_ref().map(|details| details.retry_after_seconds).filter(|s| *s > 0);
         let namespace_terminating = has_cause("NamespaceTerminating");
+        let managers = managers(&status);
         let message = status.message;
         match (status.code, status.reason.as_str()) {
             _ if namespace_terminating => Self::NamespaceTerminating(message),
@@ -128,6 +138,7 @@ impl From<Status> for RequestError {
             (403, _) => Self::Forbidden(message),
             (404, _) => Self::NotFound(message),
             (409, "AlreadyExists") => Self::AlreadyExists(message),
+            (409, _) if !managers.is_empty() => Self::FieldManagerConflict { message, managers },
             (409, _) => Self::Conflict(message),
             (429, _) if has_cause("DisruptionBudget") => Self::DisruptionBudget(message),
             // A refusal that stands for as long as the budgets do, with an error's code (k8s.io/kubernetes,
@@ -145,10 +156,28 @@ impl From<Status> for RequestError {
     }
 }
 
+/// The managers that the server names in a refused apply: each cause of the reason `FieldManagerConflict` says
+/// `conflict with "manager"…` (apimachinery, structured-merge-diff's conflicts as `pkg/api/errors` words them).
+fn managers(status: &Status) -> Vec<String> {
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    let conflicts = causes.filter(|cause| cause.reason == "FieldManagerConflict");
+    let managers: BTreeSet<_> =
+        conflicts.map(|cause| cause.message.split('"').nth(1).unwrap_or(&cause.message).to_owned()).collect();
+    managers.into_iter().collect()
+}
+
+/// An object that could not be written down.
+impl From<serde_json::Error> for RequestError {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Invalid(error.to_string())
+    }
+}
+
 impl From<kube::Error> for RequestError {
     fn from(error: kube::Error) -> Self {
         match error {
             kube::Error::Api(status) => (*status).into(),
+            kube::Error::BuildRequest(error) => Self::Invalid(error.to_string()),
             other => Self::NoAnswer(other.to_string()),
         }
     }
@@ -181,6 +210,25 @@ mod tests {
         for (status, reason) in cases {
             assert_eq!(RequestError::from(status).reason(), reason);
         }
+    }
+
+    #[test]
+    fn the_managers_of_fields_that_an_apply_would_take_are_named() {
+        let status: Status = serde_json::from_value(serde_json::json!({
+            "status": "Failure", "reason": "Conflict", "code": 409, "message": "Apply failed with 1 conflict",
+            "details": {"causes": [{
+                "reason": "FieldManagerConflict",
+                "message": "conflict with \"argocd-controller\" using apps/v1",
+                "field": ".spec.template.spec.volumes[name=\"c\"].configMap.name",
+            }]},
+        }))
+        .unwrap();
+        let error = RequestError::from(status);
+        let RequestError::FieldManagerConflict { managers, .. } = &error else { panic!("{error:?}") };
+        assert_eq!(
+            (&**managers, error.reason()),
+            (&["argocd-controller".to_owned()][..], "FieldManagerConflict")
+        );
     }
 
     #[test]

@@ -24,7 +24,9 @@
 //! | [`backoff`] | exponential delays with jitter, a key at a time |
 //! | [`report`] | the status as it is written, not more often than it helps |
 //! | [`request`] | requests that are given up in time and answered with no more than is read |
+//! | [`writes`] | writes under one field manager, noted in the write gate |
 //! | [`clock`] | the time of the process, that never goes back, and what its moments are on the wall |
+//! | [`owner`] | which object controls another |
 //! | [`names`] | names that are chosen before an object is created |
 //! | [`failure`] | how a refused request is named in conditions, events and metrics |
 //! | [`conditions`] | `metav1.Condition` lists that change only when something did |
@@ -56,6 +58,7 @@ pub mod metrics;
 pub mod names;
 pub mod node;
 pub mod outcome;
+pub mod owner;
 pub mod places;
 mod queue;
 pub mod reconcile;
@@ -71,3 +74,4 @@ mod testing;
 pub mod undecoded;
 pub mod watch;
 mod work;
+pub mod writes;

@@ -101,12 +101,6 @@ impl Manager {
         self.lasting.spawn(task);
     }
 
-    /// How the flags bound passes.
-    pub fn bounds(&self) -> Bounds {
-        let Flags { max_concurrent_reconciles, reconcile_timeout, .. } = self.flags;
-        Bounds { concurrency: max_concurrent_reconciles, timeout: reconcile_timeout }
-    }
-
     /// The loop that has `reconciler` serve the keys of `work`, with all that belongs to one.
     pub fn reconcile<R: Reconciler>(
         &self,
@@ -117,7 +111,9 @@ impl Manager {
         let forgetful = Arc::clone(&reconciler);
         work.on_forget(move |key| forgetful.forget(key));
         self.while_leading(reconcile::resync(Arc::clone(work), store.clone()).boxed());
-        reconcile::run(reconciler, store, Arc::clone(work), self.bounds(), self.shutdown.clone())
+        let Flags { max_concurrent_reconciles: concurrency, reconcile_timeout: timeout, .. } = self.flags;
+        let bounds = Bounds { concurrency, timeout };
+        reconcile::run(reconciler, store, Arc::clone(work), bounds, self.shutdown.clone())
     }
 
     /// A controller whose `run` serves the keys of `work`: it lives as long as keys do not wait in vain. `refresh` is

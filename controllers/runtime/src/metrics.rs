@@ -10,7 +10,7 @@ use prometheus::{
     Registry, exponential_buckets,
 };
 
-use crate::concern::Concern;
+use crate::{concern::Concern, failure::RequestError};
 
 /// Registers a collector.
 ///
@@ -50,6 +50,43 @@ pub fn histograms(
 ) -> HistogramVec {
     let options = HistogramOpts::new(name, help).buckets(buckets);
     register(registry, HistogramVec::new(options, labels).expect("a valid name and labels"))
+}
+
+/// A counter without labels.
+///
+/// # Panics
+/// As [`counters`].
+pub fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
+    counters(registry, name, help, &[]).with_label_values::<&str>(&[])
+}
+
+/// A gauge without labels.
+///
+/// # Panics
+/// As [`counters`].
+pub fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
+    gauges(registry, name, help, &[]).with_label_values::<&str>(&[])
+}
+
+/// The series `mainstay_<controller>_write_failures_total` of a controller.
+#[derive(Debug, Clone)]
+pub struct WriteFailures(IntCounterVec);
+
+impl WriteFailures {
+    /// Registers the series.
+    ///
+    /// # Panics
+    /// As [`counters`].
+    pub fn new(registry: &Registry, controller: &str) -> Self {
+        let name = format!("mainstay_{controller}_write_failures_total");
+        let help = "Failed writes, and the reads that go before them, by operation and reason.";
+        Self(counters(registry, &name, help, &["operation", "reason"]))
+    }
+
+    /// An operation has failed.
+    pub fn note(&self, operation: &'static str, error: &RequestError) {
+        self.0.with_label_values(&[operation, error.reason()]).inc();
+    }
 }
 
 /// How a pass ended, as the label `result` of `controller_runtime_reconcile_total`.

@@ -1,15 +1,17 @@
 //! Requests with a timeout, whose answers are reduced to what is used.
 
-use std::{future::Future, time::Duration};
+use std::{fmt::Display, future::Future, time::Duration};
 
 use http::Request;
-use kube::{Client, Resource, api::ListParams, core::ObjectList};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::{
+    Client, Resource,
+    api::{GetParams, ListParams},
+    core::ObjectList,
+};
 use serde::{Deserialize, de::DeserializeOwned};
 
-use crate::failure::RequestError;
-
-/// Asks the server to answer with the metadata alone, as the value of the header `Accept`.
-pub const METADATA_ONLY: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
+use crate::{failure::RequestError, key::ObjectKey};
 
 /// A request that is not answered in this time is ended; its outcome is then not known. Twice the server's own limit
 /// for most of its work would delay a reconcile for longer than a leader may go without renewal.
@@ -63,43 +65,71 @@ where
     }
 }
 
-/// Sends a request that was written by hand, and gives it up when it is not answered in time.
+/// Sends a request, and gives it up when it is not answered in time. An answer that cannot be read is not logged, as
+/// kube's own `Client::request` does with the whole text: it may be a Secret.
 ///
 /// # Errors
 /// As [`in_time`], and when the request could not even be written down.
 pub async fn send<T: DeserializeOwned>(
     client: &Client,
-    request: http::Result<Request<Vec<u8>>>,
+    request: Result<Request<Vec<u8>>, impl Display>,
 ) -> Result<T, RequestError> {
-    in_time(client.request(request.map_err(malformed)?)).await
+    let request = request.map_err(|error| RequestError::Invalid(error.to_string()))?;
+    let answer = in_time(client.request_text(request)).await?;
+    serde_json::from_str(&answer).map_err(|error| kube::Error::SerdeError(error).into())
 }
 
-/// The path of an object of a namespace, or of all of them where the name is empty.
-pub fn path<K: Resource<DynamicType = ()>>(namespace: &str, name: &str) -> String {
-    let all = K::url_path(&(), Some(namespace));
-    if name.is_empty() { all } else { format!("{all}/{name}") }
+/// Reads of an object what `T` keeps of it, if there is one.
+///
+/// # Errors
+/// As [`send`].
+pub async fn read<T: DeserializeOwned>(
+    client: &Client,
+    object: &ObjectPath,
+) -> Result<Option<T>, RequestError> {
+    found(send(client, object.kind.get(&object.key.name, &GetParams::default())).await)
 }
 
-/// A request that could not even be written down.
-pub fn malformed(error: http::Error) -> RequestError {
-    RequestError::Invalid(error.to_string())
+/// Reads the metadata of an object, `managedFields` included, if there is one.
+///
+/// # Errors
+/// As [`send`].
+pub async fn find(client: &Client, object: &ObjectPath) -> Result<Option<ObjectMeta>, RequestError> {
+    #[derive(Deserialize)]
+    struct Found {
+        metadata: ObjectMeta,
+    }
+    let request = object.kind.get_metadata(&object.key.name, &GetParams::default());
+    Ok(found(send::<Found>(client, request).await)?.map(|found| found.metadata))
 }
 
-/// The answer to a write for which the metadata alone was asked.
-#[derive(Debug, Deserialize)]
-pub struct Written {
-    /// What the write gate waits for.
-    pub metadata: WrittenMetadata,
+fn found<T>(answer: Result<T, RequestError>) -> Result<Option<T>, RequestError> {
+    match answer {
+        Err(RequestError::NotFound(_)) => Ok(None),
+        answer => answer.map(Some),
+    }
 }
 
-/// The part of an object's metadata that tells its versions apart.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct WrittenMetadata {
-    /// `metadata.uid`.
-    pub uid: String,
-    /// `metadata.resourceVersion`.
-    pub resource_version: Option<String>,
+/// Where an object is.
+#[derive(Debug, Clone)]
+pub struct ObjectPath {
+    /// Makes requests about objects of its kind and namespace.
+    pub kind: kube::core::Request,
+    /// Its name within the kind.
+    pub key: ObjectKey,
+}
+
+impl ObjectPath {
+    /// The path of the object of the kind `K` under this key.
+    pub fn of<K: Resource<DynamicType = ()>>(key: &ObjectKey) -> Self {
+        Self::of_kind::<K>(&(), key)
+    }
+
+    /// As [`ObjectPath::of`], of a kind that is known only at run time.
+    pub fn of_kind<K: Resource>(kind: &K::DynamicType, key: &ObjectKey) -> Self {
+        let namespace = Some(&*key.namespace).filter(|namespace| !namespace.is_empty());
+        Self { kind: kube::core::Request::new(K::url_path(kind, namespace)), key: key.clone() }
+    }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use kube::Resource;
 use serde::{Deserialize, Deserializer};
@@ -52,6 +53,50 @@ pub fn metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta
         finalizers: slim.finalizers,
         ..ObjectMeta::default()
     })
+}
+
+/// The conditions of a pod, or of another object whose conditions say no more.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct Conditions(Vec<Condition>);
+
+/// One of them.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Condition {
+    r#type: String,
+    /// `status`.
+    pub status: String,
+    /// `reason`.
+    pub reason: Option<String>,
+    last_transition_time: Option<Time>,
+}
+
+impl Conditions {
+    /// The condition of this type.
+    pub fn get(&self, kind: &str) -> Option<&Condition> {
+        self.0.iter().find(|condition| condition.r#type == kind)
+    }
+
+    /// Whether the condition of this type is `True`.
+    pub fn is_true(&self, kind: &str) -> bool {
+        self.get(kind).is_some_and(|condition| condition.status == "True")
+    }
+
+    /// When the status of the condition of this type changed last.
+    pub fn changed(&self, kind: &str) -> Option<Timestamp> {
+        self.get(kind)?.changed()
+    }
+
+    /// When the last of them changed.
+    pub fn last_change(&self) -> Option<Timestamp> {
+        self.0.iter().filter_map(Condition::changed).max()
+    }
+}
+
+impl Condition {
+    fn changed(&self) -> Option<Timestamp> {
+        self.last_transition_time.as_ref().map(|time| time.0)
+    }
 }
 
 /// What an [`Index`](crate::index::Index) keeps of every object.

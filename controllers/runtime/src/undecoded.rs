@@ -10,13 +10,16 @@ use std::{
     time::Duration,
 };
 
-use http::{Method, Request, header};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
-use kube::{Client, Resource, runtime::watcher::Event};
+use kube::{
+    Client, Resource,
+    api::{Patch, PatchParams},
+    runtime::watcher::Event,
+};
 use parking_lot::Mutex;
 use prometheus::{IntGauge, Opts, Registry};
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
@@ -28,7 +31,7 @@ use crate::{
     key::ObjectKey,
     metrics::register,
     report::second,
-    request::{METADATA_ONLY, Written, send},
+    request::{ObjectPath, send},
 };
 
 /// The reason of the conditions `Ready` and `Stalled`.
@@ -299,20 +302,15 @@ async fn write<K: Resource<DynamicType = ()>>(
     conditions: &[Value],
 ) -> Result<(), RequestError> {
     let metadata = &object.metadata;
-    let (path, name) = (K::url_path(&(), metadata.namespace.as_deref()), object.key().name);
     // The conditions are replaced as a whole, so nobody may have changed one of them meanwhile.
     let patch = json!({
         "metadata": {"uid": metadata.uid, "resourceVersion": metadata.resource_version},
         "status": {"observedGeneration": metadata.generation, "conditions": conditions},
     });
-    let request = Request::builder()
-        .method(Method::PATCH)
-        .uri(format!("{path}/{name}/status?fieldManager={manager}"))
-        .header(header::CONTENT_TYPE, "application/merge-patch+json")
-        // The object itself could not be decoded.
-        .header(header::ACCEPT, METADATA_ONLY)
-        .body(patch.to_string().into_bytes());
-    send::<Written>(client, request).await.map(drop)
+    let (object, params) = (ObjectPath::of::<K>(&object.key()), PatchParams::apply(manager));
+    let request = object.kind.patch_subresource("status", &object.key.name, &params, &Patch::Merge(patch));
+    // What is answered could not be decoded.
+    send::<IgnoredAny>(client, request).await.map(drop)
 }
 
 #[cfg(test)]

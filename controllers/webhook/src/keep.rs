@@ -21,11 +21,12 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::{
-    Trouble, certificate,
+    certificate,
     kept::{Certified, Flaw, Kept, RENEW_AT, roots},
     metrics::Metrics,
     server::Certificates,
     settings::{CertificatesFrom, ConfigurationKind, Names, Webhook},
+    trouble::Trouble,
 };
 
 /// When what has failed is tried again.

@@ -1,12 +1,11 @@
-//! An admission webhook's server and its certificates, and no rule about what is admitted.
+//! The server and the certificates of an admission webhook; the rules of admission are the controllers'.
 //!
-//! Every replica serves, leader or not: the API server asks any of them. They share one Secret with the certificate.
-//! Whoever finds it missing, due or not whole makes a new one; the others take it up from their watch. An authority that
-//! has not signed the certificate is told to nobody. A new certificate comes
-//! with an authority of its own, and the API server is told to trust the one before as well, so that replicas that are
-//! late are still believed. Whom it trusts is looked at again and again: an authority that somebody has taken out of the
-//! configuration, or a configuration that is made anew, has it back within a minute.
-//! A replica that ends goes on answering until it is asked no more ([`server`]).
+//! Every replica serves, leader or not. They share one Secret with the certificate. A replica that finds it missing, due or
+//! invalid makes a new one; the others use it when their watch shows it. A certificate authority that has not signed the
+//! certificate is never published. A new certificate comes with an authority of its own, and the `caBundle` keeps the previous
+//! authority as well, so that the API server trusts replicas that are late. The `caBundle` is checked again and again: if it
+//! was removed, or the configuration was recreated, it is restored within a minute. A replica that stops drains its
+//! connections first ([`server`]).
 
 mod certificate;
 mod keep;
@@ -14,6 +13,7 @@ mod kept;
 mod metrics;
 mod server;
 mod settings;
+mod trouble;
 
 use std::sync::Arc;
 
@@ -27,34 +27,32 @@ use self::{
     metrics::Metrics,
     server::{Certificates, Server},
     settings::Names,
+    trouble::Trouble,
 };
 pub use self::{
     server::Handler,
     settings::{CertificatesFrom, ConfigurationKind, Webhook, WebhookFlags},
 };
 
-/// What is wrong, as a sentence.
-type Trouble = Arc<RwLock<Option<String>>>;
-
-/// Starts the webhook, where the flags name one. The probe says whether it can be asked; nothing else waits for that.
+/// Starts the webhook, if the flags name one. The probe says whether it can serve; nothing else waits for that.
 pub fn start<H: Handler>(manager: &Manager, flags: &WebhookFlags, webhook: Webhook, handler: H) -> Probe {
     let Some((service, address)) = flags.wanted() else { return Arc::new(|| Ok(())) };
     let names = Names { service, namespace: manager.namespace() };
     let metrics = Metrics::new(&manager.registry, webhook.path);
-    let asked = Asked {
+    let reachable = Reachable {
         secret: format!("{}/{}", names.namespace, names.service),
         certificates: Certificates::default(),
-        unkept: Trouble::default(),
-        unheard: Arc::new(RwLock::new(Some("it does not listen yet".to_owned()))),
+        certificate_trouble: Trouble::default(),
+        server_trouble: Arc::new(RwLock::new(Some("it does not listen yet".to_owned()))),
     };
     let keeper = Keeper {
         client: manager.client.clone(),
         names,
         webhook,
         from: flags.webhook_certificates,
-        certificates: asked.certificates.clone(),
+        certificates: reachable.certificates.clone(),
         metrics: metrics.clone(),
-        trouble: Arc::clone(&asked.unkept),
+        trouble: Arc::clone(&reachable.certificate_trouble),
         shown: None,
         renewed: None,
         is_missed: false,
@@ -62,40 +60,40 @@ pub fn start<H: Handler>(manager: &Manager, flags: &WebhookFlags, webhook: Webho
     let server = Server {
         address,
         path: webhook.path,
-        certificates: asked.certificates.clone(),
+        certificates: reachable.certificates.clone(),
         metrics,
-        trouble: Arc::clone(&asked.unheard),
+        trouble: Arc::clone(&reachable.server_trouble),
         shutdown: manager.shutdown.clone(),
     };
     tokio::spawn(keeper.run());
     manager.outlasts(server.run(handler));
-    Arc::new(move || asked.answers(Timestamp::now()))
+    Arc::new(move || reachable.check(Timestamp::now()))
 }
 
-/// Whether the API server can ask.
-struct Asked {
+/// Whether the API server can use the webhook.
+struct Reachable {
     secret: String,
     certificates: Certificates,
-    /// Why its certificate cannot be kept.
-    unkept: Trouble,
-    /// Why nobody can reach it.
-    unheard: Trouble,
+    /// Why the certificate cannot be kept up to date.
+    certificate_trouble: Trouble,
+    /// Why no request is served.
+    server_trouble: Trouble,
 }
 
-impl Asked {
-    /// Whoever listens and shows a certificate of today can be asked. Otherwise a sentence says why not.
-    fn answers(&self, now: Timestamp) -> Result<(), String> {
-        if let Some(why) = &*self.unheard.read() {
-            return Err(format!("the webhook cannot be asked: {why}"));
+impl Reachable {
+    /// It can if it listens and has a certificate that is valid now. Otherwise a sentence says why not.
+    fn check(&self, now: Timestamp) -> Result<(), String> {
+        if let Some(why) = &*self.server_trouble.read() {
+            return Err(format!("the webhook serves no requests: {why}"));
         }
         let which = match self.certificates.validity() {
             Some(validity) if now < validity.not_after => return Ok(()),
             Some(validity) => {
-                format!("shows a certificate that has ended at {}, and no later one", validity.not_after)
+                format!("uses a certificate that expired at {}, and no newer one", validity.not_after)
             }
-            None => "cannot show the certificate".to_owned(),
+            None => "cannot use the certificate".to_owned(),
         };
-        let why = self.unkept.read().clone().unwrap_or_else(|| "there is none yet".to_owned());
+        let why = self.certificate_trouble.read().clone().unwrap_or_else(|| "there is none yet".to_owned());
         Err(format!("the webhook {which} of the Secret {}: {why}", self.secret))
     }
 }

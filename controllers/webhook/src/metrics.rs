@@ -1,4 +1,4 @@
-//! The webhook's series, where controller-runtime has them under its names (`pkg/webhook/internal/metrics`).
+//! The webhook's metrics, under the names of controller-runtime where it has them (`pkg/webhook/internal/metrics`).
 
 use std::time::Instant;
 
@@ -7,7 +7,7 @@ use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, Registry};
 
 use crate::kept::Validity;
 
-/// Of a request whose asker has gone before there was an answer (nginx's code for it).
+/// Of a request whose client closed the connection before there was an answer (nginx's code for it).
 const GONE: u16 = 499;
 /// Of one whose handler panicked.
 const PANICKED: u16 = 500;
@@ -28,7 +28,7 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    /// Registers the series of the webhook that is asked at `path`.
+    /// Registers the series of the webhook at `path`.
     pub(crate) fn new(registry: &Registry, path: &'static str) -> Self {
         let (labels, of) = (&["webhook"], &[path]);
         let gauge = |name, help| gauges(registry, name, help, labels).with_label_values(of);
@@ -56,22 +56,22 @@ impl Metrics {
             .with_label_values(of),
             in_flight: gauge(
                 "controller_runtime_webhook_requests_in_flight",
-                "Admission requests under way.",
+                "Admission requests in progress.",
             ),
             refusals: counters(registry, refusals, "Objects that were not admitted.", labels)
                 .with_label_values(of),
             not_before: gauge(
                 "mainstay_webhook_certificate_not_before_timestamp_seconds",
-                "Since when the certificate that is shown is valid; 0 without one.",
+                "From when the certificate in use is valid; 0 without one.",
             ),
             not_after: gauge(
                 "mainstay_webhook_certificate_not_after_timestamp_seconds",
-                "Until when it is valid; 0 without one.",
+                "Until when the certificate in use is valid; 0 without one.",
             ),
         }
     }
 
-    /// A certificate is shown that is valid for this time.
+    /// The certificate in use is valid for this time.
     pub(crate) fn valid(&self, Validity { not_before, not_after }: Validity) {
         self.not_before.set(not_before.as_second());
         self.not_after.set(not_after.as_second());

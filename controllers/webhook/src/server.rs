@@ -1,9 +1,9 @@
-//! The HTTPS server that the API server asks.
+//! The HTTPS server of a webhook.
 //!
-//! A replica that ends refuses nobody. The API server asks over HTTP/1.1 and keeps its connections, and a connection that is
-//! closed while it sends an object is an error to it. So for [`FAREWELL`] after SIGTERM each answer says that its connection
-//! ends, and new connections are still served, since those who send them hear only now that this replica ends. Then those
-//! connections are closed that nobody has used meanwhile.
+//! A replica that stops refuses no request. The API server uses HTTP/1.1 and keeps its connections, and a connection that is
+//! closed while it sends an object is an error to it. So for [`DRAIN`] after SIGTERM each answer has `Connection: close`, and
+//! new connections are still served, because their clients do not know yet that this replica stops. Then connections without
+//! a request are closed.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -40,44 +40,47 @@ use tokio_rustls::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Trouble,
     kept::{Certified, Validity},
     metrics::Metrics,
+    trouble::Trouble,
 };
 
 /// The API server's own limit for an object is 3 MiB; a review has two of them and words around.
 const MAX_BODY: usize = 8 * 1024 * 1024;
-/// A handshake that takes longer is given up: the API server itself waits for no webhook longer than 30 s.
+/// The limit of a TLS handshake. The API server waits for no webhook longer than 30 s.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// When a port that cannot be had is tried again.
+/// When a port that cannot be opened is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
-/// So many connections wait to be served.
+/// How many connections may wait to be served.
 const BACKLOG: usize = 64;
-/// For all nodes to hear that a replica is no endpoint of its Service any more.
-const FAREWELL: Duration = Duration::from_secs(10);
+/// After this time all nodes know that a replica is no longer an endpoint of its Service.
+const DRAIN: Duration = Duration::from_secs(10);
 
-/// Answers what the API server asks.
+/// Answers admission requests.
 pub trait Handler: Send + Sync + 'static {
-    /// Judges a request, and may change what it is about.
+    /// Admits or refuses an object, and may change it.
     fn review(
         &self,
         request: &AdmissionRequest<DynamicObject>,
     ) -> impl Future<Output = AdmissionResponse> + Send;
 }
 
-/// The certificate that is shown; a new one is shown from the next connection on.
+/// A certificate in use, and for which time it is valid.
+type InUse = (Arc<CertifiedKey>, Validity);
+
+/// The certificate in use; a new one is used from the next connection on.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Certificates {
-    current: Arc<RwLock<Option<(Arc<CertifiedKey>, Validity)>>>,
+    current: Arc<RwLock<Option<InUse>>>,
 }
 
 impl Certificates {
-    /// Shows this certificate from now on.
+    /// Uses this certificate from now on.
     pub(crate) fn show(&self, Certified { key, validity }: Certified) {
         *self.current.write() = Some((Arc::new(key), validity));
     }
 
-    /// For which time the one is valid that is shown; `None` when there is none.
+    /// For which time the one in use is valid; `None` when there is none.
     pub(crate) fn validity(&self) -> Option<Validity> {
         self.current.read().as_ref().map(|(_, validity)| *validity)
     }
@@ -96,14 +99,14 @@ pub(crate) struct Server {
     pub(crate) path: &'static str,
     pub(crate) certificates: Certificates,
     pub(crate) metrics: Metrics,
-    /// Why nobody is served, as a sentence.
+    /// Why no request is served, as a sentence.
     pub(crate) trouble: Trouble,
-    /// Ends when the process is to end.
+    /// Is cancelled when the process is to stop.
     pub(crate) shutdown: CancellationToken,
 }
 
 impl Server {
-    /// Serves until the process is to end, and then until whoever asks goes elsewhere: for [`GRACE`] at most.
+    /// Serves until the process is to stop, and then until its clients use other replicas: for [`GRACE`] at most.
     pub(crate) async fn run<H: Handler>(self, handler: H) {
         let router = self.router(handler);
         let over = async {
@@ -112,7 +115,7 @@ impl Server {
         };
         tokio::select! {
             () = self.listen(router) => {}
-            () = over => tracing::warn!("admission requests are still under way and are ended"),
+            () = over => tracing::warn!("admission requests are still in progress and are ended"),
         }
     }
 
@@ -137,11 +140,11 @@ impl Server {
                 Ok(listener) => {
                     *self.trouble.write() = None;
                     let shutdown = self.shutdown.clone();
-                    let farewell = async move {
+                    let drained = async move {
                         shutdown.cancelled().await;
-                        sleep(FAREWELL).await;
+                        sleep(DRAIN).await;
                     };
-                    return serve(Tls::start(listener, self.certificates.clone()), router, farewell).await;
+                    return serve(Tls::start(listener, self.certificates.clone()), router, drained).await;
                 }
                 Err(error) => {
                     let address = self.address;
@@ -157,9 +160,9 @@ impl Server {
     }
 }
 
-/// Serves until `farewell`, and then the requests that are under way.
-async fn serve(tls: Tls, router: Router, farewell: impl Future<Output = ()> + Send + 'static) {
-    if let Err(error) = axum::serve(tls, router).with_graceful_shutdown(farewell).await {
+/// Serves until `drained`, and then the requests that are in progress.
+async fn serve(tls: Tls, router: Router, drained: impl Future<Output = ()> + Send + 'static) {
+    if let Err(error) = axum::serve(tls, router).with_graceful_shutdown(drained).await {
         tracing::error!(%error, "the webhook's server ended");
     }
 }
@@ -171,7 +174,7 @@ async fn answer<H: Handler>(handler: &H, review: AdmissionReview<DynamicObject>)
     }
 }
 
-/// Counts a request, and has its connection end with the answer once the process is to end.
+/// Counts a request, and closes its connection with the answer once the process is to stop.
 async fn accompany(
     State((metrics, shutdown)): State<(Metrics, CancellationToken)>,
     request: Request,
@@ -186,7 +189,7 @@ async fn accompany(
     response
 }
 
-/// Connections whose handshake is done; one that dawdles holds up no other.
+/// Connections whose handshake is done; a slow one delays no other.
 struct Tls {
     address: SocketAddr,
     connections: mpsc::Receiver<(TlsStream<TcpStream>, SocketAddr)>,

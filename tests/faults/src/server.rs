@@ -250,10 +250,11 @@ impl Server {
     fn create_pod(&mut self, request: &Request) -> (Reply, Effect) {
         let pod = &request.body;
         let name = name(pod);
-        let refused = if self.get(Kind::Pod, name).is_some() {
-            Reply::failure(409, "AlreadyExists", &format!("pods \"{name}\" already exists"))
-        } else if self.quota.is_some_and(|quota| self.all(Kind::Pod).count() >= quota) {
+        // As upstream: admission is asked before it is seen that the name is taken.
+        let refused = if self.quota.is_some_and(|quota| self.all(Kind::Pod).count() >= quota) {
             Reply::failure(403, "Forbidden", &format!("pods \"{name}\" is forbidden: exceeded quota: q"))
+        } else if self.get(Kind::Pod, name).is_some() {
+            Reply::failure(409, "AlreadyExists", &format!("pods \"{name}\" already exists"))
         } else if image(pod).starts_with(BAD_IMAGE) {
             Reply::failure(422, "Invalid", "spec.containers[0].image: Invalid value")
         } else {

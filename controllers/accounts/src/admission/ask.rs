@@ -1,5 +1,5 @@
-//! Questions to the authorizer of the API server. Equal ones about one policy are asked once, and those of all policies
-//! together only so many at a time: whoever reaches the webhook's port may have it ask, so what that costs is bounded.
+//! Access reviews of the API server. Equal ones for one policy are sent once, and their number at a time is limited for all
+//! policies together: every client that reaches the webhook's port can cause them, so what that costs is bounded.
 
 use std::collections::BTreeMap;
 
@@ -15,9 +15,9 @@ use mainstay_runtime::{failure::RequestError, request::in_time};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
-/// Questions about one policy that are under way at the same time.
+/// Concurrent access reviews for one policy.
 const OF_ONE: usize = 16;
-/// Those of the process.
+/// Concurrent access reviews of the process.
 pub(super) const OF_ALL: usize = 32;
 
 /// A question to the authorizer.
@@ -40,13 +40,13 @@ impl Authorizer {
         Self { client, places: Semaphore::new(OF_ALL) }
     }
 
-    /// What this person may do.
+    /// Access reviews for this user.
     pub(super) fn of<'a>(&'a self, user: &'a UserInfo) -> Person<'a> {
         Person { authorizer: self, user, answers: Mutex::default() }
     }
 
     async fn ask(&self, spec: SubjectAccessReviewSpec) -> Result<bool, RequestError> {
-        let _place = self.places.acquire().await.expect("nobody closes it");
+        let _place = self.places.acquire().await.expect("it is never closed");
         let review = SubjectAccessReview { spec, ..SubjectAccessReview::default() };
         let reviews = Api::<SubjectAccessReview>::all(self.client.clone());
         let answer = in_time(reviews.create(&PostParams::default(), &review)).await?;
@@ -54,7 +54,7 @@ impl Authorizer {
     }
 }
 
-/// Who is asked about, and what has been answered so far.
+/// A user, and the answers so far.
 pub(super) struct Person<'a> {
     authorizer: &'a Authorizer,
     user: &'a UserInfo,

@@ -1,16 +1,11 @@
 //! Makes Secrets anew that cannot be changed any more: somebody has made them immutable, or they are to be of another type.
 
-use http::Request;
-use k8s_openapi::{api::core::v1, apimachinery::pkg::apis::meta::v1::ObjectMeta};
-use mainstay_runtime::{
-    failure::RequestError,
-    index::ObjectKey,
-    request::{path, send},
-};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use mainstay_runtime::{failure::RequestError, index::ObjectKey, request::read};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{ApplyError, Done, Writer, words};
+use super::{ApplyError, Done, Writer, path, words};
 use crate::plan::Part;
 
 impl Writer {
@@ -37,15 +32,12 @@ impl Writer {
         if !matches!(refusal.source, RequestError::Invalid(_)) {
             return Err(refusal);
         }
-        let request = Request::get(path::<v1::Secret>(&namespace.name, name)).body(Vec::new());
-        let standing: Standing = match send(&self.client, request).await {
-            Ok(standing) => standing,
-            Err(RequestError::NotFound(_)) => return Ok(Done::Stale),
-            Err(error) => {
-                let (what, source) = (words(part, name), error.without_content());
-                return Err(ApplyError { operation: "read", what, source });
-            }
-        };
+        let secret = path(part, &ObjectKey::new(&namespace.name, name));
+        let standing = read::<Standing>(&self.client, &secret).await.map_err(|error| {
+            let (what, source) = (words(part, name), error.without_content());
+            ApplyError { operation: "read", what, source }
+        })?;
+        let Some(standing) = standing else { return Ok(Done::Stale) };
         let ObjectMeta { uid: found, resource_version: version, .. } = standing.metadata;
         let Some(metadata) = body["metadata"].as_object_mut() else { return Err(refusal) };
         metadata.remove("uid");

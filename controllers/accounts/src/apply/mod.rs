@@ -13,18 +13,15 @@ use std::{
     time::Instant,
 };
 
-use http::Request;
-use k8s_openapi::{
-    api::{core::v1, rbac::v1 as rbac},
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
-};
-use kube::{Client, Resource};
+use k8s_openapi::api::{core::v1, rbac::v1 as rbac};
+use kube::{Client, api::Patch};
 use mainstay_runtime::{
     failure::RequestError,
-    gate::{Gate, Intent},
+    gate::Gate,
     index::ObjectKey,
     names,
-    request::{METADATA_ONLY, Written, path, send},
+    request::{ObjectPath, find},
+    writes::Writes,
 };
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -44,6 +41,7 @@ const MAX_NAME: usize = 253;
 /// Writes what policies give.
 pub struct Writer {
     client: Client,
+    writes: Writes<'static>,
     stores: Stores,
     skew: Skew,
     accounts: Gate<ObjectKey>,
@@ -78,7 +76,8 @@ impl Writer {
     /// A writer that has written nothing yet.
     pub fn new(client: Client, stores: Stores, skew: Skew) -> Self {
         let (accounts, bindings, secrets, refused, authority) = Default::default();
-        Self { client, stores, skew, accounts, bindings, secrets, refused, authority }
+        let writes = Writes::new(client.clone(), FIELD_MANAGER);
+        Self { client, writes, stores, skew, accounts, bindings, secrets, refused, authority }
     }
 
     /// Whether the stores have seen all that was written in the namespace. Creates whose answer was lost are looked up.
@@ -86,9 +85,11 @@ impl Writer {
     /// # Errors
     /// The lookup's.
     pub async fn may_write(&self, namespace: &ObjectKey) -> Result<bool, ApplyError> {
-        self.settle::<v1::ServiceAccount>(&self.accounts, namespace).await?;
-        self.settle::<rbac::RoleBinding>(&self.bindings, namespace).await?;
-        self.settle::<v1::Secret>(&self.secrets, namespace).await?;
+        for part in [Part::Account, Part::Binding, Part::Token] {
+            let settled = self.noted(part, namespace).settle(|object| path(part, object)).await;
+            let what = || format!("what became of the last write of a {}", kind(part));
+            settled.map_err(|source| ApplyError { operation: "read", what: what(), source })?;
+        }
         Ok(self.accounts.is_open(namespace, &self.stores.accounts)
             && self.bindings.is_open(namespace, &self.stores.bindings)
             && self.secrets.is_open(namespace, &self.stores.secrets))
@@ -125,36 +126,6 @@ impl Writer {
         }
     }
 
-    async fn settle<K>(&self, gate: &Gate<ObjectKey>, namespace: &ObjectKey) -> Result<(), ApplyError>
-    where
-        K: Resource<DynamicType = ()>,
-    {
-        for (object, intent) in gate.unanswered(namespace) {
-            let found = self.find::<K>(&object).await?;
-            gate.settle(namespace, &object, &intent, found.as_ref());
-        }
-        Ok(())
-    }
-
-    /// The metadata of an object with `managedFields`, if there is one.
-    async fn find<K>(&self, object: &ObjectKey) -> Result<Option<ObjectMeta>, ApplyError>
-    where
-        K: Resource<DynamicType = ()>,
-    {
-        let request = Request::get(path::<K>(&object.namespace, &object.name))
-            .header(http::header::ACCEPT, METADATA_ONLY)
-            .body(Vec::new());
-        match send::<Metadata>(&self.client, request).await {
-            Ok(found) => Ok(Some(found.metadata)),
-            Err(RequestError::NotFound(_)) => Ok(None),
-            Err(source) => Err(ApplyError {
-                operation: "read",
-                what: format!("{} {}", K::kind(&()), object.name),
-                source,
-            }),
-        }
-    }
-
     /// Looks for the Secrets of a namespace that may be there although no watch shows them. Asked before anything is
     /// planned: else each attempt would read what is copied, or issue a token, for nothing.
     ///
@@ -165,14 +136,16 @@ impl Writer {
         let doubtful = observed.doubtful(&refused);
         let mut first = None;
         for name in &doubtful {
-            let unseen = match self.find::<v1::Secret>(&ObjectKey::new(&namespace.name, name)).await {
+            let secret = path(Part::Token, &ObjectKey::new(&namespace.name, name));
+            let unseen = match find(&self.client, &secret).await {
                 Ok(Some(found)) => watched::unseen(&found),
                 Ok(None) => {
                     refused.remove(name);
                     continue;
                 }
-                Err(error) => {
-                    first = first.or(Some(error));
+                Err(source) => {
+                    let what = words(Part::Token, name);
+                    first = first.or(Some(ApplyError { operation: "read", what, source }));
                     Unseen::Unknown
                 }
             };
@@ -210,12 +183,14 @@ impl Writer {
         Ok(Done::made(made))
     }
 
-    fn gate(&self, part: Part) -> &Gate<ObjectKey> {
-        match part {
+    /// Writes objects of the namespace that are such parts of a policy.
+    fn noted<'a>(&'a self, part: Part, namespace: &'a ObjectKey) -> Writes<'a> {
+        let gate = match part {
             Part::Account => &self.accounts,
             Part::Binding => &self.bindings,
             Part::Copy | Part::Handle | Part::Token => &self.secrets,
-        }
+        };
+        self.writes.noted(gate, namespace)
     }
 
     /// Creates an object. A create whose answer is lost is looked up before the next pass.
@@ -227,29 +202,11 @@ impl Writer {
         body: &Value,
     ) -> Result<Option<String>, ApplyError> {
         let name = body["metadata"]["name"].as_str().unwrap_or_default();
-        let object = ObjectKey::new(&namespace.name, name);
-        let url = format!("{}?fieldManager={FIELD_MANAGER}", part_path(part, &namespace.name, ""));
-        let request = Request::post(url)
-            .header(http::header::ACCEPT, METADATA_ONLY)
-            .header(http::header::CONTENT_TYPE, "application/json")
-            .body(serde_json::to_vec(body).unwrap_or_default());
-        let gate = self.gate(part);
-        gate.intend(namespace, &object, Intent::Create);
-        match send::<Written>(&self.client, request).await {
-            Ok(Written { metadata }) => {
-                gate.stored(namespace, &object, &metadata.uid, metadata.resource_version.as_deref());
-                Ok(Some(metadata.uid))
-            }
-            Err(RequestError::AlreadyExists(_)) => {
-                gate.refused(namespace, &object);
-                Ok(None)
-            }
-            Err(source) => {
-                if !source.is_ambiguous() {
-                    gate.refused(namespace, &object);
-                }
-                Err(ApplyError { operation: "create", what: words(part, name), source })
-            }
+        let object = path(part, &ObjectKey::new(&namespace.name, name));
+        match self.noted(part, namespace).create(&object, body.to_string()).await {
+            Ok(written) => Ok(Some(written.uid().to_owned())),
+            Err(RequestError::AlreadyExists(_)) => Ok(None),
+            Err(source) => Err(ApplyError { operation: "create", what: words(part, name), source }),
         }
     }
 
@@ -264,35 +221,26 @@ impl Writer {
     ) -> Result<(), RequestError> {
         let mut body = body.clone();
         body["metadata"]["name"] = json!(names::generated(&format!("{name}-next"), MAX_NAME));
-        let url = part_path(part, &namespace.name, "");
-        let request = Request::post(format!("{url}?fieldManager={FIELD_MANAGER}&dryRun=All"))
-            .header(http::header::ACCEPT, METADATA_ONLY)
-            .header(http::header::CONTENT_TYPE, "application/json")
-            .body(serde_json::to_vec(&body).unwrap_or_default());
-        send::<Written>(&self.client, request).await.map(drop)
+        let object = path(part, &ObjectKey::new(&namespace.name, name));
+        self.writes.try_create(&object, body.to_string()).await
     }
 
-    /// Changes an object by a patch of this type, which names its UID.
+    /// Changes an object by a patch, which names its UID. What is applied is the policy's, whoever has it.
     async fn patch(
         &self,
         part: Part,
         namespace: &ObjectKey,
         name: &str,
-        (kind, query): (&str, &str),
-        body: &Value,
+        patch: Patch<&Value>,
     ) -> Result<Done, ApplyError> {
-        let url = format!("{}?fieldManager={FIELD_MANAGER}{query}", part_path(part, &namespace.name, name));
-        let request = Request::patch(url)
-            .header(http::header::ACCEPT, METADATA_ONLY)
-            .header(http::header::CONTENT_TYPE, kind)
-            .body(serde_json::to_vec(body).unwrap_or_default());
-        match send::<Written>(&self.client, request).await {
-            Ok(Written { metadata }) => {
-                let object = ObjectKey::new(&namespace.name, name);
-                let version = metadata.resource_version.as_deref();
-                self.gate(part).stored(namespace, &object, &metadata.uid, version);
-                Ok(Done::Written)
-            }
+        let (noted, object) =
+            (self.noted(part, namespace), path(part, &ObjectKey::new(&namespace.name, name)));
+        let patched = match patch {
+            Patch::Apply(body) => noted.apply(&object, body).await,
+            patch => noted.patch(&object, &patch).await,
+        };
+        match patched {
+            Ok(_) => Ok(Done::Written),
             Err(RequestError::NotFound(_) | RequestError::Conflict(_)) => Ok(Done::Stale),
             Err(source) => Err(ApplyError { operation: "change", what: words(part, name), source }),
         }
@@ -306,45 +254,33 @@ impl Writer {
         (name, uid): (&str, &str),
         version: Option<&str>,
     ) -> Result<Done, ApplyError> {
-        let mut body = json!({"preconditions": {"uid": uid}});
-        if let Some(version) = version {
-            body["preconditions"]["resourceVersion"] = json!(version);
-        }
-        let request = Request::delete(part_path(part, &namespace.name, name))
-            .header(http::header::CONTENT_TYPE, "application/json")
-            .body(serde_json::to_vec(&body).unwrap_or_default());
-        let object = ObjectKey::new(&namespace.name, name);
-        match send::<Value>(&self.client, request).await {
-            Ok(_) | Err(RequestError::NotFound(_)) => {
-                self.gate(part).ended(namespace, &object, uid);
-                Ok(Done::Written)
-            }
+        let object = path(part, &ObjectKey::new(&namespace.name, name));
+        match self.noted(part, namespace).delete(&object, uid, version).await {
+            Ok(_) => Ok(Done::Written),
             Err(RequestError::Conflict(_)) => Ok(Done::Stale),
             Err(source) => Err(ApplyError { operation: "delete", what: words(part, name), source }),
         }
     }
 }
 
-#[derive(serde::Deserialize)]
-struct Metadata {
-    metadata: ObjectMeta,
+fn path(part: Part, object: &ObjectKey) -> ObjectPath {
+    match part {
+        Part::Account => ObjectPath::of::<v1::ServiceAccount>(object),
+        Part::Binding => ObjectPath::of::<rbac::RoleBinding>(object),
+        Part::Copy | Part::Handle | Part::Token => ObjectPath::of::<v1::Secret>(object),
+    }
 }
 
-fn part_path(part: Part, namespace: &str, name: &str) -> String {
+fn kind(part: Part) -> &'static str {
     match part {
-        Part::Account => path::<v1::ServiceAccount>(namespace, name),
-        Part::Binding => path::<rbac::RoleBinding>(namespace, name),
-        Part::Copy | Part::Handle | Part::Token => path::<v1::Secret>(namespace, name),
+        Part::Account => "ServiceAccount",
+        Part::Binding => "RoleBinding",
+        Part::Copy | Part::Handle | Part::Token => "Secret",
     }
 }
 
 fn words(part: Part, name: &str) -> String {
-    let kind = match part {
-        Part::Account => "ServiceAccount",
-        Part::Binding => "RoleBinding",
-        Part::Copy | Part::Handle | Part::Token => "Secret",
-    };
-    format!("{kind} {name}")
+    format!("{} {name}", kind(part))
 }
 
 #[cfg(test)]

@@ -2,25 +2,21 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use http::Request;
 use k8s_openapi::api::rbac::v1 as rbac;
-use kube::Api;
+use kube::{Api, api::Patch};
 use mainstay_runtime::{
     failure::RequestError,
     index::ObjectKey,
-    request::{in_time, path, send},
+    request::{in_time, read},
 };
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{ApplyError, Done, Writer, words};
+use super::{ApplyError, Done, Writer, path, words};
 use crate::{
     names::{ADOPTED, GIVEN, PART, POLICY, PULL_SECRETS, SOURCE, SOURCE_UID, SOURCE_VERSION},
     plan::{Account, Action, Binding, Copy, CopyView, Fields, Origin, Part, Role},
 };
-
-const APPLY: (&str, &str) = ("application/apply-patch+yaml", "&force=true");
-const MERGE: (&str, &str) = ("application/merge-patch+json", "");
 
 impl Writer {
     pub(super) async fn make_account(
@@ -58,11 +54,11 @@ impl Writer {
                 body["metadata"]["annotations"][key] = value.clone();
             }
         }
-        let merged = self.patch(Part::Account, namespace, name, MERGE, &body).await?;
+        let merged = self.patch(Part::Account, namespace, name, Patch::Merge(&body)).await?;
         if merged != Done::Written {
             return Ok(merged);
         }
-        self.patch(Part::Account, namespace, name, APPLY, &wanted).await
+        self.patch(Part::Account, namespace, name, Patch::Apply(&wanted)).await
     }
 
     pub(super) async fn make_binding(
@@ -95,7 +91,7 @@ impl Writer {
         }
         let mut body = binding_body(namespace, policy, name, binding, *adopted);
         body["metadata"]["uid"] = json!(uid);
-        self.patch(Part::Binding, namespace, name, APPLY, &body).await
+        self.patch(Part::Binding, namespace, name, Patch::Apply(&body)).await
     }
 
     /// Fails where a binding that is to take the place of another would not be made, or would give nothing.
@@ -155,11 +151,10 @@ impl Writer {
             what: format!("Secret {}/{}", of.namespace, of.name),
             source,
         };
-        let url = path::<k8s_openapi::api::core::v1::Secret>(&of.namespace, &of.name);
-        let source: Source = match send(&self.client, Request::get(url).body(Vec::new())).await {
-            Ok(source) => source,
-            Err(RequestError::NotFound(_)) => return Ok(Done::Stale),
-            Err(error) => return Err(failed(error.without_content())),
+        let secret = path(Part::Copy, &ObjectKey::new(&of.namespace, &of.name));
+        let source = read::<Source>(&self.client, &secret).await;
+        let Some(source) = source.map_err(|error| failed(error.without_content()))? else {
+            return Ok(Done::Stale);
         };
         if !source.r#type.as_deref().is_some_and(|of| PULL_SECRETS.contains(&of)) {
             self.stores.is_no_pull_secret(of, source.metadata.uid.as_deref().unwrap_or_default());
@@ -199,7 +194,7 @@ impl Writer {
         standing: &CopyView,
         body: &Value,
     ) -> Result<Done, ApplyError> {
-        let applied = self.patch(Part::Copy, namespace, name, APPLY, body).await?;
+        let applied = self.patch(Part::Copy, namespace, name, Patch::Apply(body)).await?;
         // Keys that the source has no more, and those that others have added, do not go by themselves.
         let has = |key: &str| body["data"].get(key).is_some();
         let keys = standing.written.keys().into_iter();
@@ -208,7 +203,7 @@ impl Writer {
             return Ok(applied);
         }
         let body = json!({"metadata": {"uid": standing.uid}, "data": stale});
-        self.patch(Part::Copy, namespace, name, MERGE, &body).await
+        self.patch(Part::Copy, namespace, name, Patch::Merge(&body)).await
     }
 
     /// Puts the policy's mark back on a Secret.
@@ -220,7 +215,7 @@ impl Writer {
         (name, uid): (&str, &str),
     ) -> Result<Done, ApplyError> {
         let body = json!({"metadata": {"uid": uid, "labels": {POLICY: policy}}});
-        self.patch(part, namespace, name, MERGE, &body).await
+        self.patch(part, namespace, name, Patch::Merge(&body)).await
     }
 
     /// Takes the policy's mark off an object.
@@ -236,7 +231,7 @@ impl Writer {
             "labels": {POLICY: null, PART: null},
             "annotations": {ADOPTED: null, GIVEN: null},
         }});
-        self.patch(part, namespace, name, MERGE, &body).await
+        self.patch(part, namespace, name, Patch::Merge(&body)).await
     }
 
     /// Takes the policy's mark off an account, and all that it has added.
@@ -245,7 +240,7 @@ impl Writer {
         let mut body = without(uid, stale, pull_secrets);
         [POLICY, PART].iter().for_each(|key| body["metadata"]["labels"][*key] = Value::Null);
         [ADOPTED, GIVEN].iter().for_each(|key| body["metadata"]["annotations"][*key] = Value::Null);
-        self.patch(Part::Account, namespace, name, MERGE, &body).await
+        self.patch(Part::Account, namespace, name, Patch::Merge(&body)).await
     }
 }
 

@@ -1,6 +1,6 @@
 //! The writer against a server that answers what a test says, and remembers what it was asked.
 
-use http::{Method, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use kube::{client::Body, core::Status, runtime::reflector};
 use mainstay_runtime::clock::Clock;
 use parking_lot::Mutex;

@@ -4,30 +4,33 @@
 //! Secret is written with the version that it was seen in, so that no other process's token is written over.
 
 use std::{
-    collections::BTreeMap,
     fmt,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use http::Request;
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use jiff::Timestamp;
-use k8s_openapi::{ByteString, api::core::v1};
+use k8s_openapi::{
+    ByteString,
+    api::{
+        authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec},
+        core::v1,
+    },
+};
+use kube::{Api, api::PostParams};
 use mainstay_runtime::{
     failure::RequestError,
     index::ObjectKey,
     names,
-    request::{METADATA_ONLY, Written, path, send},
+    request::{ObjectPath, in_time, send},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{ApplyError, Done, MAX_NAME, Writer, part_path};
+use super::{ApplyError, Done, MAX_NAME, Writer, path};
 use crate::{
-    names::{
-        ACCOUNT, EXPIRES, FIELD_MANAGER, HANDLE, ISSUED, MADE_FOR, OUTPUT, PART, POLICY, PREVIOUS,
-        PREVIOUS_UNTIL,
-    },
+    names::{ACCOUNT, EXPIRES, HANDLE, ISSUED, MADE_FOR, OUTPUT, PART, POLICY, PREVIOUS, PREVIOUS_UNTIL},
     plan::{Action, Origin, OutputView, Part, Token, Why},
 };
 
@@ -107,33 +110,27 @@ impl Writer {
         handle: &str,
         uid: &str,
     ) -> Result<Issued, RequestError> {
-        #[derive(Deserialize)]
-        struct Answer {
-            status: Status,
-        }
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Status {
-            token: String,
-            expiration_timestamp: Timestamp,
-        }
-        let body = json!({
-            "apiVersion": "authentication.k8s.io/v1",
-            "kind": "TokenRequest",
-            "spec": {
-                "audiences": token.audiences,
-                "expirationSeconds": token.ttl.as_secs(),
-                "boundObjectRef": {"apiVersion": "v1", "kind": "Secret", "name": handle, "uid": uid},
-            },
-        });
-        let url = format!("{}/token", path::<v1::ServiceAccount>(&namespace.name, &token.account));
-        let request = Request::post(url)
-            .header(http::header::CONTENT_TYPE, "application/json")
-            .body(serde_json::to_vec(&body).unwrap_or_default());
-        // What an answer that cannot be read says may be a token.
-        let answer: Answer = send(&self.client, request).await.map_err(RequestError::without_content)?;
-        let Status { token, expiration_timestamp: expires } = answer.status;
-        let Some(Claims { iat, kubernetes }) = claims(&token) else {
+        let spec = TokenRequestSpec {
+            audiences: Some(token.audiences.clone()),
+            expiration_seconds: i64::try_from(token.ttl.as_secs()).ok(),
+            bound_object_ref: Some(BoundObjectReference {
+                api_version: Some("v1".to_owned()),
+                kind: Some("Secret".to_owned()),
+                name: Some(handle.to_owned()),
+                uid: Some(uid.to_owned()),
+            }),
+        };
+        let body =
+            json!(TokenRequest { spec: Some(spec), ..TokenRequest::default() }).to_string().into_bytes();
+        let account = ObjectPath::of::<v1::ServiceAccount>(&ObjectKey::new(&namespace.name, &token.account));
+        let request = account.kind.create_subresource("token", &token.account, &PostParams::default(), body);
+        // What an answer that cannot be read says may be a token: kube's own `create_token_request` would log it.
+        let answer = send::<TokenRequest>(&self.client, request).await;
+        let status = answer.map_err(RequestError::without_content)?.status.unwrap_or_default();
+        let said = status.token.zip(status.expiration_timestamp);
+        let Some((Claims { iat, kubernetes }, token, expires)) =
+            said.and_then(|(token, ends)| Some((claims(&token)?, token, ends.0)))
+        else {
             return Err(RequestError::NoAnswer("the token does not name its account".to_owned()));
         };
         let issued = Timestamp::from_second(iat).unwrap_or_else(|_| self.skew.now());
@@ -144,11 +141,6 @@ impl Writer {
     /// The authority that clients of the API server trust. The cluster puts the same into every namespace, into a new one
     /// not at once: it is read where it is for certain.
     async fn authority(&self) -> Result<Arc<str>, RequestError> {
-        #[derive(Deserialize)]
-        struct Map {
-            #[serde(default)]
-            data: BTreeMap<String, String>,
-        }
         // Held while it is read: of many that ask at once, one reads.
         let mut known = self.authority.lock().await;
         if let Some((text, read)) = &*known
@@ -156,26 +148,17 @@ impl Writer {
         {
             return Ok(Arc::clone(text));
         }
-        let url = path::<v1::ConfigMap>("kube-system", "kube-root-ca.crt");
-        let mut map: Map = send(&self.client, Request::get(url).body(Vec::new())).await?;
-        let text: Arc<str> = map.data.remove("ca.crt").unwrap_or_default().into();
+        let maps = Api::<v1::ConfigMap>::namespaced(self.client.clone(), "kube-system");
+        let map = in_time(maps.get("kube-root-ca.crt")).await?;
+        let text: Arc<str> = map.data.unwrap_or_default().remove("ca.crt").unwrap_or_default().into();
         *known = Some((Arc::clone(&text), Instant::now()));
         Ok(text)
     }
 
     async fn replace(&self, namespace: &ObjectKey, name: &str, body: &Value) -> Result<Done, ApplyError> {
-        let url = format!("{}?fieldManager={FIELD_MANAGER}", part_path(Part::Token, &namespace.name, name));
-        let request = Request::put(url)
-            .header(http::header::ACCEPT, METADATA_ONLY)
-            .header(http::header::CONTENT_TYPE, "application/json")
-            .body(serde_json::to_vec(body).unwrap_or_default());
-        match send::<Written>(&self.client, request).await {
-            Ok(written) => {
-                let (object, metadata) = (ObjectKey::new(&namespace.name, name), written.metadata);
-                let version = metadata.resource_version.as_deref();
-                self.secrets.stored(namespace, &object, &metadata.uid, version);
-                Ok(Done::Written)
-            }
+        let secret = path(Part::Token, &ObjectKey::new(&namespace.name, name));
+        match self.noted(Part::Token, namespace).replace(&secret, body.to_string()).await {
+            Ok(_) => Ok(Done::Written),
             Err(RequestError::NotFound(_) | RequestError::Conflict(_)) => Ok(Done::Stale),
             Err(source) => Err(ApplyError { operation: "change", what: format!("Secret {name}"), source }),
         }
@@ -273,10 +256,7 @@ struct AccountClaim {
 
 /// Reads a token. Nothing is verified: it has come from its issuer.
 fn claims(token: &str) -> Option<Claims> {
-    // The middle part is base64url without padding; ByteString reads the other alphabet, with it.
-    let mut payload = token.split('.').nth(1)?.replace('-', "+").replace('_', "/");
-    payload.extend(std::iter::repeat_n('=', (4 - payload.len() % 4) % 4));
-    let ByteString(payload) = serde_json::from_value(json!(payload)).ok()?;
+    let payload = BASE64_URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
     serde_json::from_slice(&payload).ok()
 }
 
@@ -289,8 +269,7 @@ mod tests {
     fn a_token_says_when_it_was_issued_and_for_whom() {
         let payload =
             json!({"iat": 1_700_000_000, "kubernetes.io": {"serviceaccount": {"uid": "u"}}, "x": "??>"});
-        let base64 = json!(ByteString(payload.to_string().into_bytes()));
-        let payload = base64.as_str().unwrap().trim_end_matches('=').replace('+', "-").replace('/', "_");
+        let payload = BASE64_URL_SAFE_NO_PAD.encode(payload.to_string());
         let read = claims(&format!("h.{payload}.s")).unwrap();
         assert_eq!((read.iat, &*read.kubernetes.serviceaccount.uid), (1_700_000_000, "u"));
         assert!(claims("no token").is_none());

@@ -8,22 +8,18 @@
 
 use std::collections::HashSet;
 
-use http::Request;
 use k8s_openapi::{
     api::{apps::v1 as apps, core::v1 as core},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
-use kube::{
-    Resource,
-    api::{DeleteParams, Preconditions},
-};
+use kube::{Resource, api::ListParams, core::ObjectList};
 use mainstay_crds::SourceKind;
 use mainstay_runtime::{
     failure::RequestError,
     index::ObjectKey,
-    request::{METADATA_ONLY, path, send},
+    request::{ObjectPath, find, paged},
 };
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
@@ -36,9 +32,6 @@ use crate::{
     references,
 };
 
-/// How many objects are asked for at a time.
-const PAGE: usize = 200;
-
 /// What a namespace's objects refer to.
 #[derive(Debug, Default)]
 struct InUse {
@@ -46,27 +39,8 @@ struct InUse {
     revisions: HashSet<Number>,
 }
 
-#[derive(Deserialize)]
-struct Page<T> {
-    #[serde(default)]
-    metadata: PageMetadata,
-    items: Vec<T>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct PageMetadata {
-    r#continue: Option<String>,
-}
-
-/// The answer to a read for which the metadata alone was asked.
-#[derive(Deserialize)]
-struct Made {
-    metadata: ObjectMeta,
-}
-
 /// The parts of an object that may name configuration: a pod's own, or its template's.
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 struct Referring {
     #[serde(default)]
     metadata: Value,
@@ -107,20 +81,20 @@ impl Writer {
 
     async fn search<K>(&self, rollout: &ObjectKey, in_use: &mut InUse) -> Result<(), ApplyError>
     where
-        K: Resource<DynamicType = ()> + DeserializeOwned,
+        K: Resource<DynamicType = ()>,
     {
-        let mut token = String::new();
-        loop {
-            let url = format!("{}?limit={PAGE}&continue={token}", path::<K>(&rollout.namespace, ""));
-            let page: Page<Referring> = send(&self.client, Request::get(url).body(Vec::new()))
-                .await
-                .map_err(|source| ApplyError::Read { what: format!("the {}", K::plural(&())), source })?;
-            page.items.iter().for_each(|object| in_use.add(&rollout.name, object));
-            match page.metadata.r#continue.filter(|token| !token.is_empty()) {
-                Some(next) => token = next,
-                None => return Ok(()),
-            }
-        }
+        let all = ObjectPath::of::<K>(&ObjectKey::new(&rollout.namespace, "")).kind;
+        let list = |page: ListParams| {
+            let request = all.list(&page).map_err(kube::Error::BuildRequest);
+            async move { self.client.request::<ObjectList<Referring>>(request?).await }
+        };
+        let note = |object: Referring| -> Option<()> {
+            in_use.add(&rollout.name, &object);
+            None
+        };
+        let searched = paged(ListParams::default(), list, note).await;
+        let failed = |source| ApplyError::Read { what: format!("the {}", K::plural(&())), source };
+        searched.map(drop).map_err(failed)
     }
 
     /// Whether this controller has made the object that was seen. No value of it is read.
@@ -130,17 +104,11 @@ impl Writer {
         source: &SourceKey,
         snapshot: &Snapshot,
     ) -> Result<bool, ApplyError> {
-        let request = Request::get(source_path(source.kind, &rollout.namespace, &snapshot.name))
-            .header(http::header::ACCEPT, METADATA_ONLY)
-            .body(Vec::new());
-        let metadata = match send::<Made>(&self.client, request).await {
-            Ok(Made { metadata }) => metadata,
-            Err(RequestError::NotFound(_)) => return Ok(false),
-            Err(error) => {
-                let what = format!("{:?} {}", source.kind, snapshot.name);
-                return Err(ApplyError::Read { what, source: error });
-            }
-        };
+        let object = ObjectKey::new(&rollout.namespace, &snapshot.name);
+        let found = find(&self.client, &source_path(source.kind, &object)).await;
+        let what = || format!("{:?} {}", source.kind, snapshot.name);
+        let found = found.map_err(|error| ApplyError::Read { what: what(), source: error })?;
+        let Some(metadata) = found else { return Ok(false) };
         let is_own = metadata.uid.as_deref() == Some(&*snapshot.uid) && has_made(&metadata);
         if !is_own {
             let (kind, name, namespace) = (source.kind, &snapshot.name, &rollout.namespace);
@@ -156,21 +124,11 @@ impl Writer {
         source: &SourceKey,
         snapshot: &Snapshot,
     ) -> Result<bool, ApplyError> {
-        let uid = snapshot.uid.to_string();
-        let params = DeleteParams {
-            preconditions: Some(Preconditions { uid: Some(uid.clone()), resource_version: None }),
-            ..DeleteParams::default()
-        };
-        let request = Request::delete(source_path(source.kind, &rollout.namespace, &snapshot.name))
-            .header(http::header::CONTENT_TYPE, "application/json")
-            .body(serde_json::to_vec(&params).unwrap_or_default());
-        match send::<Value>(&self.client, request).await {
-            Ok(_) => {
-                let object = ObjectKey::new(&rollout.namespace, &snapshot.name);
-                self.sources[source.kind as usize].ended(rollout, &object, &uid);
-                Ok(true)
-            }
-            Err(RequestError::NotFound(_) | RequestError::Conflict(_)) => Ok(false),
+        let object = ObjectKey::new(&rollout.namespace, &snapshot.name);
+        let (copies, path) = (self.copies(source.kind, rollout), source_path(source.kind, &object));
+        match copies.delete(&path, &snapshot.uid, None).await {
+            Ok(stood) => Ok(stood),
+            Err(RequestError::Conflict(_)) => Ok(false),
             Err(error) => Err(ApplyError::Collect {
                 what: format!("{:?} {}", source.kind, snapshot.name),
                 source: error,

@@ -5,14 +5,12 @@
 
 use std::{collections::BTreeSet, fmt, sync::Arc};
 
-use http::Request;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use mainstay_crds::SourceKind;
 use mainstay_runtime::{
     failure::RequestError,
-    gate::Intent,
     index::ObjectKey,
-    request::{METADATA_ONLY, Written, send},
+    request::{find, read},
     slim,
 };
 use serde::{Deserialize, Serialize};
@@ -23,7 +21,7 @@ use super::{
     writer::{Writer, source_path},
 };
 use crate::{
-    names::{FIELD_MANAGER, object_name},
+    names::object_name,
     plan::{Finding, Findings, Number, Observed, Problem, SourceKey, SourceVersion, State, Uses},
     watched::Mark,
 };
@@ -36,9 +34,9 @@ const FILLED_BY_OTHERS: &str = "kubernetes.io/service-account-token";
 /// A Secret or ConfigMap with its values.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Content {
+struct Content {
     #[serde(deserialize_with = "slim::metadata")]
-    pub(super) metadata: ObjectMeta,
+    metadata: ObjectMeta,
     #[serde(default)]
     data: Option<Map<String, Value>>,
     #[serde(default)]
@@ -269,50 +267,28 @@ impl Writer {
             return Err(RequestError::Invalid(String::new()));
         }
         let body = content.copy(*kind, &mark, &object.namespace);
-        let url = format!("{}?fieldManager={}", source_path(*kind, &object.namespace, ""), FIELD_MANAGER);
-        let request = Request::post(url)
-            .header(http::header::ACCEPT, METADATA_ONLY)
-            .header(http::header::CONTENT_TYPE, "application/json")
-            .body(body);
-        let gate = &self.sources[*kind as usize];
-        gate.intend(rollout, &object, Intent::Create);
-        match send::<Written>(&self.client, request).await {
-            Ok(Written { metadata }) => {
-                gate.stored(rollout, &object, &metadata.uid, metadata.resource_version.as_deref());
-                Ok(true)
-            }
+        match self.copies(*kind, rollout).create(&source_path(*kind, &object), body).await {
+            Ok(_) => Ok(true),
+            // A create whose answer was lost has made what is there.
             Err(RequestError::AlreadyExists(_)) => {
-                gate.refused(rollout, &object);
-                // A create whose answer was lost has made what is there.
-                let there = self.read_config(*kind, &object.namespace, &object.name).await;
-                let there = there.map_err(|error| match error {
-                    ApplyError::Read { source, .. } => source,
-                    other => RequestError::Server(other.to_string()),
-                })?;
-                Ok(there.is_some_and(|there| Mark::read(&there.metadata) == Some(mark)))
+                let there = find(&self.client, &source_path(*kind, &object)).await?;
+                Ok(there.is_some_and(|there| Mark::read(&there) == Some(mark)))
             }
-            Err(error) => {
-                if !error.is_ambiguous() {
-                    gate.refused(rollout, &object);
-                }
-                Err(too_large(error))
-            }
+            Err(error) => Err(too_large(error)),
         }
     }
 
-    pub(super) async fn read_config(
+    async fn read_config(
         &self,
         kind: SourceKind,
         namespace: &str,
         name: &str,
     ) -> Result<Option<Content>, ApplyError> {
-        match send(&self.client, Request::get(source_path(kind, namespace, name)).body(Vec::new())).await {
-            Ok(content) => Ok(Some(content)),
-            Err(RequestError::NotFound(_)) => Ok(None),
-            Err(source) => {
-                Err(ApplyError::Read { what: format!("{kind:?} {name}"), source: source.without_content() })
-            }
-        }
+        let content = read(&self.client, &source_path(kind, &ObjectKey::new(namespace, name))).await;
+        content.map_err(|error| ApplyError::Read {
+            what: format!("{kind:?} {name}"),
+            source: error.without_content(),
+        })
     }
 }
 

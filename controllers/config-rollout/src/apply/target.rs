@@ -1,21 +1,24 @@
 //! Gives a target a revision, by server-side apply.
 
-use http::Request;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::ResourceExt;
+use kube::{
+    ResourceExt,
+    api::{DynamicObject, Patch},
+};
 use mainstay_crds::{ConfigMode, ConfigRollout};
 use mainstay_runtime::{
     failure::RequestError,
     index::ObjectKey,
-    request::{LIMIT, METADATA_ONLY, Written, malformed, send},
+    request::{ObjectPath, read},
     slim,
+    writes::Writes,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
     error::ApplyError,
-    writer::{Writer, target_path, target_version},
+    writer::{Writer, resource},
 };
 use crate::{
     names::{FIELD_MANAGER, annotation},
@@ -71,37 +74,38 @@ impl Writer {
     ) -> Result<Given, ApplyError> {
         let failed = |source| ApplyError::Target { what: target.to_string(), source };
         let namespace = rollout.namespace().unwrap_or_default();
-        let url = target_path(target.kind, &namespace, &target.name);
+        let key = ObjectKey::new(&namespace, &target.name);
+        let resource = resource(target.kind);
+        let path = ObjectPath::of_kind::<DynamicObject>(&resource, &key);
         let view = seen.observed.targets.iter().find(|view| view.key == *target);
-        let live: Live = match send(&self.client, Request::get(&url).body(Vec::new())).await {
-            Ok(live) => live,
-            Err(RequestError::NotFound(_)) => return Ok(Given::Gone),
-            Err(error) => return Err(failed(error)),
+        let Some(live) = read::<Live>(&self.client, &path).await.map_err(failed)? else {
+            return Ok(Given::Gone);
         };
         if view.is_none_or(|view| live.metadata.uid.as_deref() != Some(&*view.uid)) {
             return Ok(Given::Gone);
         }
         let body = json!({
-            "apiVersion": target_version(target.kind),
+            "apiVersion": resource.api_version,
             "kind": target.kind,
             "metadata": {"name": &*target.name, "namespace": &namespace, "uid": live.metadata.uid},
             "spec": {"template": self.template(rollout, seen, &live.spec.template.spec, number)},
         });
-        let key = ObjectKey::new(&namespace, &target.name);
-        match self.patch(rollout, target, &key, &url, &body, false).await {
-            Ok(()) => Ok(Given::Done),
-            Err(Refused::Managers(others)) if may_be_taken(rollout, &others) => {
-                tracing::info!(%target, ?others, "taking fields over, as spec.takeOverFrom says");
-                match self.patch(rollout, target, &key, &url, &body, true).await {
-                    Ok(()) => Ok(Given::Done),
-                    Err(Refused::Managers(others)) => Ok(Given::Conflict(sentence(target, &others))),
-                    Err(Refused::Other(RequestError::NotFound(_))) => Ok(Given::Gone),
-                    Err(Refused::Other(error)) => Err(failed(error)),
-                }
+        let (writes, rollout_key) = (self.of_rollout(rollout), ObjectKey::of(rollout));
+        let noted = writes.noted(&self.targets[target.kind as usize], &rollout_key);
+        let mut given = noted.patch(&path, &Patch::Apply(&body)).await;
+        if let Err(RequestError::FieldManagerConflict { managers, .. }) = &given
+            && may_be_taken(rollout, managers)
+        {
+            tracing::info!(%target, ?managers, "taking fields over, as spec.takeOverFrom says");
+            given = noted.apply(&path, &body).await;
+        }
+        match given {
+            Ok(_) => Ok(Given::Done),
+            Err(RequestError::FieldManagerConflict { managers, .. }) => {
+                Ok(Given::Conflict(sentence(target, &managers)))
             }
-            Err(Refused::Managers(others)) => Ok(Given::Conflict(sentence(target, &others))),
-            Err(Refused::Other(RequestError::NotFound(_))) => Ok(Given::Gone),
-            Err(Refused::Other(error)) => Err(failed(error)),
+            Err(RequestError::NotFound(_)) => Ok(Given::Gone),
+            Err(error) => Err(failed(error)),
         }
     }
 
@@ -124,69 +128,10 @@ impl Writer {
         }
     }
 
-    async fn patch(
-        &self,
-        rollout: &ConfigRollout,
-        target: &TargetKey,
-        key: &ObjectKey,
-        url: &str,
-        body: &Value,
-        force: bool,
-    ) -> Result<(), Refused> {
-        let url = format!("{url}?fieldManager={}&force={force}", field_manager(rollout));
-        let request = Request::patch(url)
-            .header(http::header::ACCEPT, METADATA_ONLY)
-            .header(http::header::CONTENT_TYPE, "application/apply-patch+yaml")
-            .body(serde_json::to_vec(body).unwrap_or_default());
-        let request = request.map_err(|error| Refused::Other(malformed(error)))?;
-        let answer = tokio::time::timeout(LIMIT, self.client.request::<Written>(request)).await;
-        match answer.map_err(|_| Refused::Other(RequestError::timed_out(LIMIT)))? {
-            Ok(Written { metadata }) => {
-                let gate = &self.targets[target.kind as usize];
-                gate.stored(
-                    &ObjectKey::of(rollout),
-                    key,
-                    &metadata.uid,
-                    metadata.resource_version.as_deref(),
-                );
-                Ok(())
-            }
-            Err(kube::Error::Api(status)) => {
-                let managers = managers(&status);
-                Err(if managers.is_empty() {
-                    Refused::Other((*status).into())
-                } else {
-                    Refused::Managers(managers)
-                })
-            }
-            Err(error) => Err(Refused::Other(error.into())),
-        }
+    /// Writes under the rollout's own field manager, so that two rollouts do not take each other's fields away.
+    fn of_rollout(&self, rollout: &ConfigRollout) -> Writes<'static> {
+        Writes::new(self.client.clone(), &format!("{FIELD_MANAGER}.{}", rollout.name_any()))
     }
-}
-
-/// The name of a rollout's field manager: of each its own, so that two of them do not take each other's fields away.
-fn field_manager(rollout: &ConfigRollout) -> String {
-    format!("{FIELD_MANAGER}.{}", rollout.name_any())
-}
-
-/// Why a patch was refused.
-enum Refused {
-    /// These managers have fields of it.
-    Managers(Vec<String>),
-    /// Anything else.
-    Other(RequestError),
-}
-
-/// The managers that the server names in a refused apply: each cause of the reason `FieldManagerConflict` says
-/// `conflict with "manager"…` (apimachinery, structured-merge-diff's conflicts as `pkg/api/errors` words them).
-fn managers(status: &kube::core::Status) -> Vec<String> {
-    let causes = status.details.iter().flat_map(|details| &details.causes);
-    let conflicts = causes.filter(|cause| cause.reason == "FieldManagerConflict");
-    let mut managers: Vec<_> =
-        conflicts.map(|cause| cause.message.split('"').nth(1).unwrap_or(&cause.message).to_owned()).collect();
-    managers.sort();
-    managers.dedup();
-    managers
 }
 
 fn may_be_taken(rollout: &ConfigRollout, managers: &[String]) -> bool {
@@ -202,23 +147,4 @@ fn sentence(target: &TargetKey, managers: &[String]) -> String {
         managers.join(" and "),
         ConfigMode::Admission
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_other_manager_is_named() {
-        let status: kube::core::Status = serde_json::from_value(json!({
-            "status": "Failure", "reason": "Conflict", "code": 409, "message": "Apply failed with 1 conflict",
-            "details": {"causes": [{
-                "reason": "FieldManagerConflict",
-                "message": "conflict with \"argocd-controller\" using apps/v1",
-                "field": ".spec.template.spec.volumes[name=\"c\"].configMap.name",
-            }]},
-        }))
-        .unwrap();
-        assert_eq!(managers(&status), ["argocd-controller"]);
-    }
 }

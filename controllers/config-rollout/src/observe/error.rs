@@ -24,10 +24,10 @@ pub enum ObserveError {
          ConfigRollouts"
     )]
     TooManyTargets(usize),
-    /// Nobody would move the references of pods.
+    /// No webhook would replace the references of pods.
     #[error(
-        "spec.mode is Admission, and the webhook that it needs is switched off: have an administrator set \
-         controllers.configRollout.webhook.enabled of the chart to true, or make the ConfigRollout anew with another mode"
+        "spec.mode is Admission, and the webhook that it needs is turned off: have an administrator set \
+         controllers.configRollout.webhook.enabled of the chart to true, or recreate the ConfigRollout with another mode"
     )]
     WebhookOff,
 }

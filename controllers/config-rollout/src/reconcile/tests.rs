@@ -90,6 +90,7 @@ fn reconciler() -> (Arc<ConfigRollouts>, Sent) {
         slots: Slots::new(1),
         work: Work::new(LoopMetrics::new(&registry, "configrollout", 1)),
         max_in_flight: 1,
+        admits: true,
         memory: Memories::default(),
     };
     (Arc::new(reconciler), sent)

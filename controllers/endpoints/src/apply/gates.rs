@@ -5,18 +5,12 @@ use std::{collections::HashSet, sync::Arc};
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1;
-use kube::{
-    Api,
-    api::{Patch, PatchParams},
-};
-use mainstay_runtime::{failure::RequestError, index::ObjectKey, outcome::all, request::in_time};
+use kube::api::Patch;
+use mainstay_runtime::{failure::RequestError, index::ObjectKey, outcome::all, request::ObjectPath};
 use serde_json::json;
 
 use super::{Writer, error::ApplyError};
-use crate::{
-    names::{FIELD_MANAGER, READINESS_GATE},
-    watched::Pod,
-};
+use crate::{names::READINESS_GATE, watched::Pod};
 
 impl Writer {
     /// Opens the gates of these pods, each once. Returns how many, and what failed: the other gates are opened all the same.
@@ -51,10 +45,8 @@ impl Writer {
                 "message": "an EndpointPool has checked the pod", "lastTransitionTime": Timestamp::now(),
             }]},
         });
-        let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
-        let key = &pod.header.key;
-        let pods: Api<v1::Pod> = Api::namespaced(self.client.clone(), &key.namespace);
-        match in_time(pods.patch_status(&key.name, &params, &Patch::Strategic(patch))).await {
+        let pod = ObjectPath::of::<v1::Pod>(&pod.header.key);
+        match self.writes.patch_status(&pod, &Patch::Strategic(patch)).await {
             // It is gone, or another pod has its name.
             Ok(_) | Err(RequestError::NotFound(_) | RequestError::Conflict(_)) => Ok(()),
             Err(error) => Err(error),

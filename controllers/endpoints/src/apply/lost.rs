@@ -5,17 +5,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use k8s_openapi::{
-    api::discovery::v1::EndpointSlice,
-    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
-};
-use kube::{Api, api::PostParams};
-use mainstay_runtime::{failure::RequestError, index::ObjectKey, request::in_time};
+use k8s_openapi::{api::discovery::v1::EndpointSlice, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use mainstay_runtime::{failure::RequestError, index::ObjectKey, owner::controller, request::read};
 use tokio::time::Instant;
 
-use super::{Job, Writer, error::ApplyError};
+use super::{Job, Writer, error::ApplyError, path};
 use crate::{
-    names::{FIELD_MANAGER, MANAGED_BY, MANAGER, POOL},
+    names::{MANAGED_BY, MANAGER, POOL},
     watched::Slice,
 };
 
@@ -64,37 +60,35 @@ impl Writer {
     }
 
     async fn find(&self, job: &Job<'_>, slice: &ObjectKey, uid: &str) -> Result<bool, ApplyError> {
-        let slices: Api<EndpointSlice> = Api::namespaced(self.client.clone(), &slice.namespace);
-        let found = in_time(slices.get_opt(&slice.name)).await.map_err(ApplyError::Read)?;
+        let found: Option<EndpointSlice> =
+            read(&self.client, &path(slice)).await.map_err(ApplyError::Read)?;
         let Some(mut found) = found.filter(|found| is_ours(&found.metadata, uid, job)) else {
             return Ok(false);
         };
         let labels = [(MANAGED_BY, MANAGER), (POOL, &*job.key.name)];
         let labels = labels.map(|(name, value)| (name.to_owned(), value.to_owned()));
         found.metadata.labels.get_or_insert_default().extend(labels);
+        let failed = |source| ApplyError::Update { slice: Arc::clone(&slice.name), source };
+        let body = serde_json::to_vec(&found).map_err(|error| failed(error.into()))?;
         // At the version that was read.
-        let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
-        match in_time(slices.replace(&slice.name, &params, &found)).await {
-            Ok(marked) => {
-                self.gate.stored(job.key, slice, uid, marked.metadata.resource_version.as_deref());
-                tracing::info!(namespace = %slice.namespace, slice = %slice.name, "restored the labels of \
-                    a slice");
+        match self.slices(job.key).replace(&path(slice), body).await {
+            Ok(_) => {
+                tracing::info!(namespace = %slice.namespace, slice = %slice.name, "restored the labels of a slice");
                 Ok(true)
             }
             Err(RequestError::NotFound(_)) => Ok(false),
-            Err(source) => Err(ApplyError::Update { slice: Arc::clone(&slice.name), source }),
+            Err(error) => Err(failed(error)),
         }
     }
 }
 
 /// Whether the slice that was found is the one that went, and still the pool's.
 fn is_ours(found: &ObjectMeta, uid: &str, job: &Job<'_>) -> bool {
-    let is_owner = |owner: &OwnerReference| {
-        owner.controller == Some(true) && Some(&owner.uid) == job.pool.metadata.uid.as_ref()
-    };
+    let owner = controller(found).map(|owner| &owner.uid);
     found.uid.as_deref() == Some(uid)
         && found.deletion_timestamp.is_none()
-        && found.owner_references.iter().flatten().any(is_owner)
+        && owner.is_some()
+        && owner == job.pool.metadata.uid.as_ref()
 }
 
 #[cfg(test)]

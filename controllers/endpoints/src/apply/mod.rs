@@ -15,20 +15,12 @@ use std::{
 };
 
 use futures::{StreamExt, stream};
-use http::{Method, Request, header};
 use jiff::Timestamp;
-use k8s_openapi::{api::discovery::v1::EndpointSlice, apimachinery::pkg::apis::meta::v1::OwnerReference};
-use kube::{
-    Api, Client, Resource,
-    api::{DeleteParams, Preconditions},
-};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::Client;
 use mainstay_crds::EndpointPool;
 use mainstay_runtime::{
-    failure::RequestError,
-    gate::{Gate, Intent},
-    index::ObjectKey,
-    names,
-    request::{METADATA_ONLY, Written, in_time, malformed},
+    failure::RequestError, gate::Gate, index::ObjectKey, names, owner, request::ObjectPath, writes::Writes,
 };
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -51,6 +43,7 @@ const MAX_NAME: usize = 63;
 /// Writes for pools.
 pub struct Writer {
     client: Client,
+    writes: Writes<'static>,
     stores: Stores,
     gate: Gate<ObjectKey>,
     metrics: Arc<Metrics>,
@@ -119,6 +112,7 @@ impl Writer {
     /// A writer with at most `max_in_flight` writes of a pool under way.
     pub fn new(client: Client, stores: Stores, metrics: Arc<Metrics>, max_in_flight: u16) -> Self {
         Self {
+            writes: Writes::new(client.clone(), FIELD_MANAGER),
             client,
             stores,
             gate: Gate::default(),
@@ -147,14 +141,7 @@ impl Writer {
     /// # Errors
     /// When the server does not say what became of a write whose answer was lost.
     pub async fn may_write(&self, key: &ObjectKey) -> Result<bool, ApplyError> {
-        for (slice, intent) in self.gate.unanswered(key) {
-            let slices: Api<EndpointSlice> = Api::namespaced(self.client.clone(), &slice.namespace);
-            let found = match in_time(slices.get_metadata(&slice.name)).await {
-                Err(RequestError::NotFound(_)) => None,
-                found => Some(found.map_err(ApplyError::Read)?.metadata),
-            };
-            self.gate.settle(key, &slice, &intent, found.as_ref());
-        }
+        self.slices(key).settle(path).await.map_err(ApplyError::Read)?;
         let open = self.gate.is_open(key, &self.stores.slices);
         if open {
             self.waiting.lock().remove(key);
@@ -181,7 +168,7 @@ impl Writer {
         noted: &Noted,
     ) -> Applied {
         let labels = labels(service, &job.key.name);
-        let owner = owner(job.pool);
+        let owner = owner::reference(job.pool);
         let head = Head { namespace: &job.key.namespace, labels: &labels, owner: &owner, trigger, noted };
         let mut applied = Applied::default();
         let created =
@@ -226,25 +213,15 @@ impl Writer {
         let name = names::generated(&service.header.key.name, MAX_NAME);
         let object = ObjectKey::new(&job.key.namespace, &name);
         let body =
-            head.slice(&name, group, endpoints, None).map_err(unwritable).map_err(ApplyError::Create)?;
-        self.gate.intend(job.key, &object, Intent::Create);
-        match self.send(Method::POST, &path(&object, false), body).await {
-            Ok(written) => {
-                self.stored(job, &object, &written);
+            head.slice(&name, group, endpoints, None).map_err(|error| ApplyError::Create(error.into()))?;
+        match self.slices(job.key).create(&path(&object), body).await {
+            Ok(_) => {
                 self.metrics.wrote(Operation::Create);
                 Ok(true)
             }
             // One of this very name, which the store does not show: the next pass takes another name.
-            Err(RequestError::AlreadyExists(_)) => {
-                self.gate.refused(job.key, &object);
-                Ok(false)
-            }
-            Err(error) => {
-                if !error.is_ambiguous() {
-                    self.gate.refused(job.key, &object);
-                }
-                Err(ApplyError::Create(error))
-            }
+            Err(RequestError::AlreadyExists(_)) => Ok(false),
+            Err(error) => Err(ApplyError::Create(error)),
         }
     }
 
@@ -260,13 +237,10 @@ impl Writer {
         let failed = |source| ApplyError::Update { slice: Arc::clone(&object.name), source };
         let replaced = Replaced { annotations: &slice.annotations, version: slice.header.version };
         let body = head.slice(&object.name, &update.group, &update.items, Some(&replaced));
-        let body = body.map_err(unwritable).map_err(failed)?;
-        match self.send(Method::PUT, &path(object, true), body).await {
+        let body = body.map_err(|error| failed(error.into()))?;
+        match self.slices(job.key).replace(&path(object), body).await {
             Ok(written) => {
-                self.stored(job, object, &written);
-                if let Some(version) =
-                    written.metadata.resource_version.and_then(|version| version.parse().ok())
-                {
+                if let Some(version) = written.version() {
                     self.own.lock().insert(object.clone(), version);
                 }
                 self.metrics.wrote(Operation::Update);
@@ -283,63 +257,29 @@ impl Writer {
     }
 
     async fn delete_one(&self, job: &Job<'_>, slice: &Slice) -> Result<bool, ApplyError> {
-        let (object, uid) = (&slice.header.key, slice.header.uid.to_string());
-        let preconditions = Preconditions { uid: Some(uid.clone()), resource_version: None };
-        let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
-        let slices: Api<EndpointSlice> = Api::namespaced(self.client.clone(), &object.namespace);
-        self.gate.intend(job.key, object, Intent::Delete(uid.clone()));
-        self.deleted.lock().insert(slice.header.uid.clone());
-        let deleted = in_time(slices.delete(&object.name, &params)).await;
-        if deleted.as_ref().is_err_and(|error| !error.is_ambiguous()) {
-            self.deleted.lock().remove(&slice.header.uid);
+        let (object, uid) = (&slice.header.key, &slice.header.uid);
+        self.deleted.lock().insert(uid.clone());
+        let deleted = self.slices(job.key).delete(&path(object), uid, None).await;
+        let may_go = deleted.as_ref().map_or_else(RequestError::is_ambiguous, |stood| *stood);
+        if !may_go {
+            self.deleted.lock().remove(uid);
         }
         match deleted {
-            Ok(_) | Err(RequestError::NotFound(_) | RequestError::Conflict(_)) => {
-                self.gate.ended(job.key, object, &uid);
+            Ok(_) | Err(RequestError::Conflict(_)) => {
                 self.metrics.wrote(Operation::Delete);
                 Ok(true)
             }
-            Err(source) => {
-                if !source.is_ambiguous() {
-                    self.gate.refused(job.key, object);
-                }
-                Err(ApplyError::Delete { slice: Arc::clone(&object.name), source })
-            }
+            Err(source) => Err(ApplyError::Delete { slice: Arc::clone(&object.name), source }),
         }
     }
 
-    fn stored(&self, job: &Job<'_>, object: &ObjectKey, written: &Written) {
-        let metadata = &written.metadata;
-        self.gate.stored(job.key, object, &metadata.uid, metadata.resource_version.as_deref());
-    }
-
-    async fn send(&self, method: Method, path: &str, body: Vec<u8>) -> Result<Written, RequestError> {
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header(header::CONTENT_TYPE, "application/json")
-            .header(header::ACCEPT, METADATA_ONLY)
-            .body(body)
-            .map_err(malformed)?;
-        in_time(self.client.request(request)).await
+    /// Writes slices of the pool.
+    fn slices<'a>(&'a self, pool: &'a ObjectKey) -> Writes<'a> {
+        self.writes.noted(&self.gate, pool)
     }
 }
 
-/// The collection for a create, or the slice itself.
-fn path(slice: &ObjectKey, itself: bool) -> String {
-    let name = if itself { format!("/{}", slice.name) } else { String::new() };
-    format!(
-        "/apis/discovery.k8s.io/v1/namespaces/{}/endpointslices{name}?fieldManager={FIELD_MANAGER}",
-        slice.namespace
-    )
-}
-
-fn unwritable(error: serde_json::Error) -> RequestError {
-    RequestError::Invalid(error.to_string())
-}
-
-/// The reference by which a pool owns what it makes.
-fn owner(pool: &EndpointPool) -> OwnerReference {
-    let reference = pool.controller_owner_ref(&()).unwrap_or_default();
-    OwnerReference { block_owner_deletion: Some(true), ..reference }
+/// Where a slice is.
+fn path(slice: &ObjectKey) -> ObjectPath {
+    ObjectPath::of::<EndpointSlice>(slice)
 }

@@ -1,19 +1,13 @@
 //! The Service that a pool makes.
 
 use k8s_openapi::api::core::v1;
-use kube::{
-    Api, ResourceExt,
-    api::{Patch, PatchParams},
-};
+use kube::api::Patch;
 use mainstay_crds::ServiceTemplate;
-use mainstay_runtime::{failure::RequestError, request::in_time};
+use mainstay_runtime::{failure::RequestError, index::ObjectKey, owner, request::ObjectPath};
 use serde_json::{Value, json};
 
-use super::{Job, Kept, Writer, error::ApplyError, owner};
-use crate::{
-    names::FIELD_MANAGER,
-    watched::{Service, ServicePort},
-};
+use super::{Job, Kept, Writer, error::ApplyError};
+use crate::watched::{Service, ServicePort};
 
 impl Writer {
     /// Makes the pool's Service if there is none, and keeps it as the pool says if it is the pool's own. Returns whether
@@ -57,25 +51,22 @@ impl Writer {
         let mut patch = json!({
             "apiVersion": "v1", "kind": "Service",
             "metadata": {
-                "name": name, "labels": labels, "annotations": annotations, "ownerReferences": [owner(job.pool)],
+                "name": name, "labels": labels, "annotations": annotations, "ownerReferences": [owner::reference(job.pool)],
             },
             "spec": spec,
         });
-        let mut params = PatchParams::apply(FIELD_MANAGER);
-        if let Some(standing) = standing {
-            // Only what is the pool's own is written over, and not a later Service of the same name.
-            patch["metadata"]["uid"] = json!(&*standing.header.uid);
-            params = params.force();
-        }
-        let services: Api<v1::Service> = Api::namespaced(self.client.clone(), &job.key.namespace);
-        if standing.is_some_and(|standing| has_foreign_ports(standing, template)) {
+        let service = ObjectPath::of::<v1::Service>(&ObjectKey::new(&job.key.namespace, name));
+        // Only what is the pool's own is written over, and not a later Service of the same name.
+        let Some(standing) = standing else {
+            return Ok(self.writes.patch(&service, &Patch::Apply(patch)).await?.version());
+        };
+        patch["metadata"]["uid"] = json!(&*standing.header.uid);
+        if has_foreign_ports(standing, template) {
             // Server-side apply would leave ports that somebody else has added.
             let ports = json!({"metadata": patch["metadata"], "spec": {"ports": spec["ports"]}});
-            let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
-            in_time(services.patch(name, &params, &Patch::Merge(ports))).await?;
+            self.writes.patch(&service, &Patch::Merge(ports)).await?;
         }
-        let written = in_time(services.patch(name, &params, &Patch::Apply(patch))).await?;
-        Ok(written.resource_version().and_then(|version| version.parse().ok()))
+        Ok(self.writes.apply(&service, patch).await?.version())
     }
 }
 

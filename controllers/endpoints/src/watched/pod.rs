@@ -3,14 +3,11 @@
 use std::{net::IpAddr, sync::Arc};
 
 use jiff::Timestamp;
-use k8s_openapi::{
-    api::core::v1,
-    apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
-};
+use k8s_openapi::{api::core::v1, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use mainstay_runtime::{
     index::Indexed,
     labels::{LabelPool, Labels},
-    slim::{self, Header},
+    slim::{self, Conditions, Header},
     stands_for,
 };
 use serde::Deserialize;
@@ -70,20 +67,12 @@ struct WatchedStatus {
     pod_ip: Option<String>,
     #[serde(rename = "podIPs")]
     pod_ips: Vec<WatchedAddress>,
-    conditions: Vec<WatchedCondition>,
+    conditions: Conditions,
 }
 
 #[derive(Debug, Clone, Deserialize)]
 struct WatchedAddress {
     ip: String,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct WatchedCondition {
-    r#type: String,
-    status: String,
-    last_transition_time: Option<Time>,
 }
 
 /// A pod as the store keeps it.
@@ -136,17 +125,14 @@ impl Pod {
     pub fn slim(watched: WatchedPod, pool: &mut LabelPool) -> Self {
         let header = Header::of(&watched);
         let WatchedPod { metadata, spec, status } = watched;
-        let condition = |kind: &str| status.conditions.iter().find(|condition| condition.r#type == kind);
-        let is_true = |kind: &str| condition(kind).is_some_and(|condition| condition.status == "True");
+        let is_true = |kind: &str| status.conditions.is_true(kind);
         let gated = spec.readiness_gates.iter().any(|gate| gate.condition_type == READINESS_GATE);
         let gate = if is_true(READINESS_GATE) { Gate::Open } else { Gate::Closed };
         Self {
             header,
             addresses: addresses(&status),
             ready: is_true("Ready"),
-            ready_changed: condition("Ready")
-                .and_then(|ready| ready.last_transition_time.as_ref())
-                .map(|at| at.0),
+            ready_changed: status.conditions.changed("Ready"),
             containers_ready: is_true("ContainersReady"),
             ended: matches!(status.phase.as_deref(), Some("Failed" | "Succeeded")),
             gate: gated.then_some(gate),

@@ -8,6 +8,7 @@ use k8s_openapi::{
 };
 use mainstay_runtime::{
     index::Indexed,
+    owner::controller,
     slim::{self, Header},
     stands_for,
 };
@@ -109,9 +110,7 @@ impl From<WatchedService> for Service {
     fn from(watched: WatchedService) -> Self {
         let header = Header::of(&watched);
         let WatchedService { metadata, spec } = watched;
-        let owners = metadata.owner_references.into_iter().flatten();
-        let owner =
-            owners.into_iter().find(|owner| owner.controller == Some(true)).map(|owner| owner.uid.into());
+        let owner = controller(&metadata).map(|owner| owner.uid.as_str().into());
         let addresses: Vec<IpAddr> = spec.cluster_ips.iter().filter_map(|ip| ip.parse().ok()).collect();
         let families: Vec<_> = spec.ip_families.iter().filter_map(|name| Family::named(name)).collect();
         Self {

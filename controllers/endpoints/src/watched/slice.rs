@@ -2,14 +2,12 @@
 
 use std::{cmp::Ordering, collections::BTreeMap, net::IpAddr, sync::Arc};
 
-use k8s_openapi::{
-    api::discovery::v1,
-    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
-};
+use k8s_openapi::{api::discovery::v1, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::Resource;
 use mainstay_crds::EndpointPool;
 use mainstay_runtime::{
     index::{Indexed, ObjectKey},
+    owner,
     slim::{self, Header},
     stands_for,
 };
@@ -224,13 +222,14 @@ impl From<WatchedSlice> for Slice {
             Some(endpoint)
         });
         let endpoints = endpoints.collect();
+        let owner = owner(&metadata);
         let annotations = metadata.annotations.unwrap_or_default();
         Self {
             header,
             labels: metadata.labels.unwrap_or_default(),
             notes: Notes::read(&annotations),
             annotations,
-            owner: owner(metadata.owner_references),
+            owner,
             group: Group { family: family.unwrap_or(Family::V4), ports: ports.into() },
             endpoints,
             tampered,
@@ -238,9 +237,9 @@ impl From<WatchedSlice> for Slice {
     }
 }
 
-fn owner(owners: Option<Vec<OwnerReference>>) -> Option<(Arc<str>, Arc<str>)> {
-    let owner = owners.into_iter().flatten().find(|owner| owner.controller == Some(true))?;
-    (owner.kind == EndpointPool::kind(&())).then(|| (owner.name.into(), owner.uid.into()))
+fn owner(metadata: &ObjectMeta) -> Option<(Arc<str>, Arc<str>)> {
+    let owner = owner::controller(metadata).filter(|owner| owner.kind == EndpointPool::kind(&()))?;
+    Some((owner.name.as_str().into(), owner.uid.as_str().into()))
 }
 
 /// The endpoint, and whether it says nothing else than this controller would.

@@ -6,15 +6,15 @@ use kube::{
     Api, Client, ResourceExt,
     api::{ApiResource, DynamicObject, ListParams},
 };
-use mainstay_runtime::{failure::RequestError, request::in_time};
+use mainstay_runtime::{failure::RequestError, request::in_time, writes::Writes};
 
 use super::{
     error::ApplyError,
     node,
-    remediation::{delete, resource},
+    remediation::{delete, path, resource},
 };
 use crate::{
-    names::{NODE_NAME, NODE_UID, POLICY, TEMPLATE_NAME},
+    names::{FIELD_MANAGER, NODE_NAME, NODE_UID, POLICY, TEMPLATE_NAME},
     settings::TemplateRef,
 };
 
@@ -29,7 +29,7 @@ pub struct Standing {
     pub template: TemplateRef,
     resource: ApiResource,
     name: String,
-    uid: Option<String>,
+    uid: String,
 }
 
 /// The remediations of the policy of this name and UID that were made from templates of the kinds and in the namespaces
@@ -87,7 +87,7 @@ fn standing(object: &DynamicObject, template: &TemplateRef, resource: &ApiResour
         template: template.with_name(annotations.get(TEMPLATE_NAME)?),
         resource: resource.clone(),
         name: object.name_any(),
-        uid: object.uid(),
+        uid: object.uid().unwrap_or_default(),
     })
 }
 
@@ -120,8 +120,8 @@ impl Standing {
             return Ok(());
         }
         let (kind, name) = (&*self.resource.kind, &*self.name);
-        let api = Api::namespaced_with(client.clone(), &self.template.namespace, &self.resource);
-        if delete(&api, kind, name, self.uid.clone()).await? {
+        let path = path(&self.resource, &self.template, name);
+        if delete(&Writes::new(client.clone(), FIELD_MANAGER), &path, kind, &self.uid).await? {
             tracing::info!(
                 node = &*self.node,
                 kind,

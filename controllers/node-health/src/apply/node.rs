@@ -2,11 +2,13 @@
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{self, Taint};
-use kube::{
-    Api, Client,
-    api::{Patch, PatchParams},
+use kube::{Api, Client, api::Patch};
+use mainstay_runtime::{
+    failure::RequestError,
+    index::ObjectKey,
+    request::{ObjectPath, find, in_time},
+    writes::Writes,
 };
-use mainstay_runtime::{failure::RequestError, request::in_time};
 use serde_json::{Map, Value, json};
 
 use super::error::ApplyError;
@@ -124,7 +126,7 @@ pub async fn bring(
     renewed: Option<Timestamp>,
 ) -> Result<bool, ApplyError> {
     let nodes: Api<WatchedNode> = Api::all(client.clone());
-    let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+    let writes = Writes::new(client.clone(), FIELD_MANAGER);
     let mut tries = 0;
     loop {
         let node = match in_time(nodes.get(name)).await {
@@ -146,7 +148,7 @@ pub async fn bring(
         }
         tries += 1;
         let patch = Patch::Merge(change.patch(uid, version.as_deref()));
-        match in_time(nodes.patch(name, &params, &patch)).await {
+        match writes.patch(&path(name), &patch).await {
             Ok(_) => return Ok(true),
             Err(RequestError::NotFound(_)) => return Ok(false),
             Err(RequestError::Conflict(_)) if tries < TRIES => {}
@@ -160,10 +162,13 @@ pub async fn bring(
 /// # Errors
 /// When the server refuses to say.
 pub(super) async fn is_there(client: &Client, name: &str, uid: Option<&str>) -> Result<bool, ApplyError> {
-    let nodes: Api<v1::Node> = Api::all(client.clone());
-    let found = in_time(nodes.get_metadata_opt(name)).await;
+    let found = find(client, &path(name)).await;
     let found = found.map_err(|source| ApplyError::Read { what: "the node".into(), source })?;
-    Ok(found.is_some_and(|node| uid.is_none() || node.metadata.uid.as_deref() == uid))
+    Ok(found.is_some_and(|node| uid.is_none() || node.uid.as_deref() == uid))
+}
+
+fn path(node: &str) -> ObjectPath {
+    ObjectPath::of::<v1::Node>(&ObjectKey::new("", node))
 }
 
 /// When the node's Lease was last renewed, read from the server and not from a watch.

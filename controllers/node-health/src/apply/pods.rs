@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use futures::{StreamExt, stream};
-use http::{Request, header};
 use jiff::Timestamp;
 use k8s_openapi::{
     api::core::v1::{Pod, Toleration},
@@ -11,14 +10,18 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Client,
-    api::{ListParams, Patch, PatchParams, VersionMatch},
+    api::{ListParams, Patch, VersionMatch},
 };
 use mainstay_runtime::{
     failure::RequestError,
-    request::{METADATA_ONLY, in_time, malformed},
-    slim, stands_for,
+    index::ObjectKey,
+    owner::controller,
+    request::{ObjectPath, in_time},
+    slim::{self, Conditions},
+    stands_for,
+    writes::Writes,
 };
-use serde::{Deserialize, de::IgnoredAny};
+use serde::Deserialize;
 use serde_json::json;
 
 use super::{error::ApplyError, node};
@@ -52,16 +55,7 @@ struct ListedSpec {
 #[serde(default)]
 struct ListedStatus {
     phase: String,
-    conditions: Vec<ListedCondition>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ListedCondition {
-    #[serde(rename = "type")]
-    kind: String,
-    status: String,
-    last_transition_time: Option<Time>,
+    conditions: Conditions,
 }
 
 impl ListedPod {
@@ -72,12 +66,11 @@ impl ListedPod {
 
     /// Since when it is ready, by the clock of its node; nobody but the kubelet says so.
     pub fn ready_since(&self) -> Option<Timestamp> {
-        let ready = self.status.conditions.iter().find(|condition| condition.kind == "Ready")?;
-        ready.last_transition_time.as_ref().filter(|_| ready.status == "True").map(|time| time.0)
+        self.status.conditions.changed("Ready").filter(|_| self.is_ready())
     }
 
     fn is_ready(&self) -> bool {
-        self.status.conditions.iter().any(|condition| condition.kind == "Ready" && condition.status == "True")
+        self.status.conditions.is_true("Ready")
     }
 
     fn is_going(&self) -> bool {
@@ -88,9 +81,7 @@ impl ListedPod {
     /// would come back on the same node, nor those that have ended. A pod that tolerates the taint of an unhealthy
     /// node for as long as it lasts has said that it stays.
     fn is_to_leave(&self) -> bool {
-        let owners = self.metadata.owner_references.iter().flatten();
-        let of_daemon_set =
-            owners.clone().any(|owner| owner.controller == Some(true) && owner.kind == "DaemonSet");
+        let of_daemon_set = controller(&self.metadata).is_some_and(|owner| owner.kind == "DaemonSet");
         let mirror = self.metadata.annotations.iter().flatten().any(|(key, _)| key == MIRROR);
         let ended = matches!(self.status.phase.as_str(), "Succeeded" | "Failed");
         !of_daemon_set && !mirror && !ended && !self.spec.tolerations.iter().any(stays)
@@ -188,8 +179,8 @@ impl Visit {
         let mut evictions = stream::iter(evictions).buffer_unordered(IN_FLIGHT);
         while let Some((result, pod)) = evictions.next().await {
             match result {
-                Ok(()) => self.evicted += 1,
-                Err(RequestError::NotFound(_) | RequestError::Conflict(_)) => {}
+                Ok(true) => self.evicted += 1,
+                Ok(false) | Err(RequestError::Conflict(_)) => {}
                 Err(RequestError::DisruptionBudget(text)) => {
                     self.left += 1;
                     self.blocked.get_or_insert((pod.name(), text));
@@ -210,43 +201,23 @@ impl Visit {
 /// Marks a pod not ready, as kube-controller-manager does for nodes that it finds unreachable. The kubelet puts it
 /// right when it is back.
 async fn mark(client: &Client, pod: &ListedPod) -> Result<(), RequestError> {
-    let (namespace, name) = path(pod);
-    let pods: Api<ListedPod> = Api::namespaced(client.clone(), namespace);
     let condition = json!({
         "type": "Ready", "status": "False", "reason": "NodeUnreachable",
         "message": "the node of this pod does not answer",
         "lastTransitionTime": Time(Timestamp::now()),
     });
     let patch = json!({"metadata": {"uid": pod.metadata.uid}, "status": {"conditions": [condition]}});
-    let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
-    in_time(pods.patch_status(name, &params, &Patch::Strategic(patch))).await.map(drop)
+    let path = ObjectPath::of::<Pod>(&ObjectKey::of(pod));
+    Writes::new(client.clone(), FIELD_MANAGER).patch_status(&path, &Patch::Strategic(patch)).await.map(drop)
 }
 
-/// Written by hand: `Api::evict` of kube 5.0 calls the options `delete_options`, which the server skips, and the UID with them.
-async fn remove(client: &Client, pod: &ListedPod, evict: Evict) -> Result<(), RequestError> {
-    let (namespace, name) = path(pod);
-    let options = json!({
-        "apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": pod.metadata.uid},
-    });
-    let path = format!("/api/v1/namespaces/{namespace}/pods/{name}");
-    let (request, body) = match evict {
-        Evict::Politely => {
-            let eviction = json!({
-                "apiVersion": "policy/v1", "kind": "Eviction",
-                "metadata": {"namespace": namespace, "name": name}, "deleteOptions": options,
-            });
-            (Request::post(format!("{path}/eviction")), eviction)
-        }
-        Evict::Force => (Request::delete(path).header(header::ACCEPT, METADATA_ONLY), options),
-    };
-    let request = request.header(header::CONTENT_TYPE, "application/json");
-    let request = request.body(body.to_string().into_bytes()).map_err(malformed)?;
-    in_time(client.request::<IgnoredAny>(request)).await.map(drop)
-}
-
-fn path(pod: &ListedPod) -> (&str, &str) {
-    let text = |text| Option::as_deref(text).unwrap_or_default();
-    (text(&pod.metadata.namespace), text(&pod.metadata.name))
+async fn remove(client: &Client, pod: &ListedPod, evict: Evict) -> Result<bool, RequestError> {
+    let writes = Writes::new(client.clone(), FIELD_MANAGER);
+    let (key, uid) = (ObjectKey::of(pod), pod.metadata.uid.as_deref().unwrap_or_default());
+    match evict {
+        Evict::Politely => writes.evict(&key, uid).await,
+        Evict::Force => writes.delete(&ObjectPath::of::<Pod>(&key), uid, None).await,
+    }
 }
 
 #[cfg(test)]
@@ -310,7 +281,7 @@ mod tests {
         let at = |status| {
             let condition =
                 json!({"type": "Ready", "status": status, "lastTransitionTime": "2026-01-01T00:00:00Z"});
-            vec![serde_json::from_value(condition).unwrap()]
+            serde_json::from_value(json!([condition])).unwrap()
         };
         ready.status.conditions = at("True");
         assert_eq!(ready.ready_since(), Some("2026-01-01T00:00:00Z".parse().unwrap()));

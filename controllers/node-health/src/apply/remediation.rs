@@ -8,11 +8,17 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use kube::{
     Api, Client, ResourceExt,
-    api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions},
+    api::{ApiResource, DynamicObject, Patch},
     core::{GroupVersionKind, Status},
     discovery,
 };
-use mainstay_runtime::{failure::RequestError, reconcile::PassError, request::in_time};
+use mainstay_runtime::{
+    failure::RequestError,
+    index::ObjectKey,
+    reconcile::PassError,
+    request::{ObjectPath, in_time, read},
+    writes::Writes,
+};
 use serde_json::json;
 
 use super::{error::ApplyError, node};
@@ -136,11 +142,11 @@ fn is_out_of_reach(error: &ApplyError) -> bool {
 
 /// The remediation of one node by one template.
 struct Remediation {
-    api: Api<DynamicObject>,
+    writes: Writes<'static>,
     resource: ApiResource,
     /// Or why nothing can be made from it, which matters only where something is to be.
     template: Result<DynamicObject, ApplyError>,
-    name: String,
+    path: ObjectPath,
     standing: Option<DynamicObject>,
 }
 
@@ -152,12 +158,12 @@ impl Remediation {
         };
         let kind = reference.remediation_kind();
         let resource = resource(client, &reference.api_version, kind).await;
-        let resource = resource.map_err(read(format!("the kind {kind}")))?;
-        let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &reference.namespace, &resource);
-        let (mut name, mut standing, mut is_name_taken) = (String::new(), None, false);
-        for possible in names(&case.node, reference, template.as_ref().ok()) {
-            let found = in_time(api.get_opt(&possible)).await.map_err(read(format!("{kind} {possible}")))?;
-            name = possible;
+        let resource = resource.map_err(unread(format!("the kind {kind}")))?;
+        let (mut path, mut standing, mut is_name_taken) = (path(&resource, reference, ""), None, false);
+        for name in names(&case.node, reference, template.as_ref().ok()) {
+            path.key.name = name.as_str().into();
+            let found: Option<DynamicObject> =
+                read(client, &path).await.map_err(unread(format!("{kind} {name}")))?;
             is_name_taken = found.as_ref().is_some_and(|found| is_of_another(found, reference, case));
             // One that somebody else has made is his to end; to wait for its end is right all the same.
             standing =
@@ -167,13 +173,14 @@ impl Remediation {
             }
         }
         if standing.is_none() && is_name_taken {
-            template = Err(name_taken(kind, &name));
+            template = Err(name_taken(kind, &path.key.name));
         }
-        Ok(Self { api, resource, template, name, standing })
+        let writes = Writes::new(client.clone(), FIELD_MANAGER);
+        Ok(Self { writes, resource, template, path, standing })
     }
 
     fn label(&self) -> String {
-        format!("{} {}", self.resource.kind, self.name)
+        format!("{} {}", self.resource.kind, self.path.key.name)
     }
 
     fn failed(&self, action: &'static str) -> impl FnOnce(RequestError) -> ApplyError {
@@ -199,7 +206,7 @@ impl Remediation {
             "apiVersion": self.resource.api_version,
             "kind": self.resource.kind,
             "metadata": {
-                "name": self.name,
+                "name": &*self.path.key.name,
                 "namespace": reference.namespace,
                 "labels": {POLICY: &*case.policy},
                 "annotations": {
@@ -213,10 +220,7 @@ impl Remediation {
             },
             "spec": template.data.pointer("/spec/template/spec").cloned().unwrap_or_else(|| json!({})),
         });
-        let object: DynamicObject = serde_json::from_value(object)
-            .map_err(|error| self.failed("write down")(RequestError::Invalid(error.to_string())))?;
-        let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
-        match in_time(self.api.create(&params, &object)).await {
+        match self.writes.create(&self.path, object.to_string()).await {
             Ok(_) | Err(RequestError::AlreadyExists(_)) => Ok(Some(self.label())),
             Err(source) => Err(self.failed("create")(source)),
         }
@@ -225,8 +229,7 @@ impl Remediation {
     async fn time_out(&self, standing: &DynamicObject) -> Result<String, ApplyError> {
         let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let patch = json!({"metadata": {"uid": standing.metadata.uid, "annotations": {TIMED_OUT: now}}});
-        let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
-        let patched = in_time(self.api.patch(&self.name, &params, &Patch::Merge(patch))).await;
+        let patched = self.writes.patch(&self.path, &Patch::Merge(patch)).await;
         patched.map(|_| self.label()).map_err(self.failed("time out"))
     }
 
@@ -235,19 +238,25 @@ impl Remediation {
         if standing.metadata.deletion_timestamp.is_some() || !standing.labels().contains_key(POLICY) {
             return Ok(());
         }
-        delete(&self.api, &self.resource.kind, &self.name, standing.metadata.uid.clone()).await.map(drop)
+        let uid = standing.metadata.uid.as_deref().unwrap_or_default();
+        delete(&self.writes, &self.path, &self.resource.kind, uid).await.map(drop)
     }
 }
 
-fn read(what: String) -> impl FnOnce(RequestError) -> ApplyError {
+/// Where the object of this name is, beside the template.
+pub(super) fn path(kind: &ApiResource, template: &TemplateRef, name: &str) -> ObjectPath {
+    ObjectPath::of_kind::<DynamicObject>(kind, &ObjectKey::new(&template.namespace, name))
+}
+
+fn unread(what: String) -> impl FnOnce(RequestError) -> ApplyError {
     move |source| ApplyError::Read { what, source }
 }
 
 async fn template(client: &Client, reference: &TemplateRef) -> Result<DynamicObject, ApplyError> {
     let resource = resource(client, &reference.api_version, &reference.kind).await;
-    let resource = resource.map_err(read(format!("the kind {}", reference.kind)))?;
+    let resource = resource.map_err(unread(format!("the kind {}", reference.kind)))?;
     let templates: Api<DynamicObject> = Api::namespaced_with(client.clone(), &reference.namespace, &resource);
-    in_time(templates.get(&reference.name)).await.map_err(read(reference.to_string()))
+    in_time(templates.get(&reference.name)).await.map_err(unread(reference.to_string()))
 }
 
 /// Which names a node's remediation may have; without the template, which decides it, either.
@@ -283,19 +292,17 @@ fn name_taken(kind: &str, name: &str) -> ApplyError {
 /// Deletes the remediation of this name and UID, whose remediator cleans up in its own finalizer. Returns whether it
 /// stood: one that is gone, or was made anew, is no error.
 pub(super) async fn delete(
-    api: &Api<DynamicObject>,
+    writes: &Writes<'_>,
+    path: &ObjectPath,
     kind: &str,
-    name: &str,
-    uid: Option<String>,
+    uid: &str,
 ) -> Result<bool, ApplyError> {
-    let preconditions = Preconditions { uid, resource_version: None };
-    let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
-    match in_time(api.delete(name, &params)).await {
-        Ok(_) => Ok(true),
-        Err(RequestError::NotFound(_) | RequestError::Conflict(_)) => Ok(false),
-        Err(source) => {
-            Err(ApplyError::Remediation { action: "delete", remediation: format!("{kind} {name}"), source })
-        }
+    match writes.delete(path, uid, None).await {
+        Err(RequestError::Conflict(_)) => Ok(false),
+        deleted => deleted.map_err(|source| {
+            let remediation = format!("{kind} {}", path.key.name);
+            ApplyError::Remediation { action: "delete", remediation, source }
+        }),
     }
 }
 

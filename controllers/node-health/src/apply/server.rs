@@ -41,7 +41,7 @@ impl Server {
         } else {
             let body = request.into_body().collect_bytes().await.unwrap();
             self.writes.lock().push((method, path, serde_json::from_slice(&body).unwrap()));
-            Ok(json!({"metadata": {"name": "written"}}))
+            Ok(json!({"metadata": {"name": "written", "uid": "u"}}))
         };
         let (code, body) = match answer {
             Ok(object) => (200, object),

@@ -3,10 +3,10 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use futures::{StreamExt, stream};
-use mainstay_runtime::failure::RequestError;
+use mainstay_runtime::owner;
 use serde_json::json;
 
-use super::{ADOPTION, Applied, ApplyError, Job, Owner, Writer, hook::take_off};
+use super::{ADOPTION, Applied, ApplyError, Job, Writer, hook::take_off};
 use crate::{
     names::{IN_PLACE, PRE_DELETE_FINALIZER, REVISION},
     plan::Plan,
@@ -57,7 +57,7 @@ impl Writer {
     /// `false` when the pod is gone or another was quicker.
     async fn adopt(&self, job: &Job<'_>, pod: &Pod) -> Result<bool, ApplyError> {
         let failed = |source| ApplyError::Adopt { pod: Arc::clone(&pod.header.key.name), source };
-        let owner = job.group.owner_reference();
+        let owner = owner::reference(job.group);
         let mut patch = json!({"metadata": {"uid": &*pod.header.uid, "ownerReferences": [owner]}});
         if !pod.labels.contains_key(REVISION) {
             patch["metadata"]["labels"] = json!({REVISION: &*job.observed.revisions.wanted});
@@ -65,7 +65,7 @@ impl Writer {
         let changing = pod.in_place.as_ref().is_some_and(|in_place| in_place.changing);
         if !pod.restarted.is_empty() && !changing {
             let note = serde_json::to_string(&pod.before(BTreeMap::new()));
-            let note = note.map_err(|error| failed(RequestError::Invalid(error.to_string())))?;
+            let note = note.map_err(|error| failed(error.into()))?;
             patch["metadata"]["annotations"] = json!({IN_PLACE: note});
         }
         // Who leaves a group loses its hook, and who joins one gets it.

@@ -4,11 +4,10 @@ use std::{borrow::Cow, collections::BTreeMap};
 
 use kube::ResourceExt;
 use mainstay_crds::{InPlace, PodTemplate, ReplicaGroup};
-use mainstay_runtime::names;
+use mainstay_runtime::{names, owner};
 use serde::Serialize;
 use serde_json::{Map, Value, json, value::RawValue};
 
-use super::Owner;
 use crate::{
     claim,
     names::{PRE_DELETE_FINALIZER, READINESS_GATE, REVISION, SLOT},
@@ -101,7 +100,7 @@ impl<'a> Body<'a> {
         let gated = group.spec.update.in_place == InPlace::IfPossible;
         let spec = if gated { Cow::Owned(with_gate(&template.spec)) } else { Cow::Borrowed(&template.spec) };
         let text = serde_json::value::to_raw_value(&*spec)?;
-        Ok(Self { group, labels, annotations, finalizers, owner: group.owner_reference(), spec, text })
+        Ok(Self { group, labels, annotations, finalizers, owner: json!(owner::reference(group)), spec, text })
     }
 
     /// The whole pod under `name`, with the volume claims of a slot.

@@ -2,27 +2,25 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use http::{Request, header};
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::{
     Api, ResourceExt,
-    api::{DeleteParams, ListParams, PartialObjectMeta, Patch, PatchParams, Preconditions},
+    api::{ListParams, PartialObjectMeta, Patch},
 };
 use mainstay_crds::{Retention, VolumeClaimTemplate};
 use mainstay_runtime::{
     failure::RequestError,
-    gate::Intent,
     index::ObjectKey,
-    names,
-    request::{METADATA_ONLY, Written, WrittenMetadata, in_time, malformed, paged},
+    names, owner,
+    request::{ObjectPath, in_time, paged},
 };
 use serde_json::json;
 
-use super::{Applied, ApplyError, Job, Owner, Writer};
+use super::{Applied, ApplyError, Job, Writer, not_created};
 use crate::{
     chores::Mend,
     claim::{self, Claim},
-    names::{FIELD_MANAGER, GROUP, SLOT, ZONE},
+    names::{GROUP, SLOT, ZONE},
     pod::Bucket,
 };
 
@@ -94,7 +92,7 @@ impl Writer {
         labels.insert(SLOT.to_owned(), slot.to_owned());
         labels.insert(GROUP.to_owned(), group.name.to_string());
         let owned = job.group.spec.volume_claims.retention.when_deleted == Retention::Delete;
-        let owners: Vec<_> = owned.then(|| job.group.owner_reference()).into_iter().collect();
+        let owners: Vec<_> = owned.then(|| owner::reference(job.group)).into_iter().collect();
         let claim = json!({
             "apiVersion": "v1", "kind": "PersistentVolumeClaim",
             "metadata": {
@@ -103,51 +101,23 @@ impl Writer {
             },
             "spec": template.spec,
         });
-        let path = format!(
-            "/api/v1/namespaces/{}/persistentvolumeclaims?fieldManager={FIELD_MANAGER}",
-            group.namespace
-        );
-        let request = Request::post(path)
-            .header(header::CONTENT_TYPE, "application/json")
-            .header(header::ACCEPT, METADATA_ONLY)
-            .body(claim.to_string().into_bytes())
-            .map_err(malformed)?;
-        self.claim_gate.intend(group, key, Intent::Create);
-        match self.send::<Written>(request).await {
-            Ok(Written { metadata: WrittenMetadata { uid, resource_version } }) => {
-                self.claim_gate.stored(group, key, &uid, resource_version.as_deref());
-                Ok(())
-            }
+        match self.claims(job).create(&path(key), claim.to_string()).await {
+            Ok(_) => Ok(()),
             Err(RequestError::AlreadyExists(_)) => self.take_over_claim(job, slot, key).await,
-            Err(error) => {
-                if !error.is_ambiguous() {
-                    self.claim_gate.refused(group, key);
-                }
-                Err(match error {
-                    RequestError::NotFound(text) => RequestError::NamespaceTerminating(text),
-                    error => error,
-                })
-            }
+            Err(error) => Err(not_created(error)),
         }
     }
 
     /// A claim of that name exists: the slot's, which the store does not show yet, or a stranger's.
     async fn take_over_claim(&self, job: &Job<'_>, slot: &str, key: &ObjectKey) -> Result<(), RequestError> {
         let group = &job.observed.key;
-        let standing = match in_time(self.claims(job).get_metadata(&key.name)).await {
-            Ok(standing) => standing,
-            Err(error) => {
-                self.claim_gate.refused(group, key);
-                return Err(error);
-            }
-        };
+        let standing = in_time(self.claim_api(job).get_metadata(&key.name)).await?;
         let is = |label, value: &str| standing.labels().get(label).is_some_and(|labelled| labelled == value);
         if is(SLOT, slot) && is(GROUP, &group.name) && standing.metadata.deletion_timestamp.is_none() {
             let (uid, version) = (standing.uid().unwrap_or_default(), standing.resource_version());
             self.claim_gate.stored(group, key, &uid, version.as_deref());
             return Ok(());
         }
-        self.claim_gate.refused(group, key);
         Err(RequestError::Conflict(format!(
             "{} exists and does not belong to this pod, or is being deleted",
             key.name
@@ -157,7 +127,7 @@ impl Writer {
     async fn mend_claim(&self, job: &Job<'_>, mend: &Mend) -> Result<(), RequestError> {
         let claim = &mend.claim;
         let owner = match (mend.owned, &claim.owner) {
-            (true, None) => vec![job.group.owner_reference()],
+            (true, None) => vec![json!(owner::reference(job.group))],
             (false, Some(uid)) => vec![json!({"$patch": "delete", "uid": &**uid})],
             _ => Vec::new(),
         };
@@ -165,57 +135,19 @@ impl Writer {
         if let Some(zone) = &mend.zone {
             patch["metadata"]["annotations"] = json!({ZONE: &**zone});
         }
-        let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
-        let (claims, patch) = (self.claims(job), Patch::Strategic(patch));
-        match in_time(claims.patch_metadata(&claim.header.key.name, &params, &patch)).await {
-            Ok(written) => {
-                let version = written.resource_version();
-                self.claim_gate.stored(
-                    &job.observed.key,
-                    &claim.header.key,
-                    &claim.header.uid,
-                    version.as_deref(),
-                );
-                Ok(())
-            }
-            Err(RequestError::NotFound(_) | RequestError::Conflict(_)) => Ok(()),
+        match self.claims(job).patch(&path(&claim.header.key), &Patch::Strategic(patch)).await {
+            Ok(_) | Err(RequestError::NotFound(_) | RequestError::Conflict(_)) => Ok(()),
             Err(error) => Err(error),
         }
     }
 
     async fn delete_claim(&self, job: &Job<'_>, claim: &Claim) -> Result<(), RequestError> {
-        let group = &job.observed.key;
-        let preconditions = Preconditions { uid: Some(claim.header.uid.to_string()), resource_version: None };
-        let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
-        self.claim_gate.intend(group, &claim.header.key, Intent::Delete(claim.header.uid.to_string()));
-        match in_time(self.claims(job).delete(&claim.header.key.name, &params)).await {
-            Ok(_) | Err(RequestError::NotFound(_)) => {
-                self.claim_gate.ended(group, &claim.header.key, &claim.header.uid);
-                Ok(())
-            }
+        match self.claims(job).delete(&path(&claim.header.key), &claim.header.uid, None).await {
             // Another claim of the name stands there, or somebody else wrote this one: it is looked up before the next
             // write.
-            Err(RequestError::Conflict(_)) => Ok(()),
-            Err(error) => {
-                if !error.is_ambiguous() {
-                    self.claim_gate.refused(group, &claim.header.key);
-                }
-                Err(error)
-            }
+            Ok(_) | Err(RequestError::Conflict(_)) => Ok(()),
+            Err(error) => Err(error),
         }
-    }
-
-    /// Looks up what became of the writes of this group's claims whose answer was lost.
-    pub(super) async fn settle_claims(&self, job: &Job<'_>) -> Result<(), RequestError> {
-        let group = &job.observed.key;
-        for (key, intent) in self.claim_gate.unanswered(group) {
-            let found = match in_time(self.claims(job).get_metadata(&key.name)).await {
-                Err(RequestError::NotFound(_)) => None,
-                found => Some(found?.metadata),
-            };
-            self.claim_gate.settle(group, &key, &intent, found.as_ref());
-        }
-        Ok(())
     }
 
     /// Whether the store agrees with the server on the group's claims.
@@ -228,7 +160,7 @@ impl Writer {
         let seen: BTreeSet<_> = seen.collect();
         let of_group = ListParams::default().labels(&format!("{SLOT},{GROUP}={}", job.observed.key.name));
         let list = |page| {
-            let claims = self.claims(job);
+            let claims = self.claim_api(job);
             async move { claims.list_metadata(&page).await }
         };
         let own = |listed: PartialObjectMeta<PersistentVolumeClaim>| {
@@ -241,9 +173,13 @@ impl Writer {
         Ok(live.into_iter().collect::<BTreeSet<_>>() == seen)
     }
 
-    fn claims(&self, job: &Job<'_>) -> Api<PersistentVolumeClaim> {
+    fn claim_api(&self, job: &Job<'_>) -> Api<PersistentVolumeClaim> {
         Api::namespaced(self.client.clone(), &job.observed.key.namespace)
     }
+}
+
+fn path(claim: &ObjectKey) -> ObjectPath {
+    ObjectPath::of::<PersistentVolumeClaim>(claim)
 }
 
 fn failed(action: &'static str, claim: &ObjectKey) -> impl FnOnce(RequestError) -> ApplyError {

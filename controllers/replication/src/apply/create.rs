@@ -14,20 +14,15 @@ use std::{
 };
 
 use futures::{StreamExt, stream::FuturesUnordered};
-use http::{Request, header};
-use mainstay_runtime::{
-    failure::RequestError,
-    gate::Intent,
-    index::ObjectKey,
-    request::{METADATA_ONLY, Written, WrittenMetadata, malformed},
-};
+use mainstay_runtime::{failure::RequestError, gate::Intent, index::ObjectKey};
 use parking_lot::Mutex;
 
 use super::{
     ApplyError, Job, Writer,
     body::{self, Body},
+    not_created, path,
 };
-use crate::{claim, names::FIELD_MANAGER, plan::Plan};
+use crate::{claim, plan::Plan};
 
 /// How often one pod is tried before the pass gives up and leaves the rest to the key's backoff.
 const ATTEMPTS: u32 = 4;
@@ -68,8 +63,7 @@ impl Writer {
                     made.failure = made.failure.or(failure);
                 }
                 Err(error) => {
-                    let invalid = RequestError::Invalid(error.to_string());
-                    made.failure = made.failure.or(Some(ApplyError::Create(invalid)));
+                    made.failure = made.failure.or(Some(ApplyError::Create(error.into())));
                 }
             }
         }
@@ -127,51 +121,28 @@ impl Writer {
             if attempt > 0 && !self.may_go_on(job) {
                 break;
             }
-            self.gate.intend(group, &pod, Intent::Create);
-            match self.post(&pod, body, slot).await {
-                Ok(Written { metadata: WrittenMetadata { uid, resource_version } }) => {
-                    self.gate.stored(group, &pod, &uid, resource_version.as_deref());
-                    return Ok(());
-                }
-                Err(RequestError::AlreadyExists(text)) => {
-                    if may_exist && self.look_up(job, &pod, &Intent::Create).await? {
+            let json = body.named(&pod.name, slot)?;
+            let Err(error) = self.pods(job).create(&path(&pod), json).await else { return Ok(()) };
+            if may_exist {
+                // Whatever is said to this request, an earlier one may have made it.
+                self.gate.intend(group, &pod, Intent::Create);
+            }
+            match error {
+                RequestError::AlreadyExists(text) => {
+                    if may_exist && self.look_up(job, &pod).await? {
                         return Ok(());
                     }
-                    self.gate.refused(group, &pod);
                     (pod, may_exist, last) = (self.free_name(job), false, RequestError::AlreadyExists(text));
                 }
-                Err(error) if error.is_ambiguous() => {
+                error if error.is_ambiguous() => {
                     (may_exist, last) = (true, error);
                     tokio::time::sleep(pause).await;
                     pause *= 2;
                 }
-                Err(error) => {
-                    self.gate.refused(group, &pod);
-                    return Err(match error {
-                        // Of all that a create names only the namespace can be missing.
-                        RequestError::NotFound(text) => RequestError::NamespaceTerminating(text),
-                        error => error,
-                    });
-                }
+                error => return Err(not_created(error)),
             }
         }
         Err(last)
-    }
-
-    async fn post(
-        &self,
-        pod: &ObjectKey,
-        body: &Body<'_>,
-        slot: Option<&str>,
-    ) -> Result<Written, RequestError> {
-        let json = body.named(&pod.name, slot).map_err(|error| RequestError::Invalid(error.to_string()))?;
-        let path = format!("/api/v1/namespaces/{}/pods?fieldManager={FIELD_MANAGER}", pod.namespace);
-        let request = Request::post(path)
-            .header(header::CONTENT_TYPE, "application/json")
-            .header(header::ACCEPT, METADATA_ONLY)
-            .body(json)
-            .map_err(malformed)?;
-        self.send(request).await
     }
 
     fn free_name(&self, job: &Job<'_>) -> ObjectKey {

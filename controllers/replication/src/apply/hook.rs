@@ -4,17 +4,14 @@ use std::sync::Arc;
 
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
-use kube::{
-    Api, Resource,
-    api::{Patch, PatchParams},
-};
+use kube::Resource;
 use mainstay_crds::ReplicaGroup;
-use mainstay_runtime::{failure::RequestError, outcome::all, request::in_time};
+use mainstay_runtime::{failure::RequestError, outcome::all, request::ObjectPath};
 use serde_json::json;
 
 use super::{Applied, ApplyError, HOOKS, Job, Writer};
 use crate::{
-    names::{FIELD_MANAGER, FINALIZER, PRE_DELETE, PRE_DELETE_FINALIZER},
+    names::{FINALIZER, PRE_DELETE, PRE_DELETE_FINALIZER},
     plan::Plan,
     pod::{Hook, Pod},
 };
@@ -70,7 +67,6 @@ impl Writer {
     /// Sets or removes the finalizer by which the deletion of the group waits for hooks. It is the only field of the
     /// group besides its status that is ever written, and applied alone, so that it overwrites nobody's.
     pub(super) async fn set_finalizer(&self, job: &Job<'_>, wanted: bool) -> Result<(), RequestError> {
-        let groups: Api<ReplicaGroup> = Api::namespaced(self.client.clone(), &job.observed.key.namespace);
         let finalizers = if wanted { vec![FINALIZER] } else { Vec::new() };
         // The UID keeps the server from making a group where there is none any more.
         let patch = json!({
@@ -78,8 +74,7 @@ impl Writer {
             "kind": ReplicaGroup::kind(&()),
             "metadata": {"uid": &*job.observed.uid, "finalizers": finalizers},
         });
-        let params = PatchParams::apply(FIELD_MANAGER).force();
-        match in_time(groups.patch_metadata(&job.observed.key.name, &params, &Patch::Apply(patch))).await {
+        match self.writes.apply(&ObjectPath::of::<ReplicaGroup>(&job.observed.key), patch).await {
             Ok(_) | Err(RequestError::NotFound(_) | RequestError::Conflict(_)) => Ok(()),
             Err(error) => Err(error),
         }

@@ -7,19 +7,14 @@
 use std::sync::Arc;
 
 use futures::{StreamExt, stream};
-use http::{Request, header};
 use jiff::Timestamp;
-use kube::api::PartialObjectMeta;
-use mainstay_runtime::{
-    failure::RequestError,
-    outcome::all,
-    request::{METADATA_ONLY, malformed},
-};
+use kube::api::Patch;
+use mainstay_runtime::{failure::RequestError, outcome::all};
 use serde_json::json;
 
-use super::{ApplyError, GATES, Job, Writer, remove::Removal};
+use super::{ApplyError, GATES, Job, Writer, path, remove::Removal};
 use crate::{
-    names::{FIELD_MANAGER, IN_PLACE, READINESS_GATE, REVISION},
+    names::{IN_PLACE, READINESS_GATE, REVISION},
     plan::{Gate, Plan},
     pod::Pod,
 };
@@ -61,8 +56,7 @@ impl Writer {
         let before = pod.before(replaced.collect());
         let images: Vec<_> =
             changed.iter().map(|image| json!({"name": image.container, "image": image.image})).collect();
-        let note =
-            serde_json::to_string(&before).map_err(|error| RequestError::Invalid(error.to_string()))?;
+        let note = serde_json::to_string(&before)?;
         let patch = json!({
             "metadata": {
                 "uid": &*pod.header.uid,
@@ -85,19 +79,8 @@ impl Writer {
             "lastTransitionTime": Timestamp::now().strftime("%FT%TZ").to_string(),
         });
         let patch = json!({"metadata": {"uid": &*pod.header.uid}, "status": {"conditions": [condition]}});
-        let (namespace, name) = (&pod.header.key.namespace, &pod.header.key.name);
-        let path = format!("/api/v1/namespaces/{namespace}/pods/{name}/status?fieldManager={FIELD_MANAGER}");
-        let request = Request::patch(path)
-            .header(header::CONTENT_TYPE, "application/strategic-merge-patch+json")
-            .header(header::ACCEPT, METADATA_ONLY)
-            .body(patch.to_string().into_bytes())
-            .map_err(malformed)?;
-        match self.send::<PartialObjectMeta>(request).await {
-            Ok(written) => {
-                let version = written.metadata.resource_version;
-                self.gate.stored(&job.observed.key, &pod.header.key, &pod.header.uid, version.as_deref());
-                Ok(())
-            }
+        match self.pods(job).patch_status(&path(&pod.header.key), &Patch::Strategic(patch)).await {
+            Ok(_) => Ok(()),
             // It is gone, or another pod has its name: nothing is to be opened or closed.
             Err(RequestError::NotFound(_) | RequestError::Conflict(_)) => Ok(()),
             Err(error) => Err(error),

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::core::v1;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::{
     Api,
     api::{ListParams, PartialObjectMeta},
@@ -14,10 +14,11 @@ use mainstay_runtime::{
     gate::Intent,
     index::ObjectKey,
     outcome::Turn,
-    request::{in_time, paged},
+    owner::controller,
+    request::{ObjectPath, find, in_time, paged},
 };
 
-use super::{ApplyError, Job, Writer, is_going};
+use super::{ApplyError, Job, Writer, is_going, path};
 use crate::{observe::Observed, plan::Claim};
 
 impl Writer {
@@ -105,29 +106,16 @@ impl Writer {
 
     /// Looks up what became of the writes of this group whose answer was lost.
     pub(super) async fn settle(&self, job: &Job<'_>) -> Result<(), RequestError> {
-        for (pod, intent) in self.gate.unanswered(&job.observed.key) {
-            self.look_up(job, &pod, &intent).await?;
-        }
-        self.settle_claims(job).await
+        self.pods(job).settle(path).await?;
+        self.claims(job).settle(ObjectPath::of::<PersistentVolumeClaim>).await
     }
 
-    /// Looks up what became of a write of a pod. Of a create, whether a pod of that name exists that is the group's; of a
-    /// delete, whether there is any of that name.
-    pub(super) async fn look_up(
-        &self,
-        job: &Job<'_>,
-        pod: &ObjectKey,
-        intent: &Intent,
-    ) -> Result<bool, RequestError> {
-        let found = match in_time(job.pods.get_metadata(&pod.name)).await {
-            Err(RequestError::NotFound(_)) => None,
-            found => Some(found?),
-        };
-        let counts = |found: &PartialObjectMeta<_>| {
-            *intent != Intent::Create || controller(found) == Some(&*job.observed.uid)
-        };
-        let found = found.filter(counts).map(|found| found.metadata);
-        self.gate.settle(&job.observed.key, pod, intent, found.as_ref());
+    /// Looks up whether a pod that may have been created under this name is there, and the group's.
+    pub(super) async fn look_up(&self, job: &Job<'_>, pod: &ObjectKey) -> Result<bool, RequestError> {
+        let found = find(&self.client, &path(pod)).await?;
+        let found =
+            found.filter(|found| controller(found).is_some_and(|owner| *owner.uid == *job.observed.uid));
+        self.gate.settle(&job.observed.key, pod, &Intent::Create, found.as_ref());
         Ok(found.is_some())
     }
 }
@@ -143,8 +131,8 @@ struct LivePod {
 }
 
 impl LivePod {
-    fn of(pod: PartialObjectMeta<v1::Pod>) -> Option<Self> {
-        let owner = controller(&pod).map(str::to_owned);
+    fn of(pod: PartialObjectMeta<Pod>) -> Option<Self> {
+        let owner = controller(&pod.metadata).map(|owner| owner.uid.clone());
         let terminating = is_going(&pod.metadata);
         let version = pod.metadata.resource_version.and_then(|version| version.parse().ok());
         Some(Self { name: pod.metadata.name?, uid: pod.metadata.uid?, version, owner, terminating })
@@ -153,9 +141,4 @@ impl LivePod {
     fn is_of_or_free(&self, job: &Job<'_>) -> bool {
         self.owner.as_deref().is_none_or(|uid| uid == &*job.observed.uid)
     }
-}
-
-fn controller<K>(pod: &PartialObjectMeta<K>) -> Option<&str> {
-    let owners = pod.metadata.owner_references.iter().flatten();
-    owners.into_iter().find(|owner| owner.controller == Some(true)).map(|owner| owner.uid.as_str())
 }

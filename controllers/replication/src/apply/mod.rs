@@ -21,11 +21,10 @@ use std::{
     time::Duration,
 };
 
-use http::Request;
 use k8s_openapi::{api::core::v1, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{
-    Api, Client, ResourceExt,
-    api::{Patch, PatchParams},
+    Api, Client,
+    api::Patch,
     runtime::reflector::{ObjectRef, Store},
 };
 use mainstay_crds::ReplicaGroup;
@@ -34,11 +33,10 @@ use mainstay_runtime::{
     gate::Gate,
     index::ObjectKey,
     outcome::{Concern, Part, Turn},
-    request::in_time,
+    request::ObjectPath,
+    writes::Writes,
 };
 use parking_lot::Mutex;
-use serde::de::DeserializeOwned;
-use serde_json::json;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -116,6 +114,7 @@ pub enum Leave {
 /// Writes pods for groups.
 pub struct Writer {
     client: Client,
+    writes: Writes<'static>,
     stores: Stores,
     groups: Store<ReplicaGroup>,
     gate: Arc<Gate<ObjectKey>>,
@@ -171,6 +170,7 @@ impl Writer {
         shutdown: CancellationToken,
     ) -> Self {
         Self {
+            writes: Writes::new(client.clone(), FIELD_MANAGER),
             client,
             stores,
             groups,
@@ -339,15 +339,8 @@ impl Writer {
     /// Patches a pod's metadata. The UID in the patch makes the server refuse another pod of the same name; and it
     /// refuses a second controller (both 409 or 422), which means that there is nothing to do here.
     async fn patch(&self, job: &Job<'_>, pod: &Pod, patch: serde_json::Value) -> Result<bool, RequestError> {
-        let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
-        let patch = Patch::Strategic(patch);
-        let answer = in_time(job.pods.patch_metadata(&pod.header.key.name, &params, &patch)).await;
-        match answer {
-            Ok(written) => {
-                let (uid, version) = (written.uid().unwrap_or_default(), written.resource_version());
-                self.gate.stored(&job.observed.key, &pod.header.key, &uid, version.as_deref());
-                Ok(true)
-            }
+        match self.pods(job).patch(&path(&pod.header.key), &Patch::Strategic(patch)).await {
+            Ok(_) => Ok(true),
             Err(RequestError::NotFound(_) | RequestError::Conflict(_) | RequestError::Invalid(_)) => {
                 Ok(false)
             }
@@ -370,30 +363,31 @@ impl Writer {
         unchanged && !self.shutdown.is_cancelled()
     }
 
-    async fn send<T: DeserializeOwned>(&self, request: Request<Vec<u8>>) -> Result<T, RequestError> {
-        in_time(self.client.request(request)).await
+    /// Writes pods of the group.
+    fn pods<'a>(&'a self, job: &'a Job<'_>) -> Writes<'a> {
+        self.writes.noted(&self.gate, &job.observed.key)
+    }
+
+    /// Writes volume claims of the group.
+    fn claims<'a>(&'a self, job: &'a Job<'_>) -> Writes<'a> {
+        self.writes.noted(&self.claim_gate, &job.observed.key)
+    }
+}
+
+/// Where a pod is.
+fn path(pod: &ObjectKey) -> ObjectPath {
+    ObjectPath::of::<v1::Pod>(pod)
+}
+
+/// Why an object was not created. Of all that a create names only the namespace can be missing.
+fn not_created(error: RequestError) -> RequestError {
+    match error {
+        RequestError::NotFound(text) => RequestError::NamespaceTerminating(text),
+        error => error,
     }
 }
 
 /// Whether the deletion of an object has begun.
 fn is_going(metadata: &ObjectMeta) -> bool {
     metadata.deletion_timestamp.is_some()
-}
-
-/// The reference by which a group owns its pods.
-trait Owner {
-    fn owner_reference(&self) -> serde_json::Value;
-}
-
-impl Owner for ReplicaGroup {
-    fn owner_reference(&self) -> serde_json::Value {
-        json!({
-            "apiVersion": <Self as kube::Resource>::api_version(&()),
-            "kind": <Self as kube::Resource>::kind(&()),
-            "name": self.metadata.name,
-            "uid": self.metadata.uid,
-            "controller": true,
-            "blockOwnerDeletion": true,
-        })
-    }
 }

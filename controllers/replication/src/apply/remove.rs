@@ -6,16 +6,9 @@ use std::sync::{
 };
 
 use futures::{StreamExt, future, stream};
-use http::{Request, header};
-use mainstay_runtime::{
-    failure::RequestError,
-    gate::Intent,
-    request::{METADATA_ONLY, malformed},
-};
-use serde::de::IgnoredAny;
-use serde_json::json;
+use mainstay_runtime::failure::RequestError;
 
-use super::{Applied, ApplyError, DELETION, Job, Writer};
+use super::{Applied, ApplyError, DELETION, Job, Writer, path};
 use crate::{
     plan::{How, Plan, Victim, Why},
     pod::Pod,
@@ -118,47 +111,10 @@ impl Writer {
     /// Deletes or evicts one pod. Where it is not certain what became of the request, the pod stays noted as unanswered,
     /// so that no other victim is chosen in its place before the server has told.
     async fn delete_one(&self, job: &Job<'_>, pod: &Pod, how: How) -> Result<(), RequestError> {
-        let group = &job.observed.key;
-        let request = match how {
-            How::Delete => deletion(pod),
-            How::Evict => eviction(pod),
-        };
-        let request = request.map_err(malformed)?;
-        self.gate.intend(group, &pod.header.key, Intent::Delete(pod.header.uid.to_string()));
-        let answer = self.send::<IgnoredAny>(request).await;
-        match &answer {
-            Ok(_) | Err(RequestError::NotFound(_)) => {
-                self.gate.ended(group, &pod.header.key, &pod.header.uid);
-                return Ok(());
-            }
-            // Another pod of the name stands there, or somebody else wrote this one at the same moment.
-            Err(RequestError::Conflict(_)) => {}
-            Err(error) if error.is_ambiguous() => {}
-            Err(_) => self.gate.refused(group, &pod.header.key),
+        let (pods, pod) = (self.pods(job), &pod.header);
+        match how {
+            How::Delete => pods.delete(&path(&pod.key), &pod.uid, None).await.map(drop),
+            How::Evict => pods.evict(&pod.key, &pod.uid).await.map(drop),
         }
-        answer.map(drop)
     }
-}
-
-fn deletion(pod: &Pod) -> http::Result<Request<Vec<u8>>> {
-    let options =
-        json!({"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": &*pod.header.uid}});
-    Request::delete(format!("/api/v1/namespaces/{}/pods/{}", pod.header.key.namespace, pod.header.key.name))
-        .header(header::CONTENT_TYPE, "application/json")
-        .header(header::ACCEPT, METADATA_ONLY)
-        .body(options.to_string().into_bytes())
-}
-
-fn eviction(pod: &Pod) -> http::Result<Request<Vec<u8>>> {
-    let eviction = json!({
-        "apiVersion": "policy/v1", "kind": "Eviction",
-        "metadata": {"namespace": &*pod.header.key.namespace, "name": &*pod.header.key.name},
-        "deleteOptions": {"preconditions": {"uid": &*pod.header.uid}},
-    });
-    Request::post(format!(
-        "/api/v1/namespaces/{}/pods/{}/eviction",
-        pod.header.key.namespace, pod.header.key.name
-    ))
-    .header(header::CONTENT_TYPE, "application/json")
-    .body(eviction.to_string().into_bytes())
 }

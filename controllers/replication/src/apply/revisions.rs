@@ -3,17 +3,19 @@
 use std::{cmp::Reverse, collections::BTreeSet, sync::Arc};
 
 use k8s_openapi::api::apps::v1::ControllerRevision;
-use kube::{
-    Api, ResourceExt,
-    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
-};
+use kube::{Api, ResourceExt, api::Patch};
 use mainstay_crds::ReplicaGroup;
-use mainstay_runtime::{failure::RequestError, request::in_time};
+use mainstay_runtime::{
+    failure::RequestError,
+    index::ObjectKey,
+    owner,
+    request::{ObjectPath, in_time},
+};
 use serde_json::json;
 
-use super::{ApplyError, Owner, Writer};
+use super::{ApplyError, Writer, not_created};
 use crate::{
-    names::{FIELD_MANAGER, REVISION},
+    names::REVISION,
     observe::Observed,
     revision::{self, data, template_of},
     rollout::State,
@@ -45,28 +47,22 @@ impl Writer {
     }
 
     async fn make_revision(&self, group: &ReplicaGroup, observed: &Observed) -> Result<(), RequestError> {
-        let revisions = self.revision_api(observed);
         let hash = &observed.revisions.own;
-        let name = revision::name(&observed.key.name, hash);
+        let object = ObjectKey::new(&observed.key.namespace, &revision::name(&observed.key.name, hash));
         let newest = observed.revisions.kept.iter().map(|kept| kept.number).max().unwrap_or_default();
         // The template's labels, so that who looks for the pods finds these too.
         let mut labels = group.spec.template.metadata.clone().unwrap_or_default().labels;
         labels.insert(REVISION.to_owned(), hash.to_string());
         let body = json!({
             "apiVersion": "apps/v1", "kind": "ControllerRevision",
-            "metadata": {"name": name, "labels": labels, "ownerReferences": [group.owner_reference()]},
+            "metadata": {"name": &*object.name, "labels": labels, "ownerReferences": [owner::reference(group)]},
             "data": data(&group.spec.template),
             "revision": newest + 1,
         });
-        let body: ControllerRevision =
-            serde_json::from_value(body).map_err(|error| RequestError::Invalid(error.to_string()))?;
-        let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
-        match in_time(revisions.create(&params, &body)).await {
+        match self.writes.create(&path(&object), body.to_string()).await {
             Ok(_) => Ok(()),
-            Err(RequestError::AlreadyExists(_)) => self.take_over(group, observed, &revisions, &name).await,
-            // Of all that a create names only the namespace can be missing.
-            Err(RequestError::NotFound(text)) => Err(RequestError::NamespaceTerminating(text)),
-            Err(error) => Err(error),
+            Err(RequestError::AlreadyExists(_)) => self.take_over(group, observed, &object).await,
+            Err(error) => Err(not_created(error)),
         }
     }
 
@@ -75,24 +71,20 @@ impl Writer {
         &self,
         group: &ReplicaGroup,
         observed: &Observed,
-        revisions: &Api<ControllerRevision>,
-        name: &str,
+        object: &ObjectKey,
     ) -> Result<(), RequestError> {
+        let revisions: Api<ControllerRevision> = Api::namespaced(self.client.clone(), &object.namespace);
+        let name = &object.name;
         let standing = in_time(revisions.get(name)).await?;
         let template = standing.data.as_ref().and_then(|data| template_of(&data.0));
-        let owners = standing.owner_references();
-        let owner =
-            owners.iter().find(|owner| owner.controller == Some(true)).map(|owner| owner.uid.as_str());
-        match owner {
-            Some(uid) if uid == &*observed.uid => Ok(()),
+        match owner::controller(&standing.metadata) {
+            Some(owner) if *owner.uid == *observed.uid => Ok(()),
             Some(_) => {
                 Err(RequestError::Conflict(format!("ControllerRevision {name} belongs to another object")))
             }
             None if template.as_ref() == Some(&group.spec.template) => {
-                let patch = json!({"metadata": {"uid": standing.uid(), "ownerReferences": [group.owner_reference()]}});
-                let params =
-                    PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
-                in_time(revisions.patch_metadata(name, &params, &Patch::Strategic(patch))).await.map(drop)
+                let patch = json!({"metadata": {"uid": standing.uid(), "ownerReferences": [owner::reference(group)]}});
+                self.writes.patch(&path(object), &Patch::Strategic(patch)).await.map(drop)
             }
             None => Err(RequestError::Conflict(format!(
                 "ControllerRevision {name} contains another \
@@ -125,20 +117,16 @@ impl Writer {
         needed.extend(named.into_iter().flatten().map(|hash| &**hash));
         let mut old: Vec<_> = kept.iter().filter(|kept| !needed.contains(&*kept.hash)).collect();
         old.sort_by_key(|kept| Reverse(kept.number));
-        let revisions = self.revision_api(observed);
         for revision in old.into_iter().skip(limit) {
-            let preconditions =
-                Preconditions { uid: Some(revision.header.uid.to_string()), resource_version: None };
-            let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
-            match in_time(revisions.delete(&revision.header.key.name, &params)).await {
-                Ok(_) | Err(RequestError::NotFound(_) | RequestError::Conflict(_)) => {}
+            match self.writes.delete(&path(&revision.header.key), &revision.header.uid, None).await {
+                Ok(_) | Err(RequestError::Conflict(_)) => {}
                 Err(error) => return Err(ApplyError::Prune(error)),
             }
         }
         Ok(())
     }
+}
 
-    fn revision_api(&self, observed: &Observed) -> Api<ControllerRevision> {
-        Api::namespaced(self.client.clone(), &observed.key.namespace)
-    }
+fn path(revision: &ObjectKey) -> ObjectPath {
+    ObjectPath::of::<ControllerRevision>(revision)
 }

@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use mainstay_crds::{ClaimReuse, NodePreference, PodReplacement, ReplicaGroup, Retention};
+use mainstay_crds::{ClaimReuse, NodePreference, PodReplacement, ReplicaGroup, Retention, seconds};
 
 use crate::{
     chores,
     plan::{self, Policy},
-    rollout::seconds,
     slots::Slots,
 };
 

@@ -7,7 +7,10 @@ use k8s_openapi::{
     api::core::v1,
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
 };
-use mainstay_runtime::{slim, stands_for};
+use mainstay_runtime::{
+    slim::{self, Conditions},
+    stands_for,
+};
 use serde::{Deserialize, de::IgnoredAny};
 
 use super::in_place::{Before, InPlace};
@@ -54,18 +57,9 @@ pub(super) struct InitContainer {
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct WatchedStatus {
     pub(super) phase: Option<String>,
-    pub(super) conditions: Vec<Condition>,
+    pub(super) conditions: Conditions,
     container_statuses: Vec<ContainerStatus>,
     init_container_statuses: Vec<ContainerStatus>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Condition {
-    r#type: String,
-    status: String,
-    reason: Option<String>,
-    last_transition_time: Option<Time>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -107,19 +101,16 @@ pub(super) fn phase(text: Option<&str>) -> Phase {
     }
 }
 
-pub(super) fn ready_since(conditions: &[Condition], created: Timestamp) -> Option<Timestamp> {
-    let ready =
-        conditions.iter().find(|condition| condition.r#type == "Ready" && condition.status == "True")?;
-    Some(ready.last_transition_time.as_ref().map_or(created, |time| time.0))
+pub(super) fn ready_since(conditions: &Conditions, created: Timestamp) -> Option<Timestamp> {
+    conditions.is_true("Ready").then(|| conditions.changed("Ready").unwrap_or(created))
 }
 
 /// The last instant that the status of an ended pod tells: when a container ended or a condition changed. An
 /// evicted pod has no container status.
 pub(super) fn last_change(status: &WatchedStatus) -> Option<Timestamp> {
-    let conditions = status.conditions.iter().filter_map(|condition| condition.last_transition_time.as_ref());
     let ends = status.container_statuses.iter().filter_map(|container| container.state.terminated.as_ref());
     let ends = ends.filter_map(|terminated| terminated.finished_at.as_ref());
-    conditions.chain(ends).map(|time| time.0).max()
+    ends.map(|time| time.0).chain(status.conditions.last_change()).max()
 }
 
 impl WatchedStatus {
@@ -154,12 +145,10 @@ pub(super) fn in_place(
     before: &BTreeMap<String, Before>,
 ) -> Option<InPlace> {
     spec.readiness_gates.iter().find(|gate| gate.condition_type == READINESS_GATE)?;
-    let condition = |kind: &str| status.conditions.iter().find(|condition| condition.r#type == kind);
-    let is_true = |kind: &str| condition(kind).map(|condition| condition.status == "True");
-    let gate = match is_true(READINESS_GATE) {
+    let gate = match status.conditions.get(READINESS_GATE) {
         None => Gate::Unset,
-        Some(false) => Gate::Closed,
-        Some(true) => Gate::Open,
+        Some(condition) if condition.status == "True" => Gate::Open,
+        Some(_) => Gate::Closed,
     };
     let running = status.container_statuses.iter().filter(|container| container.state.running.is_some());
     let running: BTreeMap<_, _> =
@@ -171,7 +160,7 @@ pub(super) fn in_place(
     });
     Some(InPlace {
         gate,
-        still_ready: is_true("Ready") == Some(true),
+        still_ready: status.conditions.is_true("Ready"),
         changing: before.iter().filter(|(_, old)| old.is_replaced()).any(is_old),
         containers: containers.collect(),
     })
@@ -180,8 +169,7 @@ pub(super) fn in_place(
 /// What keeps a pod from becoming ready, as far as waiting alone does not help. Since when, its status does not tell:
 /// the kubelet gives no time for what a container waits for.
 pub(super) fn trouble(status: &WatchedStatus) -> Option<Cause> {
-    let scheduled = status.conditions.iter().find(|condition| condition.r#type == "PodScheduled");
-    let refused = scheduled.filter(|condition| condition.status == "False");
+    let refused = status.conditions.get("PodScheduled").filter(|condition| condition.status == "False");
     if refused.is_some_and(|condition| condition.reason.as_deref() == Some("Unschedulable")) {
         return Some(Cause::Unschedulable);
     }

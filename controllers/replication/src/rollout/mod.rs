@@ -28,7 +28,6 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 
 pub use evidence::{Evidence, Look};
-pub(crate) use settings::seconds;
 pub use settings::{Pause, Settings, Step};
 pub use types::{Decision, Failed, Kept, News, Phase, Reason, Rollout, State};
 

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
-use mainstay_crds::{FailureAction, ReplicaGroup, Update, UpdateType};
+use mainstay_crds::{FailureAction, ReplicaGroup, Update, UpdateType, seconds};
 
 use crate::{
     names::{ABORT, CONTINUE},
@@ -138,10 +138,6 @@ fn step(step: &mainstay_crds::Step) -> Step {
         Some(None) => Pause::Open,
     };
     Step { weight: usize::try_from(step.weight).unwrap_or_default(), pause }
-}
-
-pub(crate) fn seconds(number: i32) -> Duration {
-    Duration::from_secs(u64::try_from(number).unwrap_or_default())
 }
 
 #[cfg(test)]

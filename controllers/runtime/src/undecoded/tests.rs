@@ -1,6 +1,6 @@
 //! What is told of an object that cannot be decoded, to a server that notes what is written.
 
-use http::{Response, request::Parts};
+use http::{Method, Response, header, request::Parts};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget as Budget;
 use kube::client::Body;
 
@@ -78,7 +78,7 @@ async fn the_status_says_which_field_is_to_be_corrected_and_keeps_what_else_it_s
     objects.put(undecodable(json!({}), conditions), None);
     let task = tokio::spawn(objects.clone().tell(server.client(), "manager"));
     let (uri, patch) = server.wait_for(1).await.remove(0);
-    let path = "/apis/policy/v1/namespaces/ns/poddisruptionbudgets/a/status?fieldManager=manager";
+    let path = "/apis/policy/v1/namespaces/ns/poddisruptionbudgets/a/status?&fieldManager=manager";
     assert_eq!(uri, path);
     assert_eq!(patch["metadata"], json!({"uid": "u", "resourceVersion": "1"}));
     assert_eq!(patch["status"]["observedGeneration"], 3);

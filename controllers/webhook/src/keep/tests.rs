@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::*;
 
-mod asked;
+mod reachable;
 
 const CONFIGURATION: &str = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/hook";
 
@@ -350,7 +350,7 @@ async fn another_that_makes_the_certificate_tells_the_api_server_itself() {
     server.refusals.lock().insert(CONFIGURATION, 403);
     let mut keeper = Keeper { from: CertificatesFrom::Secret, ..server.keeper() };
     assert_eq!(keeper.take_up(None).await.unwrap(), None);
-    assert!(!keeper.certificates.validity().is_some());
+    assert!(keeper.certificates.validity().is_none());
     assert_eq!(keeper.take_up(Some(&secret())).await.unwrap(), None);
     assert!(keeper.certificates.validity().is_some());
 }

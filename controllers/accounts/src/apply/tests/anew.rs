@@ -1,6 +1,6 @@
 //! Secrets that cannot be changed.
 
-use k8s_openapi::ByteString;
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 
 use super::*;
 use crate::plan::{OutputView, Token, Why};
@@ -75,8 +75,7 @@ async fn a_copy_is_deleted_only_when_its_successor_is_accepted_and_the_controlle
 #[tokio::test]
 async fn a_secret_with_a_token_that_cannot_be_changed_is_made_anew_at_the_version_that_was_seen() {
     let claims = json!({"iat": 1_700_000_000, "kubernetes.io": {"serviceaccount": {"uid": "a"}}}).to_string();
-    let payload = json!(ByteString(claims.into_bytes()));
-    let payload = payload.as_str().unwrap().trim_end_matches('=').replace('+', "-").replace('/', "_");
+    let payload = BASE64_URL_SAFE_NO_PAD.encode(claims);
     let status = json!({"token": format!("h.{payload}.s"), "expirationTimestamp": "2030-01-01T00:00:00Z"});
     let time = jiff::Timestamp::UNIX_EPOCH;
     let standing = OutputView {
@@ -112,7 +111,7 @@ async fn a_secret_with_a_token_that_cannot_be_changed_is_made_anew_at_the_versio
     for (version, expected) in [("8", Done::Written), ("9", Done::Stale)] {
         let status = status.clone();
         let server = Server::new(move |method, url| match *method {
-            Method::POST if url.ends_with("/token") => (201, json!({"status": status})),
+            Method::POST if url.contains("/bot/token") => (201, json!({"status": status})),
             Method::GET if url.contains("/configmaps/") => (200, json!({"data": {"ca.crt": "ca"}})),
             Method::GET => {
                 let metadata = json!({"name": "bot-token", "uid": "o", "resourceVersion": version});

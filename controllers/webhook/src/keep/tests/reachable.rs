@@ -3,32 +3,32 @@
 use prometheus::TextEncoder;
 
 use super::*;
-use crate::Asked;
+use crate::Reachable;
 
 #[test]
-fn readiness_names_what_keeps_the_webhook_from_being_asked() {
-    let asked = Asked {
+fn readiness_names_what_keeps_the_webhook_from_serving() {
+    let reachable = Reachable {
         secret: "mainstay/hook".into(),
         certificates: Certificates::default(),
-        unkept: Trouble::default(),
-        unheard: Trouble::default(),
+        certificate_trouble: Trouble::default(),
+        server_trouble: Trouble::default(),
     };
     let now = Timestamp::now();
-    let said = || asked.answers(now).unwrap_err();
+    let said = || reachable.check(now).unwrap_err();
     assert_eq!(
         said(),
-        "the webhook cannot show the certificate of the Secret mainstay/hook: there is none yet"
+        "the webhook cannot use the certificate of the Secret mainstay/hook: there is none yet"
     );
-    *asked.unkept.write() = Some("secrets is forbidden".to_owned());
+    *reachable.certificate_trouble.write() = Some("secrets is forbidden".to_owned());
     assert!(said().ends_with("secrets is forbidden"));
-    *asked.unheard.write() = Some("it cannot listen".to_owned());
-    assert_eq!(said(), "the webhook cannot be asked: it cannot listen");
-    *asked.unheard.write() = None;
-    asked.certificates.show(Kept::read(&secret()).certified().unwrap());
-    assert_eq!(asked.answers(now), Ok(()), "what comes after is told in the log: what is shown stays");
+    *reachable.server_trouble.write() = Some("it cannot listen".to_owned());
+    assert_eq!(said(), "the webhook serves no requests: it cannot listen");
+    *reachable.server_trouble.write() = None;
+    reachable.certificates.show(Kept::read(&secret()).certified().unwrap());
+    assert_eq!(reachable.check(now), Ok(()), "later trouble is in the log: the certificate in use stays");
     let end = now + Duration::from_secs(92 * 24 * 3600);
-    let said = asked.answers(end).unwrap_err();
-    assert!(said.contains("has ended at ") && said.ends_with("secrets is forbidden"), "{said}");
+    let said = reachable.check(end).unwrap_err();
+    assert!(said.contains("expired at ") && said.ends_with("secrets is forbidden"), "{said}");
 }
 
 #[tokio::test(start_paused = true)]
