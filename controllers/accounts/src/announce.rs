@@ -6,7 +6,7 @@ use mainstay_crds::AccountPolicy;
 use mainstay_runtime::{
     events::{Events, Kind},
     index::ObjectKey,
-    reconcile::PassError,
+    reconcile::ReconcileError,
 };
 
 use crate::{

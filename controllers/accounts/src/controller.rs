@@ -18,7 +18,7 @@ use mainstay_runtime::{
     manager::{Controller, Manager},
     metrics::LoopMetrics,
     reconcile::{Lane, Work},
-    report::Reports,
+    report::StatusWriter,
     slim::MetadataOf,
     watch::Watch,
 };
@@ -34,15 +34,15 @@ use crate::{
     plan::Grantable,
     policies::{Policies, STATUS_PACE},
     reconcile::{Namespaces, Outcomes, Repeated},
+    server_clock::ServerClock,
     settings::Settings,
-    skew::Skew,
     sources::Sources,
     stores::Stores,
     watched::{Stored, WatchedAccount, WatchedBinding},
 };
 
 /// The type of Secrets whose tokens never end.
-const ETERNAL: &str = "type=kubernetes.io/service-account-token";
+const NON_EXPIRING: &str = "type=kubernetes.io/service-account-token";
 
 /// The flags of this controller only.
 #[derive(Debug, Clone, Args)]
@@ -71,8 +71,9 @@ pub async fn build(manager: &Manager, options: Options) -> Controller {
     let work = Work::new(LoopMetrics::new(&manager.registry, "namespace", concurrency));
     let policy_work = Work::new(LoopMetrics::new(&manager.registry, "accountpolicy", concurrency));
     let (namespaces, namespace_writer) = reflector::store();
-    let (stores, skew) = (Stores::new(namespaces.clone(), options.grantable()), Skew::new(Clock::start()));
-    skew.ask(&manager.client).await;
+    let (stores, server_clock) =
+        (Stores::new(namespaces.clone(), options.grantable()), ServerClock::new(Clock::start()));
+    server_clock.ask(&manager.client).await;
     let (policies, policy_writer) = reflector::store();
     let own_metrics = Metrics::new(&manager.registry);
     let announcer = Announcer {
@@ -80,21 +81,21 @@ pub async fn build(manager: &Manager, options: Options) -> Controller {
         metrics: own_metrics.clone(),
     };
     let outcomes = Arc::new(Outcomes::default());
-    let giver = Arc::new(Namespaces {
+    let namespace_reconciler = Arc::new(Namespaces {
         stores: stores.clone(),
-        writer: Writer::new(manager.client.clone(), stores.clone(), skew.clone()),
+        writer: Writer::new(manager.client.clone(), stores.clone(), server_clock.clone()),
         announcer: announcer.clone(),
-        skew: skew.clone(),
+        server_clock: server_clock.clone(),
         outcomes: Arc::clone(&outcomes),
         max_in_flight: manager.flags.max_in_flight_writes.into(),
         policies: Arc::clone(&policy_work),
         repeated: Repeated::default(),
     });
-    let teller = Arc::new(Policies {
+    let policy_reconciler = Arc::new(Policies {
         client: manager.client.clone(),
         stores: stores.clone(),
         outcomes,
-        reports: Arc::new(Reports::new(FIELD_MANAGER, STATUS_PACE)),
+        status_writer: Arc::new(StatusWriter::new(FIELD_MANAGER, STATUS_PACE)),
         announcer,
     });
     let (all, woken) = (namespaces.clone(), Arc::clone(&work));
@@ -104,23 +105,23 @@ pub async fn build(manager: &Manager, options: Options) -> Controller {
         policy_work: Arc::clone(&policy_work),
         stores: stores.clone(),
         policies: policies.clone(),
-        teller: Arc::clone(&teller),
+        policy_reconciler: Arc::clone(&policy_reconciler),
         sources: Arc::new(sources),
     };
     watches.start(manager, namespace_writer, policy_writer);
-    manager.while_leading(Arc::clone(&teller.reports).run(Arc::clone(&policy_work)).boxed());
+    manager.while_leading(Arc::clone(&policy_reconciler.status_writer).run(Arc::clone(&policy_work)).boxed());
 
     let counted = policies.clone();
     let handler = Admission::new(manager.client.clone());
     let admits = mainstay_webhook::start(manager, &options.webhook, WEBHOOK, handler);
-    let gives = manager.reconcile(giver, namespaces, &work);
-    let tells = manager.reconcile(teller, policies, &policy_work);
+    let gives = manager.reconcile(namespace_reconciler, namespaces, &work);
+    let tells = manager.reconcile(policy_reconciler, policies, &policy_work);
     let run = async move {
         futures::future::join(gives, tells).await;
     };
     let refresh = move || {
         policy_work.refresh_metrics();
-        own_metrics.refresh(skew.now());
+        own_metrics.refresh(server_clock.now());
         own_metrics.policies.set(i64::try_from(counted.len()).unwrap_or(i64::MAX));
     };
     manager.controller(&work, run, refresh).ready_when(admits)
@@ -133,7 +134,7 @@ struct Watches {
     policy_work: Arc<Work>,
     stores: Stores,
     policies: Store<AccountPolicy>,
-    teller: Arc<Policies>,
+    policy_reconciler: Arc<Policies>,
     sources: Arc<Sources>,
 }
 
@@ -159,9 +160,9 @@ impl Watches {
         let ours = manager.watch::<PartialObjectMeta<v1::Secret>>().labels(POLICY);
         self.follow(ours, &self.stores.secrets);
 
-        let eternal = manager.watch::<MetadataOf<v1::Secret>>().fields(ETERNAL);
-        let store = self.stores.eternal.clone();
-        eternal.fill(&store, Into::into, move |_| self.all_policies());
+        let non_expiring = manager.watch::<MetadataOf<v1::Secret>>().fields(NON_EXPIRING);
+        let store = self.stores.non_expiring.clone();
+        non_expiring.fill(&store, Into::into, move |_| self.all_policies());
     }
 
     fn follow<W, V>(&self, watch: Watch<'_, W>, store: &Index<Stored<V>>)
@@ -177,8 +178,8 @@ impl Watches {
     fn policy_changed(&self, old: Option<&AccountPolicy>, new: Option<&AccountPolicy>) {
         let Some(policy) = new.or(old) else { return };
         let key = ObjectKey::of(policy);
-        let reports = &self.teller.reports;
-        self.policy_work.root_changed(old, new, |new| reports.wrote(&key, new.status.as_ref()));
+        let status_writer = &self.policy_reconciler.status_writer;
+        self.policy_work.root_changed(old, new, |new| status_writer.wrote(&key, new.status.as_ref()));
         let same = |old: &AccountPolicy, new: &AccountPolicy| {
             old.metadata.generation == new.metadata.generation
                 && old.metadata.deletion_timestamp == new.metadata.deletion_timestamp
@@ -196,7 +197,7 @@ impl Watches {
         let mut settings: Vec<_> =
             policies.iter().filter_map(|policy| Settings::read(policy).ok().map(Arc::new)).collect();
         settings.sort_by(|one, other| one.name.cmp(&other.name));
-        let copies = settings.iter().flat_map(|policy| policy.gift.copies.values());
+        let copies = settings.iter().flat_map(|policy| policy.desired.copies.values());
         let wanted: HashSet<_> = copies.map(|copy| ObjectKey::new(&copy.namespace, &copy.name)).collect();
         self.sources.watch(&wanted);
         *self.stores.policies.write() = Arc::new(settings);
@@ -221,7 +222,7 @@ impl Watches {
             let key = object.key();
             let name = &key.name;
             let is_named = policies.iter().any(|policy| {
-                policy.gift.accounts.contains_key(name) || policy.gift.bindings.contains_key(name)
+                policy.desired.accounts.contains_key(name) || policy.desired.bindings.contains_key(name)
             });
             if object.policy.is_some() || is_named {
                 self.work.trigger(&ObjectKey::new("", &key.namespace));

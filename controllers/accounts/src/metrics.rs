@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use jiff::Timestamp;
 use mainstay_runtime::{
     metrics::{WriteFailures, counter, counters, gauge, gauges},
-    reconcile::PassError,
+    reconcile::ReconcileError,
 };
 use parking_lot::Mutex;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
@@ -31,7 +31,7 @@ pub struct Metrics {
     /// When the first token of each policy ends.
     ends: Arc<Mutex<BTreeMap<Arc<str>, Timestamp>>>,
     /// Secrets with tokens that never end, by policy.
-    pub eternal: IntGaugeVec,
+    pub non_expiring: IntGaugeVec,
     /// How many policies there are.
     pub policies: IntGauge,
 }
@@ -74,7 +74,7 @@ impl Metrics {
                 &["policy"],
             ),
             ends: Arc::default(),
-            eternal: gauges(
+            non_expiring: gauges(
                 registry,
                 "mainstay_accounts_eternal_tokens",
                 "Secrets with tokens that never expire, in the namespaces of a policy.",
@@ -137,7 +137,7 @@ impl Metrics {
     /// Forgets a policy that is gone.
     pub(crate) fn forget(&self, policy: &str) {
         self.forget_end(policy);
-        let _ = self.eternal.remove_label_values(&[policy]);
+        let _ = self.non_expiring.remove_label_values(&[policy]);
         for state in STATES {
             let _ = self.namespaces.remove_label_values(&[policy, state]);
         }

@@ -55,7 +55,7 @@ impl Stores {
             let key = (Arc::clone(&policy.name), Arc::clone(&namespace.name));
             if policy.picks(found.labels()) {
                 self.leaving.lock().remove(&key);
-                observed.gifts.push(self.gift(policy));
+                observed.desired.push(self.desired(policy));
             } else if owners.contains(&policy.name) {
                 observed.leaving.insert(Arc::clone(&policy.name), self.leaves(policy, key, now));
             } else {
@@ -65,14 +65,14 @@ impl Stores {
         Some(observed)
     }
 
-    fn gift(&self, policy: &Settings) -> crate::plan::Gift {
-        let mut gift = policy.gift.clone();
+    fn desired(&self, policy: &Settings) -> crate::plan::Desired {
+        let mut desired = policy.desired.clone();
         let sources = self.sources.lock();
-        for copy in gift.copies.values_mut() {
+        for copy in desired.copies.values_mut() {
             let known = sources.get(&ObjectKey::new(&copy.namespace, &copy.name)).cloned();
             copy.source = known.unwrap_or_default();
         }
-        gift
+        desired
     }
 
     fn leaves(&self, policy: &Settings, key: (Arc<str>, Arc<str>), now: Timestamp) -> Leaving {
@@ -93,8 +93,8 @@ fn add_secret(observed: &mut Observed, secret: &Stored<SecretView>) {
         SecretView::Copy(copy) => drop(observed.copies.insert(name, copy.clone())),
         SecretView::Handle(handle) => drop(observed.handles.insert(name, handle.clone())),
         SecretView::Output(output) => drop(observed.outputs.insert(name, output.clone())),
-        SecretView::Spoilt(origin) => {
-            drop(observed.spoilt.insert(name, (secret.header.uid.clone(), *origin)));
+        SecretView::Invalid(origin) => {
+            drop(observed.invalid.insert(name, (secret.header.uid.clone(), *origin)));
         }
     }
 }

@@ -11,7 +11,7 @@ use mainstay_runtime::{
     index::ObjectKey,
     outcome::{Concern, Outcomes, Turn},
     reconcile::Reconciler,
-    report::Reports,
+    report::StatusWriter,
     request::ObjectPath,
     writes::Writes,
 };
@@ -32,16 +32,16 @@ use crate::{
 /// How often a policy's status follows its counters.
 pub const STATUS_PACE: Duration = Duration::from_secs(1);
 
-/// The pass over policies.
+/// The reconcile over policies.
 pub struct Policies {
     /// For the finalizer and the status.
     pub client: Client,
-    /// What passes read.
+    /// What reconciles read.
     pub stores: Stores,
-    /// What came of the passes over namespaces.
+    /// What came of the reconciles over namespaces.
     pub outcomes: Arc<reconcile::Outcomes>,
     /// Writes the status.
-    pub reports: Arc<Reports<AccountPolicyStatus>>,
+    pub status_writer: Arc<StatusWriter<AccountPolicyStatus>>,
     /// Tells people and Prometheus.
     pub announcer: Announcer,
 }
@@ -69,14 +69,14 @@ impl Reconciler for Policies {
         if !ends {
             let told = self.look(&settings, left);
             self.tell_failing(&policy, &told);
-            let current = self.reports.current(&*policy);
+            let current = self.status_writer.current(&*policy);
             self.report(&policy, status::told(&current, &told, Timestamp::now()));
         }
         outcomes
     }
 
     fn forget(&self, key: &ObjectKey) {
-        self.reports.forget(key);
+        self.status_writer.forget(key);
         self.announcer.metrics.forget(&key.name);
     }
 }
@@ -90,7 +90,7 @@ impl Policies {
             }
             let name: Arc<str> = namespace.name_any().into();
             told.total += 1;
-            told.eternal += self.stores.eternal.count(&name);
+            told.non_expiring += self.stores.non_expiring.count(&name);
             match self.outcomes.of(&name, &settings.name) {
                 Some(None) => told.ready += 1,
                 Some(Some(failing)) => told.failing.push((name, failing)),
@@ -119,14 +119,17 @@ impl Policies {
         for (state, count) in STATES.iter().zip([told.ready, told.failing.len(), waiting]) {
             metrics.namespaces.with_label_values(&[&*settings.name, state]).set(number(count));
         }
-        metrics.eternal.with_label_values(&[&*settings.name]).set(number(told.eternal));
+        metrics.non_expiring.with_label_values(&[&*settings.name]).set(number(told.non_expiring));
         metrics.ends(&settings.name, told.tokens.first().map(|(expires, ..)| *expires));
     }
 
     /// One event for each namespace that has begun to fail.
     fn tell_failing(&self, policy: &AccountPolicy, told: &Told) {
-        let before =
-            self.reports.wanted(&ObjectKey::of(policy)).or_else(|| policy.status.clone()).unwrap_or_default();
+        let before = self
+            .status_writer
+            .wanted(&ObjectKey::of(policy))
+            .or_else(|| policy.status.clone())
+            .unwrap_or_default();
         let before: BTreeSet<_> = before.failing.iter().map(|failing| failing.name.as_str()).collect();
         for (namespace, Failing { message, .. }) in told.failing.iter().take(before.len() + 10) {
             if !before.contains(&**namespace) {
@@ -168,6 +171,6 @@ impl Policies {
             old.observed_generation != new.observed_generation
                 || !same_heads(&old.conditions, &new.conditions)
         };
-        self.reports.put(&policies, policy, policy.status.as_ref(), status, is_urgent);
+        self.status_writer.put(&policies, policy, policy.status.as_ref(), status, is_urgent);
     }
 }

@@ -1,7 +1,7 @@
-//! One pass over one namespace: observe, plan, apply.
+//! One reconcile over one namespace: observe, plan, apply.
 //!
-//! A namespace is what a pass is about, so that one that fails is tried again alone and holds up no other. What comes of
-//! it is told by the policies' own pass ([`crate::policies`]).
+//! A namespace is what a reconcile is about, so that one that fails is tried again alone and holds up no other. What comes of
+//! it is told by the policies' own reconcile ([`crate::policies`]).
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -18,7 +18,7 @@ use mainstay_runtime::{
     failure::RequestError,
     index::ObjectKey,
     outcome::{self, Concern, Outcomes as Ended, Turn},
-    reconcile::{PassError, Reconciler, Work},
+    reconcile::{ReconcileError, Reconciler, Work},
     slim::MetadataOf,
 };
 use parking_lot::Mutex;
@@ -27,11 +27,11 @@ use crate::{
     announce::Announcer,
     apply::{ApplyError, Done, Writer},
     plan::{Action, Part, Plan, Unseen, plan},
-    skew::Skew,
+    server_clock::ServerClock,
     stores::Stores,
 };
 
-/// When a pass that waits for the store looks again, should no event come first.
+/// When a reconcile that waits for the store looks again, should no event come first.
 const RECHECK: Duration = Duration::from_secs(1);
 /// When one looks again that had something to do: later and later, as long as it is the same.
 const AGAIN: Growth = Growth { first: RECHECK, cap: Duration::from_secs(60) };
@@ -53,38 +53,38 @@ const REMOVAL: Concern = Concern::untold("Removal");
 /// What a plan may have to do.
 const CONCERNS: [Concern; 5] = [ACCOUNTS, BINDINGS, COPIES, TOKENS, REMOVAL];
 
-/// The pass over namespaces, with all that it reads and writes.
+/// The reconcile over namespaces, with all that it reads and writes.
 pub struct Namespaces {
-    /// What passes read.
+    /// What reconciles read.
     pub stores: Stores,
-    /// What passes write with.
+    /// What reconciles write with.
     pub writer: Writer,
     /// Tells people and Prometheus.
     pub announcer: Announcer,
     /// The API server's clock.
-    pub skew: Skew,
-    /// What came of the last pass over each namespace.
+    pub server_clock: ServerClock,
+    /// What came of the last reconcile over each namespace.
     pub outcomes: Arc<Outcomes>,
     /// How many requests for one namespace may be under way.
     pub max_in_flight: usize,
     /// The policies' loop, which is told.
     pub policies: Arc<Work>,
-    /// What passes had to do again and again.
+    /// What reconciles had to do again and again.
     pub repeated: Repeated,
 }
 
-/// What the last pass over each namespace had to do, and for how many passes it has been the same. What stands in the way
-/// of it is not always watched, such as a Secret of no policy, so passes look again by themselves.
+/// What the last reconcile over each namespace had to do, and for how many reconciles it has been the same. What stands in the way
+/// of it is not always watched, such as a Secret of no policy, so reconciles look again by themselves.
 #[derive(Debug, Default)]
 pub struct Repeated(Mutex<HashMap<Arc<str>, ToDo>>);
 
-/// What a pass had to do, and what it found that no watch shows.
+/// What a reconcile had to do, and what it found that no watch shows.
 type Found = (Vec<Action>, BTreeMap<Arc<str>, Unseen>);
-/// The same, and for how many passes it has been so.
+/// The same, and for how many reconciles it has been so.
 type ToDo = (Found, u32);
 
 impl Repeated {
-    /// When a pass that had this to do is followed by another; `None` when there was nothing.
+    /// When a reconcile that had this to do is followed by another; `None` when there was nothing.
     fn again(&self, namespace: &Arc<str>, found: Found) -> Option<Duration> {
         let mut repeated = self.0.lock();
         if found == Found::default() {
@@ -112,7 +112,7 @@ pub struct Failing {
     pub message: String,
 }
 
-/// What came of the last pass over each namespace: for each policy that gives it something, whether it has everything.
+/// What came of the last reconcile over each namespace: for each policy that gives it something, whether it has everything.
 #[derive(Debug, Default)]
 pub struct Outcomes(Mutex<HashMap<Arc<str>, OfPolicies>>);
 
@@ -120,12 +120,12 @@ pub struct Outcomes(Mutex<HashMap<Arc<str>, OfPolicies>>);
 type OfPolicies = BTreeMap<Arc<str>, Option<Failing>>;
 
 impl Outcomes {
-    /// What came of `policy` in `namespace`; `None` when there was no pass yet.
+    /// What came of `policy` in `namespace`; `None` when there was no reconcile yet.
     pub fn of(&self, namespace: &str, policy: &str) -> Option<Option<Failing>> {
         self.0.lock().get(namespace)?.get(policy).cloned()
     }
 
-    /// Notes what came of a pass. Returns whether it is another than before, by policy.
+    /// Notes what came of a reconcile. Returns whether it is another than before, by policy.
     fn note(&self, namespace: &Arc<str>, now: BTreeMap<Arc<str>, Option<Failing>>) -> Vec<Arc<str>> {
         let before = self.0.lock().insert(Arc::clone(namespace), now.clone()).unwrap_or_default();
         let policies = before.keys().chain(now.keys()).collect::<std::collections::BTreeSet<_>>();
@@ -154,7 +154,7 @@ impl Reconciler for Namespaces {
             }
             None => return ended,
         }
-        let now = self.skew.now();
+        let now = self.server_clock.now();
         let Some(mut observed) = self.stores.observe(&key, now) else { return ended };
         if turn.held(LOOKS).is_none() {
             ended.note(LOOKS, self.writer.look(&key, &mut observed).await);
@@ -163,7 +163,7 @@ impl Reconciler for Namespaces {
         }
         let plan = plan(&observed, now);
         let mut outcomes: BTreeMap<_, Option<Failing>> =
-            observed.gifts.iter().map(|gift| (Arc::clone(&gift.policy), None)).collect();
+            observed.desired.iter().map(|desired| (Arc::clone(&desired.policy), None)).collect();
         for problem in &plan.problems {
             let failing = Failing { reason: problem.reason, message: problem.message.clone() };
             outcomes.insert(Arc::clone(&problem.policy), Some(failing));
@@ -175,8 +175,9 @@ impl Reconciler for Namespaces {
         for policy in self.outcomes.note(&key.name, outcomes) {
             self.policies.trigger(&ObjectKey::new("", &policy));
         }
-        let left =
-            |due: Timestamp| Duration::try_from(due.duration_since(self.skew.now())).unwrap_or_default();
+        let left = |due: Timestamp| {
+            Duration::try_from(due.duration_since(self.server_clock.now())).unwrap_or_default()
+        };
         ended.again(plan.due.map(left));
         // What failed is tried again by its own backoff.
         let failed = ended.failed();
@@ -267,14 +268,18 @@ impl Action {
     /// What of a reconcile it is, and the object that it is about.
     fn part(&self) -> outcome::Part {
         let (concern, part, name) = match self {
-            Self::MakeAccount(_, name, _) | Self::MendAccount { name, .. } => (ACCOUNTS, Part::Account, name),
-            Self::MakeBinding(_, name, _) | Self::MendBinding { name, .. } => (BINDINGS, Part::Binding, name),
+            Self::MakeAccount(_, name, _) | Self::UpdateAccount { name, .. } => {
+                (ACCOUNTS, Part::Account, name)
+            }
+            Self::MakeBinding(_, name, _) | Self::UpdateBinding { name, .. } => {
+                (BINDINGS, Part::Binding, name)
+            }
             Self::Copy(_, name, ..) => (COPIES, Part::Copy, name),
             Self::Issue { output, .. } => (TOKENS, Part::Token, output),
             Self::Mark(_, part, name, _) | Self::Delete(part, name, _) | Self::Release(part, name, _) => {
                 (REMOVAL, *part, name)
             }
-            Self::HandBack { name, .. } => (REMOVAL, Part::Account, name),
+            Self::Restore { name, .. } => (REMOVAL, Part::Account, name),
         };
         (concern, Some(format!("{part:?}/{name}").into()))
     }
@@ -286,10 +291,10 @@ impl Action {
             | Self::MakeBinding(policy, ..)
             | Self::Copy(policy, ..)
             | Self::Mark(policy, ..) => Some(policy),
-            Self::MendAccount { policy, .. }
-            | Self::MendBinding { policy, .. }
+            Self::UpdateAccount { policy, .. }
+            | Self::UpdateBinding { policy, .. }
             | Self::Issue { policy, .. } => Some(policy),
-            Self::Delete(..) | Self::Release(..) | Self::HandBack { .. } => None,
+            Self::Delete(..) | Self::Release(..) | Self::Restore { .. } => None,
         }
     }
 }

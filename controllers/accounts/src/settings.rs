@@ -9,7 +9,7 @@ use kube::{
 use mainstay_crds::{AccountPolicy, DeletionPolicy, PolicyAccount, PolicyToken, RoleKind, SecretSource};
 use thiserror::Error;
 
-use crate::plan::{Account, Binding, Copy, Gift, Role, Source, Token};
+use crate::plan::{Account, Binding, Copy, Desired, Role, Source, Token};
 
 /// A policy that can be carried out.
 #[derive(Debug)]
@@ -19,7 +19,7 @@ pub struct Settings {
     /// Which namespaces it picks.
     pub selector: Selector,
     /// What it gives, but for what is known of the sources of copies.
-    pub gift: Gift,
+    pub desired: Desired,
     /// For how long a namespace keeps what it was given that is picked no more.
     pub grace: Duration,
     /// What happens to the objects when the policy is deleted.
@@ -71,7 +71,7 @@ impl Settings {
                 return Err(SettingsError::TwoSources(secret.name.clone()));
             }
         }
-        let gift = Gift {
+        let desired = Desired {
             policy: Arc::clone(&name),
             accounts: spec.service_accounts.iter().map(account).collect(),
             bindings: spec.role_bindings.iter().map(binding).collect(),
@@ -81,7 +81,7 @@ impl Settings {
         Ok(Self {
             name,
             selector,
-            gift,
+            desired,
             grace: spec.grace_period.into(),
             deletion: spec.deletion_policy,
             going: policy.metadata.deletion_timestamp.is_some(),

@@ -8,7 +8,7 @@ use mainstay_crds::{
     AccountPolicy, AccountPolicyStatus, FailingNamespace, LeavingNamespace, NamespaceCounts, TokenExpiry,
 };
 use mainstay_runtime::{
-    conditions::{Verdict, merge},
+    conditions::{NewCondition, merge},
     report::{number, second},
 };
 
@@ -35,16 +35,20 @@ pub(crate) struct Told {
     /// Its tokens: when each ends, namespace and name.
     pub(crate) tokens: Vec<(Timestamp, Arc<str>, Arc<str>)>,
     /// Secrets with tokens that never end.
-    pub(crate) eternal: usize,
+    pub(crate) non_expiring: usize,
     /// How many objects it has, when it goes.
     pub(crate) left: Option<usize>,
 }
 
 /// The status of a policy.
 pub(crate) fn told(policy: &AccountPolicy, told: &Told, now: Timestamp) -> AccountPolicyStatus {
-    let Told { total, ready, failing, leaving, tokens, eternal, left } = told;
-    let verdict =
-        |kind, status, reason, message: &str| Verdict { kind, status, reason, message: message.to_owned() };
+    let Told { total, ready, failing, leaving, tokens, non_expiring, left } = told;
+    let verdict = |kind, status, reason, message: &str| NewCondition {
+        kind,
+        status,
+        reason,
+        message: message.to_owned(),
+    };
     let (is_ready, reason, message) = match (left, failing.first()) {
         (Some(left), _) => (false, "Deleting", format!("{left} objects are still to be deleted")),
         (None, Some((namespace, first))) => {
@@ -60,10 +64,10 @@ pub(crate) fn told(policy: &AccountPolicy, told: &Told, now: Timestamp) -> Accou
         }
         (None, None) => (true, "AllReady", format!("{total} namespaces have all objects of the policy")),
     };
-    let has_eternal = *eternal > 0;
+    let has_eternal = *non_expiring > 0;
     let eternal_message = if has_eternal {
         format!(
-            "{eternal} Secrets of type kubernetes.io/service-account-token have tokens that never expire: \
+            "{non_expiring} Secrets of type kubernetes.io/service-account-token have tokens that never expire: \
              replace them"
         )
     } else {
@@ -106,14 +110,15 @@ pub(crate) fn told(policy: &AccountPolicy, told: &Told, now: Timestamp) -> Accou
                 expires: Time(second(*expires)),
             })
             .collect(),
-        eternal_tokens: number(*eternal),
+        eternal_tokens: number(*non_expiring),
         conditions: conditions(policy, verdicts, now),
     }
 }
 
 /// The status of a policy that cannot be carried out.
 pub(crate) fn unusable(policy: &AccountPolicy, error: &SettingsError, now: Timestamp) -> AccountPolicyStatus {
-    let verdict = |kind, status| Verdict { kind, status, reason: error.reason(), message: error.to_string() };
+    let verdict =
+        |kind, status| NewCondition { kind, status, reason: error.reason(), message: error.to_string() };
     AccountPolicyStatus {
         observed_generation: policy.metadata.generation.unwrap_or_default(),
         conditions: conditions(policy, vec![verdict("Ready", false), verdict("Stalled", true)], now),
@@ -123,7 +128,7 @@ pub(crate) fn unusable(policy: &AccountPolicy, error: &SettingsError, now: Times
 
 fn conditions(
     policy: &AccountPolicy,
-    verdicts: Vec<Verdict>,
+    verdicts: Vec<NewCondition>,
     now: Timestamp,
 ) -> Vec<k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition> {
     let standing = policy.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();

@@ -17,7 +17,7 @@ use parking_lot::{Mutex, RwLock};
 use crate::{
     plan::{AccountView, BindingView, Copy, Grantable, Source},
     settings::Settings,
-    watched::{Bucket, Eternal, SecretView, Stored},
+    watched::{Bucket, NonExpiring, SecretView, Stored},
 };
 
 /// The policies that can be carried out, in the order of their names.
@@ -25,7 +25,7 @@ pub type Policies = Arc<Vec<Arc<Settings>>>;
 /// When the objects in a namespace are removed, by policy and namespace.
 pub type Departures = BTreeMap<(Arc<str>, Arc<str>), Timestamp>;
 
-/// What passes read.
+/// What reconciles read.
 #[derive(Clone)]
 pub struct Stores {
     /// Namespaces.
@@ -37,7 +37,7 @@ pub struct Stores {
     /// The Secrets of policies.
     pub secrets: Index<Stored<SecretView>>,
     /// Secrets with tokens that never end.
-    pub eternal: Index<Eternal>,
+    pub non_expiring: Index<NonExpiring>,
     /// The Secrets that are copied, by namespace and name.
     pub sources: Arc<Mutex<HashMap<ObjectKey, Source>>>,
     /// The roles that policies may give.
@@ -57,7 +57,7 @@ impl Stores {
             accounts: Index::default(),
             bindings: Index::default(),
             secrets: Index::default(),
-            eternal: Index::default(),
+            non_expiring: Index::default(),
             sources: Arc::default(),
             policies: Arc::default(),
             leaving: Arc::default(),

@@ -191,7 +191,7 @@ pub enum SecretView {
     /// A Secret with a token.
     Output(OutputView),
     /// One whose annotations say nothing.
-    Spoilt(Origin),
+    Invalid(Origin),
 }
 
 impl From<PartialObjectMeta<v1::Secret>> for Stored<SecretView> {
@@ -205,7 +205,7 @@ impl From<PartialObjectMeta<v1::Secret>> for Stored<SecretView> {
             (Some(policy), Some("token")) => output(&header, policy, &metadata).map(SecretView::Output),
             _ => None,
         };
-        let view = view.unwrap_or_else(|| SecretView::Spoilt(origin(&metadata)));
+        let view = view.unwrap_or_else(|| SecretView::Invalid(origin(&metadata)));
         Self { header, policy, view }
     }
 }
@@ -270,15 +270,15 @@ fn output(header: &Header, policy: Arc<str>, metadata: &ObjectMeta) -> Option<Ou
 
 /// A Secret with a token that never ends: that there is one is all that is known of it.
 #[derive(Debug)]
-pub struct Eternal(pub Header);
+pub struct NonExpiring(pub Header);
 
-impl From<MetadataOf<v1::Secret>> for Eternal {
+impl From<MetadataOf<v1::Secret>> for NonExpiring {
     fn from(watched: MetadataOf<v1::Secret>) -> Self {
         Self(Header::of(&watched))
     }
 }
 
-impl Indexed for Eternal {
+impl Indexed for NonExpiring {
     /// The namespace.
     type Bucket = Arc<str>;
 
@@ -354,7 +354,7 @@ mod tests {
             );
             secret.metadata.annotations = None;
             let view = Stored::<SecretView>::from(secret).view;
-            assert!(matches!(view, SecretView::Spoilt(of) if of == origin), "{view:?}");
+            assert!(matches!(view, SecretView::Invalid(of) if of == origin), "{view:?}");
         }
     }
 
@@ -373,7 +373,7 @@ mod tests {
             }}))
             .unwrap();
             let view = Stored::<SecretView>::from(secret).view;
-            assert!(matches!(view, SecretView::Spoilt(of) if of == origin), "{left} {manager}: {view:?}");
+            assert!(matches!(view, SecretView::Invalid(of) if of == origin), "{left} {manager}: {view:?}");
         }
     }
 }

@@ -5,13 +5,13 @@ use mainstay_crds::ConfigRollout;
 use mainstay_runtime::{
     events::{Events, Kind},
     failure::RequestError,
-    reconcile::PassError,
+    reconcile::ReconcileError,
 };
 
 use crate::{
     apply::ApplyError,
     metrics::Metrics,
-    plan::{News, Number},
+    plan::{Number, RolloutEvent},
 };
 
 /// Publishes events and counts.
@@ -53,43 +53,43 @@ impl Announcer {
         }
     }
 
-    pub(crate) fn news(&self, rollout: &ConfigRollout, news: &News) {
+    pub(crate) fn news(&self, rollout: &ConfigRollout, news: &RolloutEvent) {
         self.metrics.news(news);
         let (kind, reason, note) = match news {
-            News::Started(number) => {
+            RolloutEvent::Started(number) => {
                 (Kind::Normal, "RolloutStarted", format!("rolling out revision {number}"))
             }
-            News::StagePassed(stage) => {
+            RolloutEvent::StagePassed(stage) => {
                 (Kind::Normal, "StagePassed", format!("all targets of stage {stage} have passed"))
             }
-            News::Completed(number, took) => {
+            RolloutEvent::Completed(number, took) => {
                 let note = format!("all targets have revision {number} after {} s", took.as_secs());
                 (Kind::Normal, "RolloutCompleted", note)
             }
-            News::Failed(number, failed) => {
+            RolloutEvent::Failed(number, failed) => {
                 let note = format!(
                     "revision {number} has failed at {} ({}): {}",
                     failed.target, failed.reason, failed.message
                 );
                 (Kind::Warning, "RolloutFailed", note)
             }
-            News::RolledBack(0, took) => {
+            RolloutEvent::RolledBack(0, took) => {
                 let note = format!(
                     "all targets are rolled back to the sources themselves after {} s",
                     took.as_secs()
                 );
                 (Kind::Normal, "RolledBack", note)
             }
-            News::RolledBack(number, took) => {
+            RolloutEvent::RolledBack(number, took) => {
                 let note =
                     format!("all targets are rolled back to revision {number} after {} s", took.as_secs());
                 (Kind::Normal, "RolledBack", note)
             }
-            News::Held(target) => {
+            RolloutEvent::Held(target) => {
                 let note = format!("{target} was rolled back by hand; it is held until a source changes");
                 (Kind::Normal, "TargetHeld", note)
             }
-            News::Reverted(target) => (
+            RolloutEvent::Reverted(target) => (
                 Kind::Warning,
                 "TargetReverted",
                 format!("another field manager has reverted the change of {target}"),

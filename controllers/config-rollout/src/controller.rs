@@ -23,7 +23,7 @@ use mainstay_runtime::{
     manager::{Controller, Manager},
     metrics::LoopMetrics,
     reconcile::Work,
-    report::Reports,
+    report::StatusWriter,
 };
 use mainstay_webhook::WebhookFlags;
 use parking_lot::RwLock;
@@ -70,7 +70,7 @@ pub async fn build(manager: &Manager, options: Options) -> Controller {
         client: manager.client.clone(),
         stores: stores.clone(),
         writer: Writer::new(manager.client.clone(), stores.clone()),
-        reports: Arc::new(Reports::new(FIELD_MANAGER, STATUS_PACE)),
+        status_writer: Arc::new(StatusWriter::new(FIELD_MANAGER, STATUS_PACE)),
         announcer: Announcer {
             events: Events::start(manager.client.clone(), FIELD_MANAGER, &manager.identity),
             metrics: own_metrics.clone(),
@@ -88,7 +88,7 @@ pub async fn build(manager: &Manager, options: Options) -> Controller {
         rollouts: Arc::default(),
     };
     watches.start(manager, rollout_writer);
-    manager.while_leading(Arc::clone(&reconciler.reports).run(Arc::clone(&work)).boxed());
+    manager.while_leading(Arc::clone(&reconciler.status_writer).run(Arc::clone(&work)).boxed());
 
     let counted = rollouts.clone();
     let handler = Admission { client: manager.client.clone(), stores: stores.clone() };
@@ -105,13 +105,13 @@ fn refresh(metrics: &Metrics, rollouts: &[Arc<ConfigRollout>]) {
         let mut conditions = rollout.status.iter().flat_map(|status| &status.conditions);
         let ready = conditions.find(|condition| condition.type_ == "Ready").map(|ready| ready.reason.clone());
         *reasons.entry(ready.unwrap_or_else(|| "Unknown".to_owned())).or_default() += 1;
-        rolling += record::state(rollout, None).on_their_way();
+        rolling += record::state(rollout, None).in_progress();
     }
     metrics.rollouts.reset();
     for (reason, count) in reasons {
         metrics.rollouts.with_label_values(&[reason]).set(count);
     }
-    metrics.on_their_way.set(i64::try_from(rolling).unwrap_or(i64::MAX));
+    metrics.in_progress.set(i64::try_from(rolling).unwrap_or(i64::MAX));
 }
 
 /// The rollouts of each namespace, so that a change is compared only with those that it can affect.
@@ -130,7 +130,7 @@ impl Watches {
     fn start(self, manager: &Manager, rollouts: reflector::store::Writer<ConfigRollout>) {
         let this = self.clone();
         let changed = move |old: Option<&_>, new: Option<&_>| this.rollout_changed(old, new);
-        // Without the rollout no pass is about it, and its revisions and targets are left alone.
+        // Without the rollout no reconcile is about it, and its revisions and targets are left alone.
         manager.watch().root(rollouts, FIELD_MANAGER, changed, |_| {});
         self.follow_sources::<core::ConfigMap>(manager, SourceKind::ConfigMap);
         self.follow_sources::<core::Secret>(manager, SourceKind::Secret);
@@ -170,11 +170,11 @@ impl Watches {
 
     fn rollout_changed(&self, old: Option<&ConfigRollout>, new: Option<&ConfigRollout>) {
         self.keep(old, new);
-        let reports = &self.reconciler.reports;
-        self.work.root_changed(old, new, |new| reports.wrote(&ObjectKey::of(new), new.status.as_ref()));
+        let status_writer = &self.reconciler.status_writer;
+        self.work.root_changed(old, new, |new| status_writer.wrote(&ObjectKey::of(new), new.status.as_ref()));
         if let (None, Some(new)) = (old, new) {
-            let on_their_way = record::state(new, None).on_their_way();
-            self.reconciler.slots.seed(&ObjectKey::of(new), on_their_way);
+            let in_progress = record::state(new, None).in_progress();
+            self.reconciler.slots.seed(&ObjectKey::of(new), in_progress);
         }
     }
 

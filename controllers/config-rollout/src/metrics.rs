@@ -5,8 +5,8 @@ use std::time::Duration;
 use mainstay_runtime::metrics::{WriteFailures, counter, counters, gauge, gauges, histograms};
 use prometheus::{HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 
-use crate::{apply::ApplyError, plan::News};
-use mainstay_runtime::reconcile::PassError;
+use crate::{apply::ApplyError, plan::RolloutEvent};
+use mainstay_runtime::reconcile::ReconcileError;
 
 /// From half a second to a day.
 const DURATIONS: [f64; 11] =
@@ -27,7 +27,7 @@ pub struct Metrics {
     duration: HistogramVec,
     failures: WriteFailures,
     /// How many targets are updating, of all rollouts together.
-    pub on_their_way: IntGauge,
+    pub in_progress: IntGauge,
     /// How many rollouts there are, by the reason of `Ready`.
     pub rollouts: IntGaugeVec,
 }
@@ -69,7 +69,7 @@ impl Metrics {
                 &["result"],
             ),
             failures: WriteFailures::new(registry, "config_rollout"),
-            on_their_way: gauge(
+            in_progress: gauge(
                 registry,
                 "mainstay_config_rollout_targets_rolling",
                 "Targets that are updating, of all rollouts together.",
@@ -85,24 +85,24 @@ impl Metrics {
         this
     }
 
-    pub(crate) fn news(&self, news: &News) {
+    pub(crate) fn news(&self, news: &RolloutEvent) {
         let took = |result, took: &Duration| {
             self.duration.with_label_values(&[result]).observe(took.as_secs_f64());
         };
         match news {
-            News::Started(_) => self.started.inc(),
-            News::StagePassed(_) | News::Held(_) => {}
-            News::Completed(_, time) => {
+            RolloutEvent::Started(_) => self.started.inc(),
+            RolloutEvent::StagePassed(_) | RolloutEvent::Held(_) => {}
+            RolloutEvent::Completed(_, time) => {
                 self.ended.with_label_values(&["Completed"]).inc();
                 took("Completed", time);
             }
-            News::Failed(..) => self.ended.with_label_values(&["Failed"]).inc(),
-            News::RolledBack(_, time) => {
+            RolloutEvent::Failed(..) => self.ended.with_label_values(&["Failed"]).inc(),
+            RolloutEvent::RolledBack(_, time) => {
                 self.ended.with_label_values(&["RolledBack"]).inc();
                 self.rolled_back.inc();
                 took("RolledBack", time);
             }
-            News::Reverted(_) => self.reverted.inc(),
+            RolloutEvent::Reverted(_) => self.reverted.inc(),
         }
     }
 

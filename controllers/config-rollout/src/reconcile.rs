@@ -1,4 +1,4 @@
-//! One pass over one rollout: observe, ask, plan, remember, apply.
+//! One reconcile over one rollout: observe, ask, plan, remember, apply.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,40 +10,40 @@ use mainstay_runtime::{
     index::ObjectKey,
     outcome::{Concern, Failure, Failures, Outcomes, STATUS, Turn},
     reconcile::{PACE, Reconciler, Work},
-    report::Reports,
+    report::StatusWriter,
 };
 use tokio::time::Instant;
 
 use crate::{
     announce::Announcer,
-    apply::{ApplyError, COLLECTION, Given, READS, REVISIONS, TARGETS, Writer},
+    apply::{ApplyError, COLLECTION, READS, REVISIONS, TARGETS, TargetResult, Writer},
     evidence::Gatherer,
     memory::Memories,
     observe::{self, ObserveError, Seen},
     plan::{self, Input, Number, Plan, Settings, State, TargetKey, TargetState, Wait},
     record, settings,
     slots::Slots,
-    status::{self, Told},
+    status::{self, StatusInput},
     stores::Stores,
 };
 
 /// How often a rollout's status follows its sentences while nothing else changes.
 pub const STATUS_PACE: Duration = Duration::from_millis(500);
-/// When a pass that waits for the store looks again, should no event come first.
+/// When a reconcile that waits for the store looks again, should no event come first.
 const RECHECK: Duration = Duration::from_secs(1);
 /// How often the namespace is searched for what refers to old revisions, while there are some.
 const COLLECT: Duration = Duration::from_secs(600);
 
-/// The ConfigRollout controller's pass, with all that it reads and writes.
+/// The ConfigRollout controller's reconcile, with all that it reads and writes.
 pub struct ConfigRollouts {
     /// For the status and what no watch shows.
     pub client: Client,
-    /// What passes read.
+    /// What reconciles read.
     pub stores: Stores,
-    /// What passes write with.
+    /// What reconciles write with.
     pub writer: Writer,
     /// Writes the status.
-    pub reports: Arc<Reports<ConfigRolloutStatus>>,
+    pub status_writer: Arc<StatusWriter<ConfigRolloutStatus>>,
     /// Tells people and Prometheus.
     pub announcer: Announcer,
     /// The places that rollouts share.
@@ -62,30 +62,31 @@ impl Reconciler for ConfigRollouts {
     type Object = ConfigRollout;
 
     async fn reconcile(self: Arc<Self>, rollout: Arc<ConfigRollout>, turn: Turn) -> Outcomes {
-        let mut pass = Pass { key: ObjectKey::of(&*rollout), rollout, turn, outcomes: Outcomes::default() };
-        if pass.rollout.metadata.deletion_timestamp.is_none() {
-            self.pass(&mut pass).await;
+        let mut context =
+            Context { key: ObjectKey::of(&*rollout), rollout, turn, outcomes: Outcomes::default() };
+        if context.rollout.metadata.deletion_timestamp.is_none() {
+            self.context(&mut context).await;
         }
-        pass.outcomes
+        context.outcomes
     }
 
     fn forget(&self, key: &ObjectKey) {
         self.writer.forget(key);
-        self.reports.forget(key);
+        self.status_writer.forget(key);
         self.memory.forget(key);
         self.slots.forget(key).iter().for_each(|waiting| self.work.trigger(waiting));
     }
 }
 
 /// One rollout as a reconcile works on it.
-struct Pass {
+struct Context {
     rollout: Arc<ConfigRollout>,
     key: ObjectKey,
     turn: Turn,
     outcomes: Outcomes,
 }
 
-impl Pass {
+impl Context {
     /// What keeps the rollout's concerns from succeeding, as far as it is known by now.
     fn failures(&self) -> Failures {
         self.outcomes.failures(&self.turn)
@@ -93,10 +94,10 @@ impl Pass {
 }
 
 impl ConfigRollouts {
-    async fn pass(&self, pass: &mut Pass) {
-        let (rollout, key) = (Arc::clone(&pass.rollout), pass.key.clone());
+    async fn context(&self, context: &mut Context) {
+        let (rollout, key) = (Arc::clone(&context.rollout), context.key.clone());
         // Asked before the stores are read: what they come to show afterwards is not observed, and would be made again.
-        let showed = match pass.turn.held(READS) {
+        let showed = match context.turn.held(READS) {
             Some(_) => Ok(false),
             None => self.writer.may_write(&key).await,
         };
@@ -107,46 +108,46 @@ impl ConfigRollouts {
                     .put(&rollout, status::unusable(&rollout, &Failure::from(&error), Timestamp::now()));
             }
         };
-        if pass.turn.held(READS).is_some() {
+        if context.turn.held(READS).is_some() {
             return;
         }
         let settings = settings::read(&rollout);
-        let decided = self.decide(pass, &settings, &mut seen, showed).await;
+        let decided = self.decide(context, &settings, &mut seen, showed).await;
         let plan = match decided {
             Ok(Some(plan)) => plan,
-            Ok(None) => return pass.outcomes.again(Some(RECHECK)),
+            Ok(None) => return context.outcomes.again(Some(RECHECK)),
             Err(error) => {
-                self.failed(pass, READS, &error);
+                self.failed(context, READS, &error);
                 let state = self.state(&rollout, &key);
                 let plan = Plan { state, wait: Wait::Targets, ..Plan::default() };
-                self.report(pass, &seen, &plan).await;
+                self.report(context, &seen, &plan).await;
                 return;
             }
         };
-        pass.outcomes.well(READS);
-        let told = pass.failures();
-        if !self.report(pass, &seen, &plan).await {
-            return pass.outcomes.again(Some(RECHECK));
+        context.outcomes.well(READS);
+        let told = context.failures();
+        if !self.report(context, &seen, &plan).await {
+            return context.outcomes.again(Some(RECHECK));
         }
         plan.news.iter().for_each(|news| self.announcer.news(&rollout, news));
-        pass.outcomes.again(plan.recheck_in);
-        self.give(pass, &seen, &plan).await;
-        self.collect(pass, &settings, &seen, &plan).await;
-        if pass.failures() != told {
+        context.outcomes.again(plan.recheck_in);
+        self.give(context, &seen, &plan).await;
+        self.collect(context, &settings, &seen, &plan).await;
+        if context.failures() != told {
             // What stands in the way, or does no more, is told without another event.
-            self.report(pass, &seen, &Plan { state: self.state(&rollout, &key), ..plan }).await;
+            self.report(context, &seen, &Plan { state: self.state(&rollout, &key), ..plan }).await;
         }
     }
 
     /// What is to be done; `None` when the stores are about to show something that it depends on.
     async fn decide(
         &self,
-        pass: &mut Pass,
+        context: &mut Context,
         settings: &Settings,
         seen: &mut Seen,
         showed: Result<bool, ApplyError>,
     ) -> Result<Option<Plan>, ApplyError> {
-        let (rollout, key) = (Arc::clone(&pass.rollout), pass.key.clone());
+        let (rollout, key) = (Arc::clone(&context.rollout), context.key.clone());
         if !showed? {
             return Ok(None);
         }
@@ -154,17 +155,17 @@ impl ConfigRollouts {
         seen.observed.evidence = evidence.of_judged(&rollout, &seen.observed, &state).await?;
         let mut plan = self.plan(&rollout, &key, settings, seen);
         if !plan.examine {
-            pass.outcomes.well(REVISIONS);
-        } else if pass.turn.held(REVISIONS).is_none() {
+            context.outcomes.well(REVISIONS);
+        } else if context.turn.held(REVISIONS).is_none() {
             match self.examine(&rollout, &key, seen, &plan.state).await {
                 // What is planned before the stores show the revision would be about the last one.
                 Ok(true) => return Ok(None),
                 Ok(false) => {
-                    pass.outcomes.well(REVISIONS);
+                    context.outcomes.well(REVISIONS);
                     plan = self.plan(&rollout, &key, settings, seen);
                 }
                 // What has been decided of earlier revisions goes on.
-                Err(error) => self.failed(pass, REVISIONS, &error),
+                Err(error) => self.failed(context, REVISIONS, &error),
             }
         }
         evidence.note_restarts(&key, &mut plan).await?;
@@ -172,13 +173,13 @@ impl ConfigRollouts {
     }
 
     /// Tells what could not be done.
-    fn failed(&self, pass: &mut Pass, concern: Concern, error: &ApplyError) {
-        self.announcer.failed(&pass.rollout, error);
+    fn failed(&self, context: &mut Context, concern: Concern, error: &ApplyError) {
+        self.announcer.failed(&context.rollout, error);
         let name = match error {
             ApplyError::Target { what, .. } => Some(what.as_str().into()),
             _ => None,
         };
-        pass.outcomes.fail((concern, name), error);
+        context.outcomes.fail((concern, name), error);
     }
 
     fn observe(&self, rollout: &ConfigRollout, key: &ObjectKey) -> Result<Seen, ObserveError> {
@@ -188,12 +189,12 @@ impl ConfigRollouts {
     /// What was decided last: as this process remembers it, or else as the status has it.
     fn state(&self, rollout: &ConfigRollout, key: &ObjectKey) -> State {
         let remembered = self.memory.of(key, |memory| memory.state.clone());
-        remembered.unwrap_or_else(|| record::state(rollout, self.reports.last(key).as_ref()))
+        remembered.unwrap_or_else(|| record::state(rollout, self.status_writer.last(key).as_ref()))
     }
 
     /// The generation of the spec that was answered last.
     fn answers(&self, rollout: &ConfigRollout, key: &ObjectKey) -> Option<i64> {
-        let status = self.reports.wanted(key).or_else(|| rollout.status.clone());
+        let status = self.status_writer.wanted(key).or_else(|| rollout.status.clone());
         status.map(|status| status.observed_generation)
     }
 
@@ -218,7 +219,7 @@ impl ConfigRollouts {
                 slots,
                 now,
             });
-            let (taken, waits) = (plan.state.on_their_way(), plan.needs_slots);
+            let (taken, waits) = (plan.state.in_progress(), plan.needs_slots);
             (plan, taken, waits)
         });
         if !plan.unsettled {
@@ -249,14 +250,14 @@ impl ConfigRollouts {
     }
 
     /// Carries the moves out. A target that refuses keeps no other from its own.
-    async fn give(&self, pass: &mut Pass, seen: &Seen, plan: &Plan) {
-        let (rollout, key) = (Arc::clone(&pass.rollout), pass.key.clone());
-        pass.outcomes.well(TARGETS);
+    async fn give(&self, context: &mut Context, seen: &Seen, plan: &Plan) {
+        let (rollout, key) = (Arc::clone(&context.rollout), context.key.clone());
+        context.outcomes.well(TARGETS);
         let may_move = |(target, _): &&(TargetKey, Number)| {
             let name = target.to_string();
-            let is_held = pass.turn.held_for(TARGETS, &name).is_some();
+            let is_held = context.turn.held_for(TARGETS, &name).is_some();
             if is_held {
-                pass.outcomes.waits((TARGETS, Some(name.into())));
+                context.outcomes.waits((TARGETS, Some(name.into())));
             }
             !is_held
         };
@@ -272,72 +273,72 @@ impl ConfigRollouts {
         let mut moves = futures::stream::iter(moves).buffer_unordered(self.max_in_flight);
         while let Some((target, given)) = moves.next().await {
             match given {
-                Ok(Given::Done) => {
+                Ok(TargetResult::Done) => {
                     self.announcer.metrics.moved();
                     self.memory.of(&key, |memory| memory.change(target, TargetState::confirm));
                 }
-                Ok(Given::Gone) => {}
-                Ok(Given::Conflict(sentence)) => {
-                    pass.outcomes.again(Some(PACE));
+                Ok(TargetResult::Gone) => {}
+                Ok(TargetResult::Conflict(sentence)) => {
+                    context.outcomes.again(Some(PACE));
                     self.announcer.conflict(&rollout, &sentence);
                     let view = seen.observed.targets.iter().find(|view| view.key == *target);
                     let generation = view.map_or(0, |view| view.generation);
                     let stop = |remembered: &mut TargetState| remembered.stop(generation, sentence);
                     self.memory.of(&key, |memory| memory.change(target, stop));
                 }
-                Err(error) => self.failed(pass, TARGETS, &error),
+                Err(error) => self.failed(context, TARGETS, &error),
             }
         }
     }
 
     /// Deletes revisions that nothing refers to.
-    async fn collect(&self, pass: &mut Pass, settings: &Settings, seen: &Seen, plan: &Plan) {
+    async fn collect(&self, context: &mut Context, settings: &Settings, seen: &Seen, plan: &Plan) {
         let unused = plan::collect::unused(&seen.observed, settings, &plan.state);
         if unused.is_empty() {
-            return pass.outcomes.well(COLLECTION);
+            return context.outcomes.well(COLLECTION);
         }
-        if !plan.moves.is_empty() || pass.turn.held(COLLECTION).is_some() {
+        if !plan.moves.is_empty() || context.turn.held(COLLECTION).is_some() {
             return;
         }
-        let kept = self.memory.of(&pass.key, |memory| memory.kept.clone());
+        let kept = self.memory.of(&context.key, |memory| memory.kept.clone());
         if let Some((_, at)) = kept.filter(|(kept, at)| *kept == unused && at.elapsed() < COLLECT) {
-            return pass.outcomes.again(Some(COLLECT.saturating_sub(at.elapsed())));
+            return context.outcomes.again(Some(COLLECT.saturating_sub(at.elapsed())));
         }
-        match self.writer.collect(&pass.key, &seen.observed, &unused).await {
+        match self.writer.collect(&context.key, &seen.observed, &unused).await {
             Ok(deleted) => {
                 if deleted > 0 {
-                    self.announcer.collected(&pass.rollout, deleted);
+                    self.announcer.collected(&context.rollout, deleted);
                 }
-                self.memory.of(&pass.key, |memory| memory.kept = Some((unused, Instant::now())));
-                pass.outcomes.well(COLLECTION);
-                pass.outcomes.again(Some(COLLECT));
+                self.memory.of(&context.key, |memory| memory.kept = Some((unused, Instant::now())));
+                context.outcomes.well(COLLECTION);
+                context.outcomes.again(Some(COLLECT));
             }
-            Err(error) => self.failed(pass, COLLECTION, &error),
+            Err(error) => self.failed(context, COLLECTION, &error),
         }
     }
 
     /// Tells what was seen and decided; from then on it is what is remembered. A decision is written before anything is done
     /// for it, the rest follows beside. Returns whether the decision is written.
-    async fn report(&self, pass: &mut Pass, seen: &Seen, plan: &Plan) -> bool {
-        let (rollout, key) = (Arc::clone(&pass.rollout), pass.key.clone());
+    async fn report(&self, context: &mut Context, seen: &Seen, plan: &Plan) -> bool {
+        let (rollout, key) = (Arc::clone(&context.rollout), context.key.clone());
         let findings = self.memory.of(&key, |memory| memory.findings.clone());
-        let told = Told {
-            rollout: &self.reports.current(&*rollout),
+        let told = StatusInput {
+            rollout: &self.status_writer.current(&*rollout),
             observed: &seen.observed,
             findings: &findings,
             plan,
-            failures: &pass.failures(),
+            failures: &context.failures(),
         };
         let status = status::told(&told, Timestamp::now());
         if self.is_written(&rollout, &key, &plan.state) {
-            pass.outcomes.well(STATUS);
+            context.outcomes.well(STATUS);
             self.put(&rollout, status);
-        } else if pass.turn.held(STATUS).is_some() {
+        } else if context.turn.held(STATUS).is_some() {
             return false;
         } else {
             let (api, standing) = (self.api(&rollout), rollout.status.as_ref());
-            let record = self.reports.record(&api, &*rollout, standing, status, status::is_urgent);
-            pass.outcomes.end(STATUS, record.await);
+            let record = self.status_writer.record(&api, &*rollout, standing, status, status::is_urgent);
+            context.outcomes.end(STATUS, record.await);
         }
         let written = self.is_written(&rollout, &key, &plan.state);
         if written {
@@ -348,12 +349,18 @@ impl ConfigRollouts {
 
     /// Whether the status has what was decided.
     fn is_written(&self, rollout: &ConfigRollout, key: &ObjectKey, state: &State) -> bool {
-        let written = self.reports.last(key).or_else(|| rollout.status.clone()).unwrap_or_default();
+        let written = self.status_writer.last(key).or_else(|| rollout.status.clone()).unwrap_or_default();
         record::read(rollout, &written).remembers(state)
     }
 
     fn put(&self, rollout: &ConfigRollout, status: ConfigRolloutStatus) {
-        self.reports.put(&self.api(rollout), rollout, rollout.status.as_ref(), status, status::is_urgent);
+        self.status_writer.put(
+            &self.api(rollout),
+            rollout,
+            rollout.status.as_ref(),
+            status,
+            status::is_urgent,
+        );
     }
 
     fn api(&self, rollout: &ConfigRollout) -> Api<ConfigRollout> {

@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// Whether a failed revision is rolled back. Pods that read the sources themselves have nothing to go back to.
-pub(crate) fn goes_back(rollout: &ConfigRollout) -> bool {
+pub(crate) fn rolls_back(rollout: &ConfigRollout) -> bool {
     rollout.spec.rollback_policy == RollbackPolicy::Always && rollout.spec.mode != ConfigMode::RestartOnly
 }
 
@@ -18,7 +18,7 @@ pub(crate) fn read(rollout: &ConfigRollout) -> Settings {
     let spec = &rollout.spec;
     Settings {
         stages: spec.stages.iter().map(stage).collect(),
-        goes_back: goes_back(rollout),
+        rolls_back: rolls_back(rollout),
         restarts_only: spec.mode == ConfigMode::RestartOnly,
         debounce: spec.debounce.into(),
         min_interval: spec.min_interval.into(),

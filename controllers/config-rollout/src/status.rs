@@ -7,25 +7,25 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use mainstay_crds::{ConfigRollout, ConfigRolloutStatus, ConfigTargetStatus, SourceProblem};
 use mainstay_runtime::{
-    conditions::{Verdict, merge},
+    conditions::{NewCondition, merge},
     outcome::Failure,
 };
 
-pub use self::input::Told;
+pub use self::input::StatusInput;
 use self::words::{conflict, failed_sentence, progress, unreadable_words, waiting_for, words};
 use crate::{
     names::RETRY,
     plan::{Observed, Plan, Problem, SourceKey, State, TargetState, TargetView, Unproven, Wait},
     record::{self, HELD, MISSING, PASSED},
-    settings::goes_back,
+    settings::rolls_back,
 };
 
 /// The most problems of sources that a status lists.
 const MOST_PROBLEMS: usize = 20;
 
 /// The status of a rollout.
-pub fn told(told: &Told<'_>, now: Timestamp) -> ConfigRolloutStatus {
-    let Told { rollout, observed, plan, .. } = told;
+pub fn told(told: &StatusInput<'_>, now: Timestamp) -> ConfigRolloutStatus {
+    let StatusInput { rollout, observed, plan, .. } = told;
     let problems = problems(told);
     let mut status = ConfigRolloutStatus {
         observed_generation: rollout.metadata.generation.unwrap_or_default(),
@@ -38,25 +38,25 @@ pub fn told(told: &Told<'_>, now: Timestamp) -> ConfigRolloutStatus {
     let sources = sources_ready(observed, &problems);
     let (ready, reason, message) = readiness(told, &sources);
     let stalled = stalled(told);
-    let none = |kind| Verdict { kind, status: false, reason: "None", message: String::new() };
+    let none = |kind| NewCondition { kind, status: false, reason: "None", message: String::new() };
     let is_stalled = stalled.is_some();
     let mut verdicts = vec![
-        Verdict { kind: "Ready", status: ready, reason, message: message.clone() },
-        Verdict { kind: "Reconciling", status: !ready && !is_stalled, reason, message },
-        stalled.map_or(none("Stalled"), |(reason, message)| Verdict {
+        NewCondition { kind: "Ready", status: ready, reason, message: message.clone() },
+        NewCondition { kind: "Reconciling", status: !ready && !is_stalled, reason, message },
+        stalled.map_or(none("Stalled"), |(reason, message)| NewCondition {
             kind: "Stalled",
             status: true,
             reason,
             message,
         }),
         sources,
-        conflict(&plan.state).map_or(none("Conflict"), |message| Verdict {
+        conflict(&plan.state).map_or(none("Conflict"), |message| NewCondition {
             kind: "Conflict",
             status: true,
             reason: "FieldManagerConflict",
             message,
         }),
-        rolled_back(told).map_or(none("RolledBack"), |(reason, message)| Verdict {
+        rolled_back(told).map_or(none("RolledBack"), |(reason, message)| NewCondition {
             kind: "RolledBack",
             status: true,
             reason,
@@ -70,8 +70,12 @@ pub fn told(told: &Told<'_>, now: Timestamp) -> ConfigRolloutStatus {
 
 /// The status of a rollout that cannot be planned: what is remembered stays.
 pub fn unusable(rollout: &ConfigRollout, failure: &Failure, now: Timestamp) -> ConfigRolloutStatus {
-    let verdict =
-        |kind, status| Verdict { kind, status, reason: failure.reason, message: failure.message.clone() };
+    let verdict = |kind, status| NewCondition {
+        kind,
+        status,
+        reason: failure.reason,
+        message: failure.message.clone(),
+    };
     let verdicts = vec![verdict("Ready", false), verdict("Stalled", true)];
     ConfigRolloutStatus {
         observed_generation: rollout.metadata.generation.unwrap_or_default(),
@@ -82,7 +86,7 @@ pub fn unusable(rollout: &ConfigRollout, failure: &Failure, now: Timestamp) -> C
 
 fn conditions(
     rollout: &ConfigRollout,
-    verdicts: Vec<Verdict>,
+    verdicts: Vec<NewCondition>,
     now: Timestamp,
 ) -> Vec<k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition> {
     let standing = rollout.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
@@ -101,8 +105,8 @@ pub fn is_urgent(old: &ConfigRolloutStatus, new: &ConfigRolloutStatus) -> bool {
     bare(old) != bare(new)
 }
 
-fn problems(told: &Told<'_>) -> Vec<SourceProblem> {
-    let Told { observed, findings, .. } = told;
+fn problems(told: &StatusInput<'_>) -> Vec<SourceProblem> {
+    let StatusInput { observed, findings, .. } = told;
     let problem = |source: &SourceKey, reason: &str, message: String| SourceProblem {
         kind: source.kind,
         name: source.name.to_string(),
@@ -125,8 +129,8 @@ fn problems(told: &Told<'_>) -> Vec<SourceProblem> {
     missing.chain(found).collect()
 }
 
-fn sources_ready(observed: &Observed, problems: &[SourceProblem]) -> Verdict {
-    let verdict = |status, reason, message| Verdict { kind: "SourcesReady", status, reason, message };
+fn sources_ready(observed: &Observed, problems: &[SourceProblem]) -> NewCondition {
+    let verdict = |status, reason, message| NewCondition { kind: "SourcesReady", status, reason, message };
     match problems.first() {
         None => verdict(true, "AllPresent", format!("{} sources exist", observed.sources.len())),
         Some(first) => {
@@ -146,10 +150,10 @@ fn sources_ready(observed: &Observed, problems: &[SourceProblem]) -> Verdict {
     }
 }
 
-fn rolled_back(told: &Told<'_>) -> Option<(&'static str, String)> {
+fn rolled_back(told: &StatusInput<'_>) -> Option<(&'static str, String)> {
     let state = &told.plan.state;
     let going = state.rollout.as_ref().is_some_and(|rollout| rollout.back);
-    if !going && told.plan.wait != Wait::Source || !goes_back(told.rollout) {
+    if !going && told.plan.wait != Wait::Source || !rolls_back(told.rollout) {
         return None;
     }
     let (reason, sentence) = failed_sentence(told)?;
@@ -164,7 +168,7 @@ fn rolled_back(told: &Told<'_>) -> Option<(&'static str, String)> {
 }
 
 /// A state that lasts until a person does something.
-fn stalled(told: &Told<'_>) -> Option<(&'static str, String)> {
+fn stalled(told: &StatusInput<'_>) -> Option<(&'static str, String)> {
     if let Some(failure) = told.failures.first().filter(|failure| failure.stalled) {
         return Some((failure.reason, failure.message.clone()));
     }
@@ -186,7 +190,7 @@ fn stalled(told: &Told<'_>) -> Option<(&'static str, String)> {
 }
 
 /// Status, reason and message of `Ready`.
-fn readiness(told: &Told<'_>, sources: &Verdict) -> (bool, &'static str, String) {
+fn readiness(told: &StatusInput<'_>, sources: &NewCondition) -> (bool, &'static str, String) {
     if let Some(failure) = told.failures.first() {
         return (false, failure.reason, failure.message.clone());
     }
@@ -239,8 +243,8 @@ fn readiness(told: &Told<'_>, sources: &Verdict) -> (bool, &'static str, String)
     (false, reason, waiting)
 }
 
-fn targets(told: &Told<'_>) -> Vec<ConfigTargetStatus> {
-    let Told { rollout, observed, plan, .. } = told;
+fn targets(told: &StatusInput<'_>) -> Vec<ConfigTargetStatus> {
+    let StatusInput { rollout, observed, plan, .. } = told;
     let state = &plan.state;
     let present = observed.targets.iter().map(|target| {
         let remembered = state.targets.get(&target.key).cloned().unwrap_or_default();

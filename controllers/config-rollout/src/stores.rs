@@ -7,7 +7,7 @@ use prometheus::Registry;
 
 use crate::watched::{Config, WatchedWorkload, Workload};
 
-/// What passes read.
+/// What reconciles read.
 #[derive(Clone)]
 pub struct Stores {
     /// ConfigMaps.

@@ -15,7 +15,7 @@ use mainstay_runtime::{
     manager::{Controller, Manager},
     metrics::LoopMetrics,
     reconcile::{Lane, Work},
-    report::Reports,
+    report::StatusWriter,
 };
 
 use crate::{
@@ -59,7 +59,7 @@ pub async fn build(manager: &Manager, options: Options) -> Controller {
     let watches =
         Watches { work: Arc::clone(&work), pools: pools.clone(), endpoints: Arc::clone(&endpoints) };
     watches.start(manager, pool_writer);
-    manager.while_leading(Arc::clone(&endpoints.reports).run(Arc::clone(&work)).boxed());
+    manager.while_leading(Arc::clone(&endpoints.status_writer).run(Arc::clone(&work)).boxed());
 
     let (counted, metrics) = (pools.clone(), Arc::clone(&endpoints.metrics));
     let (checker, lookups) = (Arc::clone(&endpoints.checker), Arc::clone(&endpoints.lookups));
@@ -93,7 +93,7 @@ fn endpoints(manager: &Manager, options: Options, loop_metrics: LoopMetrics, wor
         checker: Arc::new(checker),
         lookups: Arc::new(lookups),
         writer: Writer::new(client.clone(), stores.clone(), Arc::clone(&metrics), in_flight),
-        reports: Arc::new(Reports::new(FIELD_MANAGER, STATUS_PACE)),
+        status_writer: Arc::new(StatusWriter::new(FIELD_MANAGER, STATUS_PACE)),
         announcer: Announcer::new(Events::start(client.clone(), FIELD_MANAGER, &manager.identity)),
         stores,
         metrics,
@@ -115,7 +115,7 @@ impl Watches {
     fn start(self, manager: &Manager, pools: reflector::store::Writer<EndpointPool>) {
         let this = self.clone();
         let changed = move |old: Option<&_>, new: Option<&_>| this.pool_changed(old, new);
-        // Without the pool no pass is about it, and its slices are left alone. It keeps its Service.
+        // Without the pool no reconcile is about it, and its slices are left alone. It keeps its Service.
         manager.watch().root(pools, FIELD_MANAGER, changed, |_| {});
 
         let stores = self.endpoints.stores.clone();
@@ -162,7 +162,7 @@ impl Watches {
             }
             None => interests.remove(&key),
         }
-        self.work.root_changed(old, new, |new| self.endpoints.reports.wrote(&key, new.status.as_ref()));
+        self.work.root_changed(old, new, |new| self.endpoints.status_writer.wrote(&key, new.status.as_ref()));
         if new.is_none() {
             // The next one that names the Service may have it now.
             let service = ObjectKey::new(&key.namespace, &pool.spec.service_ref.name);

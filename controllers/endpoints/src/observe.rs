@@ -74,7 +74,7 @@ impl ServiceError {
     }
 }
 
-/// What a pass sees.
+/// What a reconcile sees.
 pub struct Observed {
     /// The pool's Service, if it is the pool's to write endpoints for.
     pub service: Result<Arc<Service>, ServiceError>,

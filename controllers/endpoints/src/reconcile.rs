@@ -1,4 +1,4 @@
-//! One pass over one pool: observe, check, plan, apply, report.
+//! One reconcile over one pool: observe, check, plan, apply, report.
 
 mod judge;
 mod pool;
@@ -16,7 +16,7 @@ use mainstay_runtime::{
     metrics::LoopMetrics,
     outcome::{Explain, Failure, Outcomes, Turn},
     reconcile::Reconciler,
-    report::Reports,
+    report::StatusWriter,
 };
 use parking_lot::Mutex;
 
@@ -36,19 +36,19 @@ use crate::{
     watched::Service,
 };
 
-/// When a pass that waits for the store looks again, should no event come first.
+/// When a reconcile that waits for the store looks again, should no event come first.
 const RECHECK: Duration = Duration::from_secs(1);
-/// When a pass whose writes found the store behind the server looks again.
+/// When a reconcile whose writes found the store behind the server looks again.
 const CATCH_UP: Duration = Duration::from_millis(200);
 /// How often the status follows its counters while its conditions stand. A pool of a hundred pods that come and go
 /// would otherwise cost as many writes of its status as of its slices.
 pub const STATUS_PACE: Duration = Duration::from_secs(5);
 
-/// The EndpointPool controller's pass, with all that it reads and writes.
+/// The EndpointPool controller's reconcile, with all that it reads and writes.
 pub struct Endpoints {
     /// For the status.
     pub client: Client,
-    /// What passes read.
+    /// What reconciles read.
     pub stores: Stores,
     /// Which pools name a Service.
     pub interests: Interests,
@@ -58,10 +58,10 @@ pub struct Endpoints {
     pub checker: Arc<Checker>,
     /// Looks names up.
     pub lookups: Arc<Lookups>,
-    /// What passes write with.
+    /// What reconciles write with.
     pub writer: Writer,
     /// Writes the status.
-    pub reports: Arc<Reports<EndpointPoolStatus>>,
+    pub status_writer: Arc<StatusWriter<EndpointPoolStatus>>,
     /// Tells people.
     pub announcer: Announcer,
     /// The controller's series.
@@ -74,8 +74,8 @@ pub struct Endpoints {
     pub memory: Mutex<HashMap<ObjectKey, Remembered>>,
 }
 
-/// One pool as a pass works on it.
-struct Pass {
+/// One pool as a reconcile works on it.
+struct Context {
     pool: Arc<EndpointPool>,
     key: ObjectKey,
     settings: Arc<Settings>,
@@ -86,7 +86,7 @@ struct Pass {
     may_write: bool,
 }
 
-impl Pass {
+impl Context {
     fn job(&self) -> Job<'_> {
         Job { pool: &self.pool, key: &self.key, slices: &self.observed.slices }
     }
@@ -120,12 +120,12 @@ impl Reconciler for Endpoints {
         let may_write = self.may_write(&pool, &key, &turn, &mut outcomes).await;
         let observed = Observed::gather(&pool, &key, &settings, &view);
         let standing = Standing::of(&observed.slices);
-        let pass = Pass { pool, key, settings, observed, standing, turn, may_write };
-        match pass.observed.service.clone() {
-            Ok(service) => self.serve(&pass, &service, &mut outcomes).await,
+        let context = Context { pool, key, settings, observed, standing, turn, may_write };
+        match context.observed.service.clone() {
+            Ok(service) => self.serve(&context, &service, &mut outcomes).await,
             Err(error) => {
-                if !self.keep_service(&pass, &mut outcomes).await {
-                    self.clear(&pass, &Failure::from(&error), &mut outcomes).await;
+                if !self.keep_service(&context, &mut outcomes).await {
+                    self.clear(&context, &Failure::from(&error), &mut outcomes).await;
                 }
             }
         }
@@ -136,7 +136,7 @@ impl Reconciler for Endpoints {
         self.checker.forget(key);
         self.lookups.forget(key);
         self.writer.forget(key);
-        self.reports.forget(key);
+        self.status_writer.forget(key);
         self.metrics.forget(key);
         self.memory.lock().remove(key);
     }
@@ -171,80 +171,82 @@ impl Endpoints {
     }
 
     /// Makes and keeps the Service of a pool that says so. Returns whether it is on its way, or could not be made.
-    async fn keep_service(&self, pass: &Pass, outcomes: &mut Outcomes) -> bool {
-        let template = pass.pool.spec.service_ref.create.as_ref().filter(|_| !self.is_taken(pass));
+    async fn keep_service(&self, context: &Context, outcomes: &mut Outcomes) -> bool {
+        let template = context.pool.spec.service_ref.create.as_ref().filter(|_| !self.is_taken(context));
         let Some(template) = template else {
             outcomes.well(SERVICE);
             return false;
         };
-        if pass.turn.held(SERVICE).is_some() {
-            return outcomes.failures(&pass.turn).of(SERVICE).is_some();
+        if context.turn.held(SERVICE).is_some() {
+            return outcomes.failures(&context.turn).of(SERVICE).is_some();
         }
-        let standing = self.stores.services.get(&pool::service_key(&pass.pool));
-        match self.writer.keep_service(&pass.job(), template, standing.as_deref()).await {
+        let standing = self.stores.services.get(&pool::service_key(&context.pool));
+        match self.writer.keep_service(&context.job(), template, standing.as_deref()).await {
             Ok(made) => {
                 if made {
-                    self.announcer.service_made(&pass.pool);
+                    self.announcer.service_made(&context.pool);
                 }
                 outcomes.end::<ApplyError>(SERVICE, Ok(made.then_some(RECHECK)));
                 made
             }
             Err(error) if matches!(error.request(), RequestError::NamespaceTerminating(_)) => true,
             Err(error) => {
-                self.failed(&pass.pool, &error, outcomes);
-                if pass.observed.service.is_err() {
-                    self.report_unusable(&pass.pool, &pass.key, &error.explain());
+                self.failed(&context.pool, &error, outcomes);
+                if context.observed.service.is_err() {
+                    self.report_unusable(&context.pool, &context.key, &error.explain());
                 }
                 true
             }
         }
     }
 
-    fn is_taken(&self, pass: &Pass) -> bool {
-        self.interests.holder(&pool::service_key(&pass.pool)).is_some_and(|holder| holder != pass.key.name)
+    fn is_taken(&self, context: &Context) -> bool {
+        self.interests
+            .holder(&pool::service_key(&context.pool))
+            .is_some_and(|holder| holder != context.key.name)
     }
 
     /// Takes the slices of a pool away that has no Service to write for.
-    async fn clear(&self, pass: &Pass, failure: &Failure, outcomes: &mut Outcomes) {
-        self.checker.forget(&pass.key);
-        self.memory.lock().entry(pass.key.clone()).or_default().restart();
+    async fn clear(&self, context: &Context, failure: &Failure, outcomes: &mut Outcomes) {
+        self.checker.forget(&context.key);
+        self.memory.lock().entry(context.key.clone()).or_default().restart();
         // No slice is wanted, and no gate to be opened.
         outcomes.well(GATES);
-        if pass.observed.slices.is_empty() {
+        if context.observed.slices.is_empty() {
             outcomes.well(SLICES);
         }
-        self.metrics.set(&pass.key, Gauged::default());
-        if pass.may_write && !pass.observed.slices.is_empty() {
-            let applied = self.writer.clear(&pass.job()).await;
+        self.metrics.set(&context.key, Gauged::default());
+        if context.may_write && !context.observed.slices.is_empty() {
+            let applied = self.writer.clear(&context.job()).await;
             match applied.error {
                 None => outcomes.end::<ApplyError>(SLICES, Ok(applied.stale.then_some(CATCH_UP))),
-                Some(error) => self.failed(&pass.pool, &error, outcomes),
+                Some(error) => self.failed(&context.pool, &error, outcomes),
             }
         }
-        self.report_unusable(&pass.pool, &pass.key, failure);
+        self.report_unusable(&context.pool, &context.key, failure);
     }
 
     /// Brings the slices of a pool to what its members and their checks ask for, and then what needs no slice.
-    async fn serve(&self, pass: &Pass, service: &Arc<Service>, outcomes: &mut Outcomes) {
-        let states = self.check(pass);
+    async fn serve(&self, context: &Context, service: &Arc<Service>, outcomes: &mut Outcomes) {
+        let states = self.check(context);
         let now = self.clock.now();
-        let plan = self.plan(pass, service, states.as_ref(), now);
-        self.memory.lock().entry(pass.key.clone()).or_default().plan = Some(plan.memory.clone());
+        let plan = self.plan(context, service, states.as_ref(), now);
+        self.memory.lock().entry(context.key.clone()).or_default().plan = Some(plan.memory.clone());
         outcomes.again(plan.due.map(|due| due.saturating_sub(now)));
-        if pass.may_write {
-            match self.write(pass, service, &plan).await {
+        if context.may_write {
+            match self.write(context, service, &plan).await {
                 Ok(due) => outcomes.end::<ApplyError>(SLICES, Ok(due)),
-                Err(error) => self.failed(&pass.pool, &error, outcomes),
+                Err(error) => self.failed(&context.pool, &error, outcomes),
             }
         }
         // Told before what may take longer, and once more after it, should it have come out otherwise than before.
-        let told = outcomes.failures(&pass.turn);
-        self.report(pass, &plan, states.as_ref(), &told);
-        self.keep_service(pass, outcomes).await;
-        self.open_gates(pass, states.as_ref(), outcomes).await;
-        let failures = outcomes.failures(&pass.turn);
+        let told = outcomes.failures(&context.turn);
+        self.report(context, &plan, states.as_ref(), &told);
+        self.keep_service(context, outcomes).await;
+        self.open_gates(context, states.as_ref(), outcomes).await;
+        let failures = outcomes.failures(&context.turn);
         if failures != told {
-            self.report(pass, &plan, states.as_ref(), &failures);
+            self.report(context, &plan, states.as_ref(), &failures);
         }
     }
 

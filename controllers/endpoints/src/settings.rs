@@ -52,7 +52,7 @@ pub enum SettingsError {
     Unsendable(Failure),
 }
 
-/// A pool's spec, as passes read it.
+/// A pool's spec, as reconciles read it.
 #[derive(Debug)]
 pub struct Settings {
     /// Where endpoints come from.

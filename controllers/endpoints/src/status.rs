@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use mainstay_crds::{EndpointPool, EndpointPoolStatus, MemberOut, TierHealth};
 use mainstay_runtime::{
-    conditions::{Verdict, merge, same_heads},
+    conditions::{NewCondition, merge, same_heads},
     failure::RequestError,
     outcome::{Explain, Failure},
     report::{number, second},
@@ -120,7 +120,7 @@ pub fn is_urgent(old: &EndpointPoolStatus, new: &EndpointPoolStatus) -> bool {
         || !same_heads(&old.conditions, &new.conditions)
 }
 
-fn conditions(pool: &EndpointPool, verdicts: Vec<Verdict>, now: Timestamp) -> Vec<Condition> {
+fn conditions(pool: &EndpointPool, verdicts: Vec<NewCondition>, now: Timestamp) -> Vec<Condition> {
     let standing = pool.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
     merge(verdicts, standing, pool.metadata.generation, now)
 }
@@ -128,13 +128,13 @@ fn conditions(pool: &EndpointPool, verdicts: Vec<Verdict>, now: Timestamp) -> Ve
 fn verdicts(
     (ready, reason, message): (bool, &'static str, String),
     failure: Option<&Failure>,
-) -> Vec<Verdict> {
+) -> Vec<NewCondition> {
     let stalled = failure.filter(|failure| failure.stalled);
-    let none = || Verdict { kind: "Stalled", status: false, reason: "None", message: String::new() };
+    let none = || NewCondition { kind: "Stalled", status: false, reason: "None", message: String::new() };
     vec![
-        Verdict { kind: "Ready", status: ready, reason, message: message.clone() },
-        Verdict { kind: "Reconciling", status: !ready && stalled.is_none(), reason, message },
-        stalled.map_or_else(none, |failure| Verdict {
+        NewCondition { kind: "Ready", status: ready, reason, message: message.clone() },
+        NewCondition { kind: "Reconciling", status: !ready && stalled.is_none(), reason, message },
+        stalled.map_or_else(none, |failure| NewCondition {
             kind: "Stalled",
             status: true,
             reason: failure.reason,

@@ -9,7 +9,7 @@ use prometheus::Registry;
 
 use crate::watched::{ApiServer, Grant, Node, Pod, Service, Slice};
 
-/// The stores that passes read.
+/// The stores that reconciles read.
 #[derive(Clone)]
 pub struct Stores {
     /// All pods.

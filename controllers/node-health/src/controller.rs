@@ -11,7 +11,7 @@ use mainstay_runtime::{
     index::{Index, ObjectKey},
     manager::{Controller, Manager},
     metrics::LoopMetrics,
-    report::Reports,
+    report::StatusWriter,
     undecoded::Undecoded,
 };
 
@@ -19,8 +19,8 @@ use crate::{
     announce::Announcer,
     metrics::Metrics,
     names::FIELD_MANAGER,
+    observations::Observations,
     reconcile::{NodeHealth, STATUS_PACE},
-    sight::Sight,
     watched::{LEASES, Lease, Node, WatchedLease, WatchedNode},
 };
 
@@ -37,21 +37,21 @@ const LEASES_WATCH: u32 = 30;
 /// Starts the watches and returns the loop.
 pub async fn build(manager: &Manager) -> Controller {
     let clock = Clock::start();
-    let sight = Arc::new(Sight::new(clock));
-    let reports = Arc::new(Reports::new(FIELD_MANAGER, STATUS_PACE));
+    let observations = Arc::new(Observations::new(clock));
+    let status_writer = Arc::new(StatusWriter::new(FIELD_MANAGER, STATUS_PACE));
     let (policies, policy_writer) = reflector::store();
-    let undecoded = watch_policies(manager, policy_writer, &sight, &reports);
+    let undecoded = watch_policies(manager, policy_writer, &observations, &status_writer);
     let node_health = NodeHealth {
         client: manager.client.clone(),
         clock,
-        sight,
+        observations,
         nodes: Index::default(),
         policies,
         undecoded,
-        reports,
+        status_writer,
         announcer: Announcer::new(Events::start(manager.client.clone(), FIELD_MANAGER, &manager.identity)),
         metrics: Arc::new(Metrics::new(&manager.registry)),
-        // One pass looks at everything.
+        // One reconcile looks at everything.
         loop_metrics: LoopMetrics::new(&manager.registry, LOOP, 1),
         max_in_flight: manager.flags.max_in_flight_writes.into(),
         beat: manager.beat(LOOP),
@@ -71,13 +71,14 @@ pub async fn build(manager: &Manager) -> Controller {
 fn watch_policies(
     manager: &Manager,
     policies: reflector::store::Writer<NodeHealthPolicy>,
-    sight: &Arc<Sight>,
-    reports: &Arc<Reports<NodeHealthPolicyStatus>>,
+    observations: &Arc<Observations>,
+    status_writer: &Arc<StatusWriter<NodeHealthPolicyStatus>>,
 ) -> Undecoded<NodeHealthPolicy> {
-    let (seen, lost, reports) = (Arc::clone(sight), Arc::clone(sight), Arc::clone(reports));
+    let (seen, lost, status_writer) =
+        (Arc::clone(observations), Arc::clone(observations), Arc::clone(status_writer));
     let changed = move |old: Option<&NodeHealthPolicy>, new: Option<&NodeHealthPolicy>| {
         if let (Some(old), None) = (old, new) {
-            reports.forget(&ObjectKey::of(old));
+            status_writer.forget(&ObjectKey::of(old));
         }
         seen.notify();
     };
@@ -86,12 +87,12 @@ fn watch_policies(
 
 /// Starts the other watches.
 fn watch_nodes(manager: &Manager, node_health: &NodeHealth, leases: &Index<Lease>) {
-    let sight = Arc::clone(&node_health.sight);
+    let observations = Arc::clone(&node_health.observations);
     manager
         .watch::<WatchedNode>()
-        .fill(&node_health.nodes, Node::from, move |change| sight.node_changed(&change));
+        .fill(&node_health.nodes, Node::from, move |change| observations.node_changed(&change));
 
     let renewals = manager.watch_in::<WatchedLease>(LEASES).seconds(LEASES_WATCH).in_batches(LEASES_REST);
-    let sight = Arc::clone(&node_health.sight);
-    renewals.fill(leases, Lease::from, move |change| sight.lease_changed(&change));
+    let observations = Arc::clone(&node_health.observations);
+    renewals.fill(leases, Lease::from, move |change| observations.lease_changed(&change));
 }

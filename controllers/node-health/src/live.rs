@@ -15,8 +15,8 @@ use mainstay_runtime::{
 
 use crate::{
     apply::pods,
+    observations::Observations,
     settings::{KubeletCheck, Settings},
-    sight::Sight,
     watched::{Facts, LEASES, Lease, Node, WatchedLease, WatchedNode},
 };
 
@@ -55,7 +55,7 @@ impl Question {
     ///
     /// # Errors
     /// When the API server does not answer in time.
-    pub async fn ask(&self, client: &Client, sight: &Sight) -> Result<Answer, RequestError> {
+    pub async fn ask(&self, client: &Client, observations: &Observations) -> Result<Answer, RequestError> {
         let name = self.node.name();
         let lease = tokio::try_join!(self.lease(client), self.still_failing(client));
         let (renewed, still_failing) = lease?;
@@ -64,14 +64,14 @@ impl Question {
             answer.failing = self.failing.as_ref().map(|(_, _, since)| *since);
         }
         if let Some((renewed, lasts)) = renewed
-            && sight.read(name, renewed, lasts)
+            && observations.read(name, renewed, lasts)
         {
             // The watch is behind.
-            sight.notify();
+            observations.notify();
             return Ok(answer);
         }
         answer.silence = Some(self.silent_since);
-        answer.doubt = self.second_opinion(client, sight.renewal(name)).await;
+        answer.doubt = self.second_opinion(client, observations.renewal(name)).await;
         Ok(answer)
     }
 
@@ -144,12 +144,12 @@ pub async fn policies(client: &Client) -> Result<HashMap<String, NodeHealthPolic
 }
 
 /// Asks the API server again and again whether it answers, from its store and not from its cache.
-pub async fn pulse(client: &Client, clock: &Clock, sight: &Sight, mut was_away: impl FnMut()) {
+pub async fn pulse(client: &Client, clock: &Clock, observations: &Observations, mut was_away: impl FnMut()) {
     let leases: Api<WatchedLease> = Api::namespaced(client.clone(), LEASES);
     let one = ListParams::default().limit(1);
     loop {
         let began = clock.now();
-        if within(LIMIT, leases.list(&one)).await.is_ok() && sight.pulse() {
+        if within(LIMIT, leases.list(&one)).await.is_ok() && observations.pulse() {
             tracing::warn!("the API server did not answer: the timers of all nodes restart");
             was_away();
         }
@@ -159,15 +159,15 @@ pub async fn pulse(client: &Client, clock: &Clock, sight: &Sight, mut was_away: 
 
 /// Reads all Leases where no renewal has been heard of for longer than any node should be silent: either no node lives,
 /// or the watch is deaf, which it does not notice by itself before it has run out.
-pub async fn listen(client: &Client, clock: &Clock, sight: &Sight) {
+pub async fn listen(client: &Client, clock: &Clock, observations: &Observations) {
     let leases: Api<WatchedLease> = Api::namespaced(client.clone(), LEASES);
     loop {
         let began = clock.now();
-        if sight.is_deaf(began)
+        if observations.is_deaf(began)
             && let Ok(listed) = in_time(leases.list(&ListParams::default())).await
         {
             let leases: Vec<_> = listed.items.into_iter().map(Lease::from).collect();
-            let heard = sight.all_read(&leases);
+            let heard = observations.all_read(&leases);
             if heard > 0 {
                 tracing::warn!(
                     nodes = heard,

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use mainstay_runtime::{
     metrics::{WriteFailures, counter, counters, gauge, gauges, histograms},
-    reconcile::PassError,
+    reconcile::ReconcileError,
 };
 use parking_lot::Mutex;
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
@@ -33,7 +33,7 @@ pub enum Action {
     /// The taint out-of-service is set.
     OutOfService,
     /// The node was restored.
-    HandBack,
+    Restore,
 }
 
 impl Action {
@@ -44,7 +44,7 @@ impl Action {
         Self::Evict,
         Self::Remediate,
         Self::OutOfService,
-        Self::HandBack,
+        Self::Restore,
     ];
 
     fn name(self) -> &'static str {
@@ -55,7 +55,7 @@ impl Action {
             Self::Evict => "evict",
             Self::Remediate => "remediate",
             Self::OutOfService => "out_of_service",
-            Self::HandBack => "hand_back",
+            Self::Restore => "hand_back",
         }
     }
 }

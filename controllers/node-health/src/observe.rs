@@ -12,10 +12,10 @@ use mainstay_runtime::clock::Moment;
 use crate::{
     live::Answer,
     names::OUT_OF_SERVICE,
+    observations::Observations,
     plan::{Heartbeat, NodeView, Proof, Remediation},
     record::{Record, confirmation},
     settings::{Settings, TemplateRef},
-    sight::Sight,
     watched::Node,
 };
 
@@ -87,12 +87,12 @@ pub fn view(
     policy: Option<(usize, &Settings)>,
     known: &Known,
     unread: Option<&Record>,
-    sight: &Sight,
+    observations: &Observations,
     now: Moment,
 ) -> Option<NodeView> {
     let facts = &node.facts;
-    let heartbeat = sight.heartbeat(node.name())?;
-    let failing = policy.and_then(|(_, settings)| failing(node, settings, sight, heartbeat.listening));
+    let heartbeat = observations.heartbeat(node.name())?;
+    let failing = policy.and_then(|(_, settings)| failing(node, settings, observations, heartbeat.listening));
     let silent_since = heartbeat.silent_since();
     let silent = policy
         .is_some_and(|(_, settings)| now.saturating_sub(silent_since) >= settings.rules.unreachable_after);
@@ -145,14 +145,14 @@ impl Held<'_> {
 pub fn failing<'a>(
     node: &Node,
     settings: &'a Settings,
-    sight: &Sight,
+    observations: &Observations,
     listening: Moment,
 ) -> Option<(Held<'a>, Moment)> {
     let held = settings.conditions.iter().filter_map(|watched| {
         if !node.facts.has(&watched.kind, &watched.status) {
             return None;
         }
-        let since = sight.held_since(node.name(), &watched.kind, &watched.status, listening)?;
+        let since = observations.held_since(node.name(), &watched.kind, &watched.status, listening)?;
         let held = Held { kind: &watched.kind, status: &watched.status, since };
         Some((held, since.saturating_add(watched.lasts)))
     });

@@ -27,7 +27,7 @@ const INVALID: &str = "SettingsInvalid";
 /// A node and what is decided of it.
 #[derive(Debug, Clone, Copy)]
 pub struct Judged<'a> {
-    /// Which of the nodes of the pass it is.
+    /// Which of the nodes of the reconcile it is.
     pub index: usize,
     /// The node.
     pub view: &'a NodeView,
@@ -278,7 +278,7 @@ fn step_name(step: Step) -> &'static str {
         Step::Delete => "Delete",
         Step::Remediate => "Remediate",
         Step::OutOfService => "OutOfService",
-        Step::HandBack => "HandBack",
+        Step::Restore => "HandBack",
     }
 }
 

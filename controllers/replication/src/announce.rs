@@ -14,7 +14,7 @@ use crate::{
     metrics::Metrics,
     plan::Why,
     revision,
-    rollout::{Decision, News},
+    rollout::{Decision, RolloutEvent},
 };
 
 /// Publishes events and counts changes.
@@ -41,9 +41,9 @@ impl Announcer {
             deleted,
             blocked,
             stale,
-            told,
-            recalled,
-            given_up,
+            notified,
+            cancelled,
+            timed_out,
             claims_created,
             claims_deleted,
             waiting: _,
@@ -53,17 +53,17 @@ impl Announcer {
             held: _,
         } = applied;
         let writes =
-            adopted + released + created + changed + told + recalled + claims_created + claims_deleted;
-        if writes + deleted.len() + given_up.len() > 0 || *stale {
+            adopted + released + created + changed + notified + cancelled + claims_created + claims_deleted;
+        if writes + deleted.len() + timed_out.len() > 0 || *stale {
             tracing::info!(
                 adopted,
                 released,
                 created,
                 changed,
                 deleted = deleted.len(),
-                told,
-                recalled,
-                given_up = given_up.len(),
+                notified,
+                cancelled,
+                timed_out = timed_out.len(),
                 claims_created,
                 claims_deleted,
                 stale,
@@ -75,8 +75,8 @@ impl Announcer {
             (*released, "PodsReleased", "Release", "released", "pod"),
             (*created, "PodsCreated", "Create", "created", "pod"),
             (*changed, "PodsChangedInPlace", "Update", "changed the images of", "pod"),
-            (*told, "PreDeleteStarted", "Delete", "waiting for the pre-delete hook of", "pod"),
-            (*recalled, "PreDeleteRecalled", "Delete", "cancelled the deletion of", "pod"),
+            (*notified, "PreDeleteStarted", "Delete", "waiting for the pre-delete hook of", "pod"),
+            (*cancelled, "PreDeleteRecalled", "Delete", "cancelled the deletion of", "pod"),
             (*claims_created, "ClaimsCreated", "Create", "created", "PersistentVolumeClaim"),
             (*claims_deleted, "ClaimsDeleted", "Delete", "deleted", "PersistentVolumeClaim"),
         ] {
@@ -84,8 +84,8 @@ impl Announcer {
                 self.say(group, Kind::Normal, reason, action, &format!("{did} {}", counted(count, what)));
             }
         }
-        if !given_up.is_empty() {
-            let note = format!("deleted although their pre-delete hook timed out: {}", listed(given_up));
+        if !timed_out.is_empty() {
+            let note = format!("deleted although their pre-delete hook timed out: {}", listed(timed_out));
             self.say(group, Kind::Warning, "PreDeleteTimedOut", "Delete", &note);
         }
         if !deleted.is_empty() {
@@ -119,20 +119,22 @@ impl Announcer {
         for news in &decision.news {
             self.metrics.changed(news);
             let (kind, reason, note) = match news {
-                News::Started => (Kind::Normal, "RolloutStarted", format!("updating the pods to {target}")),
-                News::StepReached { step, weight } => (
+                RolloutEvent::Started => {
+                    (Kind::Normal, "RolloutStarted", format!("updating the pods to {target}"))
+                }
+                RolloutEvent::StepReached { step, weight } => (
                     Kind::Normal,
                     "StepReached",
                     format!("step {step} ({weight} %) of the rollout of {target} is reached"),
                 ),
-                News::Completed { took } => {
+                RolloutEvent::Completed { took } => {
                     let note = format!("all pods are updated to {target} after {} s", took.as_secs());
                     (Kind::Normal, "RolloutCompleted", note)
                 }
-                News::Failed { reason, message } => {
+                RolloutEvent::Failed { reason, message } => {
                     (Kind::Warning, "RolloutFailed", format!("{wanted} has failed ({reason}): {message}"))
                 }
-                News::RolledBack { took } => {
+                RolloutEvent::RolledBack { took } => {
                     let note = format!("all pods are rolled back to {target} after {} s", took.as_secs());
                     (Kind::Normal, "RolledBack", note)
                 }

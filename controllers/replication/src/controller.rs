@@ -18,7 +18,7 @@ use mainstay_runtime::{
     manager::{Controller, Manager},
     metrics::LoopMetrics,
     reconcile::Work,
-    report::Reports,
+    report::StatusWriter,
     slim::MetadataOf,
 };
 
@@ -62,7 +62,7 @@ pub async fn build(manager: &Manager) -> Controller {
             events: Events::start(manager.client.clone(), FIELD_MANAGER, &manager.identity),
             metrics: own_metrics.clone(),
         },
-        reports: Arc::new(Reports::new(FIELD_MANAGER, STATUS_PACE)),
+        status_writer: Arc::new(StatusWriter::new(FIELD_MANAGER, STATUS_PACE)),
         metrics,
         memory: parking_lot::Mutex::default(),
         unsure: Backoff::new(ASK_AGAIN),
@@ -75,7 +75,7 @@ pub async fn build(manager: &Manager) -> Controller {
         replication: Arc::clone(&replication),
     };
     watches.start(manager, group_writer);
-    manager.while_leading(Arc::clone(&replication.reports).run(Arc::clone(&work)).boxed());
+    manager.while_leading(Arc::clone(&replication.status_writer).run(Arc::clone(&work)).boxed());
 
     let counted = groups.clone();
     let run = manager.reconcile(replication, groups, &work);
@@ -96,12 +96,12 @@ impl Watches {
     fn start(self, manager: &Manager, groups: reflector::store::Writer<ReplicaGroup>) {
         let this = self.clone();
         let changed = move |old: Option<&_>, new: Option<&_>| {
-            let reports = &this.replication.reports;
+            let status_writer = &this.replication.status_writer;
             this.work.root_changed(old, new, |new: &ReplicaGroup| {
-                reports.wrote(&ObjectKey::of(new), new.status.as_ref())
+                status_writer.wrote(&ObjectKey::of(new), new.status.as_ref())
             });
         };
-        // Without the group no pass is about it, and its pods are left alone.
+        // Without the group no reconcile is about it, and its pods are left alone.
         manager.watch().root(groups, FIELD_MANAGER, changed, |_| {});
 
         let mut pool = LabelPool::default();

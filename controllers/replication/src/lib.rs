@@ -6,7 +6,6 @@
 
 pub mod announce;
 pub mod apply;
-pub mod chores;
 pub mod claim;
 pub mod controller;
 mod images;
@@ -23,3 +22,4 @@ pub mod rollout;
 mod slots;
 pub mod status;
 pub mod stores;
+pub mod upkeep;

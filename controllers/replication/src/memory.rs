@@ -11,7 +11,7 @@ use crate::{
     rollout::Evidence,
 };
 
-/// When a pass that found the stores behind the server looks again; each further time in a row twice as late.
+/// When a reconcile that found the stores behind the server looks again; each further time in a row twice as late.
 const CATCH_UP: Growth = Growth { first: Duration::from_millis(200), cap: Duration::from_secs(5) };
 /// When an eviction that a PodDisruptionBudget refused is tried again.
 const BLOCKED: Duration = Duration::from_secs(5);
@@ -51,7 +51,7 @@ impl Memory {
         Some(left)
     }
 
-    /// Remembers what budgets said to the evictions of a pass. One in which none was tried says nothing of them.
+    /// Remembers what budgets said to the evictions of a reconcile. One in which none was tried says nothing of them.
     pub(crate) fn note_blocked(&mut self, applied: &Applied) -> Option<Duration> {
         let refusal = applied.blocked.clone().map(|text| (text, Instant::now()));
         let due = refusal.is_some().then_some(BLOCKED);
@@ -61,7 +61,7 @@ impl Memory {
         due
     }
 
-    /// When to look again after a pass that did or did not find the stores behind the server.
+    /// When to look again after a reconcile that did or did not find the stores behind the server.
     pub(crate) fn catch_up(&mut self, stale: bool) -> Option<Duration> {
         self.stale = if stale { self.stale.saturating_add(1) } else { 0 };
         stale.then(|| CATCH_UP.delay(self.stale))

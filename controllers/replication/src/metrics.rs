@@ -5,7 +5,7 @@ use prometheus::{HistogramVec, IntCounter, IntCounterVec, IntGauge, Registry};
 
 use crate::{
     apply::{Applied, ApplyError},
-    rollout::{News, Reason},
+    rollout::{Reason, RolloutEvent},
 };
 
 /// From a second to a day: a change may be one pod, or a canary that lasts overnight.
@@ -20,7 +20,7 @@ pub struct Metrics {
     adopted: IntCounter,
     changed: IntCounter,
     released: IntCounter,
-    given_up: IntCounter,
+    timed_out: IntCounter,
     claims_created: IntCounter,
     claims_deleted: IntCounter,
     failures: WriteFailures,
@@ -54,7 +54,7 @@ impl Metrics {
             ),
             adopted: counter("mainstay_replication_pods_adopted_total", "Orphans adopted."),
             released: counter("mainstay_replication_pods_released_total", "Pods released."),
-            given_up: counter(
+            timed_out: counter(
                 "mainstay_replication_pre_delete_timeouts_total",
                 "Pods whose pre-delete hook timed out.",
             ),
@@ -107,7 +107,7 @@ impl Metrics {
         self.changed.inc_by(count(applied.changed));
         self.adopted.inc_by(count(applied.adopted));
         self.released.inc_by(count(applied.released));
-        self.given_up.inc_by(count(applied.given_up.len()));
+        self.timed_out.inc_by(count(applied.timed_out.len()));
         self.claims_created.inc_by(count(applied.claims_created));
         self.claims_deleted.inc_by(count(applied.claims_deleted));
         for (_, why) in &applied.deleted {
@@ -115,19 +115,19 @@ impl Metrics {
         }
     }
 
-    pub(crate) fn changed(&self, news: &News) {
+    pub(crate) fn changed(&self, news: &RolloutEvent) {
         let took = |outcome, took: std::time::Duration| {
             self.duration.with_label_values(&[outcome]).observe(took.as_secs_f64());
         };
         match news {
-            News::Started => self.started.inc(),
-            News::StepReached { .. } => {}
-            News::Completed { took: time } => {
+            RolloutEvent::Started => self.started.inc(),
+            RolloutEvent::StepReached { .. } => {}
+            RolloutEvent::Completed { took: time } => {
                 self.completed.inc();
                 took("Completed", *time);
             }
-            News::Failed { reason, .. } => self.failed.with_label_values(&[reason.as_str()]).inc(),
-            News::RolledBack { took: time } => {
+            RolloutEvent::Failed { reason, .. } => self.failed.with_label_values(&[reason.as_str()]).inc(),
+            RolloutEvent::RolledBack { took: time } => {
                 self.rolled_back.inc();
                 took("RolledBack", *time);
             }

@@ -16,16 +16,16 @@ use mainstay_runtime::{index::ObjectKey, labels::Labels, node::ZONE};
 use thiserror::Error;
 
 use crate::{
-    chores::Chores,
     claim,
     images::{self, Image},
     names::REVISION,
-    plan::{self, Claim, Domains, MAX_SPREAD_KEYS, Plan, Policy, Strategy, Tallies, Tally, Trouble},
+    plan::{self, Claim, Domains, MAX_SPREAD_KEYS, Plan, Policy, RevisionCounts, Strategy, Tallies, Trouble},
     pod::{Bucket, Labelled, Pod},
     revision::{self, Revision},
     rollout::{self, Decision, Evidence, Look, Settings, State},
     slots::Slots,
     stores::Stores,
+    upkeep::Upkeep,
 };
 
 mod policy;
@@ -57,7 +57,7 @@ pub struct Observed {
     /// The revisions of the group.
     pub revisions: Revisions,
     /// What the group and its claims need besides the pods.
-    pub chores: Chores,
+    pub upkeep: Upkeep,
     pub(crate) slots: Slots,
     pods: Vec<Member>,
     nodes: HashMap<Arc<str>, Place>,
@@ -137,7 +137,7 @@ pub struct Assessment {
     /// Active pods of the revision that the spec asks for.
     pub updated: usize,
     /// The pods of the target revision.
-    pub target: Tally,
+    pub target: RevisionCounts,
 }
 
 /// A pod that the group controls or may adopt.
@@ -196,7 +196,7 @@ impl Observed {
             }
         }
         Ok(Self {
-            chores: chores(group, &uid, &pods, &slots, stores),
+            upkeep: upkeep(group, &uid, &pods, &slots, stores),
             slots,
             key,
             revisions: Revisions::of(group, &uid, stores),
@@ -222,42 +222,42 @@ impl Observed {
         let mut pods: Vec<_> = self.pods.iter().map(|member| self.view(member)).collect();
         evidence.look(look, self.settings.max_restarts, &mut pods);
         let now = look.wall;
-        let tallies = plan::tally(&pods, self.policy.min_ready, now);
+        let by_revision = plan::counts(&pods, self.policy.min_ready, now);
         let mut state = state.clone();
         // To a revision whose template is lost nothing leads back.
         state.current.take_if(|current| !self.revisions.is_known(current));
         let number = |hash: &str| self.revisions.number(hash);
-        state.stand_on_what_serves(&self.revisions.wanted, &tallies, number);
+        state.stand_on_what_serves(&self.revisions.wanted, &by_revision, number);
         let second = Timestamp::from_second(now.as_second()).unwrap_or(now);
         let wanted = self.wanted(&state);
         let settings =
-            Settings { strategy: self.strategy(group, &wanted, &tallies), ..self.settings.clone() };
-        let mut decision = rollout::decide(&settings, &wanted, &state, evidence, &tallies, second);
+            Settings { strategy: self.strategy(group, &wanted, &by_revision), ..self.settings.clone() };
+        let mut decision = rollout::decide(&settings, &wanted, &state, evidence, &by_revision, second);
         if self.policy.ending.is_some() {
             // Pods that go with their group are no change that fails or succeeds.
             (decision.state, decision.news) = (state, Vec::new());
         }
         let policy = Policy {
-            strategy: self.strategy(group, &decision.target, &tallies),
+            strategy: self.strategy(group, &decision.target, &by_revision),
             shares: decision.shares.clone(),
             keep: decision.keep.clone(),
             ..self.policy.clone()
         };
         let plan = plan::plan(&policy, &pods, now);
-        let updated = tallies.get(&*decision.wanted).map_or(0, |tally| tally.active);
-        let target = tallies.get(&*decision.target).copied().unwrap_or_default();
+        let updated = by_revision.get(&*decision.wanted).map_or(0, |counts| counts.active);
+        let target = by_revision.get(&*decision.target).copied().unwrap_or_default();
         decision.keep_time(&self.settings, target, &plan);
         Assessment { decision, plan, updated, target }
     }
 
     /// How pods are replaced by those of `target`. Pods that can be updated in place need no other pod beside them.
-    fn strategy(&self, group: &ReplicaGroup, target: &str, tallies: &Tallies<'_>) -> Strategy {
+    fn strategy(&self, group: &ReplicaGroup, target: &str, by_revision: &Tallies<'_>) -> Strategy {
         let follows = |hash: &&str| self.revisions.changed_images(hash, target, group).is_some();
         match self.settings.strategy {
             Strategy::Rolling { unavailable, .. }
                 if group.spec.update.in_place == InPlace::IfPossible
                     && unavailable > 0
-                    && tallies.keys().filter(|hash| **hash != target).all(follows) =>
+                    && by_revision.keys().filter(|hash| **hash != target).all(follows) =>
             {
                 Strategy::Rolling { surge: 0, unavailable }
             }
@@ -304,7 +304,7 @@ impl Observed {
             revision: revision.or(adopted).unwrap_or_default(),
             // What befell a pod before it is adopted is no matter of its revision.
             crashes: if *claim == Claim::OrphanMatching { 0 } else { pod.crashes },
-            trouble: pod.trouble.map(|cause| Trouble { cause, lasts: Duration::ZERO }),
+            blocker: pod.blocker.map(|cause| Trouble { cause, lasts: Duration::ZERO }),
             gate: pod.in_place.as_ref().map(|in_place| in_place.gate),
             hook: pod.hook.as_ref().map(|hook| plan::Hook { held: hook.held, since: hook.since }),
             changing: pod.in_place.as_ref().is_some_and(|in_place| in_place.changing),
@@ -377,7 +377,7 @@ fn slots(group: &ReplicaGroup, key: &ObjectKey, pods: &[Member], stores: &Stores
     Slots::of(claims, copies, holders, is_held, is_complete)
 }
 
-fn chores(group: &ReplicaGroup, uid: &str, pods: &[Member], slots: &Slots, stores: &Stores) -> Chores {
+fn upkeep(group: &ReplicaGroup, uid: &str, pods: &[Member], slots: &Slots, stores: &Stores) -> Upkeep {
     let zone_of = |pod: &Pod| {
         let node = stores.nodes.get(&ObjectKey::new("", pod.node.as_ref()?))?;
         Some(node.labels.get(ZONE).map(String::as_str).unwrap_or_default().into())
@@ -386,7 +386,7 @@ fn chores(group: &ReplicaGroup, uid: &str, pods: &[Member], slots: &Slots, store
     let going = group.metadata.deletion_timestamp.is_some();
     let concerned = pods.iter().filter(|member| going || member.claim != Claim::OrphanMatching);
     let held = concerned.filter_map(|member| member.pod.hook.as_ref()).any(|hook| hook.held);
-    Chores::of(group, uid, own(pods), held, zone_of, slots)
+    Upkeep::of(group, uid, own(pods), held, zone_of, slots)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use mainstay_runtime::{
     slim::{Header, MetadataOf},
 };
 
-use self::watched::{crashes, in_place, last_change, phase, ready_since, restarted, restarts, trouble};
+use self::watched::{blocker, crashes, in_place, last_change, phase, ready_since, restarted, restarts};
 pub use self::{
     in_place::{Before, InPlace},
     watched::WatchedPod,
@@ -55,7 +55,7 @@ pub struct Pod {
     /// How often each container has restarted in its life, of those that have.
     pub restarted: BTreeMap<String, i32>,
     /// What keeps it from becoming ready.
-    pub trouble: Option<Cause>,
+    pub blocker: Option<Cause>,
     /// For a pod whose images may be changed in place.
     pub in_place: Option<Box<InPlace>>,
     /// The hook that is waited for before it is deleted.
@@ -81,9 +81,9 @@ impl Hook {
         let finalizer = annotation(PRE_DELETE_FINALIZER)?.clone();
         let deleted = metadata.deletion_timestamp.as_ref().map(|time| time.0);
         // A time that somebody has made unreadable must not hold the pod for ever.
-        let told = annotation(PRE_DELETE).map(|since| since.parse().unwrap_or(Timestamp::UNIX_EPOCH));
+        let notified = annotation(PRE_DELETE).map(|since| since.parse().unwrap_or(Timestamp::UNIX_EPOCH));
         let held = metadata.finalizers.iter().flatten().any(|name| *name == finalizer);
-        Some(Self { finalizer, held, since: told.or(deleted) })
+        Some(Self { finalizer, held, since: notified.or(deleted) })
     }
 }
 
@@ -95,7 +95,7 @@ impl Pod {
     }
 }
 
-/// The sets in which passes ask for pods.
+/// The sets in which reconciles ask for pods.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Bucket {
     /// The pods that the object of this UID controls.
@@ -162,7 +162,7 @@ impl Pod {
             crashes: crashes(&status, &before),
             restarted: restarted(&status),
             in_place: in_place.map(Box::new),
-            trouble: trouble(&status),
+            blocker: blocker(&status),
             labels: pool.share(labels),
             hook: hook.map(Box::new),
             slot: slot.map(Into::into),

@@ -1,4 +1,4 @@
-//! One pass over one group: observe, plan, apply, report.
+//! One reconcile over one group: observe, plan, apply, report.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -16,15 +16,15 @@ use mainstay_runtime::{
     metrics::LoopMetrics,
     outcome::{Concern, Failure, Outcomes, STATUS, Turn},
     reconcile::{PACE, Reconciler},
-    report::Reports,
+    report::StatusWriter,
 };
 use parking_lot::Mutex;
 
 use crate::{
     announce::Announcer,
     apply::{
-        ADOPTION, CLAIMS, CREATION, DELETION, FINALIZER, GATES, HOOKS, Leave, PRUNING, READS, REVISIONS,
-        Writer,
+        ADOPTION, CLAIMS, CREATION, DELETION, FINALIZER, GATES, HOOKS, PRUNING, READS, REVISIONS,
+        WritePermit, Writer,
     },
     memory::Memory,
     observe::{Assessment, ObserveError, Observed},
@@ -35,12 +35,12 @@ use crate::{
 
 /// How often a group's status follows its counters while its conditions stand.
 pub const STATUS_PACE: Duration = Duration::from_millis(500);
-/// When a pass that waits for the store looks again, should no event come first.
+/// When a reconcile that waits for the store looks again, should no event come first.
 const RECHECK: Duration = Duration::from_secs(1);
 /// When the server is asked again for the pods of a group whose change is overdue, after it could not be told whether the
 /// stores show them as they are; each further time in a row twice as late.
 pub const ASK_AGAIN: Growth = Growth { first: Duration::from_secs(1), cap: Duration::from_secs(60) };
-/// For how long a group rests after a pass, a pod. A pass looks at all of the group's pods, and thousands of them
+/// For how long a group rests after a reconcile, a pod. A reconcile looks at all of the group's pods, and thousands of them
 /// that become ready one by one are worth fewer looks than ten.
 const PACE_A_POD: Duration = Duration::from_micros(100);
 /// No group rests for longer.
@@ -49,18 +49,18 @@ const SLOWEST_PACE: Duration = Duration::from_secs(1);
 /// What a plan may have to do with pods and what belongs to them.
 const PODS: [Concern; 8] = [READS, CREATION, DELETION, ADOPTION, GATES, HOOKS, CLAIMS, FINALIZER];
 
-/// The ReplicaGroup controller's pass, with all that it reads and writes.
+/// The ReplicaGroup controller's reconcile, with all that it reads and writes.
 pub struct Replication {
     /// For the status.
     pub client: Client,
-    /// What passes read.
+    /// What reconciles read.
     pub stores: Stores,
     /// The groups.
     pub groups: Store<ReplicaGroup>,
-    /// What passes write with.
+    /// What reconciles write with.
     pub writer: Writer,
     /// Writes the status.
-    pub reports: Arc<Reports<ReplicaGroupStatus>>,
+    pub status_writer: Arc<StatusWriter<ReplicaGroupStatus>>,
     /// Tells people and Prometheus.
     pub announcer: Announcer,
     /// The loop's series.
@@ -94,7 +94,7 @@ impl Reconciler for Replication {
 
     fn forget(&self, key: &ObjectKey) {
         self.writer.forget(key);
-        self.reports.forget(key);
+        self.status_writer.forget(key);
         self.memory.lock().remove(key);
         self.unsure.forget(key);
     }
@@ -121,7 +121,7 @@ impl Replication {
         outcomes.again(self.memory(&observed.key, |memory| memory.without_blocked(&mut assessed.plan)));
         let kept = self.keep_revision(group, &observed, turn, outcomes).await;
         self.prune_revisions(group, &observed, &assessed, turn, outcomes).await;
-        if assessed.plan.is_empty() && observed.chores.is_empty() {
+        if assessed.plan.is_empty() && observed.upkeep.is_empty() {
             // Nothing is left to be done that could fail.
             PODS.iter().for_each(|concern| outcomes.well(*concern));
             return self.report_on(group, &observed, &assessed, turn, outcomes).await;
@@ -215,13 +215,13 @@ impl Replication {
         outcomes: &mut Outcomes,
     ) {
         match outcomes.note(READS, self.writer.may_write(group, observed, showed).await) {
-            Some(Leave::Granted) => {}
-            Some(Leave::GateClosed) => {
+            Some(WritePermit::Granted) => {}
+            Some(WritePermit::GateClosed) => {
                 self.metrics.stale_skips.inc();
                 let is_open = self.writer.gates_are_open(&observed.key);
                 return outcomes.again(Some(if is_open { PACE } else { RECHECK }));
             }
-            Some(Leave::Behind) => return outcomes.again(self.catch_up(observed, true)),
+            Some(WritePermit::Behind) => return outcomes.again(self.catch_up(observed, true)),
             None => return,
         }
         // Decided first, done after: a successor must not decide otherwise than pods were changed for.
@@ -289,7 +289,7 @@ impl Replication {
     ) {
         let blocked = self.memory(&observed.key, |memory| memory.blocked());
         let seen = status::Seen {
-            group: &self.reports.current(group),
+            group: &self.status_writer.current(group),
             observed,
             assessed,
             failures: &outcomes.failures(turn),
@@ -313,7 +313,7 @@ impl Replication {
 
     fn put(&self, group: &ReplicaGroup, status: ReplicaGroupStatus) {
         let is_urgent = |old: &_, new: &_| status::is_urgent(group, old, new);
-        self.reports.put(&self.api(group), group, group.status.as_ref(), status, is_urgent);
+        self.status_writer.put(&self.api(group), group, group.status.as_ref(), status, is_urgent);
     }
 
     /// Writes the status if it differs from the one that stands; the return value says when the rest is due.
@@ -323,7 +323,7 @@ impl Replication {
         status: ReplicaGroupStatus,
     ) -> Result<Option<Duration>, RequestError> {
         let is_urgent = |old: &_, new: &_| status::is_urgent(group, old, new);
-        self.reports.record(&self.api(group), group, group.status.as_ref(), status, is_urgent).await
+        self.status_writer.record(&self.api(group), group, group.status.as_ref(), status, is_urgent).await
     }
 
     fn api(&self, group: &ReplicaGroup) -> Api<ReplicaGroup> {
@@ -332,7 +332,7 @@ impl Replication {
 
     /// The group's status as this process wrote it last, or else as the store shows it.
     fn last_status(&self, group: &ReplicaGroup) -> Option<ReplicaGroupStatus> {
-        self.reports.last(&ObjectKey::of(group)).or_else(|| group.status.clone())
+        self.status_writer.last(&ObjectKey::of(group)).or_else(|| group.status.clone())
     }
 
     fn memory<T>(&self, key: &ObjectKey, of: impl FnOnce(&mut Memory) -> T) -> T {

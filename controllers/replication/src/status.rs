@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 use mainstay_crds::{ReplicaGroup, ReplicaGroupStatus};
 use mainstay_runtime::{
-    conditions::{Verdict, merge, same_heads},
+    conditions::{NewCondition, merge, same_heads},
     outcome::Failure,
     report::number,
 };
@@ -68,7 +68,7 @@ pub fn is_urgent(group: &ReplicaGroup, old: &ReplicaGroupStatus, new: &ReplicaGr
     old.observed_generation != new.observed_generation || !same_heads(&old.conditions, &new.conditions)
 }
 
-fn conditions(group: &ReplicaGroup, verdicts: Vec<Verdict>, now: Timestamp) -> Vec<Condition> {
+fn conditions(group: &ReplicaGroup, verdicts: Vec<NewCondition>, now: Timestamp) -> Vec<Condition> {
     let standing = group.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
     merge(verdicts, standing, group.metadata.generation, now)
 }
@@ -77,19 +77,19 @@ fn verdicts(
     (ready, reason, message): (bool, &'static str, String),
     failure: Option<&Failure>,
     refused: Option<(&'static str, String)>,
-) -> Vec<Verdict> {
+) -> Vec<NewCondition> {
     let stalled = failure.filter(|failure| failure.stalled);
-    let none = |kind| Verdict { kind, status: false, reason: "None", message: String::new() };
+    let none = |kind| NewCondition { kind, status: false, reason: "None", message: String::new() };
     vec![
-        Verdict { kind: "Ready", status: ready, reason, message: message.clone() },
-        Verdict { kind: "Reconciling", status: !ready && stalled.is_none(), reason, message },
-        stalled.map_or(none("Stalled"), |failure| Verdict {
+        NewCondition { kind: "Ready", status: ready, reason, message: message.clone() },
+        NewCondition { kind: "Reconciling", status: !ready && stalled.is_none(), reason, message },
+        stalled.map_or(none("Stalled"), |failure| NewCondition {
             kind: "Stalled",
             status: true,
             reason: failure.reason,
             message: failure.message.clone(),
         }),
-        refused.map_or(none("ReplicaFailure"), |(reason, message)| Verdict {
+        refused.map_or(none("ReplicaFailure"), |(reason, message)| NewCondition {
             kind: "ReplicaFailure",
             status: true,
             reason,

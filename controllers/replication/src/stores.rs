@@ -8,7 +8,7 @@ use crate::{
     revision::Revision,
 };
 
-/// The stores that a pass reads.
+/// The stores that a reconcile reads.
 #[derive(Clone, Default)]
 pub struct Stores {
     /// All pods.

@@ -84,7 +84,7 @@ impl<K: Hash + Eq + Clone> Backoff<K> {
     }
 
     /// Forgets the key's failures: it succeeded, its spec changed, it is gone, or something outside changed that may
-    /// help. A pass that is under way may fail for what was so before: it then counts as the first failure and the key
+    /// help. A reconcile that is under way may fail for what was so before: it then counts as the first failure and the key
     /// soon tries again. Returns whether there were failures.
     pub fn forget(&self, key: &K) -> bool {
         self.held.lock().remove(key).is_some()

@@ -29,7 +29,7 @@ const BEGIN: Duration = Duration::from_secs(15);
 /// broken one, and the next request on it would be lost (client-go detects such a connection in 45 s). A watch
 /// delivers something every 40 s ([`crate::watch`]).
 const SILENCE: Duration = Duration::from_secs(45);
-/// Any other request is answered in this time, to the last byte: the server's own limit (`--request-timeout`). A pass
+/// Any other request is answered in this time, to the last byte: the server's own limit (`--request-timeout`). A reconcile
 /// waits for less ([`crate::request::LIMIT`]).
 const ANSWER: Duration = Duration::from_secs(60);
 
@@ -46,7 +46,7 @@ pub enum ConnectError {
 
 /// Connects with the kubeconfig that KUBECONFIG names, `~/.kube/config`, or the pod's ServiceAccount.
 ///
-/// kube retries up to 15 times by itself, for up to 1000 s, also creates; a pass would hold its place meanwhile.
+/// kube retries up to 15 times by itself, for up to 1000 s, also creates; a reconcile would hold its place meanwhile.
 /// So that is off, and the loop's backoff decides.
 ///
 /// # Errors

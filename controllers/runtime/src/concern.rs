@@ -6,8 +6,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
-    conditions::Verdict,
-    failure::{PassError, RequestError},
+    conditions::NewCondition,
+    failure::{ReconcileError, RequestError},
 };
 
 /// A concern of a fixed set.
@@ -52,7 +52,7 @@ pub struct Failure {
 }
 
 /// An error of a reconcile that can be told to people.
-pub trait Explain: PassError {
+pub trait Explain: ReconcileError {
     /// What it keeps from succeeding, in words.
     fn explain(&self) -> Failure {
         let request = self.request();
@@ -83,10 +83,10 @@ impl Failures {
     }
 
     /// A condition for each concern that fails; it goes when the concern succeeds.
-    pub fn verdicts(&self) -> impl Iterator<Item = Verdict> {
+    pub fn conditions(&self) -> impl Iterator<Item = NewCondition> {
         self.0.iter().filter_map(|(concern, failure)| {
             let Failure { reason, message, .. } = failure.clone();
-            Some(Verdict { kind: concern.condition?, status: true, reason, message })
+            Some(NewCondition { kind: concern.condition?, status: true, reason, message })
         })
     }
 }
@@ -118,7 +118,7 @@ mod tests {
             (WHOLE, failure(true, "all")),
         ];
         let failures: Failures = all.iter().map(|(concern, failure)| (*concern, failure)).collect();
-        let told: Vec<_> = failures.verdicts().map(|verdict| (verdict.kind, verdict.message)).collect();
+        let told: Vec<_> = failures.conditions().map(|verdict| (verdict.kind, verdict.message)).collect();
         assert_eq!(told, [("Gates", "gate of a".to_owned()), ("Service", "service".to_owned())]);
         assert_eq!(failures.first(), failures.of(service));
     }

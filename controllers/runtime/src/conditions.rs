@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 /// A condition as computed by a `status` module, before it is compared with the existing one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Verdict {
+pub struct NewCondition {
     /// `type`.
     pub kind: &'static str,
     /// `True` or `False`.
@@ -22,14 +22,14 @@ pub const MESSAGE_LIMIT: usize = 32_768;
 /// The conditions of `verdicts`, in their order. `lastTransitionTime` is kept while the status is the same, so that an
 /// unchanged verdict yields an equal condition and nothing is written.
 pub fn merge(
-    verdicts: Vec<Verdict>,
+    verdicts: Vec<NewCondition>,
     standing: &[Condition],
     generation: Option<i64>,
     now: Timestamp,
 ) -> Vec<Condition> {
     // Conditions keep whole seconds: what is written must equal what is read.
     let second = Timestamp::from_second(now.as_second()).unwrap_or(now);
-    let merge_one = |verdict: Verdict| {
+    let merge_one = |verdict: NewCondition| {
         let status = if verdict.status { "True" } else { "False" };
         let since = standing
             .iter()
@@ -59,8 +59,8 @@ pub fn same_heads(some: &[Condition], others: &[Condition]) -> bool {
 mod tests {
     use super::*;
 
-    fn ready(status: bool, reason: &'static str) -> Vec<Verdict> {
-        vec![Verdict { kind: "Ready", status, reason, message: "m".into() }]
+    fn ready(status: bool, reason: &'static str) -> Vec<NewCondition> {
+        vec![NewCondition { kind: "Ready", status, reason, message: "m".into() }]
     }
 
     #[test]

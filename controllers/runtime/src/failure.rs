@@ -109,12 +109,12 @@ impl RequestError {
 }
 
 /// An error of a reconcile: it always comes down to a request.
-pub trait PassError: std::error::Error + Send + 'static {
+pub trait ReconcileError: std::error::Error + Send + 'static {
     /// Why the request did not succeed.
     fn request(&self) -> &RequestError;
 }
 
-impl PassError for RequestError {
+impl ReconcileError for RequestError {
     fn request(&self) -> &RequestError {
         self
     }

@@ -31,7 +31,7 @@ pub enum Intent {
 #[derive(Debug)]
 enum Expect {
     /// The effect of a write that has not been answered: it may have happened or not. Where the store does not come
-    /// to show it, the key's next pass asks the server ([`Gate::unanswered`]).
+    /// to show it, the key's next reconcile asks the server ([`Gate::unanswered`]).
     Unanswered(Intent),
     /// The object under this UID: its version is no number and does not compare.
     Present(String),
@@ -84,7 +84,7 @@ impl<K> Default for Gate<K> {
 }
 
 impl<K: Hash + Eq + Clone> Gate<K> {
-    /// Notes a write before it is sent, so that no crash of the pass and no lost answer makes it forgotten.
+    /// Notes a write before it is sent, so that no crash of the reconcile and no lost answer makes it forgotten.
     pub fn intend(&self, key: &K, object: &ObjectKey, intent: Intent) {
         self.expect(key, object, Expect::Unanswered(intent));
     }

@@ -23,7 +23,7 @@ use crate::{
 
 /// What an [`Index`] needs to know of an object.
 pub trait Indexed: Send + Sync + 'static {
-    /// Names a set of objects that passes ask for together.
+    /// Names a set of objects that reconciles ask for together.
     type Bucket: Hash + Eq + Clone + Send + Sync;
 
     /// What every object has.

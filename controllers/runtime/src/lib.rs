@@ -15,8 +15,8 @@
 //! | [`node`] | nodes as watches decode them, and where they are |
 //! | [`labels`] | labels, kept once for all objects that have the same |
 //! | [`trigger`] | which keys have unserved changes, and since when |
-//! | [`reconcile`] | the loop: bounded concurrency, a timeout and panic isolation a pass, backoff a key |
-//! | [`solo`] | the other loop: one pass over everything, and what makes the next one due |
+//! | [`reconcile`] | the loop: bounded concurrency, a timeout and panic isolation a reconcile, backoff a key |
+//! | [`solo`] | the other loop: one reconcile over everything, and what makes the next one due |
 //! | [`jobs`] | jobs under way, each apart from the others |
 //! | [`places`] | fair shares of a limit: which of the keys that are due gets the next place |
 //! | [`watch`] | the one way to fill a store: supervised, never deaf, never fooled |

@@ -36,10 +36,10 @@ use crate::{
     supervise::Watches,
 };
 
-/// A loop that has served nothing for this many pass limits while keys wait is stuck.
+/// A loop that has served nothing for this many time limits of a reconcile while keys wait is stuck.
 const STUCK: u32 = 3;
 
-/// How long passes may go on after SIGTERM (controller-runtime's graceful shutdown: 30 s).
+/// How long reconciles may go on after SIGTERM (controller-runtime's graceful shutdown: 30 s).
 pub const GRACE: Duration = Duration::from_secs(30);
 
 /// What a controller is built with.
@@ -275,7 +275,7 @@ where
         () = elector.acquire() => leads.set(1),
         () = shutdown.cancelled() => return Ok(()),
     }
-    // Dropping the loop ends its passes: nothing is written after this select.
+    // Dropping the loop ends its reconciles: nothing is written after this select.
     let ended = tokio::select! {
         () = elector.keep() => Err(RunError::LeadershipLost),
         ended = until_shutdown(run, &shutdown) => ended,

@@ -89,9 +89,9 @@ impl WriteFailures {
     }
 }
 
-/// How a pass ended, as the label `result` of `controller_runtime_reconcile_total`.
+/// How a reconcile ended, as the label `result` of `controller_runtime_reconcile_total`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PassResult {
+pub enum ReconcileResult {
     /// Done until something changes.
     Success,
     /// Done, and due again at a known time.
@@ -190,9 +190,9 @@ impl LoopMetrics {
         }
     }
 
-    /// A pass of a loop of its own succeeded.
+    /// A reconcile of a loop of its own succeeded.
     pub fn passed(&self, took: Duration) {
-        self.finished(PassResult::Success);
+        self.finished(ReconcileResult::Success);
         self.time.observe(took.as_secs_f64());
         self.work_time.observe(took.as_secs_f64());
     }
@@ -217,11 +217,11 @@ impl LoopMetrics {
         }
     }
 
-    pub(crate) fn finished(&self, result: PassResult) {
+    pub(crate) fn finished(&self, result: ReconcileResult) {
         match result {
-            PassResult::Success => self.success.inc(),
-            PassResult::RequeueAfter => self.requeue_after.inc(),
-            PassResult::Error => self.error.inc(),
+            ReconcileResult::Success => self.success.inc(),
+            ReconcileResult::RequeueAfter => self.requeue_after.inc(),
+            ReconcileResult::Error => self.error.inc(),
         }
     }
 }
@@ -302,7 +302,7 @@ mod tests {
         let metrics = LoopMetrics::new(&registry, "replicagroup", 8);
         // A second loop has its own.
         let _other = LoopMetrics::new(&registry, "namespace", 1);
-        metrics.finished(PassResult::Error);
+        metrics.finished(ReconcileResult::Error);
         let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
         for line in [
             "controller_runtime_reconcile_total{controller=\"replicagroup\",result=\"error\"} 1",

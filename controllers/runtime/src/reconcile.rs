@@ -14,7 +14,7 @@ use tracing::Instrument;
 
 use crate::key::ObjectKey;
 pub use crate::{
-    failure::PassError,
+    failure::ReconcileError,
     outcome::{Concern, Outcomes, Turn},
     queue::Lane,
     work::Work,

@@ -1,8 +1,8 @@
 //! The status as it is written: beside everything else, not more often than it helps, and never over what a predecessor has
 //! remembered.
 //!
-//! [`Reports::put`] says what the status should be and returns at once: [`Reports::run`] writes it, at a pace and with a
-//! backoff of its own, so that a status that is refused or slow delays nothing. [`Reports::record`] is for what must stand
+//! [`StatusWriter::put`] says what the status should be and returns at once: [`StatusWriter::run`] writes it, at a pace and with a
+//! backoff of its own, so that a status that is refused or slow delays nothing. [`StatusWriter::record`] is for what must stand
 //! before something is done because of it.
 
 use std::{borrow::Cow, collections::HashMap, fmt::Debug, sync::Arc, time::Duration};
@@ -139,7 +139,7 @@ struct State<S> {
 }
 
 /// Writes the status of objects of one kind and remembers what was written last.
-pub struct Reports<S> {
+pub struct StatusWriter<S> {
     manager: &'static str,
     pace: Duration,
     state: Mutex<State<S>>,
@@ -147,7 +147,7 @@ pub struct Reports<S> {
     wake: Notify,
 }
 
-impl<S: Clone + PartialEq + Serialize + Send + Sync + 'static> Reports<S> {
+impl<S: Clone + PartialEq + Serialize + Send + Sync + 'static> StatusWriter<S> {
     /// Reports under this field manager. Changes that are not urgent follow at `pace`.
     pub fn new(manager: &'static str, pace: Duration) -> Self {
         Self {

@@ -40,7 +40,7 @@ pub async fn within<T>(
 /// How many objects a page of [`paged`] has.
 const PAGE: u32 = 250;
 
-/// Lists objects page by page, and keeps of each what `keep` makes of it. However many there are, and however many passes
+/// Lists objects page by page, and keeps of each what `keep` makes of it. However many there are, and however many reconciles
 /// ask at the same time, each holds no more than a page of whole objects.
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! A loop of its own, beside [`reconcile`](crate::reconcile): for what is not decided for one object at a time. One pass looks
+//! A loop of its own, beside [`reconcile`](crate::reconcile): for what is not decided for one object at a time. One reconcile looks
 //! at everything, begins [jobs](crate::jobs), and the next one sees what they have found.
 
 use std::{sync::Arc, time::Duration};
@@ -9,14 +9,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock, Moment};
 
-/// A pass comes at least this often, so that a stuck loop is told from one that has nothing to do.
+/// A reconcile comes at least this often, so that a stuck loop is told from one that has nothing to do.
 const AT_LEAST: Duration = Duration::from_secs(10);
 /// A loop that has not passed for this long is stuck.
 const STUCK: Duration = Duration::from_secs(60);
 
 /// What a loop does.
 pub trait Solo: Send {
-    /// One pass, which waits for nothing. Returns when time alone makes another one worthwhile.
+    /// One reconcile, which waits for nothing. Returns when time alone makes another one worthwhile.
     fn pass(&mut self) -> Option<Moment>;
 
     /// Takes in what the next job has found. Never ends while none is under way, and may be dropped before its end.
@@ -47,7 +47,7 @@ impl Beat {
     }
 }
 
-/// Passes when `wake` says so, when a job has ended and when a pass has asked for it, at least `pace` apart, until `shutdown`.
+/// Passes when `wake` says so, when a job has ended and when a reconcile has asked for it, at least `pace` apart, until `shutdown`.
 pub async fn run(
     solo: &mut impl Solo,
     pace: Duration,

@@ -25,7 +25,7 @@ use tokio::sync::Notify;
 
 use crate::{
     backoff::{Backoff, Growth},
-    conditions::{Verdict, merge},
+    conditions::{NewCondition, merge},
     decode::{Decoded, Undecodable},
     failure::RequestError,
     key::ObjectKey,
@@ -253,7 +253,7 @@ impl<K: Resource<DynamicType = ()>> Undecoded<K> {
 fn news<K: Resource<DynamicType = ()>>(object: &Undecodable, now: Timestamp) -> Option<Vec<Value>> {
     let standing: Vec<_> =
         object.conditions.iter().filter_map(|condition| Condition::deserialize(condition).ok()).collect();
-    let verdict = |kind, status| Verdict { kind, status, reason: REASON, message: message::<K>(object) };
+    let verdict = |kind, status| NewCondition { kind, status, reason: REASON, message: message::<K>(object) };
     let mut verdicts = vec![verdict("Ready", false), verdict("Stalled", true)];
     if standing.iter().any(|condition| condition.type_ == "Reconciling") {
         verdicts.push(verdict("Reconciling", false));

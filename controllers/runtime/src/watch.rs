@@ -169,7 +169,7 @@ where
         });
     }
 
-    /// The same for a kind that passes are about, whose objects can always be decoded.
+    /// The same for a kind that reconciles are about, whose objects can always be decoded.
     pub fn follow(
         self,
         writer: reflector::store::Writer<W>,
@@ -215,8 +215,8 @@ where
         });
     }
 
-    /// Fills the store of the kind that passes are about, and tells those of its objects that cannot be decoded so while this
-    /// process leads. Such an object is not in the store, so that no pass is about it. But it is there: it is not reported as
+    /// Fills the store of the kind that reconciles are about, and tells those of its objects that cannot be decoded so while this
+    /// process leads. Such an object is not in the store, so that no reconcile is about it. But it is there: it is not reported as
     /// gone, so that nothing of it is forgotten or undone.
     ///
     /// `changed` is called with the store in its new state, with the object before and after the change; `lost` when an object

@@ -20,7 +20,7 @@ use crate::{
     backoff::{Growth, Held},
     concern::{Concern, Failure, Part},
     key::ObjectKey,
-    metrics::{LoopMetrics, PassResult},
+    metrics::{LoopMetrics, ReconcileResult},
     outcome::{Failed, Outcomes, Standing, Turn},
     queue::{Lane, Queue, sleep_until},
 };
@@ -305,9 +305,9 @@ impl Work {
             memory.due = held.chain(outcomes.due).min().map(|due| now + due);
             memory.rests = Some(now + pace);
             self.metrics.finished(match (is_error, memory.due) {
-                (true, _) => PassResult::Error,
-                (false, Some(_)) => PassResult::RequeueAfter,
-                (false, None) => PassResult::Success,
+                (true, _) => ReconcileResult::Error,
+                (false, Some(_)) => ReconcileResult::RequeueAfter,
+                (false, None) => ReconcileResult::Success,
             });
         });
         self.state.lock().keys.get(key)?.due

@@ -114,7 +114,7 @@ pub fn is_ready(pod: &Pod) -> bool {
     conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
-/// A pod of one container that passes the Pod Security level "restricted".
+/// A pod of one container that reconciles the Pod Security level "restricted".
 fn restricted(mut container: Value) -> Value {
     container["securityContext"] =
         json!({"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}});

@@ -5,7 +5,7 @@
 pub enum Defect {
     /// None: every promise is kept.
     None,
-    /// The controller forgets its own writes before each pass and compares its pods with its own stores alone, as
+    /// The controller forgets its own writes before each reconcile and compares its pods with its own stores alone, as
     /// one without a write gate would.
     NoGate,
     /// The controller reads its group from its own stores before it deletes.

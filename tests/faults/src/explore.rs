@@ -17,10 +17,10 @@ use crate::{
 /// Requests that a fault may cost beyond those of the undisturbed run in the same view: retries of what was under way
 /// and look-ups of what had no answer.
 const MORE_REQUESTS: usize = 24;
-/// Live reads in a pass whose stores may turn out to be behind: of the group, of its pods, and of
+/// Live reads in a reconcile whose stores may turn out to be behind: of the group, of its pods, and of
 /// a write without an answer.
 const READS: usize = 3;
-/// The status may be written before and after a pass writes, and so often while passes wait for answers.
+/// The status may be written before and after a reconcile writes, and so often while reconciles wait for answers.
 const MORE_STATUS: usize = 12;
 
 /// What an exploration has found.

@@ -16,7 +16,7 @@ pub enum Fault {
         /// What the controller is told.
         answer: Answer,
     },
-    /// The pass is cut off while a write is under way.
+    /// The reconcile is cut off while a write is under way.
     Crash {
         /// Which write.
         at: usize,
@@ -41,7 +41,7 @@ pub enum Answer {
 /// Who goes on after a crash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Then {
-    /// The same process: only the pass was ended.
+    /// The same process: only the reconcile was ended.
     SameProcess,
     /// A new process, with fresh lists.
     Restart,
@@ -52,19 +52,19 @@ pub enum Then {
 /// How the watches follow the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum View {
-    /// At once, also during a pass.
+    /// At once, also during a reconcile.
     Live,
-    /// Between passes.
+    /// Between reconciles.
     Prompt,
-    /// One change between two passes.
+    /// One change between two reconciles.
     OneByOne,
     /// So many changes behind in one kind, as long as anything else happens.
     Late(Kind, usize),
-    /// Between passes, everything twice.
+    /// Between reconciles, everything twice.
     Twice,
     /// A change, then a new list, in turn.
     Relists,
-    /// By lists that take several passes to arrive.
+    /// By lists that take several reconciles to arrive.
     SlowLists,
 }
 

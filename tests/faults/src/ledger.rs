@@ -45,9 +45,9 @@ pub struct Ledger {
     pub story: Vec<String>,
     /// `spec.replicas` at the last live read of a group.
     read: BTreeMap<String, i32>,
-    /// Writes of the current pass after its group had changed.
+    /// Writes of the current reconcile after its group had changed.
     late: u32,
-    /// In which pass, and when, a budget last refused an eviction to this process.
+    /// In which reconcile, and when, a budget last refused an eviction to this process.
     pub budget_refused: Option<(usize, Instant)>,
     /// The generations at which the server refused a group's pods.
     refused: BTreeSet<(String, i64)>,
@@ -66,7 +66,7 @@ fn slack(group: &ReplicaGroup, server: &Server) -> (usize, usize) {
 }
 
 impl Ledger {
-    /// A pass begins, planned on the group as it is given.
+    /// A reconcile begins, planned on the group as it is given.
     pub fn begin(&mut self, planned: &ReplicaGroup) {
         self.late = 0;
         self.passes += 1;
@@ -77,7 +77,7 @@ impl Ledger {
         ));
     }
 
-    /// Takes note of a request of a pass that was planned on one state of the group while the stores of the process
+    /// Takes note of a request of a reconcile that was planned on one state of the group while the stores of the process
     /// now show another, of what it changed and what was answered.
     pub fn note(
         &mut self,

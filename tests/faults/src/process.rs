@@ -36,7 +36,7 @@ use mainstay_runtime::{
     metrics::LoopMetrics,
     outcome::{Outcomes, Turn},
     reconcile::{Reconciler, Work},
-    report::Reports,
+    report::StatusWriter,
     slim::MetadataOf,
 };
 use prometheus::Registry;
@@ -55,7 +55,7 @@ use crate::{
 /// As many writes of a group under way as make a difference in groups this small.
 pub const MAX_IN_FLIGHT: u16 = 2;
 
-/// Nobody reads them here, so all processes share them: to register them takes longer than a whole pass.
+/// Nobody reads them here, so all processes share them: to register them takes longer than a whole reconcile.
 static METRICS: LazyLock<(Metrics, LoopMetrics)> = LazyLock::new(|| {
     let registry = Registry::new();
     (Metrics::new(&registry), LoopMetrics::new(&registry, "replicagroup", 1))
@@ -63,7 +63,7 @@ static METRICS: LazyLock<(Metrics, LoopMetrics)> = LazyLock::new(|| {
 
 /// The controller in a process that can be stopped at any point by dropping it.
 pub struct Process {
-    /// What makes the passes.
+    /// What makes the reconciles.
     pub replication: Arc<Replication>,
     writer: reflector::store::Writer<ReplicaGroup>,
     work: Arc<Work>,
@@ -89,7 +89,7 @@ impl Process {
             groups,
             writer: pods,
             announcer: Announcer { events: Events::start(client, "replication", "test"), metrics },
-            reports: Arc::new(Reports::new(FIELD_MANAGER, STATUS_PACE)),
+            status_writer: Arc::new(StatusWriter::new(FIELD_MANAGER, STATUS_PACE)),
             metrics: loop_metrics,
             memory: parking_lot::Mutex::default(),
             unsure: Backoff::new(ASK_AGAIN),
@@ -177,7 +177,7 @@ impl Process {
                 self.replication.stores.claims.apply(event, |_| {});
             }
         }
-        // Which groups a change concerns is the wiring's matter. To wake too many hides no lost wake-up: a pass
+        // Which groups a change concerns is the wiring's matter. To wake too many hides no lost wake-up: a reconcile
         // that is only waiting for an event which never comes is still found.
         self.trigger_all();
     }
@@ -272,7 +272,7 @@ impl Process {
         }
     }
 
-    /// The next group that needs a pass now.
+    /// The next group that needs a reconcile now.
     pub fn next_group(&mut self) -> Option<String> {
         let now = Instant::now();
         let is_due = |(name, due): (&String, &Instant)| (*due <= now).then(|| name.clone());
@@ -282,7 +282,7 @@ impl Process {
         Some(name)
     }
 
-    /// When the clock alone brings the next pass.
+    /// When the clock alone brings the next reconcile.
     pub fn next_due(&self) -> Option<Instant> {
         self.due.values().min().copied()
     }
@@ -301,7 +301,7 @@ impl Process {
         let (replication, work) = (Arc::clone(&self.replication), Arc::clone(&self.work));
         async move {
             let outcomes = Arc::clone(&replication).reconcile(group, turn).await;
-            let told = replication.reports.flush(&work).await;
+            let told = replication.status_writer.flush(&work).await;
             (outcomes, told)
         }
     }

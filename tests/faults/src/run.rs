@@ -1,6 +1,6 @@
 //! One run: the controller, the server, what users do, and one fault, a step at a time.
 //!
-//! The run decides when each watch shows the next change, when a pass begins, when a request is carried out and
+//! The run decides when each watch shows the next change, when a reconcile begins, when a request is carried out and
 //! when the clock moves. Nothing depends on real time or on the order in which tasks happen to be woken.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
@@ -24,10 +24,10 @@ use crate::{
 /// A run that has not settled after so many turns never will.
 const MAX_TURNS: usize = 500;
 
-/// The loop ends a pass after this time.
+/// The loop ends a reconcile after this time.
 const PASS_LIMIT: Duration = Duration::from_secs(120);
 
-/// So many passes may go by before a late watch shows the next change.
+/// So many reconciles may go by before a late watch shows the next change.
 const PATIENCE: usize = 3;
 
 /// The clock goes on by less than this before a kubelet does its part, so that no change runs into its deadline.
@@ -214,7 +214,7 @@ impl Run {
         Kind::ALL.iter().for_each(|&kind| self.process.end_list(kind));
     }
 
-    /// One pass over the group, up to its end or a crash.
+    /// One reconcile over the group, up to its end or a crash.
     async fn pass(&mut self, name: &str) {
         let Some(group) = self.process.group(name) else { return };
         if self.defect == Defect::NoGate {
@@ -364,7 +364,7 @@ impl Run {
         }
     }
 
-    /// A pass over settled groups must make no request at all.
+    /// A reconcile over settled groups must make no request at all.
     async fn expect_silence(&mut self, who: &str) {
         let before = self.requests.len();
         while let Some(group) = self.process.next_group() {

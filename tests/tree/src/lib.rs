@@ -10,5 +10,5 @@ mod words;
 pub use cycles::cycles;
 pub use imports::imports;
 pub use modules::{Crate, crates, files, root, rust_files};
-pub use prose::{Prose, prose};
+pub use prose::prose;
 pub use words::{Avoided, avoided};

@@ -9,20 +9,12 @@ use syn::{
     visit::{self, Visit},
 };
 
-/// The prose of one file.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Prose {
-    /// What users see: documentation, charts, and the string literals of Rust.
-    pub shown: Vec<String>,
-    /// Doc comments of Rust, one for each item.
-    pub docs: Vec<String>,
-}
-
-/// Reads the prose of a file, by its kind; a kind that has none is empty. Tests within a Rust file are left out.
+/// Reads the prose of a file, by its kind; a kind that has none is empty. Of Rust it is string literals, and the doc comment of
+/// each item; tests within the file are left out.
 ///
 /// # Panics
 /// When the file cannot be read, or is no Rust although its name says so.
-pub fn prose(file: &Path) -> Prose {
+pub fn prose(file: &Path) -> Vec<String> {
     let text =
         fs::read_to_string(file).unwrap_or_else(|error| panic!("cannot read {}: {error}", file.display()));
     match file.extension().and_then(OsStr::to_str) {
@@ -30,16 +22,16 @@ pub fn prose(file: &Path) -> Prose {
             rust(&syn::parse_file(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display())))
         }
         // Paragraphs: a phrase may go over the end of a line, and backticks close within one.
-        Some("md") => Prose { shown: text.split("\n\n").map(uncoded).collect(), docs: Vec::new() },
+        Some("md") => text.split("\n\n").map(uncoded).collect(),
         Some("yaml" | "tpl" | "txt" | "json" | "sh") => {
             let lines = text.lines().map(|line| line.trim_start().trim_start_matches('#').to_owned() + "\n");
-            Prose { shown: vec![uncoded(&lines.collect::<String>())], docs: Vec::new() }
+            vec![uncoded(&lines.collect::<String>())]
         }
-        _ => Prose::default(),
+        _ => Vec::new(),
     }
 }
 
-fn rust(file: &File) -> Prose {
+fn rust(file: &File) -> Vec<String> {
     let mut reader = Reader::default();
     reader.visit_file(file);
     reader.end_of_docs();
@@ -48,7 +40,7 @@ fn rust(file: &File) -> Prose {
 
 #[derive(Default)]
 struct Reader {
-    found: Prose,
+    found: Vec<String>,
     /// The lines of the doc comment that is being read.
     docs: String,
 }
@@ -56,7 +48,7 @@ struct Reader {
 impl Reader {
     fn end_of_docs(&mut self) {
         if !self.docs.is_empty() {
-            self.found.docs.push(uncoded(&std::mem::take(&mut self.docs)));
+            self.found.push(uncoded(&std::mem::take(&mut self.docs)));
         }
     }
 
@@ -127,7 +119,7 @@ impl<'ast> Visit<'ast> for Reader {
     }
 
     fn visit_lit_str(&mut self, literal: &'ast LitStr) {
-        self.found.shown.push(uncoded(&literal.value()));
+        self.found.push(uncoded(&literal.value()));
     }
 }
 

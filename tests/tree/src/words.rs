@@ -8,8 +8,6 @@ pub struct Avoided {
     words: Vec<String>,
     /// What to write instead.
     pub instead: String,
-    /// Whether it may stand in doc comments.
-    pub shown_only: bool,
 }
 
 impl Avoided {
@@ -29,25 +27,18 @@ impl fmt::Display for Avoided {
     }
 }
 
-/// Reads a list: lines `phrase -> instead`, comments with `#`, and after the line `[shown to users]` the phrases that may
-/// stand in doc comments.
+/// Reads a list: lines `phrase -> instead`, and comments with `#`.
 ///
 /// # Panics
 /// When a line is none of these.
 pub fn avoided(list: &str) -> Vec<Avoided> {
     let lines = list.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-    let mut shown_only = false;
-    let mut found = Vec::new();
-    for line in lines {
-        if line == "[shown to users]" {
-            shown_only = true;
-            continue;
-        }
+    let read = lines.map(|line| {
         let (phrase, instead) =
             line.split_once(" -> ").unwrap_or_else(|| panic!("a line without what to write instead: {line}"));
-        found.push(Avoided { words: words(phrase), instead: instead.to_owned(), shown_only });
-    }
-    found
+        Avoided { words: words(phrase), instead: instead.to_owned() }
+    });
+    read.collect()
 }
 
 /// A name in code with `_` is one word.

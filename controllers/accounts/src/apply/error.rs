@@ -1,6 +1,6 @@
 //! Writes that failed.
 
-use mainstay_runtime::{failure::RequestError, outcome::Explain, reconcile::PassError};
+use mainstay_runtime::{failure::RequestError, outcome::Explain, reconcile::ReconcileError};
 use thiserror::Error;
 
 /// A write that failed.
@@ -15,7 +15,7 @@ pub struct ApplyError {
     pub source: RequestError,
 }
 
-impl PassError for ApplyError {
+impl ReconcileError for ApplyError {
     fn request(&self) -> &RequestError {
         &self.source
     }

@@ -30,7 +30,7 @@ pub use self::error::ApplyError;
 use crate::{
     names::FIELD_MANAGER,
     plan::{Action, Observed, Part, Unseen},
-    skew::Skew,
+    server_clock::ServerClock,
     stores::Stores,
     watched,
 };
@@ -43,7 +43,7 @@ pub struct Writer {
     client: Client,
     writes: Writes<'static>,
     stores: Stores,
-    skew: Skew,
+    server_clock: ServerClock,
     accounts: Gate<ObjectKey>,
     bindings: Gate<ObjectKey>,
     secrets: Gate<ObjectKey>,
@@ -58,7 +58,7 @@ pub struct Writer {
 pub enum Done {
     /// It is as it should be.
     Written,
-    /// There is one already, or somebody else was quicker: the next pass sees what stands.
+    /// There is one already, or somebody else was quicker: the next reconcile sees what stands.
     Stale,
     /// What is to be copied is no pull secret.
     NotPullSecret,
@@ -74,10 +74,10 @@ impl Done {
 
 impl Writer {
     /// A writer that has written nothing yet.
-    pub fn new(client: Client, stores: Stores, skew: Skew) -> Self {
+    pub fn new(client: Client, stores: Stores, server_clock: ServerClock) -> Self {
         let (accounts, bindings, secrets, refused, authority) = Default::default();
         let writes = Writes::new(client.clone(), FIELD_MANAGER);
-        Self { client, writes, stores, skew, accounts, bindings, secrets, refused, authority }
+        Self { client, writes, stores, server_clock, accounts, bindings, secrets, refused, authority }
     }
 
     /// Whether the stores have seen all that was written in the namespace. Creates whose answer was lost are looked up.
@@ -110,11 +110,11 @@ impl Writer {
             Action::MakeAccount(policy, name, account) => {
                 self.make_account(namespace, policy, name, account).await
             }
-            Action::MendAccount { .. } => self.mend_account(namespace, action).await,
+            Action::UpdateAccount { .. } => self.update_account(namespace, action).await,
             Action::MakeBinding(policy, name, binding) => {
                 self.make_binding(namespace, policy, name, binding).await
             }
-            Action::MendBinding { .. } => self.mend_binding(namespace, action).await,
+            Action::UpdateBinding { .. } => self.update_binding(namespace, action).await,
             Action::Copy(policy, name, of, standing) => {
                 self.copy(namespace, (policy, name), of, standing.as_deref()).await
             }
@@ -122,7 +122,7 @@ impl Writer {
             Action::Mark(policy, part, name, uid) => self.mark(namespace, policy, *part, (name, uid)).await,
             Action::Delete(part, name, uid) => self.delete(namespace, *part, (name, uid), None).await,
             Action::Release(part, name, uid) => self.release(namespace, *part, name, uid).await,
-            Action::HandBack { .. } => self.hand_back(namespace, action).await,
+            Action::Restore { .. } => self.restore(namespace, action).await,
         }
     }
 
@@ -167,7 +167,7 @@ impl Writer {
         observed.unseen.extend(observed.doubtful(&refused).into_iter().map(|name| (name, Unseen::Unknown)));
     }
 
-    /// Creates a Secret, or notes that there is one already, which the next pass looks at.
+    /// Creates a Secret, or notes that there is one already, which the next reconcile looks at.
     async fn create_secret(
         &self,
         part: Part,
@@ -193,7 +193,7 @@ impl Writer {
         self.writes.noted(gate, namespace)
     }
 
-    /// Creates an object. A create whose answer is lost is looked up before the next pass.
+    /// Creates an object. A create whose answer is lost is looked up before the next reconcile.
     /// Returns its UID, or that the name is taken.
     async fn create(
         &self,

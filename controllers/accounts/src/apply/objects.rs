@@ -36,12 +36,12 @@ impl Writer {
     /// created an object goes on to have all fields of the create. Pull secrets are one list, which is written as a whole
     /// with those of others in it, in one patch with the mark and with which of them the policy has given: nothing else
     /// tells them from those of others. This patch is the first: what comes after it may fail, or not be done.
-    pub(super) async fn mend_account(
+    pub(super) async fn update_account(
         &self,
         namespace: &ObjectKey,
         action: &Action,
     ) -> Result<Done, ApplyError> {
-        let Action::MendAccount { policy, name, uid, account, pull_secrets: all, stale, adopted } = action
+        let Action::UpdateAccount { policy, name, uid, account, pull_secrets: all, stale, adopted } = action
         else {
             return Ok(Done::Stale);
         };
@@ -73,12 +73,12 @@ impl Writer {
         self.create(Part::Binding, namespace, &body).await.map(Done::made)
     }
 
-    pub(super) async fn mend_binding(
+    pub(super) async fn update_binding(
         &self,
         namespace: &ObjectKey,
         action: &Action,
     ) -> Result<Done, ApplyError> {
-        let Action::MendBinding { policy, name, uid, binding, anew, adopted } = action else {
+        let Action::UpdateBinding { policy, name, uid, binding, anew, adopted } = action else {
             return Ok(Done::Stale);
         };
         if *anew {
@@ -235,8 +235,8 @@ impl Writer {
     }
 
     /// Takes the policy's mark off an account, and all that it has added.
-    pub(super) async fn hand_back(&self, namespace: &ObjectKey, action: &Action) -> Result<Done, ApplyError> {
-        let Action::HandBack { name, uid, pull_secrets, stale } = action else { return Ok(Done::Stale) };
+    pub(super) async fn restore(&self, namespace: &ObjectKey, action: &Action) -> Result<Done, ApplyError> {
+        let Action::Restore { name, uid, pull_secrets, stale } = action else { return Ok(Done::Stale) };
         let mut body = without(uid, stale, pull_secrets);
         [POLICY, PART].iter().for_each(|key| body["metadata"]["labels"][*key] = Value::Null);
         [ADOPTED, GIVEN].iter().for_each(|key| body["metadata"]["annotations"][*key] = Value::Null);

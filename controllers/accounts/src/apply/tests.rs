@@ -39,7 +39,7 @@ impl Server {
         });
         let (namespaces, _) = reflector::store();
         let stores = Stores::new(namespaces, Grantable::default());
-        let writer = Writer::new(Client::new(service, "default"), stores, Skew::new(Clock::start()));
+        let writer = Writer::new(Client::new(service, "default"), stores, ServerClock::new(Clock::start()));
         Self { asked, writer }
     }
 
@@ -68,7 +68,7 @@ fn metadata(name: &str) -> (u16, Value) {
 const BINDINGS: &str = "/apis/rbac.authorization.k8s.io/v1/namespaces/ns/rolebindings";
 
 fn anew(kind: &str) -> Action {
-    Action::MendBinding {
+    Action::UpdateBinding {
         policy: "ci".into(),
         name: "bot".into(),
         uid: "old".into(),
@@ -132,7 +132,7 @@ fn keys<T: for<'a> From<&'a str> + Ord>(keys: &[&str]) -> BTreeSet<T> {
 async fn what_is_wanted_no_more_is_taken_off_by_name() {
     let server = Server::new(|_, _| metadata("bot"));
     let stale = Fields { labels: keys(&["team"]), annotations: keys(&["example.com/role"]), automount: true };
-    let mend = Action::MendAccount {
+    let update = Action::UpdateAccount {
         policy: "ci".into(),
         name: "bot".into(),
         uid: "u".into(),
@@ -142,9 +142,9 @@ async fn what_is_wanted_no_more_is_taken_off_by_name() {
         adopted: false,
     };
     let back =
-        Action::HandBack { name: "bot".into(), uid: "u".into(), pull_secrets: keys(&["theirs"]), stale };
+        Action::Restore { name: "bot".into(), uid: "u".into(), pull_secrets: keys(&["theirs"]), stale };
     let namespace = ObjectKey::new("", "ns");
-    server.writer.apply(&namespace, &mend).await.unwrap();
+    server.writer.apply(&namespace, &update).await.unwrap();
     server.writer.apply(&namespace, &back).await.unwrap();
     let patches = server.bodies(&Method::PATCH);
     assert_eq!(patches.len(), 3, "{patches:?}");
@@ -167,7 +167,7 @@ async fn which_pull_secrets_are_given_is_written_with_the_list_before_anything_c
         0 => metadata("bot"),
         _ => refuse(403, "Forbidden"),
     });
-    let mend = Action::MendAccount {
+    let update = Action::UpdateAccount {
         policy: "ci".into(),
         name: "bot".into(),
         uid: "u".into(),
@@ -176,7 +176,7 @@ async fn which_pull_secrets_are_given_is_written_with_the_list_before_anything_c
         stale: Fields::default(),
         adopted: true,
     };
-    server.writer.apply(&ObjectKey::new("", "ns"), &mend).await.unwrap_err();
+    server.writer.apply(&ObjectKey::new("", "ns"), &update).await.unwrap_err();
     let first = &server.bodies(&Method::PATCH)[0];
     let annotations = &first["metadata"]["annotations"];
     assert_eq!(first["imagePullSecrets"], json!([{"name": "ours"}, {"name": "theirs"}]), "{first}");

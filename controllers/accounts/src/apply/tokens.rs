@@ -133,8 +133,8 @@ impl Writer {
         else {
             return Err(RequestError::NoAnswer("the token does not name its account".to_owned()));
         };
-        let issued = Timestamp::from_second(iat).unwrap_or_else(|_| self.skew.now());
-        self.skew.set(issued);
+        let issued = Timestamp::from_second(iat).unwrap_or_else(|_| self.server_clock.now());
+        self.server_clock.set(issued);
         Ok(Issued { token, account: kubernetes.serviceaccount.uid, issued, expires })
     }
 

@@ -5,15 +5,15 @@ use std::{collections::BTreeSet, sync::Arc};
 use super::{
     action::Action,
     planner::Planner,
-    types::{Account, Gift, Leaving, Origin, Part, Role, Source},
+    types::{Account, Desired, Leaving, Origin, Part, Role, Source},
 };
 
 /// The account of pods that name none.
 const DEFAULT: &str = "default";
 
 impl Planner<'_> {
-    pub(super) fn copies(&mut self, gift: &Gift) {
-        for (name, wanted) in &gift.copies {
+    pub(super) fn copies(&mut self, desired: &Desired) {
+        for (name, wanted) in &desired.copies {
             // The source is in this namespace, under this name.
             if wanted.namespace == self.observed.namespace && wanted.name == *name {
                 continue;
@@ -26,51 +26,51 @@ impl Planner<'_> {
                         "Secret {}/{}, the source of a copy, does not exist: create it",
                         wanted.namespace, wanted.name
                     );
-                    self.problem(gift, "SourceMissing", message);
+                    self.problem(desired, "SourceMissing", message);
                     continue;
                 }
                 Source::NotPullSecret => {
                     let mut message = wanted.not_pull_secret(name);
                     // What works stays, also what is not made any more; but it is not kept silent.
-                    if self.observed.copies.get(name).is_some_and(|copy| copy.policy == gift.policy) {
+                    if self.observed.copies.get(name).is_some_and(|copy| copy.policy == desired.policy) {
                         let left = format!(
                             ". Secret {name} is a copy that an earlier version has created of it, and is \
                              left as it is: delete it, or remove it from the policy, which deletes it"
                         );
                         message.push_str(&left);
                     }
-                    self.problem(gift, "SourceType", message);
+                    self.problem(desired, "SourceType", message);
                     continue;
                 }
             }
             match self.observed.copies.get(name) {
-                Some(copy) if copy.policy != gift.policy => {
+                Some(copy) if copy.policy != desired.policy => {
                     let message = format!("Secret {name} belongs to AccountPolicy {}", copy.policy);
-                    self.problem(gift, "Conflict", message);
+                    self.problem(desired, "Conflict", message);
                 }
                 Some(copy) if copy.of == *wanted && copy.written.has(&[]) => {}
-                None if !self.is_free(gift, Part::Copy, name) => {}
+                None if !self.is_free(desired, Part::Copy, name) => {}
                 standing => {
                     self.plan.repairs += usize::from(standing.is_some_and(|copy| copy.of == *wanted));
                     let standing = standing.cloned().map(Box::new);
-                    let (policy, name) = (Arc::clone(&gift.policy), Arc::clone(name));
+                    let (policy, name) = (Arc::clone(&desired.policy), Arc::clone(name));
                     self.plan.actions.push(Action::Copy(policy, name, wanted.clone(), standing));
                 }
             }
         }
     }
 
-    pub(super) fn accounts(&mut self, gift: &Gift) {
-        for (name, wanted) in &gift.accounts {
+    pub(super) fn accounts(&mut self, desired: &Desired) {
+        for (name, wanted) in &desired.accounts {
             let Some(standing) = self.observed.accounts.get(name) else {
-                let (policy, name) = (Arc::clone(&gift.policy), Arc::clone(name));
+                let (policy, name) = (Arc::clone(&desired.policy), Arc::clone(name));
                 self.plan.actions.push(Action::MakeAccount(policy, name, wanted.clone()));
                 continue;
             };
-            let adopted = match self.may_have_account(gift, standing) {
+            let adopted = match self.may_have_account(desired, standing) {
                 Ok(adopted) => adopted,
                 Err(whose) => {
-                    self.problem(gift, "Conflict", format!("ServiceAccount {name} {whose}"));
+                    self.problem(desired, "Conflict", format!("ServiceAccount {name} {whose}"));
                     continue;
                 }
             };
@@ -95,8 +95,8 @@ impl Planner<'_> {
                 && standing.given == given;
             if !is_right {
                 self.plan.repairs += usize::from(standing.mark.is_some() || standing.unmarked.is_some());
-                self.plan.actions.push(Action::MendAccount {
-                    policy: Arc::clone(&gift.policy),
+                self.plan.actions.push(Action::UpdateAccount {
+                    policy: Arc::clone(&desired.policy),
                     name: Arc::clone(name),
                     uid: standing.uid.clone(),
                     account: Account { pull_secrets: given, ..wanted.clone() },
@@ -108,8 +108,8 @@ impl Planner<'_> {
         }
     }
 
-    pub(super) fn bindings(&mut self, gift: &Gift) {
-        for (name, wanted) in &gift.bindings {
+    pub(super) fn bindings(&mut self, desired: &Desired) {
+        for (name, wanted) in &desired.bindings {
             // The API server lets the controller also give roles whose rights it has itself: it is the list that decides.
             if !self.observed.grantable.has(&wanted.role) {
                 let Role { kind, name: role } = &wanted.role;
@@ -119,18 +119,18 @@ impl Planner<'_> {
                      this one to controllers.accounts.{key} of the chart. An existing RoleBinding is left \
                      as it is"
                 );
-                self.problem(gift, "RoleNotListed", message);
+                self.problem(desired, "RoleNotListed", message);
                 continue;
             }
             let Some(standing) = self.observed.bindings.get(name) else {
-                let (policy, name) = (Arc::clone(&gift.policy), Arc::clone(name));
+                let (policy, name) = (Arc::clone(&desired.policy), Arc::clone(name));
                 self.plan.actions.push(Action::MakeBinding(policy, name, wanted.clone()));
                 continue;
             };
-            let adopted = match self.may_have(gift, standing.mark.as_ref(), standing.consent.as_ref()) {
+            let adopted = match self.may_have(desired, standing.mark.as_ref(), standing.consent.as_ref()) {
                 Ok(adopted) => adopted,
                 Err(whose) => {
-                    self.problem(gift, "Conflict", format!("RoleBinding {name} {whose}"));
+                    self.problem(desired, "Conflict", format!("RoleBinding {name} {whose}"));
                     continue;
                 }
             };
@@ -142,13 +142,13 @@ impl Planner<'_> {
                      another role requires that it is recreated: delete it, or name that role in the \
                      policy"
                 );
-                self.problem(gift, "Conflict", message);
+                self.problem(desired, "Conflict", message);
                 continue;
             }
             if standing.mark.is_none() || standing.binding.as_ref() != Some(wanted) {
                 self.plan.repairs += usize::from(standing.mark.is_some());
-                self.plan.actions.push(Action::MendBinding {
-                    policy: Arc::clone(&gift.policy),
+                self.plan.actions.push(Action::UpdateBinding {
+                    policy: Arc::clone(&desired.policy),
                     name: Arc::clone(name),
                     uid: standing.uid.clone(),
                     binding: wanted.clone(),
@@ -164,38 +164,37 @@ impl Planner<'_> {
         let observed = self.observed;
         // What this controller has not made is not deleted, whatever its labels say: those may have come with a copy of
         // an object, or by a tool that labels all that it finds.
-        for (name, (uid, origin)) in &observed.spoilt {
+        for (name, (uid, origin)) in &observed.invalid {
             self.act(Some(end_of(*origin)), Part::Token, name, uid);
         }
         for (name, handle) in &observed.handles {
-            let is_kept = observed
-                .gifts
-                .iter()
-                .any(|gift| gift.policy == handle.policy && gift.tokens.contains_key(&handle.output));
+            let is_kept = observed.desired.iter().any(|desired| {
+                desired.policy == handle.policy && desired.tokens.contains_key(&handle.output)
+            });
             if !is_kept {
                 self.take(Part::Handle, &handle.policy, name, &handle.uid, handle.origin);
             }
         }
         for (name, output) in &observed.outputs {
-            if !self.gives(&output.policy, |gift| gift.tokens.contains_key(name)) {
+            if !self.gives(&output.policy, |desired| desired.tokens.contains_key(name)) {
                 self.take(Part::Token, &output.policy, name, &output.uid, output.origin);
             }
         }
         for (name, binding) in &observed.bindings {
             let Some(mark) = &binding.mark else { continue };
-            if !self.gives(&mark.policy, |gift| gift.bindings.contains_key(name)) {
+            if !self.gives(&mark.policy, |desired| desired.bindings.contains_key(name)) {
                 self.take(Part::Binding, &mark.policy, name, &binding.uid, mark.origin);
             }
         }
         for (name, account) in &observed.accounts {
             let Some(mark) = &account.mark else { continue };
-            if !self.gives(&mark.policy, |gift| gift.accounts.contains_key(name)) {
+            if !self.gives(&mark.policy, |desired| desired.accounts.contains_key(name)) {
                 // Each namespace has this one: deleted, it is made anew, and the tokens of all running pods are void.
                 let is_kept = &**name == DEFAULT && mark.origin == Origin::Made;
                 match self.end(&mark.policy, if is_kept { Origin::Adopted } else { mark.origin }) {
-                    Some(End::HandBack) => {
+                    Some(End::Restore) => {
                         let (theirs, given) = (&account.account.pull_secrets, &account.given);
-                        self.plan.actions.push(Action::HandBack {
+                        self.plan.actions.push(Action::Restore {
                             name: Arc::clone(name),
                             uid: account.uid.clone(),
                             pull_secrets: theirs.difference(given).cloned().collect(),
@@ -207,14 +206,14 @@ impl Planner<'_> {
             }
         }
         for (name, copy) in &observed.copies {
-            if !self.gives(&copy.policy, |gift| gift.copies.contains_key(name)) {
+            if !self.gives(&copy.policy, |desired| desired.copies.contains_key(name)) {
                 self.take(Part::Copy, &copy.policy, name, &copy.uid, copy.origin);
             }
         }
     }
 
-    fn gives(&self, policy: &Arc<str>, gives: impl Fn(&Gift) -> bool) -> bool {
-        self.observed.gifts.iter().any(|gift| gift.policy == *policy && gives(gift))
+    fn gives(&self, policy: &Arc<str>, gives: impl Fn(&Desired) -> bool) -> bool {
+        self.observed.desired.iter().any(|desired| desired.policy == *policy && gives(desired))
     }
 
     /// Takes an object back.
@@ -240,7 +239,7 @@ impl Planner<'_> {
         let (name, uid) = (Arc::clone(name), uid.into());
         self.plan.actions.extend(end.map(|end| match end {
             End::Delete => Action::Delete(part, name, uid),
-            End::HandBack | End::Orphan => Action::Release(part, name, uid),
+            End::Restore | End::Orphan => Action::Release(part, name, uid),
         }));
     }
 }
@@ -251,7 +250,7 @@ enum End {
     /// It is deleted.
     Delete,
     /// It stays, without what the policy has added.
-    HandBack,
+    Restore,
     /// It stays as it is, without the policy's mark.
     Orphan,
 }
@@ -259,7 +258,7 @@ enum End {
 fn end_of(origin: Origin) -> End {
     match origin {
         Origin::Made => End::Delete,
-        Origin::Adopted => End::HandBack,
+        Origin::Adopted => End::Restore,
         Origin::Foreign => End::Orphan,
     }
 }

@@ -12,7 +12,7 @@ pub enum Action {
     /// Make an account.
     MakeAccount(Arc<str>, Arc<str>, Account),
     /// Update or adopt an account: policy, name, UID, its desired content, whether it is adopted.
-    MendAccount {
+    UpdateAccount {
         /// The policy.
         policy: Arc<str>,
         /// Its name.
@@ -31,7 +31,7 @@ pub enum Action {
     /// Make a binding.
     MakeBinding(Arc<str>, Arc<str>, Binding),
     /// Bring a binding to what it should be; `anew` where its role is another, which cannot be changed.
-    MendBinding {
+    UpdateBinding {
         /// The policy.
         policy: Arc<str>,
         /// Its name.
@@ -71,7 +71,7 @@ pub enum Action {
     /// Take a policy's mark off an object, and leave it as it is.
     Release(Part, Arc<str>, Box<str>),
     /// Remove a policy's ownership label from an adopted account, and all that the policy has added.
-    HandBack {
+    Restore {
         /// Its name.
         name: Arc<str>,
         /// Its UID.
@@ -107,7 +107,7 @@ pub struct Problem {
     pub message: String,
 }
 
-/// What a pass is to do.
+/// What a reconcile is to do.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Plan {
     /// In this order.

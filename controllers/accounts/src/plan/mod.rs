@@ -18,11 +18,11 @@ pub use self::{action::*, types::*};
 /// Decides what is done in a namespace at this time of the API server's clock.
 pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
     let mut planner = Planner { observed, now, plan: Plan::default() };
-    for gift in &observed.gifts {
-        planner.copies(gift);
-        planner.accounts(gift);
-        planner.bindings(gift);
-        planner.tokens(gift);
+    for desired in &observed.desired {
+        planner.copies(desired);
+        planner.accounts(desired);
+        planner.bindings(desired);
+        planner.tokens(desired);
     }
     planner.leave();
     planner.plan

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::{
     action::{Plan, Problem},
-    types::{AccountView, Gift, Mark, Observed, Origin},
+    types::{AccountView, Desired, Mark, Observed, Origin},
 };
 
 /// What is looked at, and what has been decided so far.
@@ -21,40 +21,42 @@ impl Planner<'_> {
         self.plan.due = Some(self.plan.due.map_or(at, |due| due.min(at)));
     }
 
-    pub(super) fn problem(&mut self, gift: &Gift, reason: &'static str, message: String) {
-        self.plan.problems.push(Problem { policy: Arc::clone(&gift.policy), reason, message });
+    pub(super) fn problem(&mut self, desired: &Desired, reason: &'static str, message: String) {
+        self.plan.problems.push(Problem { policy: Arc::clone(&desired.policy), reason, message });
     }
 
     /// Whether an object with this mark, which the policy may have, is adopted from another owner. Fails with the
     /// owner if the policy may not have it.
     pub(super) fn may_have(
         &self,
-        gift: &Gift,
+        desired: &Desired,
         mark: Option<&Mark>,
         consent: Option<&Arc<str>>,
     ) -> Result<bool, String> {
         match mark {
-            Some(mark) if mark.policy == gift.policy => Ok(mark.origin != Origin::Made),
+            Some(mark) if mark.policy == desired.policy => Ok(mark.origin != Origin::Made),
             Some(mark) => {
                 Err(format!("belongs to AccountPolicy {}: name it in only one of the two", mark.policy))
             }
-            None if consent == Some(&gift.policy) || self.observed.consent.as_ref() == Some(&gift.policy) => {
+            None if consent == Some(&desired.policy)
+                || self.observed.consent.as_ref() == Some(&desired.policy) =>
+            {
                 Ok(true)
             }
             None => Err(format!(
                 "already exists and is not managed by a policy: annotate it, or its namespace, with \
                  mainstay.dev/adopt={} to hand it over",
-                gift.policy
+                desired.policy
             )),
         }
     }
 
     /// The same of an account. One that has lost the mark of a policy is as it was: only the policies that name it can have
     /// given it away.
-    pub(super) fn may_have_account(&self, gift: &Gift, account: &AccountView) -> Result<bool, String> {
+    pub(super) fn may_have_account(&self, desired: &Desired, account: &AccountView) -> Result<bool, String> {
         match account.unmarked {
             Some(origin) => Ok(origin != Origin::Made),
-            None => self.may_have(gift, account.mark.as_ref(), account.consent.as_ref()),
+            None => self.may_have(desired, account.mark.as_ref(), account.consent.as_ref()),
         }
     }
 }

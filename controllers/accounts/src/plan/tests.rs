@@ -13,7 +13,7 @@ fn name(text: &str) -> Arc<str> {
     text.into()
 }
 
-fn gift(policy: &str) -> Gift {
+fn desired(policy: &str) -> Desired {
     let account = Account { automount: Some(false), ..Account::default() };
     let binding = Binding {
         role: Role { kind: "ClusterRole".into(), name: "edit".into() },
@@ -26,12 +26,12 @@ fn gift(policy: &str) -> Gift {
         overlap: Duration::from_secs(100),
         server: None,
     };
-    Gift {
+    Desired {
         policy: policy.into(),
         accounts: [(name("bot"), account)].into(),
         bindings: [(name("bot"), binding)].into(),
         tokens: [(name("bot-token"), token)].into(),
-        ..Gift::default()
+        ..Desired::default()
     }
 }
 
@@ -46,14 +46,14 @@ fn mark(policy: &str) -> Option<Mark> {
 
 /// A namespace in which all is as the policy wants it; the token was issued at 0.
 fn settled() -> Observed {
-    let gift = gift("ci");
+    let desired = desired("ci");
     let account = AccountView {
         uid: "a".into(),
         mark: mark("ci"),
-        account: gift.accounts[&name("bot")].clone(),
+        account: desired.accounts[&name("bot")].clone(),
         ..AccountView::default()
     };
-    let binding = gift.bindings[&name("bot")].clone();
+    let binding = desired.bindings[&name("bot")].clone();
     let binding = BindingView {
         uid: "b".into(),
         mark: mark("ci"),
@@ -66,7 +66,7 @@ fn settled() -> Observed {
         origin: Origin::Made,
         version: "1".into(),
         policy: "ci".into(),
-        made_for: tokens::word(&gift.tokens[&name("bot-token")]),
+        made_for: tokens::word(&desired.tokens[&name("bot-token")]),
         account: "a".into(),
         written: Written::ByUs(["token", "ca.crt", "namespace"].map(Into::into).into()),
         handle: name("h1"),
@@ -83,7 +83,7 @@ fn settled() -> Observed {
         created: at(0),
     };
     Observed {
-        gifts: vec![gift],
+        desired: vec![desired],
         grantable: grantable(&["edit", "view"]),
         accounts: [(name("bot"), account)].into(),
         bindings: [(name("bot"), binding)].into(),
@@ -103,7 +103,7 @@ fn why(plan: &Plan) -> Vec<Why> {
 #[test]
 fn a_new_namespace_gets_all_and_a_settled_one_nothing() {
     let observed =
-        Observed { gifts: vec![gift("ci")], grantable: grantable(&["edit"]), ..Observed::default() };
+        Observed { desired: vec![desired("ci")], grantable: grantable(&["edit"]), ..Observed::default() };
     let plan = plan(&observed, at(0));
     assert!(matches!(plan.actions[0], Action::MakeAccount(..)), "{plan:?}");
     assert!(matches!(plan.actions[1], Action::MakeBinding(..)), "{plan:?}");
@@ -116,13 +116,13 @@ fn a_new_namespace_gets_all_and_a_settled_one_nothing() {
 #[test]
 fn drift_is_repaired_and_entries_of_others_stay() {
     let mut observed = settled();
-    observed.gifts[0].accounts.get_mut("bot").unwrap().pull_secrets = [name("ours")].into();
+    observed.desired[0].accounts.get_mut("bot").unwrap().pull_secrets = [name("ours")].into();
     let account = observed.accounts.get_mut("bot").unwrap();
     account.account.automount = Some(true);
     account.account.pull_secrets = [name("theirs"), name("before")].into();
     account.given = [name("before")].into();
     let plan = plan(&observed, at(10));
-    let [Action::MendAccount { pull_secrets, .. }] = &plan.actions[..] else { panic!("{plan:?}") };
+    let [Action::UpdateAccount { pull_secrets, .. }] = &plan.actions[..] else { panic!("{plan:?}") };
     assert_eq!(*pull_secrets, [name("ours"), name("theirs")].into());
     assert_eq!(plan.repairs, 1);
 }
@@ -140,12 +140,12 @@ fn what_a_policy_no_longer_says_of_an_account_is_taken_off() {
             .into();
         account.account.annotations = [("role".to_owned(), "1".to_owned())].into();
         let all = account.account.clone();
-        let wanted = observed.gifts[0].accounts.get_mut("bot").unwrap();
+        let wanted = observed.desired[0].accounts.get_mut("bot").unwrap();
         (wanted.labels, wanted.annotations) = (all.labels, all.annotations);
         wanted.labels.remove("theirs");
         change(wanted);
         plan(&observed, at(10)).actions.into_iter().find_map(|action| match action {
-            Action::MendAccount { stale, .. } => Some(stale),
+            Action::UpdateAccount { stale, .. } => Some(stale),
             _ => None,
         })
     };
@@ -168,7 +168,7 @@ fn a_binding_to_another_role_is_made_anew() {
     binding.role.name = name("view");
     binding.binding = None;
     let made = plan(&observed, at(10));
-    assert!(matches!(&made.actions[..], [Action::MendBinding { anew: true, .. }]), "{made:?}");
+    assert!(matches!(&made.actions[..], [Action::UpdateBinding { anew: true, .. }]), "{made:?}");
     // What somebody else has made is not deleted for it, with or without the policy's mark.
     for mark in [Some(Mark { policy: name("ci"), origin: Origin::Adopted }), None] {
         let binding = observed.bindings.get_mut("bot").unwrap();
@@ -190,7 +190,7 @@ fn a_role_that_is_not_listed_is_not_given_and_what_stands_is_left_as_it_is() {
         (role("Role", "edit"), false),
     ] {
         let mut observed = settled();
-        observed.gifts[0].bindings.get_mut("bot").unwrap().role = wanted.clone();
+        observed.desired[0].bindings.get_mut("bot").unwrap().role = wanted.clone();
         for stands in [true, false] {
             if !stands {
                 observed.bindings.clear();
@@ -223,7 +223,7 @@ fn what_is_somebody_elses_is_taken_over_with_consent_alone() {
             _ => observed.consent = Some(name("ci")),
         }
         let plan = plan(&observed, at(10));
-        assert!(matches!(&plan.actions[..], [Action::MendAccount { adopted: true, .. }]), "{plan:?}");
+        assert!(matches!(&plan.actions[..], [Action::UpdateAccount { adopted: true, .. }]), "{plan:?}");
     }
     observed.accounts.get_mut("bot").unwrap().mark = mark("other");
     assert!(plan(&observed, at(10)).problems[0].message.contains("AccountPolicy other"));
@@ -232,12 +232,12 @@ fn what_is_somebody_elses_is_taken_over_with_consent_alone() {
 #[test]
 fn pull_secrets_that_an_account_had_before_it_was_taken_over_are_not_given_and_stay() {
     let mut observed = settled();
-    observed.gifts[0].accounts.get_mut("bot").unwrap().pull_secrets = [name("both"), name("ours")].into();
+    observed.desired[0].accounts.get_mut("bot").unwrap().pull_secrets = [name("both"), name("ours")].into();
     let account = observed.accounts.get_mut("bot").unwrap();
     (account.mark, account.consent) = (None, Some(name("ci")));
     account.account.pull_secrets = [name("both"), name("theirs")].into();
     let adopting = plan(&observed, at(10)).actions;
-    let [Action::MendAccount { account: given, pull_secrets, adopted: true, .. }] = &adopting[..] else {
+    let [Action::UpdateAccount { account: given, pull_secrets, adopted: true, .. }] = &adopting[..] else {
         panic!("{adopting:?}")
     };
     assert_eq!(given.pull_secrets, [name("ours")].into());
@@ -247,11 +247,11 @@ fn pull_secrets_that_an_account_had_before_it_was_taken_over_are_not_given_and_s
     account.mark = Some(Mark { policy: name("ci"), origin: Origin::Adopted });
     (account.account.pull_secrets, account.given) = (pull_secrets.clone(), given.pull_secrets.clone());
     assert_eq!(plan(&observed, at(10)).actions, []);
-    observed.gifts.clear();
+    observed.desired.clear();
     observed.leaving = [(name("ci"), Leaving::Delete(at(0)))].into();
     let left = plan(&observed, at(10)).actions;
     let kept = left.iter().find_map(|action| match action {
-        Action::HandBack { pull_secrets, .. } => Some(pull_secrets.clone()),
+        Action::Restore { pull_secrets, .. } => Some(pull_secrets.clone()),
         _ => None,
     });
     assert_eq!(kept, Some([name("both"), name("theirs")].into()));
@@ -260,7 +260,7 @@ fn pull_secrets_that_an_account_had_before_it_was_taken_over_are_not_given_and_s
 #[test]
 fn a_policy_that_leaves_takes_away_what_it_gave_when_the_time_has_come() {
     let mut observed = settled();
-    observed.gifts.clear();
+    observed.desired.clear();
     observed.leaving = BTreeMap::from([(name("ci"), Leaving::Delete(at(60)))]);
     let plan_at = |observed: &Observed, now| plan(observed, now);
     assert_eq!((plan_at(&observed, at(59)).actions, plan_at(&observed, at(59)).due), (vec![], Some(at(60))));
@@ -275,7 +275,7 @@ fn a_policy_that_leaves_takes_away_what_it_gave_when_the_time_has_come() {
     account.account.pull_secrets = [name("ours"), name("theirs")].into();
     account.given = [name("ours")].into();
     account.ours = Fields { annotations: ["role".to_owned()].into(), ..Fields::default() };
-    let back = Action::HandBack {
+    let back = Action::Restore {
         name: name("bot"),
         uid: "a".into(),
         pull_secrets: [name("theirs")].into(),
@@ -290,20 +290,20 @@ fn a_policy_that_leaves_takes_away_what_it_gave_when_the_time_has_come() {
 fn the_default_account_is_handed_back_and_never_deleted() {
     for leaving in [Some(Leaving::Delete(at(0))), None] {
         let mut observed = settled();
-        observed.gifts.clear();
+        observed.desired.clear();
         observed.leaving = leaving.map(|leaving| (name("ci"), leaving)).into_iter().collect();
         let account = observed.accounts.remove("bot").unwrap();
         observed.accounts.insert(name("default"), account);
         let plan = plan(&observed, at(1));
         let last = plan.actions.last();
-        assert!(matches!(last, Some(Action::HandBack { name, .. }) if &**name == "default"), "{plan:?}");
+        assert!(matches!(last, Some(Action::Restore { name, .. }) if &**name == "default"), "{plan:?}");
     }
 }
 
 #[test]
 fn what_a_policy_no_longer_names_goes_at_once() {
     let mut observed = settled();
-    observed.gifts[0].tokens.clear();
+    observed.desired[0].tokens.clear();
     let plan = plan(&observed, at(10));
     let gone = [
         Action::Delete(Part::Handle, name("h1"), "h".into()),
@@ -321,7 +321,7 @@ fn what_the_controller_has_not_made_is_never_deleted_whatever_its_labels_say() {
     let (uid, policy) = ("x".into(), "ci".into());
     let copy = CopyView { uid, origin: Origin::Foreign, policy, of, written: Written::Unknown };
     observed.copies = [(name("x"), copy)].into();
-    observed.spoilt = [(name("y"), ("y".into(), Origin::Foreign))].into();
+    observed.invalid = [(name("y"), ("y".into(), Origin::Foreign))].into();
     observed.outputs.get_mut("bot-token").unwrap().origin = Origin::Foreign;
     let handle = HandleView { origin: Origin::Foreign, ..observed.handles[&name("h1")].clone() };
     observed.handles = [(name("h1"), handle.clone()), (name("old"), handle)].into();
@@ -335,7 +335,7 @@ fn what_the_controller_has_not_made_is_never_deleted_whatever_its_labels_say() {
     let standing = plan(&observed, at(100)).actions;
     let release = |part, of: &str, uid: &str| Action::Release(part, name(of), uid.into());
     assert_eq!(standing, [release(Part::Token, "y", "y"), release(Part::Copy, "x", "x")]);
-    observed.gifts.clear();
+    observed.desired.clear();
     observed.leaving = [(name("ci"), Leaving::Delete(at(0)))].into();
     let left = plan(&observed, at(100)).actions;
     assert_eq!(left.len(), 7, "{left:?}");
@@ -346,7 +346,7 @@ fn what_the_controller_has_not_made_is_never_deleted_whatever_its_labels_say() {
 fn a_copy_of_what_is_no_pull_secret_is_left_as_it_is_and_named() {
     let of = |source| Copy { namespace: name("registry"), name: name("source"), source };
     let mut observed = settled();
-    observed.gifts[0].copies = [(name("pull"), of(Source::NotPullSecret))].into();
+    observed.desired[0].copies = [(name("pull"), of(Source::NotPullSecret))].into();
     let said = |observed: &Observed| {
         let plan = plan(observed, at(1));
         assert_eq!((plan.actions.len(), plan.problems.len()), (0, 1), "{plan:?}");
@@ -373,7 +373,7 @@ fn a_source_is_copied_where_it_is_not_itself_and_one_that_is_not_known_yet_is_wa
     let look = |namespace: &str, wanted: Copy, standing: Option<Copy>| {
         let mut observed = settled();
         observed.namespace = name(namespace);
-        observed.gifts[0].copies = [(name("pull"), wanted)].into();
+        observed.desired[0].copies = [(name("pull"), wanted)].into();
         let view = |of| CopyView {
             uid: "c".into(),
             origin: Origin::Made,

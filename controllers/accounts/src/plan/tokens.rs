@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::{
     action::{Action, Why},
     planner::Planner,
-    types::{Gift, HandleView, Origin, OutputView, Part, Token, Unseen},
+    types::{Desired, HandleView, Origin, OutputView, Part, Token, Unseen},
 };
 
 /// After this share of its life a token is renewed.
@@ -20,32 +20,33 @@ const UNUSED: Duration = Duration::from_secs(60);
 const CONTESTED: Duration = Duration::from_secs(10);
 
 impl Planner<'_> {
-    pub(super) fn tokens(&mut self, gift: &Gift) {
-        for (name, token) in &gift.tokens {
+    pub(super) fn tokens(&mut self, desired: &Desired) {
+        for (name, token) in &desired.tokens {
             let account = self.observed.accounts.get(&token.account);
             // Nobody is given a token of somebody else's account. That it is somebody else's is told with it.
-            if account.is_some_and(|account| self.may_have_account(gift, account).is_err()) {
+            if account.is_some_and(|account| self.may_have_account(desired, account).is_err()) {
                 continue;
             }
             let standing = self.observed.outputs.get(name);
-            if let Some(other) = standing.filter(|output| output.policy != gift.policy) {
+            if let Some(other) = standing.filter(|output| output.policy != desired.policy) {
                 let message = format!("Secret {name} belongs to AccountPolicy {}", other.policy);
-                self.problem(gift, "Conflict", message);
+                self.problem(desired, "Conflict", message);
                 continue;
             }
-            if standing.is_none() && !self.is_free(gift, Part::Token, name) {
+            if standing.is_none() && !self.is_free(desired, Part::Token, name) {
                 // What stands there instead is no place for a token of a handle.
                 let unseen = self.observed.unseen.get(name);
-                if matches!(unseen, Some(Unseen::Foreign(policy)) if policy.as_ref() != Some(&gift.policy)) {
-                    self.handles(gift, name, None);
+                if matches!(unseen, Some(Unseen::Foreign(policy)) if policy.as_ref() != Some(&desired.policy))
+                {
+                    self.handles(desired, name, None);
                 }
                 continue;
             }
-            self.handles(gift, name, standing);
+            self.handles(desired, name, standing);
             let made_for = word(token);
             // Also by who has deleted the handle.
             let is_revoked =
-                standing.is_some_and(|output| output.revoked || !self.has_handle(gift, &output.handle));
+                standing.is_some_and(|output| output.revoked || !self.has_handle(desired, &output.handle));
             let why = match standing {
                 None => Some(Why::First),
                 Some(_) if is_revoked => Some(Why::Revoked),
@@ -72,10 +73,10 @@ impl Planner<'_> {
             };
             let Some(why) = why else { continue };
             let unused = self
-                .unused(gift, name, standing)
+                .unused(desired, name, standing)
                 .map(|(name, handle)| (Arc::clone(name), handle.uid.clone()));
             self.plan.actions.push(Action::Issue {
-                policy: Arc::clone(&gift.policy),
+                policy: Arc::clone(&desired.policy),
                 output: Arc::clone(name),
                 token: token.clone(),
                 made_for,
@@ -89,12 +90,12 @@ impl Planner<'_> {
     /// The handles of a Secret that no token is bound to, as far as its annotations say.
     fn unused<'b>(
         &'b self,
-        gift: &'b Gift,
+        desired: &'b Desired,
         output: &'b Arc<str>,
         standing: Option<&'b OutputView>,
     ) -> Option<(&'b Arc<str>, &'b HandleView)> {
         self.observed.handles.iter().find(|(name, handle)| {
-            let ours = handle.policy == gift.policy && handle.output == *output;
+            let ours = handle.policy == desired.policy && handle.output == *output;
             // One that is about to be deleted is of no use.
             let is_kept = kept_until(handle) > self.now;
             ours && handle.origin == Origin::Made
@@ -104,10 +105,10 @@ impl Planner<'_> {
     }
 
     /// Deletes handles whose tokens are to be worth nothing any more.
-    fn handles(&mut self, gift: &Gift, output: &Arc<str>, standing: Option<&OutputView>) {
+    fn handles(&mut self, desired: &Desired, output: &Arc<str>, standing: Option<&OutputView>) {
         let observed = self.observed;
         for (name, handle) in &observed.handles {
-            if handle.policy != gift.policy || handle.output != *output || handle.origin != Origin::Made {
+            if handle.policy != desired.policy || handle.output != *output || handle.origin != Origin::Made {
                 continue;
             }
             let until = match standing {

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 /// What a policy gives to a namespace.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Gift {
+pub struct Desired {
     /// The policy's name.
     pub policy: Arc<str>,
     /// Its accounts, by name.
@@ -299,13 +299,13 @@ pub struct OutputView {
     pub revoked: bool,
 }
 
-/// One namespace, as a pass sees it.
+/// One namespace, as a reconcile sees it.
 #[derive(Debug, Clone, Default)]
 pub struct Observed {
     /// Its name.
     pub namespace: Arc<str>,
     /// What it is to be given, by policies in the order of their names.
-    pub gifts: Vec<Gift>,
+    pub desired: Vec<Desired>,
     /// Policies that give it nothing any more, and since when; `None` for one that goes itself.
     pub leaving: BTreeMap<Arc<str>, Leaving>,
     /// The policy that the namespace's owner lets take things over.
@@ -324,7 +324,7 @@ pub struct Observed {
     pub outputs: BTreeMap<Arc<str>, OutputView>,
     /// Secrets with a policy's mark but without valid annotations, by name: their UIDs, and their origin. Those that
     /// this controller has created are recreated.
-    pub spoilt: BTreeMap<Arc<str>, (Box<str>, Origin)>,
+    pub invalid: BTreeMap<Arc<str>, (Box<str>, Origin)>,
     /// What was found live at names of Secrets that may be there although none is seen.
     pub unseen: BTreeMap<Arc<str>, Unseen>,
 }

@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use super::{
     action::Action,
     planner::Planner,
-    types::{Gift, Observed, Part, Unseen},
+    types::{Desired, Observed, Part, Unseen},
 };
 
 impl Observed {
@@ -22,7 +22,7 @@ impl Observed {
             self.copies.contains_key(name)
                 || self.handles.contains_key(name)
                 || self.outputs.contains_key(name)
-                || self.spoilt.contains_key(name)
+                || self.invalid.contains_key(name)
         };
         refused.iter().chain(outputs).chain(handles).filter(|name| !is_seen(name)).cloned().collect()
     }
@@ -30,14 +30,14 @@ impl Observed {
 
 impl Planner<'_> {
     /// Whether a Secret can be made at a name at which none is seen. Where it is the policy's, its mark is put back.
-    pub(super) fn is_free(&mut self, gift: &Gift, part: Part, name: &Arc<str>) -> bool {
+    pub(super) fn is_free(&mut self, desired: &Desired, part: Part, name: &Arc<str>) -> bool {
         let Some(unseen) = self.observed.unseen.get(name) else { return true };
         let (reason, message) = match unseen {
             Unseen::Unmarked(made_as, uid) if *made_as == part => {
-                self.mark(gift, part, name, uid);
+                self.mark(desired, part, name, uid);
                 return false;
             }
-            Unseen::Foreign(Some(policy)) if *policy != gift.policy => {
+            Unseen::Foreign(Some(policy)) if *policy != desired.policy => {
                 ("Conflict", format!("Secret {name} belongs to AccountPolicy {policy}"))
             }
             Unseen::Unmarked(..) | Unseen::Foreign(None) => (
@@ -53,16 +53,16 @@ impl Planner<'_> {
                 ("Unknown", format!("it is not known yet whether Secret {name} exists; retrying"))
             }
         };
-        self.problem(gift, reason, message);
+        self.problem(desired, reason, message);
         false
     }
 
     /// Whether the handle of a token is there. A token is revoked by the deletion of its handle, and by nothing less.
-    pub(super) fn has_handle(&mut self, gift: &Gift, name: &Arc<str>) -> bool {
+    pub(super) fn has_handle(&mut self, desired: &Desired, name: &Arc<str>) -> bool {
         match self.observed.unseen.get(name) {
             _ if self.observed.handles.contains_key(name) => true,
             Some(Unseen::Unmarked(Part::Handle, uid)) => {
-                self.mark(gift, Part::Handle, name, uid);
+                self.mark(desired, Part::Handle, name, uid);
                 true
             }
             Some(Unseen::Unknown) => true,
@@ -71,11 +71,11 @@ impl Planner<'_> {
     }
 
     /// Puts the policy's mark back on what another policy has not been given meanwhile.
-    fn mark(&mut self, gift: &Gift, part: Part, name: &Arc<str>, uid: &str) {
+    fn mark(&mut self, desired: &Desired, part: Part, name: &Arc<str>, uid: &str) {
         let is_marked = |action: &Action| matches!(action, Action::Mark(_, _, marked, _) if marked == name);
         if !self.plan.actions.iter().any(is_marked) {
             self.plan.repairs += 1;
-            let (policy, name) = (Arc::clone(&gift.policy), Arc::clone(name));
+            let (policy, name) = (Arc::clone(&desired.policy), Arc::clone(name));
             self.plan.actions.push(Action::Mark(policy, part, name, uid.into()));
         }
     }

@@ -1,4 +1,4 @@
-//! What a pass over a namespace does, and when it looks again.
+//! What a reconcile over a namespace does, and when it looks again.
 
 use http::{Method, Request, Response};
 use kube::{Client, client::Body, core::Status, runtime::reflector::store, runtime::watcher::Event};
@@ -27,7 +27,7 @@ fn policy(accounts: &Value) -> Arc<Settings> {
     Arc::new(Settings::read(&policy).unwrap())
 }
 
-/// The pass over the namespace `ns`, with a server on which a Secret has the name of a copy. It does not say whose it is.
+/// The reconcile over the namespace `ns`, with a server on which a Secret has the name of a copy. It does not say whose it is.
 fn namespaces() -> (Arc<Namespaces>, Arc<MetadataOf<v1::Namespace>>, Sent) {
     let (sent, registry) = (Sent::default(), Registry::new());
     let log = Arc::clone(&sent);
@@ -60,17 +60,18 @@ fn namespaces() -> (Arc<Namespaces>, Arc<MetadataOf<v1::Namespace>>, Sent) {
     let namespace = json!({"metadata": {"name": "ns", "uid": "n", "resourceVersion": "1"}});
     let namespace: MetadataOf<v1::Namespace> = serde_json::from_value(namespace).unwrap();
     writer.apply_watcher_event(&Event::Apply(namespace.clone()));
-    let (stores, skew) = (Stores::new(reader, Grantable::default()), Skew::new(Clock::start()));
+    let (stores, server_clock) =
+        (Stores::new(reader, Grantable::default()), ServerClock::new(Clock::start()));
     let source = Source::At("s".into(), "1".into());
     stores.sources.lock().insert(ObjectKey::new("from", "registry"), source);
     let namespaces = Namespaces {
-        writer: Writer::new(client.clone(), stores.clone(), skew.clone()),
+        writer: Writer::new(client.clone(), stores.clone(), server_clock.clone()),
         stores,
         announcer: Announcer {
             events: Events::start(client, FIELD_MANAGER, "test"),
             metrics: Metrics::new(&registry),
         },
-        skew,
+        server_clock,
         outcomes: Arc::default(),
         max_in_flight: 1,
         policies: Work::new(LoopMetrics::new(&registry, "accountpolicy", 1)),

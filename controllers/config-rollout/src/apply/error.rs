@@ -3,7 +3,7 @@
 use mainstay_runtime::{
     failure::RequestError,
     outcome::{Concern, Explain},
-    reconcile::PassError,
+    reconcile::ReconcileError,
 };
 use thiserror::Error;
 
@@ -67,7 +67,7 @@ impl ApplyError {
 
 impl Explain for ApplyError {}
 
-impl PassError for ApplyError {
+impl ReconcileError for ApplyError {
     fn request(&self) -> &RequestError {
         match self {
             Self::Read { source, .. }

@@ -12,6 +12,6 @@ mod writer;
 pub use self::{
     error::{ApplyError, COLLECTION, READS, REVISIONS, TARGETS},
     revision::Examined,
-    target::Given,
+    target::TargetResult,
     writer::Writer,
 };

@@ -155,14 +155,14 @@ impl Writer {
         let equal = |number: Number| {
             reads.iter().all(|(source, finding)| finding.equals.contains(&observed.object(source, number)))
         };
-        let goes_back = state.stable.is_some_and(|stable| {
+        let rolls_back = state.stable.is_some_and(|stable| {
             let untouched = observed.sound_sources(findings).all(|source| {
                 reads.iter().any(|(read, _)| read == source)
                     || observed.object(source, stable) == observed.object(source, state.newest)
             });
             stable > 0 && untouched && equal(stable)
         });
-        let settled = state.newest > 0 && equal(state.newest) || goes_back;
+        let settled = state.newest > 0 && equal(state.newest) || rolls_back;
         if !settled {
             reads.retain(|(source, finding)| {
                 let object = observed.object(source, state.newest);

@@ -32,7 +32,7 @@ const BEFORE_FIRST_APPLY: &str = "before-first-apply";
 
 /// What has come of giving a target a revision.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Given {
+pub enum TargetResult {
     /// It has it.
     Done,
     /// It is gone, or another of that name.
@@ -71,7 +71,7 @@ impl Writer {
         seen: &Seen,
         target: &TargetKey,
         number: Number,
-    ) -> Result<Given, ApplyError> {
+    ) -> Result<TargetResult, ApplyError> {
         let failed = |source| ApplyError::Target { what: target.to_string(), source };
         let namespace = rollout.namespace().unwrap_or_default();
         let key = ObjectKey::new(&namespace, &target.name);
@@ -79,10 +79,10 @@ impl Writer {
         let path = ObjectPath::of_kind::<DynamicObject>(&resource, &key);
         let view = seen.observed.targets.iter().find(|view| view.key == *target);
         let Some(live) = read::<Live>(&self.client, &path).await.map_err(failed)? else {
-            return Ok(Given::Gone);
+            return Ok(TargetResult::Gone);
         };
         if view.is_none_or(|view| live.metadata.uid.as_deref() != Some(&*view.uid)) {
-            return Ok(Given::Gone);
+            return Ok(TargetResult::Gone);
         }
         let body = json!({
             "apiVersion": resource.api_version,
@@ -100,11 +100,11 @@ impl Writer {
             given = noted.apply(&path, &body).await;
         }
         match given {
-            Ok(_) => Ok(Given::Done),
+            Ok(_) => Ok(TargetResult::Done),
             Err(RequestError::FieldManagerConflict { managers, .. }) => {
-                Ok(Given::Conflict(sentence(target, &managers)))
+                Ok(TargetResult::Conflict(sentence(target, &managers)))
             }
-            Err(RequestError::NotFound(_)) => Ok(Given::Gone),
+            Err(RequestError::NotFound(_)) => Ok(TargetResult::Gone),
             Err(error) => Err(failed(error)),
         }
     }

@@ -62,7 +62,7 @@ pub struct Input<'a> {
 pub fn plan(input: &Input<'_>) -> Plan {
     let plan = Plan { state: input.state.clone(), ..Plan::default() };
     let mut planner = Planner { input, plan, wanted: Wanted::Nothing, pending: Vec::new(), due: None };
-    planner.take_stock();
+    planner.sync_targets();
     planner.settle();
     planner.wanted = sources::wanted(input.observed, input.findings, &planner.plan.state);
     let goal = planner.goal();
@@ -167,12 +167,12 @@ struct Planner<'a> {
 
 impl Planner<'_> {
     /// Brings what is remembered of the targets up to date with the targets that there are.
-    fn take_stock(&mut self) {
+    fn sync_targets(&mut self) {
         let Input { observed, now, .. } = *self.input;
         let state = &mut self.plan.state;
         state.newest = state.newest.max(observed.highest());
-        let goes_back = state.rollout.as_ref().is_some_and(|rollout| rollout.back);
-        let proven = state.stable.filter(|_| !goes_back);
+        let rolls_back = state.rollout.as_ref().is_some_and(|rollout| rollout.back);
+        let proven = state.stable.filter(|_| !rolls_back);
         let unreadable = || observed.unreadable_targets.iter().map(|(key, _)| key);
         let known = |key: &TargetKey| observed.targets.iter().any(|target| target.key == *key);
         state.targets.retain(|key, _| known(key) || unreadable().any(|unreadable| unreadable == key));
@@ -194,14 +194,14 @@ impl Planner<'_> {
                 if at_rest && target.pins.is_older(remembered.given) {
                     remembered.rest();
                     remembered.held = true;
-                    self.plan.news.push(News::Held(target.key.clone()));
+                    self.plan.news.push(RolloutEvent::Held(target.key.clone()));
                 } else if remembered.given > 0 {
                     remembered.counts_as_reverted(now);
                     if remembered.reverts >= MOST_REVERTS {
                         let said = "another field manager reverts every change of its references".to_owned();
                         remembered.stop(target.generation, said);
                     }
-                    self.plan.news.push(News::Reverted(target.key.clone()));
+                    self.plan.news.push(RolloutEvent::Reverted(target.key.clone()));
                 }
             }
             if !remembered.is_stopped(target) {
@@ -223,12 +223,12 @@ impl Planner<'_> {
                 let under_way = state.rollout.as_ref().map(|rollout| rollout.to);
                 // Pods that read the sources themselves would read what is in no revision yet.
                 let unread = settings.restarts_only && wanted == Wanted::Unknown;
-                let kept = unread || failed.is_some() && !settings.goes_back;
+                let kept = unread || failed.is_some() && !settings.rolls_back;
                 under_way.or(state.stable.filter(|_| !kept))
             }
             Wanted::Revision(number) if failed == Some(number) => {
                 self.plan.wait = Wait::Source;
-                settings.goes_back.then(|| state.stable.unwrap_or_default())
+                settings.rolls_back.then(|| state.stable.unwrap_or_default())
             }
             Wanted::Revision(number) => Some(number),
         }
@@ -281,7 +281,7 @@ impl Planner<'_> {
         }
         if is_new && !back {
             state.last = Some(started);
-            self.plan.news.push(News::Started(goal));
+            self.plan.news.push(RolloutEvent::Started(goal));
         }
     }
 

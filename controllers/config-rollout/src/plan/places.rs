@@ -24,10 +24,10 @@ impl TargetState {
 
 impl State {
     /// How many targets are updating.
-    pub fn on_their_way(&self) -> usize {
-        let goes_back = self.rollout.as_ref().is_some_and(|rollout| rollout.back);
+    pub fn in_progress(&self) -> usize {
+        let rolls_back = self.rollout.as_ref().is_some_and(|rollout| rollout.back);
         let count = self.targets.values().filter(|target| target.is_on_its_way()).count();
-        if goes_back { 0 } else { count }
+        if rolls_back { 0 } else { count }
     }
 
     /// The stage that is judged.
@@ -106,7 +106,7 @@ impl Planner<'_> {
         let Input { observed, settings, slots, .. } = *self.input;
         let pending = std::mem::take(&mut self.pending);
         let mut places: Vec<_> = (0..settings.stages.len()).map(|stage| self.places(stage)).collect();
-        let mut free = slots.saturating_sub(self.plan.state.on_their_way());
+        let mut free = slots.saturating_sub(self.plan.state.in_progress());
         for (index, to) in pending {
             let places = &mut places[observed.targets[index].stage];
             if *places == 0 {
@@ -119,7 +119,7 @@ impl Planner<'_> {
             (*places, free) = (*places - 1, free - 1);
             self.give(index, to);
         }
-        let has_none = self.plan.needs_slots && self.plan.state.on_their_way() == 0;
+        let has_none = self.plan.needs_slots && self.plan.state.in_progress() == 0;
         if has_none && self.plan.wait == Wait::Targets {
             self.plan.wait = Wait::Slots;
         }

@@ -60,13 +60,13 @@ fn take(world: &mut World, step: &Step) {
     }
 }
 
-fn on_their_way(world: &World, stage: usize) -> usize {
+fn in_progress(world: &World, stage: usize) -> usize {
     let of_stage =
         world.state.targets.iter().filter(|(key, _)| world.targets[world.place(key)].stage == stage);
     of_stage.filter(|(_, remembered)| remembered.is_on_its_way()).count()
 }
 
-/// What holds after every pass.
+/// What holds after every reconcile.
 fn check(world: &World) {
     let state = &world.state;
     let observed = world.observe();
@@ -95,7 +95,7 @@ fn check(world: &World) {
         for target in observed.targets.iter().filter(|target| target.stage > rollout.stage) {
             let remembered = &state.targets[&target.key];
             let is_left_alone = remembered.held || remembered.is_stopped(target);
-            let waits = on_their_way(world, target.stage) >= 2;
+            let waits = in_progress(world, target.stage) >= 2;
             assert!(
                 state.is_ungated(rollout) || is_left_alone || waits || observed.is_at(target, stable),
                 "{} names {:?} in stage {} of {}",
@@ -109,9 +109,9 @@ fn check(world: &World) {
     for (key, number) in &world.last.moves {
         let given = &world.targets[world.place(key)];
         // A revision that has failed, or that somebody has taken back, goes from all at once.
-        let goes_back = state.rollout.as_ref().is_some_and(|rollout| state.is_ungated(rollout));
-        let count = on_their_way(world, given.stage);
-        assert!(goes_back || count <= 2, "{key} is given {number}, as one of {count} in its stage");
+        let rolls_back = state.rollout.as_ref().is_some_and(|rollout| state.is_ungated(rollout));
+        let count = in_progress(world, given.stage);
+        assert!(rolls_back || count <= 2, "{key} is given {number}, as one of {count} in its stage");
     }
     let failed = state.failed.as_ref().map(|(number, _)| *number);
     assert!(failed.is_none() || state.stable != failed, "a failed revision is the current one");

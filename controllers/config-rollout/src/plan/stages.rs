@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use mainstay_runtime::report::second;
 
 use super::{
-    Failed, Input, News, PauseSettings, Planner, Rollout, TargetKey, Unproven, Wait, Wanted, gate,
+    Failed, Input, PauseSettings, Planner, Rollout, RolloutEvent, TargetKey, Unproven, Wait, Wanted, gate,
     gate::Standing, next_second, since,
 };
 
@@ -14,7 +14,7 @@ struct Stage {
     /// Those that are to be given the revision, by their places.
     pending: Vec<usize>,
     /// How many have yet to pass.
-    on_their_way: usize,
+    in_progress: usize,
     /// Whether another manager is in the way of one.
     in_conflict: bool,
     /// Whether one that the revision concerns has passed.
@@ -110,7 +110,7 @@ impl Planner<'_> {
         }
         let stands = standing.pending.is_empty() || self.places(rollout.stage) == 0;
         if stands
-            && standing.on_their_way == 0
+            && standing.in_progress == 0
             && !standing.in_conflict
             && let Some(target) = standing.unreadable
         {
@@ -118,7 +118,7 @@ impl Planner<'_> {
             self.plan.wait = Wait::Unreadable(target);
             return false;
         }
-        if standing.pending.is_empty() && standing.on_their_way == 0 && !standing.in_conflict {
+        if standing.pending.is_empty() && standing.in_progress == 0 && !standing.in_conflict {
             let Some(unproven) = self.unproven(rollout, &standing) else { return self.leave(rollout) };
             self.set_stage(|rollout| rollout.passed = None);
             self.plan.wait = Wait::Unproven(unproven);
@@ -243,7 +243,7 @@ impl Planner<'_> {
             match gate::judge(target, remembered, &settings.stages[rollout.stage], evidence, now) {
                 Standing::Passed => stage.has_shown = true,
                 Standing::Waiting(until) => {
-                    stage.on_their_way += 1;
+                    stage.in_progress += 1;
                     stage.due = Some(stage.due.map_or(until, |due| due.min(until)));
                 }
                 Standing::Failed(failed) => stage.failed = stage.failed.or(Some(failed)),
@@ -260,7 +260,7 @@ impl Planner<'_> {
         if rollout.passed.is_none() {
             self.set_stage(|rollout| rollout.passed = Some(passed));
             if observed.targets.iter().any(|target| target.stage == rollout.stage) {
-                self.plan.news.push(News::StagePassed(stage.name.clone()));
+                self.plan.news.push(RolloutEvent::StagePassed(stage.name.clone()));
             }
         }
         let is_last = !observed.targets.iter().any(|target| target.stage > rollout.stage);
@@ -293,14 +293,14 @@ impl Planner<'_> {
     fn fail(&mut self, rollout: &Rollout, failed: Failed) {
         let Input { settings, now, .. } = *self.input;
         let state = &mut self.plan.state;
-        self.plan.news.push(News::Failed(rollout.to, failed.clone()));
+        self.plan.news.push(RolloutEvent::Failed(rollout.to, failed.clone()));
         state.failed = Some((rollout.to, failed));
         state.targets.values_mut().for_each(super::TargetState::rest);
         self.plan.wait = Wait::Source;
         let to = state.stable.unwrap_or_default();
         let started = second(now);
         state.rollout =
-            settings.goes_back.then_some(Rollout { to, back: true, started, stage: 0, passed: None });
+            settings.rolls_back.then_some(Rollout { to, back: true, started, stage: 0, passed: None });
     }
 
     fn complete(&mut self, rollout: &Rollout) {
@@ -315,10 +315,10 @@ impl Planner<'_> {
         state.rollout = None;
         self.plan.wait = Wait::Nothing;
         if rollout.back {
-            self.plan.news.push(News::RolledBack(rollout.to, took));
+            self.plan.news.push(RolloutEvent::RolledBack(rollout.to, took));
             self.plan.wait = Wait::Source;
         } else if is_new {
-            self.plan.news.push(News::Completed(rollout.to, took));
+            self.plan.news.push(RolloutEvent::Completed(rollout.to, took));
             state.failed = None;
             state.stable = Some(rollout.to);
         }

@@ -32,7 +32,7 @@ fn a_change_becomes_a_revision_and_reaches_stage_after_stage() {
     let expected = ["Started(2)", "StagePassed(\"canary\")", "StagePassed(\"rest\")"];
     let news: Vec<_> = world.news.iter().map(|news| format!("{news:?}")).collect();
     assert_eq!(news[..3], expected);
-    assert!(matches!(world.news[3], News::Completed(2, _)), "{news:?}");
+    assert!(matches!(world.news[3], RolloutEvent::Completed(2, _)), "{news:?}");
     let before = world.state.clone();
     world.run(3);
     assert_eq!((&world.state, world.last.moves.len(), world.last.examine), (&before, 0, false));
@@ -50,7 +50,7 @@ fn a_bad_value_is_taken_back_and_not_tried_again_until_a_source_changes() {
         (2, "DeadlineExceeded", "Deployment/target-0")
     );
     assert_eq!(world.last.wait, Wait::Source);
-    assert!(world.news.iter().any(|news| matches!(news, News::RolledBack(1, _))), "{:?}", world.news);
+    assert!(world.news.iter().any(|news| matches!(news, RolloutEvent::RolledBack(1, _))), "{:?}", world.news);
     world.restart();
     world.run(80);
     assert!(all_have(&world, [1, 1]), "a restart does not try it again");
@@ -78,7 +78,7 @@ fn somebody_may_have_a_failed_revision_tried_again() {
 #[test]
 fn without_a_way_back_what_has_failed_stays() {
     let mut world = settled(3);
-    world.settings.goes_back = false;
+    world.settings.rolls_back = false;
     world.write(0, BAD);
     world.run(80);
     assert_eq!(world.values(0)[0], Some(BAD));
@@ -162,7 +162,7 @@ fn a_target_that_somebody_takes_back_stays_until_a_source_changes() {
     world.run(20);
     assert_eq!(world.values(1)[0], Some(1));
     assert!(world.state.targets[&target(1)].held);
-    assert_eq!(world.news.last(), Some(&News::Held(target(1))));
+    assert_eq!(world.news.last(), Some(&RolloutEvent::Held(target(1))));
     world.restart();
     world.run(20);
     assert_eq!(world.values(1)[0], Some(1), "a restart does not forget it");

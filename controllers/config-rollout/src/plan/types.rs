@@ -111,7 +111,7 @@ pub struct Evidence {
     pub probe: Option<Result<(), String>>,
 }
 
-/// All that a pass sees of a rollout.
+/// All that a reconcile sees of a rollout.
 #[derive(Debug, Clone, Default)]
 pub struct Observed {
     /// The sources that exist, in use or not.
@@ -159,7 +159,7 @@ pub struct Settings {
     /// The stages, at least one.
     pub stages: Vec<StageSettings>,
     /// Whether a failed revision is rolled back.
-    pub goes_back: bool,
+    pub rolls_back: bool,
     /// Whether pods read the sources themselves: what they are given is what the sources say then.
     pub restarts_only: bool,
     /// For how long sources must be quiet.
@@ -280,7 +280,7 @@ pub struct TargetState {
     pub conflict: Option<(i64, String)>,
 }
 
-/// What a pass is to do.
+/// What a reconcile is to do.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Plan {
     /// What is to be remembered, before anything else is done.
@@ -296,7 +296,7 @@ pub struct Plan {
     /// Whether targets wait for places that other rollouts have.
     pub needs_slots: bool,
     /// What has come about.
-    pub news: Vec<News>,
+    pub news: Vec<RolloutEvent>,
     /// When time alone changes the plan.
     pub recheck_in: Option<Duration>,
 }
@@ -348,7 +348,7 @@ pub enum Unproven {
 
 /// What has come about.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum News {
+pub enum RolloutEvent {
     /// A rollout has begun.
     Started(Number),
     /// All targets of a stage have passed.

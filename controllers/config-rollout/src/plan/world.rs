@@ -47,7 +47,7 @@ pub(super) struct World {
     pub(super) targets: Vec<Target>,
     pub(super) state: State,
     pub(super) findings: Findings,
-    pub(super) news: Vec<News>,
+    pub(super) news: Vec<RolloutEvent>,
     pub(super) last: Plan,
     /// How long pods take to become available.
     pub(super) startup: Duration,
@@ -101,7 +101,7 @@ impl World {
             now,
             settings: Settings {
                 stages: vec![stage("canary"), stage("rest")],
-                goes_back: true,
+                rolls_back: true,
                 restarts_only: false,
                 debounce: Duration::ZERO,
                 min_interval: Duration::ZERO,
@@ -155,7 +155,7 @@ impl World {
 
     /// Pods read the sources themselves.
     pub(super) fn restart_only(&mut self) {
-        (self.settings.restarts_only, self.settings.goes_back) = (true, false);
+        (self.settings.restarts_only, self.settings.rolls_back) = (true, false);
     }
 
     /// A user deletes a target.
@@ -267,7 +267,7 @@ impl World {
         (0..self.targets.len()).find(|place| target(*place) == *key).unwrap()
     }
 
-    /// One pass: what is decided is remembered and, unless the process dies at once, carried out.
+    /// One reconcile: what is decided is remembered and, unless the process dies at once, carried out.
     pub(super) fn pass(&mut self, dies: bool) {
         let plan = self.plan();
         self.state = plan.state.clone();

@@ -14,14 +14,15 @@ use crate::{metrics::Metrics, names::FIELD_MANAGER, watched::WatchedWorkload};
 /// Which requests were sent: method and path.
 type Sent = Arc<Mutex<Vec<(Method, String)>>>;
 
-fn rollout() -> Value {
+fn rollout(targets: &[&str]) -> Value {
+    let targets: Vec<_> = targets.iter().map(|name| json!({"kind": "Deployment", "name": name})).collect();
     json!({
         "apiVersion": "mainstay.dev/v1alpha1", "kind": "ConfigRollout",
         "metadata": {"name": "web", "namespace": "ns", "uid": "r", "generation": 1, "resourceVersion": "2"},
         "spec": {
             "debounce": "0s",
             "sources": [{"kind": "ConfigMap", "name": "web"}],
-            "stages": [{"name": "all", "targets": [{"kind": "Deployment", "name": "web"}]}],
+            "stages": [{"name": "all", "targets": targets}],
         },
     })
 }
@@ -37,8 +38,26 @@ fn shown(object: &Value) -> Event<crate::watched::Config> {
     Event::Apply(serde_json::from_value::<MetadataOf<ConfigMap>>(object.clone()).unwrap().into())
 }
 
-/// A controller whose server makes what it is asked to and says nothing, and whose watch shows that when the server is asked.
-fn reconciler() -> (Arc<ConfigRollouts>, Sent) {
+fn target(name: &str) -> Value {
+    json!({
+        "metadata": {"name": name, "namespace": "ns", "uid": name, "resourceVersion": "1", "generation": 1},
+        "spec": {"replicas": 1, "template": {"spec": {"containers": [
+            {"name": "app", "envFrom": [{"configMapRef": {"name": "web"}}]},
+        ]}}},
+    })
+}
+
+/// How the server answers.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Server {
+    /// It creates the revision without an answer, and the watch shows it when the server is asked for it.
+    LosesAnswers,
+    /// It creates the revision, which the watch shows at once, and refuses to change this target.
+    Refuses(&'static str),
+}
+
+/// A controller of a rollout with these targets.
+fn reconciler(how: Server, targets: &'static [&'static str]) -> (Arc<ConfigRollouts>, Sent) {
     let (sent, registry) = (Sent::default(), Registry::new());
     let stores = Stores::new(&registry);
     let (log, shows) = (Arc::clone(&sent), stores.clone());
@@ -49,40 +68,47 @@ fn reconciler() -> (Arc<ConfigRollouts>, Sent) {
             let (method, path) = (request.method().clone(), request.uri().path().to_owned());
             log.lock().push((method.clone(), path.clone()));
             let body = request.into_body().collect_bytes().await.unwrap();
-            let answer = match (&method, path.rsplit('/').next().unwrap_or_default()) {
-                (&Method::POST, "configmaps") => {
+            let (mut code, name) = (200, path.rsplit('/').next().unwrap_or_default());
+            let answer = match method {
+                Method::POST if name == "configmaps" => {
                     let mut object: Value = serde_json::from_slice(&body).unwrap();
                     object["metadata"]["uid"] = json!("made");
                     object["metadata"]["resourceVersion"] = json!("4");
-                    made.lock().get_or_insert(object);
-                    return Err(std::io::Error::other("the connection breaks"));
+                    made.lock().get_or_insert(object.clone());
+                    if how == Server::LosesAnswers {
+                        return Err(std::io::Error::other("the connection breaks"));
+                    }
+                    shows.config_maps.apply(shown(&object), |_| {});
+                    object
                 }
-                (&Method::GET, "web") => source(),
-                (&Method::GET, _) => {
+                Method::PATCH if path.contains("/deployments/") && how == Server::Refuses(name) => {
+                    code = 403;
+                    json!({"status": "Failure", "code": 403, "reason": "Forbidden", "message": "a policy says no"})
+                }
+                _ if path.contains("/deployments/") => target(name),
+                Method::GET if name == "web" => source(),
+                Method::GET => {
                     let made = made.lock().clone().unwrap();
                     shows.config_maps.apply(shown(&made), |_| {});
                     made
                 }
-                _ => rollout(),
+                _ => rollout(targets),
             };
-            Ok::<_, std::io::Error>(Response::new(Body::from(answer.to_string().into_bytes())))
+            let answer = Response::builder().status(code).body(Body::from(answer.to_string().into_bytes()));
+            Ok::<_, std::io::Error>(answer.unwrap())
         }
     });
     let client = Client::new(server, "ns");
     stores.config_maps.apply(shown(&source()), |_| {});
-    let target = json!({
-        "metadata": {"name": "web", "namespace": "ns", "uid": "d", "resourceVersion": "1", "generation": 1},
-        "spec": {"replicas": 1, "template": {"spec": {"containers": [
-            {"name": "app", "envFrom": [{"configMapRef": {"name": "web"}}]},
-        ]}}},
-    });
-    let target: WatchedWorkload<Deployment> = serde_json::from_value(target).unwrap();
-    stores.deployments.apply(Event::Apply(target.into()), |_| {});
+    for name in targets {
+        let target: WatchedWorkload<Deployment> = serde_json::from_value(target(name)).unwrap();
+        stores.deployments.apply(Event::Apply(target.into()), |_| {});
+    }
     let reconciler = ConfigRollouts {
         client: client.clone(),
         writer: Writer::new(client.clone(), stores.clone()),
         stores,
-        reports: Arc::new(Reports::new(FIELD_MANAGER, STATUS_PACE)),
+        status_writer: Arc::new(StatusWriter::new(FIELD_MANAGER, STATUS_PACE)),
         announcer: Announcer {
             events: Events::start(client, FIELD_MANAGER, "test"),
             metrics: Metrics::new(&registry),
@@ -96,15 +122,40 @@ fn reconciler() -> (Arc<ConfigRollouts>, Sent) {
     (Arc::new(reconciler), sent)
 }
 
+fn count(sent: &Sent, method: &Method, end: &str) -> usize {
+    sent.lock().iter().filter(|(sent, path)| sent == method && path.ends_with(end)).count()
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_revision_that_the_store_shows_while_the_server_is_asked_for_it_is_not_made_twice() {
-    let (reconciler, sent) = reconciler();
-    let rollout: Arc<ConfigRollout> = Arc::new(serde_json::from_value(rollout()).unwrap());
+    let (reconciler, sent) = reconciler(Server::LosesAnswers, &["web"]);
+    let rollout: Arc<ConfigRollout> = Arc::new(serde_json::from_value(rollout(&["web"])).unwrap());
     for _ in 0..3 {
         Arc::clone(&reconciler).reconcile(Arc::clone(&rollout), Turn::default()).await;
     }
-    let is_create =
-        |(method, path): &&(Method, String)| *method == Method::POST && path.ends_with("/configmaps");
-    let creates = sent.lock().iter().filter(is_create).count();
-    assert_eq!(creates, 1, "{:?}", sent.lock());
+    assert_eq!(count(&sent, &Method::POST, "/configmaps"), 1, "{:?}", sent.lock());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_that_is_refused_keeps_no_other_from_its_revision_and_is_named_until_it_has_it() {
+    let (reconciler, sent) = reconciler(Server::Refuses("a"), &["a", "b"]);
+    let rollout: Arc<ConfigRollout> = Arc::new(serde_json::from_value(rollout(&["a", "b"])).unwrap());
+    let (work, key) = (Arc::clone(&reconciler.work), ObjectKey::of(&*rollout));
+    work.root_changed(None, Some(&*rollout), |_| false);
+    for _ in 0..3 {
+        let outcomes = Arc::clone(&reconciler).reconcile(Arc::clone(&rollout), work.turn(&key)).await;
+        work.conclude(&key, Duration::ZERO, outcomes);
+        let tried = ["a", "b"].map(|name| count(&sent, &Method::PATCH, &format!("/deployments/{name}")));
+        if tried == [0, 0] {
+            continue;
+        }
+        assert_eq!(tried, [1, 1], "{:?}", sent.lock());
+        let status = reconciler.status_writer.wanted(&key).unwrap();
+        let failed = status.conditions.iter().find(|condition| condition.type_ == "TargetsFailed").unwrap();
+        assert!(
+            failed.message.contains("Deployment/a") && failed.message.contains("a policy says no"),
+            "{failed:?}"
+        );
+    }
+    assert_eq!(count(&sent, &Method::PATCH, "/deployments/b"), 1);
 }

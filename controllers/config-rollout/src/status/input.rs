@@ -16,7 +16,7 @@ impl From<&ObserveError> for Failure {
 
 /// All that a status is made from.
 #[derive(Debug)]
-pub struct Told<'a> {
+pub struct StatusInput<'a> {
     /// The rollout.
     pub rollout: &'a ConfigRollout,
     /// What is seen.

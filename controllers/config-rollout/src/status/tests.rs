@@ -58,7 +58,7 @@ fn say_of(
     plan: &Plan,
 ) -> (ConfigRolloutStatus, String, String) {
     let failures = Failures::default();
-    let status = told(&Told { rollout, observed, findings, plan, failures: &failures }, at(100));
+    let status = told(&StatusInput { rollout, observed, findings, plan, failures: &failures }, at(100));
     let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready").unwrap().clone();
     (status, ready.reason, ready.message)
 }
@@ -261,5 +261,5 @@ fn targets_that_join_the_others_are_judged_by_nobody() {
         (status.targets[0].state.as_str(), status.targets[0].message.as_deref()),
         ("Updating", Some(progress))
     );
-    assert_eq!(record::read(&self::rollout(), &status).on_their_way(), 1, "a restart does not forget it");
+    assert_eq!(record::read(&self::rollout(), &status).in_progress(), 1, "a restart does not forget it");
 }

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use kube::ResourceExt;
 
-use super::input::Told;
+use super::input::StatusInput;
 use crate::{
     names::CONTINUE,
     plan::{Plan, State, TargetKey, TargetView, Unproven, Wait},
@@ -11,8 +11,8 @@ use crate::{
 };
 
 /// What is waited for, as a sentence.
-pub(super) fn waiting_for(told: &Told<'_>) -> Option<String> {
-    let Told { rollout, plan, .. } = told;
+pub(super) fn waiting_for(told: &StatusInput<'_>) -> Option<String> {
+    let StatusInput { rollout, plan, .. } = told;
     let Plan { state, wait, .. } = plan;
     let at = |time: &Timestamp| time.strftime("%FT%TZ").to_string();
     let under_way = state.rollout.as_ref();
@@ -115,7 +115,7 @@ pub(super) fn conflict(state: &State) -> Option<String> {
 }
 
 /// What is wrong with a revision that is not tried again.
-pub(super) fn failed_sentence(told: &Told<'_>) -> Option<(&'static str, String)> {
+pub(super) fn failed_sentence(told: &StatusInput<'_>) -> Option<(&'static str, String)> {
     let (number, failed) = told.plan.state.failed.as_ref()?;
     let sentence =
         format!("revision {number} has failed at {} ({}): {}", failed.target, failed.reason, failed.message);

@@ -25,7 +25,7 @@ pub(crate) fn labels(service: &Service, pool: &str) -> BTreeMap<String, String> 
     labels
 }
 
-/// What the slices of one pass have in common.
+/// What the slices of one reconcile have in common.
 pub(super) struct Head<'a> {
     pub(super) namespace: &'a str,
     pub(super) labels: &'a BTreeMap<String, String>,

@@ -50,7 +50,7 @@ pub struct Writer {
     max_in_flight: usize,
     /// The version at which this process has left each slice that it changed.
     own: Mutex<HashMap<ObjectKey, u64>>,
-    /// The pools whose last pass waited for the store to show what was written.
+    /// The pools whose last reconcile waited for the store to show what was written.
     waiting: Mutex<HashSet<ObjectKey>>,
     /// How the Service of each pool that makes it was last written.
     services: Mutex<HashMap<ObjectKey, Kept>>,
@@ -73,7 +73,7 @@ struct Kept {
     version: Option<u64>,
 }
 
-/// One pool, as a pass writes for it.
+/// One pool, as a reconcile writes for it.
 pub struct Job<'a> {
     /// The pool.
     pub pool: &'a EndpointPool,
@@ -151,7 +151,7 @@ impl Writer {
         Ok(open)
     }
 
-    /// Whether a slice stands as this process has left it and no pass waits to see it, so that it is no news.
+    /// Whether a slice stands as this process has left it and no reconcile waits to see it, so that it is no news.
     pub fn expected(&self, pool: &ObjectKey, slice: &Slice) -> bool {
         let as_left = self.own.lock().get(&slice.header.key) == slice.header.version.as_ref();
         slice.header.version.is_some() && as_left && !self.waiting.lock().contains(pool)
@@ -219,7 +219,7 @@ impl Writer {
                 self.metrics.wrote(Operation::Create);
                 Ok(true)
             }
-            // One of this very name, which the store does not show: the next pass takes another name.
+            // One of this very name, which the store does not show: the next reconcile takes another name.
             Err(RequestError::AlreadyExists(_)) => Ok(false),
             Err(error) => Err(ApplyError::Create(error)),
         }

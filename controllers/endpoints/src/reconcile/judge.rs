@@ -1,10 +1,10 @@
-//! What a pass asks the members and decides of them.
+//! What a reconcile asks the members and decides of them.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use mainstay_runtime::{clock::Moment, index::ObjectKey};
 
-use super::{Endpoints, Pass};
+use super::{Context, Endpoints};
 use crate::{
     checker::{State, Target, Wanted},
     health::Verdict,
@@ -16,14 +16,14 @@ use crate::{
 impl Endpoints {
     /// Has the members checked, and returns what is known of them. Of a member whose port to check is not there, that is
     /// what was decided before.
-    pub(super) fn check(&self, pass: &Pass) -> Option<HashMap<Target, State>> {
-        let Some(check) = &pass.settings.check else {
-            self.checker.forget(&pass.key);
+    pub(super) fn check(&self, context: &Context) -> Option<HashMap<Target, State>> {
+        let Some(check) = &context.settings.check else {
+            self.checker.forget(&context.key);
             return None;
         };
         let (mut wanted, mut uncheckable) = (HashMap::new(), Vec::new());
-        for member in pass.observed.members.iter().filter(|member| member.is_checkable()) {
-            let resumed = pass.standing.verdict(member);
+        for member in context.observed.members.iter().filter(|member| member.is_checkable()) {
+            let resumed = context.standing.verdict(member);
             match member.check_port {
                 Some(port) => {
                     wanted.insert(member.target.clone(), Wanted { port, resumed });
@@ -35,40 +35,40 @@ impl Endpoints {
                 }
             }
         }
-        self.checker.want(&pass.key, Arc::clone(&check.definition), wanted);
-        let mut states = self.checker.states(&pass.key);
+        self.checker.want(&context.key, Arc::clone(&check.definition), wanted);
+        let mut states = self.checker.states(&context.key);
         states.extend(uncheckable);
         Some(states)
     }
 
     pub(super) fn plan(
         &self,
-        pass: &Pass,
+        context: &Context,
         service: &Service,
         states: Option<&HashMap<Target, State>>,
         now: Duration,
     ) -> Plan {
         let memory = {
             let mut memory = self.memory.lock();
-            let remembered = memory.entry(pass.key.clone()).or_default();
+            let remembered = memory.entry(context.key.clone()).or_default();
             let resumed = || {
-                let choice = status::choice_of(&pass.pool);
-                plan::Memory::resumed(&pass.observed.members, &pass.standing, choice)
+                let choice = status::choice_of(&context.pool);
+                plan::Memory::resumed(&context.observed.members, &context.standing, choice)
             };
             remembered.plan.clone().unwrap_or_else(resumed)
         };
         let input = Input {
             service,
-            members: &pass.observed.members,
-            awaited: &pass.observed.awaited,
-            kept: &pass.observed.kept,
-            exchanged: &pass.observed.exchanged,
-            has_names: pass.settings.names().next().is_some(),
+            members: &context.observed.members,
+            awaited: &context.observed.awaited,
+            kept: &context.observed.kept,
+            exchanged: &context.observed.exchanged,
+            has_names: context.settings.names().next().is_some(),
             states,
-            slices: &pass.observed.slices,
-            standing: &pass.standing,
-            policy: &pass.settings.policy,
-            drain: pass.settings.drain,
+            slices: &context.observed.slices,
+            standing: &context.standing,
+            policy: &context.settings.policy,
+            drain: context.settings.drain,
             memory: &memory,
             still_runs: &|endpoint| self.still_runs(endpoint),
         };

@@ -1,4 +1,4 @@
-//! What is remembered of a pool between passes.
+//! What is remembered of a pool between reconciles.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -23,7 +23,7 @@ pub(super) fn service_key(pool: &EndpointPool) -> ObjectKey {
 /// A spec as it was read, and at which generation.
 type Spec = (Option<i64>, Result<Arc<Settings>, SettingsError>);
 
-/// What is remembered of a pool between passes.
+/// What is remembered of a pool between reconciles.
 #[derive(Debug, Default)]
 pub struct Remembered {
     settings: Option<Spec>,

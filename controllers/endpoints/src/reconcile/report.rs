@@ -1,4 +1,4 @@
-//! What a pass reports of a pool.
+//! What a reconcile reports of a pool.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -10,7 +10,7 @@ use mainstay_runtime::{
     outcome::{Failure, Failures},
 };
 
-use super::{Endpoints, Pass};
+use super::{Context, Endpoints};
 use crate::{
     announce::condition,
     checker::{State, Target},
@@ -23,28 +23,29 @@ use crate::{
 impl Endpoints {
     pub(super) fn report(
         &self,
-        pass: &Pass,
+        context: &Context,
         plan: &Plan,
         states: Option<&HashMap<Target, State>>,
         failures: &Failures,
     ) {
-        let slices = Observed::slices(&pass.key, &self.stores).len();
-        let pool = &self.reports.current(&*pass.pool);
-        let seen = Seen { pool, observed: &pass.observed, plan, states, failures, slices };
+        let slices = Observed::slices(&context.key, &self.stores).len();
+        let pool = &self.status_writer.current(&*context.pool);
+        let seen = Seen { pool, observed: &context.observed, plan, states, failures, slices };
         let status = status::observed(&seen, Timestamp::now());
         let gauged = Gauged {
             members: status.members,
             ready: condition(&status, "Ready").is_some_and(|(ready, _)| ready),
             panic: plan.choice.panic,
-            failed_over: plan.choice.tier > Some(status::best_tier(&pass.pool)),
+            failed_over: plan.choice.tier > Some(status::best_tier(&context.pool)),
         };
-        self.metrics.set(&pass.key, gauged);
-        self.publish(&pass.pool, &pass.key, status);
+        self.metrics.set(&context.key, gauged);
+        self.publish(&context.pool, &context.key, status);
     }
 
     pub(super) fn report_unusable(&self, pool: &Arc<EndpointPool>, key: &ObjectKey, failure: &Failure) {
         let slices = Observed::slices(key, &self.stores).len();
-        let status = status::unusable(&self.reports.current(&**pool), failure, slices, Timestamp::now());
+        let status =
+            status::unusable(&self.status_writer.current(&**pool), failure, slices, Timestamp::now());
         if self.memory.lock().entry(key.clone()).or_default().is_news(failure) {
             self.announcer.unusable(pool, failure);
         }
@@ -53,9 +54,9 @@ impl Endpoints {
 
     fn publish(&self, pool: &Arc<EndpointPool>, key: &ObjectKey, status: EndpointPoolStatus) {
         let standing = pool.status.as_ref();
-        let last = self.reports.wanted(key).or_else(|| standing.cloned()).unwrap_or_default();
+        let last = self.status_writer.wanted(key).or_else(|| standing.cloned()).unwrap_or_default();
         self.announcer.changed(pool, &last, &status, &self.metrics);
         let pools = Api::namespaced(self.client.clone(), &key.namespace);
-        self.reports.put(&pools, &**pool, standing, status, status::is_urgent);
+        self.status_writer.put(&pools, &**pool, standing, status, status::is_urgent);
     }
 }

@@ -78,7 +78,7 @@ fn endpoints_at(
             |_| {},
         )),
         writer: Writer::new(client.clone(), stores.clone(), Arc::clone(&metrics), 4),
-        reports: Arc::new(Reports::new(FIELD_MANAGER, STATUS_PACE)),
+        status_writer: Arc::new(StatusWriter::new(FIELD_MANAGER, STATUS_PACE)),
         announcer: Announcer::new(Events::start(client, FIELD_MANAGER, "test")),
         stores,
         metrics,
@@ -119,7 +119,7 @@ async fn a_service_that_is_refused_keeps_no_endpoint_from_its_slice() {
     let outcomes = Arc::clone(&endpoints).reconcile(pool(), Turn::default()).await;
     assert!(outcomes.failed());
     assert_eq!((count(&sent, "/services"), count(&sent, "/endpointslices")), (1, 1), "{:?}", sent.lock());
-    let status = endpoints.reports.wanted(&ObjectKey::new("ns", "pool")).unwrap();
+    let status = endpoints.status_writer.wanted(&ObjectKey::new("ns", "pool")).unwrap();
     let failed = status.conditions.iter().find(|condition| condition.type_ == "ServiceFailed").unwrap();
     assert!(failed.status == "True" && failed.message.contains("the port is taken"), "{failed:?}");
 
@@ -130,7 +130,7 @@ async fn a_service_that_is_refused_keeps_no_endpoint_from_its_slice() {
     let outcomes = Arc::clone(&endpoints).reconcile(pool(), held).await;
     assert!(!outcomes.failed());
     assert_eq!((count(&sent, "/services"), count(&sent, "/endpointslices")), (1, 2), "{:?}", sent.lock());
-    let status = endpoints.reports.wanted(&key).unwrap();
+    let status = endpoints.status_writer.wanted(&key).unwrap();
     assert!(status.conditions.iter().any(|condition| condition.type_ == "ServiceFailed"), "it is still so");
 }
 
@@ -139,7 +139,7 @@ async fn slices_that_are_refused_keep_nobody_from_saying_so() {
     let (endpoints, _) = endpoints("/endpointslices");
     let outcomes = Arc::clone(&endpoints).reconcile(pool(), Turn::default()).await;
     assert!(outcomes.failed());
-    let status = endpoints.reports.wanted(&ObjectKey::new("ns", "pool")).unwrap();
+    let status = endpoints.status_writer.wanted(&ObjectKey::new("ns", "pool")).unwrap();
     let kinds: Vec<_> = status.conditions.iter().map(|condition| condition.type_.as_str()).collect();
     assert!(kinds.contains(&"SlicesFailed") && !kinds.contains(&"ServiceFailed"), "{kinds:?}");
 }
@@ -175,7 +175,7 @@ async fn a_gate_that_is_refused_is_told_also_while_it_waits_and_until_it_opens()
     let (pool, key) = (Arc::new(pool), ObjectKey::new("ns", "pool"));
     let work = work();
     let is_told = || {
-        let status = endpoints.reports.wanted(&key).unwrap();
+        let status = endpoints.status_writer.wanted(&key).unwrap();
         status.conditions.iter().any(|condition| condition.type_ == "ReadinessGatesFailed")
     };
     let outcomes = Arc::clone(&endpoints).reconcile(Arc::clone(&pool), Turn::default()).await;

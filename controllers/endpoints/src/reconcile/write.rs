@@ -1,4 +1,4 @@
-//! What a pass writes for a pool: slices and readiness gates.
+//! What a reconcile writes for a pool: slices and readiness gates.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -9,7 +9,7 @@ use std::{
 use jiff::Timestamp;
 use mainstay_runtime::{failure::RequestError, outcome::Outcomes};
 
-use super::{CATCH_UP, Endpoints, GATES, Pass};
+use super::{CATCH_UP, Context, Endpoints, GATES};
 use crate::{
     apply::{self, ApplyError},
     checker::{State, Target},
@@ -23,24 +23,24 @@ impl Endpoints {
     /// Writes the slices. Returns when to look again.
     pub(super) async fn write(
         &self,
-        pass: &Pass,
+        context: &Context,
         service: &Service,
         plan: &Plan,
     ) -> Result<Option<Duration>, ApplyError> {
-        let (found, unfound) = self.writer.find_lost(&pass.job()).await;
+        let (found, unfound) = self.writer.find_lost(&context.job()).await;
         if found {
             return Ok(Some(CATCH_UP));
         }
-        let labels = apply::labels(service, &pass.key.name);
-        let uid = pass.pool.metadata.uid.as_deref();
-        let slices = plan::slices(plan, &pass.observed.slices, pass.settings.max_per_slice, |slice| {
+        let labels = apply::labels(service, &context.key.name);
+        let uid = context.pool.metadata.uid.as_deref();
+        let slices = plan::slices(plan, &context.observed.slices, context.settings.max_per_slice, |slice| {
             slice.labels == labels && slice.owner.as_ref().map(|(_, uid)| &**uid) == uid
         });
-        let changes = self.changes(pass, plan);
+        let changes = self.changes(context, plan);
         let mut due = None;
         if !slices.is_empty() {
             let trigger = changes.iter().map(|(_, at)| *at).min();
-            let applied = self.writer.write(&pass.job(), service, slices, trigger, &plan.noted).await;
+            let applied = self.writer.write(&context.job(), service, slices, trigger, &plan.noted).await;
             if applied.written > 0 {
                 tracing::debug!(slices = applied.written, "wrote slices");
             }
@@ -53,19 +53,19 @@ impl Endpoints {
             due = applied.stale.then_some(CATCH_UP);
         }
         if due.is_none() {
-            self.written(pass, plan, &changes);
+            self.written(context, plan, &changes);
         }
         // A slice that cannot be found keeps those that can be written from nothing.
         unfound.map_or(Ok(due), Err)
     }
 
     /// The members that have changed since the slices were last written, and when.
-    fn changes(&self, pass: &Pass, plan: &Plan) -> Vec<(usize, Timestamp)> {
+    fn changes(&self, context: &Context, plan: &Plan) -> Vec<(usize, Timestamp)> {
         let memory = self.memory.lock();
-        let Some(remembered) = memory.get(&pass.key).filter(|remembered| remembered.is_known()) else {
+        let Some(remembered) = memory.get(&context.key).filter(|remembered| remembered.is_known()) else {
             return Vec::new();
         };
-        let decided = pass.observed.members.iter().zip(&plan.choice.uses).enumerate();
+        let decided = context.observed.members.iter().zip(&plan.choice.uses).enumerate();
         let changed =
             decided.filter(|(_, (_, used))| **used != Use::Unchecked).filter_map(|(index, (member, _))| {
                 let changed = member.pod.as_ref()?.ready_changed?;
@@ -75,7 +75,7 @@ impl Endpoints {
     }
 
     /// Notes that the slices say what was planned.
-    fn written(&self, pass: &Pass, plan: &Plan, changes: &[(usize, Timestamp)]) {
+    fn written(&self, context: &Context, plan: &Plan, changes: &[(usize, Timestamp)]) {
         let now = Timestamp::now();
         for (index, at) in changes {
             if plan.choice.uses[*index] == Use::InUse {
@@ -83,14 +83,14 @@ impl Endpoints {
             }
         }
         let mut memory = self.memory.lock();
-        let remembered = memory.entry(pass.key.clone()).or_default();
-        remembered.note(&pass.observed.members, &plan.choice.uses);
+        let remembered = memory.entry(context.key.clone()).or_default();
+        remembered.note(&context.observed.members, &plan.choice.uses);
     }
 
     /// Opens the readiness gates of pods that have answered, or that nobody asks.
     pub(super) async fn open_gates(
         &self,
-        pass: &Pass,
+        context: &Context,
         states: Option<&HashMap<Target, State>>,
         outcomes: &mut Outcomes,
     ) {
@@ -100,18 +100,18 @@ impl Endpoints {
             })
         };
         let mut seen = HashSet::new();
-        let closed = pass.observed.members.iter().filter_map(|member| {
+        let closed = context.observed.members.iter().filter_map(|member| {
             let pod = member.pod.as_ref()?;
             let waits = pod.gate == Some(Gate::Closed) && !pod.header.terminating;
             (waits && has_passed(&member.target) && seen.insert(pod.header.uid.clone()))
                 .then(|| Arc::clone(pod))
         });
-        let is_held = |pod: &Arc<Pod>| pass.turn.held_for(GATES, &pod.header.key.name).is_some();
+        let is_held = |pod: &Arc<Pod>| context.turn.held_for(GATES, &pod.header.key.name).is_some();
         let (held, due): (Vec<_>, Vec<_>) = closed.partition(is_held);
-        let (opened, failed) = self.writer.open_gates(&pass.key, &due).await;
+        let (opened, failed) = self.writer.open_gates(&context.key, &due).await;
         self.metrics.gates_opened(opened);
         outcomes.well(GATES);
         held.iter().for_each(|pod| outcomes.waits((GATES, Some(Arc::clone(&pod.header.key.name)))));
-        failed.iter().for_each(|error| self.failed(&pass.pool, error, outcomes));
+        failed.iter().for_each(|error| self.failed(&context.pool, error, outcomes));
     }
 }

@@ -12,7 +12,7 @@ use crate::{
     plan::Plan,
 };
 
-/// What a pass saw of a pool.
+/// What a reconcile saw of a pool.
 pub struct Seen<'a> {
     /// The pool.
     pub pool: &'a EndpointPool,

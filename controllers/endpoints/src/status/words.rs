@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use mainstay_crds::EndpointPool;
-use mainstay_runtime::conditions::Verdict;
+use mainstay_runtime::conditions::NewCondition;
 
 use super::seen::{Seen, counts};
 use crate::{
@@ -88,7 +88,7 @@ fn in_use<'a>(seen: &Seen<'a>) -> Option<&'a TierState> {
     choice.tiers.iter().find(|tier| Some(tier.tier) == choice.tier)
 }
 
-pub(super) fn panic(seen: &Seen<'_>) -> Verdict {
+pub(super) fn panic(seen: &Seen<'_>) -> NewCondition {
     let kind = "Panic";
     match in_use(seen).filter(|_| seen.plan.choice.panic) {
         Some(tier) => {
@@ -101,9 +101,9 @@ pub(super) fn panic(seen: &Seen<'_>) -> Verdict {
                 tier.tier,
                 seen.pool.spec.panic_threshold
             );
-            Verdict { kind, status: true, reason: "TooFewHealthy", message }
+            NewCondition { kind, status: true, reason: "TooFewHealthy", message }
         }
-        None => Verdict { kind, status: false, reason: "AsExpected", message: String::new() },
+        None => NewCondition { kind, status: false, reason: "AsExpected", message: String::new() },
     }
 }
 
@@ -113,7 +113,7 @@ pub(crate) fn best_tier(pool: &EndpointPool) -> u8 {
     tiers.min().unwrap_or_default()
 }
 
-pub(super) fn failed_over(seen: &Seen<'_>) -> Verdict {
+pub(super) fn failed_over(seen: &Seen<'_>) -> NewCondition {
     let kind = "FailedOver";
     let best = best_tier(seen.pool);
     let best = seen
@@ -137,9 +137,9 @@ pub(super) fn failed_over(seen: &Seen<'_>) -> Verdict {
                 failover.return_percent,
                 failover.return_seconds
             );
-            Verdict { kind, status: true, reason: "TierBelowShare", message }
+            NewCondition { kind, status: true, reason: "TierBelowShare", message }
         }
-        _ => Verdict { kind, status: false, reason: "BestTierInUse", message: String::new() },
+        _ => NewCondition { kind, status: false, reason: "BestTierInUse", message: String::new() },
     }
 }
 
@@ -172,12 +172,12 @@ fn outlived(seen: &Seen<'_>) -> Vec<String> {
 }
 
 /// Whether all that the pool names can be used, and what stays that it does not name. Where several things are wrong, the first gives the reason.
-pub(super) fn accepted(seen: &Seen<'_>) -> Verdict {
+pub(super) fn accepted(seen: &Seen<'_>) -> NewCondition {
     let kind = "MembersAccepted";
     let refused = &seen.observed.refused;
     let outlived = outlived(seen);
     let Some(first) = refused.first() else {
-        return Verdict { kind, status: true, reason: "AllAccepted", message: outlived.join("; ") };
+        return NewCondition { kind, status: true, reason: "AllAccepted", message: outlived.join("; ") };
     };
     let sentences: BTreeSet<_> = refused.iter().map(sentence).collect();
     let mut message = sentences.iter().take(NAMED).cloned().collect::<Vec<_>>().join("; ");
@@ -187,7 +187,7 @@ pub(super) fn accepted(seen: &Seen<'_>) -> Verdict {
     for sentence in outlived {
         message.push_str(&format!("; {sentence}"));
     }
-    Verdict { kind, status: false, reason: first.reason, message }
+    NewCondition { kind, status: false, reason: first.reason, message }
 }
 
 fn sentence(refused: &Refused) -> String {

@@ -190,7 +190,7 @@ fn named_ports(containers: Vec<WatchedContainer>, init: Vec<WatchedContainer>) -
     named.collect()
 }
 
-/// The sets in which passes ask for pods.
+/// The sets in which reconciles ask for pods.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Bucket {
     /// The pods of this namespace.

@@ -1,6 +1,6 @@
 //! Writes that failed.
 
-use mainstay_runtime::{failure::RequestError, reconcile::PassError};
+use mainstay_runtime::{failure::RequestError, reconcile::ReconcileError};
 use thiserror::Error;
 
 /// A write that failed. The variant names the operation.
@@ -58,7 +58,7 @@ impl ApplyError {
     }
 }
 
-impl PassError for ApplyError {
+impl ReconcileError for ApplyError {
     fn request(&self) -> &RequestError {
         match self {
             Self::Node(source)

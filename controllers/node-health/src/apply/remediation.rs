@@ -15,7 +15,7 @@ use kube::{
 use mainstay_runtime::{
     failure::RequestError,
     index::ObjectKey,
-    reconcile::PassError,
+    reconcile::ReconcileError,
     request::{ObjectPath, in_time, read},
     writes::Writes,
 };

@@ -30,7 +30,7 @@ fn read(name: &str, spec: Value) -> Arc<Settings> {
     Settings::read(&policy).map(Arc::new).unwrap()
 }
 
-fn lease(sight: &Sight, node: &str, second: i64) {
+fn lease(observations: &Observations, node: &str, second: i64) {
     let lease = json!({
         "metadata": {"name": node},
         "spec": {
@@ -39,7 +39,7 @@ fn lease(sight: &Sight, node: &str, second: i64) {
         },
     });
     let lease = Arc::new(Lease::from(serde_json::from_value::<WatchedLease>(lease).unwrap()));
-    sight.lease_changed(&Change { old: None, new: Some(&lease) });
+    observations.lease_changed(&Change { old: None, new: Some(&lease) });
 }
 
 #[test]
@@ -62,28 +62,28 @@ fn a_node_belongs_to_the_strictest_of_its_policies_and_all_of_them_know() {
 #[tokio::test(start_paused = true)]
 async fn an_answer_holds_for_the_silence_that_was_asked_about() {
     let clock = Clock::start();
-    let sight = Sight::new(clock);
+    let observations = Observations::new(clock);
     let (settings, node) = (read("p", json!({"nodeSelector": {}})), plain("n", json!({})));
-    sight.node_changed(&Change { old: None, new: Some(&node) });
-    lease(&sight, "n", 1000);
-    lease(&sight, "n", 1010);
+    observations.node_changed(&Change { old: None, new: Some(&node) });
+    lease(&observations, "n", 1000);
+    lease(&observations, "n", 1010);
     let mut known = Known::first(&node, false);
     let confirmed = |known: &Known| {
-        view(&node, Some((0, &settings)), known, None, &sight, clock.now()).unwrap().confirmed
+        view(&node, Some((0, &settings)), known, None, &observations, clock.now()).unwrap().confirmed
     };
     let pass_time = async |seconds: u64| {
         for _ in 0..seconds {
             tokio::time::advance(Duration::from_secs(1)).await;
-            sight.pulse();
+            observations.pulse();
         }
     };
     pass_time(16).await;
     assert!(!confirmed(&known), "nobody was asked");
-    known.answer.silence = sight.heartbeat("n").map(|heartbeat| heartbeat.silent_since());
+    known.answer.silence = observations.heartbeat("n").map(|heartbeat| heartbeat.silent_since());
     assert!(confirmed(&known));
     tokio::time::advance(Duration::from_secs(3)).await;
-    assert!(sight.is_blind(clock.now()), "the API server is away");
-    sight.pulse();
+    assert!(observations.is_blind(clock.now()), "the API server is away");
+    observations.pulse();
     assert!(!confirmed(&known), "it was, so that the silence begins anew");
     pass_time(16).await;
     assert!(!confirmed(&known), "this is another silence");
@@ -92,29 +92,30 @@ async fn an_answer_holds_for_the_silence_that_was_asked_about() {
 #[tokio::test(start_paused = true)]
 async fn a_condition_counts_from_the_moment_at_which_it_was_seen() {
     let clock = Clock::start();
-    let sight = Sight::new(clock);
+    let observations = Observations::new(clock);
     let spec = json!({"nodeSelector": {}, "conditions": [{"type": "Bad", "status": "True", "for": "10s"}]});
     let settings = read("p", spec);
     let with = |status: &str| {
         node("n", json!({}), json!({"conditions": [{"type": "Bad", "status": status}]}), json!({}))
     };
     let (well, bad) = (with("False"), with("True"));
-    sight.node_changed(&Change { old: None, new: Some(&well) });
+    observations.node_changed(&Change { old: None, new: Some(&well) });
     tokio::time::advance(Duration::from_secs(5)).await;
-    sight.node_changed(&Change { old: Some(&well), new: Some(&bad) });
-    let seen = || view(&bad, Some((0, &settings)), &Known::default(), None, &sight, clock.now()).unwrap();
+    observations.node_changed(&Change { old: Some(&well), new: Some(&bad) });
+    let seen =
+        || view(&bad, Some((0, &settings)), &Known::default(), None, &observations, clock.now()).unwrap();
     let due = clock.now() + Duration::from_secs(10);
     assert_eq!((seen().failing, seen().failing_due), (None, Some(due)));
     // The same again, with other facts, is no new beginning.
     tokio::time::advance(Duration::from_secs(10)).await;
-    sight.node_changed(&Change { old: Some(&well), new: Some(&bad) });
+    observations.node_changed(&Change { old: Some(&well), new: Some(&bad) });
     let (words, since) = seen().failing.unwrap();
     assert_eq!((&*words, since), ("its condition Bad is True", Duration::from_secs(5)));
 }
 
 #[test]
 fn only_proof_of_this_boot_and_this_silence_counts() {
-    let sight = Sight::new(Clock::start());
+    let observations = Observations::new(Clock::start());
     let template = |name: &str| {
         json!({
             "apiVersion": "x/v1", "kind": "XTemplate", "namespace": "x", "name": name, "provesDeath": name == "off",
@@ -128,22 +129,22 @@ fn only_proof_of_this_boot_and_this_silence_counts() {
             "spec": {"taints": taints}, "status": {"nodeInfo": {"bootID": "boot-1"}},
         });
         let node = Arc::new(Node::from(serde_json::from_value::<WatchedNode>(node).unwrap()));
-        sight.node_changed(&Change { old: None, new: Some(&node) });
+        observations.node_changed(&Change { old: None, new: Some(&node) });
         let succeeded = succeeded.map(|(index, boot)| (settings.templates[index].clone(), boot.to_owned()));
         let known = Known { succeeded: succeeded.into_iter().collect(), ..Known::default() };
-        let seen = view(&node, Some((0, &settings)), &known, None, &sight, Duration::ZERO).unwrap();
+        let seen = view(&node, Some((0, &settings)), &known, None, &observations, Duration::ZERO).unwrap();
         assert_eq!(seen.remediated, known.succeeded.iter().any(|(_, boot)| boot == "boot-1"));
         seen.proof
     };
     let dead = |value: &str| json!({"mainstay.node-restriction.kubernetes.io/confirmed-dead": value});
     let shut_down = json!([{"key": "node.cloudprovider.kubernetes.io/shutdown", "effect": "NoSchedule"}]);
     assert_eq!(proof_of(json!({}), json!([]), None), None);
-    lease(&sight, "n", 1000);
+    lease(&observations, "n", 1000);
     assert_eq!(proof_of(dead("boot-1"), json!([]), None), None);
     assert_eq!(proof_of(dead("boot-0.19700101T001640.000000Z"), json!([]), None), None);
     assert_eq!(proof_of(dead("boot-1.19700101T001640.000000Z"), json!([]), None), Some(Proof::Person));
     // It was heard since: what was said is not about this silence, whichever process looks.
-    lease(&sight, "n", 1010);
+    lease(&observations, "n", 1010);
     assert_eq!(proof_of(dead("boot-1.19700101T001640.000000Z"), json!([]), None), None);
     assert_eq!(proof_of(json!({}), shut_down, None), Some(Proof::ShutDown));
     assert_eq!(proof_of(json!({}), json!([]), Some((0, "boot-0"))), None);
@@ -179,10 +180,10 @@ fn a_taint_out_of_service_stands_where_it_is_and_not_where_a_record_says_so() {
             "spec": {"taints": taints}, "status": {"nodeInfo": {"bootID": "boot-1"}},
         });
         let node = Arc::new(Node::from(serde_json::from_value::<WatchedNode>(node).unwrap()));
-        let sight = Sight::new(clock);
-        sight.node_changed(&Change { old: None, new: Some(&node) });
+        let observations = Observations::new(clock);
+        observations.node_changed(&Change { old: None, new: Some(&node) });
         let known = Known { uid: "a".into(), ..Known::default() };
-        let seen = view(&node, Some((0, &settings)), &known, None, &sight, clock.now()).unwrap();
+        let seen = view(&node, Some((0, &settings)), &known, None, &observations, clock.now()).unwrap();
         assert_eq!((seen.out_of_service, seen.record.out_of_service().is_some()), (stands, stands));
     }
 }

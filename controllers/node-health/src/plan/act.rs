@@ -6,7 +6,7 @@ use jiff::SignedDuration;
 use mainstay_runtime::clock::Moment;
 
 use super::{
-    breakers::Weather,
+    breakers::BreakerStates,
     draft::{Draft, keep},
     due::Due,
     rules::{Rate, Rules, Steps},
@@ -34,14 +34,14 @@ impl Queue {
         rules: &[Rules],
         nodes: &[NodeView],
         memory: &Memory,
-        weather: &Weather,
+        breaker_states: &BreakerStates,
         now: Now,
     ) -> Self {
         let taken = rules.iter().enumerate().map(|(index, rules)| {
             let before = memory.taken.get(&rules.policy).cloned();
             let before =
                 before.unwrap_or_else(|| written(nodes.iter().filter(|node| node.rules == Some(index)), now));
-            (Arc::clone(&rules.policy), resume(rules, before, weather, now.moment))
+            (Arc::clone(&rules.policy), resume(rules, before, breaker_states, now.moment))
         });
         Self { now, taken: taken.collect(), control_plane: [None, None], waiting: Vec::new() }
     }
@@ -117,11 +117,11 @@ fn written<'a>(nodes: impl Iterator<Item = &'a NodeView>, now: Now) -> Vec<Signe
 fn resume(
     rules: &Rules,
     mut taken: Vec<SignedDuration>,
-    weather: &Weather,
+    breaker_states: &BreakerStates,
     now: Moment,
 ) -> Vec<SignedDuration> {
     let Rate { count, window } = rules.breakers.rate;
-    if weather.cleared.contains(&rules.policy) {
+    if breaker_states.cleared.contains(&rules.policy) {
         let share = window / u32::try_from(count.max(1)).unwrap_or(u32::MAX);
         let leave = (1..=count).map(|index| share * u32::try_from(index).unwrap_or(u32::MAX));
         taken = leave.map(|leave| signed(now + leave).saturating_sub(signed(window))).collect();

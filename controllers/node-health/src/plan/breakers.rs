@@ -21,31 +21,31 @@ type Key = (Arc<str>, Option<Arc<str>>);
 type Place = (usize, Option<Arc<str>>);
 
 /// All breakers, and the policies whose breakers have just closed.
-pub(super) struct Weather {
+pub(super) struct BreakerStates {
     pub breakers: Vec<Breaker>,
     pub memory: BTreeMap<Key, BreakerMemory>,
     /// The policies a breaker of which closes now.
     pub cleared: Vec<Arc<str>>,
-    storms: HashMap<Place, Storm>,
+    storms: HashMap<Place, OpenBreaker>,
 }
 
 /// A breaker that is open, or no node that answers.
-pub(super) struct Storm {
+pub(super) struct OpenBreaker {
     pub everything: bool,
     zone: Option<Arc<str>>,
     limit: usize,
 }
 
-impl Weather {
+impl BreakerStates {
     /// What keeps a node from being acted on.
-    pub(super) fn storm(&self, node: &NodeView) -> Option<&Storm> {
+    pub(super) fn open_breaker(&self, node: &NodeView) -> Option<&OpenBreaker> {
         let rules = node.rules?;
         let of_policy = self.storms.get(&(rules, None));
         of_policy.or_else(|| self.storms.get(&(rules, Some(Arc::clone(&node.zone)))))
     }
 }
 
-impl Storm {
+impl OpenBreaker {
     pub(super) fn words(&self) -> String {
         if self.everything {
             return "any node to answer: all nodes are silent, so cordons and taints are removed".to_owned();
@@ -60,7 +60,7 @@ impl Storm {
 }
 
 /// Counts, and opens and closes breakers; who is blind leaves them as they are.
-pub(super) fn weather(
+pub(super) fn breaker_states(
     rules: &[Rules],
     nodes: &[NodeView],
     verdicts: &[Verdict],
@@ -68,7 +68,7 @@ pub(super) fn weather(
     now: Moment,
     blind: bool,
     due: &mut Due,
-) -> Weather {
+) -> BreakerStates {
     let mut counts: BTreeMap<Place, (usize, usize, usize)> = BTreeMap::new();
     let staying = || nodes.iter().zip(verdicts).filter(|(node, _)| !node.leaving);
     for (node, verdict) in staying() {
@@ -82,7 +82,7 @@ pub(super) fn weather(
     }
     let everything =
         !blind && staying().next().is_some() && staying().all(|(node, verdict)| verdict.answers_nobody(node));
-    let mut weather = Weather {
+    let mut breaker_states = BreakerStates {
         breakers: Vec::with_capacity(counts.len()),
         memory: BTreeMap::new(),
         cleared: Vec::new(),
@@ -100,15 +100,17 @@ pub(super) fn weather(
         let is_calm = uneasy <= (limit / 2).max(limit.min(1)) && !everything;
         let after = if blind { before.clone() } else { turn(&before, is_storm, is_calm, rules, now) };
         if before.open_since.is_some() && after.open_since.is_none() {
-            weather.cleared.push(Arc::clone(&rules.policy));
+            breaker_states.cleared.push(Arc::clone(&rules.policy));
         }
         due.at(after.calm_since.map(|calm| calm.saturating_add(limits.close_after)));
         if after.open_since.is_some() {
-            weather.storms.insert((index, zone.clone()), Storm { everything, zone: zone.clone(), limit });
+            breaker_states
+                .storms
+                .insert((index, zone.clone()), OpenBreaker { everything, zone: zone.clone(), limit });
         }
         let policy = Arc::clone(&rules.policy);
         let open_since = after.open_since;
-        weather.breakers.push(Breaker {
+        breaker_states.breakers.push(Breaker {
             policy,
             zone,
             nodes: all,
@@ -118,10 +120,10 @@ pub(super) fn weather(
             everything,
         });
         if after != BreakerMemory::default() {
-            weather.memory.insert(key, after);
+            breaker_states.memory.insert(key, after);
         }
     }
-    weather
+    breaker_states
 }
 
 fn turn(before: &BreakerMemory, is_storm: bool, is_calm: bool, rules: &Rules, now: Moment) -> BreakerMemory {

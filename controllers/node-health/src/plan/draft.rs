@@ -1,7 +1,7 @@
 //! The plan of one node.
 
 use super::{
-    breakers::{Storm, Weather},
+    breakers::{BreakerStates, OpenBreaker},
     due::Due,
     rules::Rules,
     types::{Memory, NodeMemory, NodePlan, NodeView, Now, PodsPlan, Remediation, State, Wanted},
@@ -13,7 +13,7 @@ use crate::record::{Record, Taken};
 pub(super) struct Draft<'a> {
     pub(super) node: &'a NodeView,
     pub(super) rules: Option<&'a Rules>,
-    storm: Option<&'a Storm>,
+    open_breaker: Option<&'a OpenBreaker>,
     pub(super) now: Now,
     pub(super) memory: NodeMemory,
     pub(super) plan: NodePlan,
@@ -26,7 +26,7 @@ impl<'a> Draft<'a> {
         rules: &'a [Rules],
         node: &'a NodeView,
         memory: &Memory,
-        weather: &'a Weather,
+        breaker_states: &'a BreakerStates,
         now: Now,
     ) -> Self {
         let mut record = node.record.clone().at_boot(&node.boot_id);
@@ -45,7 +45,7 @@ impl<'a> Draft<'a> {
         Self {
             node,
             rules: node.rules.map(|index| &rules[index]),
-            storm: weather.storm(node),
+            open_breaker: breaker_states.open_breaker(node),
             now,
             memory: memory.nodes.get(&node.name).cloned().unwrap_or_default(),
             plan,
@@ -68,8 +68,8 @@ impl<'a> Draft<'a> {
             return self.let_go();
         }
         self.plan.why = verdict.words(rules, self.node);
-        if let Some(storm) = self.storm.filter(|storm| storm.everything) {
-            return self.give_up(verdict, storm);
+        if let Some(open_breaker) = self.open_breaker.filter(|open_breaker| open_breaker.everything) {
+            return self.give_up(verdict, open_breaker);
         }
         if !verdict.is_bad() {
             return self.recover(rules, verdict, due);
@@ -80,9 +80,9 @@ impl<'a> Draft<'a> {
         }
         let since = *self.memory.unhealthy_since.get_or_insert(self.now.moment);
         self.plan.record.quarantined_until = None;
-        if let Some(storm) = self.storm {
+        if let Some(open_breaker) = self.open_breaker {
             self.plan.state = State::Waiting;
-            self.plan.waits_for = storm.words();
+            self.plan.waits_for = open_breaker.words();
         } else if self.plan.record.is_taken() {
             self.act(rules, verdict, due);
         } else {
@@ -141,12 +141,12 @@ impl<'a> Draft<'a> {
 
     /// No node of the cluster answers: that says more about this process than about the nodes. A remediation that has begun
     /// goes on: to end it half-way may leave the node in any state.
-    fn give_up(&mut self, verdict: &Verdict, storm: &Storm) {
+    fn give_up(&mut self, verdict: &Verdict, open_breaker: &OpenBreaker) {
         self.memory = NodeMemory::default();
         self.plan.record.taken = self.remnant();
         self.plan.remediation = keep(self.node, false);
         self.plan.state = if verdict.is_bad() { State::Waiting } else { State::Suspect };
-        self.plan.waits_for = storm.words();
+        self.plan.waits_for = open_breaker.words();
     }
 
     /// Whether it is not certain yet that the node is unhealthy. What is set on it is kept as it is.

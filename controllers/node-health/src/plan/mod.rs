@@ -46,12 +46,13 @@ pub fn plan(rules: &[Rules], nodes: &[NodeView], memory: &Memory, now: Now, blin
     let verdicts: Vec<_> = nodes.iter().map(|node| Verdict::of(rules, node, now.moment)).collect();
     let mut due = Due::after(now.moment);
     verdicts.iter().for_each(|verdict| due.at(verdict.due));
-    let weather = breakers::weather(rules, nodes, &verdicts, memory, now.moment, blind, &mut due);
-    let mut queue = Queue::new(rules, nodes, memory, &weather, now);
-    let mut next = Memory { breakers: weather.memory.clone(), ..Memory::default() };
+    let breaker_states =
+        breakers::breaker_states(rules, nodes, &verdicts, memory, now.moment, blind, &mut due);
+    let mut queue = Queue::new(rules, nodes, memory, &breaker_states, now);
+    let mut next = Memory { breakers: breaker_states.memory.clone(), ..Memory::default() };
     let mut planned = Vec::with_capacity(nodes.len());
     for (node, verdict) in nodes.iter().zip(&verdicts) {
-        let mut draft = Draft::new(rules, node, memory, &weather, now);
+        let mut draft = Draft::new(rules, node, memory, &breaker_states, now);
         if blind || node.unread {
             draft.hold(verdict, blind);
         } else {
@@ -70,5 +71,5 @@ pub fn plan(rules: &[Rules], nodes: &[NodeView], memory: &Memory, now: Now, blin
         draft.plan
     });
     let nodes = nodes.collect();
-    Plan { nodes, breakers: weather.breakers, memory: next, due: due.next }
+    Plan { nodes, breakers: breaker_states.breakers, memory: next, due: due.next }
 }

@@ -41,7 +41,7 @@ impl Draft<'_> {
         let back = since.saturating_add(rules.healthy_for);
         if back > self.now.moment {
             due.at(Some(back));
-            self.plan.next = Some((Step::HandBack, back));
+            self.plan.next = Some((Step::Restore, back));
             self.plan.waits_for = format!(
                 "spec.healthyFor: it must stay healthy for {:?} without \
                                            interruption",
@@ -54,7 +54,7 @@ impl Draft<'_> {
             };
             words.clone_into(&mut self.plan.waits_for);
         } else if !self.quarantine(rules, due) {
-            self.hand_back(verdict);
+            self.restore(verdict);
         }
     }
 
@@ -87,7 +87,7 @@ impl Draft<'_> {
         }
     }
 
-    fn hand_back(&mut self, verdict: &Verdict) {
+    fn restore(&mut self, verdict: &Verdict) {
         self.plan.record.taken = self.remnant();
         self.plan.record.quarantined_until = None;
         self.memory = NodeMemory::default();
@@ -113,7 +113,7 @@ impl Draft<'_> {
             flapping.count, flapping.window
         );
         let until = self.now.moment.saturating_add(left);
-        self.plan.next = Some((Step::HandBack, until));
+        self.plan.next = Some((Step::Restore, until));
         due.at(Some(until));
         true
     }

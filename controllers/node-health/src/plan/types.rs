@@ -246,7 +246,7 @@ pub enum Step {
     /// [`Steps::out_of_service`](super::rules::Steps::out_of_service).
     OutOfService,
     /// The node is restored.
-    HandBack,
+    Restore,
 }
 
 /// The state of a node.

@@ -8,7 +8,7 @@ use kube::ResourceExt;
 use super::{
     jobs::Task,
     outcome::Outcome,
-    state::{Mind, NodeHealth, Pass},
+    state::{NodeHealth, Pass, State},
 };
 use crate::{
     apply::{
@@ -26,14 +26,14 @@ use crate::{
 };
 
 impl NodeHealth {
-    pub(super) fn carry_out(&self, mind: &mut Mind, pass: &Pass, judged: Judged<'_>) {
+    pub(super) fn carry_out(&self, state: &mut State, pass: &Pass, judged: Judged<'_>) {
         let Judged { index, view, planned } = judged;
         if view.unread {
             return;
         }
         let node = &pass.nodes[index];
         let settings = pass.assigned.policies[index].map(|policy| &pass.settings[policy]);
-        let known = mind.known.get_mut(node.name()).expect("every node of the plan is known");
+        let known = state.known.get_mut(node.name()).expect("every node of the plan is known");
         known.record.clone_from(&planned.record);
         if planned.state == State::Healthy && planned.record == Record::default() && node.facts.is_untouched()
         {
@@ -47,31 +47,31 @@ impl NodeHealth {
         };
         let stands = Change::of(&node.facts, &wanted).is_empty();
         if !stands {
-            self.write(mind, pass, node, wanted, view.heartbeat.renewed);
+            self.write(state, pass, node, wanted, view.heartbeat.renewed);
         }
         let Some(settings) = settings else { return };
         if matches!(planned.state, State::Unconfirmed | State::Doubted) {
-            self.confirm(mind, pass, node, settings, view);
+            self.confirm(state, pass, node, settings, view);
         }
         if dry_run {
             return;
         }
         // Pods that are evicted before the cordon stands could be placed on the node again.
         let evict = planned.pods.evict.filter(|_| stands);
-        self.visit_pods(mind, pass, node, PodsPlan { evict, ..planned.pods });
-        self.remedy(mind, pass, node, settings, view, planned);
+        self.visit_pods(state, pass, node, PodsPlan { evict, ..planned.pods });
+        self.remedy(state, pass, node, settings, view, planned);
     }
 
     fn write(
         &self,
-        mind: &mut Mind,
+        state: &mut State,
         pass: &Pass,
         node: &Arc<Node>,
         wanted: Record,
         renewed: Option<Timestamp>,
     ) {
         let (client, node) = (self.client.clone(), Arc::clone(node));
-        mind.jobs.start((Task::Write, Arc::clone(node.name())), pass.now.moment, async move {
+        state.jobs.start((Task::Write, Arc::clone(node.name())), pass.now.moment, async move {
             let before = node.facts.record.clone();
             let result = node::bring(&client, (node.name(), node.uid()), &wanted, renewed).await;
             Outcome::Written { before, wanted, result }
@@ -80,13 +80,13 @@ impl NodeHealth {
 
     fn confirm(
         &self,
-        mind: &mut Mind,
+        state: &mut State,
         pass: &Pass,
         node: &Arc<Node>,
         settings: &Arc<Settings>,
         view: &NodeView,
     ) {
-        let failing = observe::failing(node, settings, &self.sight, view.heartbeat.listening)
+        let failing = observe::failing(node, settings, &self.observations, view.heartbeat.listening)
             .filter(|(_, due)| *due <= pass.now.moment)
             .map(|(held, _)| (Arc::clone(held.kind), Arc::clone(held.status), held.since));
         let question = Question {
@@ -96,25 +96,25 @@ impl NodeHealth {
             failing,
             interval: view.heartbeat.interval.unwrap_or(DEFAULT_INTERVAL),
         };
-        let (client, sight) = (self.client.clone(), Arc::clone(&self.sight));
-        mind.jobs.start((Task::Confirm, Arc::clone(node.name())), pass.now.moment, async move {
-            Outcome::Confirmed(question.ask(&client, &sight).await)
+        let (client, observations) = (self.client.clone(), Arc::clone(&self.observations));
+        state.jobs.start((Task::Confirm, Arc::clone(node.name())), pass.now.moment, async move {
+            Outcome::Confirmed(question.ask(&client, &observations).await)
         });
     }
 
-    fn visit_pods(&self, mind: &mut Mind, pass: &Pass, node: &Arc<Node>, plan: PodsPlan) {
+    fn visit_pods(&self, state: &mut State, pass: &Pass, node: &Arc<Node>, plan: PodsPlan) {
         if plan == PodsPlan::default() {
             return;
         }
         let (client, node) = (self.client.clone(), Arc::clone(node));
-        mind.jobs.start((Task::Pods, Arc::clone(node.name())), pass.now.moment, async move {
+        state.jobs.start((Task::Pods, Arc::clone(node.name())), pass.now.moment, async move {
             Outcome::Visited(pods::visit(&client, (node.name(), node.uid()), plan).await)
         });
     }
 
     fn remedy(
         &self,
-        mind: &mut Mind,
+        state: &mut State,
         pass: &Pass,
         node: &Arc<Node>,
         settings: &Arc<Settings>,
@@ -139,7 +139,7 @@ impl NodeHealth {
             wanted: planned.remediation,
         };
         let client = self.client.clone();
-        mind.jobs.start((Task::Remedy, Arc::clone(node.name())), pass.now.moment, async move {
+        state.jobs.start((Task::Remedy, Arc::clone(node.name())), pass.now.moment, async move {
             Outcome::Remedied(remediation::visit(&client, &case).await)
         });
     }
@@ -149,6 +149,7 @@ impl NodeHealth {
         let awaited = judged.iter().filter(|Judged { view, planned, .. }| {
             planned.state != State::Healthy || view.record != Record::default()
         });
-        self.sight.wait_for(awaited.map(|judged| Arc::clone(&judged.view.name)).collect::<HashSet<_>>());
+        self.observations
+            .wait_for(awaited.map(|judged| Arc::clone(&judged.view.name)).collect::<HashSet<_>>());
     }
 }

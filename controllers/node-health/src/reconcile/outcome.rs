@@ -52,7 +52,7 @@ pub(super) fn actions(before: &Record, after: &Record) -> Vec<Action> {
     let stood = from.cordon || from.taint.is_some() || from.out_of_service.is_some();
     let stands = to.cordon || to.taint.is_some() || to.out_of_service.is_some();
     if stood && !stands {
-        actions.push(Action::HandBack);
+        actions.push(Action::Restore);
     }
     actions
 }

@@ -8,7 +8,7 @@ use std::{
 use kube::{Client, ResourceExt, runtime::reflector::Store};
 use mainstay_crds::{NodeHealthPolicy, NodeHealthPolicyStatus};
 use mainstay_runtime::{
-    clock::Clock, index::Index, metrics::LoopMetrics, report::Reports, solo::Beat, undecoded::Undecoded,
+    clock::Clock, index::Index, metrics::LoopMetrics, report::StatusWriter, solo::Beat, undecoded::Undecoded,
 };
 
 use super::{jobs::Jobs, outcome::Outcome};
@@ -16,10 +16,10 @@ use crate::{
     announce::Announcer,
     apply::leftovers::Standing,
     metrics::Metrics,
+    observations::Observations,
     observe::{Assigned, Known, KnownNodes},
     plan::{Memory, Now, State},
     settings::{Settings, SettingsError, TemplateRef},
-    sight::Sight,
     status,
     watched::Node,
 };
@@ -31,7 +31,7 @@ pub struct NodeHealth {
     /// The process's time.
     pub clock: Clock,
     /// What the watches have seen.
-    pub sight: Arc<Sight>,
+    pub observations: Arc<Observations>,
     /// The nodes.
     pub nodes: Index<Node>,
     /// The policies.
@@ -39,7 +39,7 @@ pub struct NodeHealth {
     /// The policies that cannot be decoded.
     pub undecoded: Undecoded<NodeHealthPolicy>,
     /// Writes the status of policies.
-    pub reports: Arc<Reports<NodeHealthPolicyStatus>>,
+    pub status_writer: Arc<StatusWriter<NodeHealthPolicyStatus>>,
     /// Tells people.
     pub announcer: Announcer,
     /// The controller's series.
@@ -54,7 +54,7 @@ pub struct NodeHealth {
 
 /// What a leading process has in mind. All of it may be lost: a restart reads what stands from the nodes, and which breakers
 /// are open from the policies.
-pub(super) struct Mind {
+pub(super) struct State {
     pub(super) known: KnownNodes,
     pub(super) memory: Memory,
     pub(super) jobs: Jobs<Outcome>,
@@ -62,11 +62,11 @@ pub(super) struct Mind {
     /// The remediations of policies, as they were just listed.
     pub(super) standing: HashMap<Arc<str>, Vec<Standing>>,
     pub(super) told: Told,
-    /// What the policies said when they were listed before the first pass, by UID. Each is used once, at first sight.
+    /// What the policies said when they were listed before the first reconcile, by UID. Each is used once, at first sight.
     pub(super) written: HashMap<String, NodeHealthPolicyStatus>,
 }
 
-impl Mind {
+impl State {
     /// Nothing yet.
     pub(super) fn new(max_in_flight: usize) -> Self {
         Self {
@@ -104,7 +104,7 @@ impl ReadSettings {
     }
 }
 
-/// What one pass looks at.
+/// What one reconcile looks at.
 pub(super) struct Pass {
     pub(super) now: Now,
     /// Policies that can be carried out, the strictest first.
@@ -122,14 +122,16 @@ impl Pass {
 
     /// At first sight of a policy: which breakers another process has left open, or this one before the policy could not be
     /// read. What was taken lately is in the records of the nodes.
-    pub(super) fn recall(&self, mind: &mut Mind) {
+    pub(super) fn restore_breakers(&self, state: &mut State) {
         for settings in &self.settings {
             let name = &settings.name;
-            let Some(policy) = self.policies.get(name).filter(|_| !mind.memory.knows(name)) else { continue };
-            let written = policy.uid().and_then(|uid| mind.written.remove(&uid));
+            let Some(policy) = self.policies.get(name).filter(|_| !state.memory.knows(name)) else {
+                continue;
+            };
+            let written = policy.uid().and_then(|uid| state.written.remove(&uid));
             let status = written.as_ref().or(policy.status.as_ref());
             let open = status.into_iter().flat_map(|status| status::open_breakers(status, self.now));
-            mind.memory.breakers.extend(open.map(|(zone, breaker)| ((Arc::clone(name), zone), breaker)));
+            state.memory.breakers.extend(open.map(|(zone, breaker)| ((Arc::clone(name), zone), breaker)));
         }
     }
 
@@ -155,7 +157,7 @@ impl Pass {
 #[derive(Debug, Default)]
 pub(super) struct Told {
     /// Of each node that is not simply well.
-    pub(super) nodes: HashMap<Arc<str>, ToldNode>,
+    pub(super) nodes: HashMap<Arc<str>, AnnouncedNode>,
     /// Which breakers are open.
     pub(super) breakers: BTreeMap<BreakerKey, bool>,
 }
@@ -165,7 +167,7 @@ pub(super) type BreakerKey = (Arc<str>, Option<Arc<str>>);
 
 /// What was told last of one node.
 #[derive(Debug)]
-pub(super) struct ToldNode {
+pub(super) struct AnnouncedNode {
     pub(super) state: State,
     /// Whether the verdict that stands has been told.
     pub(super) unhealthy: bool,

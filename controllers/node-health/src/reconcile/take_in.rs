@@ -2,12 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use mainstay_runtime::{clock::Moment, reconcile::PassError};
+use mainstay_runtime::{clock::Moment, reconcile::ReconcileError};
 
 use super::{
     jobs::Key,
     outcome::{Outcome, actions},
-    state::{Mind, NodeHealth},
+    state::{NodeHealth, State},
 };
 use crate::{
     apply::{ApplyError, pods, remediation},
@@ -27,25 +27,25 @@ const SWEEP: Duration = Duration::from_secs(30);
 /// How often pods are looked at that have all begun to leave.
 const REVISIT: Duration = Duration::from_secs(10);
 
-pub(super) fn take_in(node_health: &NodeHealth, mind: &mut Mind, key: Key, outcome: Outcome, now: Moment) {
+pub(super) fn take_in(node_health: &NodeHealth, state: &mut State, key: Key, outcome: Outcome, now: Moment) {
     let name = Arc::clone(&key.1);
-    match after(node_health, mind, &name, outcome, now) {
-        Ok(rest) => mind.jobs.rest(key, now, rest),
-        Err(at_least) => mind.jobs.failed(key, now, at_least),
+    match after(node_health, state, &name, outcome, now) {
+        Ok(rest) => state.jobs.rest(key, now, rest),
+        Err(at_least) => state.jobs.failed(key, now, at_least),
     }
 }
 
 /// How long a success is to rest, or how long the server has asked to wait after a failure.
 fn after(
     node_health: &NodeHealth,
-    mind: &mut Mind,
+    state: &mut State,
     name: &Arc<str>,
     outcome: Outcome,
     now: Moment,
 ) -> Result<Duration, Option<Duration>> {
     match outcome {
         Outcome::Confirmed(Ok(answer)) => {
-            if let Some(known) = mind.known.get_mut(name) {
+            if let Some(known) = state.known.get_mut(name) {
                 known.answer = answer;
             }
             Ok(ASK_AGAIN)
@@ -55,8 +55,8 @@ fn after(
             Err(error.retry_after())
         }
         Outcome::Written { before, wanted, result } => written(node_health, name, &before, &wanted, result),
-        Outcome::Visited(visit) => visited(node_health, mind, name, visit),
-        Outcome::Remedied(Ok(visit)) => remedied(node_health, mind, name, visit, now),
+        Outcome::Visited(visit) => visited(node_health, state, name, visit),
+        Outcome::Remedied(Ok(visit)) => remedied(node_health, state, name, visit, now),
         Outcome::Remedied(Err(error)) => {
             node_health.metrics.acted(Action::Remediate, metrics::Outcome::Error, 1);
             Err(node_health.failed(name, &error))
@@ -67,7 +67,7 @@ fn after(
             Err(error.retry_after())
         }
         Outcome::Listed(Ok(standing)) => {
-            mind.standing.insert(Arc::clone(name), standing);
+            state.standing.insert(Arc::clone(name), standing);
             Ok(SWEEP)
         }
         Outcome::Cleared(Ok(())) => Ok(Duration::ZERO),
@@ -105,14 +105,14 @@ fn written(
 
 fn visited(
     node_health: &NodeHealth,
-    mind: &mut Mind,
+    state: &mut State,
     name: &Arc<str>,
     visit: pods::Visit,
 ) -> Result<Duration, Option<Duration>> {
     let pods::Visit { marked, evicted, left, blocked, error } = visit;
     node_health.metrics.acted(Action::PodNotReady, metrics::Outcome::Success, marked);
     node_health.metrics.acted(Action::Evict, metrics::Outcome::Success, evicted);
-    let known = mind.known.get_mut(name);
+    let known = state.known.get_mut(name);
     let told = known.and_then(|known| {
         known.pods = left;
         std::mem::replace(&mut known.blocked, blocked.as_ref().map(|(pod, _)| pod.clone()))
@@ -139,7 +139,7 @@ fn visited(
 
 fn remedied(
     node_health: &NodeHealth,
-    mind: &mut Mind,
+    state: &mut State,
     name: &Arc<str>,
     visit: remediation::Visit,
     now: Moment,
@@ -152,7 +152,7 @@ fn remedied(
     for remediation in &timed_out {
         node_health.with_node(name, |node| node_health.announcer.remediation_timed_out(node, remediation));
     }
-    let Some(known) = mind.known.get_mut(name) else { return Ok(VISIT) };
+    let Some(known) = state.known.get_mut(name) else { return Ok(VISIT) };
     (known.succeeded, known.unreached) = (succeeded, unreached);
     let before = known.remediation;
     known.remediation = Some(match (stands, before) {

@@ -8,7 +8,7 @@ use mainstay_crds::NodeHealthPolicy;
 use super::{
     jobs::Task,
     outcome::{self, Outcome},
-    state::{Mind, NodeHealth, Pass, ToldNode},
+    state::{AnnouncedNode, NodeHealth, Pass, State},
 };
 use crate::{
     announce::Turn,
@@ -21,22 +21,22 @@ use crate::{
 
 impl NodeHealth {
     /// Tells what this plan changes.
-    pub(super) fn tell(&self, mind: &mut Mind, pass: &Pass, judged: &[Judged<'_>], breakers: &[Breaker]) {
+    pub(super) fn tell(&self, state: &mut State, pass: &Pass, judged: &[Judged<'_>], breakers: &[Breaker]) {
         // A storm is told before the nodes of which it is made.
-        self.tell_breakers(mind, pass, breakers);
-        let before = std::mem::take(&mut mind.told.nodes);
+        self.tell_breakers(state, pass, breakers);
+        let before = std::mem::take(&mut state.told.nodes);
         for node in judged {
             let (name, state) = (&node.view.name, node.planned.state);
             let unhealthy = self.tell_node(pass, *node, before.get(name));
             if state != State::Healthy {
-                mind.told.nodes.insert(Arc::clone(name), ToldNode { state, unhealthy });
+                state.told.nodes.insert(Arc::clone(name), AnnouncedNode { state, unhealthy });
             }
         }
         self.count(pass, judged, breakers);
     }
 
     /// Returns whether a verdict stands that has been told.
-    fn tell_node(&self, pass: &Pass, judged: Judged<'_>, told: Option<&ToldNode>) -> bool {
+    fn tell_node(&self, pass: &Pass, judged: Judged<'_>, told: Option<&AnnouncedNode>) -> bool {
         let Judged { index, view, planned } = judged;
         let node = &pass.nodes[index];
         let settings = pass.assigned.policies[index].map(|policy| &pass.settings[policy]);
@@ -67,8 +67,8 @@ impl NodeHealth {
             || known && !matches!(planned.state, State::Healthy | State::Recovering | State::Quarantined)
     }
 
-    fn tell_breakers(&self, mind: &mut Mind, pass: &Pass, breakers: &[Breaker]) {
-        let before = std::mem::take(&mut mind.told.breakers);
+    fn tell_breakers(&self, state: &mut State, pass: &Pass, breakers: &[Breaker]) {
+        let before = std::mem::take(&mut state.told.breakers);
         for breaker in breakers {
             let key = (Arc::clone(&breaker.policy), breaker.zone.clone());
             let open = breaker.open_since.is_some();
@@ -78,7 +78,7 @@ impl NodeHealth {
             {
                 self.announcer.breaker(policy, breaker);
             }
-            mind.told.breakers.insert(key, open);
+            state.told.breakers.insert(key, open);
         }
     }
 
@@ -94,9 +94,9 @@ impl NodeHealth {
     }
 
     /// Brings the status of each policy to what the plan says.
-    pub(super) fn report(&self, mind: &mut Mind, pass: &Pass, judged: &[Judged<'_>], breakers: &[Breaker]) {
+    pub(super) fn report(&self, state: &mut State, pass: &Pass, judged: &[Judged<'_>], breakers: &[Breaker]) {
         for (name, policy) in &pass.policies {
-            let Some(read) = mind.settings.get(name) else { continue };
+            let Some(read) = state.settings.get(name) else { continue };
             let status = match &read.settings {
                 Err(error) => status::unusable(policy, error, pass.now.wall),
                 Ok(_) => {
@@ -123,12 +123,13 @@ impl NodeHealth {
             if policy.status.as_ref() == Some(&status) {
                 continue;
             }
-            let (client, reports, policy) =
-                (self.client.clone(), Arc::clone(&self.reports), Arc::clone(policy));
-            mind.jobs.start((Task::Report, Arc::clone(name)), pass.now.moment, async move {
+            let (client, status_writer, policy) =
+                (self.client.clone(), Arc::clone(&self.status_writer), Arc::clone(policy));
+            state.jobs.start((Task::Report, Arc::clone(name)), pass.now.moment, async move {
                 let policies: Api<NodeHealthPolicy> = Api::all(client);
                 let standing = policy.status.as_ref();
-                let reported = reports.record(&policies, &*policy, standing, status, status::is_urgent).await;
+                let reported =
+                    status_writer.record(&policies, &*policy, standing, status, status::is_urgent).await;
                 Outcome::Reported(reported)
             });
         }

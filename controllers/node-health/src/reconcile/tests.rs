@@ -1,4 +1,4 @@
-//! What a pass does with nodes whose policy is there and cannot be read.
+//! What a reconcile does with nodes whose policy is there and cannot be read.
 
 use kube::{
     Client,
@@ -10,7 +10,7 @@ use kube::{
 };
 use mainstay_runtime::{
     clock::Clock, decode::Undecodable, events::Events, index::Index,
-    k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta, metrics::LoopMetrics, report::Reports,
+    k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta, metrics::LoopMetrics, report::StatusWriter,
     solo::Beat, undecoded::Undecoded,
 };
 use prometheus::Registry;
@@ -18,7 +18,8 @@ use serde_json::json;
 
 use super::{jobs::Task, *};
 use crate::{
-    announce::Announcer, apply::server::Server, metrics::Metrics, sight::Sight, watched::WatchedNode,
+    announce::Announcer, apply::server::Server, metrics::Metrics, observations::Observations,
+    watched::WatchedNode,
 };
 
 const POLICIES: &str = "/apis/mainstay.dev/v1alpha1/nodehealthpolicies";
@@ -33,7 +34,7 @@ fn node_health() -> (NodeHealth, Writer<NodeHealthPolicy>) {
 
 fn node_health_on(client: Client) -> (NodeHealth, Writer<NodeHealthPolicy>) {
     let (registry, clock, (policies, writer)) = (Registry::new(), Clock::start(), store());
-    let (sight, nodes) = (Arc::new(Sight::new(clock)), Index::default());
+    let (observations, nodes) = (Arc::new(Observations::new(clock)), Index::default());
     let record = json!({"taken": {"policy": "ours", "since": "2026-01-01T00:00:00Z", "cordon": true}});
     let node = json!({
         "metadata": {
@@ -43,16 +44,16 @@ fn node_health_on(client: Client) -> (NodeHealth, Writer<NodeHealthPolicy>) {
         "status": {},
     });
     let node = Node::from(serde_json::from_value::<WatchedNode>(node).unwrap());
-    nodes.apply(Event::Apply(node), |change| sight.node_changed(&change));
+    nodes.apply(Event::Apply(node), |change| observations.node_changed(&change));
     let node_health = NodeHealth {
         announcer: Announcer::new(Events::start(client.clone(), "test", "test")),
         client,
         clock,
-        sight,
+        observations,
         nodes,
         policies,
         undecoded: Undecoded::new(&registry),
-        reports: Arc::new(Reports::new("test", STATUS_PACE)),
+        status_writer: Arc::new(StatusWriter::new("test", STATUS_PACE)),
         metrics: Arc::new(Metrics::new(&registry)),
         loop_metrics: LoopMetrics::new(&registry, "test", 1),
         max_in_flight: 4,
@@ -61,11 +62,11 @@ fn node_health_on(client: Client) -> (NodeHealth, Writer<NodeHealthPolicy>) {
     (node_health, writer)
 }
 
-/// Whether the node is written by a first pass.
+/// Whether the node is written by a first reconcile.
 fn is_written(node_health: &NodeHealth) -> bool {
-    let mut mind = Mind::new(16);
-    node_health.pass(&mut mind);
-    mind.jobs.is_under_way(&(Task::Write, "n".into()))
+    let mut state = State::new(16);
+    node_health.pass(&mut state);
+    state.jobs.is_under_way(&(Task::Write, "n".into()))
 }
 
 fn policy(metadata: ObjectMeta, spec: serde_json::Value) -> NodeHealthPolicy {
@@ -123,16 +124,16 @@ async fn what_a_policy_took_that_cannot_be_decoded_counts_for_the_breakers_of_ot
     let breakers = json!({"cluster": {"maxUnhealthy": 0}});
     let other = policy(metadata, json!({"nodeSelector": {}, "breakers": breakers}));
     policies.apply_watcher_event(&Event::Apply(other));
-    let mut mind = Mind::new(16);
-    node_health.pass(&mut mind);
-    assert!(mind.memory.breakers.contains_key(&("other".into(), None)), "{:?}", mind.memory.breakers);
+    let mut state = State::new(16);
+    node_health.pass(&mut state);
+    assert!(state.memory.breakers.contains_key(&("other".into(), None)), "{:?}", state.memory.breakers);
 }
 
 #[tokio::test]
 async fn the_remediations_of_a_policy_that_makes_no_sense_any_more_go_on() {
     for (operator, goes_on) in [("Gt", true), ("Exists", false)] {
         let (node_health, mut policies) = node_health();
-        let mut mind = Mind::new(16);
+        let mut state = State::new(16);
         let mut apply = |generation, expressions: serde_json::Value| {
             let template = json!({
                 "apiVersion": "x.dev/v1", "kind": "RepairTemplate", "namespace": "ns", "name": "gentle",
@@ -148,15 +149,15 @@ async fn the_remediations_of_a_policy_that_makes_no_sense_any_more_go_on() {
             policies.apply_watcher_event(&Event::Apply(policy(metadata, spec)));
         };
         apply(1, json!([]));
-        node_health.pass(&mut mind);
-        mind.standing.insert("ours".into(), vec![crate::apply::leftovers::tests::made(Some("n"))]);
+        node_health.pass(&mut state);
+        state.standing.insert("ours".into(), vec![crate::apply::leftovers::tests::made(Some("n"))]);
         apply(
             2,
             json!([{"key": "a", "operator": operator, "values": if goes_on { json!(["1"]) } else { json!([]) }}]),
         );
-        node_health.pass(&mut mind);
+        node_health.pass(&mut state);
         // Where it can be read, and selects the node no more, they end.
-        assert_eq!(mind.jobs.is_under_way(&(Task::Clear, "ours".into())), !goes_on, "{operator}");
+        assert_eq!(state.jobs.is_under_way(&(Task::Clear, "ours".into())), !goes_on, "{operator}");
     }
 }
 
@@ -172,10 +173,10 @@ async fn all_remediations_of_a_node_that_is_gone_end() {
         let metadata =
             ObjectMeta { name: Some("ours".into()), uid: Some("ours".into()), ..ObjectMeta::default() };
         policies.apply_watcher_event(&Event::Apply(policy(metadata, spec)));
-        let mut mind = Mind::new(16);
-        mind.standing.insert("ours".into(), vec![crate::apply::leftovers::tests::made(made_for)]);
-        node_health.pass(&mut mind);
-        assert_eq!(mind.jobs.is_under_way(&(Task::Clear, "ours".into())), ends, "{made_for:?}");
+        let mut state = State::new(16);
+        state.standing.insert("ours".into(), vec![crate::apply::leftovers::tests::made(made_for)]);
+        node_health.pass(&mut state);
+        assert_eq!(state.jobs.is_under_way(&(Task::Clear, "ours".into())), ends, "{made_for:?}");
     }
 }
 
@@ -189,8 +190,8 @@ fn with_breaker(open: bool) -> NodeHealthPolicy {
     policy
 }
 
-fn is_open(mind: &Mind) -> bool {
-    mind.memory.breakers.get(&("ours".into(), None)).is_some_and(|breaker| breaker.open_since.is_some())
+fn is_open(state: &State) -> bool {
+    state.memory.breakers.get(&("ours".into(), None)).is_some_and(|breaker| breaker.open_since.is_some())
 }
 
 #[tokio::test]
@@ -202,10 +203,10 @@ async fn a_new_leader_asks_the_server_which_breakers_are_open_and_no_watch() {
         server.set(POLICIES, Ok(json!({"metadata": {}, "items": items})));
         let (node_health, mut policies) = node_health_on(server.client());
         policies.apply_watcher_event(&Event::Apply(with_breaker(watched)));
-        let mut mind = Mind::new(16);
-        node_health.recall(&mut mind, &CancellationToken::new()).await;
-        node_health.pass(&mut mind);
-        assert_eq!(is_open(&mind), written);
+        let mut state = State::new(16);
+        node_health.restore_breakers(&mut state, &CancellationToken::new()).await;
+        node_health.pass(&mut state);
+        assert_eq!(is_open(&state), written);
     }
 }
 
@@ -214,30 +215,30 @@ async fn a_new_leader_plans_nothing_before_the_server_has_answered() {
     let server = Server::default();
     server.set(POLICIES, Err(503));
     let (node_health, _policies) = node_health_on(server.client());
-    let (mut mind, shutdown) = (Mind::new(16), CancellationToken::new());
+    let (mut state, shutdown) = (State::new(16), CancellationToken::new());
     let later = async {
         tokio::time::sleep(Duration::from_secs(60)).await;
         server.set(POLICIES, Ok(json!({"metadata": {}, "items": [with_breaker(true)]})));
     };
     let began = Instant::now();
-    tokio::join!(node_health.recall(&mut mind, &shutdown), later);
+    tokio::join!(node_health.restore_breakers(&mut state, &shutdown), later);
     assert!(began.elapsed() >= Duration::from_secs(60));
     server.set(POLICIES, Err(503));
     shutdown.cancel();
-    node_health.recall(&mut mind, &shutdown).await;
+    node_health.restore_breakers(&mut state, &shutdown).await;
 }
 
 #[tokio::test]
 async fn the_breakers_of_a_policy_that_appears_later_are_recalled_then() {
     let (node_health, mut policies) = node_health();
-    let mut mind = Mind::new(16);
-    node_health.pass(&mut mind);
-    assert!(!is_open(&mind));
+    let mut state = State::new(16);
+    node_health.pass(&mut state);
+    assert!(!is_open(&state));
     policies.apply_watcher_event(&Event::Apply(with_breaker(true)));
-    node_health.pass(&mut mind);
-    assert!(is_open(&mind));
+    node_health.pass(&mut state);
+    assert!(is_open(&state));
     // From then on what this process remembers counts, and not what is written down.
     policies.apply_watcher_event(&Event::Apply(with_breaker(false)));
-    node_health.pass(&mut mind);
-    assert!(is_open(&mind));
+    node_health.pass(&mut state);
+    assert!(is_open(&state));
 }

@@ -1,4 +1,4 @@
-//! The JSON of a new pod, written once a pass and completed a name at a time.
+//! The JSON of a new pod, written once a reconcile and completed a name at a time.
 
 use std::{borrow::Cow, collections::BTreeMap};
 

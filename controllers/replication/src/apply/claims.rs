@@ -18,10 +18,10 @@ use serde_json::json;
 
 use super::{Applied, ApplyError, Job, Writer, not_created};
 use crate::{
-    chores::Mend,
     claim::{self, Claim},
     names::{GROUP, SLOT, ZONE},
     pod::Bucket,
+    upkeep::Repair,
 };
 
 impl Writer {
@@ -42,10 +42,11 @@ impl Writer {
     }
 
     /// Brings the owners and zones of claims up to date.
-    pub(super) async fn mend_claims(&self, job: &Job<'_>) -> Result<(), ApplyError> {
+    pub(super) async fn repair_claims(&self, job: &Job<'_>) -> Result<(), ApplyError> {
         let mut result = Ok(());
-        for mend in &job.observed.chores.claims {
-            let mended = self.mend_claim(job, mend).await.map_err(failed("change", &mend.claim.header.key));
+        for repair in &job.observed.upkeep.claims {
+            let mended =
+                self.repair_claim(job, repair).await.map_err(failed("change", &repair.claim.header.key));
             result = result.and(mended);
         }
         result
@@ -124,15 +125,15 @@ impl Writer {
         )))
     }
 
-    async fn mend_claim(&self, job: &Job<'_>, mend: &Mend) -> Result<(), RequestError> {
-        let claim = &mend.claim;
-        let owner = match (mend.owned, &claim.owner) {
+    async fn repair_claim(&self, job: &Job<'_>, repair: &Repair) -> Result<(), RequestError> {
+        let claim = &repair.claim;
+        let owner = match (repair.owned, &claim.owner) {
             (true, None) => vec![json!(owner::reference(job.group))],
             (false, Some(uid)) => vec![json!({"$patch": "delete", "uid": &**uid})],
             _ => Vec::new(),
         };
         let mut patch = json!({"metadata": {"uid": &*claim.header.uid, "ownerReferences": owner}});
-        if let Some(zone) = &mend.zone {
+        if let Some(zone) = &repair.zone {
             patch["metadata"]["annotations"] = json!({ZONE: &**zone});
         }
         match self.claims(job).patch(&path(&claim.header.key), &Patch::Strategic(patch)).await {

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{claim, plan::Plan};
 
-/// How often one pod is tried before the pass gives up and leaves the rest to the key's backoff.
+/// How often one pod is tried before the reconcile gives up and leaves the rest to the key's backoff.
 const ATTEMPTS: u32 = 4;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 

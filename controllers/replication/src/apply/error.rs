@@ -5,7 +5,7 @@ use std::sync::Arc;
 use mainstay_runtime::{
     failure::RequestError,
     outcome::{Concern, Part},
-    reconcile::PassError,
+    reconcile::ReconcileError,
 };
 use thiserror::Error;
 
@@ -165,7 +165,7 @@ impl ApplyError {
     }
 }
 
-impl PassError for ApplyError {
+impl ReconcileError for ApplyError {
     fn request(&self) -> &RequestError {
         self.request()
     }

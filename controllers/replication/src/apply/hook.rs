@@ -24,16 +24,16 @@ impl Writer {
         plan: &Plan,
         applied: &mut Applied,
     ) -> Vec<ApplyError> {
-        let (told, mut failed) = self.patch_hooks(job, &plan.recall, recalled).await;
-        let (ended, others) = self.patch_hooks(job, &plan.give_up, given_up).await;
-        applied.recalled = told.into_iter().flatten().count();
-        applied.given_up = ended.into_iter().flatten().collect();
+        let (notified, mut failed) = self.patch_hooks(job, &plan.cancel, cancelled).await;
+        let (ended, others) = self.patch_hooks(job, &plan.time_out, timed_out).await;
+        applied.cancelled = notified.into_iter().flatten().count();
+        applied.timed_out = ended.into_iter().flatten().collect();
         failed.extend(others);
         failed
     }
 
     /// Tells the owner of a pod's hook that the pod is to go.
-    pub(super) async fn tell(&self, job: &Job<'_>, pod: &Pod) -> Result<(), RequestError> {
+    pub(super) async fn notify(&self, job: &Job<'_>, pod: &Pod) -> Result<(), RequestError> {
         let since = Timestamp::now().strftime("%FT%TZ").to_string();
         self.patch(
             job,
@@ -82,7 +82,7 @@ impl Writer {
 }
 
 /// The pod stays, and has its hook for the next time.
-fn recalled(pod: &Pod, hook: &Hook) -> serde_json::Value {
+fn cancelled(pod: &Pod, hook: &Hook) -> serde_json::Value {
     json!({"metadata": {
         "uid": &*pod.header.uid,
         "annotations": {PRE_DELETE: null},
@@ -96,6 +96,6 @@ pub(super) fn take_off(hook: &Hook, metadata: &mut serde_json::Value) {
     metadata["$deleteFromPrimitiveList/finalizers"] = json!([hook.finalizer]);
 }
 
-fn given_up(pod: &Pod, hook: &Hook) -> serde_json::Value {
+fn timed_out(pod: &Pod, hook: &Hook) -> serde_json::Value {
     json!({"metadata": {"uid": &*pod.header.uid, "$deleteFromPrimitiveList/finalizers": [hook.finalizer]}})
 }

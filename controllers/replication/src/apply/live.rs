@@ -38,7 +38,7 @@ impl Writer {
         Ok(caught_up)
     }
 
-    /// Whether the group is as the pass saw it: its spec, and with `status` its status too.
+    /// Whether the group is as the reconcile saw it: its spec, and with `status` its status too.
     pub(super) async fn group_is_current(&self, job: &Job<'_>, status: bool) -> Result<bool, RequestError> {
         let groups: Api<ReplicaGroup> = Api::namespaced(self.client.clone(), &job.observed.key.namespace);
         let live = match in_time(groups.get_metadata(&job.observed.key.name)).await {

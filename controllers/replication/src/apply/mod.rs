@@ -51,7 +51,7 @@ use crate::{
     stores::Stores,
 };
 
-/// For so long a pass goes on beginning to exchange pods. Then it is planned anew: pods that have become available
+/// For so long a reconcile goes on beginning to exchange pods. Then it is planned anew: pods that have become available
 /// meanwhile let others go, and what waits for them should not wait for the rest of a long plan.
 const EXCHANGE: Duration = Duration::from_millis(500);
 
@@ -69,11 +69,11 @@ pub struct Applied {
     /// Pods whose images were changed in place.
     pub changed: usize,
     /// Pods whose hook's owner was told that they are to go.
-    pub told: usize,
+    pub notified: usize,
     /// Pods that need not go after all, as their hook's owner was told.
-    pub recalled: usize,
+    pub cancelled: usize,
     /// Pods whose hook has taken too long.
-    pub given_up: Vec<Arc<str>>,
+    pub timed_out: Vec<Arc<str>>,
     /// Volume claims made.
     pub claims_created: usize,
     /// Volume claims deleted.
@@ -100,9 +100,9 @@ impl Applied {
     }
 }
 
-/// Whether a pass may write.
+/// Whether a reconcile may write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Leave {
+pub enum WritePermit {
     /// It may.
     Granted,
     /// The stores had yet to show what the process itself has written.
@@ -128,7 +128,7 @@ pub struct Writer {
     revisions: Mutex<HashMap<ObjectKey, HashSet<Arc<str>>>>,
 }
 
-/// One group at one generation, as a pass works on it.
+/// One group at one generation, as a reconcile works on it.
 struct Job<'a> {
     group: &'a ReplicaGroup,
     observed: &'a Observed,
@@ -193,15 +193,15 @@ impl Writer {
         group: &ReplicaGroup,
         observed: &Observed,
         showed: bool,
-    ) -> Result<Leave, ApplyError> {
+    ) -> Result<WritePermit, ApplyError> {
         let turn = Turn::default();
         let job = self.job(group, observed, &turn);
         if !showed {
             self.settle(&job).await.map_err(ApplyError::Read)?;
-            return Ok(Leave::GateClosed);
+            return Ok(WritePermit::GateClosed);
         }
         let caught_up = self.is_caught_up(&job).await.map_err(ApplyError::Read)?;
-        Ok(if caught_up { Leave::Granted } else { Leave::Behind })
+        Ok(if caught_up { WritePermit::Granted } else { WritePermit::Behind })
     }
 
     /// Carries out as much of the plan as succeeds in this turn.
@@ -252,7 +252,7 @@ impl Writer {
         let irreversible = !plan.delete.is_empty()
             || !plan.adopt.is_empty()
             || plan.discard > 0
-            || job.observed.chores.finalizer == Some(false);
+            || job.observed.upkeep.finalizer == Some(false);
         if irreversible && !self.group_is_current(job, false).await? {
             return Ok(false);
         }
@@ -301,7 +301,7 @@ impl Writer {
                 claims = claims.and(self.discard_claims(job, plan.discard, &slots, applied).await);
             }
             // A copy of a claim is let go whatever becomes of the pods: it would be deleted with the group.
-            claims = claims.and(self.mend_claims(job).await);
+            claims = claims.and(self.repair_claims(job).await);
         }
         if may_claim || claims.is_err() {
             applied.end(CLAIMS, claims);
@@ -310,8 +310,8 @@ impl Writer {
 
     /// Sets the group's finalizer, or takes it off, where that is `wanted` and due. Returns whether it is as wanted.
     async fn bring_finalizer(&self, job: &Job<'_>, wanted: bool, applied: &mut Applied) -> bool {
-        if job.observed.chores.finalizer != Some(wanted) {
-            if job.observed.chores.finalizer.is_none() {
+        if job.observed.upkeep.finalizer != Some(wanted) {
+            if job.observed.upkeep.finalizer.is_none() {
                 applied.end(FINALIZER, Ok(()));
             }
             return true;
@@ -348,12 +348,12 @@ impl Writer {
         }
     }
 
-    /// Whether the pass may begin new writes.
+    /// Whether the reconcile may begin new writes.
     fn may_begin(&self, job: &Job<'_>) -> bool {
         Instant::now() < job.end && self.may_go_on(job)
     }
 
-    /// Whether the group is still as the pass saw it and the process goes on.
+    /// Whether the group is still as the reconcile saw it and the process goes on.
     fn may_go_on(&self, job: &Job<'_>) -> bool {
         let current = self.groups.get(&ObjectRef::from_obj(job.group));
         let unchanged = current.is_some_and(|current| {

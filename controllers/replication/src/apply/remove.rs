@@ -67,7 +67,7 @@ impl Writer {
                 }
                 Ok(Removal::Changed) => applied.changed += 1,
                 Ok(Removal::Waiting) => applied.waiting = true,
-                Ok(Removal::Told) => applied.told += 1,
+                Ok(Removal::Told) => applied.notified += 1,
                 Ok(Removal::Held) => {}
                 Err(RequestError::DisruptionBudget(text)) => {
                     limits.blocked.store(true, Ordering::Relaxed);
@@ -103,7 +103,7 @@ impl Writer {
         }
         match pod.hook.as_ref().filter(|hook| hook.held) {
             Some(hook) if hook.since.is_some() => Ok(Removal::Held),
-            Some(_) => self.tell(job, pod).await.map(|()| Removal::Told),
+            Some(_) => self.notify(job, pod).await.map(|()| Removal::Told),
             None => self.delete_one(job, pod, victim.how).await.map(|()| Removal::Deleted),
         }
     }

@@ -105,7 +105,7 @@ impl Writer {
     ) -> Result<(), ApplyError> {
         let kept = &observed.revisions.kept;
         let limit = usize::try_from(group.spec.revision_history_limit).unwrap_or_default();
-        // Nothing to sort for nearly every pass.
+        // Nothing to sort for nearly every reconcile.
         if kept.len() <= limit {
             return Ok(());
         }

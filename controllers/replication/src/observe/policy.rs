@@ -5,9 +5,9 @@ use std::time::Duration;
 use mainstay_crds::{ClaimReuse, NodePreference, PodReplacement, ReplicaGroup, Retention, seconds};
 
 use crate::{
-    chores,
     plan::{self, Policy},
     slots::Slots,
+    upkeep,
 };
 
 /// What is wanted of a group, apart from its revisions and its volume claims.
@@ -24,8 +24,8 @@ pub(super) fn of(group: &ReplicaGroup) -> Policy {
             NodePreference::CrowdedNode => plan::NodePreference::CrowdedNode,
             NodePreference::EmptiestNode => plan::NodePreference::EmptiestNode,
         },
-        condemned: spec.scale_down.pods_to_delete.iter().cloned().collect(),
-        ending: chores::ending(group),
+        pods_to_delete: spec.scale_down.pods_to_delete.iter().cloned().collect(),
+        ending: upkeep::ending(group),
         hook_timeout: spec
             .lifecycle
             .pre_delete

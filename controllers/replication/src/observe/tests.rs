@@ -68,9 +68,9 @@ fn a_copy_of_a_claim_is_no_claim_of_the_group_and_is_not_owned_by_it() {
     };
     // No pod needs it any more.
     assert_eq!(names(observed.slots.discard(9, &[])), ["data-web-bcdfg"]);
-    let mends: Vec<_> =
-        observed.chores.claims.iter().map(|mend| (&*mend.claim.header.key.name, mend.owned)).collect();
-    assert_eq!(mends, [("backup", false)], "the garbage collector would delete it with the group");
+    let repairs: Vec<_> =
+        observed.upkeep.claims.iter().map(|repair| (&*repair.claim.header.key.name, repair.owned)).collect();
+    assert_eq!(repairs, [("backup", false)], "the garbage collector would delete it with the group");
 }
 
 fn add_revision(stores: &Stores, name: &str, hash: &str, number: i64) {
@@ -121,7 +121,7 @@ fn a_group_on_its_way_out_waits_for_hooks_of_pods_that_have_just_been_orphaned()
         add_pod(&stores, "a", metadata, json!({}));
         let finalizer = |metadata: &Value| {
             let group = group(metadata.clone(), json!({}));
-            Observed::gather(&group, &stores).unwrap().chores.finalizer
+            Observed::gather(&group, &stores).unwrap().upkeep.finalizer
         };
         assert_eq!(finalizer(&json!({"finalizers": ours})), Some(false));
         assert_eq!(finalizer(&going), (!is_held).then_some(false), "{app}");

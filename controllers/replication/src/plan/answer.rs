@@ -24,9 +24,9 @@ pub struct Plan {
     /// Pods whose readiness gate is to be opened.
     pub open: Vec<usize>,
     /// Pods that were to go and need not any more, as their hooks' owners are to be told.
-    pub recall: Vec<usize>,
+    pub cancel: Vec<usize>,
     /// Pods whose hook has taken too long, so that it is not waited for any longer.
-    pub give_up: Vec<usize>,
+    pub time_out: Vec<usize>,
     /// How many hooks are waited for, and until when the first.
     pub hooks: Option<(usize, Timestamp)>,
     /// How many free sets of volume claims to delete.
@@ -49,8 +49,8 @@ impl Plan {
             create,
             delete,
             open,
-            recall,
-            give_up,
+            cancel,
+            time_out,
             discard,
             target: _,
             exchange: _,
@@ -59,7 +59,7 @@ impl Plan {
             wait: _,
             recheck_in: _,
         } = self;
-        [adopt, release, open, recall, give_up].iter().all(|pods| pods.is_empty())
+        [adopt, release, open, cancel, time_out].iter().all(|pods| pods.is_empty())
             && create.is_empty()
             && delete.is_empty()
             && *discard == 0

@@ -28,12 +28,12 @@ pub(super) fn follow(plan: &mut Plan, policy: &Policy, pods: &[Pod<'_>], exchang
         // owners are not told to and fro: what is asked stands for as long as some pods of the revision have to go.
         let may_go = pod.terminating || victims.contains(&index);
         if !may_go && !excess.contains(pod.revision) && pod.claim == Claim::Mine && !pod.phase.is_terminal() {
-            plan.recall.push(index);
+            plan.cancel.push(index);
         } else if held {
             let until = since.saturating_add(policy.hook_timeout).unwrap_or(Timestamp::MAX);
             if until <= now {
                 // To give a hook up is to take the pod out of service.
-                plan.give_up.extend(may_go.then_some(index));
+                plan.time_out.extend(may_go.then_some(index));
                 continue;
             }
             let (count, first) = plan.hooks.unwrap_or((0, until));
@@ -96,23 +96,23 @@ mod tests {
         let plan = plan(&policy(2), &pods, NOW);
         assert_eq!(plan.delete.iter().map(|victim| victim.pod).collect::<Vec<_>>(), [1]);
         assert_eq!((plan.hooks, plan.recheck_in), (Some((1, ago(-50))), Some(Duration::from_secs(50))));
-        assert!(plan.recall.is_empty() && plan.give_up.is_empty());
+        assert!(plan.cancel.is_empty() && plan.time_out.is_empty());
     }
 
     #[test]
     fn a_hook_that_takes_too_long_is_given_up() {
         let pods = [pod("a"), hooked("b", true, Some(60))];
-        assert_eq!(plan(&policy(1), &pods, NOW).give_up, [1]);
+        assert_eq!(plan(&policy(1), &pods, NOW).time_out, [1]);
         // One that somebody else has deleted, and whose containers have ended.
         let ended = Pod { terminating: true, phase: Phase::Failed, ..pods[1] };
-        assert_eq!(plan(&policy(1), &[pod("a"), ended], NOW).give_up, [1]);
+        assert_eq!(plan(&policy(1), &[pod("a"), ended], NOW).time_out, [1]);
     }
 
     #[test]
     fn who_need_not_go_is_told_so_whether_the_hook_is_done_or_not() {
         let pods = [hooked("a", true, Some(90)), hooked("b", false, Some(10)), hooked("c", true, None)];
         let plan = plan(&policy(3), &pods, NOW);
-        assert_eq!((plan.recall, plan.give_up.len(), plan.hooks), (vec![0, 1], 0, None));
+        assert_eq!((plan.cancel, plan.time_out.len(), plan.hooks), (vec![0, 1], 0, None));
     }
 
     #[test]
@@ -123,21 +123,21 @@ mod tests {
         let old = Pod { revision: "old", ..hooked("a", true, Some(10)) };
         let pods = [old, Pod { revision: "new", ready_since: None, ..pod("b") }];
         let plan = plan(&policy, &pods, NOW);
-        assert_eq!((plan.delete.len(), plan.recall.len()), (0, 0));
+        assert_eq!((plan.delete.len(), plan.cancel.len()), (0, 0));
         let back = Policy { shares: vec![share("old", 2)], ..policy };
-        assert_eq!(super::super::plan(&back, &pods, NOW).recall, [0]);
+        assert_eq!(super::super::plan(&back, &pods, NOW).cancel, [0]);
     }
 
     #[test]
     fn a_group_on_its_way_out_lets_its_pods_go_first() {
-        let policy = Policy { ending: Some(Ending::PodsFirst), ..policy(2) };
+        let policy = Policy { ending: Some(Ending::DrainFirst), ..policy(2) };
         let plan = plan(&policy, &[hooked("a", true, Some(10)), pod("b")], NOW);
         assert_eq!((plan.delete.len(), plan.creations(), plan.hooks.is_some()), (2, 0, true));
     }
 
     #[test]
     fn a_group_on_its_way_out_asks_for_the_hooks_of_pods_that_have_ended_too_and_does_not_wait_without_end() {
-        let policy = Policy { ending: Some(Ending::PodsFirst), ..policy(2) };
+        let policy = Policy { ending: Some(Ending::DrainFirst), ..policy(2) };
         let ended =
             |name, held, since| Pod { phase: Phase::Failed, ready_since: None, ..hooked(name, held, since) };
         let pods = [
@@ -149,12 +149,12 @@ mod tests {
         ];
         let plan = plan(&policy, &pods, NOW);
         assert_eq!(plan.delete.iter().map(|victim| victim.pod).collect::<Vec<_>>(), [0, 1, 2]);
-        assert_eq!((plan.give_up, plan.hooks, plan.recall.len()), (vec![2], Some((1, ago(-50))), 0));
+        assert_eq!((plan.time_out, plan.hooks, plan.cancel.len()), (vec![2], Some((1, ago(-50))), 0));
     }
 
     #[test]
     fn a_group_on_its_way_out_lets_go_of_pods_that_are_not_its_own_any_more() {
-        let policy = Policy { ending: Some(Ending::PodsFirst), ..policy(2) };
+        let policy = Policy { ending: Some(Ending::DrainFirst), ..policy(2) };
         let unmatched = Pod { claim: Claim::MineUnmatched, ..hooked("a", true, None) };
         let pods = [
             unmatched,
@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn a_group_that_leaves_its_pods_takes_their_hooks_off() {
-        let policy = Policy { ending: Some(Ending::LetGo), ..policy(2) };
+        let policy = Policy { ending: Some(Ending::OrphanPods), ..policy(2) };
         let ended = Pod { phase: Phase::Succeeded, ..hooked("b", true, None) };
         let unmatched = Pod { claim: Claim::MineUnmatched, ..hooked("c", true, None) };
         let terminating = Pod { terminating: true, ..hooked("d", true, Some(10)) };
@@ -180,6 +180,6 @@ mod tests {
         let pods = [hooked("a", true, Some(10)), ended, unmatched, terminating, gone, pod("f"), relabelled];
         let plan = plan(&policy, &pods, NOW);
         assert_eq!(plan.release, [0, 1, 2, 3, 4, 5, 6]);
-        assert_eq!((plan.delete.len(), plan.give_up.len(), plan.hooks), (0, 0, None));
+        assert_eq!((plan.delete.len(), plan.time_out.len(), plan.hooks), (0, 0, None));
     }
 }

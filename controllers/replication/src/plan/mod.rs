@@ -15,12 +15,12 @@
 mod answer;
 mod backoff;
 mod board;
+mod counts;
 mod hook;
 #[cfg(test)]
 mod properties;
 mod rank;
 mod scale;
-mod tally;
 #[cfg(test)]
 mod tests;
 mod time;
@@ -33,7 +33,7 @@ use jiff::Timestamp;
 
 pub use self::{
     answer::{Counts, Creation, How, Plan, Victim, Wait},
-    tally::{Tallies, Tally, tally},
+    counts::{RevisionCounts, Tallies, counts},
     types::{
         Cause, Claim, Domains, Ending, Gate, Hook, MAX_SPREAD_KEYS, Node, NodePreference, Phase, Pod, Policy,
         Replacement, Share, Strategy, Trouble, Volumes,
@@ -45,19 +45,19 @@ use self::{
     time::{sooner, until_available},
 };
 
-/// Plans one pass over a group. `pods` are all pods the group owns or could adopt; others do no harm.
+/// Plans one reconcile over a group. `pods` are all pods the group owns or could adopt; others do no harm.
 ///
 /// A group that is being deleted still counts its pods, so that its status stays true, but makes none.
 pub fn plan(policy: &Policy, pods: &[Pod<'_>], now: Timestamp) -> Plan {
     let (mut plan, active) = take_stock(policy, pods, now);
     let exchanges = policy.ending.is_none() && update::is_under_way(policy, pods, &active);
     match policy.ending {
-        Some(Ending::HandsOff) => return plan,
-        Some(Ending::LetGo) => {
+        Some(Ending::GarbageCollected) => return plan,
+        Some(Ending::OrphanPods) => {
             plan.release = who_stays(pods, |_| true);
             return plan;
         }
-        Some(Ending::PodsFirst) => {
+        Some(Ending::DrainFirst) => {
             plan.delete = rank::victims(policy, pods, &active, &|_| true, active.len(), now);
             plan.delete.extend(hook::of_ended(pods));
             plan.release = who_stays(pods, |pod| pod.claim == Claim::MineUnmatched && !pod.terminating);

@@ -95,16 +95,16 @@ fn any_policy() -> impl Strategy<Value = Policy> {
     let replicas = prop_oneof![19 => 0..MOST_PODS / 2, 1 => Just(usize::MAX)];
     let min_ready =
         select(vec![Duration::ZERO, Duration::from_secs(30), Duration::from_secs(30), Duration::MAX]);
-    let condemned = prop::collection::btree_set(select(&**NAMES), 0..4);
+    let pods_to_delete = prop::collection::btree_set(select(&**NAMES), 0..4);
     let choices = (select(vec![WhenTerminating, WhenTerminated]), select(vec![CrowdedNode, EmptiestNode]));
-    (replicas, min_ready, choices, condemned, prop::bool::weighted(0.1)).prop_map(
-        |(replicas, min_ready, (replacement, prefer), condemned, deleting)| Policy {
+    (replicas, min_ready, choices, pods_to_delete, prop::bool::weighted(0.1)).prop_map(
+        |(replicas, min_ready, (replacement, prefer), pods_to_delete, deleting)| Policy {
             replicas,
             min_ready,
             replacement,
             prefer,
-            condemned,
-            ending: deleting.then_some(Ending::HandsOff),
+            pods_to_delete,
+            ending: deleting.then_some(Ending::GarbageCollected),
             ..Policy::default()
         },
     )
@@ -140,7 +140,7 @@ fn strength(policy: &Policy, pod: &Pod<'_>) -> impl Ord + use<> {
     let available_since = pod.ready_since.and_then(|since| since.checked_add(policy.min_ready).ok());
     let available = available_since.is_some_and(|at| at <= NOW)
         || (pod.ready_since.is_some() && policy.min_ready.is_zero());
-    let named = policy.condemned.contains(pod.name);
+    let named = policy.pods_to_delete.contains(pod.name);
     (!named, pod.node.is_some(), pod.phase, pod.ready_since.is_some(), available, pod.deletion_cost)
 }
 
@@ -310,7 +310,7 @@ proptest! {
 
     #[test]
     fn equal_pods_go_in_the_order_of_the_definition((replicas, pods) in equal_pods(), policy in any_policy()) {
-        let policy = Policy { replicas, ending: None, condemned: [].into(), ..policy };
+        let policy = Policy { replicas, ending: None, pods_to_delete: [].into(), ..policy };
         prop_assume!(replicas > 0);
         let found = uids(&pods, plan(&policy, &pods, NOW).delete.iter().map(|victim| victim.pod));
         prop_assert_eq!(found, victims_by_definition(&policy, &pods));

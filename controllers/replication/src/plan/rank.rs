@@ -106,7 +106,7 @@ impl Class {
         Self {
             stays,
             serves: pod.gate != Some(Gate::Closed) && !pod.is_drained(),
-            unnamed: !policy.condemned.contains(pod.name),
+            unnamed: !policy.pods_to_delete.contains(pod.name),
             scheduled: pod.node.is_some(),
             phase: pod.phase,
             ready: wait.is_some(),
@@ -227,19 +227,19 @@ mod tests {
 
     #[test]
     fn named_pods_outrank_everything() {
-        let named = Policy { condemned: ["z".to_owned(), "absent".to_owned()].into(), ..policy() };
+        let named = Policy { pods_to_delete: ["z".to_owned(), "absent".to_owned()].into(), ..policy() };
         goes_first(&named, Pod { deletion_cost: i32::MAX, ..pod("z") }, pending("a"), Why::Named);
     }
 
     #[test]
     fn a_named_pod_is_kept_when_nothing_is_too_many() {
-        let named = Policy { condemned: ["a".to_owned()].into(), ..replicas(2) };
+        let named = Policy { pods_to_delete: ["a".to_owned()].into(), ..replicas(2) };
         assert_eq!(victims(&named, &[pod("a"), pod("b")]), []);
     }
 
     #[test]
     fn among_named_pods_the_other_rules_decide() {
-        let named = Policy { condemned: ["a".to_owned(), "b".to_owned()].into(), ..replicas(1) };
+        let named = Policy { pods_to_delete: ["a".to_owned(), "b".to_owned()].into(), ..replicas(1) };
         goes_first(&named, pending("b"), pod("a"), Why::Unscheduled);
     }
 

@@ -30,7 +30,7 @@ pub(super) fn pod(name: &str) -> Pod<'_> {
         fully_labeled: true,
         revision: "",
         crashes: 0,
-        trouble: None,
+        blocker: None,
         gate: None,
         changing: false,
         hook: None,
@@ -133,7 +133,7 @@ fn foreign_pods_are_ignored() {
 
 #[test]
 fn a_group_being_deleted_counts_and_changes_nothing() {
-    let policy = Policy { ending: Some(Ending::HandsOff), ..replicas(1) };
+    let policy = Policy { ending: Some(Ending::GarbageCollected), ..replicas(1) };
     let orphan = Pod { claim: Claim::OrphanMatching, ..pod("orphan") };
     let stray = Pod { claim: Claim::MineUnmatched, ..pod("stray") };
     for pods in [vec![pod("a"), pod("b"), orphan, stray], vec![orphan, stray]] {

@@ -23,7 +23,7 @@ pub struct Policy {
     /// Which nodes lose pods first at a scale-down.
     pub prefer: NodePreference,
     /// Names of pods that go first when the group scales down. Naming a pod does not delete it otherwise.
-    pub condemned: BTreeSet<String>,
+    pub pods_to_delete: BTreeSet<String>,
     /// The group itself is being deleted.
     pub ending: Option<Ending>,
     /// How pods of another revision than the wanted one are replaced.
@@ -45,11 +45,11 @@ pub struct Policy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
     /// The group does not handle them: they are deleted or orphaned with it, as its deleter requested.
-    HandsOff,
+    GarbageCollected,
     /// They are deleted first, since their hooks are to be waited for.
-    PodsFirst,
+    DrainFirst,
     /// They keep running without the group, and without the hooks, which would never end otherwise.
-    LetGo,
+    OrphanPods,
 }
 
 /// Sets of volume claims: each pod holds one.
@@ -126,10 +126,10 @@ pub enum NodePreference {
     EmptiestNode,
 }
 
-/// One pod as the planner sees it. All text is borrowed: a pass over thousands of pods copies none.
+/// One pod as the planner sees it. All text is borrowed: a reconcile over thousands of pods copies none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pod<'a> {
-    /// Its name, unique among the pods of a pass.
+    /// Its name, unique among the pods of a reconcile.
     pub name: &'a str,
     /// Its UID, unique as well; the last word where nothing else tells two pods apart.
     pub uid: &'a str,
@@ -160,7 +160,7 @@ pub struct Pod<'a> {
     /// The most restarts of any container, those that run at the start included, that count against its revision.
     pub crashes: i32,
     /// What keeps it from becoming ready.
-    pub trouble: Option<Trouble>,
+    pub blocker: Option<Trouble>,
     /// Its readiness gate, where it has one.
     pub gate: Option<Gate>,
     /// Its containers are being replaced in place.

@@ -72,7 +72,7 @@ fn trouble_tells_what() {
     let waiting =
         |reason: &str| json!([{"name": "c", "restartCount": 7, "state": {"waiting": {"reason": reason}}}]);
     let unschedulable = pod(json!({"conditions": scheduled("False", "Unschedulable")}));
-    assert_eq!(unschedulable.trouble, Some(Cause::Unschedulable));
+    assert_eq!(unschedulable.blocker, Some(Cause::Unschedulable));
     for (reason, cause) in [
         ("ImagePullBackOff", Some(Cause::Image)),
         ("CreateContainerConfigError", Some(Cause::Config)),
@@ -81,7 +81,7 @@ fn trouble_tells_what() {
     ] {
         for statuses in ["containerStatuses", "initContainerStatuses"] {
             let pod = pod(json!({"conditions": scheduled("True", ""), statuses: waiting(reason)}));
-            assert_eq!(pod.trouble, cause, "{reason}");
+            assert_eq!(pod.blocker, cause, "{reason}");
             assert_eq!(pod.crashes, 7);
         }
     }
@@ -155,21 +155,21 @@ fn null_and_missing_fields_are_the_defaults() {
 
 #[test]
 fn a_hook_stands_until_its_finalizer_is_gone_and_counts_from_when_its_owner_knows() {
-    let hook = |finalizers: &[&str], told: Option<&str>, deleted: Option<&str>| {
+    let hook = |finalizers: &[&str], notified: Option<&str>, deleted: Option<&str>| {
         let mut object = json!({"metadata": {
             "name": "a", "namespace": "ns", "finalizers": finalizers, "deletionTimestamp": deleted,
             "annotations": {PRE_DELETE_FINALIZER: "example.com/x"}
         }});
-        if let Some(told) = told {
-            object["metadata"]["annotations"][PRE_DELETE] = json!(told);
+        if let Some(notified) = notified {
+            object["metadata"]["annotations"][PRE_DELETE] = json!(notified);
         }
         let hook = pod(object).hook.unwrap();
         (hook.held, hook.since.map(|since| since.to_string()))
     };
-    let (told, deleted) = ("2026-01-01T00:00:00Z", "2026-01-01T00:00:30Z");
+    let (notified, deleted) = ("2026-01-01T00:00:00Z", "2026-01-01T00:00:30Z");
     assert_eq!(hook(&["other", "example.com/x"], None, None), (true, None));
     assert_eq!(hook(&["example.com/x"], None, Some(deleted)), (true, Some(deleted.to_owned())));
-    assert_eq!(hook(&["other"], Some(told), Some(deleted)), (false, Some(told.to_owned())));
+    assert_eq!(hook(&["other"], Some(notified), Some(deleted)), (false, Some(notified.to_owned())));
     assert_eq!(hook(&[], Some("nonsense"), None), (false, Some("1970-01-01T00:00:00Z".to_owned())));
     assert!(pod(json!({"metadata": {"name": "a", "finalizers": ["other"]}})).hook.is_none());
 }

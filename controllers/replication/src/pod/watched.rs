@@ -168,7 +168,7 @@ pub(super) fn in_place(
 
 /// What keeps a pod from becoming ready, as far as waiting alone does not help. Since when, its status does not tell:
 /// the kubelet gives no time for what a container waits for.
-pub(super) fn trouble(status: &WatchedStatus) -> Option<Cause> {
+pub(super) fn blocker(status: &WatchedStatus) -> Option<Cause> {
     let refused = status.conditions.get("PodScheduled").filter(|condition| condition.status == "False");
     if refused.is_some_and(|condition| condition.reason.as_deref() == Some("Unschedulable")) {
         return Some(Cause::Unschedulable);

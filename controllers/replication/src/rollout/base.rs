@@ -15,15 +15,16 @@ impl State {
     pub fn stand_on_what_serves(
         &mut self,
         wanted: &str,
-        tallies: &Tallies<'_>,
+        by_revision: &Tallies<'_>,
         number: impl Fn(&str) -> Option<i64>,
     ) {
         if self.current.is_some() {
             return;
         }
-        let serving = tallies.iter().filter(|(revision, tally)| **revision != wanted && tally.available > 0);
+        let serving =
+            by_revision.iter().filter(|(revision, counts)| **revision != wanted && counts.available > 0);
         let ranked = serving
-            .filter_map(|(&revision, tally)| Some((tally.available, Reverse(number(revision)?), revision)));
+            .filter_map(|(&revision, counts)| Some((counts.available, Reverse(number(revision)?), revision)));
         self.current = ranked.max().map(|(.., revision)| revision.into());
     }
 }

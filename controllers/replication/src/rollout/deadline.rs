@@ -4,7 +4,7 @@ use super::{
     settings::Settings,
     types::{Decision, Phase},
 };
-use crate::plan::{Plan, Tally, Wait};
+use crate::plan::{Plan, RevisionCounts, Wait};
 
 impl Decision {
     /// Records whether the rollout can make progress from now on, and when time alone makes it fail. `plan` is what
@@ -12,7 +12,7 @@ impl Decision {
     ///
     /// While all new pods are available and none can be made, what holds the change up are old pods: they terminate,
     /// hold their volumes, or a budget or a hook keeps them. That says nothing against the revision.
-    pub fn keep_time(&mut self, settings: &Settings, target: Tally, plan: &Plan) {
+    pub fn keep_time(&mut self, settings: &Settings, target: RevisionCounts, plan: &Plan) {
         let proven = self.state.current.as_ref() == Some(&self.target);
         let watched = self.phase == Phase::Rolling && self.state.failed.is_none() && !proven;
         let creates = plan.create.iter().any(|creation| creation.revision == self.target)

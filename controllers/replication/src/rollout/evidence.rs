@@ -62,7 +62,7 @@ pub struct Evidence {
 struct Seen {
     revision: Arc<str>,
     /// What has kept it from becoming ready at every look since then.
-    trouble: Option<(Cause, Duration)>,
+    blocker: Option<(Cause, Duration)>,
     /// Restarts that do not count any more, and since when the others count: these have happened, whether they were
     /// watched or not.
     restarts: (i32, Moment),
@@ -131,17 +131,17 @@ impl Evidence {
 
 impl Seen {
     fn of(pod: &Pod<'_>, restarts: i32, look: &Look) -> Self {
-        Self { revision: pod.revision.into(), trouble: None, restarts: (restarts, look.moment), ready: None }
+        Self { revision: pod.revision.into(), blocker: None, restarts: (restarts, look.moment), ready: None }
     }
 
     /// Remembers how the pod is now, and puts into it what of that counts.
     fn again(&mut self, pod: &mut Pod<'_>, window: Duration, look: &Look, time: Duration) {
-        let cause = pod.trouble.map(|trouble| trouble.cause);
-        if cause != self.trouble.map(|(cause, _)| cause) {
-            self.trouble = cause.map(|cause| (cause, time));
+        let cause = pod.blocker.map(|blocker| blocker.cause);
+        if cause != self.blocker.map(|(cause, _)| cause) {
+            self.blocker = cause.map(|cause| (cause, time));
         }
-        if let (Some(trouble), Some((_, since))) = (&mut pod.trouble, self.trouble) {
-            trouble.lasts = time.saturating_sub(since);
+        if let (Some(blocker), Some((_, since))) = (&mut pod.blocker, self.blocker) {
+            blocker.lasts = time.saturating_sub(since);
         }
         if look.moment.saturating_sub(self.restarts.1) >= window {
             self.restarts = (pod.crashes, look.moment);
@@ -158,7 +158,7 @@ impl Seen {
 
 /// Whether something of the pod must be remembered.
 fn is_notable(pod: &Pod<'_>, wall: Timestamp) -> bool {
-    pod.crashes > 0 || pod.trouble.is_some() || pod.ready_since.is_some_and(|stamp| stamp > wall)
+    pod.crashes > 0 || pod.blocker.is_some() || pod.ready_since.is_some_and(|stamp| stamp > wall)
 }
 
 fn is_older(pod: &Pod<'_>, window: Duration, wall: Timestamp) -> bool {

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use crate::plan::{Share, Tallies};
 
 /// The revisions of the active pods, `target` first.
-pub(super) fn standing(tallies: &Tallies<'_>, target: &str) -> Vec<Share> {
-    let known = tallies.iter().filter(|(revision, _)| !revision.is_empty());
-    let mut shares: Vec<_> =
-        known.map(|(&revision, tally)| Share { revision: revision.into(), replicas: tally.active }).collect();
+pub(super) fn standing(by_revision: &Tallies<'_>, target: &str) -> Vec<Share> {
+    let known = by_revision.iter().filter(|(revision, _)| !revision.is_empty());
+    let mut shares: Vec<_> = known
+        .map(|(&revision, counts)| Share { revision: revision.into(), replicas: counts.active })
+        .collect();
     shares.sort_by_key(|share| &*share.revision != target);
     shares
 }
@@ -35,14 +36,14 @@ pub(super) fn proportional(held: &[Share], replicas: usize) -> Vec<Share> {
 /// aborted or have failed, may stay as long as they live. Pods that they lack are created from `base`.
 pub(super) fn feed_only(
     shares: &mut Vec<Share>,
-    tallies: &Tallies<'_>,
+    by_revision: &Tallies<'_>,
     base: &Arc<str>,
     proven: Option<&str>,
 ) {
     let mut more = 0;
     for share in shares.iter_mut().filter(|share| share.revision != *base && Some(&*share.revision) != proven)
     {
-        let left = tallies.get(&*share.revision).map_or(0, |tally| tally.active);
+        let left = by_revision.get(&*share.revision).map_or(0, |counts| counts.active);
         more += share.replicas.saturating_sub(left);
         share.replicas = share.replicas.min(left);
     }
@@ -56,7 +57,7 @@ pub(super) fn feed_only(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::Tally;
+    use crate::plan::RevisionCounts;
 
     fn scaled(held: &[usize], replicas: usize) -> Vec<usize> {
         let share = |&replicas: &usize| Share { revision: "r".into(), replicas };
@@ -80,9 +81,9 @@ mod tests {
         let fed = |held: &[(&str, usize)], left: &[(&'static str, usize)], replicas, proven| {
             let share = |&(revision, replicas): &(&str, usize)| Share { revision: revision.into(), replicas };
             let mut shares = proportional(&held.iter().map(share).collect::<Vec<_>>(), replicas);
-            let tally = |active| Tally { active, ..Tally::default() };
-            let tallies = left.iter().map(|&(revision, active)| (revision, tally(active))).collect();
-            feed_only(&mut shares, &tallies, &"base".into(), proven);
+            let counts = |active| RevisionCounts { active, ..RevisionCounts::default() };
+            let by_revision = left.iter().map(|&(revision, active)| (revision, counts(active))).collect();
+            feed_only(&mut shares, &by_revision, &"base".into(), proven);
             shares.into_iter().map(|share| (share.revision.to_string(), share.replicas)).collect::<Vec<_>>()
         };
         let owned = |shares: &[(&str, usize)]| {

@@ -30,14 +30,14 @@ impl Change<'_> {
 
     /// The most new pods that have been available at one time.
     pub(super) fn available_once(&self, rollout: &Rollout) -> usize {
-        self.tally().available.max(rollout.available)
+        self.counts().available.max(rollout.available)
     }
 
     /// `old` pods as a share of `base`, less those that other old revisions have available.
     pub(super) fn keep(&self, base: &Arc<str>, old: usize) -> Option<Share> {
         let is_other = |revision: &str| *revision != **base && *revision != *self.target;
-        let others = self.tallies.iter().filter(|(revision, _)| is_other(revision));
-        let available: usize = others.map(|(_, tally)| tally.available).sum();
+        let others = self.by_revision.iter().filter(|(revision, _)| is_other(revision));
+        let available: usize = others.map(|(_, counts)| counts.available).sum();
         let replicas = old.saturating_sub(available);
         (replicas > 0).then(|| self.share(base, replicas))
     }

@@ -29,9 +29,9 @@ use jiff::Timestamp;
 
 pub use evidence::{Evidence, Look};
 pub use settings::{Pause, Settings, Step};
-pub use types::{Decision, Failed, Kept, News, Phase, Reason, Rollout, State};
+pub use types::{Decision, Failed, Kept, Phase, Reason, Rollout, RolloutEvent, State};
 
-use crate::plan::{Cause, Share, Strategy, Tallies, Tally};
+use crate::plan::{Cause, RevisionCounts, Share, Strategy, Tallies};
 
 /// Decides what of a change is wanted now. `now` in whole seconds, as the status keeps times; `evidence` is what has been
 /// seen of the change up to now.
@@ -40,7 +40,7 @@ pub fn decide(
     wanted: &Arc<str>,
     state: &State,
     mut evidence: Evidence,
-    tallies: &Tallies<'_>,
+    by_revision: &Tallies<'_>,
     now: Timestamp,
 ) -> Decision {
     let mut state = state.clone();
@@ -52,7 +52,7 @@ pub fn decide(
     }
     loop {
         let target = target(settings, wanted, &state);
-        let mut change = Change { settings, tallies, now, target, keep: None, evidence: &mut evidence };
+        let mut change = Change { settings, by_revision, now, target, keep: None, evidence: &mut evidence };
         let (phase, shares, due) = change.follow(&mut state, &mut news);
         let failure = change.failure(&state, &phase);
         let (target, keep) = (change.target, change.keep);
@@ -77,15 +77,21 @@ fn target(settings: &Settings, wanted: &Arc<str>, state: &State) -> Arc<str> {
     Arc::clone(back.unwrap_or(wanted))
 }
 
-fn fail(state: &mut State, news: &mut Vec<News>, revision: &Arc<str>, reason: Reason, message: String) {
-    news.push(News::Failed { reason, message: message.clone() });
+fn fail(
+    state: &mut State,
+    news: &mut Vec<RolloutEvent>,
+    revision: &Arc<str>,
+    reason: Reason,
+    message: String,
+) {
+    news.push(RolloutEvent::Failed { reason, message: message.clone() });
     state.failed = Some(Failed { revision: Arc::clone(revision), reason, message });
 }
 
 /// One look at a change.
 struct Change<'a> {
     settings: &'a Settings,
-    tallies: &'a Tallies<'a>,
+    by_revision: &'a Tallies<'a>,
     now: Timestamp,
     target: Arc<str>,
     /// What of the old pods is kept up.
@@ -96,22 +102,22 @@ struct Change<'a> {
 type Followed = (Phase, Vec<Share>, Option<Duration>);
 
 impl Change<'_> {
-    fn tally(&self) -> Tally {
-        self.tallies.get(&*self.target).copied().unwrap_or_default()
+    fn counts(&self) -> RevisionCounts {
+        self.by_revision.get(&*self.target).copied().unwrap_or_default()
     }
 
     /// Active pods of other revisions.
     fn others(&self) -> usize {
-        self.tallies.values().map(|tally| tally.active).sum::<usize>() - self.tally().active
+        self.by_revision.values().map(|counts| counts.active).sum::<usize>() - self.counts().active
     }
 
     /// Brings `state` up to date and says what is wanted now, and when time alone changes that.
-    fn follow(&mut self, state: &mut State, news: &mut Vec<News>) -> Followed {
+    fn follow(&mut self, state: &mut State, news: &mut Vec<RolloutEvent>) -> Followed {
         let all = |change: &Self| vec![change.share(&change.target, change.settings.replicas)];
         let proven = state.current.as_ref() == Some(&self.target);
         let replicas = self.settings.replicas;
         let alone = self.others() == 0;
-        let done = alone && self.tally().active == replicas && self.tally().available == replicas;
+        let done = alone && self.counts().active == replicas && self.counts().available == replicas;
         let base = state.current.clone().filter(|_| !proven);
         let standing = state.rollout.clone().filter(|rollout| rollout.revision == self.target);
         // A stage that reaches all pods is a stage all the same.
@@ -127,7 +133,7 @@ impl Change<'_> {
         let (first, back) = (state.current.is_none(), proven && state.failed.is_some());
         let mut rollout = standing.unwrap_or_else(|| {
             // Neither the first pods of a new group nor the way back are a change of their own.
-            news.extend((!first && !back).then_some(News::Started));
+            news.extend((!first && !back).then_some(RolloutEvent::Started));
             let step = (base.is_some() && !self.settings.steps.is_empty()).then_some(0);
             Rollout::new(Arc::clone(&self.target), step, self.now)
         });
@@ -144,11 +150,11 @@ impl Change<'_> {
             }
             self.advance(&mut rollout, base, back, news)
         };
-        let tally = self.tally();
-        let in_the_way = self.evidence.living.saturating_sub(tally.active);
+        let counts = self.counts();
+        let in_the_way = self.evidence.living.saturating_sub(counts.active);
         let fewer = self.evidence.follow(&rollout.revision, rollout.started, in_the_way);
-        if fewer || tally.available > rollout.available {
-            rollout.available = rollout.available.max(tally.available);
+        if fewer || counts.available > rollout.available {
+            rollout.available = rollout.available.max(counts.available);
             self.get_on(&mut rollout);
         }
         let passed = rollout.step.is_none();
@@ -171,7 +177,7 @@ impl Change<'_> {
     }
 
     /// All pods are what is wanted.
-    fn complete(&self, state: &mut State, news: &mut Vec<News>) {
+    fn complete(&self, state: &mut State, news: &mut Vec<RolloutEvent>) {
         let rollout = state.rollout.take();
         // Without a pod nothing has been proved.
         if self.settings.replicas == 0 {
@@ -185,7 +191,11 @@ impl Change<'_> {
         if let Some(rollout) = rollout.filter(|_| !first) {
             let took = self.since(rollout.started);
             let back = proven && state.failed.is_some();
-            news.push(if back { News::RolledBack { took } } else { News::Completed { took } });
+            news.push(if back {
+                RolloutEvent::RolledBack { took }
+            } else {
+                RolloutEvent::Completed { took }
+            });
         }
     }
 
@@ -196,7 +206,7 @@ impl Change<'_> {
 
     fn hold(&self, rollout: &mut Rollout, base: Option<Arc<str>>, state: &State) -> Followed {
         if rollout.held.is_empty() {
-            rollout.held = hold::standing(self.tallies, &self.target);
+            rollout.held = hold::standing(self.by_revision, &self.target);
         }
         let mut shares = hold::proportional(&rollout.held, self.settings.replicas);
         if shares.is_empty() {
@@ -221,7 +231,7 @@ impl Change<'_> {
             let current = current.filter(|current| **current == self.target || rollout.kept.is_some());
             if let Some(current) = current {
                 let proven = (self.available_once(rollout) > 0).then_some(&*self.target);
-                hold::feed_only(&mut shares, self.tallies, current, proven);
+                hold::feed_only(&mut shares, self.by_revision, current, proven);
             }
         }
         (if self.settings.paused { Phase::Paused } else { Phase::Failed }, shares, None)
@@ -233,7 +243,7 @@ impl Change<'_> {
         rollout: &mut Rollout,
         base: Option<Arc<str>>,
         back: bool,
-        news: &mut Vec<News>,
+        news: &mut Vec<RolloutEvent>,
     ) -> Followed {
         if self.settings.strategy == Strategy::OnDelete {
             return (Phase::WaitingForDeletion, vec![self.share(&self.target, self.settings.replicas)], None);
@@ -253,9 +263,9 @@ impl Change<'_> {
             self.keep = kept.clone().or_else(|| (beside > 0).then(|| self.share(&base, beside)));
             let mut shares = vec![self.share(&self.target, goal)];
             shares.extend((goal < replicas).then(|| self.share(&base, replicas - goal)));
-            let tally = self.tally();
+            let counts = self.counts();
             let reached =
-                (tally.active, tally.available, self.others()) == (goal, goal, replicas - goal + beside);
+                (counts.active, counts.available, self.others()) == (goal, goal, replicas - goal + beside);
             let Some((number, step)) = step else {
                 rollout.step = None;
                 let reached = reached && goal < replicas;
@@ -267,7 +277,7 @@ impl Change<'_> {
             };
             if rollout.reached.is_none() && reached {
                 rollout.reached = Some(self.now);
-                news.push(News::StepReached { step: number, weight: step.weight });
+                news.push(RolloutEvent::StepReached { step: number, weight: step.weight });
             }
             let Some(since) = rollout.reached else { return (Phase::Rolling, shares, None) };
             let left = match step.pause {
@@ -302,25 +312,25 @@ impl Change<'_> {
         if proven || state.failed.is_some() || !watched {
             return Ok(None);
         }
-        let (tally, settings, evidence) = (self.tally(), self.settings, &*self.evidence);
-        if tally.restarts > settings.max_restarts {
-            let message = format!("a container of a new pod restarted {} times", tally.restarts);
+        let (counts, settings, evidence) = (self.counts(), self.settings, &*self.evidence);
+        if counts.restarts > settings.max_restarts {
+            let message = format!("a container of a new pod restarted {} times", counts.restarts);
             return Err((Reason::CrashLoop, message));
         }
-        let trouble = tally.trouble.map(|trouble| {
-            let (reason, what) = (Reason::of(trouble.cause), what(trouble.cause));
-            (reason, what, settings.patience, trouble.lasts.min(evidence.seen))
+        let blocker = counts.blocker.map(|blocker| {
+            let (reason, what) = (Reason::of(blocker.cause), what(blocker.cause));
+            (reason, what, settings.patience, blocker.lasts.min(evidence.seen))
         });
         let stuck = matches!(phase, Phase::Rolling).then(|| {
             let what = "no further new pod became available";
             (Reason::ProgressDeadlineExceeded, what, settings.deadline, evidence.idle)
         });
-        for (reason, what, limit, so_far) in [trouble, stuck].into_iter().flatten() {
+        for (reason, what, limit, so_far) in [blocker, stuck].into_iter().flatten() {
             if so_far >= limit {
                 return Err((reason, format!("{what} for {} s", so_far.as_secs())));
             }
         }
-        Ok(trouble.map(|(.., limit, so_far)| limit - so_far))
+        Ok(blocker.map(|(.., limit, so_far)| limit - so_far))
     }
 
     fn since(&self, start: Timestamp) -> Duration {

@@ -75,14 +75,14 @@ struct Member {
     /// Its hook is not done.
     held: bool,
     /// Since when its hook's owner knows that it is to go.
-    told: Option<i64>,
+    notified: Option<i64>,
     /// When it has ended, once it is deleted.
     ends: Option<i64>,
 }
 
 impl Member {
     fn serves(&self) -> bool {
-        self.ends.is_none() && self.ready.is_some() && (self.held || self.told.is_none())
+        self.ends.is_none() && self.ready.is_some() && (self.held || self.notified.is_none())
     }
 
     fn view(&self) -> plan::Pod<'_> {
@@ -102,10 +102,10 @@ impl Member {
             fully_labeled: true,
             revision: &self.revision,
             crashes: self.crashes,
-            trouble: None,
+            blocker: None,
             gate: None,
             changing: false,
-            hook: Some(Hook { held: self.held, since: self.told.map(at) }),
+            hook: Some(Hook { held: self.held, since: self.notified.map(at) }),
         }
     }
 }
@@ -208,9 +208,9 @@ impl World {
         self.pods.retain(|pod| pod.ends.is_none_or(|ends| ends > self.now));
         for pod in self.pods.iter_mut().filter(|pod| pod.ends.is_none()) {
             let done = pod
-                .told
+                .notified
                 .zip(self.leaving.hook)
-                .is_some_and(|(told, ticks)| self.now - told >= ticks.saturating_mul(TICK));
+                .is_some_and(|(notified, ticks)| self.now - notified >= ticks.saturating_mul(TICK));
             pod.held &= !done;
             let index: usize = pod.revision[1..].parse().unwrap();
             match self.qualities[index] {
@@ -244,10 +244,10 @@ impl World {
             let moment = Duration::from_secs(self.now.unsigned_abs());
             let look = Look { moment, wall: at(self.now), watched: moment - self.unwatched, sure: true };
             evidence.look(&look, self.settings.max_restarts, &mut pods);
-            let tallies = plan::tally(&pods, Duration::ZERO, at(self.now));
+            let by_revision = plan::counts(&pods, Duration::ZERO, at(self.now));
             let mut state = self.state.clone();
-            state.stand_on_what_serves(&wanted, &tallies, |revision| revision[1..].parse().ok());
-            let mut decision = decide(&self.settings, &wanted, &state, evidence, &tallies, at(self.now));
+            state.stand_on_what_serves(&wanted, &by_revision, |revision| revision[1..].parse().ok());
+            let mut decision = decide(&self.settings, &wanted, &state, evidence, &by_revision, at(self.now));
             let policy = Policy {
                 replicas: self.settings.replicas,
                 strategy: self.settings.strategy,
@@ -264,7 +264,7 @@ impl World {
                 ..Policy::default()
             };
             let plan = plan::plan(&policy, &pods, at(self.now));
-            let target = tallies.get(&*decision.target).copied().unwrap_or_default();
+            let target = by_revision.get(&*decision.target).copied().unwrap_or_default();
             decision.keep_time(&self.settings, target, &plan);
             (decision, plan)
         };
@@ -287,18 +287,18 @@ impl World {
     fn carry_out(&mut self, plan: &Plan, stop: usize) {
         let before = (self.available(), self.active());
         let mut left = stop;
-        for &index in plan.recall.iter().take(left) {
-            (self.pods[index].told, self.pods[index].held) = (None, self.leaving.hook.is_some());
+        for &index in plan.cancel.iter().take(left) {
+            (self.pods[index].notified, self.pods[index].held) = (None, self.leaving.hook.is_some());
         }
-        for &index in plan.give_up.iter().take(left) {
+        for &index in plan.time_out.iter().take(left) {
             self.pods[index].held = false;
         }
         let victims: Vec<_> = plan.delete.iter().take(left).map(|victim| (victim.pod, victim.why)).collect();
         left -= victims.len();
         for &(index, _) in &victims {
             let pod = &mut self.pods[index];
-            match (pod.held, pod.told) {
-                (true, None) => pod.told = Some(self.now),
+            match (pod.held, pod.notified) {
+                (true, None) => pod.notified = Some(self.now),
                 (true, Some(_)) => {}
                 (false, _) => pod.ends = Some(self.now + self.leaving.grace * TICK),
             }
@@ -335,8 +335,8 @@ impl World {
             self.check_slots(reuse);
         }
         let held = self.leaving.hook.is_some();
-        let (created, begun, ready, told, ends) = (self.now, self.now, None, None, None);
-        self.pods.push(Member { name, revision, created, begun, ready, crashes: 0, held, told, ends });
+        let (created, begun, ready, notified, ends) = (self.now, self.now, None, None, None);
+        self.pods.push(Member { name, revision, created, begun, ready, crashes: 0, held, notified, ends });
     }
 
     fn active(&self) -> usize {

@@ -34,18 +34,18 @@ fn look(
     settings: &Settings,
     wanted: &Arc<str>,
     known: Known,
-    (tallies, terminating): (&Tallies<'_>, usize),
+    (by_revision, terminating): (&Tallies<'_>, usize),
     now: Timestamp,
     plan: impl FnOnce(&Decision) -> Plan,
 ) -> Decision {
     let Known(mut state, mut evidence) = known;
-    state.stand_on_what_serves(wanted, tallies, |revision| revision.bytes().next().map(i64::from));
+    state.stand_on_what_serves(wanted, by_revision, |revision| revision.bytes().next().map(i64::from));
     let moment = Duration::from_secs(now.as_second().unsigned_abs());
     let look = Look { moment, wall: now, watched: moment, sure: true };
     evidence.look(&look, settings.max_restarts, &mut []);
-    evidence.living = tallies.values().map(|tally| tally.active).sum::<usize>() + terminating;
-    let mut decision = super::decide(settings, wanted, &state, evidence, tallies, now);
-    let target = tallies.get(&*decision.target).copied().unwrap_or_default();
+    evidence.living = by_revision.values().map(|counts| counts.active).sum::<usize>() + terminating;
+    let mut decision = super::decide(settings, wanted, &state, evidence, by_revision, now);
+    let target = by_revision.get(&*decision.target).copied().unwrap_or_default();
     let plan = plan(&decision);
     decision.keep_time(settings, target, &plan);
     decision
@@ -56,10 +56,10 @@ fn decide(
     settings: &Settings,
     wanted: &Arc<str>,
     known: impl Into<Known>,
-    tallies: &Tallies<'_>,
+    by_revision: &Tallies<'_>,
     now: Timestamp,
 ) -> Decision {
-    look(settings, wanted, known.into(), (tallies, 0), now, |decision| {
+    look(settings, wanted, known.into(), (by_revision, 0), now, |decision| {
         let create = vec![Creation { revision: Arc::clone(&decision.target), count: 1 }];
         Plan { create, ..Plan::default() }
     })
@@ -82,9 +82,9 @@ fn settings(replicas: usize) -> Settings {
 }
 
 /// So many active pods of each revision, all of them available.
-fn tallies<'a>(pods: &[(&'a str, usize)]) -> Tallies<'a> {
-    let tally = |active| Tally { active, available: active, ..Tally::default() };
-    pods.iter().map(|&(revision, active)| (revision, tally(active))).collect()
+fn by_revision<'a>(pods: &[(&'a str, usize)]) -> Tallies<'a> {
+    let counts = |active| RevisionCounts { active, available: active, ..RevisionCounts::default() };
+    pods.iter().map(|&(revision, active)| (revision, counts(active))).collect()
 }
 
 fn at_a() -> State {
@@ -102,19 +102,19 @@ fn a_new_group_proves_its_first_revision_without_ado() {
         (shares(&first), first.phase, first.news.as_slice()),
         (vec![("a", 3)], Phase::Rolling, &[][..])
     );
-    let done = decide(&settings(3), &rev("a"), &first, &tallies(&[("a", 3)]), at(9));
+    let done = decide(&settings(3), &rev("a"), &first, &by_revision(&[("a", 3)]), at(9));
     assert_eq!((done.phase, &done.state, done.news.as_slice()), (Phase::Complete, &at_a(), &[][..]));
 }
 
 #[test]
 fn a_change_begins_and_completes() {
-    let begun = decide(&settings(3), &rev("b"), &at_a(), &tallies(&[("a", 3)]), at(10));
-    assert_eq!((shares(&begun), begun.news.as_slice()), (vec![("b", 3)], &[News::Started][..]));
-    let half = decide(&settings(3), &rev("b"), &begun, &tallies(&[("a", 2), ("b", 2)]), at(20));
+    let begun = decide(&settings(3), &rev("b"), &at_a(), &by_revision(&[("a", 3)]), at(10));
+    assert_eq!((shares(&begun), begun.news.as_slice()), (vec![("b", 3)], &[RolloutEvent::Started][..]));
+    let half = decide(&settings(3), &rev("b"), &begun, &by_revision(&[("a", 2), ("b", 2)]), at(20));
     assert_eq!((half.phase, half.news.len()), (Phase::Rolling, 0));
-    let done = decide(&settings(3), &rev("b"), &half, &tallies(&[("b", 3)]), at(40));
+    let done = decide(&settings(3), &rev("b"), &half, &by_revision(&[("b", 3)]), at(40));
     assert_eq!(done.state, State { current: Some(rev("b")), ..State::default() });
-    assert_eq!(done.news, [News::Completed { took: Duration::from_secs(30) }]);
+    assert_eq!(done.news, [RolloutEvent::Completed { took: Duration::from_secs(30) }]);
 }
 
 #[test]
@@ -123,15 +123,15 @@ fn steps_are_taken_in_turn_and_wait_for_time_or_for_somebody() {
     let steps =
         vec![step(10, Pause::For(Duration::from_secs(30))), step(50, Pause::Open), step(80, Pause::None)];
     let mut settings = Settings { steps, ..settings(10) };
-    let begun = decide(&settings, &rev("b"), &at_a(), &tallies(&[("a", 10)]), at(0));
+    let begun = decide(&settings, &rev("b"), &at_a(), &by_revision(&[("a", 10)]), at(0));
     assert_eq!(shares(&begun), [("b", 1), ("a", 9)]);
-    let one = tallies(&[("a", 9), ("b", 1)]);
+    let one = by_revision(&[("a", 9), ("b", 1)]);
     let reached = decide(&settings, &rev("b"), &begun, &one, at(10));
     assert_eq!(reached.phase, Phase::StepPaused { step: 1, of: 3, weight: 10, until: Some(at(40)) });
     assert_eq!(reached.due, Some(Duration::from_secs(30)));
     let second = decide(&settings, &rev("b"), &reached, &one, at(40));
     assert_eq!((shares(&second), second.phase), (vec![("b", 5), ("a", 5)], Phase::Rolling));
-    let five = tallies(&[("a", 5), ("b", 5)]);
+    let five = by_revision(&[("a", 5), ("b", 5)]);
     let open = decide(&settings, &rev("b"), &second, &five, at(50));
     let later = decide(&settings, &rev("b"), &open, &five, at(50_000));
     assert_eq!(
@@ -146,17 +146,17 @@ fn steps_are_taken_in_turn_and_wait_for_time_or_for_somebody() {
     settings.resume = Some((rev("b"), Some(2)));
     let third = decide(&settings, &rev("b"), &later, &five, at(50_000));
     assert_eq!(shares(&third), [("b", 8), ("a", 2)]);
-    let all = decide(&settings, &rev("b"), &third, &tallies(&[("a", 2), ("b", 8)]), at(50_010));
+    let all = decide(&settings, &rev("b"), &third, &by_revision(&[("a", 2), ("b", 8)]), at(50_010));
     assert_eq!(shares(&all), [("b", 10)], "a step without pause goes on");
 }
 
 #[test]
 fn a_canary_that_crashes_in_its_pause_has_failed() {
     let settings = Settings { steps: vec![Step { weight: 10, pause: Pause::Open }], ..settings(10) };
-    let begun = decide(&settings, &rev("b"), &at_a(), &tallies(&[("a", 10)]), at(0));
-    let reached = decide(&settings, &rev("b"), &begun, &tallies(&[("a", 9), ("b", 1)]), at(10));
-    let mut pods = tallies(&[("a", 9)]);
-    pods.insert("b", Tally { active: 1, available: 1, restarts: 3, ..Tally::default() });
+    let begun = decide(&settings, &rev("b"), &at_a(), &by_revision(&[("a", 10)]), at(0));
+    let reached = decide(&settings, &rev("b"), &begun, &by_revision(&[("a", 9), ("b", 1)]), at(10));
+    let mut pods = by_revision(&[("a", 9)]);
+    pods.insert("b", RevisionCounts { active: 1, available: 1, restarts: 3, ..RevisionCounts::default() });
     let failed = decide(&settings, &rev("b"), &reached, &pods, at(20));
     assert_eq!(shares(&failed), [("a", 10)]);
 }
@@ -164,9 +164,9 @@ fn a_canary_that_crashes_in_its_pause_has_failed() {
 #[test]
 fn a_partition_stays_and_lowering_it_is_no_lateness() {
     let part = Settings { reach: 3, ..settings(10) };
-    let begun = decide(&part, &rev("b"), &at_a(), &tallies(&[("a", 10)]), at(0));
+    let begun = decide(&part, &rev("b"), &at_a(), &by_revision(&[("a", 10)]), at(0));
     assert_eq!(shares(&begun), [("b", 3), ("a", 7)]);
-    let pods = tallies(&[("a", 7), ("b", 3)]);
+    let pods = by_revision(&[("a", 7), ("b", 3)]);
     let reached = decide(&part, &rev("b"), &begun, &pods, at(10));
     assert_eq!((reached.phase, reached.due), (Phase::PartitionReached, None));
     let raised = Settings { reach: 1, ..settings(10) };
@@ -180,11 +180,11 @@ fn a_partition_stays_and_lowering_it_is_no_lateness() {
 #[test]
 fn a_pause_keeps_the_proportion_and_its_time_does_not_count() {
     let paused = Settings { paused: true, ..settings(10) };
-    let begun = decide(&settings(10), &rev("b"), &at_a(), &tallies(&[("a", 10)]), at(0));
-    let pods = tallies(&[("a", 7), ("b", 3)]);
+    let begun = decide(&settings(10), &rev("b"), &at_a(), &by_revision(&[("a", 10)]), at(0));
+    let pods = by_revision(&[("a", 7), ("b", 3)]);
     let held = decide(&paused, &rev("b"), &begun, &pods, at(10));
     assert_eq!((shares(&held), held.phase), (vec![("b", 3), ("a", 7)], Phase::Paused));
-    let lost = decide(&paused, &rev("b"), &held, &tallies(&[("a", 7), ("b", 2)]), at(20));
+    let lost = decide(&paused, &rev("b"), &held, &by_revision(&[("a", 7), ("b", 2)]), at(20));
     assert_eq!(shares(&lost), [("b", 3), ("a", 7)], "a lost pod is replaced by one of its revision");
     let on = decide(&settings(10), &rev("b"), &lost, &pods, at(90_000));
     assert_eq!((shares(&on), on.due), (vec![("b", 10)], Some(Duration::from_secs(600))));
@@ -195,26 +195,26 @@ fn a_way_back_that_is_paused_makes_no_more_pods_of_what_has_failed() {
     let failed = Failed { revision: rev("b"), reason: Reason::CrashLoop, message: String::new() };
     let state = State { failed: Some(failed), ..at_a() };
     let paused = Settings { paused: true, ..settings(10) };
-    let held = decide(&paused, &rev("b"), &state, &tallies(&[("a", 6), ("b", 4)]), at(0));
+    let held = decide(&paused, &rev("b"), &state, &by_revision(&[("a", 6), ("b", 4)]), at(0));
     assert_eq!(shares(&held), [("a", 6), ("b", 4)]);
-    let lost = decide(&paused, &rev("b"), &held, &tallies(&[("a", 6), ("b", 3)]), at(5));
+    let lost = decide(&paused, &rev("b"), &held, &by_revision(&[("a", 6), ("b", 3)]), at(5));
     assert_eq!(shares(&lost), [("a", 7), ("b", 3)]);
 }
 
 #[test]
 fn a_change_while_paused_touches_nothing() {
     let paused = Settings { paused: true, ..settings(3) };
-    let held = decide(&paused, &rev("b"), &at_a(), &tallies(&[("a", 3)]), at(0));
+    let held = decide(&paused, &rev("b"), &at_a(), &by_revision(&[("a", 3)]), at(0));
     assert_eq!(shares(&held), [("b", 0), ("a", 3)]);
 }
 
 #[test]
 fn a_template_that_comes_back_leads_back() {
-    let begun = decide(&settings(3), &rev("b"), &at_a(), &tallies(&[("a", 3)]), at(0));
-    let restored = decide(&settings(3), &rev("a"), &begun, &tallies(&[("a", 2), ("b", 2)]), at(10));
+    let begun = decide(&settings(3), &rev("b"), &at_a(), &by_revision(&[("a", 3)]), at(0));
+    let restored = decide(&settings(3), &rev("a"), &begun, &by_revision(&[("a", 2), ("b", 2)]), at(10));
     assert_eq!((shares(&restored), restored.phase), (vec![("a", 3)], Phase::Rolling));
-    let done = decide(&settings(3), &rev("a"), &restored, &tallies(&[("a", 3)]), at(20));
-    assert_eq!(done.news, [News::Completed { took: Duration::from_secs(10) }]);
+    let done = decide(&settings(3), &rev("a"), &restored, &by_revision(&[("a", 3)]), at(20));
+    assert_eq!(done.news, [RolloutEvent::Completed { took: Duration::from_secs(10) }]);
 }
 
 #[test]
@@ -230,14 +230,14 @@ fn keep(decision: &Decision) -> Option<(&str, usize)> {
 
 /// So many available pods of `a`; so many of `b`, of which so many are available.
 fn mixed(old: usize, new: usize, available: usize) -> Tallies<'static> {
-    let mut pods = tallies(&[("a", old)]);
-    pods.insert("b", Tally { active: new, available, ..Tally::default() });
+    let mut pods = by_revision(&[("a", old)]);
+    pods.insert("b", RevisionCounts { active: new, available, ..RevisionCounts::default() });
     pods
 }
 
 #[test]
 fn old_pods_are_kept_up_until_new_ones_are_available_in_their_place() {
-    let begun = decide(&settings(4), &rev("b"), &at_a(), &tallies(&[("a", 4)]), at(0));
+    let begun = decide(&settings(4), &rev("b"), &at_a(), &by_revision(&[("a", 4)]), at(0));
     assert_eq!((shares(&begun), keep(&begun)), (vec![("b", 4)], Some(("a", 3))));
     let lost = decide(&settings(4), &rev("b"), &begun, &mixed(1, 2, 0), at(5));
     assert_eq!(keep(&lost), Some(("a", 3)), "two are lost, and no new one has been available");
@@ -253,7 +253,7 @@ fn old_pods_are_kept_up_until_new_ones_are_available_in_their_place() {
 
 #[test]
 fn a_group_that_grows_in_a_change_grows_in_the_proportion_that_it_has_reached() {
-    let begun = decide(&settings(10), &rev("b"), &at_a(), &tallies(&[("a", 10)]), at(0));
+    let begun = decide(&settings(10), &rev("b"), &at_a(), &by_revision(&[("a", 10)]), at(0));
     let unproven = decide(&settings(20), &rev("b"), &begun, &mixed(9, 2, 0), at(5));
     assert_eq!(keep(&unproven), Some(("a", 19)), "nothing goes to what has not been available");
     let half = decide(&settings(10), &rev("b"), &begun, &mixed(4, 7, 5), at(5));
@@ -275,17 +275,17 @@ fn a_change_of_a_group_without_pods_brings_no_old_ones_back() {
 
 #[test]
 fn what_an_unfinished_revision_has_available_counts_among_the_old() {
-    let begun = decide(&settings(4), &rev("b"), &at_a(), &tallies(&[("a", 4)]), at(0));
-    let pods = tallies(&[("a", 1), ("b", 3)]);
+    let begun = decide(&settings(4), &rev("b"), &at_a(), &by_revision(&[("a", 4)]), at(0));
+    let pods = by_revision(&[("a", 1), ("b", 3)]);
     let over = decide(&settings(4), &rev("c"), &begun, &pods, at(5));
     assert_eq!(keep(&over), None);
-    let lost = decide(&settings(4), &rev("c"), &over, &tallies(&[("b", 2)]), at(10));
+    let lost = decide(&settings(4), &rev("c"), &over, &by_revision(&[("b", 2)]), at(10));
     assert_eq!(keep(&lost), Some(("a", 1)));
 }
 
 /// Where a change of a group to `b` stands whose pods are these.
 fn staged(settings: &Settings, known: impl Into<Known>, old: usize, new: usize, second: i64) -> Decision {
-    decide(settings, &rev("b"), known, &tallies(&[("a", old), ("b", new)]), at(second))
+    decide(settings, &rev("b"), known, &by_revision(&[("a", old), ("b", new)]), at(second))
 }
 
 fn with_steps(replicas: usize, surge: usize, weights: &[usize]) -> Settings {
@@ -306,14 +306,14 @@ fn a_stage_with_a_pause_pauses_whatever_its_numbers_round_to() {
         assert_eq!(reached.phase, paused, "{weight} % of {replicas}");
         let (share, kept) = (reached.shares[0].replicas, keep(&reached).map_or(0, |(_, kept)| kept));
         assert_eq!((share, (replicas - share).max(kept)), (new, old), "{weight} % of {replicas}");
-        assert_eq!(reached.news, [News::StepReached { step: 1, weight }]);
+        assert_eq!(reached.news, [RolloutEvent::StepReached { step: 1, weight }]);
         let stays = staged(&settings, &reached, old, new, 90_000);
         assert_eq!((stays.phase, &stays.state), (paused, &reached.state));
 
-        let told = Settings { resume: Some((rev("b"), Some(1))), ..settings };
-        let passed = staged(&told, &stays, old, new, 90_000);
+        let notified = Settings { resume: Some((rev("b"), Some(1))), ..settings };
+        let passed = staged(&notified, &stays, old, new, 90_000);
         assert_eq!((shares(&passed), keep(&passed)), (vec![("b", replicas)], None));
-        let done = staged(&told, &passed, 0, replicas, 90_010);
+        let done = staged(&notified, &passed, 0, replicas, 90_010);
         assert_eq!((done.phase, done.state.current), (Phase::Complete, Some(rev("b"))));
     }
 }
@@ -325,8 +325,8 @@ fn a_stage_pauses_without_a_surge_too() {
     assert_eq!((shares(&begun), keep(&begun)), (vec![("b", 1)], None), "the only pod is replaced");
     let first = staged(&settings, &begun, 0, 1, 10);
     assert_eq!(first.phase, Phase::StepPaused { step: 1, of: 2, weight: 10, until: None });
-    let told = Settings { resume: Some((rev("b"), Some(1))), ..settings };
-    let second = staged(&told, &first, 0, 1, 20);
+    let notified = Settings { resume: Some((rev("b"), Some(1))), ..settings };
+    let second = staged(&notified, &first, 0, 1, 20);
     assert_eq!(second.phase, Phase::StepPaused { step: 2, of: 2, weight: 50, until: None });
 }
 

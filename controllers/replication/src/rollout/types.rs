@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::evidence::Evidence;
 use crate::plan::{Cause, Share};
 
-/// What is remembered of a group's revisions between passes. It lives in the group's status.
+/// What is remembered of a group's revisions between reconciles. It lives in the group's status.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct State {
     /// The last revision of which all pods were available, or else the one that [`State::stand_on_what_serves`] has found.
@@ -165,7 +165,7 @@ pub struct Decision {
     /// When time alone changes the decision.
     pub due: Option<Duration>,
     /// What has come about since the state was remembered.
-    pub news: Vec<News>,
+    pub news: Vec<RolloutEvent>,
 }
 
 /// The phase of a rollout.
@@ -200,7 +200,7 @@ pub enum Phase {
 
 /// What has come about.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum News {
+pub enum RolloutEvent {
     /// A change has begun.
     Started,
     /// A step is reached.

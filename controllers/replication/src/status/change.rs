@@ -1,7 +1,7 @@
 //! The messages about a rollout: what it is doing and what it waits for.
 
 use kube::ResourceExt;
-use mainstay_runtime::{conditions::Verdict, outcome::Failure};
+use mainstay_runtime::{conditions::NewCondition, outcome::Failure};
 
 use super::seen::{Seen, hook_sentence};
 use crate::{
@@ -151,11 +151,11 @@ pub(super) fn addition(seen: &Seen<'_>) -> String {
 }
 
 /// `Available`, `Progressing` and `RolledBack`.
-pub(super) fn verdicts(seen: &Seen<'_>) -> [Verdict; 3] {
+pub(super) fn verdicts(seen: &Seen<'_>) -> [NewCondition; 3] {
     [available(seen), progressing(seen), rolled_back(seen)]
 }
 
-fn available(seen: &Seen<'_>) -> Verdict {
+fn available(seen: &Seen<'_>) -> NewCondition {
     let wanted = seen.observed.policy.replicas;
     let least = match seen.observed.settings.strategy {
         Strategy::Rolling { unavailable, .. } => wanted.saturating_sub(unavailable),
@@ -165,12 +165,12 @@ fn available(seen: &Seen<'_>) -> Verdict {
     let status = available >= least;
     let reason = if status { "MinimumPodsAvailable" } else { "MinimumPodsUnavailable" };
     let message = format!("{available} pods are available, at least {least} are required");
-    Verdict { kind: "Available", status, reason, message }
+    NewCondition { kind: "Available", status, reason, message }
 }
 
-fn progressing(seen: &Seen<'_>) -> Verdict {
+fn progressing(seen: &Seen<'_>) -> NewCondition {
     let target = seen.target();
-    let verdict = |status, reason, message| Verdict { kind: "Progressing", status, reason, message };
+    let verdict = |status, reason, message| NewCondition { kind: "Progressing", status, reason, message };
     let phase = seen.assessed.decision.phase;
     if let Some(failed) = seen.failed().filter(|_| phase != Phase::RollingBack) {
         return verdict(false, failed.reason.as_str(), seen.failure_sentence(failed));
@@ -193,12 +193,12 @@ fn progressing(seen: &Seen<'_>) -> Verdict {
     verdict(true, reason, message)
 }
 
-fn rolled_back(seen: &Seen<'_>) -> Verdict {
+fn rolled_back(seen: &Seen<'_>) -> NewCondition {
     match seen.failed().filter(|_| seen.goes_back()) {
         Some(failed) => {
             let message = format!("{}; rollback to {}", seen.failure_sentence(failed), seen.target());
-            Verdict { kind: "RolledBack", status: true, reason: failed.reason.as_str(), message }
+            NewCondition { kind: "RolledBack", status: true, reason: failed.reason.as_str(), message }
         }
-        None => Verdict { kind: "RolledBack", status: false, reason: "None", message: String::new() },
+        None => NewCondition { kind: "RolledBack", status: false, reason: "None", message: String::new() },
     }
 }

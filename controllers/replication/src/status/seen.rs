@@ -8,7 +8,7 @@ use crate::{
 };
 use mainstay_runtime::outcome::Failures;
 
-/// What a pass saw of a group.
+/// What a reconcile saw of a group.
 pub struct Seen<'a> {
     /// The group.
     pub group: &'a ReplicaGroup,

@@ -12,8 +12,8 @@ use super::*;
 use crate::{
     apply::ApplyError,
     observe::{Assessment, Observed},
-    plan::{Plan, Share, Tally},
-    rollout::{Decision, Evidence, Failed, Kept, Look, News, Phase, Reason, Rollout},
+    plan::{Plan, RevisionCounts, Share},
+    rollout::{Decision, Evidence, Failed, Kept, Look, Phase, Reason, Rollout, RolloutEvent},
     stores::Stores,
 };
 
@@ -49,7 +49,7 @@ fn status_of(
     report(group, failed, now, |assessed| assessed.plan = plan.clone())
 }
 
-/// The status of a group of which a pass saw no pods, but what `change` makes of it.
+/// The status of a group of which a reconcile saw no pods, but what `change` makes of it.
 fn report(
     group: &ReplicaGroup,
     failed: Option<&ApplyError>,
@@ -167,7 +167,7 @@ fn decided(phase: Phase, state: State) -> Decision {
         keep: None,
         phase,
         due: None,
-        news: Vec::<News>::new(),
+        news: Vec::<RolloutEvent>::new(),
     }
 }
 
@@ -241,7 +241,7 @@ fn a_change_says_what_it_does_and_what_it_waits_for() {
         let status = report(&group(None), None, at(0), |assessed| {
             assessed.plan = plan(5, 4, 4);
             assessed.decision = decided(phase, State { failed: failed.cloned(), ..State::default() });
-            assessed.target = Tally { active: 2, available: 1, ..Tally::default() };
+            assessed.target = RevisionCounts { active: 2, available: 1, ..RevisionCounts::default() };
         });
         let (ready, seen, message) = condition(&status, "Ready");
         assert_eq!((ready, seen), ("False", reason), "{message}");

@@ -182,7 +182,7 @@ async fn the_last_pass_sees_the_last_change_whenever_it_comes() {
         let mut changed = map("well");
         changed.metadata.resource_version = Some(version.to_string());
         bench.objects.send(Event::Apply(changed)).unwrap();
-        // The store has it after this; the change comes at every point of a pass and of the queue before it.
+        // The store has it after this; the change comes at every point of a reconcile and of the queue before it.
         tokio::task::yield_now().await;
         bench.work.trigger(&key("well"));
         if version % 7 == 0 {

@@ -16,7 +16,7 @@ type Written = Arc<Mutex<Vec<(String, Value)>>>;
 
 struct Bench {
     client: Client,
-    reports: Arc<Reports<Value>>,
+    status_writer: Arc<StatusWriter<Value>>,
     work: Arc<Work>,
     written: Written,
 }
@@ -58,12 +58,12 @@ impl Bench {
             })
         });
         let work = Work::new(LoopMetrics::new(&Registry::new(), "pod", 1));
-        let reports = Arc::new(Reports::new("test", Duration::from_secs(10)));
-        Self { client, reports, work, written }
+        let status_writer = Arc::new(StatusWriter::new("test", Duration::from_secs(10)));
+        Self { client, status_writer, work, written }
     }
 
     fn start(&self) {
-        tokio::spawn(Arc::clone(&self.reports).run(Arc::clone(&self.work)));
+        tokio::spawn(Arc::clone(&self.status_writer).run(Arc::clone(&self.work)));
     }
 
     fn api(&self) -> Api<Pod> {
@@ -72,7 +72,7 @@ impl Bench {
 
     /// Puts a status, of which the words are urgent and the numbers are not.
     fn put(&self, name: &str, status: Value) {
-        self.reports.put(&self.api(), &pod(name), None, status, |_, new| new.is_string());
+        self.status_writer.put(&self.api(), &pod(name), None, status, |_, new| new.is_string());
     }
 
     /// What was written of the object in this time.
@@ -111,8 +111,8 @@ async fn a_status_that_is_refused_delays_no_other_and_is_tried_less_and_less_oft
     assert_eq!(bench.of("a", SOON).await, [json!(1)]);
     let tries = bench.of("refused", Duration::from_secs(60)).await.len();
     assert!((7..13).contains(&tries), "tried {tries} times in a minute");
-    assert_eq!(bench.reports.last(&key("refused")), None);
-    assert_eq!(bench.reports.wanted(&key("refused")), Some(json!(1)));
+    assert_eq!(bench.status_writer.last(&key("refused")), None);
+    assert_eq!(bench.status_writer.wanted(&key("refused")), Some(json!(1)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -124,28 +124,29 @@ async fn where_the_store_is_behind_the_object_is_looked_at_again() {
     bench.start();
     bench.put("behind", json!(1));
     assert_eq!(bench.of("behind", SOON).await, [json!(1)]);
-    assert_eq!((bench.work.depth(), bench.reports.last(&key("behind"))), (1, None));
+    assert_eq!((bench.work.depth(), bench.status_writer.last(&key("behind"))), (1, None));
 }
 
 #[tokio::test(start_paused = true)]
 async fn nothing_is_written_or_remembered_of_an_object_that_is_forgotten() {
     let bench = Bench::new();
     bench.put("a", json!(1));
-    bench.reports.forget(&key("a"));
+    bench.status_writer.forget(&key("a"));
     bench.start();
     assert_eq!(bench.of("a", Duration::from_secs(60)).await, Vec::<Value>::new());
-    assert_eq!(bench.reports.wanted(&key("a")), None);
+    assert_eq!(bench.status_writer.wanted(&key("a")), None);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_is_recorded_takes_the_place_of_what_was_put_before() {
     let bench = Bench::new();
     bench.put("a", json!("old"));
-    let due = bench.reports.record(&bench.api(), &pod("a"), None, json!("new"), |_, _| true).await;
+    let due = bench.status_writer.record(&bench.api(), &pod("a"), None, json!("new"), |_, _| true).await;
     assert_eq!(due.unwrap(), None);
     bench.start();
     assert_eq!(bench.of("a", Duration::from_secs(60)).await, [json!("new")]);
-    assert!(bench.reports.wrote(&key("a"), Some(&json!("new"))));
-    let refused = bench.reports.record(&bench.api(), &pod("refused"), None, json!(1), |_, _| true).await;
+    assert!(bench.status_writer.wrote(&key("a"), Some(&json!("new"))));
+    let refused =
+        bench.status_writer.record(&bench.api(), &pod("refused"), None, json!(1), |_, _| true).await;
     assert!(matches!(refused, Err(RequestError::Forbidden(_))), "{refused:?}");
 }

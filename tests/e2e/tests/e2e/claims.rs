@@ -104,7 +104,7 @@ async fn two_groups_that_select_the_same_pods_leave_each_other_alone() {
     assert_eq!((first.len(), second.len()), (3, 3));
 
     let record = Recorder::<Pod>::start(scenario.pods()).await;
-    // A report on a new generation shows that a pass was made over it.
+    // A report on a new generation shows that a reconcile was made over it.
     for paused in [true, false, true] {
         for group in [&one, &two] {
             group.patch(json!({"spec": {"paused": paused}})).await;

@@ -46,7 +46,7 @@ async fn a_pod_that_is_to_go_runs_on_until_its_hook_is_done() {
     for part in ["1 pod", &until] {
         assert!(ready.message.contains(part), "{:?} does not say {part}", ready.message);
     }
-    // A report on a new generation shows that a pass was made over it.
+    // A report on a new generation shows that a reconcile was made over it.
     hooked.patch(json!({"spec": {"paused": true}})).await;
     hooked.reason("WaitingForPreDelete").await;
     assert_eq!(hooked.pod_uids().await, before, "a pod was deleted before its hook was done");

@@ -214,7 +214,7 @@ async fn a_failed_change_stays_as_it_is_if_so_wished() {
         assert_eq!(condition(&status, kind).status, expected, "{kind}: {status:?}");
     }
     stays.event("RolloutFailed").await;
-    // Nothing moves, however often it is looked at: reports on new generations show that passes were made.
+    // Nothing moves, however often it is looked at: reports on new generations show that reconciles were made.
     for seconds in [0, 1, 0] {
         stays.patch(json!({"spec": {"minReadySeconds": seconds}})).await;
         stays.progressing("ProgressDeadlineExceeded").await;

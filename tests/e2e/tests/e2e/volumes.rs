@@ -35,7 +35,7 @@ async fn a_replacement_waits_for_the_volume_of_the_pod_that_goes_and_reads_what_
     let status = store.reason("WaitingForVolumes").await;
     assert_eq!(condition(&status, "Ready").status, "False");
     assert_eq!(condition(&status, "Stalled").status, "False", "nobody need do anything");
-    // A report on a new generation shows that a pass was made over it.
+    // A report on a new generation shows that a reconcile was made over it.
     store.patch(json!({"spec": {"minReadySeconds": 1}})).await;
     store.reason("WaitingForVolumes").await;
     assert_eq!(store.pods().await.len(), 2, "a pod was made that cannot have its volume");

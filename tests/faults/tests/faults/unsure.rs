@@ -33,7 +33,7 @@ impl Bed {
         while self.process.take_any(&self.server).is_some() {}
     }
 
-    /// One pass over the group. Returns when the next one is due.
+    /// One reconcile over the group. Returns when the next one is due.
     async fn pass(&mut self) -> Duration {
         self.pass_shown_when(|_| false).await
     }

@@ -73,7 +73,7 @@ fn a_token_that_is_worth_nothing_is_made_anew() {
     assert_eq!(why(&plan(&observed, at(1))), [Why::Revoked]);
     // The account is another of the same name.
     assert_eq!(why(&decided(1, |output| output.account = "another".into())), [Why::Changed]);
-    // One that is made in this pass is known in the next.
+    // One that is made in this reconcile is known in the next.
     let mut observed = settled();
     observed.accounts.clear();
     assert_eq!(why(&plan(&observed, at(1))), []);
@@ -101,7 +101,7 @@ fn an_account_of_somebody_else_gets_no_token_and_a_spoilt_secret_goes() {
     let plan = plan(&observed, at(1));
     assert_eq!((why(&plan), plan.problems[0].reason), (vec![], "Conflict"));
     let mut observed = settled();
-    observed.spoilt = [(name("bot-token"), ("s".into(), Origin::Made))].into();
+    observed.invalid = [(name("bot-token"), ("s".into(), Origin::Made))].into();
     let plan = super::plan(&observed, at(1));
     assert_eq!(plan.actions, [Action::Delete(Part::Token, name("bot-token"), "s".into())]);
 }

@@ -74,13 +74,13 @@ fn a_handle_that_has_lost_its_mark_revokes_nothing() {
 fn a_copy_that_has_lost_its_mark_is_of_one_policy() {
     let copy =
         Copy { namespace: name("registry"), name: name("pull"), source: Source::At("s".into(), "1".into()) };
-    let gift = |policy: &str| Gift {
+    let desired = |policy: &str| Desired {
         policy: policy.into(),
         copies: [(name("pull"), copy.clone())].into(),
-        ..Gift::default()
+        ..Desired::default()
     };
     let unseen = [(name("pull"), Unseen::Unmarked(Part::Copy, "c".into()))].into();
-    let observed = Observed { gifts: vec![gift("a"), gift("b")], unseen, ..Observed::default() };
+    let observed = Observed { desired: vec![desired("a"), desired("b")], unseen, ..Observed::default() };
     let mark = Action::Mark("a".into(), Part::Copy, name("pull"), "c".into());
     assert_eq!(plan(&observed, at(0)).actions, [mark]);
 }
@@ -92,7 +92,7 @@ fn an_account_that_has_lost_its_mark_gets_it_back_from_who_named_it() {
         let account = observed.accounts.get_mut("bot").unwrap();
         (account.mark, account.unmarked) = (None, Some(origin));
         let plan = plan(&observed, at(100));
-        let [Action::MendAccount { policy, adopted, .. }] = &plan.actions[..] else { panic!("{plan:?}") };
+        let [Action::UpdateAccount { policy, adopted, .. }] = &plan.actions[..] else { panic!("{plan:?}") };
         assert_eq!((&**policy, *adopted, plan.problems.len(), plan.repairs), ("ci", was_adopted, 0, 1));
     }
 }

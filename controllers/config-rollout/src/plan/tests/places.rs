@@ -21,15 +21,15 @@ fn targets_that_are_put_back_are_as_many_together_as_their_stage_allows() {
     let mut world = taken_back(5);
     world.settings.stages[1].max_parallel = 2;
     world.pass(false);
-    assert_eq!((moves(&world), world.state.on_their_way()), (vec![1, 2], 2));
+    assert_eq!((moves(&world), world.state.in_progress()), (vec![1, 2], 2));
     world.advance(1);
     world.pass(false);
     assert_eq!(moves(&world), [0; 0], "their pods are not back yet");
     world.advance(2);
     world.pass(false);
-    assert_eq!((moves(&world), world.state.on_their_way()), (vec![3, 4], 2));
+    assert_eq!((moves(&world), world.state.in_progress()), (vec![3, 4], 2));
     world.run(4);
-    assert_eq!((world.state.on_their_way(), world.last.wait.clone()), (0, Wait::Stage(None)));
+    assert_eq!((world.state.in_progress(), world.last.wait.clone()), (0, Wait::Stage(None)));
     assert!((1..5).all(|place| world.values(place)[0] == Some(1)));
     let before = world.state.clone();
     world.run(3);
@@ -48,10 +48,10 @@ fn a_target_that_does_not_come_back_makes_room_after_its_deadline() {
     world.advance(59);
     world.restart();
     world.pass(false);
-    assert_eq!((moves(&world), world.state.on_their_way()), (vec![], 1), "a restart forgets nothing");
+    assert_eq!((moves(&world), world.state.in_progress()), (vec![], 1), "a restart forgets nothing");
     world.advance(1);
     world.pass(false);
-    assert_eq!((moves(&world), world.state.on_their_way()), (vec![2], 1));
+    assert_eq!((moves(&world), world.state.in_progress()), (vec![2], 1));
     assert_eq!(world.state.failed, None, "nobody judges them");
 }
 
@@ -67,7 +67,7 @@ fn what_reads_the_sources_is_put_back_before_the_stage_goes_on() {
     world.revert(2);
     world.revert(3);
     world.run(2);
-    assert_eq!((moves(&world), world.state.on_their_way()), (vec![], 1), "the shared places are taken");
+    assert_eq!((moves(&world), world.state.in_progress()), (vec![], 1), "the shared places are taken");
     let mut order = Vec::new();
     for _ in 0..20 {
         world.pass(false);
@@ -88,14 +88,14 @@ fn targets_that_join_the_others_keep_to_the_places_too() {
     world.pass(false);
     assert_eq!(moves(&world), [0; 0]);
     world.run(7);
-    let (rollout, count) = (world.state.rollout.clone(), world.state.on_their_way());
+    let (rollout, count) = (world.state.rollout.clone(), world.state.in_progress());
     assert_eq!((rollout, count), (None, 1), "all have it, one of them only now");
     world.revert(1);
     world.pass(false);
     assert_eq!(moves(&world), [0; 0], "that one counts still");
     world.run(10);
     assert!(all_have(&world, [1, 1]));
-    assert_eq!(world.state.on_their_way(), 0);
+    assert_eq!(world.state.in_progress(), 0);
 
     let mut world = settled(3);
     world.revert(1);
@@ -155,10 +155,10 @@ fn what_has_yet_to_be_proven_is_taken_back_at_once() {
     assert_eq!((1..4).filter(|place| world.values(*place)[0] == Some(2)).count(), 3);
     world.write(0, 1);
     world.run(2);
-    assert_eq!((moves(&world), world.state.on_their_way()), (vec![0, 1, 2, 3], 4));
+    assert_eq!((moves(&world), world.state.in_progress()), (vec![0, 1, 2, 3], 4));
     world.run(10);
     assert!(all_have(&world, [1, 1]));
-    assert_eq!((world.state.rollout.clone(), world.state.on_their_way()), (None, 0));
+    assert_eq!((world.state.rollout.clone(), world.state.in_progress()), (None, 0));
 }
 
 #[test]
@@ -166,9 +166,9 @@ fn a_target_that_somebody_takes_back_while_it_is_put_back_stays() {
     let mut world = once_more_at_the_canary();
     world.revert(2);
     world.run(2);
-    assert_eq!((world.values(2)[0], world.state.on_their_way()), (Some(2), 1));
+    assert_eq!((world.values(2)[0], world.state.in_progress()), (Some(2), 1));
     world.targets[2].pins.insert(0, 1);
     world.run(10);
-    assert_eq!((world.values(2)[0], world.state.on_their_way()), (Some(1), 0));
+    assert_eq!((world.values(2)[0], world.state.in_progress()), (Some(1), 0));
     assert!(world.state.targets[&target(2)].held);
 }

@@ -32,10 +32,10 @@ fn a_target_that_waits_for_its_stage_is_put_back_to_the_current_revision_at_once
     world.pass(false);
     assert_eq!(world.last.moves, [(target(2), 1)]);
     assert_eq!(world.last.wait, Wait::Stage(None), "the canary is not held up");
-    assert_eq!(world.news, [News::Reverted(target(2))]);
+    assert_eq!(world.news, [RolloutEvent::Reverted(target(2))]);
     world.run(5);
     assert_eq!((world.values(2)[0], world.last.moves.len()), (Some(1), 0));
-    assert_eq!(world.state.on_their_way(), 0, "its pods are back");
+    assert_eq!(world.state.in_progress(), 0, "its pods are back");
     world.settings.goes_on = Some((2, "canary".into()));
     world.run(10);
     assert!(all_have(&world, [2, 1]));
@@ -141,7 +141,7 @@ fn a_canary_that_is_deleted_on_its_way_or_after_it_has_passed_has_shown_nothing(
     let mut world = settled(2);
     world.write(0, BAD);
     world.run(5);
-    assert_eq!(world.state.on_their_way(), 1);
+    assert_eq!(world.state.in_progress(), 1);
     world.delete(0);
     world.run(100);
     assert_eq!(world.last.wait, Wait::Unproven(Unproven::Missing(target(0))));
@@ -190,7 +190,7 @@ fn a_canary_without_pods_shows_nothing_until_it_has_some() {
     // Its time begins when it has pods, and it is judged as any.
     world.targets[0].replicas = 1;
     world.run(20);
-    assert_eq!((world.state.on_their_way(), world.values(1)[0]), (1, Some(1)));
+    assert_eq!((world.state.in_progress(), world.values(1)[0]), (1, Some(1)));
     world.run(80);
     assert!(all_have(&world, [1, 1]));
     assert_eq!(world.state.failed.as_ref().map(|(number, _)| *number), Some(2));
@@ -229,7 +229,7 @@ fn the_last_stage_keeps_nobody_from_anything() {
 #[test]
 fn a_canary_that_has_the_revision_already_has_yet_to_show_that_it_works() {
     let mut world = settled(2);
-    world.settings.goes_back = false;
+    world.settings.rolls_back = false;
     world.write(0, BAD);
     world.run(80);
     assert_eq!((world.values(0)[0], world.state.failed.is_some()), (Some(BAD), true));
@@ -309,7 +309,7 @@ fn the_way_back_is_not_over_while_a_target_cannot_be_read() {
     assert_eq!(world.state.targets[&target(0)], before, "what is known of it is kept");
     world.run(80);
     assert_eq!(world.last.wait, Wait::Unreadable(target(0)));
-    assert!(!world.news.iter().any(|news| matches!(news, News::RolledBack(..))), "{:?}", world.news);
+    assert!(!world.news.iter().any(|news| matches!(news, RolloutEvent::RolledBack(..))), "{:?}", world.news);
     world.targets[0].unreadable = false;
     world.run(10);
     assert!(all_have(&world, [1, 1]));

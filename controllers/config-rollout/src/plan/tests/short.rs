@@ -89,7 +89,7 @@ fn the_way_back_is_over_when_as_many_pods_are_available_as_before() {
     world.write(0, BAD);
     world.run(80);
     assert!(all_have(&world, [1, 1]));
-    assert!(world.news.iter().any(|news| matches!(news, News::RolledBack(1, _))), "{:?}", world.news);
+    assert!(world.news.iter().any(|news| matches!(news, RolloutEvent::RolledBack(1, _))), "{:?}", world.news);
     assert_eq!((world.state.rollout.clone(), world.last.wait.clone()), (None, Wait::Source));
 }
 

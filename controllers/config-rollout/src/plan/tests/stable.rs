@@ -31,7 +31,7 @@ fn nothing_is_proven_where_only_a_missing_target_is_concerned() {
     world.make(0);
     world.pass(false);
     assert_eq!(world.last.moves, [(target(0), 2)]);
-    assert_eq!(world.state.on_their_way(), 1, "it is judged");
+    assert_eq!(world.state.in_progress(), 1, "it is judged");
     world.run(100);
     assert_eq!(world.state.failed.as_ref().map(|(number, _)| *number), Some(2));
     assert_eq!((world.values(0)[0], world.state.stable), (Some(1), Some(1)));
@@ -47,7 +47,7 @@ fn nothing_is_proven_by_a_target_that_is_deleted_before_it_has_passed() {
         world.targets[1].stage = 0;
         world.write(0, BAD);
         world.run(5);
-        assert_eq!((world.state.on_their_way(), world.values(0)[0]), (1, Some(BAD)));
+        assert_eq!((world.state.in_progress(), world.values(0)[0]), (1, Some(BAD)));
         if is_named {
             world.delete(0);
         } else {
@@ -58,20 +58,24 @@ fn nothing_is_proven_by_a_target_that_is_deleted_before_it_has_passed() {
         let before = world.state.clone();
         world.run(3);
         assert_eq!((&world.state, world.last.moves.len()), (&before, 0));
-        assert!(!world.news.iter().any(|news| matches!(news, News::Completed(..))), "{:?}", world.news);
+        assert!(
+            !world.news.iter().any(|news| matches!(news, RolloutEvent::Completed(..))),
+            "{:?}",
+            world.news
+        );
     }
 }
 
 #[test]
 fn a_revision_that_all_have_by_another_hand_has_yet_to_show_that_it_works() {
     let mut world = settled(2);
-    world.settings.goes_back = false;
+    world.settings.rolls_back = false;
     world.targets[1].pins = [(1, 1)].into();
     world.write(0, BAD);
     world.run(80);
     assert_eq!((world.values(0)[0], world.state.failed.is_some()), (Some(BAD), true));
     world.try_again(2);
-    assert_eq!((world.state.on_their_way(), world.state.stable), (1, Some(1)), "it is judged again");
+    assert_eq!((world.state.in_progress(), world.state.stable), (1, Some(1)), "it is judged again");
     world.run(100);
     assert!(world.state.failed.is_some());
 }

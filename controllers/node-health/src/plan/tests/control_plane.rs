@@ -44,15 +44,15 @@ fn none_is_taken_while_another_is_being_removed() {
 #[test]
 fn none_is_taken_while_another_is_silent_that_is_not_acted_on() {
     // Of no policy, of one that only says what it would do, and in a zone whose breaker is open.
-    for (rules, storm) in [(None, false), (Some(1), false), (Some(0), true)] {
+    for (rules, open_breaker) in [(None, false), (Some(1), false), (Some(0), true)] {
         let mut world = with_control_plane();
         world.rules[0].breakers.cluster = Limit::Percent(100);
         world.rules.push(Rules { dry_run: true, ..super::rules("dry") });
         world.node("a-0").rules = rules;
         world.stop("a-0");
-        (1..6).filter(|_| storm).for_each(|index| world.stop(&format!("a-{index}")));
+        (1..6).filter(|_| open_breaker).for_each(|index| world.stop(&format!("a-{index}")));
         world.run(seconds(100));
-        assert_eq!(world.open().contains_key("a"), storm);
+        assert_eq!(world.open().contains_key("a"), open_breaker);
         world.stop("b-0");
         world.run(seconds(60));
         waits_for(&world, "b-0", "a-0");

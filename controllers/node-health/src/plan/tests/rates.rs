@@ -69,7 +69,7 @@ fn a_new_leader_does_not_forget_an_open_breaker() {
     world.until(seconds(30), |world| world.open().contains_key("a"));
     (1..5).for_each(|index| world.start(&format!("a-{index}")));
     world.run(seconds(60));
-    // What a pass reads from the status.
+    // What a reconcile reads from the status.
     let breakers = world.memory.breakers.clone();
     world.restart();
     world.memory.breakers = breakers

@@ -27,7 +27,7 @@ fn pod(name: &str) -> Pod<'_> {
         fully_labeled: true,
         revision: "b",
         crashes: 0,
-        trouble: None,
+        blocker: None,
         gate: None,
         changing: false,
         hook: None,
@@ -52,9 +52,9 @@ fn crashed(evidence: &mut Evidence, second: i64, crashes: i32) -> i32 {
 }
 
 fn troubled(evidence: &mut Evidence, second: i64, watched: i64, cause: Option<Cause>) -> Option<u64> {
-    let trouble = cause.map(|cause| Trouble { cause, lasts: Duration::ZERO });
-    let seen = see_watched(evidence, second, watched, Pod { trouble, ..pod("a") });
-    seen.trouble.map(|trouble| trouble.lasts.as_secs())
+    let blocker = cause.map(|cause| Trouble { cause, lasts: Duration::ZERO });
+    let seen = see_watched(evidence, second, watched, Pod { blocker, ..pod("a") });
+    seen.blocker.map(|blocker| blocker.lasts.as_secs())
 }
 
 #[test]

@@ -31,9 +31,9 @@ impl World {
     /// A stage with a pause is passed after its time, or when it is continued by hand, and never otherwise.
     pub(super) fn check_stages(&mut self, decision: &Decision) {
         let target = &decision.target;
-        let told = self.settings.resume.as_ref().is_some_and(|(revision, _)| revision == target);
+        let notified = self.settings.resume.as_ref().is_some_and(|(revision, _)| revision == target);
         let changes = self.state.current.as_ref().is_some_and(|current| current != target);
-        if told || !changes || self.settings.replicas == 0 {
+        if notified || !changes || self.settings.replicas == 0 {
             return;
         }
         let steps = &self.settings.steps;

@@ -5,32 +5,32 @@ use crate::plan::{Trouble, Wait};
 
 #[test]
 fn crashing_pods_are_a_failure_that_leads_back_and_stays_so() {
-    let begun = decide(&settings(3), &rev("b"), &at_a(), &tallies(&[("a", 3)]), at(10));
-    let mut pods = tallies(&[("a", 3)]);
-    pods.insert("b", Tally { active: 1, restarts: 3, ..Tally::default() });
+    let begun = decide(&settings(3), &rev("b"), &at_a(), &by_revision(&[("a", 3)]), at(10));
+    let mut pods = by_revision(&[("a", 3)]);
+    pods.insert("b", RevisionCounts { active: 1, restarts: 3, ..RevisionCounts::default() });
     let failed = decide(&settings(3), &rev("b"), &begun, &pods, at(20));
     assert_eq!((shares(&failed), failed.phase), (vec![("a", 3)], Phase::RollingBack));
     assert_eq!(failed.state.failed.as_ref().map(|failed| failed.reason), Some(Reason::CrashLoop));
-    let back = decide(&settings(3), &rev("b"), &failed, &tallies(&[("a", 3)]), at(25));
-    assert_eq!(back.news, [News::RolledBack { took: Duration::from_secs(5) }]);
-    let later = decide(&settings(5), &rev("b"), &back, &tallies(&[("a", 3)]), at(9999));
+    let back = decide(&settings(3), &rev("b"), &failed, &by_revision(&[("a", 3)]), at(25));
+    assert_eq!(back.news, [RolloutEvent::RolledBack { took: Duration::from_secs(5) }]);
+    let later = decide(&settings(5), &rev("b"), &back, &by_revision(&[("a", 3)]), at(9999));
     assert_eq!((shares(&later), later.news.as_slice()), (vec![("a", 5)], &[][..]), "not tried again");
-    let corrected = decide(&settings(3), &rev("c"), &back, &tallies(&[("a", 3)]), at(9999));
+    let corrected = decide(&settings(3), &rev("c"), &back, &by_revision(&[("a", 3)]), at(9999));
     assert_eq!((shares(&corrected), &corrected.state.failed), (vec![("c", 3)], &None));
 }
 
 #[test]
 fn trouble_fails_after_its_patience_and_no_earlier() {
-    let begun = decide(&settings(3), &rev("b"), &at_a(), &tallies(&[("a", 3)]), at(10));
+    let begun = decide(&settings(3), &rev("b"), &at_a(), &by_revision(&[("a", 3)]), at(10));
     for (cause, reason) in [
         (Cause::Image, Reason::ImagePullFailed),
         (Cause::Config, Reason::ConfigError),
         (Cause::Unschedulable, Reason::Unschedulable),
     ] {
-        let mut pods = tallies(&[("a", 3)]);
+        let mut pods = by_revision(&[("a", 3)]);
         let mut lasts = |seconds| {
-            let trouble = Some(Trouble { cause, lasts: Duration::from_secs(seconds) });
-            pods.insert("b", Tally { active: 1, trouble, ..Tally::default() });
+            let blocker = Some(Trouble { cause, lasts: Duration::from_secs(seconds) });
+            pods.insert("b", RevisionCounts { active: 1, blocker, ..RevisionCounts::default() });
             pods.clone()
         };
         let early = decide(&settings(3), &rev("b"), &begun, &lasts(59), at(74));
@@ -43,13 +43,13 @@ fn trouble_fails_after_its_patience_and_no_earlier() {
 
 #[test]
 fn the_deadline_counts_from_the_last_progress() {
-    let begun = decide(&settings(3), &rev("b"), &at_a(), &tallies(&[("a", 3)]), at(0));
-    let one = decide(&settings(3), &rev("b"), &begun, &tallies(&[("a", 3), ("b", 1)]), at(500));
-    let fewer = decide(&settings(3), &rev("b"), &one, &tallies(&[("a", 3)]), at(700));
+    let begun = decide(&settings(3), &rev("b"), &at_a(), &by_revision(&[("a", 3)]), at(0));
+    let one = decide(&settings(3), &rev("b"), &begun, &by_revision(&[("a", 3), ("b", 1)]), at(500));
+    let fewer = decide(&settings(3), &rev("b"), &one, &by_revision(&[("a", 3)]), at(700));
     assert_eq!(fewer.due, Some(Duration::from_secs(400)), "500 + 600 - 700");
-    let again = decide(&settings(3), &rev("b"), &fewer, &tallies(&[("a", 3), ("b", 1)]), at(1099));
+    let again = decide(&settings(3), &rev("b"), &fewer, &by_revision(&[("a", 3), ("b", 1)]), at(1099));
     assert_eq!(again.state.failed, None);
-    let late = decide(&settings(3), &rev("b"), &again, &tallies(&[("a", 3), ("b", 1)]), at(1100));
+    let late = decide(&settings(3), &rev("b"), &again, &by_revision(&[("a", 3), ("b", 1)]), at(1100));
     let reason = late.state.failed.map(|failed| failed.reason);
     assert_eq!(reason, Some(Reason::ProgressDeadlineExceeded), "a pod that comes and goes is no progress");
 }
@@ -57,9 +57,9 @@ fn the_deadline_counts_from_the_last_progress() {
 #[test]
 fn a_failure_may_pause_instead() {
     let settings = Settings { roll_back: false, ..settings(10) };
-    let begun = decide(&settings, &rev("b"), &at_a(), &tallies(&[("a", 10)]), at(0));
-    let mut pods = tallies(&[("a", 8)]);
-    pods.insert("b", Tally { active: 2, restarts: 3, ..Tally::default() });
+    let begun = decide(&settings, &rev("b"), &at_a(), &by_revision(&[("a", 10)]), at(0));
+    let mut pods = by_revision(&[("a", 8)]);
+    pods.insert("b", RevisionCounts { active: 2, restarts: 3, ..RevisionCounts::default() });
     let failed = decide(&settings, &rev("b"), &begun, &pods, at(10));
     assert_eq!((shares(&failed), failed.phase), (vec![("b", 2), ("a", 8)], Phase::Failed));
     let scaled = decide(&Settings { replicas: 20, ..settings }, &rev("b"), &failed, &pods, at(20));
@@ -69,20 +69,20 @@ fn a_failure_may_pause_instead() {
 #[test]
 fn an_abort_leads_back_whatever_the_policy() {
     let settings = Settings { roll_back: false, abort: Some(rev("b")), ..settings(3) };
-    let aborted = decide(&settings, &rev("b"), &at_a(), &tallies(&[("a", 2), ("b", 1)]), at(0));
+    let aborted = decide(&settings, &rev("b"), &at_a(), &by_revision(&[("a", 2), ("b", 1)]), at(0));
     assert_eq!((shares(&aborted), aborted.phase), (vec![("a", 3)], Phase::RollingBack));
-    let other = decide(&settings, &rev("c"), &aborted, &tallies(&[("a", 3)]), at(0));
+    let other = decide(&settings, &rev("c"), &aborted, &by_revision(&[("a", 3)]), at(0));
     assert_eq!(shares(&other), [("c", 3)], "what was said of b is not meant for c");
 }
 
 #[test]
 fn a_first_revision_that_fails_has_nowhere_to_go_back_to() {
-    let pods = Tallies::from([("a", Tally { active: 3, restarts: 9, ..Tally::default() })]);
+    let pods = Tallies::from([("a", RevisionCounts { active: 3, restarts: 9, ..RevisionCounts::default() })]);
     let failed = decide(&settings(3), &rev("a"), &State::default(), &pods, at(0));
     assert_eq!((shares(&failed), failed.news.len()), (vec![("a", 3)], 1));
     let again = decide(&settings(3), &rev("a"), &failed, &pods, at(5));
     assert_eq!(again.news, []);
-    let well = decide(&settings(3), &rev("a"), &again, &tallies(&[("a", 3)]), at(9));
+    let well = decide(&settings(3), &rev("a"), &again, &by_revision(&[("a", 3)]), at(9));
     assert_eq!(well.state, at_a(), "it came right after all");
 }
 
@@ -90,8 +90,8 @@ fn a_first_revision_that_fails_has_nowhere_to_go_back_to() {
 fn old_pods_that_may_not_go_yet_are_no_failure_of_the_new_ones() {
     // Four pods, surge 1: the new one is there, and nothing can be made: a budget or a hook holds the old ones, or they
     // terminate, and new ones wait for that or for their volumes.
-    let pods = tallies(&[("a", 4), ("b", 1)]);
-    let mut known = decide(&settings(4), &rev("b"), &at_a(), &tallies(&[("a", 4)]), at(0));
+    let pods = by_revision(&[("a", 4), ("b", 1)]);
+    let mut known = decide(&settings(4), &rev("b"), &at_a(), &by_revision(&[("a", 4)]), at(0));
     for second in [10, 500, 1090, 90_000] {
         let held =
             look(&settings(4), &rev("b"), Known::from(&known), (&pods, 0), at(second), |_| Plan::default());
@@ -99,8 +99,8 @@ fn old_pods_that_may_not_go_yet_are_no_failure_of_the_new_ones() {
         known = held;
     }
     // A new pod that is made when they have gone has all of the time.
-    let mut starting = tallies(&[("a", 3), ("b", 1)]);
-    starting.insert("b", Tally { active: 2, available: 1, ..Tally::default() });
+    let mut starting = by_revision(&[("a", 3), ("b", 1)]);
+    starting.insert("b", RevisionCounts { active: 2, available: 1, ..RevisionCounts::default() });
     let gone = decide(&settings(4), &rev("b"), &known, &starting, at(90_100));
     assert_eq!((&gone.state.failed, gone.due), (&None, Some(Duration::from_secs(600))));
     let failed = decide(&settings(4), &rev("b"), &gone, &starting, at(90_700)).state.failed;
@@ -109,9 +109,9 @@ fn old_pods_that_may_not_go_yet_are_no_failure_of_the_new_ones() {
 
 #[test]
 fn only_a_pause_of_the_new_revision_runs_against_it() {
-    let pods = tallies(&[("a", 4), ("b", 1)]);
+    let pods = by_revision(&[("a", 4), ("b", 1)]);
     let paused = |name: &str| {
-        let begun = decide(&settings(4), &rev("b"), &at_a(), &tallies(&[("a", 4)]), at(0));
+        let begun = decide(&settings(4), &rev("b"), &at_a(), &by_revision(&[("a", 4)]), at(0));
         let plan =
             Plan { wait: Some(Wait::Backoff { revision: rev(name), until: at(300) }), ..Plan::default() };
         look(&settings(4), &rev("b"), Known::from(&begun), (&pods, 0), at(10), |_| plan).due
@@ -124,7 +124,7 @@ fn only_a_pause_of_the_new_revision_runs_against_it() {
 #[test]
 fn old_pods_that_become_fewer_are_progress() {
     let recreate = Settings { strategy: Strategy::Recreate, ..settings(3) };
-    let (all, none) = (tallies(&[("a", 3)]), Tallies::new());
+    let (all, none) = (by_revision(&[("a", 3)]), Tallies::new());
     let mut known = decide(&recreate, &rev("b"), &at_a(), &all, at(0));
     // They terminate, one after the other.
     for (second, terminating) in [(500, 3), (1000, 2), (1500, 1), (2000, 0)] {
@@ -143,15 +143,15 @@ fn old_pods_that_become_fewer_are_progress() {
 
 #[test]
 fn a_process_that_begins_gives_a_change_its_whole_time_and_keeps_what_was_decided() {
-    let begun = decide(&settings(3), &rev("b"), &at_a(), &tallies(&[("a", 3)]), at(0));
-    let one = decide(&settings(3), &rev("b"), &begun, &tallies(&[("a", 3), ("b", 1)]), at(100));
+    let begun = decide(&settings(3), &rev("b"), &at_a(), &by_revision(&[("a", 3)]), at(0));
+    let one = decide(&settings(3), &rev("b"), &begun, &by_revision(&[("a", 3), ("b", 1)]), at(100));
     // Nobody has looked for long, and the new pod is unavailable when somebody does.
-    let mut pods = tallies(&[("a", 3)]);
-    pods.insert("b", Tally { active: 1, ..Tally::default() });
+    let mut pods = by_revision(&[("a", 3)]);
+    pods.insert("b", RevisionCounts { active: 1, ..RevisionCounts::default() });
     let anew = decide(&settings(3), &rev("b"), &one.state, &pods, at(90_000));
     assert_eq!((&anew.state.failed, anew.due), (&None, Some(Duration::from_secs(600))));
     // That it comes back is no progress: the predecessor has seen as many.
-    let back = decide(&settings(3), &rev("b"), &anew, &tallies(&[("a", 3), ("b", 1)]), at(90_100));
+    let back = decide(&settings(3), &rev("b"), &anew, &by_revision(&[("a", 3), ("b", 1)]), at(90_100));
     assert_eq!(back.due, Some(Duration::from_secs(500)));
     let failed = decide(&settings(3), &rev("b"), &back, &pods, at(90_600));
     assert!(failed.state.failed.is_some());
@@ -177,14 +177,20 @@ fn a_break_of_the_watch_puts_the_deadline_off_by_as_long() {
 
 #[test]
 fn nothing_is_given_up_that_is_not_certain() {
-    let begun = decide(&settings(3), &rev("b"), &at_a(), &tallies(&[("a", 3)]), at(0));
+    let begun = decide(&settings(3), &rev("b"), &at_a(), &by_revision(&[("a", 3)]), at(0));
     let Known(state, mut evidence) = Known::from(&begun);
     let moment = Duration::from_secs(90_000);
     let unsure = Look { moment, wall: at(90_000), watched: moment, sure: false };
     evidence.look(&unsure, 2, &mut []);
     evidence.living = 3;
-    let decision =
-        super::super::decide(&settings(3), &rev("b"), &state, evidence, &tallies(&[("a", 3)]), at(90_000));
+    let decision = super::super::decide(
+        &settings(3),
+        &rev("b"),
+        &state,
+        evidence,
+        &by_revision(&[("a", 3)]),
+        at(90_000),
+    );
     assert_eq!((decision.overdue, &decision.state.failed), (true, &None));
     assert_eq!((decision.news.len(), decision.due), (0, None));
 }

@@ -20,9 +20,9 @@ use crate::{
     watched::{Lease, Node},
 };
 
-/// What the watches have seen. Written by their tasks, read by the pass.
+/// What the watches have seen. Written by their tasks, read by the reconcile.
 #[derive(Debug)]
-pub struct Sight {
+pub struct Observations {
     clock: Clock,
     seen: Mutex<Seen>,
     changed: Notify,
@@ -44,7 +44,7 @@ struct Held {
     since: Moment,
 }
 
-impl Sight {
+impl Observations {
     /// Nothing seen yet.
     pub fn new(clock: Clock) -> Self {
         let now = clock.now();
@@ -53,12 +53,12 @@ impl Sight {
         Self { clock, seen: Mutex::new(seen), changed: Notify::new() }
     }
 
-    /// Is notified when something has changed that a pass should see.
+    /// Is notified when something has changed that a reconcile should see.
     pub fn wake(&self) -> &Notify {
         &self.changed
     }
 
-    /// A pass should look again.
+    /// A reconcile should look again.
     pub fn notify(&self) {
         self.changed.notify_one();
     }

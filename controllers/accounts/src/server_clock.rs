@@ -12,13 +12,13 @@ use parking_lot::Mutex;
 
 /// The API server's clock, as far as it is known. Clones share it.
 #[derive(Debug, Clone)]
-pub struct Skew {
+pub struct ServerClock {
     clock: Clock,
     /// A time of the API server's clock, and when that was.
     known: Arc<Mutex<(Timestamp, mainstay_runtime::clock::Moment)>>,
 }
 
-impl Skew {
+impl ServerClock {
     /// Until something else is known, the clocks agree.
     pub fn new(clock: Clock) -> Self {
         let now = (Timestamp::now(), clock.now());
@@ -63,10 +63,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_servers_time_goes_on_with_this_processs_clock() {
-        let skew = Skew::new(Clock::start());
+        let server_clock = ServerClock::new(Clock::start());
         let time: Timestamp = "2030-01-01T00:00:00Z".parse().unwrap();
-        skew.set(time);
+        server_clock.set(time);
         tokio::time::advance(Duration::from_secs(90)).await;
-        assert_eq!(skew.now().duration_since(time).as_secs(), 90);
+        assert_eq!(server_clock.now().duration_since(time).as_secs(), 90);
     }
 }

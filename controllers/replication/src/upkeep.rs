@@ -15,16 +15,16 @@ use crate::{
 
 /// Small writes that are due.
 #[derive(Debug, Default)]
-pub struct Chores {
+pub struct Upkeep {
     /// The group's finalizer is to be set, or removed.
     pub finalizer: Option<bool>,
     /// Claims that are not as they should be.
-    pub claims: Vec<Mend>,
+    pub claims: Vec<Repair>,
 }
 
 /// What is to be changed of a claim.
 #[derive(Debug)]
-pub struct Mend {
+pub struct Repair {
     /// The claim.
     pub claim: Arc<Claim>,
     /// Whether the group is to own it, so that it is deleted with the group.
@@ -33,7 +33,7 @@ pub struct Mend {
     pub zone: Option<Arc<str>>,
 }
 
-impl Chores {
+impl Upkeep {
     /// What is due for `group`, given its own pods and the zones in which pods with a slot run. `held`: whether there
     /// are pods whose hooks only this group would end.
     pub(crate) fn of<'a>(
@@ -51,7 +51,7 @@ impl Chores {
         let wants = held || !going && group.spec.lifecycle.pre_delete.is_some();
         let finalizer = (has != wants && (has || !going)).then_some(wants);
         // The garbage collector has begun to follow the owners that there are.
-        let claims = if going { Vec::new() } else { mends(group, uid, &zones, slots) };
+        let claims = if going { Vec::new() } else { repairs(group, uid, &zones, slots) };
         Self { finalizer, claims }
     }
 
@@ -65,9 +65,9 @@ impl Chores {
 pub(crate) fn ending(group: &ReplicaGroup) -> Option<Ending> {
     group.metadata.deletion_timestamp.as_ref()?;
     Some(match (has_finalizer(group, FINALIZER), has_finalizer(group, ORPHAN)) {
-        (true, true) => Ending::LetGo,
-        (true, false) => Ending::PodsFirst,
-        (false, _) => Ending::HandsOff,
+        (true, true) => Ending::OrphanPods,
+        (true, false) => Ending::DrainFirst,
+        (false, _) => Ending::GarbageCollected,
     })
 }
 
@@ -75,22 +75,27 @@ fn has_finalizer(group: &ReplicaGroup, name: &str) -> bool {
     group.finalizers().iter().any(|finalizer| finalizer == name)
 }
 
-fn mends(group: &ReplicaGroup, uid: &str, zones: &BTreeMap<&Arc<str>, Arc<str>>, slots: &Slots) -> Vec<Mend> {
+fn repairs(
+    group: &ReplicaGroup,
+    uid: &str,
+    zones: &BTreeMap<&Arc<str>, Arc<str>>,
+    slots: &Slots,
+) -> Vec<Repair> {
     let owned = group.spec.volume_claims.retention.when_deleted == Retention::Delete;
-    let mend = |claim: &Arc<Claim>| {
+    let repair = |claim: &Arc<Claim>| {
         let zone = zones.get(&claim.slot).filter(|zone| claim.zone.as_ref() != Some(*zone));
         // One that another object controls is left to it.
         let is_mine = claim.owner.as_deref() == Some(uid);
         let is_wrong = if owned { claim.owner.is_none() } else { is_mine };
         let due = !claim.header.terminating && (is_wrong || zone.is_some());
         let owned = if is_wrong { owned } else { is_mine };
-        due.then(|| Mend { claim: Arc::clone(claim), owned, zone: zone.cloned() })
+        due.then(|| Repair { claim: Arc::clone(claim), owned, zone: zone.cloned() })
     };
     // Whoever copies a claim copies the owner too, and with it the copy would be deleted.
     let is_owned = |copy: &&Arc<Claim>| copy.owner.as_deref() == Some(uid) && !copy.header.terminating;
-    let disown = |copy: &Arc<Claim>| Mend { claim: Arc::clone(copy), owned: false, zone: None };
+    let disown = |copy: &Arc<Claim>| Repair { claim: Arc::clone(copy), owned: false, zone: None };
     let copies = slots.copies().iter().filter(is_owned).map(disown);
-    slots.claims().filter_map(mend).chain(copies).collect()
+    slots.claims().filter_map(repair).chain(copies).collect()
 }
 
 #[cfg(test)]
@@ -110,7 +115,7 @@ mod tests {
     }
 
     fn finalizer(group: &ReplicaGroup, held: bool) -> Option<bool> {
-        Chores::of(group, "u", [].into_iter(), held, |_| None, &Slots::default()).finalizer
+        Upkeep::of(group, "u", [].into_iter(), held, |_| None, &Slots::default()).finalizer
     }
 
     const GOING: &str = "2026-01-01T00:00:00Z";
@@ -130,10 +135,10 @@ mod tests {
     fn a_group_on_its_way_out_is_held_by_hooks_alone() {
         let going = |finalizers: Value| json!({"finalizers": finalizers, "deletionTimestamp": GOING});
         let held = group(going(json!([FINALIZER])), true);
-        assert_eq!((finalizer(&held, true), ending(&held)), (None, Some(Ending::PodsFirst)));
+        assert_eq!((finalizer(&held, true), ending(&held)), (None, Some(Ending::DrainFirst)));
         assert_eq!(finalizer(&held, false), Some(false));
         let orphaning = group(going(json!([FINALIZER, ORPHAN])), true);
-        assert_eq!((finalizer(&orphaning, true), ending(&orphaning)), (None, Some(Ending::LetGo)));
+        assert_eq!((finalizer(&orphaning, true), ending(&orphaning)), (None, Some(Ending::OrphanPods)));
         assert_eq!(finalizer(&orphaning, false), Some(false));
         // A finalizer cannot be set any more.
         assert_eq!(finalizer(&group(going(json!([ORPHAN])), true), true), None);

@@ -11,7 +11,7 @@ use super::{
 
 /// The pods of one revision.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Tally {
+pub struct RevisionCounts {
     /// Neither ended nor terminating.
     pub active: usize,
     /// Active and ready for as long as the policy asks.
@@ -19,25 +19,25 @@ pub struct Tally {
     /// The most restarts of a container of an active pod.
     pub restarts: i32,
     /// The longest-lasting trouble of an active pod.
-    pub trouble: Option<Trouble>,
+    pub blocker: Option<Trouble>,
 }
 
 /// The tallies of all revisions of which there are active pods. Orphans that are to be adopted count.
-pub type Tallies<'a> = BTreeMap<&'a str, Tally>;
+pub type Tallies<'a> = BTreeMap<&'a str, RevisionCounts>;
 
 /// Counts the pods by revision.
-pub fn tally<'a>(pods: &[Pod<'a>], min_ready: Duration, now: Timestamp) -> Tallies<'a> {
-    let mut tallies = Tallies::new();
+pub fn counts<'a>(pods: &[Pod<'a>], min_ready: Duration, now: Timestamp) -> Tallies<'a> {
+    let mut by_revision = Tallies::new();
     for pod in pods.iter().filter(|pod| !pod.phase.is_terminal() && !pod.terminating) {
         if !matches!(pod.claim, Claim::Mine | Claim::OrphanMatching) {
             continue;
         }
-        let tally = tallies.entry(pod.revision).or_default();
-        tally.active += 1;
-        tally.available += usize::from(is_available(pod, min_ready, now));
-        tally.restarts = tally.restarts.max(pod.crashes);
-        tally.trouble =
-            [tally.trouble, pod.trouble].into_iter().flatten().max_by_key(|trouble| trouble.lasts);
+        let counts = by_revision.entry(pod.revision).or_default();
+        counts.active += 1;
+        counts.available += usize::from(is_available(pod, min_ready, now));
+        counts.restarts = counts.restarts.max(pod.crashes);
+        counts.blocker =
+            [counts.blocker, pod.blocker].into_iter().flatten().max_by_key(|blocker| blocker.lasts);
     }
-    tallies
+    by_revision
 }
