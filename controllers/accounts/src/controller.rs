@@ -95,7 +95,7 @@ pub async fn build(manager: &Manager, options: Options) -> Controller {
         client: manager.client.clone(),
         stores: stores.clone(),
         outcomes,
-        status_writer: Arc::new(StatusWriter::new(FIELD_MANAGER, STATUS_PACE)),
+        status_writer: Arc::new(StatusWriter::new(manager.client.clone(), FIELD_MANAGER, STATUS_PACE)),
         announcer,
     });
     let (all, woken) = (namespaces.clone(), Arc::clone(&work));
@@ -148,7 +148,10 @@ impl Watches {
         let (this, that) = (self.clone(), self.clone());
         let changed = move |old: Option<&_>, new: Option<&_>| this.policy_changed(old, new);
         // What a policy gave that is not known is left alone.
-        let lost = move |_: &AccountPolicy| that.read_policies();
+        let lost = move |policy: &AccountPolicy| {
+            that.policy_reconciler.status_writer.withdraw(&ObjectKey::of(policy));
+            that.read_policies();
+        };
         manager.watch().root(policies, FIELD_MANAGER, changed, lost);
 
         let this = self.clone();
@@ -181,13 +184,17 @@ impl Watches {
         let status_writer = &self.policy_reconciler.status_writer;
         self.policy_work.root_changed(old, new, |new| status_writer.wrote(&key, new.status.as_ref()));
         let same = |old: &AccountPolicy, new: &AccountPolicy| {
-            old.metadata.generation == new.metadata.generation
+            old.metadata.uid == new.metadata.uid
+                && old.metadata.generation == new.metadata.generation
                 && old.metadata.deletion_timestamp == new.metadata.deletion_timestamp
         };
         if matches!((old, new), (Some(old), Some(new)) if same(old, new)) {
             return;
         }
         self.read_policies();
+        // What the old spec could not be given says nothing of the new one.
+        let namespaces = self.stores.namespaces.state();
+        namespaces.iter().for_each(|namespace| self.work.outdate(&ObjectKey::of(&**namespace)));
         trigger_all(&self.work, &self.stores.namespaces);
     }
 

@@ -3,14 +3,14 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use kube::{Api, Client, ResourceExt, api::Patch};
+use kube::{Client, ResourceExt, api::Patch};
 use mainstay_crds::{AccountPolicy, AccountPolicyStatus};
 use mainstay_runtime::{
     conditions::same_heads,
     failure::RequestError,
     index::ObjectKey,
     outcome::{Concern, Outcomes, Turn},
-    reconcile::Reconciler,
+    reconcile::{PACE, Reconciler},
     report::StatusWriter,
     request::ObjectPath,
     writes::Writes,
@@ -46,6 +46,12 @@ pub struct Policies {
     pub announcer: Announcer,
 }
 
+/// When a policy is looked at again whose store was found to be behind the server.
+const CATCH_UP: Duration = Duration::from_millis(200);
+/// How long a policy rests after a reconcile, a namespace: each looks at all of them.
+const PACE_A_NAMESPACE: Duration = Duration::from_micros(50);
+/// No policy rests for longer.
+const SLOWEST_PACE: Duration = Duration::from_secs(5);
 /// The policy's own finalizer.
 const FINALIZERS: Concern = Concern::untold("Finalizer");
 
@@ -57,14 +63,15 @@ impl Reconciler for Policies {
         let settings = match Settings::read(&policy) {
             Ok(settings) => settings,
             Err(error) => {
-                self.report(&policy, status::unusable(&policy, &error, Timestamp::now()));
+                let current = self.status_writer.current(&*policy);
+                self.report(&policy, status::unusable(&current, &error, Timestamp::now()));
                 return outcomes;
             }
         };
         let left = self.stores.owned_by(&settings.name);
         let ends = settings.going && left == 0;
         if (ends || !settings.going) && turn.held(FINALIZERS).is_none() {
-            outcomes.note(FINALIZERS, self.set_finalizer(&policy, !ends).await);
+            outcomes.end(FINALIZERS, self.set_finalizer(&policy, !ends).await);
         }
         if !ends {
             let told = self.look(&settings, left);
@@ -73,6 +80,11 @@ impl Reconciler for Policies {
             self.report(&policy, status::told(&current, &told, Timestamp::now()));
         }
         outcomes
+    }
+
+    fn pace(&self, _: &AccountPolicy) -> Duration {
+        let namespaces = u32::try_from(self.stores.namespaces.state().len()).unwrap_or(u32::MAX);
+        PACE_A_NAMESPACE.saturating_mul(namespaces).clamp(PACE, SLOWEST_PACE)
     }
 
     fn forget(&self, key: &ObjectKey) {
@@ -138,10 +150,15 @@ impl Policies {
         }
     }
 
-    async fn set_finalizer(&self, policy: &AccountPolicy, wanted: bool) -> Result<(), ApplyError> {
+    /// Returns when to look again.
+    async fn set_finalizer(
+        &self,
+        policy: &AccountPolicy,
+        wanted: bool,
+    ) -> Result<Option<Duration>, ApplyError> {
         let mut finalizers = policy.metadata.finalizers.clone().unwrap_or_default();
         if finalizers.iter().any(|finalizer| finalizer == FINALIZER) == wanted {
-            return Ok(());
+            return Ok(None);
         }
         finalizers.retain(|finalizer| finalizer != FINALIZER);
         if wanted {
@@ -156,8 +173,9 @@ impl Policies {
         let writes = Writes::new(self.client.clone(), FIELD_MANAGER);
         let object = ObjectPath::of::<AccountPolicy>(&ObjectKey::of(policy));
         match writes.patch(&object, &Patch::Merge(patch)).await {
-            // The store is about to show another version.
-            Ok(_) | Err(RequestError::NotFound(_) | RequestError::Conflict(_)) => Ok(()),
+            Ok(_) | Err(RequestError::NotFound(_)) => Ok(None),
+            // The store is about to show another version, which may be of its own status: that is no reason to look again.
+            Err(RequestError::Conflict(_)) => Ok(Some(CATCH_UP)),
             Err(source) => {
                 let what = format!("the finalizer of AccountPolicy {}", policy.name_any());
                 Err(ApplyError { operation: "change", what, source })
@@ -166,11 +184,10 @@ impl Policies {
     }
 
     fn report(&self, policy: &AccountPolicy, status: AccountPolicyStatus) {
-        let policies = Api::<AccountPolicy>::all(self.client.clone());
         let is_urgent = |old: &AccountPolicyStatus, new: &AccountPolicyStatus| {
             old.observed_generation != new.observed_generation
                 || !same_heads(&old.conditions, &new.conditions)
         };
-        self.status_writer.put(&policies, policy, policy.status.as_ref(), status, is_urgent);
+        self.status_writer.put(policy, policy.status.as_ref(), status, is_urgent);
     }
 }

@@ -168,8 +168,8 @@ impl Reconciler for Namespaces {
             let failing = Failing { reason: problem.reason, message: problem.message.clone() };
             outcomes.insert(Arc::clone(&problem.policy), Some(failing));
         }
-        self.carry_out(&key, &plan, &turn, &mut outcomes, &mut ended).await;
-        if !ended.failed() {
+        let all = self.carry_out(&key, &plan, &turn, &mut outcomes, &mut ended).await;
+        if all && !ended.failed() {
             self.announcer.repaired(plan.repairs);
         }
         for policy in self.outcomes.note(&key.name, outcomes) {
@@ -205,7 +205,7 @@ impl Namespaces {
         stream::iter(under_way).buffered(self.max_in_flight)
     }
 
-    /// Carries out what can be: what fails for one thing is no reason not to do another.
+    /// Carries out what can be: what fails for one thing is no reason not to do another. Returns whether all was tried.
     async fn carry_out(
         &self,
         key: &ObjectKey,
@@ -213,7 +213,7 @@ impl Namespaces {
         turn: &Turn,
         outcomes: &mut BTreeMap<Arc<str>, Option<Failing>>,
         ended: &mut Ended,
-    ) {
+    ) -> bool {
         CONCERNS.iter().for_each(|concern| ended.well(*concern));
         let is_held = |action: &&Action| {
             let (concern, name) = action.part();
@@ -252,7 +252,7 @@ impl Namespaces {
                     ended.fail(action.part(), &error);
                     // A namespace that goes takes all with it.
                     if matches!(error.request(), RequestError::NamespaceTerminating(_)) {
-                        return;
+                        return false;
                     }
                     Failing { reason: error.request().reason(), message: error.to_string() }
                 }
@@ -261,6 +261,7 @@ impl Namespaces {
                 outcomes.insert(Arc::clone(policy), Some(failing));
             }
         }
+        held.is_empty()
     }
 }
 
@@ -284,7 +285,7 @@ impl Action {
         (concern, Some(format!("{part:?}/{name}").into()))
     }
 
-    /// The policy for which it is done; `None` for what is taken back.
+    /// The policy for which it is done; `None` for what is removed.
     fn policy(&self) -> Option<&Arc<str>> {
         match self {
             Self::MakeAccount(policy, ..)

@@ -7,10 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use mainstay_crds::{
     AccountPolicy, AccountPolicyStatus, FailingNamespace, LeavingNamespace, NamespaceCounts, TokenExpiry,
 };
-use mainstay_runtime::{
-    conditions::{NewCondition, merge},
-    report::{number, second},
-};
+use mainstay_runtime::conditions::{NewCondition, merge, number, second};
 
 use crate::{reconcile::Failing, settings::SettingsError};
 

@@ -83,7 +83,7 @@ fn buckets(header: &Header, policy: Option<&Arc<str>>) -> Vec<Bucket> {
 }
 
 /// An object as the store keeps it: what the rules see of it.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Stored<V> {
     /// Name, UID and version.
     pub header: Header,
@@ -93,7 +93,7 @@ pub struct Stored<V> {
     pub view: V,
 }
 
-impl<V: Send + Sync + 'static> Indexed for Stored<V> {
+impl<V: PartialEq + Send + Sync + 'static> Indexed for Stored<V> {
     type Bucket = Bucket;
 
     fn header(&self) -> &Header {
@@ -101,6 +101,9 @@ impl<V: Send + Sync + 'static> Indexed for Stored<V> {
     }
     fn buckets(&self) -> Vec<Bucket> {
         buckets(&self.header, self.policy.as_ref())
+    }
+    fn is_same(&self, other: &Self) -> bool {
+        self == other
     }
 }
 
@@ -182,7 +185,7 @@ impl From<WatchedBinding> for Stored<BindingView> {
 }
 
 /// What a Secret of a policy is.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub enum SecretView {
     /// A copy of a pull secret.
     Copy(CopyView),
@@ -269,7 +272,7 @@ fn output(header: &Header, policy: Arc<str>, metadata: &ObjectMeta) -> Option<Ou
 }
 
 /// A Secret with a token that never ends: that there is one is all that is known of it.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct NonExpiring(pub Header);
 
 impl From<MetadataOf<v1::Secret>> for NonExpiring {
@@ -287,6 +290,9 @@ impl Indexed for NonExpiring {
     }
     fn buckets(&self) -> Vec<Arc<str>> {
         vec![Arc::clone(&self.0.key.namespace)]
+    }
+    fn is_same(&self, other: &Self) -> bool {
+        self == other
     }
 }
 

@@ -70,7 +70,7 @@ pub async fn build(manager: &Manager, options: Options) -> Controller {
         client: manager.client.clone(),
         stores: stores.clone(),
         writer: Writer::new(manager.client.clone(), stores.clone()),
-        status_writer: Arc::new(StatusWriter::new(FIELD_MANAGER, STATUS_PACE)),
+        status_writer: Arc::new(StatusWriter::new(manager.client.clone(), FIELD_MANAGER, STATUS_PACE)),
         announcer: Announcer {
             events: Events::start(manager.client.clone(), FIELD_MANAGER, &manager.identity),
             metrics: own_metrics.clone(),
@@ -131,7 +131,9 @@ impl Watches {
         let this = self.clone();
         let changed = move |old: Option<&_>, new: Option<&_>| this.rollout_changed(old, new);
         // Without the rollout no reconcile is about it, and its revisions and targets are left alone.
-        manager.watch().root(rollouts, FIELD_MANAGER, changed, |_| {});
+        let status_writer = Arc::clone(&self.reconciler.status_writer);
+        let lost = move |rollout: &ConfigRollout| status_writer.withdraw(&ObjectKey::of(rollout));
+        manager.watch().root(rollouts, FIELD_MANAGER, changed, lost);
         self.follow_sources::<core::ConfigMap>(manager, SourceKind::ConfigMap);
         self.follow_sources::<core::Secret>(manager, SourceKind::Secret);
         self.follow_targets::<apps::Deployment>(manager, TargetKind::Deployment);
@@ -172,7 +174,8 @@ impl Watches {
         self.keep(old, new);
         let status_writer = &self.reconciler.status_writer;
         self.work.root_changed(old, new, |new| status_writer.wrote(&ObjectKey::of(new), new.status.as_ref()));
-        if let (None, Some(new)) = (old, new) {
+        let begins = new.filter(|new| old.is_none() && new.metadata.deletion_timestamp.is_none());
+        if let Some(new) = begins {
             let in_progress = record::state(new, None).in_progress();
             self.reconciler.slots.seed(&ObjectKey::of(new), in_progress);
         }

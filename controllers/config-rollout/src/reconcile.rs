@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
-use kube::{Api, Client, ResourceExt};
+use kube::Client;
 use mainstay_crds::{ConfigRollout, ConfigRolloutStatus};
 use mainstay_runtime::{
     index::ObjectKey,
@@ -65,7 +65,9 @@ impl Reconciler for ConfigRollouts {
         let mut context =
             Context { key: ObjectKey::of(&*rollout), rollout, turn, outcomes: Outcomes::default() };
         if context.rollout.metadata.deletion_timestamp.is_none() {
-            self.context(&mut context).await;
+            self.roll_out(&mut context).await;
+        } else {
+            self.release(&context.key);
         }
         context.outcomes
     }
@@ -74,7 +76,7 @@ impl Reconciler for ConfigRollouts {
         self.writer.forget(key);
         self.status_writer.forget(key);
         self.memory.forget(key);
-        self.slots.forget(key).iter().for_each(|waiting| self.work.trigger(waiting));
+        self.release(key);
     }
 }
 
@@ -94,7 +96,7 @@ impl Context {
 }
 
 impl ConfigRollouts {
-    async fn context(&self, context: &mut Context) {
+    async fn roll_out(&self, context: &mut Context) {
         let (rollout, key) = (Arc::clone(&context.rollout), context.key.clone());
         // Asked before the stores are read: what they come to show afterwards is not observed, and would be made again.
         let showed = match context.turn.held(READS) {
@@ -104,8 +106,10 @@ impl ConfigRollouts {
         let mut seen = match self.observe(&rollout, &key) {
             Ok(seen) => seen,
             Err(error) => {
+                self.release(&key);
+                let current = self.status_writer.current(&*rollout);
                 return self
-                    .put(&rollout, status::unusable(&rollout, &Failure::from(&error), Timestamp::now()));
+                    .put(&rollout, status::unusable(&current, &Failure::from(&error), Timestamp::now()));
             }
         };
         if context.turn.held(READS).is_some() {
@@ -127,7 +131,8 @@ impl ConfigRollouts {
         context.outcomes.well(READS);
         let told = context.failures();
         if !self.report(context, &seen, &plan).await {
-            return context.outcomes.again(Some(RECHECK));
+            let is_held = context.turn.held(STATUS).is_some();
+            return context.outcomes.again(Some(RECHECK).filter(|_| !is_held));
         }
         plan.news.iter().for_each(|news| self.announcer.news(&rollout, news));
         context.outcomes.again(plan.recheck_in);
@@ -137,6 +142,11 @@ impl ConfigRollouts {
             // What stands in the way, or does no more, is told without another event.
             self.report(context, &seen, &Plan { state: self.state(&rollout, &key), ..plan }).await;
         }
+    }
+
+    /// A rollout that does not go on takes none of the places that rollouts share.
+    fn release(&self, key: &ObjectKey) {
+        self.slots.forget(key).iter().for_each(|waiting| self.work.trigger(waiting));
     }
 
     /// What is to be done; `None` when the stores are about to show something that it depends on.
@@ -154,9 +164,10 @@ impl ConfigRollouts {
         let (evidence, state) = (self.evidence(), self.state(&rollout, &key));
         seen.observed.evidence = evidence.of_judged(&rollout, &seen.observed, &state).await?;
         let mut plan = self.plan(&rollout, &key, settings, seen);
-        if !plan.examine {
+        if !plan.unsettled {
             context.outcomes.well(REVISIONS);
-        } else if context.turn.held(REVISIONS).is_none() {
+        }
+        if plan.examine && context.turn.held(REVISIONS).is_none() {
             match self.examine(&rollout, &key, seen, &plan.state).await {
                 // What is planned before the stores show the revision would be about the last one.
                 Ok(true) => return Ok(None),
@@ -336,8 +347,8 @@ impl ConfigRollouts {
         } else if context.turn.held(STATUS).is_some() {
             return false;
         } else {
-            let (api, standing) = (self.api(&rollout), rollout.status.as_ref());
-            let record = self.status_writer.record(&api, &*rollout, standing, status, status::is_urgent);
+            let standing = rollout.status.as_ref();
+            let record = self.status_writer.record(&*rollout, standing, status, status::is_urgent);
             context.outcomes.end(STATUS, record.await);
         }
         let written = self.is_written(&rollout, &key, &plan.state);
@@ -354,17 +365,7 @@ impl ConfigRollouts {
     }
 
     fn put(&self, rollout: &ConfigRollout, status: ConfigRolloutStatus) {
-        self.status_writer.put(
-            &self.api(rollout),
-            rollout,
-            rollout.status.as_ref(),
-            status,
-            status::is_urgent,
-        );
-    }
-
-    fn api(&self, rollout: &ConfigRollout) -> Api<ConfigRollout> {
-        Api::namespaced(self.client.clone(), &rollout.namespace().unwrap_or_default())
+        self.status_writer.put(rollout, rollout.status.as_ref(), status, status::is_urgent);
     }
 
     fn evidence(&self) -> Gatherer<'_> {

@@ -63,7 +63,7 @@ pub fn told(told: &StatusInput<'_>, now: Timestamp) -> ConfigRolloutStatus {
             message,
         }),
     ];
-    verdicts.extend(told.failures.verdicts());
+    verdicts.extend(told.failures.conditions());
     status.conditions = conditions(rollout, verdicts, now);
     status
 }

@@ -93,7 +93,7 @@ fn endpoints(manager: &Manager, options: Options, loop_metrics: LoopMetrics, wor
         checker: Arc::new(checker),
         lookups: Arc::new(lookups),
         writer: Writer::new(client.clone(), stores.clone(), Arc::clone(&metrics), in_flight),
-        status_writer: Arc::new(StatusWriter::new(FIELD_MANAGER, STATUS_PACE)),
+        status_writer: Arc::new(StatusWriter::new(client.clone(), FIELD_MANAGER, STATUS_PACE)),
         announcer: Announcer::new(Events::start(client.clone(), FIELD_MANAGER, &manager.identity)),
         stores,
         metrics,
@@ -116,7 +116,9 @@ impl Watches {
         let this = self.clone();
         let changed = move |old: Option<&_>, new: Option<&_>| this.pool_changed(old, new);
         // Without the pool no reconcile is about it, and its slices are left alone. It keeps its Service.
-        manager.watch().root(pools, FIELD_MANAGER, changed, |_| {});
+        let status_writer = Arc::clone(&self.endpoints.status_writer);
+        let lost = move |pool: &EndpointPool| status_writer.withdraw(&ObjectKey::of(pool));
+        manager.watch().root(pools, FIELD_MANAGER, changed, lost);
 
         let stores = self.endpoints.stores.clone();
         let mut labels = LabelPool::default();
@@ -172,11 +174,6 @@ impl Watches {
 
     /// A pod matters to the pools that select it, before or after the change.
     fn pod_changed(&self, change: Change<'_, Pod>) {
-        if let (Some(old), Some(new)) = (change.old, change.new)
-            && old.is_like(new)
-        {
-            return;
-        }
         let mut last = None;
         for pod in [change.old, change.new].into_iter().flatten() {
             if last.is_none_or(|last: &Arc<Pod>| last.labels != pod.labels) {
@@ -187,11 +184,8 @@ impl Watches {
     }
 
     /// A node's zone is that of its pods, and its addresses may be out of bounds.
-    fn node_changed(&self, change: Change<'_, Node>) {
-        let facts = |node: &Arc<Node>| (node.zone.clone(), node.addresses.clone());
-        if change.old.map(facts) != change.new.map(facts) {
-            self.trigger_all();
-        }
+    fn node_changed(&self, _: Change<'_, Node>) {
+        self.trigger_all();
     }
 
     fn service_changed(&self, change: Change<'_, Service>) {

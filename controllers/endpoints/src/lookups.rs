@@ -115,6 +115,8 @@ pub struct Lookups {
 struct Table {
     names: Names,
     wanted: HashMap<ObjectKey, BTreeSet<String>>,
+    /// The pools that want each name.
+    pools: HashMap<String, BTreeSet<ObjectKey>>,
     /// Each name is in the line of each pool that wants it, unless its lookup is under way.
     places: Places<ObjectKey, String>,
     /// When each name is due; `None` while its lookup is under way.
@@ -149,6 +151,7 @@ impl Lookups {
             table: Mutex::new(Table {
                 names: Names::default(),
                 wanted: HashMap::new(),
+                pools: HashMap::new(),
                 places: Places::new(LIMIT),
                 due: HashMap::new(),
             }),
@@ -252,26 +255,31 @@ impl Table {
         let before = self.wanted.remove(pool).unwrap_or_default();
         for name in before.difference(&names) {
             self.places.remove(pool, name);
+            let pools = self.pools.get_mut(name).expect("each name that is wanted has its pools");
+            pools.remove(pool);
+            if pools.is_empty() {
+                self.pools.remove(name);
+                self.names.forget(name);
+                // One whose lookup is under way is forgotten with its end.
+                if self.due.get(name).is_some_and(Option::is_some) {
+                    self.due.remove(name);
+                }
+            }
         }
         for name in names.difference(&before) {
+            self.pools.entry(name.clone()).or_default().insert(pool.clone());
+            self.names.know(name);
             if let Some(due) = *self.due.entry(name.clone()).or_insert(Some(now)) {
                 self.places.put(pool, name.clone(), due);
             }
         }
-        let is_news = before != names;
         if !names.is_empty() {
             self.wanted.insert(pool.clone(), names);
-        }
-        if is_news {
-            let all: BTreeSet<String> = self.wanted.values().flatten().cloned().collect();
-            self.due.retain(|name, due| due.is_none() || all.contains(name));
-            self.names.want(all);
         }
     }
 
     fn wanting(&self, name: &str) -> Vec<ObjectKey> {
-        let wanting = self.wanted.iter().filter(|(_, names)| names.contains(name));
-        wanting.map(|(pool, _)| pool.clone()).collect()
+        self.pools.get(name).into_iter().flatten().cloned().collect()
     }
 
     /// The lookup that begins now, if there is one.

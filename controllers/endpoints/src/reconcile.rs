@@ -170,7 +170,7 @@ impl Endpoints {
         false
     }
 
-    /// Makes and keeps the Service of a pool that says so. Returns whether it is on its way, or could not be made.
+    /// Makes and keeps the Service of a pool that says so. Returns whether it is being created, or could not be made.
     async fn keep_service(&self, context: &Context, outcomes: &mut Outcomes) -> bool {
         let template = context.pool.spec.service_ref.create.as_ref().filter(|_| !self.is_taken(context));
         let Some(template) = template else {
@@ -178,7 +178,7 @@ impl Endpoints {
             return false;
         };
         if context.turn.held(SERVICE).is_some() {
-            return outcomes.failures(&context.turn).of(SERVICE).is_some();
+            return true;
         }
         let standing = self.stores.services.get(&pool::service_key(&context.pool));
         match self.writer.keep_service(&context.job(), template, standing.as_deref()).await {

@@ -7,10 +7,9 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use mainstay_crds::{EndpointPool, EndpointPoolStatus, MemberOut, TierHealth};
 use mainstay_runtime::{
-    conditions::{NewCondition, merge, same_heads},
+    conditions::{NewCondition, merge, number, same_heads, second},
     failure::RequestError,
     outcome::{Explain, Failure},
-    report::{number, second},
 };
 
 pub use self::seen::Seen;
@@ -70,7 +69,7 @@ pub fn observed(seen: &Seen<'_>, now: Timestamp) -> EndpointPoolStatus {
     };
     let mut verdicts = verdicts(readiness(seen), seen.failures.first());
     verdicts.extend([panic(seen), failed_over(seen), accepted(seen)]);
-    verdicts.extend(seen.failures.verdicts());
+    verdicts.extend(seen.failures.conditions());
     EndpointPoolStatus {
         observed_generation: seen.pool.metadata.generation.unwrap_or_default(),
         tier,

@@ -38,7 +38,7 @@ const LEASES_WATCH: u32 = 30;
 pub async fn build(manager: &Manager) -> Controller {
     let clock = Clock::start();
     let observations = Arc::new(Observations::new(clock));
-    let status_writer = Arc::new(StatusWriter::new(FIELD_MANAGER, STATUS_PACE));
+    let status_writer = Arc::new(StatusWriter::new(manager.client.clone(), FIELD_MANAGER, STATUS_PACE));
     let (policies, policy_writer) = reflector::store();
     let undecoded = watch_policies(manager, policy_writer, &observations, &status_writer);
     let node_health = NodeHealth {

@@ -7,8 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use mainstay_crds::{BreakerStatus, NodeCounts, NodeHealthPolicy, NodeHealthPolicyStatus, UnhealthyNode};
 use mainstay_runtime::{
     clock::{Clock, Moment},
-    conditions::{self, Verdict},
-    report::{number, second},
+    conditions::{self, NewCondition, number, second},
 };
 
 use crate::{
@@ -92,12 +91,12 @@ impl Policy<'_> {
         }
     }
 
-    fn verdicts(&self) -> Vec<Verdict> {
+    fn verdicts(&self) -> Vec<NewCondition> {
         vec![self.ready(), stalled(None), self.breaker_open(), self.overlap(), self.dry_run()]
     }
 
-    fn ready(&self) -> Verdict {
-        let verdict = |status, reason, message| Verdict { kind: "Ready", status, reason, message };
+    fn ready(&self) -> NewCondition {
+        let verdict = |status, reason, message| NewCondition { kind: "Ready", status, reason, message };
         let unjudged = self.nodes.iter().find(|judged| judged.planned.state == State::Unjudged);
         if let Some(judged) = unjudged {
             let message = format!("node {}: {}", judged.view.name, judged.planned.why);
@@ -114,7 +113,7 @@ impl Policy<'_> {
         verdict(true, "Watching", format!("{} nodes are watched", self.nodes.len()))
     }
 
-    fn breaker_open(&self) -> Verdict {
+    fn breaker_open(&self) -> NewCondition {
         let open: Vec<_> = self.breakers.iter().filter(|breaker| breaker.open_since.is_some()).collect();
         let (reason, message) = match open.iter().find(|breaker| breaker.everything).or(open.first()) {
             None => ("Closed", "the number of unhealthy nodes is within the limits".to_owned()),
@@ -142,10 +141,10 @@ impl Policy<'_> {
                 )
             }
         };
-        Verdict { kind: "BreakerOpen", status: !open.is_empty(), reason, message }
+        NewCondition { kind: "BreakerOpen", status: !open.is_empty(), reason, message }
     }
 
-    fn overlap(&self) -> Verdict {
+    fn overlap(&self) -> NewCondition {
         let holds = !self.overlaps.is_empty();
         let message = match (holds, self.stricter) {
             (false, _) => "no other policy selects any of its nodes".to_owned(),
@@ -156,32 +155,32 @@ impl Policy<'_> {
             ),
         };
         let reason = if holds { "OtherPolicies" } else { "Alone" };
-        Verdict { kind: "Overlap", status: holds, reason, message }
+        NewCondition { kind: "Overlap", status: holds, reason, message }
     }
 
-    fn dry_run(&self) -> Verdict {
+    fn dry_run(&self) -> NewCondition {
         let dry_run = self.policy.spec.dry_run;
         let (reason, message) = if dry_run {
             ("DryRun", "the policy decides and reports, and writes nothing to nodes or pods")
         } else {
             ("Acting", "decisions are carried out")
         };
-        Verdict { kind: "DryRun", status: dry_run, reason, message: message.to_owned() }
+        NewCondition { kind: "DryRun", status: dry_run, reason, message: message.to_owned() }
     }
 }
 
 /// Whether nothing is done until the policy is corrected. Another module sets it for a policy that cannot be decoded,
 /// so it is also written here when it is false.
-fn stalled(error: Option<&SettingsError>) -> Verdict {
+fn stalled(error: Option<&SettingsError>) -> NewCondition {
     let (reason, message) = error.map_or(("None", String::new()), |error| (INVALID, error.to_string()));
-    Verdict { kind: "Stalled", status: error.is_some(), reason, message }
+    NewCondition { kind: "Stalled", status: error.is_some(), reason, message }
 }
 
 /// The status of a policy that cannot be carried out. What is set on its nodes is kept until it is corrected.
 pub fn unusable(policy: &NodeHealthPolicy, error: &SettingsError, now: Timestamp) -> NodeHealthPolicyStatus {
     let standing = policy.status.as_ref().map_or(&[][..], |status| &status.conditions);
     let generation = policy.metadata.generation;
-    let ready = Verdict { kind: "Ready", status: false, reason: INVALID, message: error.to_string() };
+    let ready = NewCondition { kind: "Ready", status: false, reason: INVALID, message: error.to_string() };
     NodeHealthPolicyStatus {
         observed_generation: generation,
         conditions: conditions::merge(vec![ready, stalled(Some(error))], standing, generation, now),

@@ -25,7 +25,7 @@ use crate::{
 pub const LEASES: &str = "kube-node-lease";
 
 /// A node as the store keeps it.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Node {
     header: Header,
     /// What plans read of it.
@@ -135,6 +135,9 @@ impl Indexed for Node {
     fn buckets(&self) -> Vec<()> {
         vec![()]
     }
+    fn is_same(&self, other: &Self) -> bool {
+        self == other
+    }
 }
 
 /// A node's Lease as the watch and live reads decode it.
@@ -155,7 +158,7 @@ struct WatchedLeaseSpec {
 }
 
 /// A node's Lease as the store keeps it.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Lease {
     header: Header,
     /// `spec.renewTime`, by the clock of the node.
@@ -191,6 +194,9 @@ impl Indexed for Lease {
     }
     fn buckets(&self) -> Vec<()> {
         Vec::new()
+    }
+    fn is_same(&self, other: &Self) -> bool {
+        self == other
     }
 }
 

@@ -4,11 +4,7 @@
 //! answer that there are none counts when it was given three times in a row. Before the first answer the addresses of
 //! a name are not empty, but [unknown](Known::unknown).
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-    time::Duration,
-};
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use crate::resolve::{Answer, Family, ResolveError};
 
@@ -68,16 +64,17 @@ pub struct Known<'a> {
 }
 
 impl Names {
-    /// Wants exactly `names`: what is known of them stays, and all others are forgotten.
-    pub fn want(&mut self, names: BTreeSet<String>) {
-        self.entries.retain(|name, _| names.contains(name));
-        for name in names {
-            self.entries.entry(name).or_insert_with(|| Entry {
-                addresses: Vec::new(),
-                unknown: vec![Family::V4, Family::V6],
-                failing: None,
-            });
+    /// Wants a name from now on; what is known of it stays.
+    pub fn know(&mut self, name: &str) {
+        if !self.entries.contains_key(name) {
+            let unknown = vec![Family::V4, Family::V6];
+            self.entries.insert(name.to_owned(), Entry { addresses: Vec::new(), unknown, failing: None });
         }
+    }
+
+    /// Forgets a name that is wanted no more.
+    pub fn forget(&mut self, name: &str) {
+        self.entries.remove(name);
     }
 
     /// Takes in how a look-up of `name` ended. The answer for a name that is wanted no longer is ignored.

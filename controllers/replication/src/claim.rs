@@ -47,7 +47,7 @@ pub fn are_wanted(group: &ReplicaGroup) -> bool {
 }
 
 /// A claim as the store keeps it.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Claim {
     /// Name, UID and version.
     pub header: Header,
@@ -86,5 +86,8 @@ impl Indexed for Claim {
     }
     fn buckets(&self) -> Vec<ObjectKey> {
         vec![ObjectKey { namespace: Arc::clone(&self.header.key.namespace), name: Arc::clone(&self.group) }]
+    }
+    fn is_same(&self, other: &Self) -> bool {
+        self == other
     }
 }

@@ -54,7 +54,6 @@ pub async fn build(manager: &Manager) -> Controller {
         manager.shutdown.clone(),
     );
     let replication = Arc::new(Replication {
-        client: manager.client.clone(),
         stores: stores.clone(),
         groups: groups.clone(),
         writer: pod_writer,
@@ -62,7 +61,7 @@ pub async fn build(manager: &Manager) -> Controller {
             events: Events::start(manager.client.clone(), FIELD_MANAGER, &manager.identity),
             metrics: own_metrics.clone(),
         },
-        status_writer: Arc::new(StatusWriter::new(FIELD_MANAGER, STATUS_PACE)),
+        status_writer: Arc::new(StatusWriter::new(manager.client.clone(), FIELD_MANAGER, STATUS_PACE)),
         metrics,
         memory: parking_lot::Mutex::default(),
         unsure: Backoff::new(ASK_AGAIN),
@@ -102,7 +101,9 @@ impl Watches {
             });
         };
         // Without the group no reconcile is about it, and its pods are left alone.
-        manager.watch().root(groups, FIELD_MANAGER, changed, |_| {});
+        let status_writer = Arc::clone(&self.replication.status_writer);
+        let lost = move |group: &ReplicaGroup| status_writer.withdraw(&ObjectKey::of(group));
+        manager.watch().root(groups, FIELD_MANAGER, changed, lost);
 
         let mut pool = LabelPool::default();
         let slim = move |watched| Pod::slim(watched, &mut pool);

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::{
     apply::Applied,
-    plan::{How, Plan},
+    plan::{How, Plan, Victim},
     rollout::Evidence,
 };
 
@@ -39,16 +39,18 @@ impl Memory {
     }
 
     /// Takes the evictions out of the plan for a while after a PodDisruptionBudget has refused one; what goes without
-    /// asking goes on. Returns when they are tried again.
-    pub(crate) fn without_blocked(&mut self, plan: &mut Plan) -> Option<Duration> {
-        let since = self.blocked.as_ref()?.1;
+    /// asking goes on. Returns when they are tried again, and those that were taken out.
+    pub(crate) fn without_blocked(&mut self, plan: &mut Plan) -> (Option<Duration>, Vec<Victim>) {
+        let Some((_, since)) = &self.blocked else { return (None, Vec::new()) };
         let Some(left) = BLOCKED.checked_sub(since.elapsed()).filter(|left| !left.is_zero()) else {
             // The refusal stands until an eviction is granted, or none is wanted any more.
             self.blocked.take_if(|_| plan.delete.iter().all(|victim| victim.how != How::Evict));
-            return None;
+            return (None, Vec::new());
         };
-        plan.delete.retain(|victim| victim.how != How::Evict);
-        Some(left)
+        let (blocked, rest) =
+            std::mem::take(&mut plan.delete).into_iter().partition(|victim| victim.how == How::Evict);
+        plan.delete = rest;
+        (Some(left), blocked)
     }
 
     /// Remembers what budgets said to the evictions of a reconcile. One in which none was tried says nothing of them.

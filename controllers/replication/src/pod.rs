@@ -26,7 +26,7 @@ mod in_place;
 mod watched;
 
 /// A pod as the store keeps it.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Pod {
     /// Name, UID and version.
     pub header: Header,
@@ -128,6 +128,9 @@ impl Indexed for Pod {
         let slot = slot.map(|slot| Bucket::Holding(Arc::clone(&self.header.key.namespace), Arc::clone(slot)));
         [Some(by_owner), on, slot].into_iter().flatten().collect()
     }
+    fn is_same(&self, other: &Self) -> bool {
+        self == other
+    }
 }
 
 impl Pod {
@@ -198,6 +201,10 @@ impl Indexed for Labelled {
     fn buckets(&self) -> Vec<Arc<str>> {
         let namespace = Some(&self.header.key.namespace).filter(|namespace| !namespace.is_empty());
         namespace.into_iter().cloned().collect()
+    }
+    /// What else has changed of a quota may make room.
+    fn is_same(&self, _: &Self) -> bool {
+        false
     }
 }
 

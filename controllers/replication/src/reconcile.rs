@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use kube::{
-    Api, Client, ResourceExt,
+    ResourceExt,
     runtime::reflector::{ObjectRef, Store},
 };
 use mainstay_crds::{ReplicaGroup, ReplicaGroupStatus};
@@ -23,7 +23,7 @@ use parking_lot::Mutex;
 use crate::{
     announce::Announcer,
     apply::{
-        ADOPTION, CLAIMS, CREATION, DELETION, FINALIZER, GATES, HOOKS, PRUNING, READS, REVISIONS,
+        ADOPTION, ApplyError, CLAIMS, CREATION, DELETION, FINALIZER, GATES, HOOKS, PRUNING, READS, REVISIONS,
         WritePermit, Writer,
     },
     memory::Memory,
@@ -51,8 +51,6 @@ const PODS: [Concern; 8] = [READS, CREATION, DELETION, ADOPTION, GATES, HOOKS, C
 
 /// The ReplicaGroup controller's reconcile, with all that it reads and writes.
 pub struct Replication {
-    /// For the status.
-    pub client: Client,
     /// What reconciles read.
     pub stores: Stores,
     /// The groups.
@@ -80,8 +78,7 @@ impl Reconciler for Replication {
         let mut outcomes = Outcomes::default();
         self.pass(&group, &turn, &mut outcomes).await;
         // What had failed is not tried again while it is held.
-        let doubted = outcomes.failed();
-        if doubted || turn.holds_nothing() {
+        if outcomes.failed() || turn.holds_nothing() {
             self.memory(&ObjectKey::of(&*group), |memory| memory.doubt(outcomes.is_ambiguous()));
         }
         outcomes
@@ -118,7 +115,11 @@ impl Replication {
                 assessed = self.assess(group, &observed, now, true);
             }
         }
-        outcomes.again(self.memory(&observed.key, |memory| memory.without_blocked(&mut assessed.plan)));
+        let (due, blocked) = self.memory(&observed.key, |memory| memory.without_blocked(&mut assessed.plan));
+        outcomes.again(due);
+        for victim in blocked {
+            outcomes.waits((DELETION, Some(Arc::clone(&observed.pod(victim.pod).header.key.name))));
+        }
         let kept = self.keep_revision(group, &observed, turn, outcomes).await;
         self.prune_revisions(group, &observed, &assessed, turn, outcomes).await;
         if assessed.plan.is_empty() && observed.upkeep.is_empty() {
@@ -186,7 +187,12 @@ impl Replication {
         if turn.held(REVISIONS).is_some() {
             return false;
         }
-        outcomes.note(REVISIONS, self.writer.keep_revision(group, observed).await).is_some()
+        let kept = self.writer.keep_revision(group, observed).await;
+        // In a namespace that is being deleted nothing new is made, and what is there is still to be seen to.
+        let goes = |error: &ApplyError| matches!(error.request(), RequestError::NamespaceTerminating(_));
+        let is_kept = kept.as_ref().err().is_none_or(goes);
+        outcomes.note(REVISIONS, kept);
+        is_kept
     }
 
     /// Keeps no more of the old revisions than the spec asks for.
@@ -299,7 +305,7 @@ impl Replication {
         if assessed.decision.state.decides_as(&self.state(group)) {
             outcomes.well(STATUS);
             self.put(group, status);
-        } else if turn.held(STATUS).is_none() {
+        } else if turn.held(STATUS).is_none() && !outcomes.has_failed(STATUS) {
             outcomes.end(STATUS, self.record(group, status).await);
             if assessed.decision.state.decides_as(&self.state(group)) {
                 self.announcer.news(group, &assessed.decision);
@@ -313,7 +319,7 @@ impl Replication {
 
     fn put(&self, group: &ReplicaGroup, status: ReplicaGroupStatus) {
         let is_urgent = |old: &_, new: &_| status::is_urgent(group, old, new);
-        self.status_writer.put(&self.api(group), group, group.status.as_ref(), status, is_urgent);
+        self.status_writer.put(group, group.status.as_ref(), status, is_urgent);
     }
 
     /// Writes the status if it differs from the one that stands; the return value says when the rest is due.
@@ -323,11 +329,7 @@ impl Replication {
         status: ReplicaGroupStatus,
     ) -> Result<Option<Duration>, RequestError> {
         let is_urgent = |old: &_, new: &_| status::is_urgent(group, old, new);
-        self.status_writer.record(&self.api(group), group, group.status.as_ref(), status, is_urgent).await
-    }
-
-    fn api(&self, group: &ReplicaGroup) -> Api<ReplicaGroup> {
-        Api::namespaced(self.client.clone(), &group.namespace().unwrap_or_default())
+        self.status_writer.record(group, group.status.as_ref(), status, is_urgent).await
     }
 
     /// The group's status as this process wrote it last, or else as the store shows it.

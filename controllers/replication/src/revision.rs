@@ -60,7 +60,7 @@ pub struct WatchedRevision {
 stands_for!(WatchedRevision, v1::ControllerRevision);
 
 /// A ControllerRevision as the store keeps it.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Revision {
     /// Name, UID and version.
     pub header: Header,
@@ -109,6 +109,9 @@ impl Indexed for Revision {
     }
     fn buckets(&self) -> Vec<Arc<str>> {
         self.controller.iter().map(|controller| Arc::clone(&controller.uid)).collect()
+    }
+    fn is_same(&self, other: &Self) -> bool {
+        self == other
     }
 }
 

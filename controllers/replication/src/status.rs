@@ -5,9 +5,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 use mainstay_crds::{ReplicaGroup, ReplicaGroupStatus};
 use mainstay_runtime::{
-    conditions::{NewCondition, merge, same_heads},
+    conditions::{NewCondition, merge, number, same_heads},
     outcome::Failure,
-    report::number,
 };
 
 use crate::{
@@ -32,7 +31,7 @@ pub fn observed(seen: &Seen<'_>, now: Timestamp) -> ReplicaGroupStatus {
     let failure = lasting.as_ref();
     let mut verdicts = verdicts(readiness(seen, failure), failure, failure::of_replicas(seen.failures));
     verdicts.extend(change::verdicts(seen));
-    verdicts.extend(seen.failures.verdicts());
+    verdicts.extend(seen.failures.conditions());
     let mut status = ReplicaGroupStatus {
         observed_generation: group.metadata.generation.unwrap_or_default(),
         replicas: number(active),

@@ -55,6 +55,16 @@ pub fn same_heads(some: &[Condition], others: &[Condition]) -> bool {
     some.iter().map(head).eq(others.iter().map(head))
 }
 
+/// A count as a status keeps it.
+pub fn number(count: usize) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
+}
+
+/// The full second in which `time` is: a status keeps no more of it.
+pub fn second(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -181,6 +181,9 @@ mod tests {
         fn buckets(&self) -> Vec<()> {
             vec![]
         }
+        fn is_same(&self, _: &Self) -> bool {
+            false
+        }
     }
 
     fn key(name: &str) -> ObjectKey {

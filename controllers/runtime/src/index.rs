@@ -30,6 +30,8 @@ pub trait Indexed: Send + Sync + 'static {
     fn header(&self) -> &Header;
     /// The buckets that it lies in.
     fn buckets(&self) -> Vec<Self::Bucket>;
+    /// Whether reconciles see the same in `other`, of another version: a change from one to the other is not reported.
+    fn is_same(&self, other: &Self) -> bool;
 
     /// [`Header::key`].
     fn key(&self) -> &ObjectKey {
@@ -114,6 +116,13 @@ impl<T: Indexed> Inner<T> {
     }
 }
 
+/// Reports a change that reconciles can see.
+fn report<T: Indexed>(old: Option<&Arc<T>>, new: Option<&Arc<T>>, changed: &mut impl FnMut(Change<'_, T>)) {
+    if !old.zip(new).is_some_and(|(old, new)| old.is_same(new)) {
+        changed(Change { old, new });
+    }
+}
+
 impl<T: Indexed> Index<T> {
     /// Applies a watch event and reports each change that it made. A list replaces the contents as a whole when it is
     /// complete: until then the index shows its previous contents.
@@ -122,7 +131,7 @@ impl<T: Indexed> Index<T> {
             watcher::Event::Apply(object) => {
                 let new = Arc::new(object);
                 let old = self.inner.write().put(Arc::clone(&new));
-                changed(Change { old: old.as_ref(), new: Some(&new) });
+                report(old.as_ref(), Some(&new), &mut changed);
             }
             watcher::Event::Delete(object) => {
                 let old = {
@@ -163,7 +172,7 @@ impl<T: Indexed> Index<T> {
             inner.watched.list_ends();
         }
         for (old, new) in &changes {
-            changed(Change { old: old.as_ref(), new: new.as_ref() });
+            report(old.as_ref(), new.as_ref(), &mut changed);
         }
         self.synced.send_replace(true);
     }

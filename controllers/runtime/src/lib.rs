@@ -14,8 +14,8 @@
 //! | [`key`] | names of objects |
 //! | [`node`] | nodes as watches decode them, and where they are |
 //! | [`labels`] | labels, kept once for all objects that have the same |
-//! | [`trigger`] | which keys have unserved changes, and since when |
-//! | [`reconcile`] | the loop: bounded concurrency, a timeout and panic isolation a reconcile, backoff a key |
+//! | [`reconcile`] | the loop: its keys in fair turns and with their memory, bounded concurrency, a timeout and panic isolation |
+//! | [`outcome`] | what a reconcile is granted and has brought about, concern by concern: each has its own backoff |
 //! | [`solo`] | the other loop: one reconcile over everything, and what makes the next one due |
 //! | [`jobs`] | jobs under way, each apart from the others |
 //! | [`places`] | fair shares of a limit: which of the keys that are due gets the next place |

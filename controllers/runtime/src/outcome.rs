@@ -7,13 +7,9 @@ use std::{
 };
 
 use futures::{Stream, StreamExt};
-use tokio::time::Instant;
 
 pub use crate::concern::{Concern, Explain, Failure, Failures, Part, STATUS, WHOLE};
 use crate::failure::RequestError;
-
-/// A reconcile begins new writes for this long. Then it ends and is queued again, so that no object delays the others.
-pub const WRITES: Duration = Duration::from_secs(1);
 
 /// A part that failed when it was last tried.
 #[derive(Debug, Clone)]
@@ -24,23 +20,16 @@ pub(crate) struct Standing {
 }
 
 /// What the loop grants one reconcile.
-#[derive(Debug, Clone)]
+/// The default is one in which nothing waits.
+#[derive(Debug, Clone, Default)]
 pub struct Turn {
     failed: BTreeMap<Part, Standing>,
-    ends: Instant,
-}
-
-impl Default for Turn {
-    /// One in which nothing waits.
-    fn default() -> Self {
-        Self::new(BTreeMap::new())
-    }
 }
 
 impl Turn {
     /// A turn after one of which these failed.
     pub(crate) fn new(failed: BTreeMap<Part, Standing>) -> Self {
-        Self { failed, ends: Instant::now() + WRITES }
+        Self { failed }
     }
 
     /// How long the writes of `concern` must still wait. It may be observed and reported all the same.
@@ -59,11 +48,6 @@ impl Turn {
     /// Whether all may be tried.
     pub fn holds_nothing(&self) -> bool {
         self.failed.values().all(|standing| standing.left.is_none())
-    }
-
-    /// When no more writes should be begun.
-    pub fn ends(&self) -> Instant {
-        self.ends
     }
 
     fn left(&self, part: &Part) -> Option<Duration> {
@@ -173,6 +157,11 @@ impl Outcomes {
     /// Whether what was known of this part is so still.
     pub(crate) fn leaves(&self, part: &Part) -> bool {
         !self.named.contains(&part.0) || self.waits.contains(part)
+    }
+
+    /// Whether `concern`, or an object of it, has failed now.
+    pub fn has_failed(&self, concern: Concern) -> bool {
+        self.failed.keys().any(|(failed, _)| *failed == concern)
     }
 
     /// Whether anything failed.

@@ -49,24 +49,23 @@ pub trait Reconciler: Send + Sync + 'static {
 }
 
 /// Makes each object of `store` due once in [`RESYNC`], one after the other and none together with all others, for as long as
-/// it is polled: the net under every change that nobody was told of.
+/// it is polled: the net under every change that was lost.
 pub async fn resync<K>(work: Arc<Work>, store: Store<K>)
 where
     K: Resource<DynamicType = ()> + Clone + 'static,
 {
     loop {
-        let objects = store.state();
-        let count = u32::try_from(objects.len()).unwrap_or(u32::MAX).max(1);
+        // The keys alone: a round takes minutes, and each object that changes meanwhile would be held twice.
+        let keys: Vec<_> = store.state().iter().map(|object| ObjectKey::of(&**object)).collect();
+        let count = u32::try_from(keys.len()).unwrap_or(u32::MAX).max(1);
         // As many processes as there are objects do not ask for theirs at the same time.
         let rest = RESYNC.mul_f64(rand::random_range(0.9..1.1)) / count;
-        if objects.is_empty() {
+        if keys.is_empty() {
             tokio::time::sleep(rest).await;
         }
-        for key in objects.iter().map(|object| ObjectKey::of(&**object)) {
+        for key in keys {
             tokio::time::sleep(rest).await;
-            if store.get(&key.reference()).is_some() {
-                work.trigger_in(Lane::Time, &key);
-            }
+            work.trigger_in(Lane::Time, &key);
         }
     }
 }
@@ -113,7 +112,9 @@ async fn serve<R: Reconciler>(
     limit: Duration,
 ) {
     // Looked up only now, after the key was taken out of the queue: a later change puts it in again.
-    let Some(object) = store.get(&key.reference()) else { return work.skip(&key) };
+    let Some(object) = store.get(&key.reference()).filter(|object| work.is_of(&key, &**object)) else {
+        return work.skip(&key);
+    };
     let (began, pace, turn) = (Instant::now(), reconciler.pace(&object), work.turn(&key));
     let span = tracing::info_span!("reconcile", namespace = %key.namespace, name = %key.name);
     // A task of its own turns a panic into an error of this key.

@@ -5,17 +5,12 @@
 //! backoff of its own, so that a status that is refused or slow delays nothing. [`StatusWriter::record`] is for what must stand
 //! before something is done because of it.
 
-use std::{borrow::Cow, collections::HashMap, fmt::Debug, sync::Arc, time::Duration};
+use std::{borrow::Cow, collections::HashMap, sync::Arc, time::Duration};
 
-use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use jiff::Timestamp;
-use kube::{
-    Api, Resource, ResourceExt,
-    api::{Patch, PatchParams},
-    core::object::HasStatus,
-};
+use futures::{StreamExt, stream::FuturesUnordered};
+use kube::{Client, Resource, core::object::HasStatus};
 use parking_lot::Mutex;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::{sync::Notify, time::Instant};
 
@@ -25,38 +20,28 @@ use crate::{
     failure::RequestError,
     key::ObjectKey,
     queue::{Lane, Queue, sleep_until},
-    request::in_time,
+    request::ObjectPath,
     work::Work,
+    writes::Writes,
 };
 
-/// When a status that the server found to be made from an old object is made anew.
+/// When a status that the server found to be made from an old object is computed again.
 const CATCH_UP: Duration = Duration::from_millis(200);
-/// For so long the store may show another status than the one that was written.
+/// After this time a store that shows an older version than the one that was written is not behind.
+const RESTORED: Duration = Duration::from_secs(60);
+/// How long the store may show another status than the one that was written.
 const ECHO: Duration = Duration::from_secs(5);
 /// A write that has not ended in this time is tried again.
 const AGAIN: Duration = Duration::from_secs(60);
 /// How many statuses are written at the same time.
 const AT_ONCE: usize = 8;
 
-/// A count as a status keeps it.
-pub fn number(count: usize) -> i32 {
-    i32::try_from(count).unwrap_or(i32::MAX)
-}
-
-/// The full second in which `time` is: a status keeps no more of it.
-pub fn second(time: Timestamp) -> Timestamp {
-    Timestamp::from_second(time.as_second()).unwrap_or(time)
-}
-
-/// Sends a patch of one object's status. Returns the version that the object has with it.
-type SendPatch = dyn Fn(Value) -> BoxFuture<'static, Result<Option<u64>, RequestError>> + Send + Sync;
-
 /// Where a status is written to.
 #[derive(Clone)]
 struct Target {
+    path: ObjectPath,
     head: Value,
     version: Option<String>,
-    send: Arc<SendPatch>,
 }
 
 /// The version of an object, where it is a number.
@@ -65,42 +50,39 @@ fn version(object: &impl Resource) -> Option<u64> {
 }
 
 impl Target {
-    fn of<K>(objects: &Api<K>, object: &K, manager: &'static str) -> Self
-    where
-        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
-    {
-        let (objects, name) = (objects.clone(), object.name_any());
+    fn of<K: Resource<DynamicType = ()>>(object: &K) -> Self {
+        let key = ObjectKey::of(object);
         Self {
             // The UID keeps the status from being written to a later object of the same name.
             head: json!({
                 "apiVersion": K::api_version(&()),
                 "kind": K::kind(&()),
-                "metadata": {"name": name, "uid": object.meta().uid},
+                "metadata": {"name": &*key.name, "uid": object.meta().uid},
             }),
+            path: ObjectPath::of::<K>(&key),
             version: object.meta().resource_version.clone(),
-            send: Arc::new(move |patch| {
-                let (objects, name) = (objects.clone(), name.clone());
-                async move {
-                    let params = PatchParams::apply(manager).force();
-                    let written = in_time(objects.patch_status(&name, &params, &Patch::Apply(patch))).await;
-                    written.map(|object| version(&object))
-                }
-                .boxed()
-            }),
         }
     }
 
     /// Returns the version that the object has with it.
-    async fn write<S: Serialize>(&self, status: &S, first: bool) -> Result<Option<u64>, RequestError> {
+    async fn write<S: Serialize>(
+        &self,
+        writes: &Writes<'_>,
+        status: &S,
+        first: bool,
+    ) -> Result<Option<u64>, RequestError> {
         let mut patch = self.head.clone();
         patch["status"] = json!(status);
         if first {
             // What a predecessor has remembered must have been seen before it is written over.
             patch["metadata"]["resourceVersion"] = json!(self.version);
         }
-        (self.send)(patch).await
+        Ok(writes.apply_status(&self.path, patch).await?.version())
     }
 }
+
+/// Held while a status is written: two of one object must not overtake each other.
+type Alone = Arc<tokio::sync::Mutex<()>>;
 
 /// A status that was written.
 #[derive(Clone)]
@@ -114,7 +96,8 @@ impl<S> Written<S> {
     /// Whether `object` is as it was before this was written.
     fn is_news_to(&self, object: &impl Resource) -> bool {
         match (self.version, version(object)) {
-            (Some(written), Some(shown)) => shown < written,
+            // A server whose etcd was restored to an older state does not come to show it.
+            (Some(written), Some(shown)) => shown < written && self.at.elapsed() < RESTORED,
             _ => self.at.elapsed() < ECHO,
         }
     }
@@ -123,8 +106,7 @@ impl<S> Written<S> {
 struct Entry<S> {
     written: Option<Written<S>>,
     pending: Option<(S, Target)>,
-    /// Held while a status is written: two of one object must not overtake each other.
-    writing: Arc<tokio::sync::Mutex<()>>,
+    writing: Alone,
 }
 
 impl<S> Default for Entry<S> {
@@ -140,7 +122,7 @@ struct State<S> {
 
 /// Writes the status of objects of one kind and remembers what was written last.
 pub struct StatusWriter<S> {
-    manager: &'static str,
+    writes: Writes<'static>,
     pace: Duration,
     state: Mutex<State<S>>,
     refused: Backoff<ObjectKey>,
@@ -148,10 +130,10 @@ pub struct StatusWriter<S> {
 }
 
 impl<S: Clone + PartialEq + Serialize + Send + Sync + 'static> StatusWriter<S> {
-    /// Reports under this field manager. Changes that are not urgent follow at `pace`.
-    pub fn new(manager: &'static str, pace: Duration) -> Self {
+    /// Writes with this client under this field manager. Changes that are not urgent follow at `pace`.
+    pub fn new(client: Client, manager: &str, pace: Duration) -> Self {
         Self {
-            manager,
+            writes: Writes::new(client, manager),
             pace,
             state: Mutex::new(State { entries: HashMap::new(), queue: Queue::default() }),
             refused: Backoff::new(Growth::default()),
@@ -210,15 +192,9 @@ impl<S: Clone + PartialEq + Serialize + Send + Sync + 'static> StatusWriter<S> {
 
     /// Has `status` written, in place of what was put before, unless it is what stands in `object`. While nothing urgent
     /// changes it follows at the pace.
-    pub fn put<K>(
-        &self,
-        objects: &Api<K>,
-        object: &K,
-        standing: Option<&S>,
-        status: S,
-        is_urgent: impl FnOnce(&S, &S) -> bool,
-    ) where
-        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    pub fn put<K>(&self, object: &K, standing: Option<&S>, status: S, is_urgent: impl FnOnce(&S, &S) -> bool)
+    where
+        K: Resource<DynamicType = ()>,
     {
         let key = ObjectKey::of(object);
         let mut state = self.state.lock();
@@ -234,7 +210,7 @@ impl<S: Clone + PartialEq + Serialize + Send + Sync + 'static> StatusWriter<S> {
             (!is_urgent).then(|| written.at + self.pace)
         };
         let due = entry.written.as_ref().and_then(waits);
-        entry.pending = Some((status, Target::of(objects, object, self.manager)));
+        entry.pending = Some((status, Target::of(object)));
         let held = self.refused.held(&key).map(|left| Instant::now() + left);
         queue.put(&key, Lane::Change, due.max(held));
         drop(state);
@@ -283,62 +259,68 @@ impl<S: Clone + PartialEq + Serialize + Send + Sync + 'static> StatusWriter<S> {
         });
         let Some((status, target, first)) = pending.flatten() else { return };
         self.state.lock().queue.put(&key, Lane::Time, Some(Instant::now() + AGAIN));
-        match target.write(&status, first).await {
+        match target.write(&self.writes, &status, first).await {
             Ok(version) => self.wrote_now(&key, &writing, status, version),
             Err(RequestError::NotFound(_)) => self.wrote_now(&key, &writing, status, None),
             // The store is behind, and with it what was decided.
             Err(RequestError::Conflict(_)) if first => {
-                self.settled(&key, &writing, &status);
+                self.settled(&key, &writing, &status, None);
                 work.trigger(&key);
             }
             Err(error) => {
                 tracing::warn!(namespace = %key.namespace, name = %key.name, %error, "could not write the status");
                 work.metrics().concern_failed(STATUS, error.reason());
-                let again = Instant::now() + self.refused.fail(&key, error.retry_after());
-                self.state.lock().queue.put(&key, Lane::Time, Some(again));
+                let mut state = self.state.lock();
+                let is_meant =
+                    |entry: &Entry<S>| Arc::ptr_eq(&entry.writing, &writing) && entry.pending.is_some();
+                if state.entries.get(&key).is_some_and(is_meant) {
+                    let again = Instant::now() + self.refused.fail(&key, error.retry_after());
+                    state.queue.put(&key, Lane::Time, Some(again));
+                }
             }
         }
     }
 
     /// `status` is pending no more; another one that was put meanwhile is due.
-    fn settled(&self, key: &ObjectKey, writing: &Arc<tokio::sync::Mutex<()>>, status: &S) {
-        let left = self.with(key, writing, |entry| {
-            entry.pending.take_if(|(pending, _)| pending == status);
-            entry.pending.is_some()
-        });
-        let queue = &mut self.state.lock().queue;
-        match left {
-            Some(true) => queue.put(key, Lane::Change, None),
-            _ => queue.remove(key),
+    fn settled(&self, key: &ObjectKey, writing: &Alone, status: &S, written: Option<Written<S>>) {
+        let mut state = self.state.lock();
+        let State { entries, queue } = &mut *state;
+        // What was written of an object that is forgotten says nothing of the next one of its name.
+        let Some(entry) = entries.get_mut(key).filter(|entry| Arc::ptr_eq(&entry.writing, writing)) else {
+            return;
+        };
+        entry.pending.take_if(|(pending, _)| pending == status);
+        if entry.pending.is_some() {
+            queue.put(key, Lane::Change, None);
+        } else {
+            queue.remove(key);
+        }
+        if written.is_some() {
+            entry.written = written;
+            self.refused.forget(key);
         }
     }
 
-    fn wrote_now(
-        &self,
-        key: &ObjectKey,
-        writing: &Arc<tokio::sync::Mutex<()>>,
-        status: S,
-        version: Option<u64>,
-    ) {
-        self.refused.forget(key);
-        let at = Instant::now();
-        self.with(key, writing, |entry| {
-            entry.written = Some(Written { status: status.clone(), at, version })
-        });
-        self.settled(key, writing, &status);
+    fn wrote_now(&self, key: &ObjectKey, writing: &Alone, status: S, version: Option<u64>) {
+        let written = Written { status: status.clone(), at: Instant::now(), version };
+        self.settled(key, writing, &status, Some(written));
     }
 
-    fn writing(&self, key: &ObjectKey) -> Option<Arc<tokio::sync::Mutex<()>>> {
+    /// The status of this object is not written any more: what was put is not known to hold.
+    pub fn withdraw(&self, key: &ObjectKey) {
+        let mut state = self.state.lock();
+        if let Some(entry) = state.entries.get_mut(key) {
+            entry.pending = None;
+        }
+        state.queue.remove(key);
+    }
+
+    fn writing(&self, key: &ObjectKey) -> Option<Alone> {
         self.state.lock().entries.get(key).map(|entry| Arc::clone(&entry.writing))
     }
 
     /// Looks at the entry of `key`, unless it was forgotten since `writing` was taken from it.
-    fn with<T>(
-        &self,
-        key: &ObjectKey,
-        writing: &Arc<tokio::sync::Mutex<()>>,
-        look: impl FnOnce(&mut Entry<S>) -> T,
-    ) -> Option<T> {
+    fn with<T>(&self, key: &ObjectKey, writing: &Alone, look: impl FnOnce(&mut Entry<S>) -> T) -> Option<T> {
         let mut state = self.state.lock();
         let entry = state.entries.get_mut(key)?;
         Arc::ptr_eq(&entry.writing, writing).then(|| look(entry))
@@ -351,14 +333,13 @@ impl<S: Clone + PartialEq + Serialize + Send + Sync + 'static> StatusWriter<S> {
     /// When the server refuses it. An object that is gone has no status, and that is no error.
     pub async fn record<K>(
         &self,
-        objects: &Api<K>,
         object: &K,
         standing: Option<&S>,
         status: S,
         is_urgent: impl FnOnce(&S, &S) -> bool,
     ) -> Result<Option<Duration>, RequestError>
     where
-        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+        K: Resource<DynamicType = ()>,
     {
         let key = ObjectKey::of(object);
         let writing = Arc::clone(&self.state.lock().entries.entry(key.clone()).or_default().writing);
@@ -380,7 +361,7 @@ impl<S: Clone + PartialEq + Serialize + Send + Sync + 'static> StatusWriter<S> {
                 return Ok(wait);
             }
         }
-        match Target::of(objects, object, self.manager).write(&status, first).await {
+        match Target::of(object).write(&self.writes, &status, first).await {
             // The store is behind, and with it what was decided.
             Err(RequestError::Conflict(_)) => return Ok(Some(CATCH_UP)),
             Ok(version) => self.wrote_now(&key, &writing, status, version),

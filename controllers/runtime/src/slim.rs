@@ -100,7 +100,7 @@ impl Condition {
 }
 
 /// What an [`Index`](crate::index::Index) keeps of every object.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Header {
     /// Namespace and name.
     pub key: ObjectKey,
@@ -111,6 +111,16 @@ pub struct Header {
     /// Whether it has a deletion timestamp.
     pub terminating: bool,
 }
+
+/// The version is not compared: it says when, and not what.
+impl PartialEq for Header {
+    fn eq(&self, other: &Self) -> bool {
+        let Self { key, uid, version: _, terminating } = self;
+        (key, uid, terminating) == (&other.key, &other.uid, &other.terminating)
+    }
+}
+
+impl Eq for Header {}
 
 impl Header {
     /// The header of `object`.

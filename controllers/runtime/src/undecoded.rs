@@ -25,12 +25,12 @@ use tokio::sync::Notify;
 
 use crate::{
     backoff::{Backoff, Growth},
+    conditions::second,
     conditions::{NewCondition, merge},
     decode::{Decoded, Undecodable},
     failure::RequestError,
     key::ObjectKey,
     metrics::register,
-    report::second,
     request::{ObjectPath, send},
 };
 

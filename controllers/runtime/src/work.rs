@@ -51,6 +51,8 @@ struct State {
 /// What is known of one key.
 #[derive(Default)]
 struct Memory {
+    /// The UID of the object that has the key.
+    uid: Uid,
     /// The first change that no reconcile has served yet, and the most urgent lane of all of them.
     waits: Option<(Instant, Lane)>,
     /// Since when it is reconciled.
@@ -75,12 +77,15 @@ struct Known {
     held: Held,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// `metadata.uid`; none for an object that has not come from an API server.
+type Uid = Option<Arc<str>>;
+
+#[derive(Clone, PartialEq, Eq)]
 enum After {
     /// The object is gone.
     Forget,
-    /// Another has taken its name.
-    BeginAnew,
+    /// Another has taken its name: this one.
+    BeginAnew(Uid),
 }
 
 impl State {
@@ -110,6 +115,10 @@ impl State {
             (None, None) => self.queue.remove(key),
         }
     }
+}
+
+fn uid(object: &impl Resource) -> Uid {
+    object.meta().uid.as_deref().map(Into::into)
 }
 
 /// Whether two states of an object differ in nothing but its status, as far as their metadata tells.
@@ -172,21 +181,28 @@ impl Work {
         let is_another = |old: &K, new: &K| old.meta().uid != new.meta().uid;
         match (old, new) {
             (Some(_), None) => return self.end(&key, After::Forget),
-            (Some(old), Some(new)) if is_another(old, new) => self.end(&key, After::BeginAnew),
+            (Some(old), Some(new)) if is_another(old, new) => self.end(&key, After::BeginAnew(uid(new))),
             (Some(old), Some(new)) if old.meta().generation != new.meta().generation => self.outdate(&key),
             (Some(old), Some(new)) if is_same(old.meta(), new.meta()) && is_echo(new) => return,
             _ => {}
         }
-        self.know(&key);
+        self.know(&key, uid(object));
         self.trigger(&key);
     }
 
-    fn know(&self, key: &ObjectKey) {
+    fn know(&self, key: &ObjectKey, uid: Uid) {
         let mut state = self.state.lock();
         let memory = state.add(key);
-        if memory.after == Some(After::Forget) {
-            memory.after = Some(After::BeginAnew);
+        match &memory.after {
+            Some(_) => memory.after = Some(After::BeginAnew(uid)),
+            None => memory.uid = uid,
         }
+    }
+
+    /// Whether what is known of the key is of this object, and not of one that had its name before: a store shows another
+    /// object a moment before the change is taken up.
+    pub(crate) fn is_of(&self, key: &ObjectKey, object: &impl Resource) -> bool {
+        self.state.lock().keys.get(key).is_some_and(|memory| memory.uid == uid(object))
     }
 
     /// Forgets what is known of an object, at once or when the reconcile of it has ended.
@@ -203,13 +219,11 @@ impl Work {
     }
 
     fn forget(&self, key: &ObjectKey) {
-        if let Some(forget) = self.forget.get() {
-            forget(key);
-        }
+        self.forget.get().into_iter().for_each(|forget| forget(key));
     }
 
     /// A changed spec may be a right one: everything of `key` is tried at once, and what failed says nothing of it.
-    fn outdate(&self, key: &ObjectKey) {
+    pub fn outdate(&self, key: &ObjectKey) {
         if let Some(memory) = self.state.lock().keys.get_mut(key) {
             memory.failed.clear();
             memory.outdated = memory.under_way.is_some();
@@ -329,7 +343,7 @@ impl Work {
         let Some(memory) = state.keys.get_mut(key) else { return };
         memory.under_way = None;
         note(memory);
-        let after = memory.after;
+        let after = memory.after.take();
         if after.is_some() {
             state.remove(key);
             drop(state);
@@ -338,8 +352,8 @@ impl Work {
         } else {
             state.place(key);
         }
-        if after == Some(After::BeginAnew) {
-            self.know(key);
+        if let Some(After::BeginAnew(uid)) = after {
+            self.know(key, uid);
             self.trigger(key);
         }
     }

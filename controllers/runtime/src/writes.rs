@@ -116,6 +116,13 @@ impl Writes<'_> {
         self.stored(object, self.send(object.kind.patch(&object.key.name, &params, &patch)).await)
     }
 
+    /// Server-side apply of the status of an object, which takes over what other managers have.
+    pub async fn apply_status(&self, object: &ObjectPath, body: impl Serialize) -> Answer {
+        let (params, patch) = (PatchParams::apply(&self.manager).force(), Patch::Apply(body));
+        let request = object.kind.patch_subresource("status", &object.key.name, &params, &patch);
+        self.stored(object, self.send(request).await)
+    }
+
     /// Patches the status of an object.
     pub async fn patch_status(&self, object: &ObjectPath, patch: &Patch<impl Serialize>) -> Answer {
         let params = PatchParams::apply(&self.manager);

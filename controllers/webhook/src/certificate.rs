@@ -13,7 +13,7 @@ use thiserror::Error;
 const LIFE: Duration = Duration::from_secs(90 * 24 * 3600);
 /// After which part of that a new one is made.
 const RENEWED_AFTER: Duration = Duration::from_secs(60 * 24 * 3600);
-/// From so long before now it is valid, for servers whose clock is behind.
+/// From this long before now it is valid, for servers whose clock is behind.
 const SKEW: Duration = Duration::from_secs(24 * 3600);
 
 /// A certificate and its key, as PEM.

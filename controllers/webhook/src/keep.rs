@@ -31,12 +31,12 @@ use crate::{
 
 /// When what has failed is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
-/// How often it is looked at whom the API server trusts: no watch of the configuration is needed for that. Nor is what
-/// somebody breaks again and again made anew more often.
+/// How often the `caBundle` is checked: no watch of the configuration is needed for that. A Secret that becomes invalid again
+/// and again is not recreated more often either.
 const LOOK: Duration = Duration::from_secs(30);
 /// For what was told to one API server to be known to all.
 const SPREADS: Duration = Duration::from_secs(5);
-/// At most so many authorities are trusted: the current one and the one before.
+/// The maximum number of authorities in the `caBundle`: the current one and the previous one.
 const AUTHORITIES: usize = 2;
 const END: &str = "-----END CERTIFICATE-----\n";
 
@@ -64,7 +64,7 @@ enum Trust {
     Standing,
     /// The authority, from now on.
     Told,
-    /// Nobody: there is no configuration by which it would ask.
+    /// None: there is no webhook configuration.
     NotAsked,
     /// Another, which is not taken away: this is the Secret as it is by now, where there is one.
     Newer(Option<Box<Secret>>),
@@ -108,7 +108,7 @@ impl Keeper {
         Api::namespaced(self.client.clone(), &self.names.namespace)
     }
 
-    /// Takes up what the Secret has, or makes it anew. Returns when to look again.
+    /// Uses what the Secret has, or recreates it. Returns when to look again.
     async fn take_up(&mut self, secret: Option<&Secret>) -> Result<Option<Timestamp>, RequestError> {
         let look = look();
         let Some(secret) = secret else {
@@ -197,7 +197,7 @@ impl Keeper {
         let host = self.names.host();
         let made = certificate::make(vec![format!("{host}.cluster.local"), host], Timestamp::now());
         let made = made.map_err(|error| RequestError::Invalid(error.to_string()))?;
-        // Not that of the Secret, which somebody may have exchanged: this one was whole when it was shown, or stands where
+        // Not that of the Secret, which may have been replaced: this one was whole when it was shown, or stands where
         // the API server reads it, so that it believes what other replicas show meanwhile.
         let before = match &self.shown {
             Some(shown) => shown.authority.clone(),
@@ -242,8 +242,8 @@ impl Keeper {
         (Api::all_with(self.client.clone(), &kind), kind)
     }
 
-    /// Whom the API server trusts at present; empty where that is nobody who can be read, `None` where there is no
-    /// configuration by which it would ask.
+    /// The `caBundle` that the API server uses at present; empty where it has no certificate that can be read, `None` where there is
+    /// no webhook configuration.
     async fn trusted(&self) -> Result<Option<ByteString>, RequestError> {
         let configuration = match in_time(self.configurations().0.get(&self.names.service)).await {
             Ok(configuration) => configuration,
@@ -258,8 +258,8 @@ impl Keeper {
         }))
     }
 
-    /// Tells the API server whom to trust. Where there is no configuration, nobody asks, and nothing is wrong here; it
-    /// is told when there is one.
+    /// Writes the authority into the `caBundle`. A missing webhook configuration is no failure; the authority is written when
+    /// there is one.
     async fn publish(&mut self, authority: ByteString) -> Result<Trust, RequestError> {
         let trust = self.told(authority).await?;
         let (configuration, webhook) = (&self.names.service, self.webhook.name);

@@ -56,13 +56,13 @@ pub(crate) enum Flaw {
     /// The key belongs to another certificate.
     #[error("tls.key is not the key of tls.crt")]
     OtherKey,
-    /// There is nobody to trust.
+    /// There is no certificate authority.
     #[error("ca.crt has no certificate that can be read")]
     NoAuthority,
-    /// The certificate comes from somebody else.
+    /// The certificate was signed by another authority.
     #[error("ca.crt has not signed tls.crt")]
     OtherAuthority,
-    /// The certificate is somebody else's.
+    /// The certificate is for another name.
     #[error("tls.crt is not valid for the name of the webhook's Service")]
     OtherName,
     /// The certificate is of the past or of the future.
@@ -115,7 +115,7 @@ impl Kept {
     }
 }
 
-/// Whoever is trusted by `pem`; `None` when that is nobody, or one cannot be read.
+/// Whoever is trusted by `pem`; `None` when there is none, or one cannot be read.
 pub(crate) fn roots(pem: &ByteString) -> Option<RootCertStore> {
     let mut roots = RootCertStore::empty();
     certificates(pem)?.into_iter().all(|authority| roots.add(authority).is_ok()).then_some(roots)

@@ -9,10 +9,11 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
+    body::Bytes,
     extract::{DefaultBodyLimit, Request, State},
-    http::{HeaderValue, header::CONNECTION},
+    http::{HeaderValue, StatusCode, header::CONNECTION},
     middleware::{Next, from_fn_with_state},
-    response::Response,
+    response::{IntoResponse, Response},
     routing::post,
     serve::Listener,
 };
@@ -24,7 +25,7 @@ use mainstay_runtime::{manager::GRACE, serve::bind};
 use parking_lot::RwLock;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::mpsc,
+    sync::{Semaphore, mpsc},
     time::{sleep, timeout},
 };
 use tokio_rustls::{
@@ -47,6 +48,13 @@ use crate::{
 
 /// The API server's own limit for an object is 3 MiB; a review has two of them and words around.
 const MAX_BODY: usize = 8 * 1024 * 1024;
+/// How many values an admission review may have. Each takes some dozens of bytes in memory, and a client that sends millions of
+/// them would end the process. etcd stores no object of more than 1.5 MiB, so that real ones have far fewer.
+const MAX_VALUES: usize = 200_000;
+/// How many requests are answered at the same time; others wait.
+const AT_ONCE: usize = 16;
+/// A request that takes longer is given up: the API server itself waits for no webhook longer than 30 s.
+const LIMIT: Duration = Duration::from_secs(30);
 /// The limit of a TLS handshake. The API server waits for no webhook longer than 30 s.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// When a port that cannot be opened is tried again.
@@ -121,17 +129,20 @@ impl Server {
 
     fn router<H: Handler>(&self, handler: H) -> Router {
         let (handler, refusals) = (Arc::new(handler), self.metrics.refusals.clone());
-        let answer = move |Json(review): Json<AdmissionReview<DynamicObject>>| {
+        let answer = move |body: Bytes| {
             let (handler, refusals) = (Arc::clone(&handler), refusals.clone());
             async move {
+                let review = read(&body)?;
+                drop(body);
                 let answer = answer(&*handler, review).await;
                 refusals.inc_by((!answer.allowed).into());
-                Json(answer.into_review())
+                Ok::<_, (StatusCode, String)>(Json(answer.into_review()))
             }
         };
         let router = Router::new().route(self.path, post(answer)).layer(DefaultBodyLimit::max(MAX_BODY));
-        let (metrics, shutdown) = (self.metrics.clone(), self.shutdown.clone());
-        router.layer(from_fn_with_state((metrics, shutdown), accompany))
+        let places = Arc::new(Semaphore::new(AT_ONCE));
+        let state = (self.metrics.clone(), self.shutdown.clone(), places);
+        router.layer(from_fn_with_state(state, accompany))
     }
 
     async fn listen(&self, router: Router) {
@@ -174,14 +185,30 @@ async fn answer<H: Handler>(handler: &H, review: AdmissionReview<DynamicObject>)
     }
 }
 
-/// Counts a request, and closes its connection with the answer once the process is to stop.
+/// The review that a body holds.
+fn read(body: &[u8]) -> Result<AdmissionReview<DynamicObject>, (StatusCode, String)> {
+    let values = body.iter().filter(|byte| matches!(byte, b',' | b'[' | b'{')).count();
+    if values > MAX_VALUES {
+        let why = format!("the admission review has more than {MAX_VALUES} values");
+        return Err((StatusCode::PAYLOAD_TOO_LARGE, why));
+    }
+    serde_json::from_slice(body).map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()))
+}
+
+/// Counts a request, bounds its time and how many there are, and closes its connection with the answer once the process is to
+/// stop.
 async fn accompany(
-    State((metrics, shutdown)): State<(Metrics, CancellationToken)>,
+    State((metrics, shutdown, places)): State<(Metrics, CancellationToken, Arc<Semaphore>)>,
     request: Request,
     next: Next,
 ) -> Response {
     let mut under_way = metrics.begin();
-    let mut response = next.run(request).await;
+    let answer = async {
+        let _place = places.acquire().await.expect("it is never closed");
+        next.run(request).await
+    };
+    let answer = timeout(LIMIT, answer).await;
+    let mut response = answer.unwrap_or_else(|_| StatusCode::SERVICE_UNAVAILABLE.into_response());
     under_way.code = Some(response.status().as_u16());
     if shutdown.is_cancelled() {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));

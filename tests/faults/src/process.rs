@@ -84,12 +84,11 @@ impl Process {
         writer.apply_watcher_event(&Event::Init);
         writer.apply_watcher_event(&Event::InitDone);
         let replication = Replication {
-            client: client.clone(),
             stores,
             groups,
             writer: pods,
-            announcer: Announcer { events: Events::start(client, "replication", "test"), metrics },
-            status_writer: Arc::new(StatusWriter::new(FIELD_MANAGER, STATUS_PACE)),
+            announcer: Announcer { events: Events::start(client.clone(), "replication", "test"), metrics },
+            status_writer: Arc::new(StatusWriter::new(client, FIELD_MANAGER, STATUS_PACE)),
             metrics: loop_metrics,
             memory: parking_lot::Mutex::default(),
             unsure: Backoff::new(ASK_AGAIN),

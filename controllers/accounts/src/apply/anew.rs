@@ -1,4 +1,4 @@
-//! Makes Secrets anew that cannot be changed any more: somebody has made them immutable, or they are to be of another type.
+//! Makes Secrets anew that cannot be changed any more: a user has made them immutable, or they are to be of another type.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use mainstay_runtime::{failure::RequestError, index::ObjectKey, request::read};
@@ -10,7 +10,7 @@ use crate::plan::Part;
 
 impl Writer {
     /// Deletes a Secret whose change has met this `refusal`, and creates it as `body` says. Who watches it sees it gone for a
-    /// moment; left as it is it would be out of date for ever.
+    /// moment; left as it is it would be out of date permanently.
     ///
     /// Nothing is deleted before the API server has accepted the successor, and only what it has just shown: this UID at this
     /// version, which no change can bring to what is wanted.

@@ -58,7 +58,7 @@ pub struct Writer {
 pub enum Done {
     /// It is as it should be.
     Written,
-    /// There is one already, or somebody else was quicker: the next reconcile sees what stands.
+    /// There is one already, or another client was quicker: the next reconcile sees what stands.
     Stale,
     /// What is to be copied is no pull secret.
     NotPullSecret,

@@ -129,7 +129,7 @@ impl Writer {
 
     /// Copies a pull secret. Its content is in memory for no longer than this takes.
     ///
-    /// Nothing else is copied: of some types the name and the content are all that it takes to be somebody, as of a
+    /// Nothing else is copied: of some types the name and the content are all that it takes to act as a user, as of a
     /// bootstrap token.
     pub(super) async fn copy(
         &self,

@@ -4,7 +4,7 @@
 //! `kubectl rollout undo` finds what it goes back to. Whatever cannot be asked keeps everything.
 //!
 //! Before an object is deleted, the server says who has made it: labels and annotations are copied with an object, and
-//! what somebody else has made is theirs.
+//! what a user has made is theirs.
 
 use std::collections::HashSet;
 
@@ -86,7 +86,11 @@ impl Writer {
         let all = ObjectPath::of::<K>(&ObjectKey::new(&rollout.namespace, "")).kind;
         let list = |page: ListParams| {
             let request = all.list(&page).map_err(kube::Error::BuildRequest);
-            async move { self.client.request::<ObjectList<Referring>>(request?).await }
+            // Not `request`, which logs an answer that it cannot read: pods have values in it.
+            async move {
+                let answer = self.client.request_text(request?).await?;
+                serde_json::from_str::<ObjectList<Referring>>(&answer).map_err(kube::Error::SerdeError)
+            }
         };
         let note = |object: Referring| -> Option<()> {
             in_use.add(&rollout.name, &object);
@@ -137,7 +141,7 @@ impl Writer {
     }
 }
 
-/// Whether this controller has made the object immutable, which nobody can undo: it has made the object, and the object
+/// Whether this controller has made the object immutable, which cannot be undone: it has made the object, and the object
 /// is as it was made.
 fn has_made(metadata: &ObjectMeta) -> bool {
     metadata.managed_fields.iter().flatten().any(|entry| {

@@ -292,7 +292,7 @@ impl Writer {
     }
 }
 
-/// Numbers are not used twice, and only an object that somebody has made by hand can have the last one.
+/// Numbers are not used twice, and only an object that was made by hand can have the last one.
 fn used_up() -> RequestError {
     let last = Mark::LAST;
     RequestError::Invalid(format!(

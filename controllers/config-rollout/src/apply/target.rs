@@ -64,7 +64,7 @@ impl Writer {
     /// Gives `target` the revision `number`.
     ///
     /// # Errors
-    /// When the target cannot be read or written for another reason than somebody else's fields.
+    /// When the target cannot be read or written for another reason than another manager's fields.
     pub async fn give(
         &self,
         rollout: &ConfigRollout,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use mainstay_runtime::report::second;
+use mainstay_runtime::conditions::second;
 
 use super::{Evidence, Failed, StageSettings, TargetState, TargetView, next_second, since};
 

@@ -14,7 +14,7 @@ pub mod types;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use mainstay_runtime::report::second;
+use mainstay_runtime::conditions::second;
 
 pub use self::{
     sources::{Finding, Findings, Problem, Wanted},

@@ -4,7 +4,7 @@
 //! a target with a gate, until it has passed. Rollbacks are not limited, and a target that has an unproven revision is
 //! rolled back without waiting.
 
-use mainstay_runtime::report::second;
+use mainstay_runtime::conditions::second;
 
 use crate::watched::Progress;
 

@@ -1,7 +1,7 @@
 //! Moves a rollout from stage to stage.
 
 use jiff::Timestamp;
-use mainstay_runtime::report::second;
+use mainstay_runtime::conditions::second;
 
 use super::{
     Failed, Input, PauseSettings, Planner, Rollout, RolloutEvent, TargetKey, Unproven, Wait, Wanted, gate,

@@ -52,8 +52,8 @@ fn target(name: &str) -> Value {
 enum Server {
     /// It creates the revision without an answer, and the watch shows it when the server is asked for it.
     LosesAnswers,
-    /// It creates the revision, which the watch shows at once, and refuses to change this target.
-    Refuses(&'static str),
+    /// It creates the revision, which the watch shows at once, and refuses to change the target `a`.
+    RefusesA,
 }
 
 /// A controller of a rollout with these targets.
@@ -81,7 +81,7 @@ fn reconciler(how: Server, targets: &'static [&'static str]) -> (Arc<ConfigRollo
                     shows.config_maps.apply(shown(&object), |_| {});
                     object
                 }
-                Method::PATCH if path.contains("/deployments/") && how == Server::Refuses(name) => {
+                Method::PATCH if path.contains("/deployments/") && name == "a" && how == Server::RefusesA => {
                     code = 403;
                     json!({"status": "Failure", "code": 403, "reason": "Forbidden", "message": "a policy says no"})
                 }
@@ -108,7 +108,7 @@ fn reconciler(how: Server, targets: &'static [&'static str]) -> (Arc<ConfigRollo
         client: client.clone(),
         writer: Writer::new(client.clone(), stores.clone()),
         stores,
-        status_writer: Arc::new(StatusWriter::new(FIELD_MANAGER, STATUS_PACE)),
+        status_writer: Arc::new(StatusWriter::new(client.clone(), FIELD_MANAGER, STATUS_PACE)),
         announcer: Announcer {
             events: Events::start(client, FIELD_MANAGER, "test"),
             metrics: Metrics::new(&registry),
@@ -138,7 +138,7 @@ async fn a_revision_that_the_store_shows_while_the_server_is_asked_for_it_is_not
 
 #[tokio::test(start_paused = true)]
 async fn a_target_that_is_refused_keeps_no_other_from_its_revision_and_is_named_until_it_has_it() {
-    let (reconciler, sent) = reconciler(Server::Refuses("a"), &["a", "b"]);
+    let (reconciler, sent) = reconciler(Server::RefusesA, &["a", "b"]);
     let rollout: Arc<ConfigRollout> = Arc::new(serde_json::from_value(rollout(&["a", "b"])).unwrap());
     let (work, key) = (Arc::clone(&reconciler.work), ObjectKey::of(&*rollout));
     work.root_changed(None, Some(&*rollout), |_| false);

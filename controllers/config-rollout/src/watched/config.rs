@@ -15,7 +15,7 @@ use crate::names::{REVISION, ROLLOUT, SOURCE, SOURCE_UID, SOURCE_VERSION, object
 pub type WatchedConfig<K> = MetadataOf<K>;
 
 /// A Secret or ConfigMap as the store keeps it. Annotations are let go: in one of them kubectl keeps values.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Config {
     /// Name, UID and version.
     pub header: Header,
@@ -117,6 +117,9 @@ impl Indexed for Config {
             Some(mark) => Bucket::Rollout(namespace, Arc::clone(&mark.rollout)),
             None => Bucket::Namespace(namespace),
         }]
+    }
+    fn is_same(&self, other: &Self) -> bool {
+        self == other
     }
 }
 

@@ -98,7 +98,7 @@ impl<K: Resource<DynamicType = ()>> Resource for WatchedWorkload<K> {
 }
 
 /// A workload as the store keeps it.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Workload {
     /// Name, UID and version.
     pub header: Header,
@@ -199,6 +199,9 @@ impl Indexed for Workload {
     }
     fn buckets(&self) -> Vec<Arc<str>> {
         vec![Arc::clone(&self.header.key.namespace)]
+    }
+    fn is_same(&self, other: &Self) -> bool {
+        self == other
     }
 }
 

@@ -1,6 +1,6 @@
 //! Slices that have lost the label by which the watch finds them.
 //!
-//! To the watch such a slice is gone, like one that was deleted. But it stands, and nobody takes an endpoint out of it any
+//! To the watch such a slice is gone, like one that was deleted. But it stands, and no controller takes an endpoint out of it any
 //! more. So each that goes without a delete of this process is looked for, and gets its labels back.
 
 use std::{sync::Arc, time::Duration};
@@ -15,7 +15,7 @@ use crate::{
     watched::Slice,
 };
 
-/// A process that does not lead sees slices go that another one deletes: it forgets them after so long.
+/// A process that does not lead sees slices go that another one deletes: it forgets them after this time.
 const FORGOTTEN: Duration = Duration::from_secs(600);
 
 impl Writer {

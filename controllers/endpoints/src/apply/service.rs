@@ -3,7 +3,12 @@
 use k8s_openapi::api::core::v1;
 use kube::api::Patch;
 use mainstay_crds::ServiceTemplate;
-use mainstay_runtime::{failure::RequestError, index::ObjectKey, owner, request::ObjectPath};
+use mainstay_runtime::{
+    failure::RequestError,
+    index::ObjectKey,
+    owner,
+    request::{ObjectPath, find},
+};
 use serde_json::{Value, json};
 
 use super::{Job, Kept, Writer, error::ApplyError};
@@ -58,6 +63,10 @@ impl Writer {
         let service = ObjectPath::of::<v1::Service>(&ObjectKey::new(&job.key.namespace, name));
         // Only what is the pool's own is written over, and not a later Service of the same name.
         let Some(standing) = standing else {
+            // The store may not show one of somebody else yet: an apply would add the pool's owner reference to it.
+            if find(&self.client, &service).await?.is_some() {
+                return Err(RequestError::Conflict("it exists already".to_owned()));
+            }
             return Ok(self.writes.patch(&service, &Patch::Apply(patch)).await?.version());
         };
         patch["metadata"]["uid"] = json!(&*standing.header.uid);

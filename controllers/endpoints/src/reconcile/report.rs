@@ -3,7 +3,6 @@
 use std::{collections::HashMap, sync::Arc};
 
 use jiff::Timestamp;
-use kube::Api;
 use mainstay_crds::{EndpointPool, EndpointPoolStatus};
 use mainstay_runtime::{
     index::ObjectKey,
@@ -56,7 +55,6 @@ impl Endpoints {
         let standing = pool.status.as_ref();
         let last = self.status_writer.wanted(key).or_else(|| standing.cloned()).unwrap_or_default();
         self.announcer.changed(pool, &last, &status, &self.metrics);
-        let pools = Api::namespaced(self.client.clone(), &key.namespace);
-        self.status_writer.put(&pools, &**pool, standing, status, status::is_urgent);
+        self.status_writer.put(&**pool, standing, status, status::is_urgent);
     }
 }

@@ -78,7 +78,7 @@ fn endpoints_at(
             |_| {},
         )),
         writer: Writer::new(client.clone(), stores.clone(), Arc::clone(&metrics), 4),
-        status_writer: Arc::new(StatusWriter::new(FIELD_MANAGER, STATUS_PACE)),
+        status_writer: Arc::new(StatusWriter::new(client.clone(), FIELD_MANAGER, STATUS_PACE)),
         announcer: Announcer::new(Events::start(client, FIELD_MANAGER, "test")),
         stores,
         metrics,

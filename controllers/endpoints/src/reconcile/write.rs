@@ -87,7 +87,7 @@ impl Endpoints {
         remembered.note(&context.observed.members, &plan.choice.uses);
     }
 
-    /// Opens the readiness gates of pods that have answered, or that nobody asks.
+    /// Opens the readiness gates of pods that have answered, or that are not checked.
     pub(super) async fn open_gates(
         &self,
         context: &Context,

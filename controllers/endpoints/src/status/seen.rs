@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use mainstay_crds::{EndpointPool, MemberCounts};
-use mainstay_runtime::{outcome::Failures, report::number};
+use mainstay_runtime::{conditions::number, outcome::Failures};
 
 use crate::{
     checker::{State, Target},

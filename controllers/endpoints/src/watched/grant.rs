@@ -10,7 +10,7 @@ use mainstay_runtime::{
 };
 
 /// A grant as the store keeps it.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Grant {
     header: Header,
     from: Vec<GrantedTo>,
@@ -45,5 +45,8 @@ impl Indexed for Grant {
     }
     fn buckets(&self) -> Vec<Arc<str>> {
         vec![Arc::clone(&self.header.key.namespace)]
+    }
+    fn is_same(&self, other: &Self) -> bool {
+        self == other
     }
 }

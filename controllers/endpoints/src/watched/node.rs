@@ -11,7 +11,7 @@ use mainstay_runtime::{
 use super::slice::WatchedSlice;
 
 /// A node as the store keeps it.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Node {
     header: Header,
     /// The zone that it is in.
@@ -43,10 +43,13 @@ impl Indexed for Node {
     fn buckets(&self) -> Vec<IpAddr> {
         self.addresses.to_vec()
     }
+    fn is_same(&self, other: &Self) -> bool {
+        self == other
+    }
 }
 
 /// An EndpointSlice of the API server's own Service.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct ApiServer {
     header: Header,
     addresses: Box<[IpAddr]>,
@@ -67,5 +70,8 @@ impl Indexed for ApiServer {
     }
     fn buckets(&self) -> Vec<IpAddr> {
         self.addresses.to_vec()
+    }
+    fn is_same(&self, other: &Self) -> bool {
+        self == other
     }
 }

@@ -76,7 +76,7 @@ struct WatchedAddress {
 }
 
 /// A pod as the store keeps it.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Pod {
     /// Name, UID and version.
     pub header: Header,
@@ -113,7 +113,7 @@ pub enum Gate {
     Open,
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 struct NamedPort {
     name: Box<str>,
     protocol: Option<Box<str>>,
@@ -157,18 +157,6 @@ impl Pod {
     pub fn is_placed(&self) -> bool {
         !self.ended && !self.addresses.is_empty()
     }
-
-    /// Whether `other` gives its pool the same endpoints, so that nothing is to be done for the change.
-    pub fn is_like(&self, other: &Self) -> bool {
-        let facts = |pod: &Self| {
-            let Header { uid, terminating, .. } = &pod.header;
-            (uid.clone(), *terminating, pod.ready, pod.containers_ready, pod.ended, pod.gate)
-        };
-        facts(self) == facts(other)
-            && self.labels == other.labels
-            && self.addresses == other.addresses
-            && self.node == other.node
-    }
 }
 
 fn filled(text: Option<String>) -> Option<String> {
@@ -209,5 +197,8 @@ impl Indexed for Pod {
         let addresses =
             self.addresses.iter().filter(|_| !self.ended && !self.host_network).copied().map(Bucket::Address);
         addresses.chain([Bucket::Namespace(Arc::clone(&self.header.key.namespace))]).collect()
+    }
+    fn is_same(&self, other: &Self) -> bool {
+        self == other
     }
 }

@@ -80,7 +80,7 @@ pub enum Distribution {
 }
 
 /// A Service as the store keeps it.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Service {
     /// Name, UID and version.
     pub header: Header,
@@ -169,5 +169,8 @@ impl Indexed for Service {
     }
     fn buckets(&self) -> Vec<()> {
         Vec::new()
+    }
+    fn is_same(&self, other: &Self) -> bool {
+        self == other
     }
 }

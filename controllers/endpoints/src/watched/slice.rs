@@ -188,7 +188,7 @@ struct Hint {
 }
 
 /// A slice as the store keeps it.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Slice {
     /// Name, UID and version.
     pub header: Header,
@@ -278,6 +278,9 @@ impl Indexed for Slice {
     }
     fn buckets(&self) -> Vec<ObjectKey> {
         self.pool().into_iter().collect()
+    }
+    fn is_same(&self, other: &Self) -> bool {
+        self == other
     }
 }
 

@@ -91,7 +91,7 @@ fn standing(object: &DynamicObject, template: &TemplateRef, resource: &ApiResour
     })
 }
 
-/// Why nobody waits for a remediation any more.
+/// Why a remediation is no longer needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Over {
     /// Its policy has no use for it.
@@ -101,7 +101,7 @@ pub enum Over {
 }
 
 impl Standing {
-    /// Whether nobody waits for it any more. `in_use`: whether its policy may have one of this node, where the node
+    /// Whether it is no longer needed. `in_use`: whether its policy may have one of this node, where the node
     /// exists; `named`: the templates that the policy names. No remediator makes a node anew that it has deleted
     /// (medik8s/node-healthcheck-operator#360), and a node of another UID is another one.
     pub fn over(&self, in_use: Option<bool>, named: &[TemplateRef]) -> Option<Over> {
@@ -114,7 +114,7 @@ impl Standing {
     /// Deletes it. Where its node is gone that is looked at live before: a watch may be behind.
     ///
     /// # Errors
-    /// When the server refuses it. One that is gone, or made anew, is no error.
+    /// When the server refuses it. One that is gone, or recreated, is no error.
     pub async fn delete(&self, client: &Client, over: Over) -> Result<(), ApplyError> {
         if over == Over::NodeGone && node::is_there(client, &self.node, self.node_uid.as_deref()).await? {
             return Ok(());

@@ -115,10 +115,10 @@ fn taints(facts: &Facts, standing: &Taken, asked: &Taken) -> Vec<Taint> {
 }
 
 /// Brings the node of this name and UID to what `wanted` says. Returns whether anything was written. The taint out-of-service is set only
-/// on a node whose Lease still says that it was last `renewed` then: what was detached cannot be taken back.
+/// on a node whose Lease still says that it was last `renewed` then: what was detached cannot be undone.
 ///
 /// # Errors
-/// When the server refuses it. A node that is gone, or was made anew, carries nothing, and that is no error.
+/// When the server refuses it. A node that is gone, or was recreated, carries nothing, and that is no error.
 pub async fn bring(
     client: &Client,
     (name, uid): (&str, &str),

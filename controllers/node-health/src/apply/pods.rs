@@ -64,7 +64,7 @@ impl ListedPod {
         format!("{}/{}", text(&self.metadata.namespace), text(&self.metadata.name))
     }
 
-    /// Since when it is ready, by the clock of its node; nobody but the kubelet says so.
+    /// Since when it is ready, by the clock of its node; only the kubelet says so.
     pub fn ready_since(&self) -> Option<Timestamp> {
         self.status.conditions.changed("Ready").filter(|_| self.is_ready())
     }
@@ -125,7 +125,7 @@ pub async fn list(client: &Client, node: &str) -> Result<Vec<ListedPod>, Request
     in_time(pods.list(&params.at("0"))).await.map(|list| list.items)
 }
 
-/// Does with the pods of the node of this name and UID what the plan says. Those of a node that was made anew are another's.
+/// Does with the pods of the node of this name and UID what the plan says. Those of a node that was recreated are another's.
 pub async fn visit(client: &Client, (name, uid): (&str, &str), plan: PodsPlan) -> Visit {
     let mut visit = Visit::default();
     let pods = match list(client, name).await {

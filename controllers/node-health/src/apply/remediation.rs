@@ -73,7 +73,7 @@ impl Visit {
 }
 
 /// Brings the remediations of a node to what is wanted. A template that is out of reach until a person changes something
-/// keeps no other from its turn, and a node that is well from nobody.
+/// keeps no other from its turn, and a node that is well from no policy.
 ///
 /// # Errors
 /// When the server refuses a request, or does not answer: what stands is then not known.
@@ -188,7 +188,7 @@ impl Remediation {
         move |source| ApplyError::Remediation { action, remediation, source }
     }
 
-    /// Makes it. `None`: the node that it was to be for is gone, or was made anew.
+    /// Makes it. `None`: the node that it was to be for is gone, or was recreated.
     async fn create(
         self,
         client: &Client,
@@ -290,7 +290,7 @@ fn name_taken(kind: &str, name: &str) -> ApplyError {
 }
 
 /// Deletes the remediation of this name and UID, whose remediator cleans up in its own finalizer. Returns whether it
-/// stood: one that is gone, or was made anew, is no error.
+/// stood: one that is gone, or was recreated, is no error.
 pub(super) async fn delete(
     writes: &Writes<'_>,
     path: &ObjectPath,

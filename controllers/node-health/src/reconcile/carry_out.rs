@@ -8,7 +8,7 @@ use kube::ResourceExt;
 use super::{
     jobs::Task,
     outcome::Outcome,
-    state::{NodeHealth, Pass, State},
+    state::{LeaderState, NodeHealth, Pass},
 };
 use crate::{
     apply::{
@@ -26,7 +26,7 @@ use crate::{
 };
 
 impl NodeHealth {
-    pub(super) fn carry_out(&self, state: &mut State, pass: &Pass, judged: Judged<'_>) {
+    pub(super) fn carry_out(&self, state: &mut LeaderState, pass: &Pass, judged: Judged<'_>) {
         let Judged { index, view, planned } = judged;
         if view.unread {
             return;
@@ -64,7 +64,7 @@ impl NodeHealth {
 
     fn write(
         &self,
-        state: &mut State,
+        state: &mut LeaderState,
         pass: &Pass,
         node: &Arc<Node>,
         wanted: Record,
@@ -80,7 +80,7 @@ impl NodeHealth {
 
     fn confirm(
         &self,
-        state: &mut State,
+        state: &mut LeaderState,
         pass: &Pass,
         node: &Arc<Node>,
         settings: &Arc<Settings>,
@@ -102,7 +102,7 @@ impl NodeHealth {
         });
     }
 
-    fn visit_pods(&self, state: &mut State, pass: &Pass, node: &Arc<Node>, plan: PodsPlan) {
+    fn visit_pods(&self, state: &mut LeaderState, pass: &Pass, node: &Arc<Node>, plan: PodsPlan) {
         if plan == PodsPlan::default() {
             return;
         }
@@ -114,7 +114,7 @@ impl NodeHealth {
 
     fn remedy(
         &self,
-        state: &mut State,
+        state: &mut LeaderState,
         pass: &Pass,
         node: &Arc<Node>,
         settings: &Arc<Settings>,

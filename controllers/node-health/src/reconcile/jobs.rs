@@ -1,6 +1,10 @@
 //! Requests: one of a kind for each node or policy, paced, with fair shares of the places for each kind.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::{FutureExt, future::BoxFuture};
 use mainstay_runtime::{
@@ -28,7 +32,7 @@ pub(super) enum Task {
     Report,
     /// Its remediations are listed.
     List,
-    /// Those of them are deleted that nobody waits for any more.
+    /// Those of them are deleted that are no longer needed.
     Clear,
 }
 
@@ -38,6 +42,8 @@ pub(super) type Key = (Task, Arc<str>);
 /// The requests that are under way. Dropping it ends them at once.
 pub(super) struct Jobs<O> {
     places: Places<Task, Arc<str>>,
+    /// Those that were started since [`Jobs::withdraw`].
+    wanted: HashSet<Key>,
     /// Those that have no place yet.
     waiting: HashMap<Key, BoxFuture<'static, O>>,
     under_way: jobs::Jobs<'static, Key, O>,
@@ -50,6 +56,7 @@ impl<O: Send + 'static> Jobs<O> {
     pub(super) fn new(limit: usize) -> Self {
         Self {
             places: Places::new(limit),
+            wanted: HashSet::new(),
             waiting: HashMap::new(),
             under_way: jobs::Jobs::default(),
             not_before: HashMap::new(),
@@ -59,6 +66,7 @@ impl<O: Send + 'static> Jobs<O> {
 
     /// Begins `job`, unless one of its key is under way or is to rest. It takes the place of one that waits for its turn.
     pub(super) fn start(&mut self, key: Key, now: Moment, job: impl Future<Output = O> + Send + 'static) {
+        self.wanted.insert(key.clone());
         if self.is_under_way(&key) || self.not_before.get(&key).is_some_and(|rest| *rest > now) {
             return;
         }
@@ -67,6 +75,20 @@ impl<O: Send + 'static> Jobs<O> {
             self.places.put(&key.0, key.1, now);
         }
         self.begin();
+    }
+
+    /// Drops the jobs that wait for their turn and that nothing has started since the last call: they are not wanted any more,
+    /// and what they would do was decided of a node as it was. What is to be deleted of a list is started once.
+    pub(super) fn withdraw(&mut self) {
+        let wanted = std::mem::take(&mut self.wanted);
+        let unwanted: Vec<_> = {
+            let is_unwanted = |key: &&Key| key.0 != Task::Clear && !wanted.contains(*key);
+            self.waiting.keys().filter(is_unwanted).cloned().collect()
+        };
+        for key in unwanted {
+            self.waiting.remove(&key);
+            self.places.remove(&key.0, &key.1);
+        }
     }
 
     fn begin(&mut self) {
@@ -164,6 +186,20 @@ mod tests {
         jobs.start(key(Task::Write), NOW, async { 3 });
         assert_eq!(jobs.next().await, (key(Task::Pods), Some(1)));
         assert_eq!(jobs.next().await, (key(Task::Write), Some(3)));
+    }
+
+    #[tokio::test]
+    async fn what_waits_for_its_turn_and_is_wanted_no_more_never_begins() {
+        let mut jobs = Jobs::new(1);
+        jobs.start(key(Task::Pods), NOW, async { 1 });
+        jobs.start(key(Task::Write), NOW, async { 2 });
+        jobs.start(key(Task::Remedy), NOW, async { 3 });
+        jobs.withdraw();
+        jobs.start(key(Task::Remedy), NOW, async { 4 });
+        jobs.withdraw();
+        assert_eq!(jobs.next().await, (key(Task::Pods), Some(1)));
+        assert_eq!(jobs.next().await, (key(Task::Remedy), Some(4)));
+        assert_eq!(jobs.next().now_or_never(), None);
     }
 
     #[tokio::test]

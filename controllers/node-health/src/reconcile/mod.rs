@@ -1,6 +1,6 @@
 //! The loop of a process that leads: look at everything, plan, carry out.
 //!
-//! One reconcile looks at all nodes and all policies, since a storm is seen in all of them only. It writes nothing by
+//! One reconcile looks at all nodes and all policies, since too many failures at once are seen only in all of them only. It writes nothing by
 //! itself: what differs from what is wanted becomes a job, and what a job has found is seen by the next reconcile.
 
 mod carry_out;
@@ -25,7 +25,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use self::state::NodeHealth;
-use self::state::{Pass, ReadSettings, State};
+use self::state::{LeaderState, Pass, ReadSettings};
 use crate::{
     live,
     observe::{self, Known},
@@ -60,7 +60,7 @@ impl NodeHealth {
     }
 
     async fn passes(&self, shutdown: &CancellationToken) {
-        let mut leading = Leading { node_health: self, state: State::new(self.max_in_flight) };
+        let mut leading = Leading { node_health: self, state: LeaderState::new(self.max_in_flight) };
         self.restore_breakers(&mut leading.state, shutdown).await;
         solo::run(&mut leading, PACE, self.observations.wake(), &self.beat, &self.clock, shutdown).await;
         leading.state.jobs.finish().await;
@@ -68,7 +68,7 @@ impl NodeHealth {
 
     /// Reads what another process has written down of the policies, before anything is planned. A watch may be deaf, or be
     /// behind it.
-    async fn restore_breakers(&self, state: &mut State, shutdown: &CancellationToken) {
+    async fn restore_breakers(&self, state: &mut LeaderState, shutdown: &CancellationToken) {
         while !shutdown.is_cancelled() {
             match live::policies(&self.client).await {
                 Ok(written) => {
@@ -86,7 +86,7 @@ impl NodeHealth {
         }
     }
 
-    fn pass(&self, state: &mut State) -> Option<Moment> {
+    fn pass(&self, state: &mut LeaderState) -> Option<Moment> {
         let pass = self.look(state);
         pass.restore_breakers(state);
         let mut seen = Vec::with_capacity(pass.nodes.len());
@@ -115,6 +115,7 @@ impl NodeHealth {
         self.sweep(state, &pass, &judged);
         self.await_life(&judged);
         self.report(state, &pass, &judged, &plan.breakers);
+        state.jobs.withdraw();
         let Plan { memory, due, .. } = plan;
         state.memory = memory;
         [due, state.jobs.due(pass.now.moment)].into_iter().flatten().min()
@@ -122,7 +123,7 @@ impl NodeHealth {
 
     /// The record of a node that was taken by a policy which is there and cannot be read. What only a dry run has decided
     /// stands on no node.
-    fn unread<'a>(&self, state: &State, node: &'a Node, known: &'a Known) -> Option<&'a Record> {
+    fn unread<'a>(&self, state: &LeaderState, node: &'a Node, known: &'a Known) -> Option<&'a Record> {
         let decided = Some(&known.record).filter(|_| !known.dry_run);
         [Some(&node.facts.record), decided].into_iter().flatten().find(|record| {
             record.taken.as_ref().is_some_and(|taken| {
@@ -134,7 +135,7 @@ impl NodeHealth {
     }
 
     /// Gathers what the reconcile looks at, and brings what is known up to it.
-    fn look(&self, state: &mut State) -> Pass {
+    fn look(&self, state: &mut LeaderState) -> Pass {
         let now = Now { moment: self.clock.now(), wall: Timestamp::now() };
         let policies: HashMap<Arc<str>, Arc<NodeHealthPolicy>> = self
             .policies
@@ -167,7 +168,7 @@ impl NodeHealth {
 /// A process that leads, and what it has in mind.
 struct Leading<'a> {
     node_health: &'a NodeHealth,
-    state: State,
+    state: LeaderState,
 }
 
 impl Solo for Leading<'_> {

@@ -54,7 +54,7 @@ pub struct NodeHealth {
 
 /// What a leading process has in mind. All of it may be lost: a restart reads what stands from the nodes, and which breakers
 /// are open from the policies.
-pub(super) struct State {
+pub(super) struct LeaderState {
     pub(super) known: KnownNodes,
     pub(super) memory: Memory,
     pub(super) jobs: Jobs<Outcome>,
@@ -66,7 +66,7 @@ pub(super) struct State {
     pub(super) written: HashMap<String, NodeHealthPolicyStatus>,
 }
 
-impl State {
+impl LeaderState {
     /// Nothing yet.
     pub(super) fn new(max_in_flight: usize) -> Self {
         Self {
@@ -122,7 +122,7 @@ impl Pass {
 
     /// At first sight of a policy: which breakers another process has left open, or this one before the policy could not be
     /// read. What was taken lately is in the records of the nodes.
-    pub(super) fn restore_breakers(&self, state: &mut State) {
+    pub(super) fn restore_breakers(&self, state: &mut LeaderState) {
         for settings in &self.settings {
             let name = &settings.name;
             let Some(policy) = self.policies.get(name).filter(|_| !state.memory.knows(name)) else {

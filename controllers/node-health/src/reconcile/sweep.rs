@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{
     jobs::Task,
     outcome::Outcome,
-    state::{NodeHealth, Pass, State},
+    state::{LeaderState, NodeHealth, Pass},
 };
 use crate::{
     apply::leftovers::{self, Standing},
@@ -17,8 +17,8 @@ use crate::{
 
 impl NodeHealth {
     /// Lists the remediations of each policy now and then, and deletes what is over by the plan that follows the list.
-    pub(super) fn sweep(&self, state: &mut State, pass: &Pass, judged: &[Judged<'_>]) {
-        let State { settings, standing, jobs, .. } = state;
+    pub(super) fn sweep(&self, state: &mut LeaderState, pass: &Pass, judged: &[Judged<'_>]) {
+        let LeaderState { settings, standing, jobs, .. } = state;
         for (name, read) in settings.iter().filter(|(_, read)| !read.templates.is_empty()) {
             let listed = standing.remove(name);
             // What a policy wants that cannot be read is not known, so that what stands goes on.

@@ -7,7 +7,7 @@ use mainstay_runtime::{clock::Moment, reconcile::ReconcileError};
 use super::{
     jobs::Key,
     outcome::{Outcome, actions},
-    state::{NodeHealth, State},
+    state::{LeaderState, NodeHealth},
 };
 use crate::{
     apply::{ApplyError, pods, remediation},
@@ -22,12 +22,18 @@ const CATCH_UP: Duration = Duration::from_millis(500);
 const ASK_AGAIN: Duration = Duration::from_secs(2);
 /// How often pods that are to leave are looked at, and remediations.
 const VISIT: Duration = Duration::from_secs(2);
-/// How often remediations are looked for that nobody waits for any more.
+/// How often remediations are looked for that are no longer needed.
 const SWEEP: Duration = Duration::from_secs(30);
 /// How often pods are looked at that have all begun to leave.
 const REVISIT: Duration = Duration::from_secs(10);
 
-pub(super) fn take_in(node_health: &NodeHealth, state: &mut State, key: Key, outcome: Outcome, now: Moment) {
+pub(super) fn take_in(
+    node_health: &NodeHealth,
+    state: &mut LeaderState,
+    key: Key,
+    outcome: Outcome,
+    now: Moment,
+) {
     let name = Arc::clone(&key.1);
     match after(node_health, state, &name, outcome, now) {
         Ok(rest) => state.jobs.rest(key, now, rest),
@@ -38,7 +44,7 @@ pub(super) fn take_in(node_health: &NodeHealth, state: &mut State, key: Key, out
 /// How long a success is to rest, or how long the server has asked to wait after a failure.
 fn after(
     node_health: &NodeHealth,
-    state: &mut State,
+    state: &mut LeaderState,
     name: &Arc<str>,
     outcome: Outcome,
     now: Moment,
@@ -105,7 +111,7 @@ fn written(
 
 fn visited(
     node_health: &NodeHealth,
-    state: &mut State,
+    state: &mut LeaderState,
     name: &Arc<str>,
     visit: pods::Visit,
 ) -> Result<Duration, Option<Duration>> {
@@ -139,7 +145,7 @@ fn visited(
 
 fn remedied(
     node_health: &NodeHealth,
-    state: &mut State,
+    state: &mut LeaderState,
     name: &Arc<str>,
     visit: remediation::Visit,
     now: Moment,

@@ -2,13 +2,10 @@
 
 use std::sync::Arc;
 
-use kube::Api;
-use mainstay_crds::NodeHealthPolicy;
-
 use super::{
     jobs::Task,
     outcome::{self, Outcome},
-    state::{AnnouncedNode, NodeHealth, Pass, State},
+    state::{AnnouncedNode, LeaderState, NodeHealth, Pass},
 };
 use crate::{
     announce::Turn,
@@ -21,15 +18,21 @@ use crate::{
 
 impl NodeHealth {
     /// Tells what this plan changes.
-    pub(super) fn tell(&self, state: &mut State, pass: &Pass, judged: &[Judged<'_>], breakers: &[Breaker]) {
+    pub(super) fn tell(
+        &self,
+        state: &mut LeaderState,
+        pass: &Pass,
+        judged: &[Judged<'_>],
+        breakers: &[Breaker],
+    ) {
         // A storm is told before the nodes of which it is made.
         self.tell_breakers(state, pass, breakers);
         let before = std::mem::take(&mut state.told.nodes);
         for node in judged {
-            let (name, state) = (&node.view.name, node.planned.state);
+            let (name, of_node) = (&node.view.name, node.planned.state);
             let unhealthy = self.tell_node(pass, *node, before.get(name));
-            if state != State::Healthy {
-                state.told.nodes.insert(Arc::clone(name), AnnouncedNode { state, unhealthy });
+            if of_node != State::Healthy {
+                state.told.nodes.insert(Arc::clone(name), AnnouncedNode { state: of_node, unhealthy });
             }
         }
         self.count(pass, judged, breakers);
@@ -67,7 +70,7 @@ impl NodeHealth {
             || known && !matches!(planned.state, State::Healthy | State::Recovering | State::Quarantined)
     }
 
-    fn tell_breakers(&self, state: &mut State, pass: &Pass, breakers: &[Breaker]) {
+    fn tell_breakers(&self, state: &mut LeaderState, pass: &Pass, breakers: &[Breaker]) {
         let before = std::mem::take(&mut state.told.breakers);
         for breaker in breakers {
             let key = (Arc::clone(&breaker.policy), breaker.zone.clone());
@@ -94,11 +97,17 @@ impl NodeHealth {
     }
 
     /// Brings the status of each policy to what the plan says.
-    pub(super) fn report(&self, state: &mut State, pass: &Pass, judged: &[Judged<'_>], breakers: &[Breaker]) {
+    pub(super) fn report(
+        &self,
+        state: &mut LeaderState,
+        pass: &Pass,
+        judged: &[Judged<'_>],
+        breakers: &[Breaker],
+    ) {
         for (name, policy) in &pass.policies {
             let Some(read) = state.settings.get(name) else { continue };
             let status = match &read.settings {
-                Err(error) => status::unusable(policy, error, pass.now.wall),
+                Err(error) => status::unusable(&self.status_writer.current(&**policy), error, pass.now.wall),
                 Ok(_) => {
                     let Some(index) = pass.settings.iter().position(|settings| settings.name == *name) else {
                         continue;
@@ -123,13 +132,10 @@ impl NodeHealth {
             if policy.status.as_ref() == Some(&status) {
                 continue;
             }
-            let (client, status_writer, policy) =
-                (self.client.clone(), Arc::clone(&self.status_writer), Arc::clone(policy));
+            let (status_writer, policy) = (Arc::clone(&self.status_writer), Arc::clone(policy));
             state.jobs.start((Task::Report, Arc::clone(name)), pass.now.moment, async move {
-                let policies: Api<NodeHealthPolicy> = Api::all(client);
                 let standing = policy.status.as_ref();
-                let reported =
-                    status_writer.record(&policies, &*policy, standing, status, status::is_urgent).await;
+                let reported = status_writer.record(&*policy, standing, status, status::is_urgent).await;
                 Outcome::Reported(reported)
             });
         }

@@ -47,13 +47,13 @@ fn node_health_on(client: Client) -> (NodeHealth, Writer<NodeHealthPolicy>) {
     nodes.apply(Event::Apply(node), |change| observations.node_changed(&change));
     let node_health = NodeHealth {
         announcer: Announcer::new(Events::start(client.clone(), "test", "test")),
-        client,
+        client: client.clone(),
         clock,
         observations,
         nodes,
         policies,
         undecoded: Undecoded::new(&registry),
-        status_writer: Arc::new(StatusWriter::new("test", STATUS_PACE)),
+        status_writer: Arc::new(StatusWriter::new(client, "test", STATUS_PACE)),
         metrics: Arc::new(Metrics::new(&registry)),
         loop_metrics: LoopMetrics::new(&registry, "test", 1),
         max_in_flight: 4,
@@ -64,7 +64,7 @@ fn node_health_on(client: Client) -> (NodeHealth, Writer<NodeHealthPolicy>) {
 
 /// Whether the node is written by a first reconcile.
 fn is_written(node_health: &NodeHealth) -> bool {
-    let mut state = State::new(16);
+    let mut state = LeaderState::new(16);
     node_health.pass(&mut state);
     state.jobs.is_under_way(&(Task::Write, "n".into()))
 }
@@ -124,7 +124,7 @@ async fn what_a_policy_took_that_cannot_be_decoded_counts_for_the_breakers_of_ot
     let breakers = json!({"cluster": {"maxUnhealthy": 0}});
     let other = policy(metadata, json!({"nodeSelector": {}, "breakers": breakers}));
     policies.apply_watcher_event(&Event::Apply(other));
-    let mut state = State::new(16);
+    let mut state = LeaderState::new(16);
     node_health.pass(&mut state);
     assert!(state.memory.breakers.contains_key(&("other".into(), None)), "{:?}", state.memory.breakers);
 }
@@ -133,7 +133,7 @@ async fn what_a_policy_took_that_cannot_be_decoded_counts_for_the_breakers_of_ot
 async fn the_remediations_of_a_policy_that_makes_no_sense_any_more_go_on() {
     for (operator, goes_on) in [("Gt", true), ("Exists", false)] {
         let (node_health, mut policies) = node_health();
-        let mut state = State::new(16);
+        let mut state = LeaderState::new(16);
         let mut apply = |generation, expressions: serde_json::Value| {
             let template = json!({
                 "apiVersion": "x.dev/v1", "kind": "RepairTemplate", "namespace": "ns", "name": "gentle",
@@ -173,7 +173,7 @@ async fn all_remediations_of_a_node_that_is_gone_end() {
         let metadata =
             ObjectMeta { name: Some("ours".into()), uid: Some("ours".into()), ..ObjectMeta::default() };
         policies.apply_watcher_event(&Event::Apply(policy(metadata, spec)));
-        let mut state = State::new(16);
+        let mut state = LeaderState::new(16);
         state.standing.insert("ours".into(), vec![crate::apply::leftovers::tests::made(made_for)]);
         node_health.pass(&mut state);
         assert_eq!(state.jobs.is_under_way(&(Task::Clear, "ours".into())), ends, "{made_for:?}");
@@ -190,7 +190,7 @@ fn with_breaker(open: bool) -> NodeHealthPolicy {
     policy
 }
 
-fn is_open(state: &State) -> bool {
+fn is_open(state: &LeaderState) -> bool {
     state.memory.breakers.get(&("ours".into(), None)).is_some_and(|breaker| breaker.open_since.is_some())
 }
 
@@ -203,7 +203,7 @@ async fn a_new_leader_asks_the_server_which_breakers_are_open_and_no_watch() {
         server.set(POLICIES, Ok(json!({"metadata": {}, "items": items})));
         let (node_health, mut policies) = node_health_on(server.client());
         policies.apply_watcher_event(&Event::Apply(with_breaker(watched)));
-        let mut state = State::new(16);
+        let mut state = LeaderState::new(16);
         node_health.restore_breakers(&mut state, &CancellationToken::new()).await;
         node_health.pass(&mut state);
         assert_eq!(is_open(&state), written);
@@ -215,7 +215,7 @@ async fn a_new_leader_plans_nothing_before_the_server_has_answered() {
     let server = Server::default();
     server.set(POLICIES, Err(503));
     let (node_health, _policies) = node_health_on(server.client());
-    let (mut state, shutdown) = (State::new(16), CancellationToken::new());
+    let (mut state, shutdown) = (LeaderState::new(16), CancellationToken::new());
     let later = async {
         tokio::time::sleep(Duration::from_secs(60)).await;
         server.set(POLICIES, Ok(json!({"metadata": {}, "items": [with_breaker(true)]})));
@@ -231,7 +231,7 @@ async fn a_new_leader_plans_nothing_before_the_server_has_answered() {
 #[tokio::test]
 async fn the_breakers_of_a_policy_that_appears_later_are_recalled_then() {
     let (node_health, mut policies) = node_health();
-    let mut state = State::new(16);
+    let mut state = LeaderState::new(16);
     node_health.pass(&mut state);
     assert!(!is_open(&state));
     policies.apply_watcher_event(&Event::Apply(with_breaker(true)));

@@ -16,7 +16,9 @@ impl One {
     }
 
     fn want(&mut self, names: &[&str]) {
-        self.0.want(names.iter().map(|name| (*name).to_owned()).collect());
+        for name in [NAME, "other"] {
+            if names.contains(&name) { self.0.know(name) } else { self.0.forget(name) }
+        }
     }
 
     /// Whether the addresses changed when a look-up ended like this.

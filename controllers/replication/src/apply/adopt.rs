@@ -15,7 +15,7 @@ use crate::{
 
 impl Writer {
     /// Adopts and releases. Returns `false` when another was quicker to have one of these: creations and deletions were
-    /// counted with it, so that the plan is to be made anew. While one could not be adopted, no pod is deleted.
+    /// counted with it, so that the plan is to be made again. While one could not be adopted, no pod is deleted.
     pub(super) async fn claim(&self, job: &mut Job<'_>, plan: &Plan, applied: &mut Applied) -> bool {
         if job.turn.held(ADOPTION).is_some() {
             job.strangers = !plan.adopt.is_empty();
@@ -78,7 +78,7 @@ impl Writer {
     }
 
     /// Takes the group's owner reference off a pod that its selector no longer matches or that outlives it, and with it the
-    /// hook: nobody would tell its owner any more, nor end it in time, so that the pod could not be deleted.
+    /// hook: no controller would tell its owner any more, nor end it in time, so that the pod could not be deleted.
     async fn release(&self, job: &Job<'_>, pod: &Pod) -> Result<bool, ApplyError> {
         let owner = json!({"$patch": "delete", "uid": &*job.observed.uid});
         let mut patch = json!({"metadata": {"uid": &*pod.header.uid, "ownerReferences": [owner]}});

@@ -52,7 +52,7 @@ impl Writer {
         result
     }
 
-    /// Deletes the claims of so many free slots, but none of those that new pods were to get.
+    /// Deletes the claims of this many free slots, but none of those that new pods were to get.
     pub(super) async fn discard_claims(
         &self,
         job: &Job<'_>,
@@ -69,7 +69,7 @@ impl Writer {
         result
     }
 
-    /// A slot that nobody has.
+    /// A slot that is free.
     pub(super) fn free_slot(&self, job: &Job<'_>) -> Arc<str> {
         let namespace = &job.observed.key.namespace;
         loop {

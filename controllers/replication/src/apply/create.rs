@@ -18,7 +18,7 @@ use mainstay_runtime::{failure::RequestError, gate::Intent, index::ObjectKey};
 use parking_lot::Mutex;
 
 use super::{
-    ApplyError, Job, Writer,
+    ApplyError, CREATION, Job, Writer,
     body::{self, Body},
     not_created, path,
 };
@@ -82,7 +82,12 @@ impl Writer {
                 begun += 1;
             }
             match under_way.next().await {
-                None => return (created, failure),
+                None => {
+                    if begun == 0 && count > 0 {
+                        job.held.lock().insert((CREATION, None));
+                    }
+                    return (created, failure);
+                }
                 Some(Ok(())) => {
                     created += 1;
                     window = self.max_in_flight.min(window + 1);
@@ -105,7 +110,7 @@ impl Writer {
     }
 
     /// Creates one pod. A lost answer is followed by the same request under the same name, so that a pod which was
-    /// made after all is recognised; only a name that somebody else has is given up for another.
+    /// made after all is recognised; only a name that another pod has is given up for another.
     async fn create_one(
         &self,
         job: &Job<'_>,

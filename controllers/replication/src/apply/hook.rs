@@ -65,7 +65,7 @@ impl Writer {
     }
 
     /// Sets or removes the finalizer by which the deletion of the group waits for hooks. It is the only field of the
-    /// group besides its status that is ever written, and applied alone, so that it overwrites nobody's.
+    /// group besides its status that is ever written, and applied alone, so that it overwrites no other's.
     pub(super) async fn set_finalizer(&self, job: &Job<'_>, wanted: bool) -> Result<(), RequestError> {
         let finalizers = if wanted { vec![FINALIZER] } else { Vec::new() };
         // The UID keeps the server from making a group where there is none any more.

@@ -62,7 +62,7 @@ impl Writer {
     }
 
     /// Whether the store shows the group's pods as the server does now. Asked before a change is given up: that cannot be
-    /// taken back, and a watch that hangs goes on showing pods as they were.
+    /// undone, and a watch that hangs goes on showing pods as they were.
     ///
     /// # Errors
     /// [`ApplyError::Read`].

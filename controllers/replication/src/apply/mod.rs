@@ -11,6 +11,7 @@ mod create;
 mod error;
 mod hook;
 mod in_place;
+mod job;
 mod live;
 mod remove;
 mod revisions;
@@ -43,7 +44,9 @@ use tokio_util::sync::CancellationToken;
 pub use self::error::{
     ADOPTION, ApplyError, CLAIMS, CREATION, DELETION, FINALIZER, GATES, HOOKS, PRUNING, READS, REVISIONS,
 };
+use self::job::Job;
 use crate::{
+    claim,
     names::FIELD_MANAGER,
     observe::Observed,
     plan::{Plan, Why},
@@ -51,9 +54,15 @@ use crate::{
     stores::Stores,
 };
 
-/// For so long a reconcile goes on beginning to exchange pods. Then it is planned anew: pods that have become available
+/// A reconcile begins new writes for this long, and as long again to create and delete pods. Then it ends and is queued again,
+/// so that no group delays the others.
+const WRITES: Duration = Duration::from_secs(1);
+/// How long a reconcile goes on beginning to exchange pods. Then it is planned anew: pods that have become available
 /// meanwhile let others go, and what waits for them should not wait for the rest of a long plan.
 const EXCHANGE: Duration = Duration::from_millis(500);
+
+/// How the server refuses a second controller (k8s.io/apimachinery, pkg/api/validation/objectmeta.go).
+const SECOND_CONTROLLER: &str = "Only one reference can have Controller set to true";
 
 /// What of a plan was carried out.
 #[derive(Debug, Default)]
@@ -128,38 +137,6 @@ pub struct Writer {
     revisions: Mutex<HashMap<ObjectKey, HashSet<Arc<str>>>>,
 }
 
-/// One group at one generation, as a reconcile works on it.
-struct Job<'a> {
-    group: &'a ReplicaGroup,
-    observed: &'a Observed,
-    pods: Api<v1::Pod>,
-    /// The concerns that wait, and when no more is begun.
-    turn: &'a Turn,
-    /// Nothing is begun after this.
-    end: Instant,
-    /// Whether the plan counts pods as adopted that could not be.
-    strangers: bool,
-    /// What is not tried, because it failed last or the time is over.
-    held: Mutex<BTreeSet<Part>>,
-}
-
-impl Job<'_> {
-    /// Whether what `concern` is to do to this pod may be tried. Where it was refused last, takes up that it waits.
-    fn may_try(&self, concern: Concern, pod: usize) -> bool {
-        let pod = self.observed.pod(pod);
-        let is_held = self.turn.held_for(concern, &pod.header.key.name).is_some();
-        if is_held {
-            self.waits(concern, pod);
-        }
-        !is_held
-    }
-
-    /// Takes up that what `concern` is to do to this pod was not tried.
-    fn waits(&self, concern: Concern, pod: &Pod) {
-        self.held.lock().insert((concern, Some(Arc::clone(&pod.header.key.name))));
-    }
-}
-
 impl Writer {
     /// A writer with at most `max_in_flight` writes of a group under way.
     pub fn new(
@@ -213,12 +190,11 @@ impl Writer {
         turn: &Turn,
     ) -> Applied {
         let mut job = self.job(group, observed, turn);
-        if plan.target.is_some() {
-            job.end = job.end.min(Instant::now() + EXCHANGE);
-        }
         let mut applied = Applied::default();
         match self.is_as_seen(&job, plan).await {
             Ok(true) => {
+                // The reads before do not count: a group of which they take long would never come to its writes.
+                job.end = Instant::now() + WRITES;
                 self.carry_out(&mut job, plan, &mut applied).await;
                 applied.held = job.held.into_inner();
             }
@@ -244,7 +220,15 @@ impl Writer {
 
     fn job<'a>(&self, group: &'a ReplicaGroup, observed: &'a Observed, turn: &'a Turn) -> Job<'a> {
         let pods = Api::namespaced(self.client.clone(), &observed.key.namespace);
-        Job { group, observed, pods, turn, end: turn.ends(), strangers: false, held: Mutex::default() }
+        Job {
+            group,
+            observed,
+            pods,
+            turn,
+            end: Instant::now() + WRITES,
+            strangers: false,
+            held: Mutex::default(),
+        }
     }
 
     /// Whether the group and its pods are as the plan's observation has them, as far as what cannot be undone asks for it.
@@ -271,7 +255,6 @@ impl Writer {
             return;
         }
         self.bring_finalizer(job, false, applied).await;
-        let job = &*job;
         if job.turn.held(GATES).is_none() {
             applied.ended.push((GATES, self.open_gates(job, plan).await));
         }
@@ -279,8 +262,11 @@ impl Writer {
             let followed = self.follow_hooks(job, plan, applied).await;
             applied.ended.push((HOOKS, followed));
         }
-        let may_create =
-            safe && [CREATION, REVISIONS].iter().all(|concern| job.turn.held(*concern).is_none());
+        job.end = Instant::now() + if plan.target.is_some() { EXCHANGE } else { WRITES };
+        let job = &*job;
+        let may_claim = job.turn.held(CLAIMS).is_none();
+        let claims_wait = !may_claim && claim::are_wanted(job.group);
+        let may_create = safe && job.turn.held(CREATION).is_none() && !claims_wait;
         let reuse = job.observed.policy.volumes.is_some_and(|volumes| volumes.reuse);
         let slots = job.observed.slots.choose(if reuse { plan.creations() } else { 0 });
         let create = async { if may_create { Some(self.create_all(job, plan, &slots).await) } else { None } };
@@ -288,7 +274,8 @@ impl Writer {
         let (deleted, created) = tokio::join!(self.delete_all(job, plan, applied), create);
         let may_discard = deleted && created.as_ref().is_none_or(|made| made.failure.is_none());
         applied.unfinished = Instant::now() >= job.end;
-        let (mut claims, may_claim) = (Ok(()), job.turn.held(CLAIMS).is_none());
+        let mut claims = Ok(());
+        let all_tried = may_claim && (created.is_some() || plan.creations() == 0);
         if let Some(made) = created {
             (applied.created, applied.claims_created) = (made.pods, made.claims);
             match made.failure {
@@ -303,7 +290,7 @@ impl Writer {
             // A copy of a claim is let go whatever becomes of the pods: it would be deleted with the group.
             claims = claims.and(self.repair_claims(job).await);
         }
-        if may_claim || claims.is_err() {
+        if all_tried || claims.is_err() {
             applied.end(CLAIMS, claims);
         }
     }
@@ -341,9 +328,8 @@ impl Writer {
     async fn patch(&self, job: &Job<'_>, pod: &Pod, patch: serde_json::Value) -> Result<bool, RequestError> {
         match self.pods(job).patch(&path(&pod.header.key), &Patch::Strategic(patch)).await {
             Ok(_) => Ok(true),
-            Err(RequestError::NotFound(_) | RequestError::Conflict(_) | RequestError::Invalid(_)) => {
-                Ok(false)
-            }
+            Err(RequestError::NotFound(_) | RequestError::Conflict(_)) => Ok(false),
+            Err(RequestError::Invalid(text)) if text.contains(SECOND_CONTROLLER) => Ok(false),
             Err(error) => Err(error),
         }
     }

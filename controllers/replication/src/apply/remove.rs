@@ -31,14 +31,14 @@ pub(super) enum Removal {
 
 /// How far the removal of pods may go, shared by those that are under way.
 struct Limits {
-    /// So many more may be brought to another revision in place.
+    /// This many more may be brought to another revision in place.
     exchange: AtomicUsize,
     /// A budget has refused an eviction, and would refuse the next as well.
     blocked: AtomicBool,
 }
 
 impl Writer {
-    /// Removes the pods that the plan names, or brings them to the revision that the group is on its way to.
+    /// Removes the pods that the plan names, or brings them to the revision that the group is updating to.
     pub(super) async fn delete(&self, job: &Job<'_>, plan: &Plan, applied: &mut Applied) -> Vec<ApplyError> {
         let mut victims = Vec::with_capacity(plan.delete.len());
         for victim in plan.delete.iter().filter(|victim| job.may_try(DELETION, victim.pod)) {
@@ -79,7 +79,7 @@ impl Writer {
         failed
     }
 
-    /// Brings a pod to the revision that the group is on its way to, or removes it where that cannot be.
+    /// Brings a pod to the revision that the group is updating to, or removes it where that cannot be.
     async fn remove(
         &self,
         job: &Job<'_>,
@@ -99,6 +99,7 @@ impl Writer {
             exchange.fetch_add(1, Ordering::Relaxed);
         }
         if victim.how == How::Evict && blocked.load(Ordering::Relaxed) {
+            job.waits(DELETION, pod);
             return Ok(Removal::Held);
         }
         match pod.hook.as_ref().filter(|hook| hook.held) {

@@ -1,4 +1,4 @@
-//! ControllerRevisions: made before the first pod of theirs, removed when nobody needs them.
+//! ControllerRevisions: made before the first pod of theirs, removed when they are not needed.
 
 use std::{cmp::Reverse, collections::BTreeSet, sync::Arc};
 
@@ -93,7 +93,7 @@ impl Writer {
         }
     }
 
-    /// Deletes the oldest revisions that no pod and no way back needs, beyond as many as the spec keeps.
+    /// Deletes the oldest revisions that no pod and no rollback needs, beyond as many as the spec keeps.
     ///
     /// # Errors
     /// [`ApplyError::Prune`].

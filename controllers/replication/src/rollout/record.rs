@@ -8,7 +8,7 @@ use kube::ResourceExt;
 use mainstay_crds::{
     FailureStatus, HeldRevision, KeptReplicas, ReplicaGroup, ReplicaGroupStatus, RolloutStatus,
 };
-use mainstay_runtime::report::number;
+use mainstay_runtime::conditions::number;
 
 use super::{Failed, Kept, Reason, Rollout, State};
 use crate::{plan::Share, revision};

@@ -4,7 +4,7 @@ use watcher::Event;
 
 use super::*;
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 struct Thing {
     header: Header,
     owner: &'static str,
@@ -17,6 +17,9 @@ impl Indexed for Thing {
     }
     fn buckets(&self) -> Vec<&'static str> {
         vec![self.owner]
+    }
+    fn is_same(&self, other: &Self) -> bool {
+        self == other
     }
 }
 
@@ -48,6 +51,17 @@ fn objects_move_between_buckets() {
     feed(&index, vec![Event::Apply(thing("a", 3, "y")), Event::Delete(thing("b", 4, "x"))]);
     assert_eq!((names(&index, "x"), names(&index, "y")), (vec![], vec!["a".to_owned()]));
     assert_eq!(index.count(&"y"), 1);
+}
+
+#[test]
+fn what_no_reconcile_can_see_is_not_reported_and_its_version_is_reached() {
+    let index = Index::default();
+    assert_eq!(feed(&index, vec![Event::Apply(thing("a", 1, "x"))]), 1);
+    assert_eq!(feed(&index, vec![Event::Apply(thing("a", 5, "x"))]), 0);
+    assert!(index.reached(5, Instant::now()));
+    let again = vec![Event::Init, Event::InitApply(thing("a", 7, "x")), Event::InitDone];
+    assert_eq!(feed(&index, again), 0, "nor after a list");
+    assert_eq!(feed(&index, vec![Event::Apply(thing("a", 8, "y"))]), 1);
 }
 
 fn fail(index: &Index<Thing>, error: watcher::Error) {

@@ -245,6 +245,25 @@ async fn what_a_reconcile_under_way_remembers_of_an_object_that_goes_is_forgotte
     }
 }
 
+/// A store is replaced by a list as a whole before the changes are taken up one by one.
+#[tokio::test(start_paused = true)]
+async fn no_object_is_reconciled_with_the_memory_of_one_that_had_its_name() {
+    let (mut old, mut new) = (map("well"), map("well"));
+    (old.metadata.uid, new.metadata.uid) = (Some("old".into()), Some("new".into()));
+    let (reader, mut writer) = store();
+    writer.apply_watcher_event(&Event::Apply(new.clone()));
+    let work = Work::new(LoopMetrics::new(&Registry::new(), "configmap", 2));
+    work.root_changed(None, Some(&old), |_| false);
+    let actor = Arc::<Actor>::default();
+    let bounds = Bounds { concurrency: 2, timeout: Duration::from_secs(5) };
+    tokio::spawn(run(Arc::clone(&actor), reader, Arc::clone(&work), bounds, CancellationToken::new()));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(actor.served.load(Ordering::SeqCst), 0);
+    work.root_changed(Some(&old), Some(&new), |_| false);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(actor.served.load(Ordering::SeqCst), 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_belongs_to_no_object_is_kept_by_nobody() {
     let work = Work::new(LoopMetrics::new(&Registry::new(), "configmap", 2));

@@ -1,7 +1,6 @@
 //! When a status is written, and what it delays when it cannot be.
 
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
-use kube::Client;
 use prometheus::Registry;
 
 use super::*;
@@ -15,7 +14,6 @@ use crate::{
 type Written = Arc<Mutex<Vec<(String, Value)>>>;
 
 struct Bench {
-    client: Client,
     status_writer: Arc<StatusWriter<Value>>,
     work: Arc<Work>,
     written: Written,
@@ -58,21 +56,17 @@ impl Bench {
             })
         });
         let work = Work::new(LoopMetrics::new(&Registry::new(), "pod", 1));
-        let status_writer = Arc::new(StatusWriter::new("test", Duration::from_secs(10)));
-        Self { client, status_writer, work, written }
+        let status_writer = Arc::new(StatusWriter::new(client, "test", Duration::from_secs(10)));
+        Self { status_writer, work, written }
     }
 
     fn start(&self) {
         tokio::spawn(Arc::clone(&self.status_writer).run(Arc::clone(&self.work)));
     }
 
-    fn api(&self) -> Api<Pod> {
-        Api::namespaced(self.client.clone(), "ns")
-    }
-
     /// Puts a status, of which the words are urgent and the numbers are not.
     fn put(&self, name: &str, status: Value) {
-        self.status_writer.put(&self.api(), &pod(name), None, status, |_, new| new.is_string());
+        self.status_writer.put(&pod(name), None, status, |_, new| new.is_string());
     }
 
     /// What was written of the object in this time.
@@ -141,12 +135,34 @@ async fn nothing_is_written_or_remembered_of_an_object_that_is_forgotten() {
 async fn what_is_recorded_takes_the_place_of_what_was_put_before() {
     let bench = Bench::new();
     bench.put("a", json!("old"));
-    let due = bench.status_writer.record(&bench.api(), &pod("a"), None, json!("new"), |_, _| true).await;
+    let due = bench.status_writer.record(&pod("a"), None, json!("new"), |_, _| true).await;
     assert_eq!(due.unwrap(), None);
     bench.start();
     assert_eq!(bench.of("a", Duration::from_secs(60)).await, [json!("new")]);
     assert!(bench.status_writer.wrote(&key("a"), Some(&json!("new"))));
-    let refused =
-        bench.status_writer.record(&bench.api(), &pod("refused"), None, json!(1), |_, _| true).await;
+    let refused = bench.status_writer.record(&pod("refused"), None, json!(1), |_, _| true).await;
     assert!(matches!(refused, Err(RequestError::Forbidden(_))), "{refused:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_status_that_is_withdrawn_is_not_written() {
+    let bench = Bench::new();
+    bench.start();
+    bench.put("a", json!(1));
+    assert_eq!(bench.of("a", SOON).await, [json!(1)]);
+    bench.put("a", json!(2));
+    bench.status_writer.withdraw(&key("a"));
+    assert_eq!(bench.of("a", Duration::from_secs(60)).await, Vec::<Value>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_was_restored_to_an_older_state_gets_the_status_again() {
+    let bench = Bench::new();
+    bench.start();
+    bench.put("a", json!(1));
+    assert_eq!(bench.of("a", RESTORED - SOON).await, [json!(1)]);
+    bench.put("a", json!(1));
+    assert_eq!(bench.of("a", 2 * SOON).await, Vec::<Value>::new(), "the store may be behind");
+    bench.put("a", json!(1));
+    assert_eq!(bench.of("a", SOON).await, [json!(1)]);
 }

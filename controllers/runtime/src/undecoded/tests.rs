@@ -174,6 +174,9 @@ impl Indexed for Kept {
     fn buckets(&self) -> Vec<()> {
         vec![()]
     }
+    fn is_same(&self, _: &Self) -> bool {
+        false
+    }
 }
 
 #[test]

@@ -247,3 +247,10 @@ async fn requests_are_counted_by_how_they_ended() {
     }
     counted(499, 1);
 }
+
+#[test]
+fn a_review_of_too_many_values_is_refused_before_it_is_decoded() {
+    let body = format!("[{}0]", "0,".repeat(MAX_VALUES));
+    assert_eq!(read(body.as_bytes()).unwrap_err().0, StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(read(b"[0, 0]").unwrap_err().0, StatusCode::BAD_REQUEST);
+}

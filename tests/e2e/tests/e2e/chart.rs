@@ -314,7 +314,7 @@ fn a_wrong_value_is_refused_with_its_path() {
         ("controllers.configRollout.webhook.timeoutSeconds=31", "configRollout/webhook/timeoutSeconds"),
         ("controllers.accounts.webhook.port=0", "controllers/accounts/webhook/port"),
         ("controllers.accounts.webhook.namespaceSelector.matchLabels.a=b", "'namespaceSelector'"),
-        ("controllers.accounts.extraArgs={--webhook-bind-address=:1}", "--webhook-bind-address=:1"),
+        ("controllers.configRollout.extraArgs={--webhook-bind-address=:1}", "--webhook-bind-address=:1"),
         ("webhooks.certificates=vault", "webhooks/certificates"),
         ("webhooks.certificates=certManager", "webhooks.certManager.issuerRef.name"),
     ] {

@@ -112,7 +112,7 @@ async fn no_object_is_refused_while_the_replicas_are_exchanged() {
     let (rollouts, accounts) = (scenario.config_controller(), scenario.accounts_controller());
     tokio::join!(exchange(&rollouts), exchange(&accounts));
     let counts = (pods.end().await, policies.end().await);
-    assert!(counts.0 > 200 && counts.1 > 200, "too few were written to tell: {counts:?}");
+    assert!(counts.0 > 30 && counts.1 > 30, "too few were written to tell: {counts:?}");
 }
 
 #[tokio::test]
@@ -124,7 +124,8 @@ async fn without_a_certificate_the_controller_leads_and_says_why_it_is_not_ready
     let before = scenario.token("bot-token", "").await;
 
     let webhook = format!("mainstay-accounts-webhook --namespace={NAMESPACE}");
-    let away = Away::take(&format!("rolebinding {webhook}"));
+    // Its own account may write Secrets anyhow; but without knowing whom the API server trusts it makes no certificate.
+    let away = Away::take("clusterrolebinding mainstay-accounts-webhook");
     kubectl(&format!("delete secret {webhook}")).succeeded();
     let all = "--selector=app.kubernetes.io/component=accounts --wait=true";
     kubectl(&format!("delete pods --namespace={NAMESPACE} {all}")).succeeded();
