@@ -1,6 +1,6 @@
 //! One reconcile over one rollout: observe, ask, plan, remember, apply.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
@@ -20,7 +20,7 @@ use crate::{
     evidence::Gatherer,
     memory::Memories,
     observe::{self, ObserveError, Seen},
-    plan::{self, Input, Number, Plan, Settings, State, TargetKey, TargetState, Wait},
+    plan::{self, Input, Plan, Settings, State, TargetKey, TargetState, Wait},
     record, settings,
     slots::Slots,
     status::{self, StatusInput},
@@ -163,7 +163,7 @@ impl ConfigRollouts {
         }
         let (evidence, state) = (self.evidence(), self.state(&rollout, &key));
         seen.observed.evidence = evidence.of_judged(&rollout, &seen.observed, &state).await?;
-        let mut plan = self.plan(&rollout, &key, settings, seen);
+        let mut plan = self.plan(context, settings, seen);
         if !plan.unsettled {
             context.outcomes.well(REVISIONS);
         }
@@ -173,7 +173,7 @@ impl ConfigRollouts {
                 Ok(true) => return Ok(None),
                 Ok(false) => {
                     context.outcomes.well(REVISIONS);
-                    plan = self.plan(&rollout, &key, settings, seen);
+                    plan = self.plan(context, settings, seen);
                 }
                 // What has been decided of earlier revisions goes on.
                 Err(error) => self.failed(context, REVISIONS, &error),
@@ -209,7 +209,8 @@ impl ConfigRollouts {
         status.map(|status| status.observed_generation)
     }
 
-    fn plan(&self, rollout: &ConfigRollout, key: &ObjectKey, settings: &Settings, seen: &Seen) -> Plan {
+    fn plan(&self, context: &Context, settings: &Settings, seen: &Seen) -> Plan {
+        let (rollout, key) = (&*context.rollout, &context.key);
         let mut state = self.state(rollout, key);
         if self.answers(rollout, key) != rollout.metadata.generation {
             // The new spec may let the rollout do what stood in its way.
@@ -220,6 +221,9 @@ impl ConfigRollouts {
             memory.note(observed, now);
             (memory.findings.clone(), memory.changed)
         });
+        let targets = observed.targets.iter().map(|target| &target.key);
+        let is_held = |target: &&TargetKey| context.turn.held_for(TARGETS, &target.to_string()).is_some();
+        let held: BTreeSet<_> = targets.filter(is_held).cloned().collect();
         let (plan, freed) = self.slots.decide(key, |slots| {
             let plan = plan::plan(&Input {
                 observed,
@@ -228,6 +232,7 @@ impl ConfigRollouts {
                 state: &state,
                 changed,
                 slots,
+                held: &held,
                 now,
             });
             let (taken, waits) = (plan.state.in_progress(), plan.needs_slots);
@@ -264,18 +269,12 @@ impl ConfigRollouts {
     async fn give(&self, context: &mut Context, seen: &Seen, plan: &Plan) {
         let (rollout, key) = (Arc::clone(&context.rollout), context.key.clone());
         context.outcomes.well(TARGETS);
-        let may_move = |(target, _): &&(TargetKey, Number)| {
-            let name = target.to_string();
-            let is_held = context.turn.held_for(TARGETS, &name).is_some();
-            if is_held {
-                context.outcomes.waits((TARGETS, Some(name.into())));
-            }
-            !is_held
-        };
+        for target in &plan.held {
+            context.outcomes.waits((TARGETS, Some(target.to_string().into())));
+        }
         let moves: Vec<_> = plan
             .moves
             .iter()
-            .filter(may_move)
             .map(|(target, number)| {
                 let given = self.writer.give(&rollout, seen, target, *number);
                 given.map(move |given| (target, given))

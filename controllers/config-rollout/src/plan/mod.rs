@@ -11,7 +11,7 @@ pub mod sources;
 mod stages;
 pub mod types;
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use jiff::Timestamp;
 use mainstay_runtime::conditions::second;
@@ -54,6 +54,8 @@ pub struct Input<'a> {
     pub changed: Option<Changed>,
     /// How many targets of this rollout may be updating: what the other rollouts leave of the shared limit.
     pub slots: usize,
+    /// The targets that could not be changed when that was last tried, and are to wait.
+    pub held: &'a BTreeSet<TargetKey>,
     /// The time.
     pub now: Timestamp,
 }

@@ -103,12 +103,18 @@ impl Planner<'_> {
 
     /// Gives as many of those that wait for it what they are to have as there are places.
     pub(super) fn give_places(&mut self) {
-        let Input { observed, settings, slots, .. } = *self.input;
+        let Input { observed, settings, slots, held, .. } = *self.input;
         let pending = std::mem::take(&mut self.pending);
         let mut places: Vec<_> = (0..settings.stages.len()).map(|stage| self.places(stage)).collect();
         let mut free = slots.saturating_sub(self.plan.state.in_progress());
         for (index, to) in pending {
-            let places = &mut places[observed.targets[index].stage];
+            let target = &observed.targets[index];
+            // One that is refused takes no place from those that can be changed.
+            if held.contains(&target.key) {
+                self.plan.held.push(target.key.clone());
+                continue;
+            }
+            let places = &mut places[target.stage];
             if *places == 0 {
                 continue;
             }

@@ -291,6 +291,8 @@ pub struct Plan {
     pub examine: bool,
     /// Give these targets the revision.
     pub moves: Vec<(TargetKey, Number)>,
+    /// These are to be given one, and [wait](super::Input::held).
+    pub held: Vec<TargetKey>,
     /// What keeps the rollout from going on.
     pub wait: Wait,
     /// Whether targets wait for places that other rollouts have.

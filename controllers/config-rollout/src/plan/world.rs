@@ -1,6 +1,9 @@
 //! A namespace with two sources and a few targets, in which plans are carried out at once and time is set by hand.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use mainstay_crds::{SourceKind, TargetKind};
@@ -258,6 +261,7 @@ impl World {
             state: &self.state,
             changed: self.changed,
             slots: self.slots,
+            held: &BTreeSet::new(),
             now: self.now,
         })
     }

@@ -142,14 +142,15 @@ async fn a_target_that_is_refused_keeps_no_other_from_its_revision_and_is_named_
     let rollout: Arc<ConfigRollout> = Arc::new(serde_json::from_value(rollout(&["a", "b"])).unwrap());
     let (work, key) = (Arc::clone(&reconciler.work), ObjectKey::of(&*rollout));
     work.root_changed(None, Some(&*rollout), |_| false);
-    for _ in 0..3 {
+    let tried = || ["a", "b"].map(|name| count(&sent, &Method::PATCH, &format!("/deployments/{name}")));
+    // One target at a time: the one that is refused gives its place to the other.
+    for expected in [[0, 0], [1, 0], [1, 1]] {
         let outcomes = Arc::clone(&reconciler).reconcile(Arc::clone(&rollout), work.turn(&key)).await;
         work.conclude(&key, Duration::ZERO, outcomes);
-        let tried = ["a", "b"].map(|name| count(&sent, &Method::PATCH, &format!("/deployments/{name}")));
-        if tried == [0, 0] {
+        assert_eq!(tried(), expected, "{:?}", sent.lock());
+        if expected == [0, 0] {
             continue;
         }
-        assert_eq!(tried, [1, 1], "{:?}", sent.lock());
         let status = reconciler.status_writer.wanted(&key).unwrap();
         let failed = status.conditions.iter().find(|condition| condition.type_ == "TargetsFailed").unwrap();
         assert!(
@@ -157,5 +158,4 @@ async fn a_target_that_is_refused_keeps_no_other_from_its_revision_and_is_named_
             "{failed:?}"
         );
     }
-    assert_eq!(count(&sent, &Method::PATCH, "/deployments/b"), 1);
 }
