@@ -4,7 +4,7 @@
 //! it is told by the policies' own reconcile ([`crate::policies`]).
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     pin::pin,
     sync::Arc,
     time::Duration,
@@ -26,7 +26,7 @@ use parking_lot::Mutex;
 use crate::{
     announce::Announcer,
     apply::{ApplyError, Done, Writer},
-    plan::{Action, Part, Plan, Unseen, plan},
+    plan::{Action, Part, Plan, Unseen, Why, plan},
     server_clock::ServerClock,
     stores::Stores,
 };
@@ -128,7 +128,7 @@ impl Outcomes {
     /// Notes what came of a reconcile. Returns whether it is another than before, by policy.
     fn note(&self, namespace: &Arc<str>, now: BTreeMap<Arc<str>, Option<Failing>>) -> Vec<Arc<str>> {
         let before = self.0.lock().insert(Arc::clone(namespace), now.clone()).unwrap_or_default();
-        let policies = before.keys().chain(now.keys()).collect::<std::collections::BTreeSet<_>>();
+        let policies = before.keys().chain(now.keys()).collect::<BTreeSet<_>>();
         policies.into_iter().filter(|policy| before.get(*policy) != now.get(*policy)).cloned().collect()
     }
 
@@ -194,11 +194,14 @@ impl Reconciler for Namespaces {
 
 impl Namespaces {
     /// Carries out actions that do not need one another.
-    fn apply<'a>(
-        &'a self,
-        key: &'a ObjectKey,
+    fn apply<'a, 'b>(
+        &'b self,
+        key: &'b ObjectKey,
         actions: Vec<&'a Action>,
-    ) -> impl Stream<Item = (&'a Action, Result<Done, ApplyError>)> {
+    ) -> impl Stream<Item = (&'a Action, Result<Done, ApplyError>)> + use<'a, 'b>
+    where
+        'a: 'b,
+    {
         let under_way = actions.into_iter().map(move |action: &'a Action| {
             async move { (action, self.writer.apply(key, action).await) }.boxed()
         });
@@ -226,10 +229,38 @@ impl Namespaces {
                 outcomes.insert(Arc::clone(policy), Some(failing));
             }
         }
-        // An account is there before a token of it is asked for; nothing else waits for another.
+        let mut kept: BTreeSet<_> = held.iter().filter_map(|action| action.ends_handle()).collect();
+        // An account is there before a token of it is asked for, and what is revoked ends before it is said to have ended;
+        // nothing else waits for another.
         let (tokens, others): (Vec<_>, Vec<_>) =
             due.into_iter().partition(|action| matches!(action, Action::Issue { .. }));
-        let mut done = pin!(self.apply(key, others).chain(self.apply(key, tokens)));
+        let Some(undone) = self.apply_all(key, others, outcomes, ended).await else { return false };
+        kept.extend(undone.into_iter().filter_map(Action::ends_handle));
+        let (wait, tokens): (Vec<_>, Vec<_>) =
+            tokens.into_iter().partition(|action| kept.iter().any(|handle| action.revokes(handle)));
+        for action in &wait {
+            ended.waits(action.part());
+            if let (Some(policy), Action::Issue { output, .. }) = (action.policy(), action) {
+                let message = format!(
+                    "the tokens of Secret {output} are to be revoked, and are still valid: their bound Secret could not be deleted"
+                );
+                outcomes.insert(Arc::clone(policy), Some(Failing { reason: "NotRevoked", message }));
+            }
+        }
+        let all = held.is_empty() && wait.is_empty();
+        self.apply_all(key, tokens, outcomes, ended).await.is_some() && all
+    }
+
+    /// Carries out these actions. Returns those that were not done; `None` in a namespace that goes, which takes all with it.
+    async fn apply_all<'a>(
+        &self,
+        key: &ObjectKey,
+        actions: Vec<&'a Action>,
+        outcomes: &mut BTreeMap<Arc<str>, Option<Failing>>,
+        ended: &mut Ended,
+    ) -> Option<Vec<&'a Action>> {
+        let mut undone = Vec::new();
+        let mut done = pin!(self.apply(key, actions));
         while let Some((action, result)) = done.next().await {
             let failing = match result {
                 Ok(Done::Written) => {
@@ -241,6 +272,7 @@ impl Namespaces {
                     if let Some(policy) = action.policy().filter(|it| outcomes.get(*it) == Some(&None)) {
                         outcomes.remove(policy);
                     }
+                    undone.push(action);
                     continue;
                 }
                 Ok(Done::NotPullSecret) => {
@@ -250,10 +282,10 @@ impl Namespaces {
                 Err(error) => {
                     self.announcer.failed(action, &error);
                     ended.fail(action.part(), &error);
-                    // A namespace that goes takes all with it.
                     if matches!(error.request(), RequestError::NamespaceTerminating(_)) {
-                        return false;
+                        return None;
                     }
+                    undone.push(action);
                     Failing { reason: error.request().reason(), message: error.to_string() }
                 }
             };
@@ -261,7 +293,7 @@ impl Namespaces {
                 outcomes.insert(Arc::clone(policy), Some(failing));
             }
         }
-        held.is_empty()
+        Some(undone)
     }
 }
 
@@ -283,6 +315,18 @@ impl Action {
             Self::Restore { name, .. } => (REMOVAL, Part::Account, name),
         };
         (concern, Some(format!("{part:?}/{name}").into()))
+    }
+
+    /// The handle that it deletes.
+    fn ends_handle(&self) -> Option<&Arc<str>> {
+        let Self::Delete(Part::Handle, name, _) = self else { return None };
+        Some(name)
+    }
+
+    /// Whether it issues a token because that of this handle is revoked.
+    fn revokes(&self, handle: &str) -> bool {
+        let Self::Issue { why: Why::Revoked, standing: Some(standing), .. } = self else { return false };
+        standing.names(handle)
     }
 
     /// The policy for which it is done; `None` for what is removed.

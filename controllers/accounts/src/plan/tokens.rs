@@ -144,7 +144,8 @@ fn keys(token: &Token) -> &'static [&'static str] {
 }
 
 impl OutputView {
-    fn names(&self, handle: &str) -> bool {
+    /// Whether its token, or the one before, is bound to this handle.
+    pub(crate) fn names(&self, handle: &str) -> bool {
         *self.handle == *handle || self.previous.as_ref().is_some_and(|(previous, _)| **previous == *handle)
     }
 }

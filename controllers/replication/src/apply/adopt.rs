@@ -1,8 +1,14 @@
 //! Pods that join a group or leave it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
-use futures::{StreamExt, stream};
+use futures::{StreamExt, future::ready, stream};
 use mainstay_runtime::owner;
 use serde_json::json;
 
@@ -27,13 +33,20 @@ impl Writer {
         let releases = plan.release.iter().copied().filter(may_try);
         let claims: Vec<_> =
             due.into_iter().map(|index| (index, true)).chain(releases.map(|index| (index, false))).collect();
-        let claims = stream::iter(claims).map(|(index, adopts)| async move {
+        // A plan that counts on pods of which the adoption did not begin deletes none either.
+        let late = AtomicBool::new(!held.is_empty());
+        let claims = stream::iter(claims).filter(|(index, adopts)| {
+            let begins = self.begins(this, ADOPTION, this.observed.pod(*index));
+            late.fetch_or(*adopts && !begins, Ordering::Relaxed);
+            ready(begins)
+        });
+        let claims = claims.map(|(index, adopts)| async move {
             let pod = this.observed.pod(index);
             let claimed = if adopts { self.adopt(this, pod).await } else { self.release(this, pod).await };
             (adopts, claimed)
         });
         let mut claims = claims.buffer_unordered(self.max_in_flight);
-        let (mut strangers, mut failed, mut all) = (!held.is_empty(), Vec::new(), true);
+        let (mut strangers, mut failed, mut all) = (false, Vec::new(), true);
         while let Some((adopts, claimed)) = claims.next().await {
             match claimed {
                 Ok(true) => {
@@ -48,7 +61,7 @@ impl Writer {
             }
         }
         drop(claims);
-        job.strangers = strangers;
+        job.strangers = strangers || late.into_inner();
         applied.ended.push((ADOPTION, failed));
         all
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use futures::{StreamExt, stream};
+use futures::{StreamExt, future::ready, stream};
 use jiff::Timestamp;
 use kube::Resource;
 use mainstay_crds::ReplicaGroup;
@@ -53,7 +53,8 @@ impl Writer {
     ) -> (Vec<Option<Arc<str>>>, Vec<ApplyError>) {
         let due = pods.iter().filter(|index| job.may_try(HOOKS, **index));
         let pods: Vec<_> = due.map(|&index| Arc::clone(job.observed.pod(index))).collect();
-        let patches = stream::iter(pods).map(|pod| async move {
+        let pods = stream::iter(pods).filter(|pod| ready(self.begins(job, HOOKS, pod)));
+        let patches = pods.map(|pod| async move {
             let Some(hook) = &pod.hook else { return Ok(None) };
             let name = Arc::clone(&pod.header.key.name);
             match self.patch(job, &pod, body(&pod, hook)).await {

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use futures::{StreamExt, stream};
+use futures::{StreamExt, future::ready, stream};
 use jiff::Timestamp;
 use kube::api::Patch;
 use mainstay_runtime::{failure::RequestError, outcome::all};
@@ -24,7 +24,8 @@ impl Writer {
     pub(super) async fn open_gates(&self, job: &Job<'_>, plan: &Plan) -> Vec<ApplyError> {
         let due = plan.open.iter().filter(|index| job.may_try(GATES, **index));
         let pods: Vec<_> = due.map(|&index| Arc::clone(job.observed.pod(index))).collect();
-        let opened = stream::iter(pods).map(|pod| async move {
+        let pods = stream::iter(pods).filter(|pod| ready(self.begins(job, GATES, pod)));
+        let opened = pods.map(|pod| async move {
             let failed = |source| ApplyError::Gate { pod: Arc::clone(&pod.header.key.name), source };
             self.set_gate(job, &pod, true).await.map_err(failed)
         });

@@ -262,6 +262,7 @@ impl Writer {
             let followed = self.follow_hooks(job, plan, applied).await;
             applied.ended.push((HOOKS, followed));
         }
+        let is_late = Instant::now() >= job.end;
         job.end = Instant::now() + if plan.target.is_some() { EXCHANGE } else { WRITES };
         let job = &*job;
         let may_claim = job.turn.held(CLAIMS).is_none();
@@ -273,7 +274,7 @@ impl Writer {
         // Side by side, and neither needs the other to succeed: where a quota refuses new pods, old ones must go.
         let (deleted, created) = tokio::join!(self.delete_all(job, plan, applied), create);
         let may_discard = deleted && created.as_ref().is_none_or(|made| made.failure.is_none());
-        applied.unfinished = Instant::now() >= job.end;
+        applied.unfinished = is_late || Instant::now() >= job.end;
         let mut claims = Ok(());
         let all_tried = may_claim && (created.is_some() || plan.creations() == 0);
         if let Some(made) = created {
@@ -332,6 +333,15 @@ impl Writer {
             Err(RequestError::Invalid(text)) if text.contains(SECOND_CONTROLLER) => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether the reconcile may begin this; if not, takes up that it waits.
+    fn begins(&self, job: &Job<'_>, concern: Concern, pod: &Pod) -> bool {
+        let may_begin = self.may_begin(job);
+        if !may_begin {
+            job.waits(concern, pod);
+        }
+        may_begin
     }
 
     /// Whether the reconcile may begin new writes.

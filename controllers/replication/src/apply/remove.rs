@@ -44,13 +44,7 @@ impl Writer {
         for victim in plan.delete.iter().filter(|victim| job.may_try(DELETION, victim.pod)) {
             victims.push((Arc::clone(job.observed.pod(victim.pod)), *victim));
         }
-        let victims = stream::iter(victims).filter(|(pod, _)| {
-            let may_begin = self.may_begin(job);
-            if !may_begin {
-                job.waits(DELETION, pod);
-            }
-            future::ready(may_begin)
-        });
+        let victims = stream::iter(victims).filter(|(pod, _)| future::ready(self.begins(job, DELETION, pod)));
         let limits = Limits { exchange: AtomicUsize::new(plan.exchange), blocked: AtomicBool::new(false) };
         let limits = &limits;
         let deletes = victims.map(|(pod, victim)| async move {
