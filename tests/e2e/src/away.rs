@@ -18,7 +18,7 @@ impl Away {
         let metadata = made["metadata"].as_object_mut().expect("it has metadata");
         metadata.retain(|key, _| ["name", "namespace", "labels", "annotations"].contains(&key.as_str()));
         // Nobody but the controller knows whom to trust.
-        for webhook in made["webhooks"].as_array_mut().into_iter().flatten() {
+        for webhook in made.get_mut("webhooks").and_then(Value::as_array_mut).into_iter().flatten() {
             webhook["clientConfig"].as_object_mut().expect("it has a client").remove("caBundle");
         }
         kubectl(&format!("delete {object}")).succeeded();

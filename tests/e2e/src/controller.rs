@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf};
 use http::Request;
 use k8s_openapi::api::{coordination::v1::Lease, core::v1::Pod};
 use kube::{
-    Api, Client, ResourceExt,
+    Api, Client, Config, ResourceExt,
     api::{DeleteParams, ListParams},
 };
 
@@ -150,7 +150,11 @@ impl Controller {
     /// The server's.
     pub async fn get(&self, pod: &str, port: u16, path: &str) -> kube::Result<String> {
         let url = format!("/api/v1/namespaces/{NAMESPACE}/pods/{pod}:{port}/proxy/{path}");
-        self.client.request_text(Request::get(url).body(Vec::new()).expect("a valid request")).await
+        // A pod that is not ready says so with a 503, which kube's client would try again for minutes.
+        let mut config = Config::infer().await.expect("KUBECONFIG names a cluster");
+        config.default_retry = false;
+        let client = Client::try_from(config).expect("a client");
+        client.request_text(Request::get(url).body(Vec::new()).expect("a valid request")).await
     }
 
     /// Finds a pod's process, so that [`Victim::kill`] loses no time.

@@ -123,13 +123,22 @@ async fn without_a_certificate_the_controller_leads_and_says_why_it_is_not_ready
     policy.ready(1).await;
     let before = scenario.token("bot-token", "").await;
 
-    let webhook = format!("mainstay-accounts-webhook --namespace={NAMESPACE}");
+    let controller = scenario.accounts_controller();
+    let scale = |replicas| {
+        kubectl(&format!(
+            "scale deployment/{} --namespace={NAMESPACE} --replicas={replicas}",
+            controller.name()
+        ))
+        .succeeded()
+    };
+    // A replica that has a certificate would put it back.
+    scale(0);
+    let all = "pods --selector=app.kubernetes.io/component=accounts --for=delete --timeout=90s";
+    kubectl(&format!("wait {all} --namespace={NAMESPACE}")).succeeded();
     // Its own account may write Secrets anyhow; but without knowing whom the API server trusts it makes no certificate.
     let away = Away::take("clusterrolebinding mainstay-accounts-webhook");
-    kubectl(&format!("delete secret {webhook}")).succeeded();
-    let all = "--selector=app.kubernetes.io/component=accounts --wait=true";
-    kubectl(&format!("delete pods --namespace={NAMESPACE} {all}")).succeeded();
-    let controller = scenario.accounts_controller();
+    kubectl(&format!("delete secret mainstay-accounts-webhook --namespace={NAMESPACE}")).succeeded();
+    scale(2);
     let leader = controller.leader().await;
     scenario.kubectl("delete secret bot-token").succeeded();
     scenario.token("bot-token", &before).await;
