@@ -35,7 +35,7 @@ const ENDPOINTS_ROLE: Rules = &[
     ("mainstay.dev", "endpointgrants", &["list", "watch"]),
     ("", "pods", &["list", "watch"]),
     ("", "pods/status", &["patch"]),
-    ("", "services", &["create", "list", "patch", "watch"]),
+    ("", "services", &["create", "get", "list", "patch", "watch"]),
     ("", "nodes", &["list", "watch"]),
     ("discovery.k8s.io", "endpointslices", &["create", "delete", "get", "list", "update", "watch"]),
     ("events.k8s.io", "events", &["create", "patch"]),
