@@ -242,12 +242,13 @@ impl Work {
         any
     }
 
-    /// What the next reconcile of `key` is granted.
+    /// What the reconcile of `key` is granted that begins now. It is under way until [`Self::conclude`].
     pub fn turn(&self, key: &ObjectKey) -> Turn {
-        let state = self.state.lock();
-        let failed = state.keys.get(key).into_iter().flat_map(|memory| &memory.failed);
+        let mut state = self.state.lock();
+        let Some(memory) = state.keys.get_mut(key) else { return Turn::default() };
+        memory.under_way.get_or_insert_with(Instant::now);
         let standing = |known: &Known| Standing { failure: known.failure.clone(), left: known.held.left() };
-        Turn::new(failed.map(|(part, known)| (part.clone(), standing(known))).collect())
+        Turn::new(memory.failed.iter().map(|(part, known)| (part.clone(), standing(known))).collect())
     }
 
     /// The keys of a namespace.
