@@ -122,8 +122,9 @@ impl Writer {
         let (mut may_exist, mut pause) = (false, FIRST_PAUSE);
         let mut last = RequestError::NoAnswer("not tried".into());
         for attempt in 0..ATTEMPTS {
-            // What was wanted may have changed while an answer was waited for; the intent stays noted.
-            if attempt > 0 && !self.may_go_on(job) {
+            // What was wanted may have changed while an answer was waited for, and a server that does not answer is not asked
+            // again and again in one reconcile: it would keep the loop from other groups. The intent stays noted.
+            if attempt > 0 && !self.may_begin(job) {
                 break;
             }
             let json = body.named(&pod.name, slot)?;

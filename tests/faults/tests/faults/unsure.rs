@@ -141,3 +141,29 @@ async fn a_pod_that_the_store_shows_while_the_server_is_asked_for_it_is_not_made
     }
     assert_eq!(bed.server.all(Kind::Pod).count(), 1);
 }
+
+/// Eight groups whose pods wait for a webhook that does not answer have all workers of the loop.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_does_not_answer_is_asked_once_in_a_reconcile() {
+    let mut bed = Bed::new();
+    group(&mut bed.server, "a", "a", 1, "i");
+    bed.show();
+    let (group, turn, began) = (bed.process.group("a").unwrap(), bed.process.turn("a"), Instant::now());
+    let mut pass = Box::pin(bed.process.reconcile(group, turn));
+    let mut silent = Vec::new();
+    loop {
+        tokio::select! {
+            biased;
+            Some(call) = bed.calls.recv() => {
+                if call.request.method == Method::POST && call.request.kind == Kind::Pod {
+                    silent.push(call);
+                    continue;
+                }
+                let (reply, _) = bed.server.handle(&call.request);
+                call.answer(reply);
+            }
+            _ = &mut pass => break,
+        }
+    }
+    assert!(silent.len() == 1 && began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+}
