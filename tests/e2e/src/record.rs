@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 
 use crate::wait::eventually;
 
-/// Records from its start until it is dropped, and misses nothing: a watch that breaks fails the test.
+/// Records from its start until it is dropped, and misses nothing: a watch that cannot be resumed fails the test.
 pub struct Recorder<K> {
     api: Api<K>,
     /// Which objects are recorded.
@@ -134,22 +134,28 @@ impl<K> Drop for Recorder<K> {
     }
 }
 
-async fn follow<K>(api: Api<K>, parameters: &WatchParams, version: String, log: &Mutex<Log<K>>) -> String
+/// A watch that the server ends, as it does with a client that is too busy to read, is resumed where it ended.
+async fn follow<K>(api: Api<K>, parameters: &WatchParams, mut version: String, log: &Mutex<Log<K>>) -> String
 where
-    K: Clone + DeserializeOwned + Debug,
+    K: kube::Resource + Clone + DeserializeOwned + Debug,
 {
     let watched = async {
-        let mut events = Box::pin(api.watch(parameters, &version).await?);
-        while let Some(event) = events.try_next().await? {
-            let state = match event {
-                WatchEvent::Added(object) | WatchEvent::Modified(object) => (object, false),
-                WatchEvent::Deleted(object) => (object, true),
-                WatchEvent::Bookmark(_) => continue,
-                WatchEvent::Error(status) => return Ok(status.message),
-            };
-            locked(log).states.push(state);
+        loop {
+            let mut events = Box::pin(api.watch(parameters, &version).await?);
+            while let Some(event) = events.try_next().await? {
+                let state = match event {
+                    WatchEvent::Added(object) | WatchEvent::Modified(object) => (object, false),
+                    WatchEvent::Deleted(object) => (object, true),
+                    WatchEvent::Bookmark(bookmark) => {
+                        version = bookmark.metadata.resource_version;
+                        continue;
+                    }
+                    WatchEvent::Error(status) => return Ok::<_, kube::Error>(status.message),
+                };
+                version = state.0.resource_version().unwrap_or(version);
+                locked(log).states.push(state);
+            }
         }
-        Ok::<_, kube::Error>("the watch ended".into())
     };
     watched.await.unwrap_or_else(|error| error.to_string())
 }
