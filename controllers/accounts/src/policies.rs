@@ -83,7 +83,7 @@ impl Reconciler for Policies {
     }
 
     fn pace(&self, _: &AccountPolicy) -> Duration {
-        let namespaces = u32::try_from(self.stores.namespaces.state().len()).unwrap_or(u32::MAX);
+        let namespaces = u32::try_from(self.stores.namespaces.len()).unwrap_or(u32::MAX);
         PACE_A_NAMESPACE.saturating_mul(namespaces).clamp(PACE, SLOWEST_PACE)
     }
 

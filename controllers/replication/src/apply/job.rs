@@ -16,7 +16,7 @@ pub(super) struct Job<'a> {
     pub(super) group: &'a ReplicaGroup,
     pub(super) observed: &'a Observed,
     pub(super) pods: Api<v1::Pod>,
-    /// The concerns that wait, and when no more is begun.
+    /// The concerns that wait.
     pub(super) turn: &'a Turn,
     /// Nothing is begun after this.
     pub(super) end: Instant,
