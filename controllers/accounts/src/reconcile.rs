@@ -229,20 +229,26 @@ impl Namespaces {
                 outcomes.insert(Arc::clone(policy), Some(failing));
             }
         }
-        let mut kept: BTreeSet<_> = held.iter().filter_map(|action| action.ends_handle()).collect();
         // An account is there before a token of it is asked for, and what is revoked ends before it is said to have ended;
         // nothing else waits for another.
         let (tokens, others): (Vec<_>, Vec<_>) =
             due.into_iter().partition(|action| matches!(action, Action::Issue { .. }));
         let Some(undone) = self.apply_all(key, others, outcomes, ended).await else { return false };
-        kept.extend(undone.into_iter().filter_map(Action::ends_handle));
+        let kept: Vec<_> =
+            held.iter().copied().chain(undone).filter(|it| it.ends_handle().is_some()).collect();
+        let revokes =
+            |issue: &Action, end: &&Action| end.ends_handle().is_some_and(|handle| issue.revokes(handle));
         let (wait, tokens): (Vec<_>, Vec<_>) =
-            tokens.into_iter().partition(|action| kept.iter().any(|handle| action.revokes(handle)));
-        for action in &wait {
-            ended.waits(action.part());
-            if let (Some(policy), Action::Issue { output, .. }) = (action.policy(), action) {
+            tokens.into_iter().partition(|issue| kept.iter().any(|end| revokes(issue, end)));
+        for issue in &wait {
+            ended.waits(issue.part());
+            // Where the store was found behind the server, it is about to show what stands.
+            let is_refused = |end: &&Action| held.contains(end) || ended.fails(&end.part());
+            let refused = kept.iter().any(|end| revokes(issue, end) && is_refused(end));
+            if let (true, Some(policy), Action::Issue { output, .. }) = (refused, issue.policy(), issue) {
                 let message = format!(
-                    "the tokens of Secret {output} are to be revoked, and are still valid: their bound Secret could not be deleted"
+                    "the tokens of Secret {output} are to be revoked, and are still valid: their bound Secret could not \
+                     be deleted"
                 );
                 outcomes.insert(Arc::clone(policy), Some(Failing { reason: "NotRevoked", message }));
             }

@@ -131,8 +131,8 @@ impl Watches {
         let this = self.clone();
         let changed = move |old: Option<&_>, new: Option<&_>| this.rollout_changed(old, new);
         // Without the rollout no reconcile is about it, and its revisions and targets are left alone.
-        let status_writer = Arc::clone(&self.reconciler.status_writer);
-        let lost = move |rollout: &ConfigRollout| status_writer.withdraw(&ObjectKey::of(rollout));
+        let reconciler = Arc::clone(&self.reconciler);
+        let lost = move |rollout: &ConfigRollout| reconciler.lose(&ObjectKey::of(rollout));
         manager.watch().root(rollouts, FIELD_MANAGER, changed, lost);
         self.follow_sources::<core::ConfigMap>(manager, SourceKind::ConfigMap);
         self.follow_sources::<core::Secret>(manager, SourceKind::Secret);

@@ -144,6 +144,12 @@ impl ConfigRollouts {
         }
     }
 
+    /// A rollout cannot be decoded any more.
+    pub(crate) fn lose(&self, key: &ObjectKey) {
+        self.status_writer.withdraw(key);
+        self.release(key);
+    }
+
     /// A rollout that does not go on takes none of the places that rollouts share.
     fn release(&self, key: &ObjectKey) {
         self.slots.forget(key).iter().for_each(|waiting| self.work.trigger(waiting));

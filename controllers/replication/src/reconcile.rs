@@ -103,7 +103,8 @@ impl Replication {
         let mut observed = match self.observe(group) {
             Ok(observed) => observed,
             Err(error) => {
-                return self.put(group, status::unusable(group, &Failure::from(&error), Timestamp::now()));
+                let current = self.status_writer.current(group);
+                return self.put(group, status::unusable(&current, &Failure::from(&error), Timestamp::now()));
             }
         };
         let now = Timestamp::now();

@@ -140,12 +140,9 @@ impl Outcomes {
         Self { failed: [((WHOLE, None), failed)].into(), ..Self::default() }
     }
 
-    /// The same, as one that did, for which `turn` was granted.
-    pub(crate) fn with_whole(mut self, turn: &Turn) -> Self {
-        // While it waits nothing was tried that may panic.
-        if turn.held(WHOLE).is_none() {
-            self.well(WHOLE);
-        }
+    /// The same, as one that did.
+    pub(crate) fn with_whole(mut self) -> Self {
+        self.well(WHOLE);
         self
     }
 
@@ -162,6 +159,11 @@ impl Outcomes {
     /// Whether `concern`, or an object of it, has failed now.
     pub fn has_failed(&self, concern: Concern) -> bool {
         self.failed.keys().any(|(failed, _)| *failed == concern)
+    }
+
+    /// Whether this very part has failed now.
+    pub fn fails(&self, part: &Part) -> bool {
+        self.failed.contains_key(part)
     }
 
     /// Whether anything failed.

@@ -12,13 +12,13 @@ use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::Instrument;
 
-use crate::key::ObjectKey;
 pub use crate::{
     failure::ReconcileError,
     outcome::{Concern, Outcomes, Turn},
     queue::Lane,
     work::Work,
 };
+use crate::{key::ObjectKey, outcome::WHOLE};
 
 /// Reconciles of one key start at least this far apart.
 pub const PACE: Duration = Duration::from_millis(100);
@@ -112,18 +112,20 @@ async fn serve<R: Reconciler>(
     limit: Duration,
 ) {
     // Looked up only now, after the key was taken out of the queue: a later change puts it in again.
-    let Some(object) = store.get(&key.reference()).filter(|object| work.is_of(&key, &**object)) else {
-        return work.skip(&key);
-    };
+    let is_known = |object: &Arc<R::Object>| work.is_of(&key, &**object) == Some(true);
+    let Some(object) = store.get(&key.reference()).filter(is_known) else { return work.skip(&key) };
     let (began, pace, turn) = (Instant::now(), reconciler.pace(&object), work.turn(&key));
     let span = tracing::info_span!("reconcile", namespace = %key.namespace, name = %key.name);
     // A task of its own turns a panic into an error of this key.
-    let reconciling = reconciler.reconcile(object, turn.clone()).instrument(span.clone());
+    let whole_waits = turn.held(WHOLE).is_some();
+    let reconciling = reconciler.reconcile(object, turn).instrument(span.clone());
     let mut task = AbortOnDropHandle::new(tokio::spawn(reconciling));
     let metrics = work.metrics();
     metrics.active_workers.inc();
     let outcomes = match tokio::time::timeout(limit, &mut task).await {
-        Ok(Ok(outcomes)) => outcomes.with_whole(&turn),
+        // While the whole waits nothing was tried that may panic.
+        Ok(Ok(outcomes)) if whole_waits => outcomes,
+        Ok(Ok(outcomes)) => outcomes.with_whole(),
         Ok(Err(crash)) => {
             metrics.panics.inc();
             span.in_scope(|| tracing::error!(%crash, "the reconcile panicked; only this object is affected"));

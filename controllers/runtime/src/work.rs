@@ -178,10 +178,11 @@ impl Work {
     {
         let Some(object) = new.or(old) else { return };
         let key = ObjectKey::of(object);
-        let is_another = |old: &K, new: &K| old.meta().uid != new.meta().uid;
         match (old, new) {
             (Some(_), None) => return self.end(&key, After::Forget),
-            (Some(old), Some(new)) if is_another(old, new) => self.end(&key, After::BeginAnew(uid(new))),
+            (_, Some(new)) if self.is_of(&key, new) == Some(false) => {
+                self.end(&key, After::BeginAnew(uid(new)))
+            }
             (Some(old), Some(new)) if old.meta().generation != new.meta().generation => self.outdate(&key),
             (Some(old), Some(new)) if is_same(old.meta(), new.meta()) && is_echo(new) => return,
             _ => {}
@@ -199,10 +200,9 @@ impl Work {
         }
     }
 
-    /// Whether what is known of the key is of this object, and not of one that had its name before: a store shows another
-    /// object a moment before the change is taken up.
-    pub(crate) fn is_of(&self, key: &ObjectKey, object: &impl Resource) -> bool {
-        self.state.lock().keys.get(key).is_some_and(|memory| memory.uid == uid(object))
+    /// Whether what is known of the key, if anything, is of this object: a store shows another before the change is taken up.
+    pub(crate) fn is_of(&self, key: &ObjectKey, object: &impl Resource) -> Option<bool> {
+        self.state.lock().keys.get(key).map(|memory| memory.uid == uid(object))
     }
 
     /// Forgets what is known of an object, at once or when the reconcile of it has ended.

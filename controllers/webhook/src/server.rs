@@ -185,10 +185,24 @@ async fn answer<H: Handler>(handler: &H, review: AdmissionReview<DynamicObject>)
     }
 }
 
+/// How many values a JSON text has at most, by what separates and opens them. What stands in a string is none.
+fn values(text: &[u8]) -> usize {
+    let (mut values, mut in_string, mut escaped) = (0, false, false);
+    for byte in text {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = in_string,
+            b'"' => in_string = !in_string,
+            b',' | b'[' | b'{' if !in_string => values += 1,
+            _ => {}
+        }
+    }
+    values
+}
+
 /// The review that a body holds.
 fn read(body: &[u8]) -> Result<AdmissionReview<DynamicObject>, (StatusCode, String)> {
-    let values = body.iter().filter(|byte| matches!(byte, b',' | b'[' | b'{')).count();
-    if values > MAX_VALUES {
+    if values(body) > MAX_VALUES {
         let why = format!("the admission review has more than {MAX_VALUES} values");
         return Err((StatusCode::PAYLOAD_TOO_LARGE, why));
     }

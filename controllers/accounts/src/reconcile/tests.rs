@@ -48,6 +48,7 @@ fn namespaces() -> (Arc<Namespaces>, Arc<MetadataOf<v1::Namespace>>, Sent) {
                 ),
                 (&Method::POST, "/api/v1/namespaces/ns/secrets") => refuse(409, "AlreadyExists"),
                 (&Method::GET, _) => refuse(500, "InternalError"),
+                (&Method::DELETE, path) if path.ends_with("/stale") => refuse(409, "Conflict"),
                 (&Method::DELETE, _) => refuse(403, "Forbidden"),
                 (&Method::POST, "/api/v1/namespaces/ns/serviceaccounts") => refuse(403, "Forbidden"),
                 _ => (201, json!({"metadata": {"uid": "made", "resourceVersion": "9"}})),
@@ -109,41 +110,44 @@ async fn a_secret_that_cannot_be_looked_for_keeps_nothing_else_from_being_done()
 /// A handle is what keeps a token valid.
 #[tokio::test(start_paused = true)]
 async fn no_token_is_issued_for_a_revoked_one_that_could_not_be_ended() {
-    let (namespaces, _, sent) = namespaces();
-    let (key, at) = (ObjectKey::new("", "ns"), Timestamp::UNIX_EPOCH);
-    let standing = OutputView {
-        uid: "o".into(),
-        origin: Origin::Made,
-        version: "1".into(),
-        policy: "p".into(),
-        made_for: "bot".into(),
-        account: "a".into(),
-        written: Written::Unknown,
-        handle: "handle".into(),
-        issued: at,
-        expires: at,
-        previous: None,
-        revoked: true,
-    };
-    let [ttl, overlap] = [Duration::from_secs(600), Duration::ZERO];
-    let issue = Action::Issue {
-        policy: "p".into(),
-        output: "bot-token".into(),
-        token: Token { account: "bot".into(), audiences: Vec::new(), ttl, overlap, server: None },
-        made_for: "bot".into(),
-        standing: Some(Box::new(standing)),
-        handle: None,
-        why: Why::Revoked,
-    };
-    let ends = Action::Delete(Part::Handle, "handle".into(), "h".into());
-    let plan = Plan { actions: vec![ends, issue], ..Plan::default() };
-    let (mut outcomes, mut ended) = (BTreeMap::new(), Ended::default());
-    let all = namespaces.carry_out(&key, &plan, &Turn::default(), &mut outcomes, &mut ended).await;
-    assert!(!all && ended.failed());
-    let failing = outcomes["p"].clone().expect("it is told");
-    assert!(failing.reason == "NotRevoked" && failing.message.contains("bot-token"), "{failing:?}");
-    let sent: Vec<_> = sent.lock().iter().map(|(method, path)| format!("{method} {path}")).collect();
-    assert_eq!(sent, ["DELETE /api/v1/namespaces/ns/secrets/handle"]);
+    for (handle, is_told) in [("handle", true), ("stale", false)] {
+        let (namespaces, _, sent) = namespaces();
+        let (key, at) = (ObjectKey::new("", "ns"), Timestamp::UNIX_EPOCH);
+        let standing = OutputView {
+            uid: "o".into(),
+            origin: Origin::Made,
+            version: "1".into(),
+            policy: "p".into(),
+            made_for: "bot".into(),
+            account: "a".into(),
+            written: Written::Unknown,
+            handle: handle.into(),
+            issued: at,
+            expires: at,
+            previous: None,
+            revoked: true,
+        };
+        let [ttl, overlap] = [Duration::from_secs(600), Duration::ZERO];
+        let issue = Action::Issue {
+            policy: "p".into(),
+            output: "bot-token".into(),
+            token: Token { account: "bot".into(), audiences: Vec::new(), ttl, overlap, server: None },
+            made_for: "bot".into(),
+            standing: Some(Box::new(standing)),
+            handle: None,
+            why: Why::Revoked,
+        };
+        let ends = Action::Delete(Part::Handle, handle.into(), "h".into());
+        let plan = Plan { actions: vec![ends, issue], ..Plan::default() };
+        let (mut outcomes, mut ended) = (BTreeMap::new(), Ended::default());
+        let all = namespaces.carry_out(&key, &plan, &Turn::default(), &mut outcomes, &mut ended).await;
+        // The store is about to show what stands there: nothing is wrong.
+        assert!(!all && ended.failed() == is_told);
+        let failing = outcomes.get("p").cloned().flatten();
+        assert_eq!(failing.map(|failing| failing.reason), is_told.then_some("NotRevoked"));
+        let sent: Vec<_> = sent.lock().iter().map(|(method, path)| format!("{method} {path}")).collect();
+        assert_eq!(sent, [format!("DELETE /api/v1/namespaces/ns/secrets/{handle}")]);
+    }
 }
 
 #[test]

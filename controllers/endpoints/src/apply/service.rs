@@ -1,6 +1,6 @@
 //! The Service that a pool makes.
 
-use k8s_openapi::api::core::v1;
+use k8s_openapi::{api::core::v1, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::api::Patch;
 use mainstay_crds::ServiceTemplate;
 use mainstay_runtime::{
@@ -64,7 +64,12 @@ impl Writer {
         // Only what is the pool's own is written over, and not a later Service of the same name.
         let Some(standing) = standing else {
             // The store may not show one of somebody else yet: an apply would add the pool's owner reference to it.
-            if find(&self.client, &service).await?.is_some() {
+            // Its own, of which the answer was lost, is written again.
+            let is_ours = |found: ObjectMeta| {
+                owner::controller(&found)
+                    .is_some_and(|owner| Some(&owner.uid) == job.pool.metadata.uid.as_ref())
+            };
+            if !find(&self.client, &service).await?.is_none_or(is_ours) {
                 return Err(RequestError::Conflict("it exists already".to_owned()));
             }
             return Ok(self.writes.patch(&service, &Patch::Apply(patch)).await?.version());

@@ -230,3 +230,21 @@ async fn a_slice_whose_create_has_lost_its_answer_is_not_made_twice() {
     let creates = sent.lock().iter().filter(is_create).count();
     assert_eq!(creates, 1, "{:?}", sent.lock());
 }
+
+/// The store does not show it yet.
+#[tokio::test(start_paused = true)]
+async fn a_service_of_somebody_else_is_left_alone_and_its_own_is_written_again() {
+    for (owner, writes) in [("pool", 1), ("other", 0)] {
+        let (endpoints, sent) = endpoints_at(move |method, path, _| {
+            let found = json!({"metadata": {
+                "name": "web", "namespace": "ns", "uid": "s", "resourceVersion": "3",
+                "ownerReferences": [{"apiVersion": "v1", "kind": "K", "name": "n", "uid": owner, "controller": true}],
+            }});
+            (*method == Method::GET && path.contains("/services/")).then_some(Ok((200, found)))
+        });
+        let service: Service = serde_json::from_value::<WatchedService>(service()).unwrap().into();
+        endpoints.stores.services.apply(Event::Delete(service), |_| {});
+        Arc::clone(&endpoints).reconcile(pool(), Turn::default()).await;
+        assert_eq!(count(&sent, "/services"), writes, "{owner}: {:?}", sent.lock());
+    }
+}

@@ -170,7 +170,30 @@ impl Indexed for Service {
     fn buckets(&self) -> Vec<()> {
         Vec::new()
     }
+    /// A pool that makes its Service keeps all of it, also what is not in the store.
     fn is_same(&self, other: &Self) -> bool {
-        self == other
+        self == other && self.header.version == other.header.version
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn each_change_of_a_service_is_one() {
+        let of = |version: &str, class: &str| {
+            let service: WatchedService = serde_json::from_value(json!({
+                "metadata": {"name": "web", "namespace": "ns", "uid": "s", "resourceVersion": version},
+                "spec": {"loadBalancerClass": class, "ports": [{"port": 80}]},
+            }))
+            .unwrap();
+            Service::from(service)
+        };
+        // What a pool that makes its Service keeps is not all of it in the store.
+        assert!(!of("1", "a").is_same(&of("2", "b")));
+        assert!(of("1", "a").is_same(&of("1", "a")));
     }
 }

@@ -264,6 +264,24 @@ async fn no_object_is_reconciled_with_the_memory_of_one_that_had_its_name() {
     assert_eq!(actor.served.load(Ordering::SeqCst), 1);
 }
 
+/// A panic while a change was taken up, or an object that could not be decoded, may hide the one before.
+#[tokio::test(start_paused = true)]
+async fn an_object_whose_predecessor_was_never_seen_to_go_begins_without_its_memory() {
+    let (mut old, mut new) = (map("well"), map("well"));
+    (old.metadata.uid, new.metadata.uid) = (Some("old".into()), Some("new".into()));
+    let work = Work::new(LoopMetrics::new(&Registry::new(), "configmap", 2));
+    let forgotten = Arc::new(AtomicUsize::new(0));
+    let counts = Arc::clone(&forgotten);
+    work.on_forget(move |_| {
+        counts.fetch_add(1, Ordering::SeqCst);
+    });
+    work.root_changed(None, Some(&old), |_| false);
+    work.root_changed(None, Some(&new), |_| false);
+    assert_eq!(forgotten.load(Ordering::SeqCst), 1);
+    work.root_changed(Some(&new), Some(&new), |_| false);
+    assert_eq!((forgotten.load(Ordering::SeqCst), work.depth()), (1, 1));
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_belongs_to_no_object_is_kept_by_nobody() {
     let work = Work::new(LoopMetrics::new(&Registry::new(), "configmap", 2));

@@ -253,4 +253,9 @@ fn a_review_of_too_many_values_is_refused_before_it_is_decoded() {
     let body = format!("[{}0]", "0,".repeat(MAX_VALUES));
     assert_eq!(read(body.as_bytes()).unwrap_err().0, StatusCode::PAYLOAD_TOO_LARGE);
     assert_eq!(read(b"[0, 0]").unwrap_err().0, StatusCode::BAD_REQUEST);
+    // What stands in a string is no value, and ends with its quote alone.
+    let text = format!(r#"["\\\"{}"]"#, ",".repeat(2 * MAX_VALUES));
+    assert_eq!(read(text.as_bytes()).unwrap_err().0, StatusCode::BAD_REQUEST);
+    let body = format!(r#"["\\"{}]"#, ",0".repeat(MAX_VALUES));
+    assert_eq!(read(body.as_bytes()).unwrap_err().0, StatusCode::PAYLOAD_TOO_LARGE);
 }
