@@ -168,7 +168,7 @@ impl Cache {
     fn extras(&self, work: &Path) -> Result<()> {
         if !self.stages().exists() {
             let copy = work.join("stages");
-            let kwok = module_folder(&work.join("kwok"), "sigs.k8s.io/kwok")?;
+            let kwok = module_folder(&work.join("tools"), "sigs.k8s.io/kwok")?;
             copy_yaml(&kwok.join("kustomize/stage"), &copy)?;
             fs::rename(&copy, self.stages()).context(|| "cannot place kwok's stages".into())?;
         }

@@ -1,7 +1,8 @@
 //! What is built: the Go modules pinned under go/, each with its checksums, and the programs of each.
 //!
-//! One module a project, as a shared go.mod would lift their dependencies beyond what each was released
-//! with. The pins are compiled in, so the command needs no checkout.
+//! Kubernetes is built with exactly what it was released with. The tools beside it are built with Kubernetes' version of
+//! whatever both use, so that Go compiles that once: it is most of what they consist of. The pins are compiled in, so the
+//! command needs no checkout.
 
 use sha2::{Digest, Sha256};
 
@@ -107,11 +108,15 @@ pub(crate) const MODULES: &[Module] = &[
         patches: &[],
     },
     Module {
-        name: "kwok",
-        go_mod: include_str!("../go/kwok/go.mod"),
-        go_sum: include_str!("../go/kwok/go.sum"),
-        main: None,
-        programs: &[plain("kwok", "sigs.k8s.io/kwok/cmd/kwok")],
+        name: "tools",
+        go_mod: include_str!("../go/tools/go.mod"),
+        go_sum: include_str!("../go/tools/go.sum"),
+        main: Some(include_str!("../go/tools/main.go")),
+        programs: &[
+            plain("kwok", "sigs.k8s.io/kwok/cmd/kwok"),
+            plain("coredns", "mainstay.dev/cluster/tools"),
+            Program { name: "helm", package: "helm.sh/helm/v3/cmd/helm", variables: HELM_VARIABLES },
+        ],
         // kwok starts its controllers of nodes and of pods in an order left to chance, and that of pods takes over what
         // says whose Lease it holds: nothing, where it comes first. Then it plays the pods of dead nodes on, and
         // makes those ready again that were just put out of service.
@@ -121,22 +126,6 @@ pub(crate) const MODULES: &[Module] = &[
             from: "ReadOnlyFunc:  c.readOnlyFunc,",
             to: "ReadOnlyFunc: func(node string) bool { return c.readOnlyFunc == nil || c.readOnlyFunc(node) },",
         }],
-    },
-    Module {
-        name: "coredns",
-        go_mod: include_str!("../go/coredns/go.mod"),
-        go_sum: include_str!("../go/coredns/go.sum"),
-        main: Some(include_str!("../go/coredns/main.go")),
-        programs: &[plain("coredns", "mainstay.dev/cluster/coredns")],
-        patches: &[],
-    },
-    Module {
-        name: "helm",
-        go_mod: include_str!("../go/helm/go.mod"),
-        go_sum: include_str!("../go/helm/go.sum"),
-        main: None,
-        programs: &[Program { name: "helm", package: "helm.sh/helm/v3/cmd/helm", variables: HELM_VARIABLES }],
-        patches: &[],
     },
 ];
 
@@ -181,6 +170,7 @@ pub(crate) fn key(modules: &[Module], go_version: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
 
     fn module(go_sum: &'static str) -> [Module; 1] {
         [Module { name: "m", go_mod: "module m", go_sum, main: None, programs: &[], patches: &[] }]
@@ -233,11 +223,35 @@ mod tests {
                 assert!(flags.contains(&format!("-X {package}.{variable}={value}")), "{flags}");
             }
         }
-        let helm = MODULES.iter().find(|module| module.name == "helm").unwrap();
         let version = HELM_VARIABLES[0].split_once('=').unwrap().1;
-        assert!(
-            helm.go_mod.contains(&format!("helm.sh/helm/v3 {version}")),
-            "go/helm/go.mod lacks {version}"
-        );
+        let pinned = format!("helm.sh/helm/v3 {version}");
+        assert!(tools().go_mod.contains(&pinned), "go/tools/go.mod lacks `{pinned}`");
+    }
+
+    fn tools() -> &'static Module {
+        MODULES.iter().find(|module| module.name == "tools").unwrap()
+    }
+
+    /// What a go.mod requires, by module. The staging modules of Kubernetes come by `replace` lines instead.
+    fn required(go_mod: &'static str) -> BTreeMap<&'static str, &'static str> {
+        let lines = go_mod.lines().filter_map(|line| line.trim().strip_suffix(" // indirect"));
+        let pairs = lines.filter_map(|line| line.trim_start_matches("require ").split_once(' '));
+        pairs.filter(|(module, _)| !replaced(go_mod).contains_key(module)).collect()
+    }
+
+    fn replaced(go_mod: &'static str) -> BTreeMap<&'static str, &'static str> {
+        let pairs = go_mod.lines().filter_map(|line| line.trim().split_once(" => "));
+        pairs.map(|(from, to)| (from.trim_start_matches("replace "), to)).collect()
+    }
+
+    #[test]
+    fn the_tools_are_built_with_the_versions_of_kubernetes() {
+        let [kubernetes, tools] = [MODULES[0].go_mod, tools().go_mod];
+        assert_eq!(replaced(kubernetes), replaced(tools));
+        let (theirs, ours) = (required(kubernetes), required(tools));
+        let shared: Vec<_> = theirs.iter().filter(|(module, _)| ours.contains_key(*module)).collect();
+        assert!(shared.len() > 50, "only {} modules are shared", shared.len());
+        let other: Vec<_> = shared.iter().filter(|(module, version)| ours[*module] != **version).collect();
+        assert!(other.is_empty(), "go/tools/go.mod has other versions of {other:?}");
     }
 }
