@@ -32,6 +32,14 @@ impl ObjectKey {
     }
 }
 
+/// `metadata.uid`; none for an object that has not come from an API server.
+pub(crate) type Uid = Option<Arc<str>>;
+
+/// The UID of `object`.
+pub(crate) fn uid(object: &impl Resource) -> Uid {
+    object.meta().uid.as_deref().map(Into::into)
+}
+
 impl<K: Resource> From<&ObjectRef<K>> for ObjectKey {
     fn from(object: &ObjectRef<K>) -> Self {
         Self::new(object.namespace.as_deref().unwrap_or_default(), &object.name)

@@ -4,7 +4,8 @@
 //! queue of a standby, which serves nothing, is no longer than the list of its objects. client-go's queue is one line, in
 //! which a change of one object waits behind a sweep over all of them (controller-runtime has priorities since 0.20). Here a
 //! change is served before a [sweep](Lane::Sweep), a sweep before what time alone makes due, and within a lane one namespace
-//! after the other: no tenant's thousand objects stand before another's one.
+//! after the other: no tenant's thousand objects stand before another's one. Nor does a tenant whose admission webhook hangs
+//! hold all workers: of those that a namespace has, half stay free for others.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -59,8 +60,10 @@ impl Line {
         self.namespaces.entry(Arc::clone(&key.namespace)).or_default().keys.insert(ticket, key.clone());
     }
 
-    fn pop(&mut self) -> Option<ObjectKey> {
-        let (_, namespace) = self.turns.pop_first()?;
+    /// The next key of the first namespace in turn that `may` have one served.
+    fn pop(&mut self, may: impl Fn(&str) -> bool) -> Option<ObjectKey> {
+        let (&turn, _) = self.turns.iter().find(|(_, namespace)| may(namespace))?;
+        let namespace = self.turns.remove(&turn)?;
         let waiting = self.namespaces.get_mut(&namespace)?;
         let (_, next) = waiting.keys.pop_first()?;
         if waiting.keys.is_empty() {
@@ -96,9 +99,20 @@ pub(crate) struct Queue {
     later: BTreeSet<(Instant, ObjectKey)>,
     tickets: u64,
     turns: u32,
+    /// How many keys of each namespace were taken and not yet [given back](Self::served).
+    taken: HashMap<Arc<str>, usize>,
+    /// How many a namespace may have taken.
+    share: Option<usize>,
 }
 
 impl Queue {
+    /// Divides so many workers, of which none is busy: a namespace has half of them at most, and one at least. Objects of
+    /// the cluster have all.
+    pub(crate) fn divide(&mut self, workers: usize) {
+        self.share = Some((workers / 2).max(1));
+        self.taken.clear();
+    }
+
     /// Puts `key` into `lane`, where it is served at `at` or later, wherever it was before.
     pub(crate) fn put(&mut self, key: &ObjectKey, lane: Lane, at: Option<Instant>) {
         self.remove(key);
@@ -125,7 +139,7 @@ impl Queue {
         }
     }
 
-    /// Takes the key out whose turn it is.
+    /// Takes the key out whose turn it is, until [`Self::served`].
     pub(crate) fn take(&mut self) -> Option<ObjectKey> {
         let now = Instant::now();
         while let Some((at, key)) = self.later.pop_first() {
@@ -137,12 +151,27 @@ impl Queue {
             self.put(&key, lane, None);
         }
         self.turns = (self.turns + 1) % TURNS;
+        let (taken, share) = (&self.taken, self.share.unwrap_or(usize::MAX));
+        let may =
+            |namespace: &str| namespace.is_empty() || taken.get(namespace).is_none_or(|taken| *taken < share);
         let key = match self.turns {
-            0 => self.lines.iter_mut().rev().find_map(Line::pop),
-            _ => self.lines.iter_mut().find_map(Line::pop),
+            0 => self.lines.iter_mut().rev().find_map(|line| line.pop(may)),
+            _ => self.lines.iter_mut().find_map(|line| line.pop(may)),
         }?;
         self.places.remove(&key);
+        if self.share.is_some() {
+            *self.taken.entry(Arc::clone(&key.namespace)).or_default() += 1;
+        }
         Some(key)
+    }
+
+    /// The key that was taken takes no worker any more.
+    pub(crate) fn served(&mut self, key: &ObjectKey) {
+        let Some(taken) = self.taken.get_mut(&key.namespace) else { return };
+        *taken = taken.saturating_sub(1);
+        if *taken == 0 {
+            self.taken.remove(&key.namespace);
+        }
     }
 
     /// When the next key is due that is not due yet.

@@ -87,7 +87,7 @@ pub async fn run<R: Reconciler>(
     bounds: Bounds,
     shutdown: CancellationToken,
 ) {
-    work.start();
+    work.start(bounds.concurrency.into());
     let mut under_way = FuturesUnordered::new();
     loop {
         let may_begin = under_way.len() < usize::from(bounds.concurrency) && !shutdown.is_cancelled();

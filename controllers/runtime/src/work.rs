@@ -19,7 +19,7 @@ use tokio::{sync::Notify, time::Instant};
 use crate::{
     backoff::{Growth, Held},
     concern::{Concern, Failure, Part},
-    key::ObjectKey,
+    key::{ObjectKey, Uid, uid},
     metrics::{LoopMetrics, ReconcileResult},
     outcome::{Failed, Outcomes, Standing, Turn},
     queue::{Lane, Queue, sleep_until},
@@ -77,9 +77,6 @@ struct Known {
     held: Held,
 }
 
-/// `metadata.uid`; none for an object that has not come from an API server.
-type Uid = Option<Arc<str>>;
-
 #[derive(Clone, PartialEq, Eq)]
 enum After {
     /// The object is gone.
@@ -115,10 +112,6 @@ impl State {
             (None, None) => self.queue.remove(key),
         }
     }
-}
-
-fn uid(object: &impl Resource) -> Uid {
-    object.meta().uid.as_deref().map(Into::into)
 }
 
 /// Whether two states of an object differ in nothing but its status, as far as their metadata tells.
@@ -262,9 +255,11 @@ impl Work {
         &self.metrics
     }
 
-    /// The loop begins. A second one in this process would go on with the first one's keys; the first start is what counts.
-    pub(crate) fn start(&self) {
+    /// The loop begins with so many workers. A second one in this process would go on with the first one's keys; the first
+    /// start is what counts.
+    pub(crate) fn start(&self, workers: usize) {
         let _ = self.running.set(Instant::now());
+        self.state.lock().queue.divide(workers);
     }
 
     /// The key whose turn it is. It is under way until [`Self::conclude`] or [`Self::skip`].
@@ -341,6 +336,7 @@ impl Work {
     fn settle(&self, key: &ObjectKey, note: impl FnOnce(&mut Memory)) {
         let mut state = self.state.lock();
         state.served = Some(Instant::now());
+        state.queue.served(key);
         let Some(memory) = state.keys.get_mut(key) else { return };
         memory.under_way = None;
         note(memory);

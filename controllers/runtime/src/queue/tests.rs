@@ -42,6 +42,33 @@ async fn no_namespace_waits_for_all_objects_of_another() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_namespace_whose_reconciles_do_not_end_leaves_workers_to_others() {
+    let mut queue = Queue::default();
+    queue.divide(8);
+    for index in 0..8 {
+        queue.put(&key("hangs", &format!("hangs-{index}")), Lane::Change, None);
+    }
+    queue.put(&key("other", "other"), Lane::Time, None);
+    assert_eq!(names(&mut queue), ["hangs-0", "hangs-1", "hangs-2", "hangs-3", "other"]);
+    queue.served(&key("hangs", "hangs-0"));
+    assert_eq!(names(&mut queue), ["hangs-4"]);
+    for index in 0..8 {
+        queue.served(&key("hangs", &format!("hangs-{index}")));
+    }
+    assert_eq!(names(&mut queue), ["hangs-5", "hangs-6", "hangs-7"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn objects_of_the_cluster_have_all_workers() {
+    let mut queue = Queue::default();
+    queue.divide(2);
+    for name in ["a", "b", "c"] {
+        queue.put(&key("", name), Lane::Change, None);
+    }
+    assert_eq!(names(&mut queue), ["a", "b", "c"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_key_is_in_it_once_and_goes_out_of_it_for_good() {
     let mut queue = Queue::default();
     for round in 0..1000_u64 {
