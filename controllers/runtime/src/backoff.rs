@@ -89,6 +89,11 @@ impl<K: Hash + Eq + Clone> Backoff<K> {
     pub fn forget(&self, key: &K) -> bool {
         self.held.lock().remove(key).is_some()
     }
+
+    /// How many keys have failed since they were last forgotten.
+    pub(crate) fn len(&self) -> usize {
+        self.held.lock().len()
+    }
 }
 
 #[cfg(test)]

@@ -3,14 +3,23 @@
 //!
 //! Every series exists from the start with the value 0: `rate()` sees the first increment.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use prometheus::{
     Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, exponential_buckets,
 };
 
-use crate::{concern::Concern, failure::RequestError};
+use crate::{
+    backoff::Backoff,
+    concern::{Concern, STATUS},
+    failure::RequestError,
+    key::ObjectKey,
+};
 
 /// Registers a collector.
 ///
@@ -121,7 +130,9 @@ pub struct LoopMetrics {
     pub(crate) retries: IntCounter,
     concern_failures: IntCounterVec,
     failing: IntGaugeVec,
-    /// Passes whose writes waited because the store had not seen the last ones.
+    /// The statuses that are refused while they are written beside the loop.
+    statuses: Arc<OnceLock<Arc<Backoff<ObjectKey>>>>,
+    /// Reconciles whose writes waited because the store had not seen the last ones.
     pub stale_skips: IntCounter,
 }
 
@@ -172,7 +183,7 @@ impl LoopMetrics {
                 "Age of the oldest reconcile in progress.",
             ),
             retries: series
-                .counter_of(series.queue("workqueue_retries_total", "Passes scheduled after a failure.")),
+                .counter_of(series.queue("workqueue_retries_total", "Reconciles scheduled after a failure.")),
             concern_failures: series.counters(
                 "mainstay_reconcile_concern_failures_total",
                 "Failures of parts of reconciles, each of which is tried again by itself.",
@@ -183,6 +194,7 @@ impl LoopMetrics {
                 "Objects of which this part failed when it was last tried.",
                 &["concern"],
             ),
+            statuses: Arc::default(),
             stale_skips: series.counter(
                 "stale_sync_skips_total",
                 "Reconciles put off because the cache had not yet seen the controller's own last write.",
@@ -215,6 +227,15 @@ impl LoopMetrics {
         for (concern, count) in objects {
             self.failing.with_label_values(&[concern.name]).set(*count);
         }
+        let refused = self.statuses.get().map_or(0, |statuses| statuses.len());
+        if refused > 0 {
+            self.failing.with_label_values(&[STATUS.name]).add(refused.try_into().unwrap_or(i64::MAX));
+        }
+    }
+
+    /// Has the failing statuses counted as well that are written beside the loop.
+    pub(crate) fn count_statuses(&self, refused: &Arc<Backoff<ObjectKey>>) {
+        let _ = self.statuses.set(Arc::clone(refused));
     }
 
     pub(crate) fn finished(&self, result: ReconcileResult) {

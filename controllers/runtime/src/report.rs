@@ -125,7 +125,7 @@ pub struct StatusWriter<S> {
     writes: Writes<'static>,
     pace: Duration,
     state: Mutex<State<S>>,
-    refused: Backoff<ObjectKey>,
+    refused: Arc<Backoff<ObjectKey>>,
     wake: Notify,
 }
 
@@ -136,7 +136,7 @@ impl<S: Clone + PartialEq + Serialize + Send + Sync + 'static> StatusWriter<S> {
             writes: Writes::new(client, manager),
             pace,
             state: Mutex::new(State { entries: HashMap::new(), queue: Queue::default() }),
-            refused: Backoff::new(Growth::default()),
+            refused: Arc::new(Backoff::new(Growth::default())),
             wake: Notify::new(),
         }
     }
@@ -220,6 +220,8 @@ impl<S: Clone + PartialEq + Serialize + Send + Sync + 'static> StatusWriter<S> {
     /// Writes what is put, for as long as it is polled; at most as long as this process leads. Where the server refuses the
     /// first status of an object because its store is behind, the key is triggered.
     pub async fn run(self: Arc<Self>, work: Arc<Work>) {
+        work.metrics().count_statuses(&self.refused);
+        self.state.lock().queue.divide(AT_ONCE);
         let mut writes = FuturesUnordered::new();
         loop {
             let due = {
@@ -227,7 +229,7 @@ impl<S: Clone + PartialEq + Serialize + Send + Sync + 'static> StatusWriter<S> {
                 while writes.len() < AT_ONCE
                     && let Some(key) = state.queue.take()
                 {
-                    writes.push(self.write_pending(key, &work));
+                    writes.push(self.serve(key, &work));
                 }
                 state.queue.next_due().filter(|_| writes.len() < AT_ONCE)
             };
@@ -244,28 +246,33 @@ impl<S: Clone + PartialEq + Serialize + Send + Sync + 'static> StatusWriter<S> {
         loop {
             let due = self.state.lock().queue.take();
             let Some(key) = due else { break };
-            self.write_pending(key, work).await;
+            self.write_pending(&key, work).await;
         }
         let next = self.state.lock().queue.next_due();
         next.map(|due| due.saturating_duration_since(Instant::now()))
     }
 
-    async fn write_pending(&self, key: ObjectKey, work: &Work) {
-        let Some(writing) = self.writing(&key) else { return };
+    async fn serve(&self, key: ObjectKey, work: &Work) {
+        self.write_pending(&key, work).await;
+        self.state.lock().queue.served(&key);
+    }
+
+    async fn write_pending(&self, key: &ObjectKey, work: &Work) {
+        let Some(writing) = self.writing(key) else { return };
         let _alone = writing.lock().await;
         // It stays pending until it is written, also where this future is dropped before.
-        let pending = self.with(&key, &writing, |entry| {
+        let pending = self.with(key, &writing, |entry| {
             entry.pending.clone().map(|(status, target)| (status, target, entry.written.is_none()))
         });
         let Some((status, target, first)) = pending.flatten() else { return };
-        self.state.lock().queue.put(&key, Lane::Time, Some(Instant::now() + AGAIN));
+        self.state.lock().queue.put(key, Lane::Time, Some(Instant::now() + AGAIN));
         match target.write(&self.writes, &status, first).await {
-            Ok(version) => self.wrote_now(&key, &writing, status, version),
-            Err(RequestError::NotFound(_)) => self.wrote_now(&key, &writing, status, None),
+            Ok(version) => self.wrote_now(key, &writing, status, version),
+            Err(RequestError::NotFound(_)) => self.wrote_now(key, &writing, status, None),
             // The store is behind, and with it what was decided.
             Err(RequestError::Conflict(_)) if first => {
-                self.settled(&key, &writing, &status, None);
-                work.trigger(&key);
+                self.settled(key, &writing, &status, None);
+                work.trigger(key);
             }
             Err(error) => {
                 tracing::warn!(namespace = %key.namespace, name = %key.name, %error, "could not write the status");
@@ -273,9 +280,9 @@ impl<S: Clone + PartialEq + Serialize + Send + Sync + 'static> StatusWriter<S> {
                 let mut state = self.state.lock();
                 let is_meant =
                     |entry: &Entry<S>| Arc::ptr_eq(&entry.writing, &writing) && entry.pending.is_some();
-                if state.entries.get(&key).is_some_and(is_meant) {
-                    let again = Instant::now() + self.refused.fail(&key, error.retry_after());
-                    state.queue.put(&key, Lane::Time, Some(again));
+                if state.entries.get(key).is_some_and(is_meant) {
+                    let again = Instant::now() + self.refused.fail(key, error.retry_after());
+                    state.queue.put(key, Lane::Time, Some(again));
                 }
             }
         }

@@ -17,6 +17,7 @@ struct Bench {
     status_writer: Arc<StatusWriter<Value>>,
     work: Arc<Work>,
     written: Written,
+    registry: Registry,
 }
 
 fn pod(name: &str) -> Pod {
@@ -55,9 +56,21 @@ impl Bench {
                 }
             })
         });
-        let work = Work::new(LoopMetrics::new(&Registry::new(), "pod", 1));
+        let registry = Registry::new();
+        let work = Work::new(LoopMetrics::new(&registry, "pod", 1));
         let status_writer = Arc::new(StatusWriter::new(client, "test", Duration::from_secs(10)));
-        Self { status_writer, work, written }
+        Self { status_writer, work, written, registry }
+    }
+
+    /// How many objects have a status that fails, as a scrape sees it.
+    fn failing(&self) -> f64 {
+        self.work.refresh_metrics();
+        let families = self.registry.gather();
+        let mut named =
+            families.iter().filter(|family| family.name() == "mainstay_reconcile_concerns_failing");
+        named.next().map_or(0.0, |family| {
+            family.get_metric().iter().map(|series| series.get_gauge().get_value()).sum()
+        })
     }
 
     fn start(&self) {
@@ -107,6 +120,9 @@ async fn a_status_that_is_refused_delays_no_other_and_is_tried_less_and_less_oft
     assert!((7..13).contains(&tries), "tried {tries} times in a minute");
     assert_eq!(bench.status_writer.last(&key("refused")), None);
     assert_eq!(bench.status_writer.wanted(&key("refused")), Some(json!(1)));
+    assert_eq!(bench.failing(), 1.0);
+    bench.status_writer.forget(&key("refused"));
+    assert_eq!(bench.failing(), 0.0, "it is gone");
 }
 
 #[tokio::test(start_paused = true)]
