@@ -17,17 +17,24 @@ pub struct Concern {
     pub name: &'static str,
     /// The type of the condition that an object has while it fails, if it has one.
     pub condition: Option<&'static str>,
+    /// Whether the object does what its spec asks for although this fails: removing what is no longer used.
+    pub is_upkeep: bool,
 }
 
 impl Concern {
     /// A concern of this name, with a condition of this type.
     pub const fn new(name: &'static str, condition: &'static str) -> Self {
-        Self { name, condition: Some(condition) }
+        Self { name, condition: Some(condition), is_upkeep: false }
+    }
+
+    /// A concern of this name, with a condition of this type and no influence on `Ready`.
+    pub const fn upkeep(name: &'static str, condition: &'static str) -> Self {
+        Self { name, condition: Some(condition), is_upkeep: true }
     }
 
     /// A concern of this name, which no condition tells of.
     pub const fn untold(name: &'static str) -> Self {
-        Self { name, condition: None }
+        Self { name, condition: None, is_upkeep: false }
     }
 }
 
@@ -72,9 +79,10 @@ impl Failures {
         self.0.is_empty()
     }
 
-    /// The one that an object's own conditions name: one that lasts before one that may pass.
+    /// The one that an object's own conditions name: one that lasts before one that may pass, and none of its upkeep.
     pub fn first(&self) -> Option<&Failure> {
-        self.0.values().find(|failure| failure.stalled).or_else(|| self.0.values().next())
+        let failures = || self.0.iter().filter(|(concern, _)| !concern.is_upkeep).map(|(_, failure)| failure);
+        failures().find(|failure| failure.stalled).or_else(|| failures().next())
     }
 
     /// What keeps `concern` from succeeding.
@@ -111,7 +119,9 @@ mod tests {
         let failure =
             |stalled, message: &str| Failure { reason: "Forbidden", stalled, message: message.into() };
         let [gates, service] = ["Gates", "Service"].map(|name| Concern::new(name, name));
+        let pruning = Concern::upkeep("Pruning", "Pruning");
         let all = [
+            (pruning, failure(true, "old revision")),
             (gates, failure(false, "gate of a")),
             (gates, failure(false, "gate of b")),
             (service, failure(true, "service")),
@@ -119,7 +129,11 @@ mod tests {
         ];
         let failures: Failures = all.iter().map(|(concern, failure)| (*concern, failure)).collect();
         let told: Vec<_> = failures.conditions().map(|verdict| (verdict.kind, verdict.message)).collect();
-        assert_eq!(told, [("Gates", "gate of a".to_owned()), ("Service", "service".to_owned())]);
+        let of = |kind, message: &str| (kind, message.to_owned());
+        assert_eq!(told, [of("Gates", "gate of a"), of("Pruning", "old revision"), of("Service", "service")]);
         assert_eq!(failures.first(), failures.of(service));
+        let failures: Failures = [(pruning, &failure(true, "old revision"))].into_iter().collect();
+        assert_eq!(failures.first(), None);
+        assert!(!failures.is_empty());
     }
 }

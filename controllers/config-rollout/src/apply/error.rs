@@ -14,7 +14,7 @@ pub const REVISIONS: Concern = Concern::new("Revisions", "RevisionsFailed");
 /// Changing targets.
 pub const TARGETS: Concern = Concern::new("Targets", "TargetsFailed");
 /// Deleting what nothing refers to any more.
-pub const COLLECTION: Concern = Concern::new("Collection", "CollectionFailed");
+pub const COLLECTION: Concern = Concern::upkeep("Collection", "CollectionFailed");
 
 /// A write, or the read before it, that failed. The variant names the operation.
 #[derive(Debug, Error)]

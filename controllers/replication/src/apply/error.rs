@@ -12,7 +12,7 @@ use thiserror::Error;
 /// Keeping templates as revisions.
 pub const REVISIONS: Concern = Concern::new("Revisions", "RevisionsFailed");
 /// Removing old revisions.
-pub const PRUNING: Concern = Concern::new("Pruning", "PruningFailed");
+pub const PRUNING: Concern = Concern::upkeep("Pruning", "PruningFailed");
 /// Creating pods.
 pub const CREATION: Concern = Concern::new("Creation", "CreationFailed");
 /// Deleting pods, or changing them in place of that.
