@@ -9,6 +9,7 @@ use crate::{
     defect::Defect,
     fault::{self, Fault, VIEWS, View},
     kind::Kind,
+    part::Part,
     run::Run,
     scenario::Scenario,
     server::{Server, controller, is_terminating, name, uid},
@@ -36,15 +37,23 @@ pub struct Report {
     pub stories: BTreeMap<String, String>,
 }
 
-/// Explores a scenario; with a defect only until every promise of `sought` has been broken once.
+/// Explores a [part] of a scenario; with a defect all of it, until every promise of `sought` has been broken once.
+///
+/// [part]: Part::from_environment
 pub async fn explore(scenario: &Scenario, defect: Defect, sought: &[&str]) -> Report {
     let mut report = Report::default();
+    let part = if sought.is_empty() { Part::from_environment() } else { Part::ALL };
+    let mut number = 0;
     let clean = Run::of(scenario, View::Prompt, Fault::None, Defect::None).await;
     for view in VIEWS {
         let undisturbed = Run::of(scenario, view, Fault::None, Defect::None).await;
         let faults = fault::all(&undisturbed.requests);
         report.faults = report.faults.max(faults.len());
         for fault in faults {
+            number += 1;
+            if !part.has(number) {
+                continue;
+            }
             let run = Run::of(scenario, view, fault, defect).await;
             report.runs += 1;
             for broken in verdicts(scenario, &clean, &undisturbed, &run) {

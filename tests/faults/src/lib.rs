@@ -10,6 +10,7 @@ pub mod explore;
 pub mod fault;
 pub mod kind;
 pub mod ledger;
+pub mod part;
 pub mod process;
 pub mod run;
 pub mod scenario;
