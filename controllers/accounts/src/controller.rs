@@ -35,7 +35,7 @@ use crate::{
     policies::{Policies, STATUS_PACE},
     reconcile::{Namespaces, Outcomes, Repeated},
     server_clock::ServerClock,
-    settings::Settings,
+    settings::{Settings, is_held},
     sources::Sources,
     stores::Stores,
     watched::{Stored, WatchedAccount, WatchedBinding},
@@ -187,6 +187,7 @@ impl Watches {
             old.metadata.uid == new.metadata.uid
                 && old.metadata.generation == new.metadata.generation
                 && old.metadata.deletion_timestamp == new.metadata.deletion_timestamp
+                && is_held(old) == is_held(new)
         };
         if matches!((old, new), (Some(old), Some(new)) if same(old, new)) {
             return;

@@ -16,12 +16,16 @@ use crate::{
 
 impl Stores {
     /// Looks at a namespace; `None` when it is gone or going.
-    pub fn observe(&self, namespace: &ObjectKey, now: Timestamp) -> Option<Observed> {
+    pub fn observe(
+        &self,
+        policies: &[Arc<Settings>],
+        namespace: &ObjectKey,
+        now: Timestamp,
+    ) -> Option<Observed> {
         let found = self.namespaces.get(&namespace.reference())?;
         if found.metadata.deletion_timestamp.is_some() {
             return None;
         }
-        let policies = Arc::clone(&self.policies.read());
         let bucket = Bucket::Namespace(Arc::clone(&namespace.name));
         let mut observed = Observed {
             namespace: Arc::clone(&namespace.name),
@@ -29,6 +33,8 @@ impl Stores {
             grantable: Arc::clone(&self.grantable),
             ..Observed::default()
         };
+        // A policy gives nothing before it has its finalizer: what it gave would stay when it is deleted at once.
+        let policies: Vec<_> = policies.iter().filter(|policy| policy.held).collect();
         let known: BTreeSet<_> = policies.iter().map(|policy| Arc::clone(&policy.name)).collect();
         for account in self.accounts.bucket(&bucket) {
             observed.accounts.insert(Arc::clone(&account.header.key.name), account.view.clone());

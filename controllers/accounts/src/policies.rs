@@ -1,9 +1,13 @@
 //! Reconciles one policy: its finalizer and its status. It creates nothing in namespaces.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fmt::Debug, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use kube::{Client, ResourceExt, api::Patch};
+use k8s_openapi::api::{core::v1, rbac::v1::RoleBinding};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    api::{ListParams, Patch},
+};
 use mainstay_crds::{AccountPolicy, AccountPolicyStatus};
 use mainstay_runtime::{
     conditions::same_heads,
@@ -12,16 +16,17 @@ use mainstay_runtime::{
     outcome::{Concern, Outcomes, Turn},
     reconcile::{PACE, Reconciler},
     report::StatusWriter,
-    request::ObjectPath,
+    request::{ObjectPath, in_time},
     writes::Writes,
 };
+use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use crate::{
     announce::Announcer,
     apply::ApplyError,
     metrics::STATES,
-    names::{FIELD_MANAGER, FINALIZER},
+    names::{FIELD_MANAGER, FINALIZER, POLICY},
     reconcile::{self, Failing},
     settings::Settings,
     status::{self, Told},
@@ -71,7 +76,8 @@ impl Reconciler for Policies {
         let left = self.stores.owned_by(&settings.name);
         let ends = settings.going && left == 0;
         if (ends || !settings.going) && turn.held(FINALIZERS).is_none() {
-            outcomes.end(FINALIZERS, self.set_finalizer(&policy, !ends).await);
+            let done = if ends { self.end(&policy).await } else { self.set_finalizer(&policy, true).await };
+            outcomes.end(FINALIZERS, done);
         }
         if !ends {
             let told = self.look(&settings, left);
@@ -150,6 +156,41 @@ impl Policies {
         }
     }
 
+    /// Takes the finalizer off a policy of which nothing is seen to be left. Returns when to look again.
+    ///
+    /// What was made by a reconcile that has not ended, or that no watch has shown yet, would be left without a policy: so
+    /// the API server is asked.
+    async fn end(&self, policy: &AccountPolicy) -> Result<Option<Duration>, ApplyError> {
+        let name: Arc<str> = policy.name_any().into();
+        if self.stores.may_give(&name) || self.has_any(&name).await? {
+            return Ok(Some(CATCH_UP));
+        }
+        self.set_finalizer(policy, false).await
+    }
+
+    /// Whether the API server has any object of the policy.
+    async fn has_any(&self, policy: &str) -> Result<bool, ApplyError> {
+        let (accounts, bindings, secrets) = tokio::join!(
+            self.has_any_of::<v1::ServiceAccount>(policy),
+            self.has_any_of::<RoleBinding>(policy),
+            self.has_any_of::<v1::Secret>(policy),
+        );
+        Ok(accounts? || bindings? || secrets?)
+    }
+
+    async fn has_any_of<K>(&self, policy: &str) -> Result<bool, ApplyError>
+    where
+        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
+    {
+        let first = ListParams::default().labels(&format!("{POLICY}={policy}")).limit(1);
+        let listed = in_time(Api::<K>::all(self.client.clone()).list_metadata(&first)).await;
+        let listed = listed.map_err(|source| {
+            let what = format!("whether a {} of AccountPolicy {policy} is left", K::kind(&()));
+            ApplyError { operation: "read", what, source }
+        })?;
+        Ok(!listed.items.is_empty())
+    }
+
     /// Returns when to look again.
     async fn set_finalizer(
         &self,
@@ -191,3 +232,6 @@ impl Policies {
         self.status_writer.put(policy, policy.status.as_ref(), status, is_urgent);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -155,7 +155,8 @@ impl Reconciler for Namespaces {
             None => return ended,
         }
         let now = self.server_clock.now();
-        let Some(mut observed) = self.stores.observe(&key, now) else { return ended };
+        let giving = self.stores.giving();
+        let Some(mut observed) = self.stores.observe(&giving.policies, &key, now) else { return ended };
         if turn.held(LOOKS).is_none() {
             ended.note(LOOKS, self.writer.look(&key, &mut observed).await);
         } else {
@@ -169,6 +170,7 @@ impl Reconciler for Namespaces {
             outcomes.insert(Arc::clone(&problem.policy), Some(failing));
         }
         let all = self.carry_out(&key, &plan, &turn, &mut outcomes, &mut ended).await;
+        drop(giving);
         if all && !ended.failed() {
             self.announcer.repaired(plan.repairs);
         }

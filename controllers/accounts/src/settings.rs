@@ -9,6 +9,7 @@ use kube::{
 use mainstay_crds::{AccountPolicy, DeletionPolicy, PolicyAccount, PolicyToken, RoleKind, SecretSource};
 use thiserror::Error;
 
+use crate::names::FINALIZER;
 use crate::plan::{Account, Binding, Copy, Desired, Role, Source, Token};
 
 /// A policy that can be carried out.
@@ -26,6 +27,8 @@ pub struct Settings {
     pub deletion: DeletionPolicy,
     /// Whether the policy is going.
     pub going: bool,
+    /// Whether it has the finalizer of this controller.
+    pub held: bool,
 }
 
 /// Why a policy cannot be carried out.
@@ -85,6 +88,7 @@ impl Settings {
             grace: spec.grace_period.into(),
             deletion: spec.deletion_policy,
             going: policy.metadata.deletion_timestamp.is_some(),
+            held: is_held(policy),
         })
     }
 
@@ -92,6 +96,11 @@ impl Settings {
     pub fn picks(&self, labels: &BTreeMap<String, String>) -> bool {
         !self.going && self.selector.matches(labels)
     }
+}
+
+/// Whether the policy has the finalizer of this controller.
+pub(crate) fn is_held(policy: &AccountPolicy) -> bool {
+    policy.finalizers().iter().any(|finalizer| finalizer == FINALIZER)
 }
 
 fn account(account: &PolicyAccount) -> (Arc<str>, Account) {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     metrics::Metrics,
-    names::FIELD_MANAGER,
+    names::{FIELD_MANAGER, FINALIZER},
     plan::{Grantable, Origin, OutputView, Source, Token, Written},
     settings::Settings,
 };
@@ -20,7 +20,8 @@ type Sent = Arc<Mutex<Vec<(Method, String)>>>;
 
 fn policy(accounts: &Value) -> Arc<Settings> {
     let policy = json!({
-        "apiVersion": "mainstay.dev/v1alpha1", "kind": "AccountPolicy", "metadata": {"name": "p"},
+        "apiVersion": "mainstay.dev/v1alpha1", "kind": "AccountPolicy",
+        "metadata": {"name": "p", "finalizers": [FINALIZER]},
         "spec": {"namespaceSelector": {}, "serviceAccounts": accounts},
     });
     let policy: AccountPolicy = serde_json::from_value(policy).unwrap();
