@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::{
     ResourceExt,
     core::{ParseExpressionError, Selector, SelectorExt},
@@ -59,7 +60,10 @@ impl Settings {
     /// What the schema cannot refuse.
     pub fn read(policy: &AccountPolicy) -> Result<Self, SettingsError> {
         let spec = &policy.spec;
-        let selector = Selector::try_from(spec.namespace_selector.clone())?;
+        let going = policy.metadata.deletion_timestamp.is_some();
+        // One that goes gives nothing, and must not stay because of what it says.
+        let selector = if going { LabelSelector::default() } else { spec.namespace_selector.clone() };
+        let selector = Selector::try_from(selector)?;
         let name: Arc<str> = policy.name_any().into();
         let mut copies = BTreeMap::new();
         for secret in spec.service_accounts.iter().flat_map(|account| &account.image_pull_secrets) {
@@ -70,7 +74,7 @@ impl Settings {
                 source: Source::Unknown,
             };
             let before = copies.insert(Arc::from(secret.name.as_str()), copy.clone());
-            if before.is_some_and(|before| before != copy) {
+            if !going && before.is_some_and(|before| before != copy) {
                 return Err(SettingsError::TwoSources(secret.name.clone()));
             }
         }
@@ -87,7 +91,7 @@ impl Settings {
             desired,
             grace: spec.grace_period.into(),
             deletion: spec.deletion_policy,
-            going: policy.metadata.deletion_timestamp.is_some(),
+            going,
             held: is_held(policy),
         })
     }
