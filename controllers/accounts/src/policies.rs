@@ -58,7 +58,7 @@ const PACE_A_NAMESPACE: Duration = Duration::from_micros(50);
 /// No policy rests for longer.
 const SLOWEST_PACE: Duration = Duration::from_secs(5);
 /// The policy's own finalizer.
-const FINALIZERS: Concern = Concern::untold("Finalizer");
+const FINALIZERS: Concern = Concern::new("Finalizer", "FinalizerFailed");
 
 impl Reconciler for Policies {
     type Object = AccountPolicy;
@@ -79,8 +79,9 @@ impl Reconciler for Policies {
             let done = if ends { self.end(&policy).await } else { self.set_finalizer(&policy, true).await };
             outcomes.end(FINALIZERS, done);
         }
-        if !ends {
-            let told = self.look(&settings, left);
+        let refused = outcomes.failures(&turn);
+        if !ends || !refused.is_empty() {
+            let told = Told { refused, ..self.look(&settings, left) };
             self.tell_failing(&policy, &told);
             let current = self.status_writer.current(&*policy);
             self.report(&policy, status::told(&current, &told, Timestamp::now()));
@@ -103,10 +104,15 @@ impl Policies {
     fn look(&self, settings: &Settings, left: usize) -> Told {
         let mut told = Told { left: settings.going.then_some(left), ..Told::default() };
         for namespace in self.stores.namespaces.state() {
-            if namespace.metadata.deletion_timestamp.is_some() || !settings.picks(namespace.labels()) {
+            if namespace.metadata.deletion_timestamp.is_some() {
                 continue;
             }
             let name: Arc<str> = namespace.name_any().into();
+            if !settings.picks(namespace.labels()) {
+                let failing = self.outcomes.of(&name, &settings.name).flatten();
+                told.stuck.extend(failing.map(|failing| (name, failing)));
+                continue;
+            }
             told.total += 1;
             told.non_expiring += self.stores.non_expiring.count(&name);
             match self.outcomes.of(&name, &settings.name) {
@@ -116,6 +122,7 @@ impl Policies {
             }
         }
         told.failing.sort_by(|one, other| one.0.cmp(&other.0));
+        told.stuck.sort_by(|one, other| one.0.cmp(&other.0));
         for secret in self.stores.secrets.bucket(&Bucket::Policy(Arc::clone(&settings.name))) {
             if let SecretView::Output(output) = &secret.view {
                 let key = &secret.header.key;
@@ -134,7 +141,8 @@ impl Policies {
         let metrics = &self.announcer.metrics;
         let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         let waiting = told.total - told.ready - told.failing.len();
-        for (state, count) in STATES.iter().zip([told.ready, told.failing.len(), waiting]) {
+        let failing = told.failing.len() + told.stuck.len();
+        for (state, count) in STATES.iter().zip([told.ready, failing, waiting]) {
             metrics.namespaces.with_label_values(&[&*settings.name, state]).set(number(count));
         }
         metrics.non_expiring.with_label_values(&[&*settings.name]).set(number(told.non_expiring));
@@ -149,7 +157,8 @@ impl Policies {
             .or_else(|| policy.status.clone())
             .unwrap_or_default();
         let before: BTreeSet<_> = before.failing.iter().map(|failing| failing.name.as_str()).collect();
-        for (namespace, Failing { message, .. }) in told.failing.iter().take(before.len() + 10) {
+        let failing = told.failing.iter().chain(&told.stuck);
+        for (namespace, Failing { message, .. }) in failing.take(before.len() + 10) {
             if !before.contains(&**namespace) {
                 self.announcer.failing(policy, namespace, message);
             }

@@ -329,6 +329,19 @@ pub struct Observed {
     pub unseen: BTreeMap<Arc<str>, Unseen>,
 }
 
+impl Observed {
+    /// The policy whose mark the object of this name has.
+    pub fn owner(&self, part: Part, name: &Arc<str>) -> Option<&Arc<str>> {
+        match part {
+            Part::Account => Some(&self.accounts.get(name)?.mark.as_ref()?.policy),
+            Part::Binding => Some(&self.bindings.get(name)?.mark.as_ref()?.policy),
+            Part::Copy => Some(&self.copies.get(name)?.policy),
+            Part::Handle => Some(&self.handles.get(name)?.policy),
+            Part::Token => Some(&self.outputs.get(name)?.policy),
+        }
+    }
+}
+
 /// How a policy leaves a namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Leaving {

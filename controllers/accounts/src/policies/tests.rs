@@ -1,7 +1,7 @@
 //! When a policy that is deleted may go.
 
 use http::{Method, Request, Response};
-use kube::{client::Body, runtime::reflector::store};
+use kube::{client::Body, core::Status, runtime::reflector::store};
 use mainstay_runtime::events::Events;
 use parking_lot::Mutex;
 use prometheus::Registry;
@@ -14,6 +14,7 @@ use crate::{metrics::Metrics, plan::Grantable};
 #[derive(Clone, Default)]
 struct Server {
     has_binding: Arc<Mutex<bool>>,
+    refuses: Arc<Mutex<bool>>,
     patches: Arc<Mutex<Vec<Value>>>,
 }
 
@@ -26,6 +27,8 @@ impl Server {
             let has_any = is_list_of_bindings && *self.has_binding.lock();
             let left = json!({"metadata": {"name": "bot", "namespace": "ns", "uid": "b"}});
             (200, json!({"metadata": {}, "items": if has_any { vec![left] } else { vec![] }}))
+        } else if *self.refuses.lock() {
+            (403, serde_json::to_value(Status::failure("no", "Forbidden").with_code(403)).unwrap_or_default())
         } else {
             self.patches.lock().push(serde_json::from_slice(&body).unwrap_or_default());
             (200, json!({"metadata": {"name": "p", "uid": "p", "resourceVersion": "2"}}))
@@ -88,4 +91,21 @@ async fn a_policy_keeps_its_finalizer_until_nothing_is_left_and_nothing_more_can
     *server.has_binding.lock() = false;
     assert_eq!(reconcile().await, 1);
     assert_eq!(server.patches.lock()[0]["metadata"]["finalizers"], json!([]));
+}
+
+#[tokio::test]
+async fn a_policy_that_goes_is_not_kept_by_what_it_says_and_a_refusal_is_told() {
+    let selector = json!({"matchExpressions": [{"key": "a", "operator": "Gt", "values": ["1"]}]});
+    let server = Server::default();
+    *server.refuses.lock() = true;
+    let policies = policies(&server);
+    let going = policy(true, &[FINALIZER], &selector);
+    let outcomes = Arc::clone(&policies).reconcile(Arc::clone(&going), Turn::default()).await;
+    assert!(outcomes.has_failed(FINALIZERS));
+    let told = policies.status_writer.wanted(&ObjectKey::of(&*going)).unwrap();
+    let failed = told.conditions.iter().find(|condition| condition.type_ == "FinalizerFailed").unwrap();
+    assert!(failed.message.contains("the finalizer of AccountPolicy p"), "{failed:?}");
+    *server.refuses.lock() = false;
+    Arc::clone(&policies).reconcile(going, Turn::default()).await;
+    assert_eq!(server.patches.lock().len(), 1);
 }

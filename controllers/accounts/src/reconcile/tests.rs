@@ -141,7 +141,9 @@ async fn no_token_is_issued_for_a_revoked_one_that_could_not_be_ended() {
         let ends = Action::Delete(Part::Handle, handle.into(), "h".into());
         let plan = Plan { actions: vec![ends, issue], ..Plan::default() };
         let (mut outcomes, mut ended) = (BTreeMap::new(), Ended::default());
-        let all = namespaces.carry_out(&key, &plan, &Turn::default(), &mut outcomes, &mut ended).await;
+        let all = namespaces
+            .carry_out(&key, (&Observed::default(), &plan), &Turn::default(), &mut outcomes, &mut ended)
+            .await;
         // The store is about to show what stands there: nothing is wrong.
         assert!(!all && ended.failed() == is_told);
         let failing = outcomes.get("p").cloned().flatten();
