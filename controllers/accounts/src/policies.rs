@@ -35,7 +35,7 @@ use crate::{
 };
 
 /// How often a policy's status follows its counters.
-pub const STATUS_PACE: Duration = Duration::from_secs(1);
+pub const STATUS_PACE: Duration = Duration::from_secs(5);
 
 /// The reconcile over policies.
 pub struct Policies {
