@@ -192,6 +192,9 @@ impl Watches {
         if matches!((old, new), (Some(old), Some(new)) if same(old, new)) {
             return;
         }
+        if let (None, Some(policy)) = (old, new) {
+            self.stores.recall(policy);
+        }
         self.read_policies();
         // What the old spec could not be given says nothing of the new one.
         let namespaces = self.stores.namespaces.state();

@@ -131,7 +131,11 @@ impl Policies {
         }
         told.tokens.sort();
         let leaving = self.stores.leaving.lock();
-        let ours = leaving.iter().filter(|((policy, _), _)| *policy == settings.name);
+        let is_there = |namespace: &Arc<str>| {
+            self.stores.namespaces.get(&ObjectKey::new("", namespace).reference()).is_some()
+        };
+        let ours =
+            leaving.iter().filter(|((policy, namespace), _)| *policy == settings.name && is_there(namespace));
         told.leaving = ours.map(|((_, namespace), at)| (Arc::clone(namespace), *at)).collect();
         self.measure(settings, &told);
         told

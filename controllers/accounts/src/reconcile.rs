@@ -191,6 +191,7 @@ impl Reconciler for Namespaces {
         self.writer.forget(key);
         self.outcomes.forget(&key.name);
         self.repeated.forget(&key.name);
+        self.stores.leaving.lock().retain(|(_, namespace), _| *namespace != key.name);
     }
 }
 

@@ -7,7 +7,8 @@ use std::{
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
-use kube::runtime::reflector::Store;
+use kube::{ResourceExt, runtime::reflector::Store};
+use mainstay_crds::AccountPolicy;
 use mainstay_runtime::{
     index::{Index, ObjectKey},
     slim::MetadataOf,
@@ -94,6 +95,16 @@ impl Stores {
         let known = sources.get_mut(&ObjectKey::new(&copy.namespace, &copy.name));
         if let Some(known) = known.filter(|known| matches!(known, Source::At(known, _) if **known == *uid)) {
             *known = Source::NotPullSecret;
+        }
+    }
+
+    /// When the objects of a policy that is seen for the first time are removed, as another process has written it down. A
+    /// namespace that is selected again since has all the time that the policy gives.
+    pub fn recall(&self, policy: &AccountPolicy) {
+        let mut leaving = self.leaving.lock();
+        let name: Arc<str> = policy.name_any().into();
+        for left in policy.status.iter().flat_map(|status| &status.leaving) {
+            leaving.entry((Arc::clone(&name), left.name.as_str().into())).or_insert(left.at.0);
         }
     }
 
