@@ -43,21 +43,17 @@ impl Stores {
             observed.bindings.insert(Arc::clone(&binding.header.key.name), binding.view.clone());
         }
         for secret in self.secrets.bucket(&bucket) {
-            // What a policy made that nobody knows any more is nobody's to take away.
-            if secret.policy.as_ref().is_some_and(|policy| known.contains(policy))
-                && !secret.header.terminating
-            {
+            let is_known = secret.policy.as_ref().is_some_and(|policy| known.contains(policy));
+            let is_invalid = matches!(secret.view, SecretView::Invalid(_));
+            if !secret.header.terminating && (is_known || !is_invalid) {
                 add_secret(&mut observed, &secret);
             }
         }
-        observed
-            .accounts
-            .retain(|_, view| view.mark.as_ref().is_none_or(|mark| known.contains(&mark.policy)));
-        observed
-            .bindings
-            .retain(|_, view| view.mark.as_ref().is_none_or(|mark| known.contains(&mark.policy)));
         let owners = owners(&observed);
-        for policy in policies.iter() {
+        // What a policy made that nobody knows any more, or that cannot be read, is nobody's to take away.
+        let unknown = owners.iter().filter(|owner| !known.contains(*owner));
+        observed.leaving = unknown.map(|owner| (Arc::clone(owner), Leaving::Unknown)).collect();
+        for policy in policies {
             let key = (Arc::clone(&policy.name), Arc::clone(&namespace.name));
             if policy.picks(found.labels()) {
                 self.leaving.lock().remove(&key);

@@ -1,12 +1,12 @@
 //! A plan that is being built.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
 
 use super::{
     action::{Plan, Problem},
-    types::{AccountView, Desired, Mark, Observed, Origin},
+    types::{AccountView, Desired, Mark, Observed, Origin, Part},
 };
 
 /// What is looked at, and what has been decided so far.
@@ -14,6 +14,8 @@ pub(super) struct Planner<'a> {
     pub(super) observed: &'a Observed,
     pub(super) now: Timestamp,
     pub(super) plan: Plan,
+    /// The policy that makes or adopts each object in this plan: the first by name of those that name it.
+    pub(super) claimed: BTreeMap<(Part, Arc<str>), Arc<str>>,
 }
 
 impl Planner<'_> {
@@ -23,6 +25,24 @@ impl Planner<'_> {
 
     pub(super) fn problem(&mut self, desired: &Desired, reason: &'static str, message: String) {
         self.plan.problems.push(Problem { policy: Arc::clone(&desired.policy), reason, message });
+    }
+
+    /// Whether an object that no policy has yet is this policy's: of several the first by name has it, and the others say so.
+    pub(super) fn claims(&mut self, desired: &Desired, part: Part, name: &Arc<str>) -> bool {
+        let (part, kind) = match part {
+            Part::Account => (part, "ServiceAccount"),
+            Part::Binding => (part, "RoleBinding"),
+            Part::Copy | Part::Handle | Part::Token => (Part::Token, "Secret"),
+        };
+        let key = (part, Arc::clone(name));
+        let owner = Arc::clone(self.claimed.entry(key).or_insert_with(|| Arc::clone(&desired.policy)));
+        let is_owner = owner == desired.policy;
+        if !is_owner {
+            let message =
+                format!("{kind} {name} belongs to AccountPolicy {owner}: name it in only one of the two");
+            self.problem(desired, "Conflict", message);
+        }
+        is_owner
     }
 
     /// Whether an object with this mark, which the policy may have, is adopted from another owner. Fails with the

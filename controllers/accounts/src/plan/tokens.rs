@@ -24,7 +24,10 @@ impl Planner<'_> {
         for (name, token) in &desired.tokens {
             let account = self.observed.accounts.get(&token.account);
             // Nobody is given a token of somebody else's account. That it is somebody else's is told with it.
-            if account.is_some_and(|account| self.may_have_account(desired, account).is_err()) {
+            let claimed = self.claimed.get(&(Part::Account, Arc::clone(&token.account)));
+            if account.is_some_and(|account| self.may_have_account(desired, account).is_err())
+                || claimed.is_some_and(|owner| *owner != desired.policy)
+            {
                 continue;
             }
             let standing = self.observed.outputs.get(name);
@@ -40,6 +43,9 @@ impl Planner<'_> {
                 {
                     self.handles(desired, name, None);
                 }
+                continue;
+            }
+            if standing.is_none() && !self.claims(desired, Part::Token, name) {
                 continue;
             }
             self.handles(desired, name, standing);

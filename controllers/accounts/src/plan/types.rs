@@ -349,6 +349,8 @@ pub enum Leaving {
     Delete(Timestamp),
     /// It leaves what it gave as it is, and forgets it.
     Orphan,
+    /// What it wants cannot be read, or it is not known any more: what it gave stays.
+    Unknown,
 }
 
 /// A kind of object.
