@@ -4,12 +4,9 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
     action::Action,
-    planner::Planner,
+    planner::{DEFAULT, Planner},
     types::{Account, Desired, Leaving, Origin, Part, Role, Source},
 };
-
-/// The account of pods that name none.
-const DEFAULT: &str = "default";
 
 impl Planner<'_> {
     pub(super) fn copies(&mut self, desired: &Desired) {
@@ -70,7 +67,7 @@ impl Planner<'_> {
                 }
                 continue;
             };
-            let adopted = match self.may_have_account(desired, standing) {
+            let adopted = match self.may_have_account(desired, name, standing) {
                 Ok(adopted) => adopted,
                 Err(whose) => {
                     self.problem(desired, "Conflict", format!("ServiceAccount {name} {whose}"));

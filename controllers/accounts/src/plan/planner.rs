@@ -9,6 +9,9 @@ use super::{
     types::{AccountView, Desired, Mark, Observed, Origin, Part},
 };
 
+/// The account of pods that name none.
+pub(super) const DEFAULT: &str = "default";
+
 /// What is looked at, and what has been decided so far.
 pub(super) struct Planner<'a> {
     pub(super) observed: &'a Observed,
@@ -72,10 +75,16 @@ impl Planner<'_> {
     }
 
     /// The same of an account. One that has lost the mark of a policy is as it was: only the policies that name it can have
-    /// given it away.
-    pub(super) fn may_have_account(&self, desired: &Desired, account: &AccountView) -> Result<bool, String> {
+    /// given it away. That of pods that name none has no owner who could consent: each namespace has it from the cluster.
+    pub(super) fn may_have_account(
+        &self,
+        desired: &Desired,
+        name: &str,
+        account: &AccountView,
+    ) -> Result<bool, String> {
         match account.unmarked {
             Some(origin) => Ok(origin != Origin::Made),
+            None if name == DEFAULT && account.mark.is_none() => Ok(true),
             None => self.may_have(desired, account.mark.as_ref(), account.consent.as_ref()),
         }
     }

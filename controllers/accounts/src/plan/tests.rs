@@ -288,20 +288,6 @@ fn a_policy_that_leaves_takes_away_what_it_gave_when_the_time_has_come() {
 }
 
 #[test]
-fn the_default_account_is_handed_back_and_never_deleted() {
-    for leaving in [Some(Leaving::Delete(at(0))), None] {
-        let mut observed = settled();
-        observed.desired.clear();
-        observed.leaving = leaving.map(|leaving| (name("ci"), leaving)).into_iter().collect();
-        let account = observed.accounts.remove("bot").unwrap();
-        observed.accounts.insert(name("default"), account);
-        let plan = plan(&observed, at(1));
-        let last = plan.actions.last();
-        assert!(matches!(last, Some(Action::Restore { name, .. }) if &**name == "default"), "{plan:?}");
-    }
-}
-
-#[test]
 fn what_a_policy_no_longer_names_goes_at_once() {
     let mut observed = settled();
     observed.desired[0].tokens.clear();

@@ -25,7 +25,7 @@ impl Planner<'_> {
             let account = self.observed.accounts.get(&token.account);
             // Nobody is given a token of somebody else's account. That it is somebody else's is told with it.
             let claimed = self.claimed.get(&(Part::Account, Arc::clone(&token.account)));
-            if account.is_some_and(|account| self.may_have_account(desired, account).is_err())
+            if account.is_some_and(|account| self.may_have_account(desired, &token.account, account).is_err())
                 || claimed.is_some_and(|owner| *owner != desired.policy)
             {
                 continue;
