@@ -8,7 +8,7 @@ use mainstay_crds::DeletionPolicy;
 use mainstay_runtime::index::ObjectKey;
 
 use crate::{
-    plan::{Leaving, Observed},
+    plan::{AccountView, Leaving, Observed, SeenAt},
     settings::Settings,
     stores::Stores,
     watched::{Bucket, SecretView, Stored, consent},
@@ -37,7 +37,9 @@ impl Stores {
         let policies: Vec<_> = policies.iter().filter(|policy| policy.held).collect();
         let known: BTreeSet<_> = policies.iter().map(|policy| Arc::clone(&policy.name)).collect();
         for account in self.accounts.bucket(&bucket) {
-            observed.accounts.insert(Arc::clone(&account.header.key.name), account.view.clone());
+            let version = SeenAt(account.header.version);
+            let view = AccountView { version, ..account.view.clone() };
+            observed.accounts.insert(Arc::clone(&account.header.key.name), view);
         }
         for binding in self.bindings.bucket(&bucket) {
             observed.bindings.insert(Arc::clone(&binding.header.key.name), binding.view.clone());

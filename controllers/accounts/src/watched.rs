@@ -24,7 +24,7 @@ use crate::names::{
 };
 use crate::plan::{
     Account, AccountView, Binding, BindingView, Copy, CopyView, Fields, HandleView, Mark, Origin, OutputView,
-    Part, Role, Source, Unseen,
+    Part, Role, SeenAt, Source, Unseen,
 };
 use kube::core::PartialObjectMeta;
 
@@ -117,6 +117,7 @@ impl From<WatchedAccount> for Stored<AccountView> {
         let ours = if is_of_policy { ours(&metadata) } else { Fields::default() };
         let view = AccountView {
             uid: header.uid.clone(),
+            version: SeenAt::default(),
             unmarked,
             consent: consent(&metadata),
             given: given.split(',').filter(|name| !name.is_empty()).map(Into::into).collect(),

@@ -102,6 +102,7 @@ impl Planner<'_> {
                     policy: Arc::clone(&desired.policy),
                     name: Arc::clone(name),
                     uid: standing.uid.clone(),
+                    version: standing.version,
                     account: Account { pull_secrets: given, ..wanted.clone() },
                     pull_secrets,
                     stale,
@@ -205,6 +206,7 @@ impl Planner<'_> {
                         self.plan.actions.push(Action::Restore {
                             name: Arc::clone(name),
                             uid: account.uid.clone(),
+                            version: account.version,
                             pull_secrets: theirs.difference(given).cloned().collect(),
                             stale: account.ours.clone(),
                         });

@@ -279,6 +279,7 @@ fn a_policy_that_leaves_takes_away_what_it_gave_when_the_time_has_come() {
     let back = Action::Restore {
         name: name("bot"),
         uid: "a".into(),
+        version: SeenAt::default(),
         pull_secrets: [name("theirs")].into(),
         stale: account.ours.clone(),
     };

@@ -206,11 +206,25 @@ pub enum Origin {
     Foreign,
 }
 
+/// The version at which an object was seen. It is not compared: it says when, and not what.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SeenAt(pub Option<u64>);
+
+impl PartialEq for SeenAt {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for SeenAt {}
+
 /// A service account as it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AccountView {
     /// Its UID.
     pub uid: Box<str>,
+    /// Its version.
+    pub version: SeenAt,
     /// Whose it is; `None`: of no policy.
     pub mark: Option<Mark>,
     /// The origin of an object that belongs to a policy although its mark was removed.
