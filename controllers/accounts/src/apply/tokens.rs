@@ -57,6 +57,9 @@ impl Writer {
         let Action::Issue { policy, output, token, made_for, standing, handle, why } = action else {
             return Ok(Done::Stale);
         };
+        let failed = |operation, source| ApplyError { operation, what: format!("token {output}"), source };
+        let authority =
+            self.authority().await.map_err(|error| failed("read the certificate authority for", error))?;
         let (handle, uid) = match handle {
             Some((name, uid)) => (name.to_string(), uid.to_string()),
             None => match self.make_handle(namespace, policy, output).await? {
@@ -64,11 +67,8 @@ impl Writer {
                 None => return Ok(Done::Stale),
             },
         };
-        let failed = |operation, source| ApplyError { operation, what: format!("token {output}"), source };
         let issued =
             self.request(namespace, token, &handle, &uid).await.map_err(|error| failed("issue", error))?;
-        let authority =
-            self.authority().await.map_err(|error| failed("read the certificate authority for", error))?;
         let body = Output { namespace, policy, name: output, token, made_for, handle: &handle, why: *why };
         let body = body.write(&issued, &authority, standing.as_deref());
         match standing {
@@ -150,7 +150,11 @@ impl Writer {
         }
         let maps = Api::<v1::ConfigMap>::namespaced(self.client.clone(), "kube-system");
         let map = in_time(maps.get("kube-root-ca.crt")).await?;
-        let text: Arc<str> = map.data.unwrap_or_default().remove("ca.crt").unwrap_or_default().into();
+        let text = map.data.unwrap_or_default().remove("ca.crt").filter(|text| !text.is_empty());
+        let Some(text) = text.map(Arc::<str>::from) else {
+            let message = "ConfigMap kube-system/kube-root-ca.crt has no value for ca.crt";
+            return Err(RequestError::NotFound(message.to_owned()));
+        };
         *known = Some((Arc::clone(&text), Instant::now()));
         Ok(text)
     }

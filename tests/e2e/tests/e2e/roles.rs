@@ -83,7 +83,6 @@ const ACCOUNTS_ROLE: Rules = &[
     ("rbac.authorization.k8s.io", "clusterroles [\"view\", \"edit\"]", &["bind"]),
     ("authorization.k8s.io", "subjectaccessreviews", &["create"]),
     ("", "secrets", &["create", "delete", "get", "list", "patch", "update", "watch"]),
-    ("", "configmaps [\"kube-root-ca.crt\"]", &["get"]),
     ("events.k8s.io", "events", &["create", "patch"]),
 ];
 
