@@ -18,7 +18,10 @@ use k8s_openapi::{
         core::v1,
     },
 };
-use kube::{Api, api::PostParams};
+use kube::{
+    Api,
+    api::{Patch, PostParams},
+};
 use mainstay_runtime::{
     failure::RequestError,
     index::ObjectKey,
@@ -28,9 +31,11 @@ use mainstay_runtime::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{ApplyError, Done, MAX_NAME, Writer, path};
+use super::{ApplyError, Done, MAX_NAME, Writer};
 use crate::{
-    names::{ACCOUNT, EXPIRES, HANDLE, ISSUED, MADE_FOR, OUTPUT, PART, POLICY, PREVIOUS, PREVIOUS_UNTIL},
+    names::{
+        ACCOUNT, EXPIRES, HANDLE, ISSUED, MADE_FOR, OUTPUT, PART, POLICY, PREVIOUS, PREVIOUS_UNTIL, REVOKE,
+    },
     plan::{Action, Origin, OutputView, Part, Token, Why},
 };
 
@@ -73,11 +78,11 @@ impl Writer {
         let body = body.write(&issued, &authority, standing.as_deref());
         match standing {
             None => self.create_secret(Part::Token, namespace, output, &body).await,
-            Some(standing) => match self.replace(namespace, output, &body).await {
+            Some(standing) => match self.renew(namespace, output, standing, &body).await {
                 Err(refusal) if standing.origin == Origin::Made => {
                     self.make_anew(Part::Token, namespace, (output, &standing.uid), body, refusal).await
                 }
-                replaced => replaced,
+                renewed => renewed,
             },
         }
     }
@@ -159,13 +164,28 @@ impl Writer {
         Ok(text)
     }
 
-    async fn replace(&self, namespace: &ObjectKey, name: &str, body: &Value) -> Result<Done, ApplyError> {
-        let secret = path(Part::Token, &ObjectKey::new(&namespace.name, name));
-        match self.noted(Part::Token, namespace).replace(&secret, body.to_string()).await {
-            Ok(_) => Ok(Done::Written),
-            Err(RequestError::NotFound(_) | RequestError::Conflict(_)) => Ok(Done::Stale),
-            Err(source) => Err(ApplyError { operation: "change", what: format!("Secret {name}"), source }),
+    /// Writes a token into the Secret that there is, at the version that was seen. Labels, annotations and owners that others
+    /// have given it stay; keys of others do not.
+    async fn renew(
+        &self,
+        namespace: &ObjectKey,
+        name: &str,
+        standing: &OutputView,
+        body: &Value,
+    ) -> Result<Done, ApplyError> {
+        let mut patch = json!({"metadata": body["metadata"], "data": body["data"]});
+        let absent = |map: &Value, key: &str| map.get(key).is_none();
+        for key in [REVOKE, PREVIOUS, PREVIOUS_UNTIL] {
+            if absent(&patch["metadata"]["annotations"], key) {
+                patch["metadata"]["annotations"][key] = Value::Null;
+            }
         }
+        for key in standing.written.keys().iter().map(|key| &**key).chain(["kubeconfig"]) {
+            if absent(&patch["data"], key) {
+                patch["data"][key] = Value::Null;
+            }
+        }
+        self.patch(Part::Token, namespace, name, Patch::Merge(&patch)).await
     }
 }
 

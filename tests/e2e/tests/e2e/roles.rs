@@ -82,7 +82,7 @@ const ACCOUNTS_ROLE: Rules = &[
     ("rbac.authorization.k8s.io", "roles", &["get"]),
     ("rbac.authorization.k8s.io", "clusterroles [\"view\", \"edit\"]", &["bind"]),
     ("authorization.k8s.io", "subjectaccessreviews", &["create"]),
-    ("", "secrets", &["create", "delete", "get", "list", "patch", "update", "watch"]),
+    ("", "secrets", &["create", "delete", "get", "list", "patch", "watch"]),
     ("events.k8s.io", "events", &["create", "patch"]),
 ];
 

@@ -10,7 +10,7 @@ fn unchangeable(standing: &Value) -> Server {
     let (standing, sources) = (standing.clone(), source("kubernetes.io/dockercfg"));
     Server::new(move |method, url| match (method, url.contains("/namespaces/ns/")) {
         (&Method::GET, true) => (200, standing.clone()),
-        (&Method::PATCH | &Method::PUT, _) => refuse(422, "Invalid"),
+        (&Method::PATCH, _) => refuse(422, "Invalid"),
         _ => sources(method, url),
     })
 }
@@ -125,7 +125,7 @@ async fn a_secret_with_a_token_that_cannot_be_changed_is_made_anew_at_the_versio
                 let metadata = json!({"name": "bot-token", "uid": "o", "resourceVersion": version});
                 (200, json!({"metadata": metadata, "type": "Opaque", "immutable": true}))
             }
-            Method::PUT => refuse(422, "Invalid"),
+            Method::PATCH => refuse(422, "Invalid"),
             _ => metadata("bot-token"),
         });
         assert_eq!(server.writer.apply(&ObjectKey::new("", "ns"), &renewal()).await.unwrap(), expected);
@@ -143,6 +143,25 @@ async fn a_secret_with_a_token_that_cannot_be_changed_is_made_anew_at_the_versio
             "the token before lives on: {annotations}"
         );
     }
+}
+
+#[tokio::test]
+async fn what_others_have_put_on_a_secret_with_a_token_stays_when_it_is_renewed() {
+    let server = Server::new(|method, url| match *method {
+        Method::POST if url.contains("/bot/token") => issued(),
+        Method::GET if url.contains("/configmaps/") => (200, json!({"data": {"ca.crt": "ca"}})),
+        _ => metadata("bot-token"),
+    });
+    server.writer.apply(&ObjectKey::new("", "ns"), &renewal()).await.unwrap();
+    let [patch] = &server.bodies(&Method::PATCH)[..] else { panic!("one patch") };
+    let metadata = &patch["metadata"];
+    assert_eq!((&metadata["uid"], &metadata["resourceVersion"]), (&json!("o"), &json!("8")));
+    assert!(metadata.get("ownerReferences").is_none() && metadata.get("finalizers").is_none(), "{patch}");
+    let annotations = metadata["annotations"].as_object().unwrap();
+    assert_eq!(annotations.get("mainstay.dev/revoke"), Some(&Value::Null), "a command is taken once");
+    assert!(annotations.keys().all(|key| key.starts_with("mainstay.dev/")), "{patch}");
+    assert_eq!(patch["data"].get("kubeconfig"), Some(&Value::Null), "the policy asks for none");
+    assert!(patch.get("type").is_none());
 }
 
 #[tokio::test]
