@@ -34,7 +34,8 @@ use serde_json::{Value, json};
 use super::{ApplyError, Done, MAX_NAME, Writer};
 use crate::{
     names::{
-        ACCOUNT, EXPIRES, HANDLE, ISSUED, MADE_FOR, OUTPUT, PART, POLICY, PREVIOUS, PREVIOUS_UNTIL, REVOKE,
+        ACCOUNT, EXPIRES, HANDLE, HANDLE_UID, ISSUED, MADE_FOR, OUTPUT, PART, POLICY, PREVIOUS,
+        PREVIOUS_UNTIL, REVOKE,
     },
     plan::{Action, Origin, OutputView, Part, Token, Why},
 };
@@ -74,7 +75,15 @@ impl Writer {
         };
         let issued =
             self.request(namespace, token, &handle, &uid).await.map_err(|error| failed("issue", error))?;
-        let body = Output { namespace, policy, name: output, token, made_for, handle: &handle, why: *why };
+        let body = Output {
+            namespace,
+            policy,
+            name: output,
+            token,
+            made_for,
+            handle: (handle.as_str(), uid.as_str()),
+            why: *why,
+        };
         let body = body.write(&issued, &authority, standing.as_deref());
         match standing {
             None => self.create_secret(Part::Token, namespace, output, &body).await,
@@ -196,7 +205,8 @@ struct Output<'a> {
     name: &'a str,
     token: &'a Token,
     made_for: &'a str,
-    handle: &'a str,
+    /// Its handle: name and UID.
+    handle: (&'a str, &'a str),
     why: Why,
 }
 
@@ -212,7 +222,8 @@ impl Output<'_> {
                 "annotations": {
                     MADE_FOR: self.made_for,
                     ACCOUNT: issued.account,
-                    HANDLE: self.handle,
+                    HANDLE: self.handle.0,
+                    HANDLE_UID: self.handle.1,
                     ISSUED: issued.issued.to_string(),
                     EXPIRES: issued.expires.to_string(),
                 },
@@ -321,6 +332,7 @@ mod tests {
             account: "a".into(),
             written: Written::Unknown,
             handle: "h1".into(),
+            handle_uid: None,
             issued: time(0),
             expires: time(600),
             previous: None,
@@ -334,7 +346,7 @@ mod tests {
                 name: "bot-token",
                 token: &token,
                 made_for: "w",
-                handle: "h2",
+                handle: ("h2", "u2"),
                 why,
             };
             let body = output.write(&issued, "ca", Some(&standing));

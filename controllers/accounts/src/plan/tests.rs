@@ -71,6 +71,7 @@ fn settled() -> Observed {
         account: "a".into(),
         written: Written::ByUs(["token", "ca.crt", "namespace"].map(Into::into).into()),
         handle: name("h1"),
+        handle_uid: Some("h".into()),
         issued: at(0),
         expires: at(1000),
         previous: None,

@@ -57,7 +57,10 @@ impl Planner<'_> {
                 None => Some(Why::First),
                 Some(_) if is_revoked => Some(Why::Revoked),
                 Some(output) if output.made_for != made_for => Some(Why::Changed),
-                Some(output) if account.is_some_and(|account| account.uid != output.account) => {
+                Some(output)
+                    if account.is_some_and(|account| account.uid != output.account)
+                        || self.has_another_handle(output) =>
+                {
                     Some(Why::Changed)
                 }
                 Some(output) => {
@@ -91,6 +94,12 @@ impl Planner<'_> {
                 why,
             });
         }
+    }
+
+    /// Whether the handle of a token was recreated under its name, for example restored from a backup.
+    fn has_another_handle(&self, output: &OutputView) -> bool {
+        let handle = self.observed.handles.get(&output.handle);
+        handle.zip(output.handle_uid.as_ref()).is_some_and(|(handle, uid)| handle.uid != *uid)
     }
 
     /// The handles of a Secret that no token is bound to, as far as its annotations say.

@@ -303,6 +303,8 @@ pub struct OutputView {
     pub written: Written,
     /// The handle of its token.
     pub handle: Arc<str>,
+    /// The UID of that, where it was written down: the token is worth nothing with another one of its name.
+    pub handle_uid: Option<Box<str>>,
     /// When the token was issued, by the API server's clock.
     pub issued: Timestamp,
     /// When it ends.

@@ -123,6 +123,7 @@ async fn no_token_is_issued_for_a_revoked_one_that_could_not_be_ended() {
             account: "a".into(),
             written: Written::Unknown,
             handle: handle.into(),
+            handle_uid: None,
             issued: at,
             expires: at,
             previous: None,

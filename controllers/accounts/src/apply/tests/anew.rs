@@ -92,6 +92,7 @@ fn renewal() -> Action {
         account: "a".into(),
         written: WrittenBy::Unknown,
         handle: "h1".into(),
+        handle_uid: None,
         issued: time,
         expires: time,
         previous: None,
@@ -159,6 +160,7 @@ async fn what_others_have_put_on_a_secret_with_a_token_stays_when_it_is_renewed(
     assert!(metadata.get("ownerReferences").is_none() && metadata.get("finalizers").is_none(), "{patch}");
     let annotations = metadata["annotations"].as_object().unwrap();
     assert_eq!(annotations.get("mainstay.dev/revoke"), Some(&Value::Null), "a command is taken once");
+    assert_eq!(annotations["mainstay.dev/handle-uid"], "h");
     assert!(annotations.keys().all(|key| key.starts_with("mainstay.dev/")), "{patch}");
     assert_eq!(patch["data"].get("kubeconfig"), Some(&Value::Null), "the policy asks for none");
     assert!(patch.get("type").is_none());
