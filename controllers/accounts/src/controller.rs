@@ -113,6 +113,9 @@ pub async fn build(manager: &Manager, options: Options) -> Controller {
 
     let counted = policies.clone();
     let handler = Admission::new(manager.client.clone());
+    let (asked, jumped, all) = (server_clock.clone(), Arc::clone(&work), namespaces.clone());
+    let asking = manager.client.clone();
+    manager.while_leading(async move { asked.follow(&asking, || trigger_all(&jumped, &all)).await }.boxed());
     let admits = mainstay_webhook::start(manager, &options.webhook, WEBHOOK, handler);
     let gives = manager.reconcile(namespace_reconciler, namespaces, &work);
     let tells = manager.reconcile(policy_reconciler, policies, &policy_work);
