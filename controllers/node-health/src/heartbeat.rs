@@ -31,10 +31,18 @@ pub struct Heartbeats {
 
 #[derive(Debug)]
 struct Entry {
+    /// Which node of this name it is; empty: only its Lease was seen.
+    uid: Box<str>,
     renewed: Option<Timestamp>,
     interval: Option<Duration>,
     heard: Option<Moment>,
     listening: Moment,
+}
+
+impl Entry {
+    fn first(now: Moment) -> Self {
+        Self { uid: Box::default(), renewed: None, interval: None, heard: None, listening: now }
+    }
 }
 
 impl Heartbeats {
@@ -44,8 +52,7 @@ impl Heartbeats {
     }
 
     fn entry(&mut self, node: &Arc<str>, now: Moment) -> &mut Entry {
-        let first = || Entry { renewed: None, interval: None, heard: None, listening: now };
-        self.nodes.entry(Arc::clone(node)).or_insert_with(first)
+        self.nodes.entry(Arc::clone(node)).or_insert_with(|| Entry::first(now))
     }
 
     /// The Lease of `node` says that it was renewed at this time of the node's clock, and how long it lasts. Any change
@@ -71,9 +78,17 @@ impl Heartbeats {
         is_heard
     }
 
-    /// There is a node of this name, with or without a Lease.
-    pub fn known(&mut self, node: &Arc<str>, now: Moment) {
-        self.entry(node, now);
+    /// There is a node of this name and UID, with or without a Lease. What was seen of another node of its name says nothing of
+    /// it, and nothing counts against it from before it was known.
+    pub fn known(&mut self, node: &Arc<str>, uid: &str, now: Moment) {
+        let entry = self.entry(node, now);
+        if *entry.uid == *uid {
+            return;
+        }
+        if !entry.uid.is_empty() {
+            *entry = Entry::first(now);
+        }
+        (entry.uid, entry.listening) = (uid.into(), now);
     }
 
     /// The node tells of another boot than before: whatever its Lease says, it lives.
@@ -86,9 +101,14 @@ impl Heartbeats {
         }
     }
 
-    /// The Lease of `node` is gone: what it said says nothing any more.
-    pub fn lease_gone(&mut self, node: &Arc<str>, now: Moment) {
-        *self.entry(node, now) = Entry { renewed: None, interval: None, heard: None, listening: now };
+    /// The Lease of `node` is gone: what it said says nothing any more. Where the node is gone as well, nothing is kept.
+    pub fn lease_gone(&mut self, node: &str, now: Moment) {
+        let Some(entry) = self.nodes.get_mut(node) else { return };
+        if entry.uid.is_empty() {
+            self.nodes.remove(node);
+        } else {
+            *entry = Entry { uid: std::mem::take(&mut entry.uid), ..Entry::first(now) };
+        }
     }
 
     /// The node is gone.
@@ -239,7 +259,7 @@ mod tests {
     #[test]
     fn a_lease_that_is_gone_leaves_a_node_that_was_never_heard() {
         let (mut heartbeats, node) = (Heartbeats::new(at(0)), "n".into());
-        heartbeats.known(&node, at(1));
+        heartbeats.known(&node, "u", at(1));
         assert_eq!(heartbeats.of("n").unwrap().interval, None);
         heartbeats.renewed(&node, time(1), LASTS, at(2));
         heartbeats.renewed(&node, time(2), LASTS, at(3));
@@ -248,5 +268,25 @@ mod tests {
         assert_eq!(heartbeats.of("n"), Some(expected));
         heartbeats.forget("n");
         assert_eq!(heartbeats.of("n"), None);
+        heartbeats.lease_gone("n", at(10));
+        assert_eq!(heartbeats.of("n"), None, "nothing is kept of a node that is gone");
+    }
+
+    #[test]
+    fn a_node_that_is_made_anew_under_its_name_is_another() {
+        let (mut heartbeats, node) = (Heartbeats::new(at(0)), "n".into());
+        heartbeats.known(&node, "old", at(0));
+        heartbeats.renewed(&node, time(1), LASTS, at(1));
+        heartbeats.renewed(&node, time(2), LASTS, at(2));
+        heartbeats.known(&node, "old", at(3));
+        assert_eq!(heard(&heartbeats), (Some(at(2)), at(2)));
+        let unheard = Heartbeat { heard: None, listening: at(3600), interval: None, renewed: None };
+        heartbeats.known(&node, "new", at(3600));
+        assert_eq!(heartbeats.of("n"), Some(unheard), "its time begins anew");
+        // Its Lease is seen before it, and may be of the node before.
+        heartbeats.forget("n");
+        heartbeats.renewed(&node, time(2), LASTS, at(3601));
+        heartbeats.known(&node, "third", at(7200));
+        assert_eq!(heard(&heartbeats), (None, at(7200)));
     }
 }

@@ -111,13 +111,17 @@ impl Observations {
             }
             return;
         };
-        seen.heartbeats.known(node.name(), now);
+        let is_another = change.old.is_some_and(|old| old.uid() != node.uid());
+        if is_another {
+            seen.conditions.remove(node.name());
+        }
+        seen.heartbeats.known(node.name(), node.uid(), now);
         let boot = |node: &Arc<Node>| Some(Arc::clone(&node.facts.boot_id)).filter(|boot| !boot.is_empty());
         let before = change.old.and_then(boot);
         if before.is_some() && boot(node).is_some_and(|boot| before != Some(boot)) {
             seen.heartbeats.booted(node.name(), now);
         }
-        if change.old.is_some_and(|old| old.facts == node.facts) {
+        if !is_another && change.old.is_some_and(|old| old.facts == node.facts) {
             return;
         }
         let held = seen.conditions.entry(Arc::clone(node.name())).or_default();

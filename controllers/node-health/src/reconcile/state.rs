@@ -135,8 +135,8 @@ impl Pass {
         }
     }
 
-    /// Forgets nodes that are gone, and knows those that are new.
-    pub(super) fn keep_up(&self, known: &mut KnownNodes) {
+    /// Forgets nodes that are gone, and knows those that are new. Returns the names of those that are gone.
+    pub(super) fn keep_up(&self, known: &mut KnownNodes) -> Vec<Arc<str>> {
         for (index, node) in self.nodes.iter().enumerate() {
             let dry_run = self.policy_of(index).is_some_and(|(_, settings)| settings.rules.dry_run);
             let first = || Known::first(node, dry_run);
@@ -146,10 +146,11 @@ impl Pass {
                 *standing = first();
             }
         }
-        if known.len() > self.nodes.len() {
-            let names: HashSet<_> = self.nodes.iter().map(|node| node.name()).collect();
-            known.retain(|name, _| names.contains(name));
+        if known.len() == self.nodes.len() {
+            return Vec::new();
         }
+        let names: HashSet<_> = self.nodes.iter().map(|node| node.name()).collect();
+        known.extract_if(|name, _| !names.contains(name)).map(|(name, _)| name).collect()
     }
 }
 

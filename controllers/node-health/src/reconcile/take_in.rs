@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use mainstay_runtime::{clock::Moment, reconcile::ReconcileError};
 
 use super::{
-    jobs::Key,
+    jobs::{Key, Task},
     outcome::{Outcome, actions},
     state::{LeaderState, NodeHealth},
 };
@@ -35,6 +35,10 @@ pub(super) fn take_in(
     now: Moment,
 ) {
     let name = Arc::clone(&key.1);
+    let is_of_node = Task::OF_NODE.contains(&key.0);
+    if is_of_node && !state.known.contains_key(&name) || !is_of_node && !state.settings.contains_key(&name) {
+        return state.jobs.forget(&[key.0], &name);
+    }
     match after(node_health, state, &name, outcome, now) {
         Ok(rest) => state.jobs.rest(key, now, rest),
         Err(at_least) => state.jobs.failed(key, now, at_least),
