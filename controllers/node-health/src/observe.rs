@@ -13,7 +13,7 @@ use crate::{
     live::Answer,
     names::OUT_OF_SERVICE,
     observations::Observations,
-    plan::{Heartbeat, NodeView, Proof, Remediation},
+    plan::{Heartbeat, NodeView, Proof, Remediation, unreachable_at},
     record::{Record, confirmation},
     settings::{Settings, TemplateRef},
     watched::Node,
@@ -94,8 +94,8 @@ pub fn view(
     let heartbeat = observations.heartbeat(node.name())?;
     let failing = policy.and_then(|(_, settings)| failing(node, settings, observations, heartbeat.listening));
     let silent_since = heartbeat.silent_since();
-    let silent = policy
-        .is_some_and(|(_, settings)| now.saturating_sub(silent_since) >= settings.rules.unreachable_after);
+    let unreachable = policy.and_then(|(_, settings)| unreachable_at(heartbeat, &settings.rules));
+    let silent = unreachable.is_some_and(|at| at <= now);
     let failing_since = failing.as_ref().filter(|(_, due)| *due <= now).map(|(held, _)| held.since);
     let answer = &known.answer;
     let silence_stands = answer.silence == Some(silent_since);
