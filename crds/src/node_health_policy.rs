@@ -60,7 +60,7 @@ pub struct NodeHealthPolicySpec {
     #[serde(default = "unreachable_after")]
     pub unreachable_after: Duration,
 
-    /// A node without a Lease is not judged until it has been known for this long. Default 60s.
+    /// A node without a Lease is unreachable when it has not posted its status either for this long. Default 60s.
     #[serde(default = "startup_grace")]
     pub startup_grace: Duration,
 

@@ -33,6 +33,7 @@ pub struct Heartbeats {
 struct Entry {
     /// Which node of this name it is; empty: only its Lease was seen.
     uid: Box<str>,
+    posted: Option<Timestamp>,
     renewed: Option<Timestamp>,
     interval: Option<Duration>,
     heard: Option<Moment>,
@@ -41,7 +42,7 @@ struct Entry {
 
 impl Entry {
     fn first(now: Moment) -> Self {
-        Self { uid: Box::default(), renewed: None, interval: None, heard: None, listening: now }
+        Self { uid: Box::default(), posted: None, renewed: None, interval: None, heard: None, listening: now }
     }
 }
 
@@ -76,6 +77,21 @@ impl Heartbeats {
         let is_heard = entry.heard.is_some();
         self.news = now;
         is_heard
+    }
+
+    /// The kubelet of `node` says that it posted its status at this time of its own clock. Any change is a sign of life of a node
+    /// without a Lease; one with a Lease is judged by that. Returns whether it is one.
+    pub fn posted(&mut self, node: &Arc<str>, posted: Option<Timestamp>, now: Moment) -> bool {
+        let entry = self.entry(node, now);
+        if posted.is_none() || entry.posted == posted {
+            return false;
+        }
+        let is_first = std::mem::replace(&mut entry.posted, posted).is_none();
+        if is_first || entry.renewed.is_some() {
+            return false;
+        }
+        entry.heard = Some(now);
+        true
     }
 
     /// There is a node of this name and UID, with or without a Lease. What was seen of another node of its name says nothing of
@@ -270,6 +286,19 @@ mod tests {
         assert_eq!(heartbeats.of("n"), None);
         heartbeats.lease_gone("n", at(10));
         assert_eq!(heartbeats.of("n"), None, "nothing is kept of a node that is gone");
+    }
+
+    #[test]
+    fn a_node_without_a_lease_lives_as_long_as_it_posts_its_status() {
+        let (mut heartbeats, node) = (Heartbeats::new(at(0)), "n".into());
+        heartbeats.known(&node, "u", at(0));
+        assert!(!heartbeats.posted(&node, time(1000), at(0)), "it may be hours old");
+        assert!(!heartbeats.posted(&node, time(1000), at(4)), "nothing new");
+        assert!(heartbeats.posted(&node, time(1005), at(5)));
+        assert!(!heartbeats.posted(&node, None, at(7)));
+        assert_eq!(heard(&heartbeats), (Some(at(5)), at(5)));
+        heartbeats.renewed(&node, time(1), LASTS, at(8));
+        assert!(!heartbeats.posted(&node, time(1010), at(10)), "from now on its Lease counts");
     }
 
     #[test]

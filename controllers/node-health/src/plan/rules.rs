@@ -14,7 +14,7 @@ pub struct Rules {
     pub dry_run: bool,
     /// A node that has not renewed its Lease for this long is unreachable.
     pub unreachable_after: Duration,
-    /// A node that has no Lease yet is not judged until it has been known for this long.
+    /// A node that has no Lease is unreachable when it has not posted its status either for this long since it is known.
     pub startup_grace: Duration,
     /// How long a node must be healthy without interruption before it is restored.
     pub healthy_for: Duration,

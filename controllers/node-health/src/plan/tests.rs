@@ -9,6 +9,7 @@ mod control_plane;
 mod ends;
 mod rates;
 mod unread;
+mod without_lease;
 
 fn three_zones() -> World {
     World::new(rules("p"), &["a", "b", "c"], 10)

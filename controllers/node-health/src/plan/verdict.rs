@@ -44,7 +44,7 @@ pub(super) struct Verdict {
     pub overdue: bool,
     /// Its Lease is renewed too rarely for the policy.
     pub unjudged: bool,
-    /// A renewal was seen, and it is not overdue.
+    /// A renewal was seen, and it is not overdue. Of a node without a Lease, that it has posted its status.
     pub heard: bool,
     /// Whose it is cannot be read.
     pub unread: bool,
@@ -73,6 +73,8 @@ impl Verdict {
         let silent = unreachable.or_else(shortest);
         verdict.silent = silent.is_some_and(|silent| silent <= now);
         verdict.unreachable = verdict.silent && unreachable.is_some();
+        // Without a Lease there is no time at which a sign of life is due.
+        verdict.heard |= heartbeat.interval.is_none() && heartbeat.is_heard() && !verdict.silent;
         moments[1] = silent;
         moments[2] = node.failing_due;
         verdict.due = moments.into_iter().flatten().filter(|moment| *moment > now).min();
@@ -110,7 +112,10 @@ impl Verdict {
                 Some(_) => {
                     format!("its Lease has not been renewed for {:?} or more", rules.unreachable_after)
                 }
-                None => format!("it has had no Lease for {:?} or more", rules.startup_grace),
+                None => format!(
+                    "it has no Lease, and has not posted its status for {:?} or more",
+                    rules.startup_grace
+                ),
             };
         }
         if let Some((words, _)) = &node.failing {
