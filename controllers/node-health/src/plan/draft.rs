@@ -144,6 +144,7 @@ impl<'a> Draft<'a> {
     fn give_up(&mut self, verdict: &Verdict, open_breaker: &OpenBreaker) {
         self.memory = NodeMemory::default();
         self.plan.record.taken = self.remnant();
+        self.plan.record.quarantined_until = None;
         self.plan.remediation = keep(self.node, false);
         self.plan.state = if verdict.is_bad() { State::Waiting } else { State::Suspect };
         self.plan.waits_for = open_breaker.words();
