@@ -62,6 +62,23 @@ fn after_a_storm_the_rate_is_kept_by_a_process_that_is_younger_than_its_window()
 }
 
 #[test]
+fn what_was_taken_during_a_storm_counts_after_it() {
+    let mut world = three_zones();
+    world.rules[0].breakers.rate = Rate { count: 3, window: seconds(600) };
+    (0..5).for_each(|index| world.stop(&format!("a-{index}")));
+    world.until(seconds(30), |world| world.open().contains_key("a"));
+    world.stop("b-1");
+    world.stop("c-1");
+    world.until(seconds(60), |world| world.taken().len() == 2);
+    (2..5).for_each(|index| world.start(&format!("a-{index}")));
+    world.until(seconds(200), |world| world.open().is_empty());
+    let before = world.now;
+    world.until(seconds(220), |world| world.taken().len() == 3);
+    world.run(seconds(420) - (world.now - before));
+    assert_eq!(world.taken().len(), 3, "{:?}", world.memory.taken);
+}
+
+#[test]
 fn a_new_leader_does_not_forget_an_open_breaker() {
     let mut world = three_zones();
     world.rules[0].breakers.close_after = seconds(600);
