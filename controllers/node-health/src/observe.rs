@@ -40,6 +40,8 @@ pub struct Known {
     pub pods: usize,
     /// The pod that a PodDisruptionBudget held at the last visit.
     pub blocked: Option<String>,
+    /// How many visits in a row have moved no pod because of one.
+    pub held_visits: u32,
 }
 
 impl Known {

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use mainstay_runtime::{clock::Moment, reconcile::ReconcileError};
+use mainstay_runtime::{backoff::Growth, clock::Moment, reconcile::ReconcileError};
 
 use super::{
     jobs::{Key, Task},
@@ -22,6 +22,8 @@ const CATCH_UP: Duration = Duration::from_millis(500);
 const ASK_AGAIN: Duration = Duration::from_secs(2);
 /// How often pods that are to leave are looked at, and remediations.
 const VISIT: Duration = Duration::from_secs(2);
+/// How often pods are looked at that a PodDisruptionBudget holds: less and less often, as long as none leaves.
+const HELD: Growth = Growth { first: VISIT, cap: Duration::from_secs(15) };
 /// How often remediations are looked for that are no longer needed.
 const SWEEP: Duration = Duration::from_secs(30);
 /// How often pods are looked at that have all begun to leave.
@@ -122,9 +124,11 @@ fn visited(
     let pods::Visit { marked, evicted, left, blocked, error } = visit;
     node_health.metrics.acted(Action::PodNotReady, metrics::Outcome::Success, marked);
     node_health.metrics.acted(Action::Evict, metrics::Outcome::Success, evicted);
-    let known = state.known.get_mut(name);
+    let (known, mut held_visits) = (state.known.get_mut(name), 0);
     let told = known.and_then(|known| {
         known.pods = left;
+        held_visits = if blocked.is_some() && evicted == 0 { known.held_visits + 1 } else { 0 };
+        known.held_visits = held_visits;
         std::mem::replace(&mut known.blocked, blocked.as_ref().map(|(pod, _)| pod.clone()))
     });
     if let Some((pod, words)) = &blocked {
@@ -143,7 +147,7 @@ fn visited(
             Err(node_health.failed(name, &error))
         }
         None if left == 0 => Ok(REVISIT),
-        None => Ok(VISIT),
+        None => Ok(HELD.delay(held_visits)),
     }
 }
 
