@@ -114,7 +114,16 @@ fn taints(facts: &Facts, standing: &Taken, asked: &Taken) -> Vec<Taint> {
     taints
 }
 
-/// Brings the node of this name and UID to what `wanted` says. Returns whether anything was written. The taint out-of-service is set only
+/// A write of a node.
+#[derive(Debug, PartialEq)]
+pub struct Written {
+    /// What stood on the node, as its record said right before.
+    pub before: Record,
+    /// What stands on it now.
+    pub after: Record,
+}
+
+/// Brings the node of this name and UID to what `wanted` says. Returns what was written. The taint out-of-service is set only
 /// on a node whose Lease still says that it was last `renewed` then: what was detached cannot be undone.
 ///
 /// # Errors
@@ -124,18 +133,18 @@ pub async fn bring(
     (name, uid): (&str, &str),
     wanted: &Record,
     renewed: Option<Timestamp>,
-) -> Result<bool, ApplyError> {
+) -> Result<Option<Written>, ApplyError> {
     let nodes: Api<WatchedNode> = Api::all(client.clone());
     let writes = Writes::new(client.clone(), FIELD_MANAGER);
     let mut tries = 0;
     loop {
         let node = match in_time(nodes.get(name)).await {
             Ok(node) => node,
-            Err(RequestError::NotFound(_)) => return Ok(false),
+            Err(RequestError::NotFound(_)) => return Ok(None),
             Err(source) => return Err(ApplyError::Read { what: "the node".into(), source }),
         };
         if node.metadata.uid.as_deref() != Some(uid) {
-            return Ok(false);
+            return Ok(None);
         }
         let version = node.metadata.resource_version.clone();
         let facts = Facts::from(node);
@@ -144,13 +153,15 @@ pub async fn bring(
             change = Change::of(&facts, &wanted.clone().in_service());
         }
         if change.is_empty() {
-            return Ok(false);
+            return Ok(None);
         }
+        let before = facts.record.clone();
+        let after = change.record.clone().unwrap_or_else(|| facts.record.clone());
         tries += 1;
         let patch = Patch::Merge(change.patch(uid, version.as_deref()));
         match writes.patch(&path(name), &patch).await {
-            Ok(_) => return Ok(true),
-            Err(RequestError::NotFound(_)) => return Ok(false),
+            Ok(_) => return Ok(Some(Written { before, after })),
+            Err(RequestError::NotFound(_)) => return Ok(None),
             Err(RequestError::Conflict(_)) if tries < TRIES => {}
             Err(source) => return Err(ApplyError::Node(source)),
         }

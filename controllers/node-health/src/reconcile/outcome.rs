@@ -5,7 +5,7 @@ use std::time::Duration;
 use mainstay_runtime::failure::RequestError;
 
 use crate::{
-    apply::{ApplyError, leftovers::Standing, pods, remediation},
+    apply::{ApplyError, leftovers::Standing, node::Written, pods, remediation},
     live::Answer,
     metrics::Action,
     record::Record,
@@ -17,12 +17,12 @@ pub(super) enum Outcome {
     Confirmed(Result<Answer, RequestError>),
     /// Of a write of a node.
     Written {
-        /// What stood on the node.
+        /// What stood on the node, as the watch showed it.
         before: Record,
         /// What was to.
         wanted: Record,
-        /// Whether anything was written.
-        result: Result<bool, ApplyError>,
+        /// What was written.
+        result: Result<Option<Written>, ApplyError>,
     },
     /// Of a visit to a node's pods.
     Visited(pods::Visit),

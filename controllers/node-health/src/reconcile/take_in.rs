@@ -10,7 +10,7 @@ use super::{
     state::{LeaderState, NodeHealth},
 };
 use crate::{
-    apply::{ApplyError, pods, remediation},
+    apply::{ApplyError, node::Written, pods, remediation},
     metrics::{self, Action},
     plan::Remediation,
     record::Record,
@@ -96,18 +96,19 @@ fn written(
     name: &Arc<str>,
     before: &Record,
     wanted: &Record,
-    result: Result<bool, ApplyError>,
+    result: Result<Option<Written>, ApplyError>,
 ) -> Result<Duration, Option<Duration>> {
-    let actions = actions(before, wanted);
     match result {
-        Ok(wrote) => {
-            for action in actions.into_iter().filter(|_| wrote) {
+        Ok(None) => Ok(CATCH_UP),
+        Ok(Some(written)) => {
+            for action in actions(&written.before, &written.after) {
                 node_health.metrics.acted(action, metrics::Outcome::Success, 1);
             }
+            node_health.tell_written(name, &written);
             Ok(CATCH_UP)
         }
         Err(error) => {
-            actions
+            actions(before, wanted)
                 .into_iter()
                 .for_each(|action| node_health.metrics.acted(action, metrics::Outcome::Error, 1));
             Err(node_health.failed(name, &error))

@@ -124,7 +124,7 @@ async fn volumes_detach_only_from_the_boot_and_the_silence_that_was_decided_abou
         server.set("/api/v1/nodes/n", Ok(node));
         let lease = json!({"metadata": {"name": "n"}, "spec": {"renewTime": lease}});
         server.set("/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/n", Ok(lease));
-        assert!(bring(&server.client(), ("n", "u"), &wanted, Some(renewed)).await.unwrap());
+        assert!(bring(&server.client(), ("n", "u"), &wanted, Some(renewed)).await.unwrap().is_some());
         let [(_, _, patch)] = &server.writes()[..] else { panic!("one write") };
         assert_eq!(
             (&patch["metadata"]["resourceVersion"], &patch["spec"]["unschedulable"]),
@@ -189,7 +189,11 @@ async fn a_node_that_was_made_anew_under_its_name_gets_nothing() {
     let server = Server::default();
     server
         .set("/api/v1/nodes/n", Ok(json!({"metadata": {"name": "n", "uid": "new", "resourceVersion": "7"}})));
-    assert!(!bring(&server.client(), ("n", "old"), &taken(true, None, None), None).await.unwrap());
+    let brought = async |uid: &str| {
+        bring(&server.client(), ("n", uid), &taken(true, None, None), None).await.unwrap()
+    };
+    assert_eq!(brought("old").await, None);
     assert_eq!(server.writes(), []);
-    assert!(bring(&server.client(), ("n", "new"), &taken(true, None, None), None).await.unwrap());
+    let (before, after) = (Record::default(), taken(true, None, None));
+    assert_eq!(brought("new").await, Some(Written { before, after }));
 }
