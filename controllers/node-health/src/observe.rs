@@ -26,6 +26,8 @@ pub struct Known {
     pub uid: Box<str>,
     /// What the controller wants to set on the node. It is recorded there, and read from there once.
     pub record: Record,
+    /// What the record on the node last said, for the case that others remove it.
+    pub recorded: Record,
     /// Whether nothing of that is carried out.
     pub dry_run: bool,
     /// What the last live read has shown.

@@ -16,9 +16,11 @@ use crate::{
     announce::Announcer,
     apply::leftovers::Standing,
     metrics::Metrics,
+    names::UNHEALTHY,
     observations::Observations,
     observe::{Assigned, Known, KnownNodes},
     plan::{Memory, Now, State},
+    record::Record,
     settings::{Settings, SettingsError, TemplateRef},
     status,
     watched::Node,
@@ -144,6 +146,11 @@ impl Pass {
             // What was only decided before is no base for what is carried out, and the other way round.
             if *standing.uid != *node.uid() || standing.dry_run != dry_run {
                 *standing = first();
+            }
+            if node.facts.record != Record::default() {
+                standing.recorded.clone_from(&node.facts.record);
+            } else if !node.facts.has_taint(UNHEALTHY) {
+                standing.recorded = Record::default();
             }
         }
         if known.len() == self.nodes.len() {

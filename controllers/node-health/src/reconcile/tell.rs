@@ -78,7 +78,7 @@ impl NodeHealth {
 
     /// Tells what was written on a node.
     pub(super) fn tell_written(&self, name: &Arc<str>, written: &Written) {
-        let Written { before, after } = written;
+        let Written { before, after, is_lost } = written;
         let taken = [before, after].into_iter().find_map(|record| record.taken.as_ref());
         let policy = taken.and_then(|taken| self.policies.get(&ObjectRef::new(&taken.policy)));
         self.with_node(name, |node| {
@@ -86,6 +86,9 @@ impl NodeHealth {
                 if turn != Turn::Taken {
                     self.announcer.turned(node, policy.as_deref(), turn, &note, false);
                 }
+            }
+            if *is_lost {
+                self.announcer.record_lost(node);
             }
         });
     }
