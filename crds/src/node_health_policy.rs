@@ -54,6 +54,12 @@ pub struct NodeHealthPolicySpec {
     #[serde(default)]
     pub dry_run: bool,
 
+    /// While there is any, the controller begins to act on no further node; what was begun goes on. Each says who asks and
+    /// why, for example `upgrade of the storage, ann`. Default: none. At most 16.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::reasons")]
+    pub pause_requests: Vec<String>,
+
     /// A node that has not renewed its Lease for this long is unreachable. At least 1.5 times the time between two
     /// renewals of that node, which is a quarter of its Lease's duration: 10 s with a kubelet's default settings. Default
     /// 15s.

@@ -167,6 +167,7 @@ fn rules(policy: Arc<str>, spec: &NodeHealthPolicySpec) -> Result<Rules, Setting
     Ok(Rules {
         policy,
         dry_run: spec.dry_run,
+        pause_requests: spec.pause_requests.clone(),
         unreachable_after: spec.unreachable_after.into(),
         startup_grace: spec.startup_grace.into(),
         healthy_for: spec.healthy_for.into(),

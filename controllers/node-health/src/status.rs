@@ -110,6 +110,11 @@ impl Policy<'_> {
             };
             return verdict(false, "NoNodes", message);
         }
+        let paused = &self.policy.spec.pause_requests;
+        if !paused.is_empty() {
+            let message = format!("no further nodes are acted on: spec.pauseRequests: {}", paused.join(", "));
+            return verdict(true, "Paused", message);
+        }
         verdict(true, "Watching", format!("{} nodes are watched", self.nodes.len()))
     }
 

@@ -16,6 +16,21 @@ fn no_more_nodes_are_taken_than_the_rate_allows() {
 }
 
 #[test]
+fn nothing_begins_while_somebody_asks_for_a_pause_and_what_was_begun_goes_on() {
+    let mut world = three_zones();
+    world.stop("b-1");
+    world.until(seconds(60), |world| world.state("b-1") == State::Acting);
+    world.rules[0].pause_requests = vec!["upgrade".into()];
+    world.stop("a-1");
+    world.run(seconds(60));
+    assert_eq!((world.state("a-1"), world.taken()), (State::Waiting, vec!["b-1"]));
+    assert!(world.of("a-1").waits_for.contains("upgrade"), "{}", world.of("a-1").waits_for);
+    assert!(world.of("b-1").pods.evict.is_some());
+    world.rules[0].pause_requests.clear();
+    world.until(seconds(5), |world| world.state("a-1") == State::Acting);
+}
+
+#[test]
 fn a_new_leader_keeps_to_the_rate_of_the_one_before() {
     let mut world = three_zones();
     world.rules[0].breakers.rate.window = seconds(600);
