@@ -46,6 +46,8 @@ pub struct Policy<'a> {
     pub overlaps: Vec<&'a str>,
     /// How many of them are stricter, and have these nodes.
     pub stricter: usize,
+    /// What keeps its templates from being used.
+    pub unusable: &'a [String],
 }
 
 impl Policy<'_> {
@@ -109,6 +111,9 @@ impl Policy<'_> {
                 "it selects no node: see spec.nodeSelector".to_owned()
             };
             return verdict(false, "NoNodes", message);
+        }
+        if !self.unusable.is_empty() {
+            return verdict(false, "TemplatesUnusable", self.unusable.join("; "));
         }
         let paused = &self.policy.spec.pause_requests;
         if !paused.is_empty() {

@@ -30,8 +30,8 @@ pub(super) enum Outcome {
     Remedied(Result<remediation::Visit, ApplyError>),
     /// Of a write of a status.
     Reported(Result<Option<Duration>, RequestError>),
-    /// Of a list of the remediations of a policy.
-    Listed(Result<Vec<Standing>, ApplyError>),
+    /// Of a list of the remediations of a policy, and what keeps its templates from being used, where that was found out.
+    Listed(Result<Vec<Standing>, ApplyError>, Option<Vec<String>>),
     /// Of the deletion of some of them.
     Cleared(Result<(), ApplyError>),
 }

@@ -90,19 +90,23 @@ pub(super) struct ReadSettings {
     pub(super) settings: Result<Arc<Settings>, SettingsError>,
     /// All templates that the policy has named since this process leads.
     pub(super) templates: Vec<TemplateRef>,
+    /// What keeps its templates from being used, as was found last.
+    pub(super) unusable: Vec<String>,
 }
 
 impl ReadSettings {
     /// Reads a policy that was read `before` at another generation.
     pub(super) fn read(policy: &NodeHealthPolicy, before: Option<Self>) -> Self {
         let settings = Settings::read(policy).map(Arc::new);
-        let mut templates = before.map(|before| before.templates).unwrap_or_default();
+        let (mut templates, unusable) =
+            before.map(|before| (before.templates, before.unusable)).unwrap_or_default();
         for template in settings.iter().flat_map(|settings| &settings.templates) {
             if !templates.contains(template) {
                 templates.push(template.clone());
             }
         }
-        Self { uid: policy.uid(), generation: policy.metadata.generation, settings, templates }
+        let (uid, generation) = (policy.uid(), policy.metadata.generation);
+        Self { uid, generation, settings, templates, unusable }
     }
 }
 

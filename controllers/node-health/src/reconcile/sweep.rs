@@ -41,9 +41,14 @@ impl NodeHealth {
                     });
                 }
             }
-            let (client, policy, templates) = (self.client.clone(), Arc::clone(name), read.templates.clone());
-            jobs.start((Task::List, Arc::clone(name)), pass.now.moment, async move {
-                Outcome::Listed(leftovers::list(&client, &policy, &uid, &templates).await)
+            let (client, name, policy) = (self.client.clone(), Arc::clone(name), Arc::clone(policy));
+            let templates = read.templates.clone();
+            jobs.start((Task::List, Arc::clone(&name)), pass.now.moment, async move {
+                let (listed, unusable) = tokio::join!(
+                    leftovers::list(&client, &name, &uid, &templates),
+                    leftovers::unusable(&client, &policy.templates),
+                );
+                Outcome::Listed(listed, unusable.ok())
             });
         }
     }

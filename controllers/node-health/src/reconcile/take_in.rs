@@ -78,16 +78,19 @@ fn after(
             tracing::warn!(policy = %name, %error, "could not write the status");
             Err(error.retry_after())
         }
-        Outcome::Listed(Ok(standing)) => {
+        Outcome::Listed(listed, unusable) => {
+            if let (Some(read), Some(unusable)) = (state.settings.get_mut(name), unusable) {
+                read.unusable = unusable;
+            }
+            let standing = match listed {
+                Ok(standing) => standing,
+                Err(error) => return Err(node_health.not_cleared(name, &error)),
+            };
             state.standing.insert(Arc::clone(name), standing);
             Ok(SWEEP)
         }
         Outcome::Cleared(Ok(())) => Ok(Duration::ZERO),
-        Outcome::Listed(Err(error)) | Outcome::Cleared(Err(error)) => {
-            node_health.metrics.failed(&error);
-            tracing::warn!(policy = %name, %error, "could not end remediations that are no longer needed");
-            Err(error.request().retry_after())
-        }
+        Outcome::Cleared(Err(error)) => Err(node_health.not_cleared(name, &error)),
     }
 }
 
@@ -191,6 +194,13 @@ fn remedied(
 }
 
 impl NodeHealth {
+    /// Tells that remediations of a policy could not be ended. Returns how long the server has asked to wait.
+    fn not_cleared(&self, policy: &str, error: &ApplyError) -> Option<Duration> {
+        self.metrics.failed(error);
+        tracing::warn!(policy, %error, "could not end remediations that are no longer needed");
+        error.request().retry_after()
+    }
+
     /// Tells of a failure. Returns how long the server has asked to wait.
     fn failed(&self, name: &Arc<str>, error: &ApplyError) -> Option<Duration> {
         self.metrics.failed(error);

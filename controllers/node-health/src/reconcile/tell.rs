@@ -148,6 +148,7 @@ impl NodeHealth {
                             .iter()
                             .filter(|other| **other < index)
                             .count(),
+                        unusable: &read.unusable,
                     }
                     .status(&self.clock, pass.now.wall)
                 }

@@ -64,6 +64,7 @@ fn status(nodes: &[(NodeView, NodePlan)], breakers: &[Breaker], stricter: usize)
         breakers: breakers.iter().collect(),
         overlaps: vec!["other"; stricter],
         stricter,
+        unusable: &[],
     }
     .status(&Clock::start(), Timestamp::UNIX_EPOCH)
 }
@@ -144,6 +145,7 @@ fn the_next_process_reads_which_breakers_are_open() {
         breakers: open.iter().collect(),
         overlaps: vec![],
         stricter: 0,
+        unusable: &[],
     }
     .status(&clock, Timestamp::UNIX_EPOCH);
     // The next one has run for five minutes when, half a minute later, it begins to lead.
