@@ -89,7 +89,9 @@ pub(super) struct ReadSettings {
     pub(super) generation: Option<i64>,
     pub(super) settings: Result<Arc<Settings>, SettingsError>,
     /// All templates that the policy has named since this process leads.
-    pub(super) templates: Vec<TemplateRef>,
+    templates: Vec<TemplateRef>,
+    /// The kinds of templates that it had before, as its status says, as long as there are remediations by them.
+    pub(super) written: Vec<TemplateRef>,
     /// What keeps its templates from being used, as was found last.
     pub(super) unusable: Vec<String>,
 }
@@ -98,15 +100,31 @@ impl ReadSettings {
     /// Reads a policy that was read `before` at another generation.
     pub(super) fn read(policy: &NodeHealthPolicy, before: Option<Self>) -> Self {
         let settings = Settings::read(policy).map(Arc::new);
-        let (mut templates, unusable) =
-            before.map(|before| (before.templates, before.unusable)).unwrap_or_default();
+        let (mut templates, written, unusable) = match before {
+            Some(before) => (before.templates, before.written, before.unusable),
+            None => {
+                let kinds = policy.status.iter().flat_map(|status| &status.template_kinds);
+                (Vec::new(), kinds.map(TemplateRef::of_kind).collect(), Vec::new())
+            }
+        };
         for template in settings.iter().flat_map(|settings| &settings.templates) {
             if !templates.contains(template) {
                 templates.push(template.clone());
             }
         }
         let (uid, generation) = (policy.uid(), policy.metadata.generation);
-        Self { uid, generation, settings, templates, unusable }
+        Self { uid, generation, settings, templates, written, unusable }
+    }
+
+    /// One template of each kind and namespace in which there may be remediations of the policy.
+    pub(super) fn kinds(&self) -> Vec<TemplateRef> {
+        let mut kinds: Vec<TemplateRef> = Vec::new();
+        for template in self.templates.iter().chain(&self.written) {
+            if !kinds.iter().any(|kind| kind.is_beside(template)) {
+                kinds.push(template.clone());
+            }
+        }
+        kinds
     }
 }
 

@@ -86,6 +86,9 @@ fn after(
                 Ok(standing) => standing,
                 Err(error) => return Err(node_health.not_cleared(name, &error)),
             };
+            if let Some(read) = state.settings.get_mut(name) {
+                read.written.retain(|kind| standing.iter().any(|one| one.template.is_beside(kind)));
+            }
             state.standing.insert(Arc::clone(name), standing);
             Ok(SWEEP)
         }

@@ -149,6 +149,7 @@ impl NodeHealth {
                             .filter(|other| **other < index)
                             .count(),
                         unusable: &read.unusable,
+                        kinds: read.kinds(),
                     }
                     .status(&self.clock, pass.now.wall)
                 }
