@@ -144,6 +144,7 @@ fn spec_rules() -> Vec<Rule> {
 
 /// A condition that makes a node unhealthy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(extend("x-kubernetes-validations" = condition_rules()))]
 pub struct UnhealthyCondition {
     /// Its type, for example `Ready` or `KernelDeadlock`.
     #[serde(rename = "type")]
@@ -156,6 +157,14 @@ pub struct UnhealthyCondition {
     /// How long the condition must have had this status, as this controller has seen it.
     #[serde(rename = "for")]
     pub lasts: Duration,
+}
+
+fn condition_rules() -> Vec<Rule> {
+    vec![
+        Rule::new("self.type != 'Ready' || self.status != 'True'")
+            .message("a node that is Ready is not unhealthy: name the status False or Unknown")
+            .field_path(".status"),
+    ]
 }
 
 /// The status of a condition.
