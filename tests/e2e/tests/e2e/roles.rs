@@ -62,7 +62,6 @@ const CONFIG_ROLLOUT_ROLE: Rules = &[
 const NODE_HEALTH_ROLE: Rules = &[
     ("mainstay.dev", "nodehealthpolicies", &["list", "watch"]),
     ("mainstay.dev", "nodehealthpolicies/status", &["patch"]),
-    ("mainstay.dev", "nodehealthpolicies/finalizers", &["update"]),
     ("", "nodes", &["get", "list", "patch", "watch"]),
     ("", "pods", &["delete", "list"]),
     ("", "pods/status", &["patch"]),
