@@ -60,7 +60,9 @@ pub use node_health_policy::{
     ConditionStatus, KubeletProbe, KubeletProbeType, NodeHealthPolicy, NodeHealthPolicySpec, SecondOpinion,
     UnhealthyCondition,
 };
-pub use node_health_status::{BreakerStatus, NodeCounts, NodeHealthPolicyStatus, UnhealthyNode};
+pub use node_health_status::{
+    BreakerStatus, NodeCounts, NodeHealthPolicyStatus, TemplateKind, UnhealthyNode,
+};
 pub use pod_template::{PodTemplate, PodTemplateMeta};
 pub use replica_group::{
     NodePreference, PodReplacement, ReplicaGroup, ReplicaGroupSpec, ReplicaGroupStatus, ScaleDown,

@@ -133,6 +133,7 @@ impl Default for OutOfServiceAction {
 /// node is restored when they are gone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = remediation_rules()))]
 pub struct RemediationPolicy {
     /// When the first one is created. Default 5m: remediators often begin by cutting the power.
     #[serde(default = "remediate_after")]
@@ -141,6 +142,18 @@ pub struct RemediationPolicy {
     /// The templates, in the order in which they are tried.
     #[schemars(length(min = 1, max = 8), extend("x-kubernetes-list-type" = "atomic"))]
     pub templates: Vec<RemediationTemplate>,
+}
+
+fn remediation_rules() -> Vec<Rule> {
+    // A word of CEL itself is escaped.
+    let same =
+        ["apiVersion", "kind", "name", "__namespace__"].map(|field| format!("one.{field} == other.{field}"));
+    let once = format!("self.templates.all(one, self.templates.exists_one(other, {}))", same.join(" && "));
+    vec![
+        Rule::new(once)
+            .message("spec.remediation.templates has a template twice: each has its turn once")
+            .field_path(".templates"),
+    ]
 }
 
 fn remediate_after() -> Duration {
@@ -163,7 +176,7 @@ pub struct RemediationTemplate {
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
     /// Its namespace; the objects are created there as well.
-    #[schemars(length(min = 1, max = 63))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub namespace: String,
     /// How long the object may take before the next template is used. At least 60s. Default 5m.
     #[serde(default = "template_timeout")]

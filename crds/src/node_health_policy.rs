@@ -54,13 +54,19 @@ pub struct NodeHealthPolicySpec {
     #[serde(default)]
     pub dry_run: bool,
 
+    /// While there is any, the controller begins to act on no further node; what was begun goes on. Each says who asks and
+    /// why, for example `upgrade of the storage, ann`. Default: none. At most 16.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::reasons")]
+    pub pause_requests: Vec<String>,
+
     /// A node that has not renewed its Lease for this long is unreachable. At least 1.5 times the time between two
     /// renewals of that node, which is a quarter of its Lease's duration: 10 s with a kubelet's default settings. Default
     /// 15s.
     #[serde(default = "unreachable_after")]
     pub unreachable_after: Duration,
 
-    /// A node without a Lease is not judged until it has been known for this long. Default 60s.
+    /// A node without a Lease is unreachable when it has not posted its status either for this long. Default 60s.
     #[serde(default = "startup_grace")]
     pub startup_grace: Duration,
 
@@ -138,6 +144,7 @@ fn spec_rules() -> Vec<Rule> {
 
 /// A condition that makes a node unhealthy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(extend("x-kubernetes-validations" = condition_rules()))]
 pub struct UnhealthyCondition {
     /// Its type, for example `Ready` or `KernelDeadlock`.
     #[serde(rename = "type")]
@@ -150,6 +157,14 @@ pub struct UnhealthyCondition {
     /// How long the condition must have had this status, as this controller has seen it.
     #[serde(rename = "for")]
     pub lasts: Duration,
+}
+
+fn condition_rules() -> Vec<Rule> {
+    vec![
+        Rule::new("self.type != 'Ready' || self.status != 'True'")
+            .message("a node that is Ready is not unhealthy: name the status False or Unknown")
+            .field_path(".status"),
+    ]
 }
 
 /// The status of a condition.

@@ -31,9 +31,27 @@ pub struct NodeHealthPolicyStatus {
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub breakers: Vec<BreakerStatus>,
 
+    /// The kinds of which the policy may have created remediations, also those that it no longer names.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub template_kinds: Vec<TemplateKind>,
+
     /// The conditions `Ready`, `Stalled`, `BreakerOpen`, `Overlap` and `DryRun`, each with a reason and a message.
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
+}
+
+/// A kind of templates of remediations, in a namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(transform = schema::without_defaults)]
+pub struct TemplateKind {
+    /// Its API group and version.
+    pub api_version: String,
+    /// The kind.
+    pub kind: String,
+    /// The namespace.
+    pub namespace: String,
 }
 
 /// How many nodes are in which state.

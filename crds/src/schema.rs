@@ -117,6 +117,16 @@ pub(crate) fn audiences(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
+/// Reasons, in a few words each.
+pub(crate) fn reasons(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "x-kubernetes-list-type": "set",
+        "maxItems": 16,
+        "items": { "type": "string", "minLength": 1, "maxLength": 253 },
+    })
+}
+
 /// A `LabelSelector` of workloads.
 pub(crate) fn target_selector(generator: &mut SchemaGenerator) -> Schema {
     selector_of("target", generator)

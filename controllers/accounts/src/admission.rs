@@ -129,20 +129,17 @@ fn questions(spec: &AccountPolicySpec) -> Vec<(String, ResourceAttributes)> {
     let (copies, tokens) = (!sources.is_empty(), !spec.tokens.is_empty());
     let rbac = "rbac.authorization.k8s.io";
     // What is written on behalf of the author, by the verbs that it is written with.
-    let written: [(bool, &str, &str, &[&str]); 5] = [
+    let written: [(bool, &str, &str, &[&str]); 4] = [
         (!spec.service_accounts.is_empty(), "", "serviceaccounts", &["create", "patch"]),
         (!spec.role_bindings.is_empty(), rbac, "rolebindings", &["create", "patch"]),
         (tokens, "", "serviceaccounts/token", &["create"]),
-        (tokens, "", "secrets", &["create", "update"]),
-        (copies, "", "secrets", &["create", "patch"]),
+        (tokens || copies, "", "secrets", &["create", "patch"]),
     ];
     let mut questions: Vec<(String, ResourceAttributes)> = Vec::new();
     for (_, group, resource, verbs) in written.into_iter().filter(|(is_written, ..)| *is_written) {
         for verb in verbs {
             let what = format!("{verb} {resource} in all namespaces");
-            if questions.iter().all(|(asked, _)| *asked != what) {
-                questions.push((what, ask(verb, group, resource)));
-            }
+            questions.push((what, ask(verb, group, resource)));
         }
     }
     for source in sources {

@@ -35,7 +35,7 @@ use crate::{
     policies::{Policies, STATUS_PACE},
     reconcile::{Namespaces, Outcomes, Repeated},
     server_clock::ServerClock,
-    settings::Settings,
+    settings::{Settings, is_held},
     sources::Sources,
     stores::Stores,
     watched::{Stored, WatchedAccount, WatchedBinding},
@@ -113,6 +113,9 @@ pub async fn build(manager: &Manager, options: Options) -> Controller {
 
     let counted = policies.clone();
     let handler = Admission::new(manager.client.clone());
+    let (asked, jumped, all) = (server_clock.clone(), Arc::clone(&work), namespaces.clone());
+    let asking = manager.client.clone();
+    manager.while_leading(async move { asked.follow(&asking, || trigger_all(&jumped, &all)).await }.boxed());
     let admits = mainstay_webhook::start(manager, &options.webhook, WEBHOOK, handler);
     let gives = manager.reconcile(namespace_reconciler, namespaces, &work);
     let tells = manager.reconcile(policy_reconciler, policies, &policy_work);
@@ -187,9 +190,13 @@ impl Watches {
             old.metadata.uid == new.metadata.uid
                 && old.metadata.generation == new.metadata.generation
                 && old.metadata.deletion_timestamp == new.metadata.deletion_timestamp
+                && is_held(old) == is_held(new)
         };
         if matches!((old, new), (Some(old), Some(new)) if same(old, new)) {
             return;
+        }
+        if let (None, Some(policy)) = (old, new) {
+            self.stores.recall(policy);
         }
         self.read_policies();
         // What the old spec could not be given says nothing of the new one.

@@ -23,6 +23,8 @@ pub const ACCOUNT: &str = "mainstay.dev/account-uid";
 /// See [`MADE_FOR`].
 pub const HANDLE: &str = "mainstay.dev/handle";
 /// See [`MADE_FOR`].
+pub const HANDLE_UID: &str = "mainstay.dev/handle-uid";
+/// See [`MADE_FOR`].
 pub const ISSUED: &str = "mainstay.dev/issued-at";
 /// See [`MADE_FOR`].
 pub const EXPIRES: &str = "mainstay.dev/expires-at";

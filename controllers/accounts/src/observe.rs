@@ -8,7 +8,7 @@ use mainstay_crds::DeletionPolicy;
 use mainstay_runtime::index::ObjectKey;
 
 use crate::{
-    plan::{Leaving, Observed},
+    plan::{AccountView, Leaving, Observed, SeenAt},
     settings::Settings,
     stores::Stores,
     watched::{Bucket, SecretView, Stored, consent},
@@ -16,12 +16,16 @@ use crate::{
 
 impl Stores {
     /// Looks at a namespace; `None` when it is gone or going.
-    pub fn observe(&self, namespace: &ObjectKey, now: Timestamp) -> Option<Observed> {
+    pub fn observe(
+        &self,
+        policies: &[Arc<Settings>],
+        namespace: &ObjectKey,
+        now: Timestamp,
+    ) -> Option<Observed> {
         let found = self.namespaces.get(&namespace.reference())?;
         if found.metadata.deletion_timestamp.is_some() {
             return None;
         }
-        let policies = Arc::clone(&self.policies.read());
         let bucket = Bucket::Namespace(Arc::clone(&namespace.name));
         let mut observed = Observed {
             namespace: Arc::clone(&namespace.name),
@@ -29,29 +33,29 @@ impl Stores {
             grantable: Arc::clone(&self.grantable),
             ..Observed::default()
         };
+        // A policy gives nothing before it has its finalizer: what it gave would stay when it is deleted at once.
+        let policies: Vec<_> = policies.iter().filter(|policy| policy.held).collect();
         let known: BTreeSet<_> = policies.iter().map(|policy| Arc::clone(&policy.name)).collect();
         for account in self.accounts.bucket(&bucket) {
-            observed.accounts.insert(Arc::clone(&account.header.key.name), account.view.clone());
+            let version = SeenAt(account.header.version);
+            let view = AccountView { version, ..account.view.clone() };
+            observed.accounts.insert(Arc::clone(&account.header.key.name), view);
         }
         for binding in self.bindings.bucket(&bucket) {
             observed.bindings.insert(Arc::clone(&binding.header.key.name), binding.view.clone());
         }
         for secret in self.secrets.bucket(&bucket) {
-            // What a policy made that nobody knows any more is nobody's to take away.
-            if secret.policy.as_ref().is_some_and(|policy| known.contains(policy))
-                && !secret.header.terminating
-            {
+            let is_known = secret.policy.as_ref().is_some_and(|policy| known.contains(policy));
+            let is_invalid = matches!(secret.view, SecretView::Invalid(_));
+            if !secret.header.terminating && (is_known || !is_invalid) {
                 add_secret(&mut observed, &secret);
             }
         }
-        observed
-            .accounts
-            .retain(|_, view| view.mark.as_ref().is_none_or(|mark| known.contains(&mark.policy)));
-        observed
-            .bindings
-            .retain(|_, view| view.mark.as_ref().is_none_or(|mark| known.contains(&mark.policy)));
         let owners = owners(&observed);
-        for policy in policies.iter() {
+        // What a policy made that nobody knows any more, or that cannot be read, is nobody's to take away.
+        let unknown = owners.iter().filter(|owner| !known.contains(*owner));
+        observed.leaving = unknown.map(|owner| (Arc::clone(owner), Leaving::Unknown)).collect();
+        for policy in policies {
             let key = (Arc::clone(&policy.name), Arc::clone(&namespace.name));
             if policy.picks(found.labels()) {
                 self.leaving.lock().remove(&key);

@@ -1,9 +1,13 @@
 //! Reconciles one policy: its finalizer and its status. It creates nothing in namespaces.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fmt::Debug, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use kube::{Client, ResourceExt, api::Patch};
+use k8s_openapi::api::{core::v1, rbac::v1::RoleBinding};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    api::{ListParams, Patch},
+};
 use mainstay_crds::{AccountPolicy, AccountPolicyStatus};
 use mainstay_runtime::{
     conditions::same_heads,
@@ -12,16 +16,17 @@ use mainstay_runtime::{
     outcome::{Concern, Outcomes, Turn},
     reconcile::{PACE, Reconciler},
     report::StatusWriter,
-    request::ObjectPath,
+    request::{ObjectPath, in_time},
     writes::Writes,
 };
+use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use crate::{
     announce::Announcer,
     apply::ApplyError,
     metrics::STATES,
-    names::{FIELD_MANAGER, FINALIZER},
+    names::{FIELD_MANAGER, FINALIZER, POLICY},
     reconcile::{self, Failing},
     settings::Settings,
     status::{self, Told},
@@ -30,7 +35,7 @@ use crate::{
 };
 
 /// How often a policy's status follows its counters.
-pub const STATUS_PACE: Duration = Duration::from_secs(1);
+pub const STATUS_PACE: Duration = Duration::from_secs(5);
 
 /// The reconcile over policies.
 pub struct Policies {
@@ -53,7 +58,7 @@ const PACE_A_NAMESPACE: Duration = Duration::from_micros(50);
 /// No policy rests for longer.
 const SLOWEST_PACE: Duration = Duration::from_secs(5);
 /// The policy's own finalizer.
-const FINALIZERS: Concern = Concern::untold("Finalizer");
+const FINALIZERS: Concern = Concern::new("Finalizer", "FinalizerFailed");
 
 impl Reconciler for Policies {
     type Object = AccountPolicy;
@@ -71,10 +76,12 @@ impl Reconciler for Policies {
         let left = self.stores.owned_by(&settings.name);
         let ends = settings.going && left == 0;
         if (ends || !settings.going) && turn.held(FINALIZERS).is_none() {
-            outcomes.end(FINALIZERS, self.set_finalizer(&policy, !ends).await);
+            let done = if ends { self.end(&policy).await } else { self.set_finalizer(&policy, true).await };
+            outcomes.end(FINALIZERS, done);
         }
-        if !ends {
-            let told = self.look(&settings, left);
+        let refused = outcomes.failures(&turn);
+        if !ends || !refused.is_empty() {
+            let told = Told { refused, ..self.look(&settings, left) };
             self.tell_failing(&policy, &told);
             let current = self.status_writer.current(&*policy);
             self.report(&policy, status::told(&current, &told, Timestamp::now()));
@@ -97,10 +104,15 @@ impl Policies {
     fn look(&self, settings: &Settings, left: usize) -> Told {
         let mut told = Told { left: settings.going.then_some(left), ..Told::default() };
         for namespace in self.stores.namespaces.state() {
-            if namespace.metadata.deletion_timestamp.is_some() || !settings.picks(namespace.labels()) {
+            if namespace.metadata.deletion_timestamp.is_some() {
                 continue;
             }
             let name: Arc<str> = namespace.name_any().into();
+            if !settings.picks(namespace.labels()) {
+                let failing = self.outcomes.of(&name, &settings.name).flatten();
+                told.stuck.extend(failing.map(|failing| (name, failing)));
+                continue;
+            }
             told.total += 1;
             told.non_expiring += self.stores.non_expiring.count(&name);
             match self.outcomes.of(&name, &settings.name) {
@@ -110,6 +122,7 @@ impl Policies {
             }
         }
         told.failing.sort_by(|one, other| one.0.cmp(&other.0));
+        told.stuck.sort_by(|one, other| one.0.cmp(&other.0));
         for secret in self.stores.secrets.bucket(&Bucket::Policy(Arc::clone(&settings.name))) {
             if let SecretView::Output(output) = &secret.view {
                 let key = &secret.header.key;
@@ -118,7 +131,11 @@ impl Policies {
         }
         told.tokens.sort();
         let leaving = self.stores.leaving.lock();
-        let ours = leaving.iter().filter(|((policy, _), _)| *policy == settings.name);
+        let is_there = |namespace: &Arc<str>| {
+            self.stores.namespaces.get(&ObjectKey::new("", namespace).reference()).is_some()
+        };
+        let ours =
+            leaving.iter().filter(|((policy, namespace), _)| *policy == settings.name && is_there(namespace));
         told.leaving = ours.map(|((_, namespace), at)| (Arc::clone(namespace), *at)).collect();
         self.measure(settings, &told);
         told
@@ -128,7 +145,8 @@ impl Policies {
         let metrics = &self.announcer.metrics;
         let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         let waiting = told.total - told.ready - told.failing.len();
-        for (state, count) in STATES.iter().zip([told.ready, told.failing.len(), waiting]) {
+        let failing = told.failing.len() + told.stuck.len();
+        for (state, count) in STATES.iter().zip([told.ready, failing, waiting]) {
             metrics.namespaces.with_label_values(&[&*settings.name, state]).set(number(count));
         }
         metrics.non_expiring.with_label_values(&[&*settings.name]).set(number(told.non_expiring));
@@ -143,11 +161,47 @@ impl Policies {
             .or_else(|| policy.status.clone())
             .unwrap_or_default();
         let before: BTreeSet<_> = before.failing.iter().map(|failing| failing.name.as_str()).collect();
-        for (namespace, Failing { message, .. }) in told.failing.iter().take(before.len() + 10) {
+        let failing = told.failing.iter().chain(&told.stuck);
+        for (namespace, Failing { message, .. }) in failing.take(before.len() + 10) {
             if !before.contains(&**namespace) {
                 self.announcer.failing(policy, namespace, message);
             }
         }
+    }
+
+    /// Takes the finalizer off a policy of which nothing is seen to be left. Returns when to look again.
+    ///
+    /// What was made by a reconcile that has not ended, or that no watch has shown yet, would be left without a policy: so
+    /// the API server is asked.
+    async fn end(&self, policy: &AccountPolicy) -> Result<Option<Duration>, ApplyError> {
+        let name: Arc<str> = policy.name_any().into();
+        if self.stores.may_give(&name) || self.has_any(&name).await? {
+            return Ok(Some(CATCH_UP));
+        }
+        self.set_finalizer(policy, false).await
+    }
+
+    /// Whether the API server has any object of the policy.
+    async fn has_any(&self, policy: &str) -> Result<bool, ApplyError> {
+        let (accounts, bindings, secrets) = tokio::join!(
+            self.has_any_of::<v1::ServiceAccount>(policy),
+            self.has_any_of::<RoleBinding>(policy),
+            self.has_any_of::<v1::Secret>(policy),
+        );
+        Ok(accounts? || bindings? || secrets?)
+    }
+
+    async fn has_any_of<K>(&self, policy: &str) -> Result<bool, ApplyError>
+    where
+        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
+    {
+        let first = ListParams::default().labels(&format!("{POLICY}={policy}")).limit(1);
+        let listed = in_time(Api::<K>::all(self.client.clone()).list_metadata(&first)).await;
+        let listed = listed.map_err(|source| {
+            let what = format!("whether a {} of AccountPolicy {policy} is left", K::kind(&()));
+            ApplyError { operation: "read", what, source }
+        })?;
+        Ok(!listed.items.is_empty())
     }
 
     /// Returns when to look again.
@@ -191,3 +245,6 @@ impl Policies {
         self.status_writer.put(policy, policy.status.as_ref(), status, is_urgent);
     }
 }
+
+#[cfg(test)]
+mod tests;

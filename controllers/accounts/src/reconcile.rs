@@ -26,7 +26,7 @@ use parking_lot::Mutex;
 use crate::{
     announce::Announcer,
     apply::{ApplyError, Done, Writer},
-    plan::{Action, Part, Plan, Unseen, Why, plan},
+    plan::{Action, Observed, Part, Plan, Unseen, Why, plan},
     server_clock::ServerClock,
     stores::Stores,
 };
@@ -155,7 +155,8 @@ impl Reconciler for Namespaces {
             None => return ended,
         }
         let now = self.server_clock.now();
-        let Some(mut observed) = self.stores.observe(&key, now) else { return ended };
+        let giving = self.stores.giving();
+        let Some(mut observed) = self.stores.observe(&giving.policies, &key, now) else { return ended };
         if turn.held(LOOKS).is_none() {
             ended.note(LOOKS, self.writer.look(&key, &mut observed).await);
         } else {
@@ -168,7 +169,8 @@ impl Reconciler for Namespaces {
             let failing = Failing { reason: problem.reason, message: problem.message.clone() };
             outcomes.insert(Arc::clone(&problem.policy), Some(failing));
         }
-        let all = self.carry_out(&key, &plan, &turn, &mut outcomes, &mut ended).await;
+        let all = self.carry_out(&key, (&observed, &plan), &turn, &mut outcomes, &mut ended).await;
+        drop(giving);
         if all && !ended.failed() {
             self.announcer.repaired(plan.repairs);
         }
@@ -189,6 +191,7 @@ impl Reconciler for Namespaces {
         self.writer.forget(key);
         self.outcomes.forget(&key.name);
         self.repeated.forget(&key.name);
+        self.stores.leaving.lock().retain(|(_, namespace), _| *namespace != key.name);
     }
 }
 
@@ -212,7 +215,7 @@ impl Namespaces {
     async fn carry_out(
         &self,
         key: &ObjectKey,
-        plan: &Plan,
+        (observed, plan): (&Observed, &Plan),
         turn: &Turn,
         outcomes: &mut BTreeMap<Arc<str>, Option<Failing>>,
         ended: &mut Ended,
@@ -224,7 +227,7 @@ impl Namespaces {
         };
         let (held, due): (Vec<_>, Vec<_>) = plan.actions.iter().partition(is_held);
         held.iter().for_each(|action| ended.waits(action.part()));
-        for policy in held.iter().filter_map(|action| action.policy()) {
+        for policy in held.iter().filter_map(|action| action.owner(observed)) {
             if let Some(Some(failing)) = self.outcomes.of(&key.name, policy) {
                 outcomes.insert(Arc::clone(policy), Some(failing));
             }
@@ -233,7 +236,7 @@ impl Namespaces {
         // nothing else waits for another.
         let (tokens, others): (Vec<_>, Vec<_>) =
             due.into_iter().partition(|action| matches!(action, Action::Issue { .. }));
-        let Some(undone) = self.apply_all(key, others, outcomes, ended).await else { return false };
+        let Some(undone) = self.apply_all(key, observed, others, outcomes, ended).await else { return false };
         let kept: Vec<_> =
             held.iter().copied().chain(undone).filter(|it| it.ends_handle().is_some()).collect();
         let revokes =
@@ -254,13 +257,14 @@ impl Namespaces {
             }
         }
         let all = held.is_empty() && wait.is_empty();
-        self.apply_all(key, tokens, outcomes, ended).await.is_some() && all
+        self.apply_all(key, observed, tokens, outcomes, ended).await.is_some() && all
     }
 
     /// Carries out these actions. Returns those that were not done; `None` in a namespace that goes, which takes all with it.
     async fn apply_all<'a>(
         &self,
         key: &ObjectKey,
+        observed: &Observed,
         actions: Vec<&'a Action>,
         outcomes: &mut BTreeMap<Arc<str>, Option<Failing>>,
         ended: &mut Ended,
@@ -295,7 +299,7 @@ impl Namespaces {
                     Failing { reason: error.request().reason(), message: error.to_string() }
                 }
             };
-            if let Some(policy) = action.policy() {
+            if let Some(policy) = action.owner(observed) {
                 outcomes.insert(Arc::clone(policy), Some(failing));
             }
         }
@@ -333,6 +337,15 @@ impl Action {
     fn revokes(&self, handle: &str) -> bool {
         let Self::Issue { why: Why::Revoked, standing: Some(standing), .. } = self else { return false };
         standing.names(handle)
+    }
+
+    /// The policy that cannot have, or be rid of, what this is about.
+    fn owner<'a>(&'a self, observed: &'a Observed) -> Option<&'a Arc<str>> {
+        match self {
+            Self::Delete(part, name, _) | Self::Release(part, name, _) => observed.owner(*part, name),
+            Self::Restore { name, .. } => observed.owner(Part::Account, name),
+            other => other.policy(),
+        }
     }
 
     /// The policy for which it is done; `None` for what is removed.

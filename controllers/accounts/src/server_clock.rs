@@ -3,12 +3,17 @@
 //! A token expires by the API server's clock. That clock is read from each token that is issued, and once at the start
 //! from the header of an answer; in between the process's own monotonic clock continues it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use jiff::{Timestamp, fmt::rfc2822};
+use jiff::{SignedDuration, Timestamp, fmt::rfc2822};
 use kube::{Client, client::Body};
 use mainstay_runtime::clock::Clock;
 use parking_lot::Mutex;
+
+/// How often the API server is asked for its time: the process's own clock stands still while its machine is suspended.
+const EVERY: Duration = Duration::from_secs(60);
+/// The time in an answer is in whole seconds, and old by as long as the answer took.
+const INEXACT: SignedDuration = SignedDuration::from_secs(5);
 
 /// The API server's clock, as far as it is known. Clones share it.
 #[derive(Debug, Clone)]
@@ -36,30 +41,66 @@ impl ServerClock {
         *self.known.lock() = (time, self.clock.now());
     }
 
-    /// Asks the API server for its time, by the head `Date` of an answer. Where that fails, what is known stays.
-    pub async fn ask(&self, client: &Client) {
+    /// Asks the API server for its time again and again. Calls `jumped` where it is another than was known: what is due by it was
+    /// expected at another time.
+    pub async fn follow(&self, client: &Client, jumped: impl Fn()) {
+        loop {
+            tokio::time::sleep(EVERY).await;
+            if self.ask(client).await {
+                jumped();
+            }
+        }
+    }
+
+    /// Asks the API server for its time, by the head `Date` of an answer. Where that fails, what is known stays. Returns whether
+    /// it is another than was known.
+    pub async fn ask(&self, client: &Client) -> bool {
         let request = http::Request::get("/version").body(Body::empty());
-        let Ok(request) = request else { return };
+        let Ok(request) = request else { return false };
         match client.send(request).await {
             Ok(answer) => {
                 let date = answer.headers().get(http::header::DATE).and_then(|date| date.to_str().ok());
                 let time = date.and_then(|date| rfc2822::DateTimeParser::new().parse_timestamp(date).ok());
-                if let Some(time) = time {
-                    let before = self.now();
-                    self.set(time);
-                    tracing::info!(server = %time, here = %before, "the API server's clock");
-                }
+                let before = self.now();
+                let Some(time) = time.filter(|time| before.duration_since(*time).abs() > INEXACT) else {
+                    return false;
+                };
+                self.set(time);
+                tracing::info!(server = %time, here = %before, "the API server's clock");
+                true
             }
-            Err(error) => tracing::warn!(%error, "the API server's time is not known"),
+            Err(error) => {
+                tracing::warn!(%error, "the API server's time is not known");
+                false
+            }
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_stood_still_is_put_right_within_a_minute() {
+        let date = Arc::new(Mutex::new("Tue, 01 Jan 2030 00:00:00 GMT"));
+        let said = Arc::clone(&date);
+        let server = tower::service_fn(move |_: http::Request<Body>| {
+            let answer =
+                http::Response::builder().header(http::header::DATE, *said.lock()).body(Body::empty());
+            std::future::ready(Ok::<_, std::io::Error>(answer.unwrap()))
+        });
+        let (client, server_clock) = (Client::new(server, "default"), ServerClock::new(Clock::start()));
+        assert!(server_clock.ask(&client).await);
+        let known: Timestamp = "2030-01-01T00:00:00Z".parse().unwrap();
+        assert_eq!(server_clock.now(), known);
+        // The machine is suspended for two hours.
+        *date.lock() = "Tue, 01 Jan 2030 02:00:00 GMT";
+        let jumps = Mutex::new(0);
+        let follows = server_clock.follow(&client, || *jumps.lock() += 1);
+        tokio::time::timeout(Duration::from_secs(61), follows).await.unwrap_err();
+        assert_eq!((*jumps.lock(), server_clock.now().duration_since(known).as_hours()), (1, 2));
+    }
 
     #[tokio::test(start_paused = true)]
     async fn the_servers_time_goes_on_with_this_processs_clock() {

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::{
     ResourceExt,
     core::{ParseExpressionError, Selector, SelectorExt},
@@ -9,6 +10,7 @@ use kube::{
 use mainstay_crds::{AccountPolicy, DeletionPolicy, PolicyAccount, PolicyToken, RoleKind, SecretSource};
 use thiserror::Error;
 
+use crate::names::FINALIZER;
 use crate::plan::{Account, Binding, Copy, Desired, Role, Source, Token};
 
 /// A policy that can be carried out.
@@ -26,6 +28,8 @@ pub struct Settings {
     pub deletion: DeletionPolicy,
     /// Whether the policy is going.
     pub going: bool,
+    /// Whether it has the finalizer of this controller.
+    pub held: bool,
 }
 
 /// Why a policy cannot be carried out.
@@ -56,7 +60,10 @@ impl Settings {
     /// What the schema cannot refuse.
     pub fn read(policy: &AccountPolicy) -> Result<Self, SettingsError> {
         let spec = &policy.spec;
-        let selector = Selector::try_from(spec.namespace_selector.clone())?;
+        let going = policy.metadata.deletion_timestamp.is_some();
+        // One that goes gives nothing, and must not stay because of what it says.
+        let selector = if going { LabelSelector::default() } else { spec.namespace_selector.clone() };
+        let selector = Selector::try_from(selector)?;
         let name: Arc<str> = policy.name_any().into();
         let mut copies = BTreeMap::new();
         for secret in spec.service_accounts.iter().flat_map(|account| &account.image_pull_secrets) {
@@ -67,7 +74,7 @@ impl Settings {
                 source: Source::Unknown,
             };
             let before = copies.insert(Arc::from(secret.name.as_str()), copy.clone());
-            if before.is_some_and(|before| before != copy) {
+            if !going && before.is_some_and(|before| before != copy) {
                 return Err(SettingsError::TwoSources(secret.name.clone()));
             }
         }
@@ -84,7 +91,8 @@ impl Settings {
             desired,
             grace: spec.grace_period.into(),
             deletion: spec.deletion_policy,
-            going: policy.metadata.deletion_timestamp.is_some(),
+            going,
+            held: is_held(policy),
         })
     }
 
@@ -92,6 +100,11 @@ impl Settings {
     pub fn picks(&self, labels: &BTreeMap<String, String>) -> bool {
         !self.going && self.selector.matches(labels)
     }
+}
+
+/// Whether the policy has the finalizer of this controller.
+pub(crate) fn is_held(policy: &AccountPolicy) -> bool {
+    policy.finalizers().iter().any(|finalizer| finalizer == FINALIZER)
 }
 
 fn account(account: &PolicyAccount) -> (Arc<str>, Account) {

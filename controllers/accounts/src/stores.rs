@@ -7,7 +7,8 @@ use std::{
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
-use kube::runtime::reflector::Store;
+use kube::{ResourceExt, runtime::reflector::Store};
+use mainstay_crds::AccountPolicy;
 use mainstay_runtime::{
     index::{Index, ObjectKey},
     slim::MetadataOf,
@@ -24,6 +25,28 @@ use crate::{
 pub type Policies = Arc<Vec<Arc<Settings>>>;
 /// When the objects in a namespace are removed, by policy and namespace.
 pub type Departures = BTreeMap<(Arc<str>, Arc<str>), Timestamp>;
+
+/// How many reconciles over namespaces are under way that may give what each policy asks for.
+type Givers = Arc<Mutex<HashMap<Arc<str>, usize>>>;
+
+/// The policies as a reconcile over a namespace sees them. While it exists none of them is done with its namespaces.
+pub struct Giving {
+    /// The policies.
+    pub policies: Policies,
+    givers: Givers,
+}
+
+impl Drop for Giving {
+    fn drop(&mut self) {
+        let mut givers = self.givers.lock();
+        for policy in self.policies.iter().filter(|policy| !policy.going) {
+            if let Some(count) = givers.get_mut(&policy.name) {
+                *count -= 1;
+            }
+        }
+        givers.retain(|_, count| *count > 0);
+    }
+}
 
 /// What reconciles read.
 #[derive(Clone)]
@@ -46,6 +69,7 @@ pub struct Stores {
     pub policies: Arc<RwLock<Policies>>,
     /// When the objects in a namespace are removed, by policy and namespace.
     pub leaving: Arc<Mutex<Departures>>,
+    givers: Givers,
 }
 
 impl Stores {
@@ -61,6 +85,7 @@ impl Stores {
             sources: Arc::default(),
             policies: Arc::default(),
             leaving: Arc::default(),
+            givers: Givers::default(),
         }
     }
 
@@ -71,6 +96,33 @@ impl Stores {
         if let Some(known) = known.filter(|known| matches!(known, Source::At(known, _) if **known == *uid)) {
             *known = Source::NotPullSecret;
         }
+    }
+
+    /// When the objects of a policy that is seen for the first time are removed, as another process has written it down. A
+    /// namespace that is selected again since has all the time that the policy gives.
+    pub fn recall(&self, policy: &AccountPolicy) {
+        let mut leaving = self.leaving.lock();
+        let name: Arc<str> = policy.name_any().into();
+        for left in policy.status.iter().flat_map(|status| &status.leaving) {
+            leaving.entry((Arc::clone(&name), left.name.as_str().into())).or_insert(left.at.0);
+        }
+    }
+
+    /// The policies, for a reconcile over a namespace.
+    pub fn giving(&self) -> Giving {
+        let mut givers = self.givers.lock();
+        let policies = Arc::clone(&self.policies.read());
+        for policy in policies.iter().filter(|policy| !policy.going) {
+            *givers.entry(Arc::clone(&policy.name)).or_default() += 1;
+        }
+        Giving { policies, givers: Arc::clone(&self.givers) }
+    }
+
+    /// Whether something may still be given for a policy that goes: a reconcile that began before it did may be under way.
+    pub fn may_give(&self, policy: &Arc<str>) -> bool {
+        let givers = self.givers.lock();
+        givers.contains_key(policy)
+            || self.policies.read().iter().any(|known| known.name == *policy && !known.going)
     }
 
     /// How many objects a policy has in all namespaces.

@@ -19,12 +19,12 @@ use serde::Deserialize;
 
 use crate::managed::{ANNOTATIONS, LABELS, TOP, has_labelled, ours_alone, written};
 use crate::names::{
-    ACCOUNT, ADOPT, ADOPTED, EXPIRES, GIVEN, HANDLE, ISSUED, MADE_FOR, OUTPUT, PART, POLICY, PREVIOUS,
-    PREVIOUS_UNTIL, REVOKE, SOURCE, SOURCE_UID, SOURCE_VERSION,
+    ACCOUNT, ADOPT, ADOPTED, EXPIRES, GIVEN, HANDLE, HANDLE_UID, ISSUED, MADE_FOR, OUTPUT, PART, POLICY,
+    PREVIOUS, PREVIOUS_UNTIL, REVOKE, SOURCE, SOURCE_UID, SOURCE_VERSION,
 };
 use crate::plan::{
     Account, AccountView, Binding, BindingView, Copy, CopyView, Fields, HandleView, Mark, Origin, OutputView,
-    Part, Role, Source, Unseen,
+    Part, Role, SeenAt, Source, Unseen,
 };
 use kube::core::PartialObjectMeta;
 
@@ -117,6 +117,7 @@ impl From<WatchedAccount> for Stored<AccountView> {
         let ours = if is_of_policy { ours(&metadata) } else { Fields::default() };
         let view = AccountView {
             uid: header.uid.clone(),
+            version: SeenAt::default(),
             unmarked,
             consent: consent(&metadata),
             given: given.split(',').filter(|name| !name.is_empty()).map(Into::into).collect(),
@@ -264,6 +265,7 @@ fn output(header: &Header, policy: Arc<str>, metadata: &ObjectMeta) -> Option<Ou
         account: annotation(ACCOUNT)?.into(),
         written: written(metadata),
         handle: annotation(HANDLE)?.into(),
+        handle_uid: annotation(HANDLE_UID).map(Into::into),
         issued: time(ISSUED)?,
         expires: time(EXPIRES)?,
         previous: previous.map(|(handle, until)| (handle.into(), until)),

@@ -7,6 +7,7 @@ use mainstay_runtime::events::{Events, Kind};
 
 use crate::{
     apply::ApplyError,
+    names::RECORD,
     plan::{Breaker, place},
     watched::Node,
 };
@@ -126,6 +127,16 @@ impl Announcer {
     pub fn remediation_timed_out(&self, node: &Node, remediation: &str) {
         let note = format!("{remediation} timed out; the next template is used");
         self.say(reference(node), Kind::Warning, "RemediationTimedOut", "Remediate", &note);
+    }
+
+    /// The record of what was set on a node was removed by others before this process has seen it.
+    pub fn record_lost(&self, node: &Node) {
+        let note = format!(
+            "the annotation {RECORD} was removed, so that it is not known who has cordoned the node: when it is healthy, \
+             check it, and run kubectl uncordon {}",
+            node.name()
+        );
+        self.say(reference(node), Kind::Warning, "RecordLost", "Write", &note);
     }
 
     /// A write failed.

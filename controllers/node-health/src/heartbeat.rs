@@ -31,10 +31,19 @@ pub struct Heartbeats {
 
 #[derive(Debug)]
 struct Entry {
+    /// Which node of this name it is; empty: only its Lease was seen.
+    uid: Box<str>,
+    posted: Option<Timestamp>,
     renewed: Option<Timestamp>,
     interval: Option<Duration>,
     heard: Option<Moment>,
     listening: Moment,
+}
+
+impl Entry {
+    fn first(now: Moment) -> Self {
+        Self { uid: Box::default(), posted: None, renewed: None, interval: None, heard: None, listening: now }
+    }
 }
 
 impl Heartbeats {
@@ -44,8 +53,7 @@ impl Heartbeats {
     }
 
     fn entry(&mut self, node: &Arc<str>, now: Moment) -> &mut Entry {
-        let first = || Entry { renewed: None, interval: None, heard: None, listening: now };
-        self.nodes.entry(Arc::clone(node)).or_insert_with(first)
+        self.nodes.entry(Arc::clone(node)).or_insert_with(|| Entry::first(now))
     }
 
     /// The Lease of `node` says that it was renewed at this time of the node's clock, and how long it lasts. Any change
@@ -71,9 +79,32 @@ impl Heartbeats {
         is_heard
     }
 
-    /// There is a node of this name, with or without a Lease.
-    pub fn known(&mut self, node: &Arc<str>, now: Moment) {
-        self.entry(node, now);
+    /// The kubelet of `node` says that it posted its status at this time of its own clock. Any change is a sign of life of a node
+    /// without a Lease; one with a Lease is judged by that. Returns whether it is one.
+    pub fn posted(&mut self, node: &Arc<str>, posted: Option<Timestamp>, now: Moment) -> bool {
+        let entry = self.entry(node, now);
+        if posted.is_none() || entry.posted == posted {
+            return false;
+        }
+        let is_first = std::mem::replace(&mut entry.posted, posted).is_none();
+        if is_first || entry.renewed.is_some() {
+            return false;
+        }
+        entry.heard = Some(now);
+        true
+    }
+
+    /// There is a node of this name and UID, with or without a Lease. What was seen of another node of its name says nothing of
+    /// it, and nothing counts against it from before it was known.
+    pub fn known(&mut self, node: &Arc<str>, uid: &str, now: Moment) {
+        let entry = self.entry(node, now);
+        if *entry.uid == *uid {
+            return;
+        }
+        if !entry.uid.is_empty() {
+            *entry = Entry::first(now);
+        }
+        (entry.uid, entry.listening) = (uid.into(), now);
     }
 
     /// The node tells of another boot than before: whatever its Lease says, it lives.
@@ -86,9 +117,14 @@ impl Heartbeats {
         }
     }
 
-    /// The Lease of `node` is gone: what it said says nothing any more.
-    pub fn lease_gone(&mut self, node: &Arc<str>, now: Moment) {
-        *self.entry(node, now) = Entry { renewed: None, interval: None, heard: None, listening: now };
+    /// The Lease of `node` is gone: what it said says nothing any more. Where the node is gone as well, nothing is kept.
+    pub fn lease_gone(&mut self, node: &str, now: Moment) {
+        let Some(entry) = self.nodes.get_mut(node) else { return };
+        if entry.uid.is_empty() {
+            self.nodes.remove(node);
+        } else {
+            *entry = Entry { uid: std::mem::take(&mut entry.uid), ..Entry::first(now) };
+        }
     }
 
     /// The node is gone.
@@ -239,7 +275,7 @@ mod tests {
     #[test]
     fn a_lease_that_is_gone_leaves_a_node_that_was_never_heard() {
         let (mut heartbeats, node) = (Heartbeats::new(at(0)), "n".into());
-        heartbeats.known(&node, at(1));
+        heartbeats.known(&node, "u", at(1));
         assert_eq!(heartbeats.of("n").unwrap().interval, None);
         heartbeats.renewed(&node, time(1), LASTS, at(2));
         heartbeats.renewed(&node, time(2), LASTS, at(3));
@@ -248,5 +284,38 @@ mod tests {
         assert_eq!(heartbeats.of("n"), Some(expected));
         heartbeats.forget("n");
         assert_eq!(heartbeats.of("n"), None);
+        heartbeats.lease_gone("n", at(10));
+        assert_eq!(heartbeats.of("n"), None, "nothing is kept of a node that is gone");
+    }
+
+    #[test]
+    fn a_node_without_a_lease_lives_as_long_as_it_posts_its_status() {
+        let (mut heartbeats, node) = (Heartbeats::new(at(0)), "n".into());
+        heartbeats.known(&node, "u", at(0));
+        assert!(!heartbeats.posted(&node, time(1000), at(0)), "it may be hours old");
+        assert!(!heartbeats.posted(&node, time(1000), at(4)), "nothing new");
+        assert!(heartbeats.posted(&node, time(1005), at(5)));
+        assert!(!heartbeats.posted(&node, None, at(7)));
+        assert_eq!(heard(&heartbeats), (Some(at(5)), at(5)));
+        heartbeats.renewed(&node, time(1), LASTS, at(8));
+        assert!(!heartbeats.posted(&node, time(1010), at(10)), "from now on its Lease counts");
+    }
+
+    #[test]
+    fn a_node_that_is_made_anew_under_its_name_is_another() {
+        let (mut heartbeats, node) = (Heartbeats::new(at(0)), "n".into());
+        heartbeats.known(&node, "old", at(0));
+        heartbeats.renewed(&node, time(1), LASTS, at(1));
+        heartbeats.renewed(&node, time(2), LASTS, at(2));
+        heartbeats.known(&node, "old", at(3));
+        assert_eq!(heard(&heartbeats), (Some(at(2)), at(2)));
+        let unheard = Heartbeat { heard: None, listening: at(3600), interval: None, renewed: None };
+        heartbeats.known(&node, "new", at(3600));
+        assert_eq!(heartbeats.of("n"), Some(unheard), "its time begins anew");
+        // Its Lease is seen before it, and may be of the node before.
+        heartbeats.forget("n");
+        heartbeats.renewed(&node, time(2), LASTS, at(3601));
+        heartbeats.known(&node, "third", at(7200));
+        assert_eq!(heard(&heartbeats), (None, at(7200)));
     }
 }

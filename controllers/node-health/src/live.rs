@@ -17,7 +17,7 @@ use crate::{
     apply::pods,
     observations::Observations,
     settings::{KubeletCheck, Settings},
-    watched::{Facts, LEASES, Lease, Node, WatchedLease, WatchedNode},
+    watched::{self, Facts, LEASES, Lease, Node, WatchedLease, WatchedNode},
 };
 
 /// How often the API server is asked whether it answers.
@@ -70,6 +70,10 @@ impl Question {
             observations.notify();
             return Ok(answer);
         }
+        if renewed.is_none() && observations.posted(name, self.posted(client).await?) {
+            observations.notify();
+            return Ok(answer);
+        }
         answer.silence = Some(self.silent_since);
         answer.doubt = self.second_opinion(client, observations.renewal(name)).await;
         Ok(answer)
@@ -96,6 +100,16 @@ impl Question {
         match within(LIMIT, nodes.get(self.node.name())).await {
             Ok(node) => Ok(Facts::from(node).has(kind, status)),
             Err(RequestError::NotFound(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// When the kubelet of a node without a Lease last posted its status.
+    async fn posted(&self, client: &Client) -> Result<Option<Timestamp>, RequestError> {
+        let nodes: Api<WatchedNode> = Api::all(client.clone());
+        match within(LIMIT, nodes.get(self.node.name())).await {
+            Ok(node) => Ok(watched::posted(&node)),
+            Err(RequestError::NotFound(_)) => Ok(None),
             Err(error) => Err(error),
         }
     }

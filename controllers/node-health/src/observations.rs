@@ -87,6 +87,11 @@ impl Observations {
         self.seen.lock().heartbeats.renewed(node, renewed, lasts, self.clock.now())
     }
 
+    /// A live read has shown when the kubelet of `node` posted its status. Returns whether it is a sign of life.
+    pub fn posted(&self, node: &Arc<str>, posted: Option<Timestamp>) -> bool {
+        self.seen.lock().heartbeats.posted(node, posted, self.clock.now())
+    }
+
     /// All Leases were read live. Returns how many nodes of which the watch has not told are seen to live.
     pub fn all_read(&self, leases: &[Lease]) -> usize {
         let now = self.clock.now();
@@ -111,13 +116,20 @@ impl Observations {
             }
             return;
         };
-        seen.heartbeats.known(node.name(), now);
+        let is_another = change.old.is_some_and(|old| old.uid() != node.uid());
+        if is_another {
+            seen.conditions.remove(node.name());
+        }
+        seen.heartbeats.known(node.name(), node.uid(), now);
+        if seen.heartbeats.posted(node.name(), node.posted, now) && seen.awaited.contains(node.name()) {
+            self.notify();
+        }
         let boot = |node: &Arc<Node>| Some(Arc::clone(&node.facts.boot_id)).filter(|boot| !boot.is_empty());
         let before = change.old.and_then(boot);
         if before.is_some() && boot(node).is_some_and(|boot| before != Some(boot)) {
             seen.heartbeats.booted(node.name(), now);
         }
-        if change.old.is_some_and(|old| old.facts == node.facts) {
+        if !is_another && change.old.is_some_and(|old| old.facts == node.facts) {
             return;
         }
         let held = seen.conditions.entry(Arc::clone(node.name())).or_default();

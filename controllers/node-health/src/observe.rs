@@ -13,7 +13,7 @@ use crate::{
     live::Answer,
     names::OUT_OF_SERVICE,
     observations::Observations,
-    plan::{Heartbeat, NodeView, Proof, Remediation},
+    plan::{Heartbeat, NodeView, Proof, Remediation, unreachable_at},
     record::{Record, confirmation},
     settings::{Settings, TemplateRef},
     watched::Node,
@@ -26,6 +26,8 @@ pub struct Known {
     pub uid: Box<str>,
     /// What the controller wants to set on the node. It is recorded there, and read from there once.
     pub record: Record,
+    /// What the record on the node last said, for the case that others remove it.
+    pub recorded: Record,
     /// Whether nothing of that is carried out.
     pub dry_run: bool,
     /// What the last live read has shown.
@@ -40,6 +42,8 @@ pub struct Known {
     pub pods: usize,
     /// The pod that a PodDisruptionBudget held at the last visit.
     pub blocked: Option<String>,
+    /// How many visits in a row have moved no pod because of one.
+    pub held_visits: u32,
 }
 
 impl Known {
@@ -94,8 +98,8 @@ pub fn view(
     let heartbeat = observations.heartbeat(node.name())?;
     let failing = policy.and_then(|(_, settings)| failing(node, settings, observations, heartbeat.listening));
     let silent_since = heartbeat.silent_since();
-    let silent = policy
-        .is_some_and(|(_, settings)| now.saturating_sub(silent_since) >= settings.rules.unreachable_after);
+    let unreachable = policy.and_then(|(_, settings)| unreachable_at(heartbeat, &settings.rules));
+    let silent = unreachable.is_some_and(|at| at <= now);
     let failing_since = failing.as_ref().filter(|(_, due)| *due <= now).map(|(held, _)| held.since);
     let answer = &known.answer;
     let silence_stands = answer.silence == Some(silent_since);

@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::{ResourceExt, core::Selector};
 use mainstay_crds::{
     Actions, KubeletProbe, KubeletProbeType, NodeHealthPolicy, NodeHealthPolicySpec, OnDeadline,
-    RemediationTemplate, TaintEffect as SpecEffect, UnhealthyCondition,
+    RemediationTemplate, TaintEffect as SpecEffect, TemplateKind, UnhealthyCondition,
 };
 use thiserror::Error;
 
@@ -85,6 +85,18 @@ impl TemplateRef {
             namespace: template.namespace.clone(),
             name: template.name.clone(),
         }
+    }
+
+    /// Of any name.
+    pub fn of_kind(kind: &TemplateKind) -> Self {
+        let TemplateKind { api_version, kind, namespace } = kind.clone();
+        Self { api_version, kind, namespace, name: String::new() }
+    }
+
+    /// What of it is written down in a status.
+    pub fn template_kind(&self) -> TemplateKind {
+        let Self { api_version, kind, namespace, name: _ } = self.clone();
+        TemplateKind { api_version, kind, namespace }
     }
 
     /// The kind of what is made from it.
@@ -167,6 +179,7 @@ fn rules(policy: Arc<str>, spec: &NodeHealthPolicySpec) -> Result<Rules, Setting
     Ok(Rules {
         policy,
         dry_run: spec.dry_run,
+        pause_requests: spec.pause_requests.clone(),
         unreachable_after: spec.unreachable_after.into(),
         startup_grace: spec.startup_grace.into(),
         healthy_for: spec.healthy_for.into(),

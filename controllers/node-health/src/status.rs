@@ -12,7 +12,7 @@ use mainstay_runtime::{
 
 use crate::{
     plan::{Breaker, BreakerMemory, NodePlan, NodeView, Now, State, Step, place},
-    settings::SettingsError,
+    settings::{SettingsError, TemplateRef},
 };
 
 /// At most this many nodes are listed.
@@ -46,6 +46,10 @@ pub struct Policy<'a> {
     pub overlaps: Vec<&'a str>,
     /// How many of them are stricter, and have these nodes.
     pub stricter: usize,
+    /// What keeps its templates from being used.
+    pub unusable: &'a [String],
+    /// The kinds of which it may have remediations.
+    pub kinds: Vec<TemplateRef>,
 }
 
 impl Policy<'_> {
@@ -71,6 +75,7 @@ impl Policy<'_> {
                 .collect(),
             unlisted: number(unlisted),
             breakers,
+            template_kinds: self.kinds.iter().map(TemplateRef::template_kind).collect(),
         }
     }
 
@@ -109,6 +114,14 @@ impl Policy<'_> {
                 "it selects no node: see spec.nodeSelector".to_owned()
             };
             return verdict(false, "NoNodes", message);
+        }
+        if !self.unusable.is_empty() {
+            return verdict(false, "TemplatesUnusable", self.unusable.join("; "));
+        }
+        let paused = &self.policy.spec.pause_requests;
+        if !paused.is_empty() {
+            let message = format!("no further nodes are acted on: spec.pauseRequests: {}", paused.join(", "));
+            return verdict(true, "Paused", message);
         }
         verdict(true, "Watching", format!("{} nodes are watched", self.nodes.len()))
     }
@@ -186,6 +199,7 @@ pub fn unusable(policy: &NodeHealthPolicy, error: &SettingsError, now: Timestamp
         conditions: conditions::merge(vec![ready, stalled(Some(error))], standing, generation, now),
         // Those that are open are so still when it is put right.
         breakers: policy.status.as_ref().map_or_else(Vec::new, |status| status.breakers.clone()),
+        template_kinds: policy.status.as_ref().map_or_else(Vec::new, |status| status.template_kinds.clone()),
         ..NodeHealthPolicyStatus::default()
     }
 }

@@ -30,6 +30,8 @@ pub struct Node {
     header: Header,
     /// What plans read of it.
     pub facts: Facts,
+    /// When its kubelet last posted its status, by the kubelet's clock: a sign of life of a node without a Lease.
+    pub posted: Option<Timestamp>,
 }
 
 /// What plans read of a node: as long as it stays equal a change is no news.
@@ -97,13 +99,21 @@ impl Facts {
 
 impl From<WatchedNode> for Node {
     fn from(watched: WatchedNode) -> Self {
-        Self { header: Header::of(&watched), facts: Facts::from(watched) }
+        Self { header: Header::of(&watched), posted: posted(&watched), facts: Facts::from(watched) }
     }
+}
+
+/// When the kubelet of the node last posted its status.
+pub fn posted(node: &WatchedNode) -> Option<Timestamp> {
+    let ready = node.status.conditions.iter().find(|condition| &*condition.kind == "Ready")?;
+    ready.posted.as_ref().map(|time| time.0)
 }
 
 impl From<WatchedNode> for Facts {
     fn from(watched: WatchedNode) -> Self {
-        let WatchedNode { metadata, spec, status } = watched;
+        let WatchedNode { metadata, spec, mut status } = watched;
+        // When it was posted is no fact: it always differs.
+        status.conditions.iter_mut().for_each(|condition| condition.posted = None);
         let (labels, annotations) =
             (metadata.labels.unwrap_or_default(), metadata.annotations.unwrap_or_default());
         let internal = status.addresses.iter().find(|address| address.r#type == "InternalIP");

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::{
     api::core::v1::{Node, Taint},
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
 };
 use serde::Deserialize;
 
@@ -78,6 +78,9 @@ pub struct NodeCondition {
     pub kind: Arc<str>,
     /// `True`, `False` or `Unknown`.
     pub status: Arc<str>,
+    /// When it was last posted, by the clock of who did.
+    #[serde(rename = "lastHeartbeatTime", default)]
+    pub posted: Option<Time>,
 }
 
 /// The failure domain of a node with these labels: its zone, with the region before it where the zone's name does not tell it.

@@ -1,7 +1,11 @@
 //! AccountPolicies: drafts of them, those that exist, and what they have given.
 
 use k8s_openapi::{ByteString, api::core::v1::Secret};
-use kube::{Api, Client, Config, ResourceExt, api::PostParams, config::AuthInfo};
+use kube::{
+    Api, Client, Config, ResourceExt,
+    api::{Patch, PatchParams},
+    config::AuthInfo,
+};
 use mainstay_crds::{AccountPolicy, AccountPolicyStatus};
 use serde_json::{Value, json};
 
@@ -91,12 +95,13 @@ impl Scenario {
     }
 }
 
-/// What writing the Secret as it is comes to for this user, as a dry run: nothing, or the status code.
+/// What writing the Secret as it is comes to for this user, by a patch and as a dry run: nothing, or the status code.
 pub async fn rewrite_as(user: &str, secret: &Secret) -> Result<(), u16> {
     let client = acting_as(|auth| auth.impersonate = Some(user.to_owned())).await;
     let secrets: Api<Secret> = Api::namespaced(client, &secret.namespace().unwrap_or_default());
-    let params = PostParams { dry_run: true, ..PostParams::default() };
-    match secrets.replace(&secret.name_any(), &params, secret).await {
+    let params = PatchParams { dry_run: true, ..PatchParams::default() };
+    let patch = Patch::Merge(json!({"data": secret.data}));
+    match secrets.patch(&secret.name_any(), &params, &patch).await {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) => Err(status.code),
         Err(error) => panic!("no answer: {error}"),

@@ -38,11 +38,11 @@ fn a_policy_is_asked_about_as_if_its_author_did_it() {
         (json!({"serviceAccounts": copies}), vec!["create secrets", "patch secrets", read]),
         (
             json!({"serviceAccounts": account, "tokens": tokens}),
-            vec!["create serviceaccounts/token", "create secrets", "update secrets"],
+            vec!["create serviceaccounts/token", "create secrets", "patch secrets"],
         ),
         (
             json!({"serviceAccounts": copies, "tokens": tokens}),
-            vec!["create serviceaccounts/token", "create secrets", "update secrets", "patch secrets", read],
+            vec!["create serviceaccounts/token", "create secrets", "patch secrets", read],
         ),
     ] {
         let mut whole = spec.clone();

@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 use super::{ApplyError, Done, Writer, path, words};
 use crate::{
     names::{ADOPTED, GIVEN, PART, POLICY, PULL_SECRETS, SOURCE, SOURCE_UID, SOURCE_VERSION},
-    plan::{Account, Action, Binding, Copy, CopyView, Fields, Origin, Part, Role},
+    plan::{Account, Action, Binding, Copy, CopyView, Fields, Origin, Part, Role, SeenAt},
 };
 
 impl Writer {
@@ -41,13 +41,14 @@ impl Writer {
         namespace: &ObjectKey,
         action: &Action,
     ) -> Result<Done, ApplyError> {
-        let Action::UpdateAccount { policy, name, uid, account, pull_secrets: all, stale, adopted } = action
+        let Action::UpdateAccount { policy, name, uid, version, account, pull_secrets: all, stale, adopted } =
+            action
         else {
             return Ok(Done::Stale);
         };
         let mut wanted = account_body(policy, name, account, *adopted);
         wanted["metadata"]["uid"] = json!(uid);
-        let mut body = without(uid, stale, all);
+        let mut body = without((&**uid, *version), stale, all);
         body["metadata"]["labels"][POLICY] = wanted["metadata"]["labels"][POLICY].clone();
         for key in [GIVEN, ADOPTED] {
             if let Some(value) = wanted["metadata"]["annotations"].get(key) {
@@ -236,16 +237,19 @@ impl Writer {
 
     /// Takes the policy's mark off an account, and all that it has added.
     pub(super) async fn restore(&self, namespace: &ObjectKey, action: &Action) -> Result<Done, ApplyError> {
-        let Action::Restore { name, uid, pull_secrets, stale } = action else { return Ok(Done::Stale) };
-        let mut body = without(uid, stale, pull_secrets);
+        let Action::Restore { name, uid, version, pull_secrets, stale } = action else {
+            return Ok(Done::Stale);
+        };
+        let mut body = without((&**uid, *version), stale, pull_secrets);
         [POLICY, PART].iter().for_each(|key| body["metadata"]["labels"][*key] = Value::Null);
         [ADOPTED, GIVEN].iter().for_each(|key| body["metadata"]["annotations"][*key] = Value::Null);
         self.patch(Part::Account, namespace, name, Patch::Merge(&body)).await
     }
 }
 
-/// The patch that takes fields off an account, and leaves it these pull secrets.
-fn without(uid: &str, stale: &Fields, kept: &BTreeSet<Arc<str>>) -> Value {
+/// The patch that takes fields off an account, and leaves it these pull secrets. The list is written as a whole, so that it names
+/// the version that was seen: what others have added since is not lost.
+fn without((uid, version): (&str, SeenAt), stale: &Fields, kept: &BTreeSet<Arc<str>>) -> Value {
     let Fields { labels, annotations, automount } = stale;
     let nothing = |keys: &BTreeSet<String>| -> Value {
         keys.iter().map(|key| (key.clone(), Value::Null)).collect::<Map<_, _>>().into()
@@ -254,6 +258,9 @@ fn without(uid: &str, stale: &Fields, kept: &BTreeSet<Arc<str>>) -> Value {
         "metadata": {"uid": uid, "labels": nothing(labels), "annotations": nothing(annotations)},
         "imagePullSecrets": pull_secrets(kept.iter()),
     });
+    if let SeenAt(Some(version)) = version {
+        body["metadata"]["resourceVersion"] = json!(version.to_string());
+    }
     if *automount {
         body["automountServiceAccountToken"] = Value::Null;
     }

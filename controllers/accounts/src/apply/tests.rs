@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 
 use super::*;
 use crate::plan::{
-    Account, Binding, Copy, CopyView, Fields, Grantable, HandleView, Origin, Role, Source,
+    Account, Binding, Copy, CopyView, Fields, Grantable, HandleView, Origin, Role, SeenAt, Source,
     Written as WrittenBy,
 };
 
@@ -136,13 +136,19 @@ async fn what_is_wanted_no_more_is_taken_off_by_name() {
         policy: "ci".into(),
         name: "bot".into(),
         uid: "u".into(),
+        version: SeenAt(Some(7)),
         account: Account::default(),
         pull_secrets: keys(&["theirs"]),
         stale: stale.clone(),
         adopted: false,
     };
-    let back =
-        Action::Restore { name: "bot".into(), uid: "u".into(), pull_secrets: keys(&["theirs"]), stale };
+    let back = Action::Restore {
+        name: "bot".into(),
+        uid: "u".into(),
+        version: SeenAt(Some(7)),
+        pull_secrets: keys(&["theirs"]),
+        stale,
+    };
     let namespace = ObjectKey::new("", "ns");
     server.writer.apply(&namespace, &update).await.unwrap();
     server.writer.apply(&namespace, &back).await.unwrap();
@@ -154,6 +160,7 @@ async fn what_is_wanted_no_more_is_taken_off_by_name() {
         assert!(is_off(labels, "team") && is_off(annotations, "example.com/role"), "{taken}");
         assert!(is_off(taken, "automountServiceAccountToken"), "{taken}");
         assert_eq!(taken["imagePullSecrets"], json!([{"name": "theirs"}]));
+        assert_eq!(taken["metadata"]["resourceVersion"], "7", "what others have added since is not lost");
     }
     let mark = |patch: &Value| patch["metadata"]["labels"].get("mainstay.dev/account-policy").cloned();
     assert_eq!([mark(&patches[0]), mark(&patches[2])], [Some(json!("ci")), Some(Value::Null)]);
@@ -171,6 +178,7 @@ async fn which_pull_secrets_are_given_is_written_with_the_list_before_anything_c
         policy: "ci".into(),
         name: "bot".into(),
         uid: "u".into(),
+        version: SeenAt(Some(7)),
         account: Account { pull_secrets: keys(&["ours"]), ..Account::default() },
         pull_secrets: keys(&["ours", "theirs"]),
         stale: Fields::default(),

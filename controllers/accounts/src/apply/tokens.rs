@@ -18,7 +18,10 @@ use k8s_openapi::{
         core::v1,
     },
 };
-use kube::{Api, api::PostParams};
+use kube::{
+    Api,
+    api::{Patch, PostParams},
+};
 use mainstay_runtime::{
     failure::RequestError,
     index::ObjectKey,
@@ -28,9 +31,12 @@ use mainstay_runtime::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{ApplyError, Done, MAX_NAME, Writer, path};
+use super::{ApplyError, Done, MAX_NAME, Writer};
 use crate::{
-    names::{ACCOUNT, EXPIRES, HANDLE, ISSUED, MADE_FOR, OUTPUT, PART, POLICY, PREVIOUS, PREVIOUS_UNTIL},
+    names::{
+        ACCOUNT, EXPIRES, HANDLE, HANDLE_UID, ISSUED, MADE_FOR, OUTPUT, PART, POLICY, PREVIOUS,
+        PREVIOUS_UNTIL, REVOKE,
+    },
     plan::{Action, Origin, OutputView, Part, Token, Why},
 };
 
@@ -57,6 +63,9 @@ impl Writer {
         let Action::Issue { policy, output, token, made_for, standing, handle, why } = action else {
             return Ok(Done::Stale);
         };
+        let failed = |operation, source| ApplyError { operation, what: format!("token {output}"), source };
+        let authority =
+            self.authority().await.map_err(|error| failed("read the certificate authority for", error))?;
         let (handle, uid) = match handle {
             Some((name, uid)) => (name.to_string(), uid.to_string()),
             None => match self.make_handle(namespace, policy, output).await? {
@@ -64,20 +73,25 @@ impl Writer {
                 None => return Ok(Done::Stale),
             },
         };
-        let failed = |operation, source| ApplyError { operation, what: format!("token {output}"), source };
         let issued =
             self.request(namespace, token, &handle, &uid).await.map_err(|error| failed("issue", error))?;
-        let authority =
-            self.authority().await.map_err(|error| failed("read the certificate authority for", error))?;
-        let body = Output { namespace, policy, name: output, token, made_for, handle: &handle, why: *why };
+        let body = Output {
+            namespace,
+            policy,
+            name: output,
+            token,
+            made_for,
+            handle: (handle.as_str(), uid.as_str()),
+            why: *why,
+        };
         let body = body.write(&issued, &authority, standing.as_deref());
         match standing {
             None => self.create_secret(Part::Token, namespace, output, &body).await,
-            Some(standing) => match self.replace(namespace, output, &body).await {
+            Some(standing) => match self.renew(namespace, output, standing, &body).await {
                 Err(refusal) if standing.origin == Origin::Made => {
                     self.make_anew(Part::Token, namespace, (output, &standing.uid), body, refusal).await
                 }
-                replaced => replaced,
+                renewed => renewed,
             },
         }
     }
@@ -150,18 +164,37 @@ impl Writer {
         }
         let maps = Api::<v1::ConfigMap>::namespaced(self.client.clone(), "kube-system");
         let map = in_time(maps.get("kube-root-ca.crt")).await?;
-        let text: Arc<str> = map.data.unwrap_or_default().remove("ca.crt").unwrap_or_default().into();
+        let text = map.data.unwrap_or_default().remove("ca.crt").filter(|text| !text.is_empty());
+        let Some(text) = text.map(Arc::<str>::from) else {
+            let message = "ConfigMap kube-system/kube-root-ca.crt has no value for ca.crt";
+            return Err(RequestError::NotFound(message.to_owned()));
+        };
         *known = Some((Arc::clone(&text), Instant::now()));
         Ok(text)
     }
 
-    async fn replace(&self, namespace: &ObjectKey, name: &str, body: &Value) -> Result<Done, ApplyError> {
-        let secret = path(Part::Token, &ObjectKey::new(&namespace.name, name));
-        match self.noted(Part::Token, namespace).replace(&secret, body.to_string()).await {
-            Ok(_) => Ok(Done::Written),
-            Err(RequestError::NotFound(_) | RequestError::Conflict(_)) => Ok(Done::Stale),
-            Err(source) => Err(ApplyError { operation: "change", what: format!("Secret {name}"), source }),
+    /// Writes a token into the Secret that there is, at the version that was seen. Labels, annotations and owners that others
+    /// have given it stay; keys of others do not.
+    async fn renew(
+        &self,
+        namespace: &ObjectKey,
+        name: &str,
+        standing: &OutputView,
+        body: &Value,
+    ) -> Result<Done, ApplyError> {
+        let mut patch = json!({"metadata": body["metadata"], "data": body["data"]});
+        let absent = |map: &Value, key: &str| map.get(key).is_none();
+        for key in [REVOKE, PREVIOUS, PREVIOUS_UNTIL] {
+            if absent(&patch["metadata"]["annotations"], key) {
+                patch["metadata"]["annotations"][key] = Value::Null;
+            }
         }
+        for key in standing.written.keys().iter().map(|key| &**key).chain(["kubeconfig"]) {
+            if absent(&patch["data"], key) {
+                patch["data"][key] = Value::Null;
+            }
+        }
+        self.patch(Part::Token, namespace, name, Patch::Merge(&patch)).await
     }
 }
 
@@ -172,7 +205,8 @@ struct Output<'a> {
     name: &'a str,
     token: &'a Token,
     made_for: &'a str,
-    handle: &'a str,
+    /// Its handle: name and UID.
+    handle: (&'a str, &'a str),
     why: Why,
 }
 
@@ -188,7 +222,8 @@ impl Output<'_> {
                 "annotations": {
                     MADE_FOR: self.made_for,
                     ACCOUNT: issued.account,
-                    HANDLE: self.handle,
+                    HANDLE: self.handle.0,
+                    HANDLE_UID: self.handle.1,
                     ISSUED: issued.issued.to_string(),
                     EXPIRES: issued.expires.to_string(),
                 },
@@ -297,6 +332,7 @@ mod tests {
             account: "a".into(),
             written: Written::Unknown,
             handle: "h1".into(),
+            handle_uid: None,
             issued: time(0),
             expires: time(600),
             previous: None,
@@ -310,7 +346,7 @@ mod tests {
                 name: "bot-token",
                 token: &token,
                 made_for: "w",
-                handle: "h2",
+                handle: ("h2", "u2"),
                 why,
             };
             let body = output.write(&issued, "ca", Some(&standing));

@@ -4,12 +4,9 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
     action::Action,
-    planner::Planner,
+    planner::{DEFAULT, Planner},
     types::{Account, Desired, Leaving, Origin, Part, Role, Source},
 };
-
-/// The account of pods that name none.
-const DEFAULT: &str = "default";
 
 impl Planner<'_> {
     pub(super) fn copies(&mut self, desired: &Desired) {
@@ -50,6 +47,7 @@ impl Planner<'_> {
                 }
                 Some(copy) if copy.of == *wanted && copy.written.has(&[]) => {}
                 None if !self.is_free(desired, Part::Copy, name) => {}
+                None if !self.claims(desired, Part::Copy, name) => {}
                 standing => {
                     self.plan.repairs += usize::from(standing.is_some_and(|copy| copy.of == *wanted));
                     let standing = standing.cloned().map(Box::new);
@@ -63,17 +61,22 @@ impl Planner<'_> {
     pub(super) fn accounts(&mut self, desired: &Desired) {
         for (name, wanted) in &desired.accounts {
             let Some(standing) = self.observed.accounts.get(name) else {
-                let (policy, name) = (Arc::clone(&desired.policy), Arc::clone(name));
-                self.plan.actions.push(Action::MakeAccount(policy, name, wanted.clone()));
+                if self.claims(desired, Part::Account, name) {
+                    let (policy, name) = (Arc::clone(&desired.policy), Arc::clone(name));
+                    self.plan.actions.push(Action::MakeAccount(policy, name, wanted.clone()));
+                }
                 continue;
             };
-            let adopted = match self.may_have_account(desired, standing) {
+            let adopted = match self.may_have_account(desired, name, standing) {
                 Ok(adopted) => adopted,
                 Err(whose) => {
                     self.problem(desired, "Conflict", format!("ServiceAccount {name} {whose}"));
                     continue;
                 }
             };
+            if standing.mark.is_none() && !self.claims(desired, Part::Account, name) {
+                continue;
+            }
             // Entries of others stay, and what the policy gave and gives no more goes.
             let others: BTreeSet<_> =
                 standing.account.pull_secrets.difference(&standing.given).cloned().collect();
@@ -99,6 +102,7 @@ impl Planner<'_> {
                     policy: Arc::clone(&desired.policy),
                     name: Arc::clone(name),
                     uid: standing.uid.clone(),
+                    version: standing.version,
                     account: Account { pull_secrets: given, ..wanted.clone() },
                     pull_secrets,
                     stale,
@@ -123,8 +127,10 @@ impl Planner<'_> {
                 continue;
             }
             let Some(standing) = self.observed.bindings.get(name) else {
-                let (policy, name) = (Arc::clone(&desired.policy), Arc::clone(name));
-                self.plan.actions.push(Action::MakeBinding(policy, name, wanted.clone()));
+                if self.claims(desired, Part::Binding, name) {
+                    let (policy, name) = (Arc::clone(&desired.policy), Arc::clone(name));
+                    self.plan.actions.push(Action::MakeBinding(policy, name, wanted.clone()));
+                }
                 continue;
             };
             let adopted = match self.may_have(desired, standing.mark.as_ref(), standing.consent.as_ref()) {
@@ -134,6 +140,9 @@ impl Planner<'_> {
                     continue;
                 }
             };
+            if standing.mark.is_none() && !self.claims(desired, Part::Binding, name) {
+                continue;
+            }
             let anew = standing.role != wanted.role;
             if anew && adopted {
                 let Role { kind, name: role } = &standing.role;
@@ -197,6 +206,7 @@ impl Planner<'_> {
                         self.plan.actions.push(Action::Restore {
                             name: Arc::clone(name),
                             uid: account.uid.clone(),
+                            version: account.version,
                             pull_secrets: theirs.difference(given).cloned().collect(),
                             stale: account.ours.clone(),
                         });
@@ -227,6 +237,7 @@ impl Planner<'_> {
     fn end(&mut self, policy: &Arc<str>, origin: Origin) -> Option<End> {
         match self.observed.leaving.get(policy) {
             Some(Leaving::Orphan) => Some(End::Orphan),
+            Some(Leaving::Unknown) => None,
             Some(Leaving::Delete(at)) if *at > self.now => {
                 self.due(*at);
                 None

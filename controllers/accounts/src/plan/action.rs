@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use jiff::Timestamp;
 
-use super::types::{Account, Binding, Copy, CopyView, Fields, OutputView, Part, Token};
+use super::types::{Account, Binding, Copy, CopyView, Fields, OutputView, Part, SeenAt, Token};
 
 /// One thing to be done. Each is safe to do again.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,6 +19,8 @@ pub enum Action {
         name: Arc<str>,
         /// Its UID.
         uid: Box<str>,
+        /// Its version.
+        version: SeenAt,
         /// What it should be; of its pull secrets those that the policy gives, and its owner did not.
         account: Account,
         /// All pull secrets that it is to have.
@@ -76,6 +78,8 @@ pub enum Action {
         name: Arc<str>,
         /// Its UID.
         uid: Box<str>,
+        /// Its version.
+        version: SeenAt,
         /// The pull secrets that it keeps.
         pull_secrets: BTreeSet<Arc<str>>,
         /// What the policy has given it besides.

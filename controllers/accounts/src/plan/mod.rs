@@ -10,6 +10,8 @@ mod tokens;
 mod types;
 mod unseen;
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 
 use self::planner::Planner;
@@ -17,7 +19,7 @@ pub use self::{action::*, types::*};
 
 /// Decides what is done in a namespace at this time of the API server's clock.
 pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
-    let mut planner = Planner { observed, now, plan: Plan::default() };
+    let mut planner = Planner { observed, now, plan: Plan::default(), claimed: BTreeMap::new() };
     for desired in &observed.desired {
         planner.copies(desired);
         planner.accounts(desired);

@@ -1,3 +1,4 @@
+mod several;
 mod token;
 mod unseen;
 
@@ -70,6 +71,7 @@ fn settled() -> Observed {
         account: "a".into(),
         written: Written::ByUs(["token", "ca.crt", "namespace"].map(Into::into).into()),
         handle: name("h1"),
+        handle_uid: Some("h".into()),
         issued: at(0),
         expires: at(1000),
         previous: None,
@@ -278,26 +280,13 @@ fn a_policy_that_leaves_takes_away_what_it_gave_when_the_time_has_come() {
     let back = Action::Restore {
         name: name("bot"),
         uid: "a".into(),
+        version: SeenAt::default(),
         pull_secrets: [name("theirs")].into(),
         stale: account.ours.clone(),
     };
     assert!(plan_at(&observed, at(60)).actions.contains(&back));
     observed.leaving = BTreeMap::from([(name("ci"), Leaving::Orphan)]);
     assert!(plan_at(&observed, at(0)).actions.iter().all(|action| matches!(action, Action::Release(..))));
-}
-
-#[test]
-fn the_default_account_is_handed_back_and_never_deleted() {
-    for leaving in [Some(Leaving::Delete(at(0))), None] {
-        let mut observed = settled();
-        observed.desired.clear();
-        observed.leaving = leaving.map(|leaving| (name("ci"), leaving)).into_iter().collect();
-        let account = observed.accounts.remove("bot").unwrap();
-        observed.accounts.insert(name("default"), account);
-        let plan = plan(&observed, at(1));
-        let last = plan.actions.last();
-        assert!(matches!(last, Some(Action::Restore { name, .. }) if &**name == "default"), "{plan:?}");
-    }
 }
 
 #[test]

@@ -24,7 +24,10 @@ impl Planner<'_> {
         for (name, token) in &desired.tokens {
             let account = self.observed.accounts.get(&token.account);
             // Nobody is given a token of somebody else's account. That it is somebody else's is told with it.
-            if account.is_some_and(|account| self.may_have_account(desired, account).is_err()) {
+            let claimed = self.claimed.get(&(Part::Account, Arc::clone(&token.account)));
+            if account.is_some_and(|account| self.may_have_account(desired, &token.account, account).is_err())
+                || claimed.is_some_and(|owner| *owner != desired.policy)
+            {
                 continue;
             }
             let standing = self.observed.outputs.get(name);
@@ -42,6 +45,9 @@ impl Planner<'_> {
                 }
                 continue;
             }
+            if standing.is_none() && !self.claims(desired, Part::Token, name) {
+                continue;
+            }
             self.handles(desired, name, standing);
             let made_for = word(token);
             // Also by who has deleted the handle.
@@ -51,7 +57,10 @@ impl Planner<'_> {
                 None => Some(Why::First),
                 Some(_) if is_revoked => Some(Why::Revoked),
                 Some(output) if output.made_for != made_for => Some(Why::Changed),
-                Some(output) if account.is_some_and(|account| account.uid != output.account) => {
+                Some(output)
+                    if account.is_some_and(|account| account.uid != output.account)
+                        || self.has_another_handle(output) =>
+                {
                     Some(Why::Changed)
                 }
                 Some(output) => {
@@ -85,6 +94,12 @@ impl Planner<'_> {
                 why,
             });
         }
+    }
+
+    /// Whether the handle of a token was recreated under its name, for example restored from a backup.
+    fn has_another_handle(&self, output: &OutputView) -> bool {
+        let handle = self.observed.handles.get(&output.handle);
+        handle.zip(output.handle_uid.as_ref()).is_some_and(|(handle, uid)| handle.uid != *uid)
     }
 
     /// The handles of a Secret that no token is bound to, as far as its annotations say.

@@ -206,11 +206,25 @@ pub enum Origin {
     Foreign,
 }
 
+/// The version at which an object was seen. It is not compared: it says when, and not what.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SeenAt(pub Option<u64>);
+
+impl PartialEq for SeenAt {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for SeenAt {}
+
 /// A service account as it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AccountView {
     /// Its UID.
     pub uid: Box<str>,
+    /// Its version.
+    pub version: SeenAt,
     /// Whose it is; `None`: of no policy.
     pub mark: Option<Mark>,
     /// The origin of an object that belongs to a policy although its mark was removed.
@@ -289,6 +303,8 @@ pub struct OutputView {
     pub written: Written,
     /// The handle of its token.
     pub handle: Arc<str>,
+    /// The UID of that, where it was written down: the token is worth nothing with another one of its name.
+    pub handle_uid: Option<Box<str>>,
     /// When the token was issued, by the API server's clock.
     pub issued: Timestamp,
     /// When it ends.
@@ -329,6 +345,19 @@ pub struct Observed {
     pub unseen: BTreeMap<Arc<str>, Unseen>,
 }
 
+impl Observed {
+    /// The policy whose mark the object of this name has.
+    pub fn owner(&self, part: Part, name: &Arc<str>) -> Option<&Arc<str>> {
+        match part {
+            Part::Account => Some(&self.accounts.get(name)?.mark.as_ref()?.policy),
+            Part::Binding => Some(&self.bindings.get(name)?.mark.as_ref()?.policy),
+            Part::Copy => Some(&self.copies.get(name)?.policy),
+            Part::Handle => Some(&self.handles.get(name)?.policy),
+            Part::Token => Some(&self.outputs.get(name)?.policy),
+        }
+    }
+}
+
 /// How a policy leaves a namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Leaving {
@@ -336,6 +365,8 @@ pub enum Leaving {
     Delete(Timestamp),
     /// It leaves what it gave as it is, and forgets it.
     Orphan,
+    /// What it wants cannot be read, or it is not known any more: what it gave stays.
+    Unknown,
 }
 
 /// A kind of object.

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     metrics::Metrics,
-    names::FIELD_MANAGER,
+    names::{FIELD_MANAGER, FINALIZER},
     plan::{Grantable, Origin, OutputView, Source, Token, Written},
     settings::Settings,
 };
@@ -20,7 +20,8 @@ type Sent = Arc<Mutex<Vec<(Method, String)>>>;
 
 fn policy(accounts: &Value) -> Arc<Settings> {
     let policy = json!({
-        "apiVersion": "mainstay.dev/v1alpha1", "kind": "AccountPolicy", "metadata": {"name": "p"},
+        "apiVersion": "mainstay.dev/v1alpha1", "kind": "AccountPolicy",
+        "metadata": {"name": "p", "finalizers": [FINALIZER]},
         "spec": {"namespaceSelector": {}, "serviceAccounts": accounts},
     });
     let policy: AccountPolicy = serde_json::from_value(policy).unwrap();
@@ -122,6 +123,7 @@ async fn no_token_is_issued_for_a_revoked_one_that_could_not_be_ended() {
             account: "a".into(),
             written: Written::Unknown,
             handle: handle.into(),
+            handle_uid: None,
             issued: at,
             expires: at,
             previous: None,
@@ -140,7 +142,9 @@ async fn no_token_is_issued_for_a_revoked_one_that_could_not_be_ended() {
         let ends = Action::Delete(Part::Handle, handle.into(), "h".into());
         let plan = Plan { actions: vec![ends, issue], ..Plan::default() };
         let (mut outcomes, mut ended) = (BTreeMap::new(), Ended::default());
-        let all = namespaces.carry_out(&key, &plan, &Turn::default(), &mut outcomes, &mut ended).await;
+        let all = namespaces
+            .carry_out(&key, (&Observed::default(), &plan), &Turn::default(), &mut outcomes, &mut ended)
+            .await;
         // The store is about to show what stands there: nothing is wrong.
         assert!(!all && ended.failed() == is_told);
         let failing = outcomes.get("p").cloned().flatten();

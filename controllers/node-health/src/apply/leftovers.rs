@@ -6,15 +6,15 @@ use kube::{
     Api, Client, ResourceExt,
     api::{ApiResource, DynamicObject, ListParams},
 };
-use mainstay_runtime::{failure::RequestError, request::in_time, writes::Writes};
+use mainstay_runtime::{failure::RequestError, reconcile::ReconcileError, request::in_time, writes::Writes};
 
 use super::{
     error::ApplyError,
     node,
-    remediation::{delete, path, resource},
+    remediation::{self, delete, is_out_of_reach, path, resource},
 };
 use crate::{
-    names::{FIELD_MANAGER, NODE_NAME, NODE_UID, POLICY, TEMPLATE_NAME},
+    names::{FIELD_MANAGER, MULTIPLE, NODE_NAME, NODE_UID, POLICY, TEMPLATE_NAME},
     settings::TemplateRef,
 };
 
@@ -89,6 +89,32 @@ fn standing(object: &DynamicObject, template: &TemplateRef, resource: &ApiResour
         name: object.name_any(),
         uid: object.uid().unwrap_or_default(),
     })
+}
+
+/// What keeps templates of a policy from being used, each as a sentence: they are looked at before a node fails that needs them.
+///
+/// # Errors
+/// When the server does not answer: then nothing is known.
+pub async fn unusable(client: &Client, templates: &[TemplateRef]) -> Result<Vec<String>, ApplyError> {
+    let mut unusable = Vec::new();
+    for template in templates {
+        let found = match remediation::template(client, template).await {
+            Ok(found) => found,
+            Err(error) if is_out_of_reach(&error) => {
+                unusable.push(format!("template {template} cannot be used: {}", error.request()));
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        let shares_names = templates.iter().filter(|other| other.is_beside(template)).count() > 1;
+        if shares_names && !remediation::has_names_of_its_own(&found) {
+            unusable.push(format!(
+                "template {template} has not the annotation {MULTIPLE}: \"true\": of several templates of a kind in a \
+                 namespace only one can be used"
+            ));
+        }
+    }
+    Ok(unusable)
 }
 
 /// Why a remediation is no longer needed.
@@ -182,6 +208,35 @@ pub(crate) mod tests {
             "the policy has another template now"
         );
         assert_eq!(standing.over(None, &named), Some(Over::NodeGone));
+    }
+
+    #[tokio::test]
+    async fn a_template_that_cannot_be_used_is_known_before_a_node_fails() {
+        let server = Server::default();
+        let kinds = json!({"kind": "APIResourceList", "groupVersion": "x.dev/v1", "resources": [{
+            "name": "repairtemplates", "singularName": "repairtemplate", "kind": "RepairTemplate", "namespaced": true,
+            "verbs": ["get"],
+        }]});
+        server.set("/apis/x.dev/v1", Ok(kinds));
+        let path = |name: &str| format!("/apis/x.dev/v1/namespaces/ns/repairtemplates/{name}");
+        let with =
+            |multiple: &str| Ok(json!({"metadata": {"name": "t", "annotations": {MULTIPLE: multiple}}}));
+        server.set(&path("gentle"), with("false"));
+        server.set(&path("hard"), with("true"));
+        let found = async |names: &[&str]| {
+            let templates: Vec<_> = names.iter().map(|name| template(name)).collect();
+            unusable(&server.client(), &templates).await.unwrap()
+        };
+        assert_eq!(found(&["gentle"]).await, Vec::<String>::new());
+        let typo = found(&["gnetle", "hard"]).await;
+        assert!(matches!(&typo[..], [said] if said.contains("RepairTemplate ns/gnetle")), "{typo:?}");
+        let both = found(&["gentle", "hard"]).await;
+        assert!(
+            matches!(&both[..], [said] if said.contains("ns/gentle") && said.contains(MULTIPLE)),
+            "{both:?}"
+        );
+        server.set(&path("gentle"), Err(503));
+        unusable(&server.client(), &[template("gentle")]).await.unwrap_err();
     }
 
     #[tokio::test]

@@ -31,21 +31,23 @@ pub struct Change {
 
 impl Change {
     /// What brings a node to what `wanted` says. Of what others have set nothing is taken over and nothing removed:
-    /// whose the cordon and the taint out-of-service are is told by the record on the node itself.
-    pub fn of(facts: &Facts, wanted: &Record) -> Self {
+    /// whose the cordon and the taint out-of-service are is told by the record on the node itself, or, where others have
+    /// removed that, by what it `lost`.
+    pub fn of(facts: &Facts, lost: &Record, wanted: &Record) -> Self {
+        let recorded = standing(facts, lost);
         // The watch that the record was decided from may be behind this node.
         let at_boot = |record: &Record| record.clone().at_boot(&facts.boot_id);
         let (mut wanted, stands) = (at_boot(wanted), facts.has_taint(OUT_OF_SERVICE));
         if stands {
-            wanted = wanted.keeping(&at_boot(&facts.record));
+            wanted = wanted.keeping(&at_boot(recorded));
         }
         // Somebody took the taint off that the record names, or a kubelet wrote the record. While the node is acted on the
         // record goes on to name it, so that no later look sets it; of one that is handed back nothing stays.
-        let is_taken_off = !stands && at_boot(&facts.record).out_of_service().is_some();
+        let is_taken_off = !stands && at_boot(recorded).out_of_service().is_some();
         if is_taken_off && !wanted.is_taken() {
             wanted = wanted.in_service();
         }
-        let standing = facts.record.taken.clone().unwrap_or_default();
+        let standing = recorded.taken.clone().unwrap_or_default();
         let mut asked = wanted.taken.clone().unwrap_or_default();
         let cordon = asked.cordon && (standing.cordon || !facts.unschedulable);
         let unschedulable = facts.unschedulable && !standing.cordon || asked.cordon;
@@ -90,6 +92,13 @@ impl Change {
     }
 }
 
+/// What the controller has set on the node: what its record says or, where the taint is there without one, what that last said.
+/// No kubelet can set or remove a taint of its own node.
+fn standing<'a>(facts: &'a Facts, lost: &'a Record) -> &'a Record {
+    let is_lost = facts.record == Record::default() && facts.has_taint(UNHEALTHY);
+    if is_lost { lost } else { &facts.record }
+}
+
 /// The taints that the node is to have. The key `mainstay.dev/unhealthy` is this controller's own.
 fn taints(facts: &Facts, standing: &Taken, asked: &Taken) -> Vec<Taint> {
     let effect = asked.taint.map(|effect| format!("{effect:?}"));
@@ -114,7 +123,19 @@ fn taints(facts: &Facts, standing: &Taken, asked: &Taken) -> Vec<Taint> {
     taints
 }
 
-/// Brings the node of this name and UID to what `wanted` says. Returns whether anything was written. The taint out-of-service is set only
+/// A write of a node.
+#[derive(Debug, PartialEq)]
+pub struct Written {
+    /// What stood on the node, as its record said right before.
+    pub before: Record,
+    /// What stands on it now.
+    pub after: Record,
+    /// Whether the taint of an unhealthy node was there without a record of it: whose the cordon is, is not known.
+    pub is_lost: bool,
+}
+
+/// Brings the node of this name and UID to what `wanted` says. Returns what was written. `lost` is what its record last said, for
+/// the case that others have removed it. The taint out-of-service is set only
 /// on a node whose Lease still says that it was last `renewed` then: what was detached cannot be undone.
 ///
 /// # Errors
@@ -123,34 +144,38 @@ pub async fn bring(
     client: &Client,
     (name, uid): (&str, &str),
     wanted: &Record,
+    lost: &Record,
     renewed: Option<Timestamp>,
-) -> Result<bool, ApplyError> {
+) -> Result<Option<Written>, ApplyError> {
     let nodes: Api<WatchedNode> = Api::all(client.clone());
     let writes = Writes::new(client.clone(), FIELD_MANAGER);
     let mut tries = 0;
     loop {
         let node = match in_time(nodes.get(name)).await {
             Ok(node) => node,
-            Err(RequestError::NotFound(_)) => return Ok(false),
+            Err(RequestError::NotFound(_)) => return Ok(None),
             Err(source) => return Err(ApplyError::Read { what: "the node".into(), source }),
         };
         if node.metadata.uid.as_deref() != Some(uid) {
-            return Ok(false);
+            return Ok(None);
         }
         let version = node.metadata.resource_version.clone();
         let facts = Facts::from(node);
-        let mut change = Change::of(&facts, wanted);
+        let mut change = Change::of(&facts, lost, wanted);
         if change.sets_out_of_service(&facts) && last_renewal(client, name).await? != renewed {
-            change = Change::of(&facts, &wanted.clone().in_service());
+            change = Change::of(&facts, lost, &wanted.clone().in_service());
         }
         if change.is_empty() {
-            return Ok(false);
+            return Ok(None);
         }
+        let before = standing(&facts, lost).clone();
+        let after = change.record.clone().unwrap_or_else(|| facts.record.clone());
+        let is_lost = before == Record::default() && facts.has_taint(UNHEALTHY);
         tries += 1;
         let patch = Patch::Merge(change.patch(uid, version.as_deref()));
         match writes.patch(&path(name), &patch).await {
-            Ok(_) => return Ok(true),
-            Err(RequestError::NotFound(_)) => return Ok(false),
+            Ok(_) => return Ok(Some(Written { before, after, is_lost })),
+            Err(RequestError::NotFound(_)) => return Ok(None),
             Err(RequestError::Conflict(_)) if tries < TRIES => {}
             Err(source) => return Err(ApplyError::Node(source)),
         }

@@ -22,7 +22,7 @@ use mainstay_runtime::{
     writes::Writes,
 };
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{error::ApplyError, node};
 use crate::{
@@ -206,6 +206,10 @@ async fn mark(client: &Client, pod: &ListedPod) -> Result<(), RequestError> {
         "message": "the node of this pod does not answer",
         "lastTransitionTime": Time(Timestamp::now()),
     });
+    set_condition(client, pod, &condition).await
+}
+
+async fn set_condition(client: &Client, pod: &ListedPod, condition: &Value) -> Result<(), RequestError> {
     let patch = json!({"metadata": {"uid": pod.metadata.uid}, "status": {"conditions": [condition]}});
     let path = ObjectPath::of::<Pod>(&ObjectKey::of(pod));
     Writes::new(client.clone(), FIELD_MANAGER).patch_status(&path, &Patch::Strategic(patch)).await.map(drop)
@@ -216,8 +220,24 @@ async fn remove(client: &Client, pod: &ListedPod, evict: Evict) -> Result<bool, 
     let (key, uid) = (ObjectKey::of(pod), pod.metadata.uid.as_deref().unwrap_or_default());
     match evict {
         Evict::Politely => writes.evict(&key, uid).await,
-        Evict::Force => writes.delete(&ObjectPath::of::<Pod>(&key), uid, None).await,
+        Evict::Force => {
+            if let Err(error) = mark_disrupted(client, pod).await {
+                tracing::debug!(pod = pod.name(), %error, "a pod that is to be deleted could not be marked");
+            }
+            writes.delete(&ObjectPath::of::<Pod>(&key), uid, None).await
+        }
     }
+}
+
+/// Says of a pod that is about to be deleted that this is no failure of its own: a Job's `podFailurePolicy` goes by it, and an
+/// eviction says the same.
+async fn mark_disrupted(client: &Client, pod: &ListedPod) -> Result<(), RequestError> {
+    let condition = json!({
+        "type": "DisruptionTarget", "status": "True", "reason": "DeletionByNodeHealthPolicy",
+        "message": "the node of this pod is unhealthy, and the deadline of its drain is over",
+        "lastTransitionTime": Time(Timestamp::now()),
+    });
+    set_condition(client, pod, &condition).await
 }
 
 #[cfg(test)]
@@ -272,6 +292,23 @@ mod tests {
         let (_, path, eviction) = server.writes().pop().unwrap();
         assert_eq!(path, "/api/v1/namespaces/ns/pods/a/eviction");
         assert_eq!(eviction["deleteOptions"]["preconditions"]["uid"], "p");
+    }
+
+    #[tokio::test]
+    async fn a_pod_that_is_deleted_past_its_budget_is_marked_as_disrupted_before() {
+        let server = Server::default();
+        let pod = json!({"metadata": {"name": "a", "namespace": "ns", "uid": "p"}});
+        server.set("/api/v1/pods", Ok(json!({"metadata": {}, "items": [pod]})));
+        server.set("/api/v1/nodes/n", Ok(json!({"metadata": {"name": "n", "uid": "u"}})));
+        let plan = PodsPlan { not_ready: false, evict: Some(Evict::Force) };
+        assert_eq!(visit(&server.client(), ("n", "u"), plan).await.evicted, 1);
+        let [(_, marked, mark), (_, deleted, delete)] = &server.writes()[..] else { panic!("two writes") };
+        assert_eq!(
+            (&**marked, &**deleted),
+            ("/api/v1/namespaces/ns/pods/a/status", "/api/v1/namespaces/ns/pods/a")
+        );
+        assert_eq!(mark["status"]["conditions"][0]["type"], "DisruptionTarget");
+        assert_eq!((&mark["metadata"]["uid"], &delete["preconditions"]["uid"]), (&json!("p"), &json!("p")));
     }
 
     #[test]

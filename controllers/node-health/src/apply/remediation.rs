@@ -135,7 +135,7 @@ pub async fn visit(client: &Client, case: &Case) -> Result<Visit, ApplyError> {
 }
 
 /// Whether it stays so until a person changes something.
-fn is_out_of_reach(error: &ApplyError) -> bool {
+pub(super) fn is_out_of_reach(error: &ApplyError) -> bool {
     use RequestError::{AlreadyExists, Forbidden, NotFound};
     matches!(error.request(), NotFound(_) | Forbidden(_) | AlreadyExists(_))
 }
@@ -252,7 +252,7 @@ fn unread(what: String) -> impl FnOnce(RequestError) -> ApplyError {
     move |source| ApplyError::Read { what, source }
 }
 
-async fn template(client: &Client, reference: &TemplateRef) -> Result<DynamicObject, ApplyError> {
+pub(super) async fn template(client: &Client, reference: &TemplateRef) -> Result<DynamicObject, ApplyError> {
     let resource = resource(client, &reference.api_version, &reference.kind).await;
     let resource = resource.map_err(unread(format!("the kind {}", reference.kind)))?;
     let templates: Api<DynamicObject> = Api::namespaced_with(client.clone(), &reference.namespace, &resource);
@@ -262,11 +262,16 @@ async fn template(client: &Client, reference: &TemplateRef) -> Result<DynamicObj
 /// Which names a node's remediation may have; without the template, which decides it, either.
 fn names(node: &str, reference: &TemplateRef, template: Option<&DynamicObject>) -> Vec<String> {
     let (own, shared) = (format!("{node}-{}", reference.name), node.to_owned());
-    match template.map(|template| template.annotations().get(MULTIPLE).is_some_and(|value| value == "true")) {
+    match template.map(has_names_of_its_own) {
         Some(true) => vec![own],
         Some(false) => vec![shared],
         None => vec![own, shared],
     }
+}
+
+/// Whether remediations are named after the template as well, so that several of its kind can be used.
+pub(super) fn has_names_of_its_own(template: &DynamicObject) -> bool {
+    template.annotations().get(MULTIPLE).is_some_and(|value| value == "true")
 }
 
 fn is_made_from(remediation: &DynamicObject, reference: &TemplateRef) -> bool {

@@ -113,6 +113,35 @@ async fn a_condition_counts_from_the_moment_at_which_it_was_seen() {
     assert_eq!((&*words, since), ("its condition Bad is True", Duration::from_secs(5)));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_condition_of_a_node_that_nobody_calls_silent_stays_confirmed_between_two_renewals() {
+    let clock = Clock::start();
+    let observations = Observations::new(clock);
+    let bad = json!([{"type": "Bad", "status": "True", "for": "1s"}]);
+    // A renewal each 10 s is too rare for 5 s; without a Lease the node has a minute.
+    for has_lease in [true, false] {
+        let name = if has_lease { "with" } else { "without" };
+        let settings =
+            read("p", json!({"nodeSelector": {}, "unreachableAfter": "5s", "conditions": bad.clone()}));
+        let status = json!({"conditions": [{"type": "Bad", "status": "True"}]});
+        let node = node(name, json!({}), status, json!({}));
+        observations.node_changed(&Change { old: None, new: Some(&node) });
+        if has_lease {
+            lease(&observations, name, 1000);
+            lease(&observations, name, 1010);
+        }
+        let seen = |known: &Known| {
+            view(&node, Some((0, &settings)), known, None, &observations, clock.now()).unwrap()
+        };
+        let mut known = Known::first(&node, false);
+        tokio::time::advance(Duration::from_secs(2)).await;
+        known.answer.failing = seen(&known).failing.map(|(_, since)| since);
+        assert!(seen(&known).confirmed, "{name}");
+        tokio::time::advance(Duration::from_secs(7)).await;
+        assert!(seen(&known).confirmed, "{name}");
+    }
+}
+
 #[test]
 fn only_proof_of_this_boot_and_this_silence_counts() {
     let observations = Observations::new(Clock::start());

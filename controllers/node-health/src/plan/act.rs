@@ -112,8 +112,8 @@ fn written<'a>(nodes: impl Iterator<Item = &'a NodeView>, now: Now) -> Vec<Signe
     times.map(|time| signed(now.moment).saturating_sub(age(time))).collect()
 }
 
-/// When the controller began to act on nodes of the policy, within its window. After a breaker has closed the rate
-/// starts empty: pending nodes are handled one by one, and not all at once.
+/// When the controller began to act on nodes of the policy, within its window. After a breaker has closed what is left of the
+/// rate is given out evenly: pending nodes are handled one by one, and not all at once.
 fn resume(
     rules: &Rules,
     mut taken: Vec<SignedDuration>,
@@ -121,12 +121,13 @@ fn resume(
     now: Moment,
 ) -> Vec<SignedDuration> {
     let Rate { count, window } = rules.breakers.rate;
-    if breaker_states.cleared.contains(&rules.policy) {
-        let share = window / u32::try_from(count.max(1)).unwrap_or(u32::MAX);
-        let leave = (1..=count).map(|index| share * u32::try_from(index).unwrap_or(u32::MAX));
-        taken = leave.map(|leave| signed(now + leave).saturating_sub(signed(window))).collect();
-    }
     taken.retain(|at| free(*at, window).is_some_and(|free| free > now));
+    if breaker_states.cleared.contains(&rules.policy) {
+        let left = count.saturating_sub(taken.len());
+        let share = window / u32::try_from(count.max(1)).unwrap_or(u32::MAX);
+        let leave = (1..=left).map(|index| share * u32::try_from(index).unwrap_or(u32::MAX));
+        taken.extend(leave.map(|leave| signed(now + leave).saturating_sub(signed(window))));
+    }
     taken
 }
 

@@ -85,6 +85,10 @@ impl<'a> Draft<'a> {
             self.plan.waits_for = open_breaker.words();
         } else if self.plan.record.is_taken() {
             self.act(rules, verdict, due);
+        } else if !rules.pause_requests.is_empty() {
+            self.plan.state = State::Waiting;
+            self.plan.waits_for =
+                format!("spec.pauseRequests to be removed: {}", rules.pause_requests.join(", "));
         } else {
             self.plan.state = State::Waiting;
             let settled = since.saturating_add(rules.breakers.settle);
@@ -144,6 +148,7 @@ impl<'a> Draft<'a> {
     fn give_up(&mut self, verdict: &Verdict, open_breaker: &OpenBreaker) {
         self.memory = NodeMemory::default();
         self.plan.record.taken = self.remnant();
+        self.plan.record.quarantined_until = None;
         self.plan.remediation = keep(self.node, false);
         self.plan.state = if verdict.is_bad() { State::Waiting } else { State::Suspect };
         self.plan.waits_for = open_breaker.words();

@@ -39,7 +39,11 @@ mod world;
 use std::sync::Arc;
 
 use self::{act::Queue, draft::Draft, due::Due, verdict::Verdict};
-pub use self::{rules::*, types::*, verdict::late};
+pub use self::{
+    rules::*,
+    types::*,
+    verdict::{late, unreachable_at},
+};
 
 /// What each node is to carry. Who is `blind` cannot say anything of any node, and changes nothing.
 pub fn plan(rules: &[Rules], nodes: &[NodeView], memory: &Memory, now: Now, blind: bool) -> Plan {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 use mainstay_runtime::clock::Moment;
 
@@ -104,8 +104,11 @@ impl Draft<'_> {
         let until = *record.quarantined_until.get_or_insert_with(|| {
             let length = length(flapping, record.quarantines);
             record.quarantines += 1;
-            self.now.wall.saturating_add(length).unwrap_or(jiff::Timestamp::MAX)
+            after(self.now.wall, length)
         });
+        // It may have been written down under a clock that was ahead.
+        let until = until.min(after(self.now.wall, longest(flapping)));
+        record.quarantined_until = Some(until);
         let Some(left) = remaining(until.duration_since(self.now.wall)) else { return false };
         self.plan.state = State::Quarantined;
         self.plan.waits_for = format!(
@@ -127,7 +130,7 @@ impl Draft<'_> {
             return;
         };
         let now = self.now.wall;
-        let left = |flap: &jiff::Timestamp| {
+        let left = |flap: &Timestamp| {
             let age = now.duration_since(*flap);
             // One from the future was written under a clock that was wrong; it counts from now on.
             let age = if age.is_negative() { Duration::ZERO } else { age.unsigned_abs() };
@@ -148,7 +151,15 @@ impl Draft<'_> {
 /// Twice as long each further time.
 fn length(flapping: &Flapping, before: u32) -> SignedDuration {
     let length = flapping.quarantine.saturating_mul(1_u32.checked_shl(before).unwrap_or(u32::MAX));
-    SignedDuration::try_from(length.min(flapping.max_quarantine)).unwrap_or(SignedDuration::MAX)
+    SignedDuration::try_from(length).unwrap_or(SignedDuration::MAX).min(longest(flapping))
+}
+
+fn longest(flapping: &Flapping) -> SignedDuration {
+    SignedDuration::try_from(flapping.max_quarantine).unwrap_or(SignedDuration::MAX)
+}
+
+fn after(now: Timestamp, length: SignedDuration) -> Timestamp {
+    now.saturating_add(length).unwrap_or(Timestamp::MAX)
 }
 
 fn remaining(left: SignedDuration) -> Option<Moment> {

@@ -12,9 +12,11 @@ pub struct Rules {
     /// Whether nothing of what is decided is carried out. Such policies come after all others, so that they take no
     /// node away from those that act, and what they decide counts for no other policy.
     pub dry_run: bool,
+    /// Why no further nodes are acted on; empty: they are.
+    pub pause_requests: Vec<String>,
     /// A node that has not renewed its Lease for this long is unreachable.
     pub unreachable_after: Duration,
-    /// A node that has no Lease yet is not judged until it has been known for this long.
+    /// A node that has no Lease is unreachable when it has not posted its status either for this long since it is known.
     pub startup_grace: Duration,
     /// How long a node must be healthy without interruption before it is restored.
     pub healthy_for: Duration,

@@ -7,8 +7,10 @@ use crate::record::{Record, TaintEffect};
 
 mod control_plane;
 mod ends;
+mod quarantine;
 mod rates;
 mod unread;
+mod without_lease;
 
 fn three_zones() -> World {
     World::new(rules("p"), &["a", "b", "c"], 10)

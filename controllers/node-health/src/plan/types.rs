@@ -60,7 +60,8 @@ impl NodeView {
 /// The heartbeat of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Heartbeat {
-    /// When its Lease was last seen renewed, by this process. `None`: not yet, which is no sign of death.
+    /// When its Lease was last seen renewed, by this process, or without one its status posted. `None`: not yet, which is no
+    /// sign of death.
     pub heard: Option<Moment>,
     /// Since when this process has watched it without interruption: since it knows the node, since it leads, since the
     /// API server last did not answer. No failure counts for longer than this.

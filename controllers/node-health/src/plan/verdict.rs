@@ -4,13 +4,31 @@ use std::time::Duration;
 
 use mainstay_runtime::clock::Moment;
 
-use super::{rules::Rules, types::NodeView};
+use super::{
+    rules::Rules,
+    types::{Heartbeat, NodeView},
+};
 
 /// After how long a Lease is overdue that is renewed every `interval`. A kubelet moves its renewals by up to 4 % (kubelet,
 /// `leaseControllerJitter`), and a write takes time. No less than this, or many nodes that live would be looked at again
 /// and again for nothing.
 pub fn late(interval: Duration) -> Duration {
     interval + interval / 5
+}
+
+/// When a node with this heartbeat is unreachable by these rules; `None`: its Lease is renewed too rarely for them.
+pub fn unreachable_at(heartbeat: Heartbeat, rules: &Rules) -> Option<Moment> {
+    let after = match heartbeat.interval {
+        Some(interval) if rules.unreachable_after < least(interval) => return None,
+        Some(_) => rules.unreachable_after,
+        None => rules.startup_grace,
+    };
+    Some(heartbeat.silent_since().saturating_add(after))
+}
+
+/// The shortest time after which one late renewal makes no node unreachable.
+fn least(interval: Duration) -> Duration {
+    interval + interval / 2
 }
 
 /// What is seen of one node, judged.
@@ -26,7 +44,7 @@ pub(super) struct Verdict {
     pub overdue: bool,
     /// Its Lease is renewed too rarely for the policy.
     pub unjudged: bool,
-    /// A renewal was seen, and it is not overdue.
+    /// A renewal was seen, and it is not overdue. Of a node without a Lease, that it has posted its status.
     pub heard: bool,
     /// Whose it is cannot be read.
     pub unread: bool,
@@ -42,29 +60,22 @@ impl Verdict {
         let (since, rules) = (heartbeat.silent_since(), judge.map(|index| &rules[index]));
         let mut moments = [None; 3];
         let mut verdict = Self { failing: node.failing.is_some(), unread: node.unread, ..Self::default() };
-        match (heartbeat.interval, rules) {
-            (Some(interval), rules) => {
-                let overdue = since.saturating_add(late(interval));
-                verdict.overdue = overdue < now;
-                // The first moment at which it is.
-                moments[0] = Some(overdue + Moment::from_nanos(1));
-                verdict.heard = heartbeat.is_heard() && !verdict.overdue;
-                let least = interval + interval / 2;
-                verdict.unjudged = rules.is_some_and(|rules| rules.unreachable_after < least);
-                let judged = rules.filter(|_| !verdict.unjudged);
-                let silent = since.saturating_add(judged.map_or(least, |rules| rules.unreachable_after));
-                verdict.silent = silent <= now;
-                verdict.unreachable = verdict.silent && judged.is_some();
-                moments[1] = Some(silent);
-            }
-            (None, Some(rules)) => {
-                let late = since.saturating_add(rules.startup_grace);
-                verdict.unreachable = late <= now;
-                verdict.silent = verdict.unreachable;
-                moments[1] = Some(late);
-            }
-            (None, None) => {}
+        if let Some(interval) = heartbeat.interval {
+            let overdue = since.saturating_add(late(interval));
+            verdict.overdue = overdue < now;
+            // The first moment at which it is.
+            moments[0] = Some(overdue + Moment::from_nanos(1));
+            verdict.heard = heartbeat.is_heard() && !verdict.overdue;
         }
+        let unreachable = rules.and_then(|rules| unreachable_at(heartbeat, rules));
+        verdict.unjudged = rules.is_some() && unreachable.is_none();
+        let shortest = || Some(since.saturating_add(least(heartbeat.interval?)));
+        let silent = unreachable.or_else(shortest);
+        verdict.silent = silent.is_some_and(|silent| silent <= now);
+        verdict.unreachable = verdict.silent && unreachable.is_some();
+        // Without a Lease there is no time at which a sign of life is due.
+        verdict.heard |= heartbeat.interval.is_none() && heartbeat.is_heard() && !verdict.silent;
+        moments[1] = silent;
         moments[2] = node.failing_due;
         verdict.due = moments.into_iter().flatten().filter(|moment| *moment > now).min();
         verdict
@@ -101,7 +112,10 @@ impl Verdict {
                 Some(_) => {
                     format!("its Lease has not been renewed for {:?} or more", rules.unreachable_after)
                 }
-                None => format!("it has had no Lease for {:?} or more", rules.startup_grace),
+                None => format!(
+                    "it has no Lease, and has not posted its status for {:?} or more",
+                    rules.startup_grace
+                ),
             };
         }
         if let Some((words, _)) = &node.failing {
@@ -112,7 +126,7 @@ impl Verdict {
                 "its Lease is renewed every {interval:?}, too rarely for spec.unreachableAfter of {:?}: \
                  set that to at least {:?}, or the kubelet's nodeLeaseDurationSeconds to a smaller number",
                 rules.unreachable_after,
-                interval + interval / 2
+                least(interval)
             );
         }
         match (self.overdue, node.failing_due) {

@@ -38,6 +38,7 @@ pub(super) fn rules(policy: &str) -> Rules {
     Rules {
         policy: policy.into(),
         dry_run: false,
+        pause_requests: Vec::new(),
         unreachable_after: seconds(15),
         startup_grace: seconds(60),
         healthy_for: seconds(10),

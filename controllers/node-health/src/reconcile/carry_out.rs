@@ -45,9 +45,10 @@ impl NodeHealth {
         } else {
             planned.record.clone()
         };
-        let stands = Change::of(&node.facts, &wanted).is_empty();
+        let recorded = known.recorded.clone();
+        let stands = Change::of(&node.facts, &recorded, &wanted).is_empty();
         if !stands {
-            self.write(state, pass, node, wanted, view.heartbeat.renewed);
+            self.write(state, pass, node, (wanted, recorded), view.heartbeat.renewed);
         }
         let Some(settings) = settings else { return };
         if matches!(planned.state, State::Unconfirmed | State::Doubted) {
@@ -67,13 +68,13 @@ impl NodeHealth {
         state: &mut LeaderState,
         pass: &Pass,
         node: &Arc<Node>,
-        wanted: Record,
+        (wanted, lost): (Record, Record),
         renewed: Option<Timestamp>,
     ) {
         let (client, node) = (self.client.clone(), Arc::clone(node));
         state.jobs.start((Task::Write, Arc::clone(node.name())), pass.now.moment, async move {
             let before = node.facts.record.clone();
-            let result = node::bring(&client, (node.name(), node.uid()), &wanted, renewed).await;
+            let result = node::bring(&client, (node.name(), node.uid()), &wanted, &lost, renewed).await;
             Outcome::Written { before, wanted, result }
         });
     }

@@ -36,6 +36,13 @@ pub(super) enum Task {
     Clear,
 }
 
+impl Task {
+    /// What is done with a node.
+    pub(super) const OF_NODE: [Self; 4] = [Self::Confirm, Self::Write, Self::Pods, Self::Remedy];
+    /// What is done with a policy.
+    pub(super) const OF_POLICY: [Self; 3] = [Self::Report, Self::List, Self::Clear];
+}
+
 /// What is done, and with which node or policy.
 pub(super) type Key = (Task, Arc<str>);
 
@@ -120,6 +127,14 @@ impl<O: Send + 'static> Jobs<O> {
         self.not_before.insert(key, now + rest);
     }
 
+    /// Forgets what these jobs of a node or a policy are to wait for: it is gone.
+    pub(super) fn forget(&mut self, tasks: &[Task], name: &Arc<str>) {
+        for key in tasks.iter().map(|task| (*task, Arc::clone(name))) {
+            self.backoff.forget(&key);
+            self.not_before.remove(&key);
+        }
+    }
+
     /// When the first key that rests may go on.
     pub(super) fn due(&mut self, now: Moment) -> Option<Moment> {
         self.not_before.retain(|_, rest| *rest > now);
@@ -200,6 +215,21 @@ mod tests {
         assert_eq!(jobs.next().await, (key(Task::Pods), Some(1)));
         assert_eq!(jobs.next().await, (key(Task::Remedy), Some(4)));
         assert_eq!(jobs.next().now_or_never(), None);
+    }
+
+    #[tokio::test]
+    async fn what_is_gone_has_no_failures() {
+        let mut jobs = Jobs::new(1);
+        for _ in 0..10 {
+            jobs.failed(key(Task::Write), NOW, None);
+        }
+        assert!(jobs.due(NOW).is_some());
+        jobs.forget(&Task::OF_NODE, &"n".into());
+        assert_eq!(jobs.due(NOW), None);
+        jobs.start(key(Task::Write), NOW, async { 1 });
+        assert_eq!(jobs.next().await, (key(Task::Write), Some(1)));
+        jobs.failed(key(Task::Write), NOW, None);
+        assert!(jobs.due(NOW).is_some_and(|due| due <= GROWTH.first), "it is the first failure");
     }
 
     #[tokio::test]

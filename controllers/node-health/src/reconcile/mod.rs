@@ -25,7 +25,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use self::state::NodeHealth;
-use self::state::{LeaderState, Pass, ReadSettings};
+use self::{
+    jobs::Task,
+    state::{LeaderState, Pass, ReadSettings},
+};
 use crate::{
     live,
     observe::{self, Known},
@@ -144,7 +147,15 @@ impl NodeHealth {
             .filter(|policy| policy.metadata.deletion_timestamp.is_none())
             .map(|policy| (policy.name_any().into(), policy))
             .collect();
-        state.settings.retain(|name, _| policies.contains_key(name));
+        let LeaderState { settings, standing, jobs, .. } = state;
+        settings.retain(|name, _| {
+            let is_there = policies.contains_key(name);
+            if !is_there {
+                standing.remove(name);
+                jobs.forget(&Task::OF_POLICY, name);
+            }
+            is_there
+        });
         for (name, policy) in &policies {
             let known = state.settings.remove(name).filter(|known| known.uid == policy.uid());
             let read = match known {
@@ -160,7 +171,9 @@ impl NodeHealth {
         nodes.sort_by(|one, other| one.name().cmp(other.name()));
         let assigned = observe::assign(&settings, &nodes);
         let pass = Pass { now, settings, policies, nodes, assigned };
-        pass.keep_up(&mut state.known);
+        for gone in pass.keep_up(&mut state.known) {
+            state.jobs.forget(&Task::OF_NODE, &gone);
+        }
         pass
     }
 }

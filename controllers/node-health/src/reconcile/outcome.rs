@@ -5,7 +5,7 @@ use std::time::Duration;
 use mainstay_runtime::failure::RequestError;
 
 use crate::{
-    apply::{ApplyError, leftovers::Standing, pods, remediation},
+    apply::{ApplyError, leftovers::Standing, node::Written, pods, remediation},
     live::Answer,
     metrics::Action,
     record::Record,
@@ -17,12 +17,12 @@ pub(super) enum Outcome {
     Confirmed(Result<Answer, RequestError>),
     /// Of a write of a node.
     Written {
-        /// What stood on the node.
+        /// What stood on the node, as the watch showed it.
         before: Record,
         /// What was to.
         wanted: Record,
-        /// Whether anything was written.
-        result: Result<bool, ApplyError>,
+        /// What was written.
+        result: Result<Option<Written>, ApplyError>,
     },
     /// Of a visit to a node's pods.
     Visited(pods::Visit),
@@ -30,8 +30,8 @@ pub(super) enum Outcome {
     Remedied(Result<remediation::Visit, ApplyError>),
     /// Of a write of a status.
     Reported(Result<Option<Duration>, RequestError>),
-    /// Of a list of the remediations of a policy.
-    Listed(Result<Vec<Standing>, ApplyError>),
+    /// Of a list of the remediations of a policy, and what keeps its templates from being used, where that was found out.
+    Listed(Result<Vec<Standing>, ApplyError>, Option<Vec<String>>),
     /// Of the deletion of some of them.
     Cleared(Result<(), ApplyError>),
 }

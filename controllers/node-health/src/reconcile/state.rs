@@ -16,9 +16,11 @@ use crate::{
     announce::Announcer,
     apply::leftovers::Standing,
     metrics::Metrics,
+    names::UNHEALTHY,
     observations::Observations,
     observe::{Assigned, Known, KnownNodes},
     plan::{Memory, Now, State},
+    record::Record,
     settings::{Settings, SettingsError, TemplateRef},
     status,
     watched::Node,
@@ -87,20 +89,42 @@ pub(super) struct ReadSettings {
     pub(super) generation: Option<i64>,
     pub(super) settings: Result<Arc<Settings>, SettingsError>,
     /// All templates that the policy has named since this process leads.
-    pub(super) templates: Vec<TemplateRef>,
+    templates: Vec<TemplateRef>,
+    /// The kinds of templates that it had before, as its status says, as long as there are remediations by them.
+    pub(super) written: Vec<TemplateRef>,
+    /// What keeps its templates from being used, as was found last.
+    pub(super) unusable: Vec<String>,
 }
 
 impl ReadSettings {
     /// Reads a policy that was read `before` at another generation.
     pub(super) fn read(policy: &NodeHealthPolicy, before: Option<Self>) -> Self {
         let settings = Settings::read(policy).map(Arc::new);
-        let mut templates = before.map(|before| before.templates).unwrap_or_default();
+        let (mut templates, written, unusable) = match before {
+            Some(before) => (before.templates, before.written, before.unusable),
+            None => {
+                let kinds = policy.status.iter().flat_map(|status| &status.template_kinds);
+                (Vec::new(), kinds.map(TemplateRef::of_kind).collect(), Vec::new())
+            }
+        };
         for template in settings.iter().flat_map(|settings| &settings.templates) {
             if !templates.contains(template) {
                 templates.push(template.clone());
             }
         }
-        Self { uid: policy.uid(), generation: policy.metadata.generation, settings, templates }
+        let (uid, generation) = (policy.uid(), policy.metadata.generation);
+        Self { uid, generation, settings, templates, written, unusable }
+    }
+
+    /// One template of each kind and namespace in which there may be remediations of the policy.
+    pub(super) fn kinds(&self) -> Vec<TemplateRef> {
+        let mut kinds: Vec<TemplateRef> = Vec::new();
+        for template in self.templates.iter().chain(&self.written) {
+            if !kinds.iter().any(|kind| kind.is_beside(template)) {
+                kinds.push(template.clone());
+            }
+        }
+        kinds
     }
 }
 
@@ -135,8 +159,8 @@ impl Pass {
         }
     }
 
-    /// Forgets nodes that are gone, and knows those that are new.
-    pub(super) fn keep_up(&self, known: &mut KnownNodes) {
+    /// Forgets nodes that are gone, and knows those that are new. Returns the names of those that are gone.
+    pub(super) fn keep_up(&self, known: &mut KnownNodes) -> Vec<Arc<str>> {
         for (index, node) in self.nodes.iter().enumerate() {
             let dry_run = self.policy_of(index).is_some_and(|(_, settings)| settings.rules.dry_run);
             let first = || Known::first(node, dry_run);
@@ -145,11 +169,17 @@ impl Pass {
             if *standing.uid != *node.uid() || standing.dry_run != dry_run {
                 *standing = first();
             }
+            if node.facts.record != Record::default() {
+                standing.recorded.clone_from(&node.facts.record);
+            } else if !node.facts.has_taint(UNHEALTHY) {
+                standing.recorded = Record::default();
+            }
         }
-        if known.len() > self.nodes.len() {
-            let names: HashSet<_> = self.nodes.iter().map(|node| node.name()).collect();
-            known.retain(|name, _| names.contains(name));
+        if known.len() == self.nodes.len() {
+            return Vec::new();
         }
+        let names: HashSet<_> = self.nodes.iter().map(|node| node.name()).collect();
+        known.extract_if(|name, _| !names.contains(name)).map(|(name, _)| name).collect()
     }
 }
 

@@ -19,7 +19,11 @@ impl NodeHealth {
     /// Lists the remediations of each policy now and then, and deletes what is over by the plan that follows the list.
     pub(super) fn sweep(&self, state: &mut LeaderState, pass: &Pass, judged: &[Judged<'_>]) {
         let LeaderState { settings, standing, jobs, .. } = state;
-        for (name, read) in settings.iter().filter(|(_, read)| !read.templates.is_empty()) {
+        for (name, read) in settings.iter() {
+            let kinds = read.kinds();
+            if kinds.is_empty() {
+                continue;
+            }
             let listed = standing.remove(name);
             // What a policy wants that cannot be read is not known, so that what stands goes on.
             let (Some(uid), Ok(policy)) = (read.uid.clone(), &read.settings) else { continue };
@@ -41,9 +45,13 @@ impl NodeHealth {
                     });
                 }
             }
-            let (client, policy, templates) = (self.client.clone(), Arc::clone(name), read.templates.clone());
-            jobs.start((Task::List, Arc::clone(name)), pass.now.moment, async move {
-                Outcome::Listed(leftovers::list(&client, &policy, &uid, &templates).await)
+            let (client, name, policy) = (self.client.clone(), Arc::clone(name), Arc::clone(policy));
+            jobs.start((Task::List, Arc::clone(&name)), pass.now.moment, async move {
+                let (listed, unusable) = tokio::join!(
+                    leftovers::list(&client, &name, &uid, &kinds),
+                    leftovers::unusable(&client, &policy.templates),
+                );
+                Outcome::Listed(listed, unusable.ok())
             });
         }
     }

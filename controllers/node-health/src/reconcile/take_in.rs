@@ -2,15 +2,15 @@
 
 use std::{sync::Arc, time::Duration};
 
-use mainstay_runtime::{clock::Moment, reconcile::ReconcileError};
+use mainstay_runtime::{backoff::Growth, clock::Moment, reconcile::ReconcileError};
 
 use super::{
-    jobs::Key,
+    jobs::{Key, Task},
     outcome::{Outcome, actions},
     state::{LeaderState, NodeHealth},
 };
 use crate::{
-    apply::{ApplyError, pods, remediation},
+    apply::{ApplyError, node::Written, pods, remediation},
     metrics::{self, Action},
     plan::Remediation,
     record::Record,
@@ -22,6 +22,8 @@ const CATCH_UP: Duration = Duration::from_millis(500);
 const ASK_AGAIN: Duration = Duration::from_secs(2);
 /// How often pods that are to leave are looked at, and remediations.
 const VISIT: Duration = Duration::from_secs(2);
+/// How often pods are looked at that a PodDisruptionBudget holds: less and less often, as long as none leaves.
+const HELD: Growth = Growth { first: VISIT, cap: Duration::from_secs(15) };
 /// How often remediations are looked for that are no longer needed.
 const SWEEP: Duration = Duration::from_secs(30);
 /// How often pods are looked at that have all begun to leave.
@@ -35,6 +37,10 @@ pub(super) fn take_in(
     now: Moment,
 ) {
     let name = Arc::clone(&key.1);
+    let is_of_node = Task::OF_NODE.contains(&key.0);
+    if is_of_node && !state.known.contains_key(&name) || !is_of_node && !state.settings.contains_key(&name) {
+        return state.jobs.forget(&[key.0], &name);
+    }
     match after(node_health, state, &name, outcome, now) {
         Ok(rest) => state.jobs.rest(key, now, rest),
         Err(at_least) => state.jobs.failed(key, now, at_least),
@@ -72,16 +78,22 @@ fn after(
             tracing::warn!(policy = %name, %error, "could not write the status");
             Err(error.retry_after())
         }
-        Outcome::Listed(Ok(standing)) => {
+        Outcome::Listed(listed, unusable) => {
+            if let (Some(read), Some(unusable)) = (state.settings.get_mut(name), unusable) {
+                read.unusable = unusable;
+            }
+            let standing = match listed {
+                Ok(standing) => standing,
+                Err(error) => return Err(node_health.not_cleared(name, &error)),
+            };
+            if let Some(read) = state.settings.get_mut(name) {
+                read.written.retain(|kind| standing.iter().any(|one| one.template.is_beside(kind)));
+            }
             state.standing.insert(Arc::clone(name), standing);
             Ok(SWEEP)
         }
         Outcome::Cleared(Ok(())) => Ok(Duration::ZERO),
-        Outcome::Listed(Err(error)) | Outcome::Cleared(Err(error)) => {
-            node_health.metrics.failed(&error);
-            tracing::warn!(policy = %name, %error, "could not end remediations that are no longer needed");
-            Err(error.request().retry_after())
-        }
+        Outcome::Cleared(Err(error)) => Err(node_health.not_cleared(name, &error)),
     }
 }
 
@@ -90,18 +102,19 @@ fn written(
     name: &Arc<str>,
     before: &Record,
     wanted: &Record,
-    result: Result<bool, ApplyError>,
+    result: Result<Option<Written>, ApplyError>,
 ) -> Result<Duration, Option<Duration>> {
-    let actions = actions(before, wanted);
     match result {
-        Ok(wrote) => {
-            for action in actions.into_iter().filter(|_| wrote) {
+        Ok(None) => Ok(CATCH_UP),
+        Ok(Some(written)) => {
+            for action in actions(&written.before, &written.after) {
                 node_health.metrics.acted(action, metrics::Outcome::Success, 1);
             }
+            node_health.tell_written(name, &written);
             Ok(CATCH_UP)
         }
         Err(error) => {
-            actions
+            actions(before, wanted)
                 .into_iter()
                 .for_each(|action| node_health.metrics.acted(action, metrics::Outcome::Error, 1));
             Err(node_health.failed(name, &error))
@@ -118,9 +131,11 @@ fn visited(
     let pods::Visit { marked, evicted, left, blocked, error } = visit;
     node_health.metrics.acted(Action::PodNotReady, metrics::Outcome::Success, marked);
     node_health.metrics.acted(Action::Evict, metrics::Outcome::Success, evicted);
-    let known = state.known.get_mut(name);
+    let (known, mut held_visits) = (state.known.get_mut(name), 0);
     let told = known.and_then(|known| {
         known.pods = left;
+        held_visits = if blocked.is_some() && evicted == 0 { known.held_visits + 1 } else { 0 };
+        known.held_visits = held_visits;
         std::mem::replace(&mut known.blocked, blocked.as_ref().map(|(pod, _)| pod.clone()))
     });
     if let Some((pod, words)) = &blocked {
@@ -139,7 +154,7 @@ fn visited(
             Err(node_health.failed(name, &error))
         }
         None if left == 0 => Ok(REVISIT),
-        None => Ok(VISIT),
+        None => Ok(HELD.delay(held_visits)),
     }
 }
 
@@ -182,6 +197,13 @@ fn remedied(
 }
 
 impl NodeHealth {
+    /// Tells that remediations of a policy could not be ended. Returns how long the server has asked to wait.
+    fn not_cleared(&self, policy: &str, error: &ApplyError) -> Option<Duration> {
+        self.metrics.failed(error);
+        tracing::warn!(policy, %error, "could not end remediations that are no longer needed");
+        error.request().retry_after()
+    }
+
     /// Tells of a failure. Returns how long the server has asked to wait.
     fn failed(&self, name: &Arc<str>, error: &ApplyError) -> Option<Duration> {
         self.metrics.failed(error);

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use kube::runtime::reflector::ObjectRef;
+
 use super::{
     jobs::Task,
     outcome::{self, Outcome},
@@ -9,6 +11,7 @@ use super::{
 };
 use crate::{
     announce::Turn,
+    apply::node::Written,
     metrics,
     plan::{Breaker, State},
     record::Record,
@@ -54,8 +57,11 @@ impl NodeHealth {
             self.metrics.detected(pass.now.moment.saturating_sub(view.unwell_since()).as_secs_f64());
             say(Turn::Unhealthy, &planned.why);
         }
+        // What is written is told when it is.
         for (turn, note) in turns(&view.record, &planned.record) {
-            say(turn, &note);
+            if dry_run || turn == Turn::Taken {
+                say(turn, &note);
+            }
         }
         if planned.state == State::Quarantined && told.is_none_or(|told| told.state != State::Quarantined) {
             say(Turn::Quarantined, &planned.waits_for);
@@ -68,6 +74,23 @@ impl NodeHealth {
         // Between two looks a verdict that stands may be in doubt for a moment.
         unhealthy
             || known && !matches!(planned.state, State::Healthy | State::Recovering | State::Quarantined)
+    }
+
+    /// Tells what was written on a node.
+    pub(super) fn tell_written(&self, name: &Arc<str>, written: &Written) {
+        let Written { before, after, is_lost } = written;
+        let taken = [before, after].into_iter().find_map(|record| record.taken.as_ref());
+        let policy = taken.and_then(|taken| self.policies.get(&ObjectRef::new(&taken.policy)));
+        self.with_node(name, |node| {
+            for (turn, note) in turns(before, after) {
+                if turn != Turn::Taken {
+                    self.announcer.turned(node, policy.as_deref(), turn, &note, false);
+                }
+            }
+            if *is_lost {
+                self.announcer.record_lost(node);
+            }
+        });
     }
 
     fn tell_breakers(&self, state: &mut LeaderState, pass: &Pass, breakers: &[Breaker]) {
@@ -125,6 +148,8 @@ impl NodeHealth {
                             .iter()
                             .filter(|other| **other < index)
                             .count(),
+                        unusable: &read.unusable,
+                        kinds: read.kinds(),
                     }
                     .status(&self.clock, pass.now.wall)
                 }

@@ -180,6 +180,29 @@ async fn all_remediations_of_a_node_that_is_gone_end() {
     }
 }
 
+#[tokio::test]
+async fn remediations_by_a_template_that_was_dropped_while_no_process_led_are_listed() {
+    let (node_health, mut policies) = node_health();
+    let metadata =
+        ObjectMeta { name: Some("ours".into()), uid: Some("ours".into()), ..ObjectMeta::default() };
+    let mut policy = policy(metadata, json!({"nodeSelector": {}}));
+    let kind = json!({"apiVersion": "x.dev/v1", "kind": "RepairTemplate", "namespace": "ns"});
+    policy.status = serde_json::from_value(json!({"templateKinds": [kind]})).unwrap();
+    policies.apply_watcher_event(&Event::Apply(policy));
+    let mut state = LeaderState::new(16);
+    node_health.pass(&mut state);
+    assert!(state.jobs.is_under_way(&(Task::List, "ours".into())));
+    // As long as there are any, their kind is remembered.
+    let mut listed = |standing| {
+        let outcome = outcome::Outcome::Listed(Ok(standing), None);
+        let key = (Task::List, "ours".into());
+        take_in::take_in(&node_health, &mut state, key, outcome, node_health.clock.now());
+        state.settings["ours"].kinds().len()
+    };
+    assert_eq!(listed(vec![crate::apply::leftovers::tests::made(Some("n"))]), 1);
+    assert_eq!(listed(Vec::new()), 0);
+}
+
 /// `ours`, with a breaker of all its nodes that is open or not.
 fn with_breaker(open: bool) -> NodeHealthPolicy {
     let metadata =

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use mainstay_crds::TemplateKind;
 use serde_json::json;
 
 use super::*;
@@ -64,6 +65,8 @@ fn status(nodes: &[(NodeView, NodePlan)], breakers: &[Breaker], stricter: usize)
         breakers: breakers.iter().collect(),
         overlaps: vec!["other"; stricter],
         stricter,
+        unusable: &[],
+        kinds: Vec::new(),
     }
     .status(&Clock::start(), Timestamp::UNIX_EPOCH)
 }
@@ -144,6 +147,8 @@ fn the_next_process_reads_which_breakers_are_open() {
         breakers: open.iter().collect(),
         overlaps: vec![],
         stricter: 0,
+        unusable: &[],
+        kinds: Vec::new(),
     }
     .status(&clock, Timestamp::UNIX_EPOCH);
     // The next one has run for five minutes when, half a minute later, it begins to lead.
@@ -152,6 +157,41 @@ fn the_next_process_reads_which_breakers_are_open() {
     let since = BreakerMemory { open_since: Some(Duration::from_secs(270)), calm_since: None };
     let read: Vec<_> = open_breakers(&shown, now).collect();
     assert_eq!(read, [(Some("zone-a".into()), since.clone()), (Some("".into()), since)]);
+}
+
+#[test]
+fn what_keeps_templates_from_being_used_is_said_before_a_node_fails_and_their_kinds_outlast_a_restart() {
+    let (view, planned) = node("n", State::Healthy);
+    let template = TemplateRef::of_kind(&TemplateKind {
+        api_version: "x.dev/v1".into(),
+        kind: "RepairTemplate".into(),
+        namespace: "ns".into(),
+    });
+    let mut policy = policy();
+    let mut told = |unusable: &[String], pause_requests: &[&str]| {
+        policy.spec.pause_requests = pause_requests.iter().map(ToString::to_string).collect();
+        Policy {
+            policy: &policy,
+            nodes: vec![Judged { index: 0, view: &view, planned: &planned }],
+            breakers: vec![],
+            overlaps: vec![],
+            stricter: 0,
+            unusable,
+            kinds: vec![template.with_name("gentle")],
+        }
+        .status(&Clock::start(), Timestamp::UNIX_EPOCH)
+    };
+    let status = told(&["template RepairTemplate ns/tpyo cannot be used: not found".into()], &["upgrade"]);
+    let (holds, message) = says(&status, "Ready");
+    assert_eq!(holds, "False TemplatesUnusable");
+    assert!(message.contains("tpyo"), "{message}");
+    let paused = told(&[], &["upgrade", "storage"]);
+    assert_eq!(says(&paused, "Ready").0, "True Paused");
+    assert!(says(&paused, "Ready").1.contains("upgrade, storage"));
+    assert_eq!(status.template_kinds.iter().map(TemplateRef::of_kind).collect::<Vec<_>>(), [template]);
+    policy.status = Some(status);
+    let kept = unusable(&policy, &SettingsError::Selector("x".into()), Timestamp::UNIX_EPOCH);
+    assert_eq!(kept.template_kinds.len(), 1);
 }
 
 #[test]

@@ -109,6 +109,29 @@ async fn a_namespace_that_is_picked_no_more_loses_what_it_was_given_and_a_policy
 }
 
 #[tokio::test]
+async fn the_account_of_pods_that_name_none_is_adopted_without_consent_and_stays() {
+    let scenario = Scenario::start("default", &[Accounts]).await;
+    scenario.pick(&scenario, true);
+    let accounts = scenario.api::<ServiceAccount>();
+    let before = eventually("the cluster has made the account", async || {
+        accounts.get("default").await.map_err(|error| error.to_string())
+    })
+    .await;
+    let wanted = json!([{"name": "bot"}, {"name": "default", "imagePullSecrets": [{"name": "ours"}]}]);
+    let policy =
+        account_policy(&scenario).with("spec.serviceAccounts", wanted).create(&scenario.client).await;
+    policy.ready(1).await;
+    let stands = async || {
+        let account = accounts.get("default").await.expect("each namespace has it");
+        let secrets = account.image_pull_secrets.iter().flatten().map(|secret| secret.name.clone());
+        (account.uid(), secrets.collect::<Vec<_>>())
+    };
+    assert_eq!(stands().await, (before.uid(), vec!["ours".to_owned()]));
+    policy.delete().await;
+    assert_eq!(stands().await, (before.uid(), Vec::new()));
+}
+
+#[tokio::test]
 async fn what_others_made_is_taken_over_with_their_consent_alone_and_handed_back() {
     let scenario = Scenario::start("consent", &[Accounts]).await;
     scenario.kubectl("create serviceaccount bot").succeeded();

@@ -261,7 +261,7 @@ fn with_429(scenario: &Scenario) -> Refusing {
             "rules": [{
                 "subjects": [{"kind": "User", "user": {"name": CONTROLLER}}],
                 "resourceRules": [{
-                    "verbs": ["update"], "apiGroups": [""], "resources": ["secrets"],
+                    "verbs": ["patch", "update"], "apiGroups": [""], "resources": ["secrets"],
                     "namespaces": [scenario.namespace],
                 }],
             }],

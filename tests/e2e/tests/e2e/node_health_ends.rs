@@ -281,6 +281,8 @@ async fn a_template_of_a_kind_that_is_not_there_keeps_no_node() {
         .create(&scenario.client)
         .await;
     health.watches(3).await;
+    // It is told before a node needs it.
+    assert!(health.says("Ready", false, "TemplatesUnusable").await.contains("RepairTemplate default/x"));
     nodes.silence(&[1]).await;
     assert!(nodes.event(&scenario, 1, "WriteFailed").await.contains("the kind Repair"));
     nodes.revive(&[1]).await;

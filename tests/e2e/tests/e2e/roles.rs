@@ -62,7 +62,6 @@ const CONFIG_ROLLOUT_ROLE: Rules = &[
 const NODE_HEALTH_ROLE: Rules = &[
     ("mainstay.dev", "nodehealthpolicies", &["list", "watch"]),
     ("mainstay.dev", "nodehealthpolicies/status", &["patch"]),
-    ("mainstay.dev", "nodehealthpolicies/finalizers", &["update"]),
     ("", "nodes", &["get", "list", "patch", "watch"]),
     ("", "pods", &["delete", "list"]),
     ("", "pods/status", &["patch"]),
@@ -82,8 +81,7 @@ const ACCOUNTS_ROLE: Rules = &[
     ("rbac.authorization.k8s.io", "roles", &["get"]),
     ("rbac.authorization.k8s.io", "clusterroles [\"view\", \"edit\"]", &["bind"]),
     ("authorization.k8s.io", "subjectaccessreviews", &["create"]),
-    ("", "secrets", &["create", "delete", "get", "list", "patch", "update", "watch"]),
-    ("", "configmaps [\"kube-root-ca.crt\"]", &["get"]),
+    ("", "secrets", &["create", "delete", "get", "list", "patch", "watch"]),
     ("events.k8s.io", "events", &["create", "patch"]),
 ];
 

@@ -10,7 +10,7 @@ fn unchangeable(standing: &Value) -> Server {
     let (standing, sources) = (standing.clone(), source("kubernetes.io/dockercfg"));
     Server::new(move |method, url| match (method, url.contains("/namespaces/ns/")) {
         (&Method::GET, true) => (200, standing.clone()),
-        (&Method::PATCH | &Method::PUT, _) => refuse(422, "Invalid"),
+        (&Method::PATCH, _) => refuse(422, "Invalid"),
         _ => sources(method, url),
     })
 }
@@ -72,11 +72,16 @@ async fn a_copy_is_deleted_only_when_its_successor_is_accepted_and_the_controlle
     assert_eq!(server.bodies(&Method::DELETE), [] as [Value; 0]);
 }
 
-#[tokio::test]
-async fn a_secret_with_a_token_that_cannot_be_changed_is_made_anew_at_the_version_that_was_seen() {
+/// What the server says when it is asked for a token.
+fn issued() -> (u16, Value) {
     let claims = json!({"iat": 1_700_000_000, "kubernetes.io": {"serviceaccount": {"uid": "a"}}}).to_string();
     let payload = BASE64_URL_SAFE_NO_PAD.encode(claims);
     let status = json!({"token": format!("h.{payload}.s"), "expirationTimestamp": "2030-01-01T00:00:00Z"});
+    (201, json!({"status": status}))
+}
+
+/// The renewal of a token.
+fn renewal() -> Action {
     let time = jiff::Timestamp::UNIX_EPOCH;
     let standing = OutputView {
         uid: "o".into(),
@@ -87,6 +92,7 @@ async fn a_secret_with_a_token_that_cannot_be_changed_is_made_anew_at_the_versio
         account: "a".into(),
         written: WrittenBy::Unknown,
         handle: "h1".into(),
+        handle_uid: None,
         issued: time,
         expires: time,
         previous: None,
@@ -99,7 +105,7 @@ async fn a_secret_with_a_token_that_cannot_be_changed_is_made_anew_at_the_versio
         overlap: std::time::Duration::from_secs(60),
         server: None,
     };
-    let issue = Action::Issue {
+    Action::Issue {
         policy: "ci".into(),
         output: "bot-token".into(),
         token,
@@ -107,20 +113,23 @@ async fn a_secret_with_a_token_that_cannot_be_changed_is_made_anew_at_the_versio
         standing: Some(Box::new(standing)),
         handle: Some(("h2".into(), "h".into())),
         why: Why::Renewal,
-    };
+    }
+}
+
+#[tokio::test]
+async fn a_secret_with_a_token_that_cannot_be_changed_is_made_anew_at_the_version_that_was_seen() {
     for (version, expected) in [("8", Done::Written), ("9", Done::Stale)] {
-        let status = status.clone();
         let server = Server::new(move |method, url| match *method {
-            Method::POST if url.contains("/bot/token") => (201, json!({"status": status})),
+            Method::POST if url.contains("/bot/token") => issued(),
             Method::GET if url.contains("/configmaps/") => (200, json!({"data": {"ca.crt": "ca"}})),
             Method::GET => {
                 let metadata = json!({"name": "bot-token", "uid": "o", "resourceVersion": version});
                 (200, json!({"metadata": metadata, "type": "Opaque", "immutable": true}))
             }
-            Method::PUT => refuse(422, "Invalid"),
+            Method::PATCH => refuse(422, "Invalid"),
             _ => metadata("bot-token"),
         });
-        assert_eq!(server.writer.apply(&ObjectKey::new("", "ns"), &issue).await.unwrap(), expected);
+        assert_eq!(server.writer.apply(&ObjectKey::new("", "ns"), &renewal()).await.unwrap(), expected);
         let deleted = server.bodies(&Method::DELETE);
         if expected == Done::Stale {
             assert_eq!(deleted, [] as [Value; 0], "it is another process's token");
@@ -135,4 +144,36 @@ async fn a_secret_with_a_token_that_cannot_be_changed_is_made_anew_at_the_versio
             "the token before lives on: {annotations}"
         );
     }
+}
+
+#[tokio::test]
+async fn what_others_have_put_on_a_secret_with_a_token_stays_when_it_is_renewed() {
+    let server = Server::new(|method, url| match *method {
+        Method::POST if url.contains("/bot/token") => issued(),
+        Method::GET if url.contains("/configmaps/") => (200, json!({"data": {"ca.crt": "ca"}})),
+        _ => metadata("bot-token"),
+    });
+    server.writer.apply(&ObjectKey::new("", "ns"), &renewal()).await.unwrap();
+    let [patch] = &server.bodies(&Method::PATCH)[..] else { panic!("one patch") };
+    let metadata = &patch["metadata"];
+    assert_eq!((&metadata["uid"], &metadata["resourceVersion"]), (&json!("o"), &json!("8")));
+    assert!(metadata.get("ownerReferences").is_none() && metadata.get("finalizers").is_none(), "{patch}");
+    let annotations = metadata["annotations"].as_object().unwrap();
+    assert_eq!(annotations.get("mainstay.dev/revoke"), Some(&Value::Null), "a command is taken once");
+    assert_eq!(annotations["mainstay.dev/handle-uid"], "h");
+    assert!(annotations.keys().all(|key| key.starts_with("mainstay.dev/")), "{patch}");
+    assert_eq!(patch["data"].get("kubeconfig"), Some(&Value::Null), "the policy asks for none");
+    assert!(patch.get("type").is_none());
+}
+
+#[tokio::test]
+async fn no_token_is_issued_while_the_authority_is_not_known() {
+    let server = Server::new(|method, url| match *method {
+        Method::POST if url.contains("/bot/token") => issued(),
+        Method::GET if url.contains("/configmaps/") => (200, json!({"data": {"other": "x"}})),
+        _ => metadata("bot-token"),
+    });
+    let error = server.writer.apply(&ObjectKey::new("", "ns"), &renewal()).await.unwrap_err();
+    assert!(error.to_string().contains("kube-root-ca.crt"), "{error}");
+    assert_eq!(server.written(), []);
 }

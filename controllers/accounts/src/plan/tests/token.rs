@@ -71,6 +71,10 @@ fn a_token_that_is_worth_nothing_is_made_anew() {
     let mut observed = settled();
     observed.handles.clear();
     assert_eq!(why(&plan(&observed, at(1))), [Why::Revoked]);
+    // It was restored from a backup, under the name that it had.
+    let mut observed = settled();
+    observed.handles.get_mut("h1").unwrap().uid = "restored".into();
+    assert_eq!(why(&plan(&observed, at(1))), [Why::Changed]);
     // The account is another of the same name.
     assert_eq!(why(&decided(1, |output| output.account = "another".into())), [Why::Changed]);
     // One that is made in this reconcile is known in the next.

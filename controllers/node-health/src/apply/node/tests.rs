@@ -29,7 +29,7 @@ fn taken(cordon: bool, taint: Option<TaintEffect>, out_of_service: Option<&str>)
 
 /// The node after the change, as the server would have it.
 fn after(facts: &Facts, wanted: &Record) -> Facts {
-    let change = Change::of(facts, wanted);
+    let change = Change::of(facts, &Record::default(), wanted);
     let record = change.record.unwrap_or_else(|| facts.record.clone());
     let spec = json!({
         "unschedulable": change.unschedulable.unwrap_or(facts.unschedulable),
@@ -49,10 +49,10 @@ fn what_was_taken_is_handed_back_and_a_second_look_changes_nothing() {
     let held = after(&untouched, &wanted);
     assert!(held.unschedulable && held.record == wanted);
     assert_eq!(keys(&held), ["other", UNHEALTHY]);
-    assert!(Change::of(&held, &wanted).is_empty());
+    assert!(Change::of(&held, &Record::default(), &wanted).is_empty());
     let returned = after(&held, &Record::default());
     assert_eq!(returned, untouched);
-    assert!(Change::of(&returned, &Record::default()).is_empty());
+    assert!(Change::of(&returned, &Record::default(), &Record::default()).is_empty());
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn a_cordon_of_others_is_left_to_them() {
     let wanted = taken(true, None, None);
     let held = after(&cordoned, &wanted);
     assert!(held.record.taken.as_ref().is_some_and(|taken| !taken.cordon), "it is not ours");
-    assert!(Change::of(&held, &wanted).is_empty());
+    assert!(Change::of(&held, &Record::default(), &wanted).is_empty());
     assert!(after(&held, &Record::default()).unschedulable);
     // Where they take theirs away while the node is unhealthy, ours takes its place and is handed back.
     let uncordoned = node(json!({}), &held.record);
@@ -99,7 +99,7 @@ fn a_changed_effect_replaces_the_taint() {
 #[test]
 fn the_patch_names_the_version_and_only_what_differs() {
     let facts = node(json!({}), &Record::default());
-    let patch = Change::of(&facts, &taken(true, None, None)).patch("u", Some("7"));
+    let patch = Change::of(&facts, &Record::default(), &taken(true, None, None)).patch("u", Some("7"));
     assert_eq!(
         (&patch["metadata"]["uid"], &patch["metadata"]["resourceVersion"]),
         (&json!("u"), &json!("7"))
@@ -124,7 +124,12 @@ async fn volumes_detach_only_from_the_boot_and_the_silence_that_was_decided_abou
         server.set("/api/v1/nodes/n", Ok(node));
         let lease = json!({"metadata": {"name": "n"}, "spec": {"renewTime": lease}});
         server.set("/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/n", Ok(lease));
-        assert!(bring(&server.client(), ("n", "u"), &wanted, Some(renewed)).await.unwrap());
+        assert!(
+            bring(&server.client(), ("n", "u"), &wanted, &Record::default(), Some(renewed))
+                .await
+                .unwrap()
+                .is_some()
+        );
         let [(_, _, patch)] = &server.writes()[..] else { panic!("one write") };
         assert_eq!(
             (&patch["metadata"]["resourceVersion"], &patch["spec"]["unschedulable"]),
@@ -155,7 +160,7 @@ fn a_taint_out_of_service_that_somebody_took_off_is_not_put_back() {
     let wanted = taken(true, None, Some("boot-1"));
     let acted_on = after(&taken_off(true), &wanted);
     assert_eq!((keys(&acted_on), acted_on.unschedulable), (vec![], true));
-    assert!(Change::of(&acted_on, &wanted).is_empty(), "nor by the next look");
+    assert!(Change::of(&acted_on, &Record::default(), &wanted).is_empty(), "nor by the next look");
     assert_eq!(after(&acted_on, &acted_on.record.handed_back()).record, Record::default());
     // Nor what a kubelet says of its own node, which nothing was taken of, whoever hands it back.
     let said = taken_off(false);
@@ -179,7 +184,9 @@ async fn the_lease_is_read_before_volumes_detach_whatever_the_record_says() {
     let lease = json!({"metadata": {"name": "n"}, "spec": {"renewTime": "2026-01-01T00:00:10.000000Z"}});
     server.set("/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/n", Ok(lease));
     let decided = "2026-01-01T00:00:00Z".parse::<Timestamp>().ok();
-    bring(&server.client(), ("n", "u"), &taken(true, None, Some("boot-1")), decided).await.unwrap();
+    bring(&server.client(), ("n", "u"), &taken(true, None, Some("boot-1")), &Record::default(), decided)
+        .await
+        .unwrap();
     let [(_, _, patch)] = &server.writes()[..] else { panic!("one write") };
     assert!(!patch.to_string().contains(OUT_OF_SERVICE), "{patch}");
 }
@@ -189,7 +196,36 @@ async fn a_node_that_was_made_anew_under_its_name_gets_nothing() {
     let server = Server::default();
     server
         .set("/api/v1/nodes/n", Ok(json!({"metadata": {"name": "n", "uid": "new", "resourceVersion": "7"}})));
-    assert!(!bring(&server.client(), ("n", "old"), &taken(true, None, None), None).await.unwrap());
+    let brought = async |uid: &str| {
+        let nothing = Record::default();
+        bring(&server.client(), ("n", uid), &taken(true, None, None), &nothing, None).await.unwrap()
+    };
+    assert_eq!(brought("old").await, None);
     assert_eq!(server.writes(), []);
-    assert!(bring(&server.client(), ("n", "new"), &taken(true, None, None), None).await.unwrap());
+    let (before, after) = (Record::default(), taken(true, None, None));
+    assert_eq!(brought("new").await, Some(Written { before, after, is_lost: false }));
+}
+
+#[tokio::test]
+async fn what_a_record_said_that_somebody_has_removed_is_not_forgotten() {
+    let (held, taint) = (taken(true, Some(TaintEffect::NoSchedule), None), UNHEALTHY);
+    let stripped = json!({
+        "metadata": {"name": "n", "uid": "u", "resourceVersion": "7"},
+        "spec": {"unschedulable": true, "taints": [{"key": taint, "effect": "NoSchedule"}]},
+    });
+    let brought = async |lost: &Record, wanted: &Record| {
+        let server = Server::default();
+        server.set("/api/v1/nodes/n", Ok(stripped.clone()));
+        let written = bring(&server.client(), ("n", "u"), wanted, lost, None).await.unwrap().unwrap();
+        let [(_, _, patch)] = &server.writes()[..] else { panic!("one write") };
+        (written, patch["spec"].clone(), patch["metadata"]["annotations"][RECORD].clone())
+    };
+    // Acted on, it is written again as it was, and the node is restored as a whole.
+    let (written, spec, record) = brought(&held, &held).await;
+    assert_eq!((written.is_lost, spec, record), (false, json!({}), json!(held.write())));
+    let (written, spec, _) = brought(&held, &Record::default()).await;
+    assert_eq!((written.is_lost, spec), (false, json!({"unschedulable": null, "taints": null})));
+    // Who has not seen it leaves the cordon, which may be a person's, and says so.
+    let (written, spec, _) = brought(&Record::default(), &Record::default()).await;
+    assert_eq!((written.is_lost, spec), (true, json!({"taints": null})));
 }

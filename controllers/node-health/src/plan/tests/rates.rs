@@ -16,6 +16,21 @@ fn no_more_nodes_are_taken_than_the_rate_allows() {
 }
 
 #[test]
+fn nothing_begins_while_somebody_asks_for_a_pause_and_what_was_begun_goes_on() {
+    let mut world = three_zones();
+    world.stop("b-1");
+    world.until(seconds(60), |world| world.state("b-1") == State::Acting);
+    world.rules[0].pause_requests = vec!["upgrade".into()];
+    world.stop("a-1");
+    world.run(seconds(60));
+    assert_eq!((world.state("a-1"), world.taken()), (State::Waiting, vec!["b-1"]));
+    assert!(world.of("a-1").waits_for.contains("upgrade"), "{}", world.of("a-1").waits_for);
+    assert!(world.of("b-1").pods.evict.is_some());
+    world.rules[0].pause_requests.clear();
+    world.until(seconds(5), |world| world.state("a-1") == State::Acting);
+}
+
+#[test]
 fn a_new_leader_keeps_to_the_rate_of_the_one_before() {
     let mut world = three_zones();
     world.rules[0].breakers.rate.window = seconds(600);
@@ -59,6 +74,23 @@ fn after_a_storm_the_rate_is_kept_by_a_process_that_is_younger_than_its_window()
         let took = world.until(seconds(7200), |world| world.taken().len() == count);
         assert!((seconds(3590)..=seconds(3601)).contains(&took), "{count}: {took:?}");
     }
+}
+
+#[test]
+fn what_was_taken_during_a_storm_counts_after_it() {
+    let mut world = three_zones();
+    world.rules[0].breakers.rate = Rate { count: 3, window: seconds(600) };
+    (0..5).for_each(|index| world.stop(&format!("a-{index}")));
+    world.until(seconds(30), |world| world.open().contains_key("a"));
+    world.stop("b-1");
+    world.stop("c-1");
+    world.until(seconds(60), |world| world.taken().len() == 2);
+    (2..5).for_each(|index| world.start(&format!("a-{index}")));
+    world.until(seconds(200), |world| world.open().is_empty());
+    let before = world.now;
+    world.until(seconds(220), |world| world.taken().len() == 3);
+    world.run(seconds(420) - (world.now - before));
+    assert_eq!(world.taken().len(), 3, "{:?}", world.memory.taken);
 }
 
 #[test]
