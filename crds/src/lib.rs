@@ -40,7 +40,8 @@ pub use config_rollout::{ConfigMode, ConfigRollout, ConfigRolloutSpec, ConfigSou
 pub use config_rollout_kinds::{SourceKind, TargetKind};
 pub use config_rollout_stages::{ConfigGate, ConfigProbe, ConfigStage, ConfigTarget};
 pub use config_rollout_status::{
-    ConfigFailure, ConfigRolloutProgress, ConfigRolloutStatus, ConfigTargetStatus, SourceProblem,
+    ConfigFailure, ConfigRequests, ConfigRolloutProgress, ConfigRolloutStatus, ConfigTargetStatus,
+    SourceProblem,
 };
 pub use duration::{Duration, seconds};
 pub use endpoint_check::{CheckType, EndpointCheck, GrpcCheck, HttpCheck, TlsCheck};

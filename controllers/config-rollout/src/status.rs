@@ -17,7 +17,7 @@ use crate::{
     names::RETRY,
     plan::{Observed, Plan, Problem, SourceKey, State, TargetState, TargetView, Unproven, Wait},
     record::{self, HELD, MISSING, PASSED},
-    settings::rolls_back,
+    settings::{next_order, rolls_back},
 };
 
 /// The most problems of sources that a status lists.
@@ -181,10 +181,12 @@ fn stalled(told: &StatusInput<'_>) -> Option<(&'static str, String)> {
     let (reason, sentence) = failed_sentence(told)?;
     let name = told.rollout.name_any();
     let namespace = told.rollout.namespace().unwrap_or_default();
-    let number = told.plan.state.failed.as_ref().map_or(0, |(number, _)| *number);
+    let state = &told.plan.state;
+    let number = state.failed.as_ref().map_or(0, |(number, _)| *number);
+    let value = next_order(&number.to_string(), state.taken.retry.as_deref());
     let retry = format!(
         "correct the source, or retry with `kubectl annotate configrollout {name} --namespace {namespace} \
-         --overwrite {RETRY}={number}`"
+         --overwrite {RETRY}={value}`"
     );
     Some((reason, format!("{sentence}; {retry}")))
 }

@@ -2,13 +2,16 @@
 //!
 //! The whole state is in [`State`], which is written to the status before anything else is done, so that a restart at
 //! any point continues where the last process was. Which revision a target has is never remembered but read from its
-//! template ([`Pins`](types::Pins)).
+//! template ([`Pins`]).
 
 pub mod collect;
 mod gate;
+mod keys;
+mod orders;
 mod places;
 pub mod sources;
 mod stages;
+mod state;
 pub mod types;
 
 use std::{collections::BTreeSet, time::Duration};
@@ -17,7 +20,9 @@ use jiff::Timestamp;
 use mainstay_runtime::conditions::second;
 
 pub use self::{
+    keys::*,
     sources::{Finding, Findings, Problem, Wanted},
+    state::*,
     types::*,
 };
 
@@ -67,6 +72,7 @@ pub fn plan(input: &Input<'_>) -> Plan {
     planner.sync_targets();
     planner.settle();
     planner.wanted = sources::wanted(input.observed, input.findings, &planner.plan.state);
+    planner.take_orders();
     let goal = planner.goal();
     planner.begin(goal);
     planner.advance();
@@ -216,8 +222,7 @@ impl Planner<'_> {
     fn goal(&mut self) -> Option<Number> {
         let Input { settings, .. } = *self.input;
         let wanted = self.wanted;
-        let state = &mut self.plan.state;
-        state.failed.take_if(|(failed, _)| settings.retry == Some(*failed));
+        let state = &self.plan.state;
         let failed = state.failed.as_ref().map(|(number, _)| *number);
         match wanted {
             // What is under way goes on until there is another revision, and what has failed and is kept stays.

@@ -6,7 +6,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::types::{Number, Observed, SourceKey, SourceVersion, State, Uses};
+use super::{
+    keys::{Number, SourceKey},
+    state::State,
+    types::{Observed, SourceVersion, Uses},
+};
 
 /// What was found by reading a source.
 #[derive(Debug, Clone, PartialEq, Eq)]

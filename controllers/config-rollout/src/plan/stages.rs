@@ -100,8 +100,9 @@ impl Planner<'_> {
             self.complete(rollout);
             return true;
         }
+        let aborted = self.take_abort(rollout);
         let standing = self.look_at(rollout);
-        if let Some(failed) = standing.failed {
+        if let Some(failed) = aborted.or(standing.failed) {
             self.fail(rollout, failed);
             return true;
         }
@@ -264,8 +265,8 @@ impl Planner<'_> {
             }
         }
         let is_last = !observed.targets.iter().any(|target| target.stage > rollout.stage);
-        let let_on = settings.goes_on.as_ref() == Some(&(rollout.to, stage.name.clone()));
-        let until = match stage.pause.filter(|_| !is_last && !let_on) {
+        let pause = stage.pause.filter(|_| !is_last).filter(|_| !self.take_leave(rollout, &stage.name));
+        let until = match pause {
             None => Some(now),
             Some(PauseSettings::Continue) => None,
             Some(PauseSettings::For(time)) => Some(passed.checked_add(time).unwrap_or(passed)),

@@ -2,48 +2,17 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt,
     sync::Arc,
     time::Duration,
 };
 
 use jiff::Timestamp;
-use mainstay_crds::{SourceKind, TargetKind};
 
+use super::{
+    keys::{Number, SourceKey, TargetKey},
+    state::{Failed, State},
+};
 use crate::watched::Progress;
-
-/// The number of a revision. 0 means the sources themselves, which no revision has replaced yet.
-pub type Number = u64;
-
-/// A source, by its kind and name.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SourceKey {
-    /// Its kind.
-    pub kind: SourceKind,
-    /// Its name.
-    pub name: Arc<str>,
-}
-
-impl fmt::Display for SourceKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}/{}", self.kind, self.name)
-    }
-}
-
-/// A target, by its kind and name.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TargetKey {
-    /// Its kind.
-    pub kind: TargetKind,
-    /// Its name.
-    pub name: Arc<str>,
-}
-
-impl fmt::Display for TargetKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}/{}", self.kind, self.name)
-    }
-}
 
 /// What of a source the targets use.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -170,10 +139,21 @@ pub struct Settings {
     pub paused: bool,
     /// How many unused revisions are kept.
     pub history: usize,
-    /// The stage of the revision whose pause was ended by hand.
-    pub goes_on: Option<(Number, Arc<str>)>,
-    /// The failed revision for which a retry was requested.
-    pub retry: Option<Number>,
+    /// The stage of the revision whose pause is ended by hand.
+    pub goes_on: Option<Order<(Number, Arc<str>)>>,
+    /// The failed revision for which a retry is requested.
+    pub retry: Option<Order<Number>>,
+    /// The revision that is to be rolled back although its gates have not failed.
+    pub abort: Option<Order<Number>>,
+}
+
+/// What a user requests by an annotation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Order<T> {
+    /// The annotation's value, by which it is known whether it was carried out.
+    pub value: Arc<str>,
+    /// What it is about.
+    pub of: T,
 }
 
 /// A stage, as the spec says.
@@ -204,80 +184,6 @@ pub enum PauseSettings {
     For(Duration),
     /// Until it is ended by hand.
     Continue,
-}
-
-/// What is remembered of a rollout, in its status.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct State {
-    /// The newest revision.
-    pub newest: Number,
-    /// The last revision that has been shown to work.
-    pub stable: Option<Number>,
-    /// The one that has failed, and why.
-    pub failed: Option<(Number, Failed)>,
-    /// The rollout in progress.
-    pub rollout: Option<Rollout>,
-    /// When a rollout last began.
-    pub last: Option<Timestamp>,
-    /// What is remembered of each target.
-    pub targets: BTreeMap<TargetKey, TargetState>,
-}
-
-/// Why a revision has failed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failed {
-    /// The kind of failure.
-    pub reason: &'static str,
-    /// The target that failed its gate.
-    pub target: String,
-    /// What was seen.
-    pub message: String,
-}
-
-/// A rollout in progress.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Rollout {
-    /// The revision.
-    pub to: Number,
-    /// Whether it is a rollback of a failed revision.
-    pub back: bool,
-    /// When it began.
-    pub started: Timestamp,
-    /// The place of its stage.
-    pub stage: usize,
-    /// Since when all targets of that stage have passed.
-    pub passed: Option<Timestamp>,
-}
-
-/// What is remembered of a target.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct TargetState {
-    /// Its UID.
-    pub uid: Box<str>,
-    /// The revision that it was given last.
-    pub given: Number,
-    /// Whether it has been seen to have it.
-    pub seen: bool,
-    /// Since when it is updating: it was changed, and its pods are not available yet, or it has not passed yet.
-    pub changed: Option<Timestamp>,
-    /// Since when it has been available since then.
-    pub available: Option<Timestamp>,
-    /// When it last ceased to be available since then; its deadline counts from there.
-    pub broken: Option<Timestamp>,
-    /// How many of its pods were not available before the rollout changed it; kept until the next rollout begins.
-    pub unavailable_before: Option<i32>,
-    /// Whether it has passed its gate.
-    pub passed: bool,
-    /// Whether it was rolled back by hand to an older revision, where it stays until a source changes.
-    pub held: bool,
-    /// The most restarts of a pod before the change.
-    pub restarts_before: i32,
-    /// How often another has taken the change back.
-    pub reverts: i32,
-    /// When that was last.
-    pub reverted: Option<Timestamp>,
-    /// Its generation when another manager's fields stood in the way, and the sentence that says whose.
-    pub conflict: Option<(i64, String)>,
 }
 
 /// What a reconcile is to do.

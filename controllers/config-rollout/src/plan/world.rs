@@ -69,6 +69,12 @@ pub(super) fn target(place: usize) -> TargetKey {
     TargetKey { kind: TargetKind::Deployment, name: format!("target-{place}").into() }
 }
 
+/// A request by an annotation.
+#[allow(clippy::unnecessary_wraps, reason = "as the settings have it")]
+pub(super) fn order<T>(of: T, value: &str) -> Option<Order<T>> {
+    Some(Order { value: value.into(), of })
+}
+
 pub(super) fn stage(name: &str) -> StageSettings {
     StageSettings {
         name: name.into(),
@@ -112,6 +118,7 @@ impl World {
                 history: 2,
                 goes_on: None,
                 retry: None,
+                abort: None,
             },
             sources: vec![Some((1, 1)), Some((1, 2))],
             objects: BTreeMap::new(),
@@ -145,7 +152,7 @@ impl World {
 
     /// A user requests a retry of a failed revision.
     pub(super) fn try_again(&mut self, number: Number) {
-        self.settings.retry = Some(number);
+        self.settings.retry = order(number, &number.to_string());
         self.pass(false);
         self.settings.retry = None;
     }

@@ -8,6 +8,7 @@ use crate::{
     names::CONTINUE,
     plan::{Plan, State, TargetKey, TargetView, Unproven, Wait},
     record,
+    settings::next_order,
 };
 
 /// What is waited for, as a sentence.
@@ -29,9 +30,10 @@ pub(super) fn waiting_for(told: &StatusInput<'_>) -> Option<String> {
         Wait::Stage(None) => {
             let (name, namespace) = (rollout.name_any(), rollout.namespace().unwrap_or_default());
             let number = under_way.map_or(0, |under_way| under_way.to);
+            let value = next_order(&format!("{number}/{stage}"), state.taken.goes_on.as_deref());
             format!(
                 "manual approval of stage {stage}: run `kubectl annotate configrollout {name} --namespace \
-                 {namespace} --overwrite {CONTINUE}={number}/{stage}`"
+                 {namespace} --overwrite {CONTINUE}={value}`"
             )
         }
         Wait::Slots if joins => format!("other rollouts, before more targets get {to}"),
@@ -117,9 +119,7 @@ pub(super) fn conflict(state: &State) -> Option<String> {
 /// What is wrong with a revision that is not tried again.
 pub(super) fn failed_sentence(told: &StatusInput<'_>) -> Option<(&'static str, String)> {
     let (number, failed) = told.plan.state.failed.as_ref()?;
-    let sentence =
-        format!("revision {number} has failed at {} ({}): {}", failed.target, failed.reason, failed.message);
-    Some((failed.reason, sentence))
+    Some((failed.reason, failed.sentence(*number)))
 }
 
 pub(super) fn words(number: u64) -> String {
