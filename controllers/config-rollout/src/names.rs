@@ -18,6 +18,9 @@ pub const SOURCE_VERSION: &str = "mainstay.dev/source-resource-version";
 
 /// In mode `Admission` a template names the revision of a rollout in an annotation of this prefix and its name.
 pub const ADMISSION_PREFIX: &str = "revision.mainstay.dev/";
+/// Beside it the template names the objects that the target has in that revision, so that no replica of the webhook
+/// takes a part of a revision for the whole.
+pub const OBJECTS_PREFIX: &str = "objects.mainstay.dev/";
 /// The same in mode `RestartOnly`.
 pub const RESTART_PREFIX: &str = "restarted-for.mainstay.dev/";
 

@@ -81,6 +81,7 @@ fn target(status: &ConfigTargetStatus) -> (TargetKey, TargetState) {
         reverts: status.reverts,
         reverted: status.reverted_at.as_ref().map(|time| time.0),
         conflict: status.conflict_generation.map(|generation| (generation, message())),
+        template: None,
     };
     (key, state)
 }
@@ -133,6 +134,7 @@ pub(crate) fn target_status(
         reverts,
         reverted,
         conflict,
+        template: _,
     } = remembered;
     ConfigTargetStatus {
         kind: key.kind,

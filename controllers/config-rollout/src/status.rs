@@ -18,6 +18,7 @@ use crate::{
     plan::{Observed, Plan, Problem, SourceKey, State, TargetState, TargetView, Unproven, Wait},
     record::{self, HELD, MISSING, PASSED},
     settings::{next_order, rolls_back},
+    watched::Blocked,
 };
 
 /// The most problems of sources that a status lists.
@@ -214,6 +215,11 @@ fn readiness(told: &StatusInput<'_>, sources: &NewCondition) -> (bool, &'static 
             Unproven::Empty => "StageEmpty",
             Unproven::NoPods(_) => "ScaledToZero",
             Unproven::Held(_) => "TargetHeld",
+            Unproven::Blocked(_, blocked) => match blocked {
+                Blocked::Paused => "TargetPaused",
+                Blocked::OnDelete => "TargetOnDelete",
+                Blocked::Partition => "TargetPartition",
+            },
         },
         (Wait::Unreadable(_), _) => "TargetUnreadable",
         (Wait::Conflict, _) => "FieldManagerConflict",

@@ -128,6 +128,7 @@ impl Finder<'_> {
             stage,
             generation: workload.generation,
             pins,
+            template: workload.template,
             progress: workload.progress.clone(),
         });
     }

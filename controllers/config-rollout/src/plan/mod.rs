@@ -4,9 +4,11 @@
 //! any point continues where the last process was. Which revision a target has is never remembered but read from its
 //! template ([`Pins`]).
 
+mod adopt;
 pub mod collect;
 mod gate;
 mod keys;
+mod look;
 mod orders;
 mod places;
 pub mod sources;
@@ -19,6 +21,7 @@ use std::{collections::BTreeSet, time::Duration};
 use jiff::Timestamp;
 use mainstay_runtime::conditions::second;
 
+pub(crate) use self::gate::delete_words;
 pub use self::{
     keys::*,
     sources::{Finding, Findings, Problem, Wanted},
@@ -100,7 +103,7 @@ impl State {
     pub fn remembers(&self, other: &Self) -> bool {
         let lasting = |state: &Self| {
             let mut state = state.clone();
-            state.targets.values_mut().for_each(|target| target.seen = false);
+            state.targets.values_mut().for_each(|target| (target.seen, target.template) = (false, None));
             state
         };
         lasting(self) == lasting(other)
@@ -130,6 +133,26 @@ impl State {
 }
 
 impl TargetState {
+    /// What was seen of it since its change says nothing more: its gate begins again at that time, or when its pods
+    /// are replaced.
+    fn restart(&mut self, changed: Option<Timestamp>) {
+        self.changed = changed;
+        self.available = None;
+        self.broken = None;
+    }
+
+    /// Notes the target's template as it is. A change that no rollout writes is judged by a gate that begins again: a
+    /// new image, for example. A conflict lasts until the template changes, whatever else does.
+    fn follow(&mut self, target: &TargetView, now: Timestamp) {
+        let Some(before) = self.template.replace(target.template) else { return };
+        if before.rest != target.template.rest && self.changed.is_some() {
+            self.restart(Some(second(now)));
+        }
+        if let Some((generation, _)) = self.conflict.as_mut().filter(|_| before.whole == target.template.whole) {
+            *generation = target.generation;
+        }
+    }
+
     /// Forgets how far it was in a rollout.
     fn rest(&mut self) {
         self.changed = None;
@@ -178,9 +201,10 @@ impl Planner<'_> {
     fn sync_targets(&mut self) {
         let Input { observed, now, .. } = *self.input;
         let state = &mut self.plan.state;
+        if state.newest == 0 && state.stable.is_none() {
+            state.stable = adopt::current(observed);
+        }
         state.newest = state.newest.max(observed.highest());
-        let rolls_back = state.rollout.as_ref().is_some_and(|rollout| rollout.back);
-        let proven = state.stable.filter(|_| !rolls_back);
         let unreadable = || observed.unreadable_targets.iter().map(|(key, _)| key);
         let known = |key: &TargetKey| observed.targets.iter().any(|target| target.key == *key);
         state.targets.retain(|key, _| known(key) || unreadable().any(|unreadable| unreadable == key));
@@ -193,13 +217,12 @@ impl Planner<'_> {
                 let given = state.stable.filter(|stable| observed.is_at(target, *stable)).unwrap_or_default();
                 *remembered = TargetState { uid: target.uid.clone(), given, ..TargetState::default() };
             }
+            remembered.follow(target, now);
             if observed.is_at(target, remembered.given) {
                 remembered.seen = true;
                 remembered.held = false;
             } else if remembered.seen && !remembered.held {
-                // Also one that waits for its stage may be taken back.
-                let at_rest = remembered.changed.is_none() || proven == Some(remembered.given);
-                if at_rest && target.pins.is_older(remembered.given) {
+                if target.pins.is_older(remembered.given) {
                     remembered.rest();
                     remembered.held = true;
                     self.plan.news.push(RolloutEvent::Held(target.key.clone()));

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use jiff::Timestamp;
 
 use super::keys::{Number, TargetKey};
+use crate::watched::Fingerprint;
 
 /// What is remembered of a rollout, in its status.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -105,4 +106,6 @@ pub struct TargetState {
     pub reverted: Option<Timestamp>,
     /// Its generation when another manager's fields stood in the way, and the sentence that says whose.
     pub conflict: Option<(i64, String)>,
+    /// Its template as it was seen last; in memory only.
+    pub template: Option<Fingerprint>,
 }

@@ -191,6 +191,9 @@ fn a_target_that_another_keeps_reverting_is_left_to_it() {
     assert_eq!(world.last.wait, Wait::Conflict);
     world.run(20);
     assert_eq!(world.targets[1].pins[&0], 0);
+    world.targets[1].generation += 1;
+    world.run(20);
+    assert_eq!(world.targets[1].pins[&0], 0, "it was scaled: its template is as it was");
     world.write(0, 2);
     world.run(20);
     assert!(all_have(&world, [2, 1]), "a change of a source is a new beginning");
@@ -295,9 +298,12 @@ fn what_the_spec_names_as_a_source_is_never_collected() {
     assert!(unused.contains(&(source(0), 1)), "{unused:?}");
 }
 
+mod adopt;
+mod blocked;
 mod breaks;
 mod orders;
 mod places;
 mod proof;
 mod short;
 mod stable;
+mod undo;

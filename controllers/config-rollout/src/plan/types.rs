@@ -12,7 +12,7 @@ use super::{
     keys::{Number, SourceKey, TargetKey},
     state::{Failed, State},
 };
-use crate::watched::Progress;
+use crate::watched::{Blocked, Fingerprint, Progress};
 
 /// What of a source the targets use.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -65,6 +65,8 @@ pub struct TargetView {
     pub generation: i64,
     /// What its template names.
     pub pins: Pins,
+    /// What else its template says.
+    pub template: Fingerprint,
     /// How far its pods are.
     pub progress: Progress,
 }
@@ -110,9 +112,13 @@ impl Observed {
         object.filter(|(object, _)| **object <= number).map_or(0, |(object, _)| *object)
     }
 
-    /// Whether the target's template names what it has in revision `number`.
+    /// Whether the target's template names what it has in revision `number`. Where the objects of a source are all
+    /// gone, a revision has nothing better than what the template names.
     pub fn is_at(&self, target: &TargetView, number: Number) -> bool {
-        target.pins.0.iter().all(|(source, pins)| pins.iter().all(|pin| *pin == self.object(source, number)))
+        target.pins.0.iter().all(|(source, pins)| {
+            let has_none = number > 0 && !self.snapshots.contains_key(source);
+            has_none || pins.iter().all(|pin| *pin == self.object(source, number))
+        })
     }
 
     /// The highest number of any object.
@@ -241,7 +247,7 @@ pub enum Wait {
     Source,
 }
 
-/// Why no target has tested a revision although no target of the stage is updating.
+/// Why a stage is not complete although no target of it is updating.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unproven {
     /// The stage names this target, which does not exist.
@@ -250,8 +256,10 @@ pub enum Unproven {
     Empty,
     /// This target has no pods, and none of the others has shown anything.
     NoPods(TargetKey),
-    /// This target was rolled back by hand, and no other target has tested the revision.
+    /// This target was rolled back by hand after it had the revision, or no other target has tested it.
     Held(TargetKey),
+    /// The pods of this target are not replaced by themselves.
+    Blocked(TargetKey, Blocked),
 }
 
 /// What has come about.

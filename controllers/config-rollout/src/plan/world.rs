@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use mainstay_crds::{SourceKind, TargetKind};
 
 use super::*;
-use crate::watched::Progress;
+use crate::watched::{Blocked, Fingerprint, Progress};
 
 /// What a source says. Those from [`BAD`] on keep every target from becoming available.
 pub(super) type Value = u8;
@@ -38,6 +38,10 @@ pub(super) struct Target {
     pub(super) unreadable: bool,
     /// How often it has been made.
     pub(super) made: u32,
+    /// Why its pods are not replaced.
+    pub(super) blocked: Option<Blocked>,
+    /// What else its template says.
+    pub(super) template: Fingerprint,
 }
 
 /// The world.
@@ -105,6 +109,8 @@ impl World {
             gone: false,
             unreadable: false,
             made: 1,
+            blocked: None,
+            template: Fingerprint::default(),
         };
         Self {
             now,
@@ -183,8 +189,14 @@ impl World {
     /// The process restarts: what is only in memory is lost.
     pub(super) fn restart(&mut self) {
         self.findings.clear();
-        self.state.targets.values_mut().for_each(|target| target.seen = false);
+        self.state.targets.values_mut().for_each(|target| (target.seen, target.template) = (false, None));
         self.changed = None;
+    }
+
+    /// The status is lost, or the rollout is recreated.
+    pub(super) fn lose_status(&mut self) {
+        self.state = State::default();
+        self.restart();
     }
 
     pub(super) fn value_of(&self, place: usize, target: &Target) -> Option<Value> {
@@ -243,13 +255,19 @@ impl World {
                 stage: target.stage,
                 generation: target.generation,
                 pins: Pins(pins.collect()),
+                template: Fingerprint {
+                    whole: target.pins.values().fold(target.template.whole, |hash, pin| hash * 31 + pin + 1),
+                    ..target.template
+                },
                 progress: Progress {
                     observed: true,
                     wanted: target.replicas,
                     current: target.replicas,
-                    updated: target.replicas - kept,
+                    updated: if target.blocked.is_some() { 0 } else { target.replicas - kept },
                     available,
                     given_up: None,
+                    blocked: target.blocked,
+                    outdated: None,
                 },
             });
             let probe = self.probe.map(|works| if works { Ok(()) } else { Err("503".to_owned()) });

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::*;
 use crate::plan::{Failed, Finding, Findings, Pins, Rollout, SourceVersion, TargetKey, Unproven, Uses};
-use crate::watched::Progress;
+use crate::watched::{Fingerprint, Progress};
 
 fn rollout() -> ConfigRollout {
     rollout_of(&["canary"])
@@ -34,6 +34,7 @@ fn target() -> TargetView {
         stage: 0,
         generation: 1,
         pins: Pins::default(),
+        template: Fingerprint::default(),
         progress: Progress { wanted: 3, updated: 1, ..Progress::default() },
     }
 }
@@ -191,7 +192,7 @@ fn a_stage_that_has_shown_nothing_says_what_to_do() {
             "ScaledToZero",
             "Deployment/web of stage canary has 0 replicas: scale it up",
         ),
-        (Unproven::Held(key()), "TargetHeld", "Deployment/web of stage canary was rolled back by hand"),
+        (Unproven::Held(key()), "TargetHeld", "Deployment/web was rolled back by hand"),
     ] {
         let rollout = Rollout { to: 7, back: false, started: at(1), stage: 0, passed: None };
         let state = State { newest: 7, stable: Some(6), rollout: Some(rollout), ..State::default() };

@@ -6,9 +6,10 @@ use kube::ResourceExt;
 use super::input::StatusInput;
 use crate::{
     names::CONTINUE,
-    plan::{Plan, State, TargetKey, TargetView, Unproven, Wait},
+    plan::{Plan, State, TargetKey, TargetView, Unproven, Wait, delete_words},
     record,
     settings::next_order,
+    watched::Blocked,
 };
 
 /// What is waited for, as a sentence.
@@ -38,6 +39,9 @@ pub(super) fn waiting_for(told: &StatusInput<'_>) -> Option<String> {
         }
         Wait::Slots if joins => format!("other rollouts, before more targets get {to}"),
         Wait::Slots => format!("other rollouts, before more targets of stage {stage} get {to}"),
+        Wait::Unproven(Unproven::Blocked(target, blocked)) => {
+            format!("{}; until then {to} is not judged", blocked_words(target, *blocked, &stage))
+        }
         Wait::Unproven(unproven) => {
             let done = unproven_words(unproven, &stage);
             format!(
@@ -96,16 +100,30 @@ fn unproven_words(unproven: &Unproven, stage: &str) -> String {
             format!("{target} of stage {stage} has 0 replicas: scale it up, {skip}")
         }
         Unproven::Held(target) => {
-            format!("{target} of stage {stage} was rolled back by hand: change a source, {skip}")
+            format!("{target} was rolled back by hand: change a source, {skip}")
         }
+        Unproven::Blocked(target, blocked) => blocked_words(target, *blocked, stage),
     }
+}
+
+/// What a person can do about a target whose pods are not replaced by themselves.
+fn blocked_words(target: &TargetKey, blocked: Blocked, stage: &str) -> String {
+    let (why, todo) = match blocked {
+        Blocked::Paused => ("is paused", "set its spec.paused to false"),
+        Blocked::OnDelete => ("has the update strategy OnDelete", "delete its pods, which are recreated with it"),
+        Blocked::Partition => ("has a partition in its update strategy", "set the partition to 0"),
+    };
+    format!("{target} of stage {stage} {why}, so its pods do not have the revision: {todo}")
 }
 
 pub(super) fn progress(target: &TargetView) -> String {
     let (key, progress) = (&target.key, &target.progress);
     format!(
-        "{key}: {} of {} pods run the new template and {} are available",
-        progress.updated, progress.wanted, progress.available
+        "{key}: {} of {} pods run the new template and {} are available{}",
+        progress.updated,
+        progress.wanted,
+        progress.available,
+        progress.is_stuck().map(delete_words).unwrap_or_default()
     )
 }
 
@@ -119,7 +137,9 @@ pub(super) fn conflict(state: &State) -> Option<String> {
 /// What is wrong with a revision that is not tried again.
 pub(super) fn failed_sentence(told: &StatusInput<'_>) -> Option<(&'static str, String)> {
     let (number, failed) = told.plan.state.failed.as_ref()?;
-    Some((failed.reason, failed.sentence(*number)))
+    let stuck = told.observed.targets.iter().find_map(|target| target.progress.is_stuck());
+    let stuck = stuck.map(delete_words).unwrap_or_default();
+    Some((failed.reason, format!("{}{stuck}", failed.sentence(*number))))
 }
 
 pub(super) fn words(number: u64) -> String {
