@@ -4,11 +4,12 @@ mod error;
 mod resolve;
 mod targets;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use kube::core::SelectorExt;
 use mainstay_crds::{ConfigMode, ConfigRollout, ConfigSource, SourceKind};
 use mainstay_runtime::index::ObjectKey;
+use serde_json::Value;
 
 use self::error::readable;
 pub use self::{
@@ -16,7 +17,8 @@ pub use self::{
     resolve::Names,
 };
 use crate::{
-    plan::{Number, Observed, Snapshot, Snapshots, SourceKey, SourceVersion},
+    plan::{Number, Observed, Snapshot, Snapshots, SourceKey, SourceVersion, TargetView},
+    references,
     stores::{SOURCE_KINDS, Stores},
     watched::{Bucket, Config, Mark},
 };
@@ -28,6 +30,27 @@ pub struct Seen {
     pub observed: Observed,
     /// What the templates' names mean.
     pub names: Names,
+}
+
+impl Seen {
+    /// Whether a pod of the target has what revision `number` has for it.
+    pub fn pod_has(
+        &self,
+        stores: &Stores,
+        target: &TargetView,
+        number: Number,
+        annotations: &BTreeMap<String, String>,
+        spec: &Value,
+    ) -> bool {
+        let Self { observed, names } = self;
+        if names.mode == ConfigMode::Repoint {
+            let named = targets::named(names, stores, &references::find(spec));
+            return observed.names(&named, number);
+        }
+        let annotated = names.annotated(annotations);
+        let same = |source| observed.object(source, annotated) == observed.object(source, number);
+        annotated > 0 && target.pins.0.keys().all(same)
+    }
 }
 
 /// Looks at everything that belongs to `rollout`; `newest` is the newest revision that is remembered, and `admits` whether
@@ -50,7 +73,8 @@ pub fn observe(
     let known = observed.sources.keys().chain(&observed.missing_sources).chain(observed.snapshots.keys());
     let names = Names {
         known: known.cloned().collect(),
-        newest: newest.max(observed.highest()),
+        // Where no revision is known, what the templates name tells which numbers were used.
+        last: if newest == 0 { Mark::LAST_FOUND } else { newest.max(observed.highest()) },
         mode: rollout.spec.mode,
         namespace: key.namespace,
         rollout: key.name,

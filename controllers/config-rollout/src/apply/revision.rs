@@ -168,7 +168,13 @@ impl Writer {
                 let object = observed.object(source, state.newest);
                 !finding.equals.contains(&object)
             });
-            let number = state.newest.max(observed.highest()) + 1;
+            // What was deleted with a ConfigRollout of the same name may be named by pods, and by templates to which
+            // `kubectl rollout undo` goes back: they must not get other content under that name.
+            let used = match state.newest {
+                0 => self.highest_in_use(rollout, observed.uses.keys()).await?,
+                newest => newest,
+            };
+            let number = used.max(observed.highest()) + 1;
             examined.made = self.make(rollout, number, &mut reads).await?;
         }
         examined.findings.extend(reads);

@@ -2,28 +2,28 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
-    ResourceExt,
-    api::{DynamicObject, Patch},
+    Api, ResourceExt,
+    api::{DynamicObject, ListParams, Patch},
 };
 use mainstay_crds::{ConfigMode, ConfigRollout};
 use mainstay_runtime::{
     failure::RequestError,
     index::ObjectKey,
-    request::{ObjectPath, read},
+    request::{ObjectPath, in_time, read},
     slim,
     writes::Writes,
 };
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{
     error::ApplyError,
     writer::{Writer, resource},
 };
 use crate::{
-    names::{FIELD_MANAGER, annotation},
+    names::{FIELD_MANAGER, OBJECTS_PREFIX, annotation},
     observe::Seen,
-    plan::{Number, TargetKey},
+    plan::{Number, Observed, TargetKey},
     references,
 };
 
@@ -88,13 +88,13 @@ impl Writer {
             "apiVersion": resource.api_version,
             "kind": target.kind,
             "metadata": {"name": &*target.name, "namespace": &namespace, "uid": live.metadata.uid},
-            "spec": {"template": self.template(rollout, seen, &live.spec.template.spec, number)},
+            "spec": {"template": self.template(rollout, seen, target, &live.spec.template.spec, number)},
         });
         let (writes, rollout_key) = (self.of_rollout(rollout), ObjectKey::of(rollout));
         let noted = writes.noted(&self.targets[target.kind as usize], &rollout_key);
         let mut given = noted.patch(&path, &Patch::Apply(&body)).await;
         if let Err(RequestError::FieldManagerConflict { managers, .. }) = &given
-            && may_be_taken(rollout, managers)
+            && self.may_be_taken(rollout, managers).await.map_err(failed)?
         {
             tracing::info!(%target, ?managers, "taking fields over, as spec.takeOverFrom says");
             given = noted.apply(&path, &body).await;
@@ -111,15 +111,33 @@ impl Writer {
 
     /// What the target's template is to say. What an earlier apply said and this one does not is taken away by the
     /// server, so all references are named each time.
-    fn template(&self, rollout: &ConfigRollout, seen: &Seen, spec: &Value, number: Number) -> Value {
+    fn template(
+        &self,
+        rollout: &ConfigRollout,
+        seen: &Seen,
+        target: &TargetKey,
+        spec: &Value,
+        number: Number,
+    ) -> Value {
         let Seen { observed, names } = seen;
         match annotation(rollout.spec.mode, &rollout.name_any()) {
             Some(_) if number == 0 => json!({}),
-            Some(key) => json!({"metadata": {"annotations": {key: number.to_string()}}}),
+            Some(key) => {
+                let mut annotations = Map::from_iter([(key, number.to_string().into())]);
+                if rollout.spec.mode == ConfigMode::Admission {
+                    let key = format!("{OBJECTS_PREFIX}{}", rollout.name_any());
+                    annotations.insert(key, objects(observed, target, number).into());
+                }
+                json!({"metadata": {"annotations": annotations}})
+            }
             None => {
                 let rename = |kind, name: &str| {
                     let (source, _) = names.resolve(&self.stores, kind, name)?;
-                    let object = observed.snapshots.get(&source)?.get(&observed.object(&source, number));
+                    let Some(objects) = observed.snapshots.get(&source).filter(|_| number > 0) else {
+                        // What is gone is named until there is something better: the source has not been proven.
+                        return Some(if number == 0 { source.name.to_string() } else { name.to_owned() });
+                    };
+                    let object = objects.get(&observed.object(&source, number));
                     Some(object.map_or_else(|| source.name.to_string(), |object| object.name.to_string()))
                 };
                 let spec = references::apply_body(spec, rename);
@@ -128,16 +146,44 @@ impl Writer {
         }
     }
 
+    /// Whether the fields of all these managers may be taken over: the spec names them, or they are ConfigRollouts that
+    /// do not exist any more.
+    async fn may_be_taken(
+        &self,
+        rollout: &ConfigRollout,
+        managers: &[String],
+    ) -> Result<bool, RequestError> {
+        let own = format!("{FIELD_MANAGER}.");
+        let namespace = rollout.namespace().unwrap_or_default();
+        let others = Api::<ConfigRollout>::namespaced(self.client.clone(), &namespace);
+        for manager in managers {
+            if manager == BEFORE_FIRST_APPLY || rollout.spec.take_over_from.contains(manager) {
+                continue;
+            }
+            let Some(other) = manager.strip_prefix(&own) else { return Ok(false) };
+            let params = ListParams::default().fields(&format!("metadata.name={other}"));
+            if !in_time(others.list_metadata(&params)).await?.items.is_empty() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Writes under the rollout's own field manager, so that two rollouts do not take each other's fields away.
     fn of_rollout(&self, rollout: &ConfigRollout) -> Writes<'static> {
         Writes::new(self.client.clone(), &format!("{FIELD_MANAGER}.{}", rollout.name_any()))
     }
 }
 
-fn may_be_taken(rollout: &ConfigRollout, managers: &[String]) -> bool {
-    managers
-        .iter()
-        .all(|manager| manager == BEFORE_FIRST_APPLY || rollout.spec.take_over_from.contains(manager))
+/// The objects that a target has in a revision, as its template lists them for the webhook.
+fn objects(observed: &Observed, target: &TargetKey, number: Number) -> String {
+    let view = observed.targets.iter().find(|view| view.key == *target);
+    let sources = view.into_iter().flat_map(|view| view.pins.0.keys());
+    let objects = sources.filter_map(|source| {
+        let object = observed.snapshots.get(source)?.get(&observed.object(source, number))?;
+        Some(format!("{:?}/{}", source.kind, object.name))
+    });
+    objects.collect::<Vec<_>>().join(",")
 }
 
 fn sentence(target: &TargetKey, managers: &[String]) -> String {

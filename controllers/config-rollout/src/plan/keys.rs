@@ -7,6 +7,9 @@ use mainstay_crds::{SourceKind, TargetKind};
 /// The number of a revision. 0 means the sources themselves, which no revision has replaced yet.
 pub type Number = u64;
 
+/// An object of another rollout's revision: no revision of this one has it, so the target is changed.
+pub const FOREIGN: Number = Number::MAX;
+
 /// A source, by its kind and name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SourceKey {

@@ -9,7 +9,7 @@ use std::{
 use jiff::Timestamp;
 
 use super::{
-    keys::{Number, SourceKey, TargetKey},
+    keys::{FOREIGN, Number, SourceKey, TargetKey},
     state::{Failed, State},
 };
 use crate::watched::{Blocked, Fingerprint, Progress};
@@ -115,16 +115,23 @@ impl Observed {
     /// Whether the target's template names what it has in revision `number`. Where the objects of a source are all
     /// gone, a revision has nothing better than what the template names.
     pub fn is_at(&self, target: &TargetView, number: Number) -> bool {
-        target.pins.0.iter().all(|(source, pins)| {
+        self.names(&target.pins, number)
+    }
+
+    /// Whether these are the objects of revision `number`.
+    pub fn names(&self, pins: &Pins, number: Number) -> bool {
+        pins.0.iter().all(|(source, pins)| {
             let has_none = number > 0 && !self.snapshots.contains_key(source);
             has_none || pins.iter().all(|pin| *pin == self.object(source, number))
         })
     }
 
-    /// The highest number of any object.
+    /// The highest number of any object, and of any that a template names although it is gone.
     pub fn highest(&self) -> Number {
         let last = |objects: &BTreeMap<Number, Snapshot>| objects.keys().next_back().copied();
-        self.snapshots.values().filter_map(last).max().unwrap_or_default()
+        let pins = self.targets.iter().flat_map(|target| target.pins.0.values().flatten().copied());
+        let named = pins.filter(|pin| *pin != FOREIGN);
+        self.snapshots.values().filter_map(last).chain(named).max().unwrap_or_default()
     }
 }
 
