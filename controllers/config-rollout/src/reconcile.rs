@@ -21,6 +21,7 @@ use crate::{
     memory::Memories,
     observe::{self, ObserveError, Seen},
     plan::{self, Input, Plan, Settings, State, TargetKey, TargetState, Wait},
+    probes::Probes,
     record, settings,
     slots::Slots,
     status::{self, StatusInput},
@@ -56,6 +57,8 @@ pub struct ConfigRollouts {
     pub admits: bool,
     /// What is remembered of each rollout.
     pub memory: Memories,
+    /// What the probes of gates say.
+    pub probes: Probes,
 }
 
 impl Reconciler for ConfigRollouts {
@@ -76,6 +79,7 @@ impl Reconciler for ConfigRollouts {
         self.writer.forget(key);
         self.status_writer.forget(key);
         self.memory.forget(key);
+        self.probes.keep(key, &BTreeSet::new());
         self.release(key);
     }
 }
@@ -168,7 +172,7 @@ impl ConfigRollouts {
             return Ok(None);
         }
         let (evidence, state) = (self.evidence(), self.state(&rollout, &key));
-        seen.observed.evidence = evidence.of_judged(&rollout, &seen.observed, &state).await?;
+        seen.observed.evidence = evidence.of_judged(&rollout, seen, &state).await?;
         let mut plan = self.plan(context, settings, seen);
         if !plan.unsettled {
             context.outcomes.well(REVISIONS);
@@ -374,7 +378,8 @@ impl ConfigRollouts {
     }
 
     fn evidence(&self) -> Gatherer<'_> {
-        Gatherer { client: &self.client, stores: &self.stores, at_once: self.max_in_flight }
+        let Self { client, stores, probes, work, max_in_flight: at_once, .. } = self;
+        Gatherer { client, stores, probes, work, at_once: *at_once }
     }
 }
 

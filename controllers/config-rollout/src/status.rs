@@ -12,7 +12,7 @@ use mainstay_runtime::{
 };
 
 pub use self::input::StatusInput;
-use self::words::{conflict, failed_sentence, progress, unreadable_words, waiting_for, words};
+use self::words::{conflict, failed_sentence, held_words, progress, unreadable_words, waiting_for, words};
 use crate::{
     names::RETRY,
     plan::{Observed, Plan, Problem, SourceKey, State, TargetState, TargetView, Unproven, Wait},
@@ -114,10 +114,23 @@ fn problems(told: &StatusInput<'_>) -> Vec<SourceProblem> {
         reason: reason.to_owned(),
         message,
     };
+    // Pods start without a source of which all references are optional.
+    let is_optional = |source: &&SourceKey| observed.uses.get(source).is_some_and(|uses| !uses.required);
     let missing = observed
         .missing_sources
         .iter()
+        .filter(|source| !is_optional(source))
         .map(|source| problem(source, "SourceMissing", format!("{source} does not exist: create it")));
+    let is_known = |source: &&SourceKey| {
+        observed.sources.contains_key(source) || observed.missing_sources.contains(source)
+    };
+    let dropped = observed.uses.keys().filter(|source| !is_known(source)).map(|source| {
+        let message = format!(
+            "{source} is not among spec.sources any more, or was deleted, and targets use its last copy: add it, \
+             or remove it from their templates"
+        );
+        problem(source, "SourceMissing", message)
+    });
     let found = observed.uses.keys().filter_map(|source| {
         Some(match observed.finding(findings, source)?.problem.as_ref()? {
             Problem::KeyMissing(keys) => {
@@ -127,7 +140,7 @@ fn problems(told: &StatusInput<'_>) -> Vec<SourceProblem> {
             Problem::Refused(said) => problem(source, "SourceTooLarge", format!("{source}: {said}")),
         })
     });
-    missing.chain(found).collect()
+    missing.chain(dropped).chain(found).collect()
 }
 
 fn sources_ready(observed: &Observed, problems: &[SourceProblem]) -> NewCondition {
@@ -225,9 +238,8 @@ fn readiness(told: &StatusInput<'_>, sources: &NewCondition) -> (bool, &'static 
         (Wait::Conflict, _) => "FieldManagerConflict",
         (_, Some(rollout)) if rollout.back => "RollingBack",
         (_, Some(_)) => "RollingOut",
-        (Wait::NoUse, None) => return (true, "NotUsed", "no target uses any of the sources".to_owned()),
         (Wait::Source, None) => "Failed",
-        (Wait::Nothing | Wait::Targets, None) => {
+        (Wait::NoUse | Wait::Nothing | Wait::Targets, None) => {
             if let Some((target, _)) = told.observed.missing_targets.first() {
                 return (
                     false,
@@ -244,11 +256,24 @@ fn readiness(told: &StatusInput<'_>, sources: &NewCondition) -> (bool, &'static 
             if !sources.status {
                 return (false, sources.reason, sources.message.clone());
             }
+            if *wait == Wait::NoUse {
+                return not_used(told);
+            }
+            if let Some((target, _)) = state.targets.iter().find(|(_, target)| target.held) {
+                return (false, "TargetHeld", held_words(target));
+            }
             let (count, number) = (told.observed.targets.len(), words(state.stable.unwrap_or_default()));
             return (true, "Current", format!("{count} targets have {number}"));
         }
     };
     (false, reason, waiting)
+}
+
+/// Where no target uses a source, a name or a selector is wrong, unless the spec says that all stages may be empty.
+fn not_used(told: &StatusInput<'_>) -> (bool, &'static str, String) {
+    let may_be_empty = told.rollout.spec.stages.iter().all(|stage| stage.allow_empty);
+    let todo = "correct the sources or the targets, or set allowEmpty of all stages to true";
+    (may_be_empty, "NotUsed", format!("no target uses any of the sources: {todo}"))
 }
 
 fn targets(told: &StatusInput<'_>) -> Vec<ConfigTargetStatus> {

@@ -47,6 +47,10 @@ pub(super) fn judge(
     let probe = evidence.and_then(|evidence| evidence.probe.as_ref());
     let answers = !stage.probed || probe.is_some_and(Result::is_ok);
     let is_new = remembered.has_new(target, evidence);
+    if is_new && stage.probed && probe.is_none() && remembered.available.is_some() {
+        // What is not known interrupts nothing, and lets nothing pass.
+        return Standing::Waiting(look_again);
+    }
     if is_new && answers {
         let available = *remembered.available.get_or_insert_with(|| next_second(now));
         if stage.soak.is_zero() || since(available, now) >= stage.soak && now >= available {

@@ -78,7 +78,7 @@ pub struct Evidence {
     pub restarts: i32,
     /// How many pods that were made since the change are ready.
     pub ready: i32,
-    /// What its stage's probe said; `None` where there is none, or it was not asked.
+    /// What its stage's probe said; `None` where there is none, or nothing is known yet.
     pub probe: Option<Result<(), String>>,
 }
 

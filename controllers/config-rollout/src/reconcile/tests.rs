@@ -122,6 +122,7 @@ fn reconciler(how: Server, targets: &'static [&'static str]) -> (Arc<ConfigRollo
         max_in_flight: 1,
         admits: true,
         memory: Memories::default(),
+        probes: Probes::default(),
     };
     (Arc::new(reconciler), sent)
 }

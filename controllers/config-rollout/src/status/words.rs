@@ -86,6 +86,14 @@ pub(super) fn unreadable_words(target: &TargetKey) -> String {
     format!("{target} cannot be read: correct the field that its condition Ready names")
 }
 
+/// What a person can do about a target that is at an older revision than the others.
+pub(super) fn held_words(target: &TargetKey) -> String {
+    format!(
+        "{target} was rolled back by hand to an older revision, and is held there until a source changes: change \
+         one, or name the current revision in its template"
+    )
+}
+
 /// What a person can do about a stage that has shown nothing.
 fn unproven_words(unproven: &Unproven, stage: &str) -> String {
     let skip = format!("or set allowEmpty of stage {stage} to true");
