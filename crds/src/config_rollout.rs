@@ -72,6 +72,11 @@ pub struct ConfigRolloutSpec {
     #[serde(default = "half_a_second")]
     pub debounce: Duration,
 
+    /// What happens to changes of the other sources while a source that pods need is missing, or lacks a key. Default
+    /// `Hold`.
+    #[serde(default)]
+    pub incomplete_policy: IncompletePolicy,
+
     /// Shortest time between the starts of two rollouts. A rollback does not wait. Default 0s.
     #[serde(default)]
     pub min_interval: Duration,
@@ -166,6 +171,16 @@ pub enum ConfigMode {
     /// The template gets an annotation that changes with the revision, so that pods are recreated. They read the
     /// sources themselves, so no rollback is possible.
     RestartOnly,
+}
+
+/// What happens while a source is incomplete.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum IncompletePolicy {
+    /// No revision is created, so that no target gets a change without what belongs to it.
+    #[default]
+    Hold,
+    /// A revision is created of the other sources; targets keep the last copy of the incomplete one.
+    Proceed,
 }
 
 /// What happens when a target fails its gate.

@@ -36,7 +36,9 @@ pub use account_policy::{
     LeavingNamespace, NamespaceCounts, PolicyAccount, PolicyBinding, PolicyKubeconfig, PolicyPullSecret,
     PolicyRole, PolicyToken, RoleKind, SecretSource, TokenExpiry,
 };
-pub use config_rollout::{ConfigMode, ConfigRollout, ConfigRolloutSpec, ConfigSource, RollbackPolicy};
+pub use config_rollout::{
+    ConfigMode, ConfigRollout, ConfigRolloutSpec, ConfigSource, IncompletePolicy, RollbackPolicy,
+};
 pub use config_rollout_kinds::{SourceKind, TargetKind};
 pub use config_rollout_stages::{ConfigGate, ConfigProbe, ConfigStage, ConfigTarget};
 pub use config_rollout_status::{

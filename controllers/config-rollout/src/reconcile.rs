@@ -178,7 +178,7 @@ impl ConfigRollouts {
             context.outcomes.well(REVISIONS);
         }
         if plan.examine && context.turn.held(REVISIONS).is_none() {
-            match self.examine(&rollout, &key, seen, &plan.state).await {
+            match self.examine(&rollout, settings, seen, &plan.state).await {
                 // What is planned before the stores show the revision would be about the last one.
                 Ok(true) => return Ok(None),
                 Ok(false) => {
@@ -259,13 +259,14 @@ impl ConfigRollouts {
     async fn examine(
         &self,
         rollout: &ConfigRollout,
-        key: &ObjectKey,
+        settings: &Settings,
         seen: &Seen,
         state: &State,
     ) -> Result<bool, ApplyError> {
-        let findings = self.memory.of(key, |memory| memory.findings.clone());
-        let examined = self.writer.examine(key, &seen.observed, state, &findings).await?;
-        self.memory.of(key, |memory| {
+        let (key, holds) = (ObjectKey::of(rollout), settings.holds_incomplete);
+        let findings = self.memory.of(&key, |memory| memory.findings.clone());
+        let examined = self.writer.examine(&key, &seen.observed, state, &findings, holds).await?;
+        self.memory.of(&key, |memory| {
             memory.findings.extend(examined.findings);
             memory.changed = None;
         });

@@ -1,7 +1,9 @@
 //! A rollout's spec, converted to the types of the plan.
 
 use kube::ResourceExt;
-use mainstay_crds::{ConfigMode, ConfigRollout, ConfigStage, Pause, RollbackPolicy, seconds};
+use mainstay_crds::{
+    ConfigMode, ConfigRollout, ConfigStage, IncompletePolicy, Pause, RollbackPolicy, seconds,
+};
 
 use crate::{
     names::{ABORT, CONTINUE, RETRY},
@@ -20,6 +22,7 @@ pub(crate) fn read(rollout: &ConfigRollout) -> Settings {
         stages: spec.stages.iter().map(stage).collect(),
         rolls_back: rolls_back(rollout),
         restarts_only: spec.mode == ConfigMode::RestartOnly,
+        holds_incomplete: spec.incomplete_policy == IncompletePolicy::Hold,
         debounce: spec.debounce.into(),
         min_interval: spec.min_interval.into(),
         paused: spec.paused,

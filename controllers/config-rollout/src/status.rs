@@ -5,7 +5,9 @@ mod words;
 
 use jiff::Timestamp;
 use kube::ResourceExt;
-use mainstay_crds::{ConfigRollout, ConfigRolloutStatus, ConfigTargetStatus, SourceProblem};
+use mainstay_crds::{
+    ConfigRollout, ConfigRolloutStatus, ConfigTargetStatus, IncompletePolicy, SourceProblem,
+};
 use mainstay_runtime::{
     conditions::{NewCondition, merge},
     outcome::Failure,
@@ -36,7 +38,7 @@ pub fn told(told: &StatusInput<'_>, now: Timestamp) -> ConfigRolloutStatus {
         ..ConfigRolloutStatus::default()
     };
     record::write(rollout, &plan.state, &mut status);
-    let sources = sources_ready(observed, &problems);
+    let sources = sources_ready(observed, &problems, rollout.spec.incomplete_policy);
     let (ready, reason, message) = readiness(told, &sources);
     let stalled = stalled(told);
     let none = |kind| NewCondition { kind, status: false, reason: "None", message: String::new() };
@@ -143,7 +145,11 @@ fn problems(told: &StatusInput<'_>) -> Vec<SourceProblem> {
     missing.chain(dropped).chain(found).collect()
 }
 
-fn sources_ready(observed: &Observed, problems: &[SourceProblem]) -> NewCondition {
+fn sources_ready(
+    observed: &Observed,
+    problems: &[SourceProblem],
+    policy: IncompletePolicy,
+) -> NewCondition {
     let verdict = |status, reason, message| NewCondition { kind: "SourcesReady", status, reason, message };
     match problems.first() {
         None => verdict(true, "AllPresent", format!("{} sources exist", observed.sources.len())),
@@ -155,11 +161,11 @@ fn sources_ready(observed: &Observed, problems: &[SourceProblem]) -> NewConditio
             };
             let more = problems.len() - 1;
             let more = if more > 0 { format!(", and {more} more problems") } else { String::new() };
-            verdict(
-                false,
-                reason,
-                format!("{}{more}; the other sources are rolled out without it", first.message),
-            )
+            let others = match policy {
+                IncompletePolicy::Hold => "no revision is created of the other sources until then",
+                IncompletePolicy::Proceed => "the other sources are rolled out without it",
+            };
+            verdict(false, reason, format!("{}{more}; {others}", first.message))
         }
     }
 }

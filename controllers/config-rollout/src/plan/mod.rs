@@ -74,7 +74,8 @@ pub fn plan(input: &Input<'_>) -> Plan {
     let mut planner = Planner { input, plan, wanted: Wanted::Nothing, pending: Vec::new(), due: None };
     planner.sync_targets();
     planner.settle();
-    planner.wanted = sources::wanted(input.observed, input.findings, &planner.plan.state);
+    let holds = input.settings.holds_incomplete;
+    planner.wanted = sources::wanted(input.observed, input.findings, &planner.plan.state, holds);
     planner.take_orders();
     let goal = planner.goal();
     planner.begin(goal);

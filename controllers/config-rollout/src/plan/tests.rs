@@ -234,6 +234,21 @@ fn a_missing_source_keeps_nothing_else() {
 }
 
 #[test]
+fn a_missing_source_keeps_the_others_where_a_revision_is_to_be_complete() {
+    let mut world = settled(2);
+    world.settings.holds_incomplete = true;
+    world.sources[1] = None;
+    world.write(0, 2);
+    world.run(20);
+    assert!(all_have(&world, [1, 1]), "no half of a change");
+    assert!(!world.last.unsettled && world.state.rollout.is_none());
+    world.write(1, 5);
+    world.run(20);
+    assert!(all_have(&world, [2, 5]));
+    assert_eq!(world.state.newest, 2, "both are of one revision");
+}
+
+#[test]
 fn sources_rest_before_they_are_read_but_not_for_ever() {
     let mut world = settled(2);
     world.settings.debounce = Duration::from_secs(4);

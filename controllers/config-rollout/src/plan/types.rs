@@ -144,6 +144,8 @@ pub struct Settings {
     pub rolls_back: bool,
     /// Whether pods read the sources themselves: what they are given is what the sources say then.
     pub restarts_only: bool,
+    /// Whether no revision is made while a source is incomplete.
+    pub holds_incomplete: bool,
     /// For how long sources must be quiet.
     pub debounce: Duration,
     /// How far apart rollouts begin.

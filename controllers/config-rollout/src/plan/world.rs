@@ -118,6 +118,7 @@ impl World {
                 stages: vec![stage("canary"), stage("rest")],
                 rolls_back: true,
                 restarts_only: false,
+                holds_incomplete: false,
                 debounce: Duration::ZERO,
                 min_interval: Duration::ZERO,
                 paused: false,
