@@ -145,7 +145,8 @@ impl Observed {
         let is_there = |listed: &str| {
             listed.split_once('/').is_some_and(|(kind, name)| {
                 self.snapshots.iter().any(|(source, objects)| {
-                    format!("{:?}", source.kind) == kind && objects.values().any(|object| &*object.name == name)
+                    format!("{:?}", source.kind) == kind
+                        && objects.values().any(|object| &*object.name == name)
                 })
             })
         };

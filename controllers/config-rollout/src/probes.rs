@@ -86,16 +86,22 @@ impl Probes {
         let said = probed.said(probe.failure_threshold.unsigned_abs());
         if probed.is_due() {
             (probed.is_asked, probed.sent) = (true, Instant::now());
-            let (probes, client, work, probe) = (self.clone(), client.clone(), Arc::clone(work), probe.clone());
+            let (probes, client, work, probe) =
+                (self.clone(), client.clone(), Arc::clone(work), probe.clone());
             tokio::spawn(async move {
                 let answer = send(&client, &key.0.namespace, &probe).await;
-                let is_news = probes.0.lock().get_mut(&key).filter(|probed| probed.change == change);
-                if is_news.is_some_and(|probed| probed.note(answer)) {
+                if probes.note(&key, change, answer) {
                     work.trigger(&key.0);
                 }
             });
         }
         said
+    }
+
+    /// Notes an answer, if it is about the change that is judged still. Returns whether it is news.
+    fn note(&self, key: &Key, change: Option<Timestamp>, answer: Result<(), String>) -> bool {
+        let mut table = self.0.lock();
+        table.get_mut(key).filter(|probed| probed.change == change).is_some_and(|probed| probed.note(answer))
     }
 
     /// Forgets what the targets of a rollout have said, but for these.

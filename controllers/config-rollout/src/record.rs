@@ -42,8 +42,11 @@ fn taken(requests: &ConfigRequests) -> Taken {
 fn requests(taken: &Taken) -> Option<ConfigRequests> {
     let value = |text: &Option<Arc<str>>| text.as_ref().map(ToString::to_string);
     let Taken { retry, goes_on, abort } = taken;
-    (*taken != Taken::default())
-        .then(|| ConfigRequests { retry: value(retry), go_on: value(goes_on), abort: value(abort) })
+    (*taken != Taken::default()).then(|| ConfigRequests {
+        retry: value(retry),
+        go_on: value(goes_on),
+        abort: value(abort),
+    })
 }
 
 fn failure(failure: Option<&ConfigFailure>) -> Failed {

@@ -42,7 +42,8 @@ fn order<T>(
     of: impl FnOnce(Number, Option<&str>) -> Option<T>,
 ) -> Option<Order<T>> {
     let value = rollout.annotations().get(annotation)?.as_str();
-    let (revision, rest) = value.split_once('/').map_or((value, None), |(revision, rest)| (revision, Some(rest)));
+    let (revision, rest) =
+        value.split_once('/').map_or((value, None), |(revision, rest)| (revision, Some(rest)));
     Some(Order { value: value.into(), of: of(revision.parse().ok()?, rest)? })
 }
 

@@ -117,14 +117,14 @@ fn problems(told: &StatusInput<'_>) -> Vec<SourceProblem> {
         message,
     };
     // Pods start without a source of which all references are optional.
-    let is_optional = |source: &&SourceKey| observed.uses.get(source).is_some_and(|uses| !uses.required);
+    let is_optional = |source: &&SourceKey| observed.uses.get(*source).is_some_and(|uses| !uses.required);
     let missing = observed
         .missing_sources
         .iter()
         .filter(|source| !is_optional(source))
         .map(|source| problem(source, "SourceMissing", format!("{source} does not exist: create it")));
     let is_known = |source: &&SourceKey| {
-        observed.sources.contains_key(source) || observed.missing_sources.contains(source)
+        observed.sources.contains_key(*source) || observed.missing_sources.contains(source)
     };
     let dropped = observed.uses.keys().filter(|source| !is_known(source)).map(|source| {
         let message = format!(
@@ -145,11 +145,7 @@ fn problems(told: &StatusInput<'_>) -> Vec<SourceProblem> {
     missing.chain(dropped).chain(found).collect()
 }
 
-fn sources_ready(
-    observed: &Observed,
-    problems: &[SourceProblem],
-    policy: IncompletePolicy,
-) -> NewCondition {
+fn sources_ready(observed: &Observed, problems: &[SourceProblem], policy: IncompletePolicy) -> NewCondition {
     let verdict = |status, reason, message| NewCondition { kind: "SourcesReady", status, reason, message };
     match problems.first() {
         None => verdict(true, "AllPresent", format!("{} sources exist", observed.sources.len())),

@@ -165,7 +165,8 @@ impl Writer {
         });
         let settled = state.newest > 0 && equal(state.newest) || rolls_back;
         // What was found is known from now on, and holds the next revision up.
-        if !settled && !(holds && !examined.findings.is_empty()) {
+        let is_held = holds && !examined.findings.is_empty();
+        if !settled && !is_held {
             reads.retain(|(source, finding)| {
                 let object = observed.object(source, state.newest);
                 !finding.equals.contains(&object)

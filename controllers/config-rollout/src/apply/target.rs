@@ -148,11 +148,7 @@ impl Writer {
 
     /// Whether the fields of all these managers may be taken over: the spec names them, or they are ConfigRollouts that
     /// do not exist any more.
-    async fn may_be_taken(
-        &self,
-        rollout: &ConfigRollout,
-        managers: &[String],
-    ) -> Result<bool, RequestError> {
+    async fn may_be_taken(&self, rollout: &ConfigRollout, managers: &[String]) -> Result<bool, RequestError> {
         let own = format!("{FIELD_MANAGER}.");
         let namespace = rollout.namespace().unwrap_or_default();
         let others = Api::<ConfigRollout>::namespaced(self.client.clone(), &namespace);
@@ -193,4 +189,98 @@ fn sentence(target: &TargetKey, managers: &[String]) -> String {
         managers.join(" and "),
         ConfigMode::Admission
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{Request, Response};
+    use k8s_openapi::api::{
+        apps::v1::Deployment,
+        core::v1::{ConfigMap, Secret},
+    };
+    use kube::{Client, client::Body, runtime::watcher::Event};
+    use mainstay_crds::TargetKind;
+    use prometheus::Registry;
+
+    use super::*;
+    use crate::{
+        observe::observe,
+        stores::Stores,
+        watched::{Mark, WatchedConfig, WatchedWorkload},
+    };
+
+    const LAST: Number = 7;
+
+    fn mark(source: &str, number: Number) -> Value {
+        let mark = Mark {
+            rollout: "web".into(),
+            source: source.into(),
+            number,
+            source_uid: "s".into(),
+            source_version: "1".into(),
+        };
+        let mut metadata = json!(mark.write("ns"));
+        metadata["uid"] = format!("{source}-{number}").into();
+        json!({"metadata": metadata})
+    }
+
+    /// What the template of a Deployment with this pod spec is to say in revision 7 of a rollout of the ConfigMap `web`
+    /// and the Secret `keys`.
+    fn template(stores: &Stores, mode: &str, spec: &Value) -> Value {
+        let rollout: ConfigRollout = serde_json::from_value(json!({
+            "apiVersion": "mainstay.dev/v1alpha1", "kind": "ConfigRollout",
+            "metadata": {"name": "web", "namespace": "ns"},
+            "spec": {
+                "mode": mode,
+                "sources": [{"kind": "ConfigMap", "name": "web"}, {"kind": "Secret", "name": "keys"}],
+                "stages": [{"name": "all", "targets": [{"kind": "Deployment", "name": "web"}]}],
+            },
+        }))
+        .unwrap();
+        let target: WatchedWorkload<Deployment> = serde_json::from_value(json!({
+            "metadata": {"name": "web", "namespace": "ns", "uid": "t"},
+            "spec": {"template": {"spec": spec}},
+        }))
+        .unwrap();
+        stores.deployments.apply(Event::Apply(target.into()), |_| {});
+        let seen = observe(stores, &rollout, LAST, true).unwrap();
+        let silent = tower::service_fn(|_: Request<Body>| async {
+            Err::<Response<Body>, _>(std::io::Error::other("no request is expected"))
+        });
+        let writer = Writer::new(Client::new(silent, "ns"), stores.clone());
+        let key = TargetKey { kind: TargetKind::Deployment, name: "web".into() };
+        writer.template(&rollout, &seen, &key, spec, LAST)
+    }
+
+    fn spec(config: &str, keys: &str) -> Value {
+        json!({"containers": [{"name": "app", "envFrom": [
+            {"configMapRef": {"name": config}}, {"secretRef": {"name": keys}},
+        ]}]})
+    }
+
+    #[tokio::test]
+    async fn the_webhook_is_told_all_objects_that_a_target_has_in_its_revision() {
+        let stores = Stores::new(&Registry::new());
+        for number in [5, 7, 9] {
+            let config: WatchedConfig<ConfigMap> = serde_json::from_value(mark("web", number)).unwrap();
+            stores.config_maps.apply(Event::Apply(config.into()), |_| {});
+        }
+        let keys: WatchedConfig<Secret> = serde_json::from_value(mark("keys", 6)).unwrap();
+        stores.secrets.apply(Event::Apply(keys.into()), |_| {});
+        let annotations = &template(&stores, "Admission", &spec("web", "keys"))["metadata"]["annotations"];
+        let expected = json!({
+            "revision.mainstay.dev/web": "7",
+            "objects.mainstay.dev/web": "ConfigMap/web-7,Secret/keys-6",
+        });
+        assert_eq!(*annotations, expected);
+    }
+
+    #[tokio::test]
+    async fn no_reference_is_removed_where_every_copy_of_its_source_is_gone() {
+        let stores = Stores::new(&Registry::new());
+        let keys: WatchedConfig<Secret> = serde_json::from_value(mark("keys", 7)).unwrap();
+        stores.secrets.apply(Event::Apply(keys.into()), |_| {});
+        let spec = |keys: &str| spec("web-4", keys);
+        assert_eq!(template(&stores, "Repoint", &spec("keys-6")), json!({"spec": spec("keys-7")}));
+    }
 }

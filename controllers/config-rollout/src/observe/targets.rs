@@ -139,9 +139,8 @@ pub(super) fn named(names: &Names, stores: &Stores, references: &[Reference]) ->
         Some((matches!(used.place, Place::PullSecret(_)), source, pin))
     });
     let resolved: Vec<_> = resolved.collect();
-    let is_beside = |source: &SourceKey| {
-        resolved.iter().any(|(pulls, other, pin)| *pulls && other == source && *pin > 0)
-    };
+    let is_beside =
+        |source: &SourceKey| resolved.iter().any(|(pulls, other, pin)| *pulls && other == source && *pin > 0);
     let mut pins = Pins::default();
     for (pulls, source, pin) in &resolved {
         if !(*pulls && *pin == 0 && is_beside(source)) {

@@ -94,7 +94,11 @@ pub(super) fn judge_passed(
     let broken = *remembered.broken.get_or_insert_with(|| second(now));
     if since(broken, now) > stage.deadline {
         let message = format!("after it had passed, {}", missing(target, remembered, None, stage.deadline));
-        return Standing::Failed(Failed { reason: "DeadlineExceeded", target: target.key.to_string(), message });
+        return Standing::Failed(Failed {
+            reason: "DeadlineExceeded",
+            target: target.key.to_string(),
+            message,
+        });
     }
     let until = broken.checked_add(stage.deadline).and_then(|until| until.checked_add(LOOK));
     Standing::Waiting(until.unwrap_or(now))
@@ -133,18 +137,10 @@ fn missing(
         None | Some(0) => String::new(),
         Some(before) => format!("; before the change {before} were not available"),
     };
-    let stuck = progress.is_stuck().map(delete_words).unwrap_or_default();
+    let stuck = progress.stuck_words().unwrap_or_default();
     format!(
         "after {seconds} s {} of {} pods run the new template; {} exist, and {} are available{before}{stuck}",
         progress.updated, progress.wanted, progress.current, progress.available
-    )
-}
-
-/// What a person has to do about pods that a StatefulSet's controller does not replace.
-pub(crate) fn delete_words(selector: &str) -> String {
-    format!(
-        "; a StatefulSet replaces no pod while another is not ready: delete the pods of the old template with \
-         `kubectl delete pods --selector '{selector}'`"
     )
 }
 

@@ -71,7 +71,10 @@ impl Planner<'_> {
                 if remembered.given == rollout.to && !of_stage.allow_empty {
                     stage.undone.get_or_insert_with(|| target.key.clone());
                 }
-            } else if remembered.passed && remembered.given == rollout.to && observed.is_at(target, rollout.to) {
+            } else if remembered.passed
+                && remembered.given == rollout.to
+                && observed.is_at(target, rollout.to)
+            {
                 stage.has_shown |= is_current;
                 stage.note(gate::judge_passed(target, remembered, of_stage, now));
             } else if is_current {

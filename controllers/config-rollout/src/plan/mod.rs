@@ -21,7 +21,6 @@ use std::{collections::BTreeSet, time::Duration};
 use jiff::Timestamp;
 use mainstay_runtime::conditions::second;
 
-pub(crate) use self::gate::delete_words;
 pub use self::{
     keys::*,
     sources::{Finding, Findings, Problem, Wanted},
@@ -149,7 +148,9 @@ impl TargetState {
         if before.rest != target.template.rest && self.changed.is_some() {
             self.restart(Some(second(now)));
         }
-        if let Some((generation, _)) = self.conflict.as_mut().filter(|_| before.whole == target.template.whole) {
+        if let Some((generation, _)) =
+            self.conflict.as_mut().filter(|_| before.whole == target.template.whole)
+        {
             *generation = target.generation;
         }
     }

@@ -14,7 +14,9 @@ impl Planner<'_> {
         taken.goes_on.take_if(|_| settings.goes_on.is_none());
         taken.abort.take_if(|_| settings.abort.is_none());
         let failed = state.failed.as_ref().map(|(number, _)| *number);
-        if failed.is_some() && take(settings.retry.as_ref(), &mut taken.retry, |number| Some(*number) == failed) {
+        if failed.is_some()
+            && take(settings.retry.as_ref(), &mut taken.retry, |number| Some(*number) == failed)
+        {
             state.failed = None;
         }
     }

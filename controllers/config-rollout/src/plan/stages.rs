@@ -1,6 +1,5 @@
 //! Moves a rollout from stage to stage.
 
-use jiff::Timestamp;
 use mainstay_runtime::conditions::second;
 
 use super::{
@@ -80,8 +79,8 @@ impl Planner<'_> {
             return true;
         }
         let aborted = self.take_abort(rollout);
-        let standing = self.look_at(rollout);
-        if let Some(failed) = aborted.or(standing.failed) {
+        let mut standing = self.look_at(rollout);
+        if let Some(failed) = aborted.or_else(|| standing.failed.take()) {
             self.fail(rollout, failed);
             return true;
         }

@@ -206,7 +206,7 @@ impl World {
         }
         match target.pins[&place] {
             0 => self.sources[place].map(|(value, _)| value),
-            number => Some(self.objects[&(place, number)].0),
+            number => self.objects.get(&(place, number)).map(|(value, _)| *value),
         }
     }
 
@@ -246,7 +246,8 @@ impl World {
             }
             let pins = target.pins.iter().map(|(place, pin)| (source(*place), [*pin].into()));
             for place in target.pins.keys() {
-                observed.uses.entry(source(*place)).or_default().all = true;
+                let uses = Uses { all: true, required: true, ..Uses::default() };
+                observed.uses.insert(source(*place), uses);
             }
             let available = if self.is_available(target) { target.replicas - target.lost } else { 0 };
             let kept = if target.keeps_lost { target.lost } else { 0 };

@@ -307,8 +307,16 @@ fn what_does_not_have_the_current_revision_is_not_ready() {
 fn a_target_whose_pods_are_not_replaced_says_why() {
     for (blocked, reason, words) in [
         (Blocked::Paused, "TargetPaused", "Deployment/web of stage canary is paused"),
-        (Blocked::OnDelete, "TargetOnDelete", "has the update strategy OnDelete, so its pods do not have the revision"),
-        (Blocked::Partition, "TargetPartition", "set the partition to 0; until then revision 7 is not judged"),
+        (
+            Blocked::OnDelete,
+            "TargetOnDelete",
+            "has the update strategy OnDelete, so its pods do not have the revision",
+        ),
+        (
+            Blocked::Partition,
+            "TargetPartition",
+            "set the partition to 0; until then revision 7 is not judged",
+        ),
     ] {
         let rollout = Rollout { to: 7, back: false, started: at(1), stage: 0, passed: None };
         let state = State { newest: 7, stable: Some(6), rollout: Some(rollout), ..State::default() };
@@ -322,11 +330,15 @@ fn a_target_whose_pods_are_not_replaced_says_why() {
 
 #[test]
 fn a_stateful_set_that_waits_for_its_broken_pod_says_what_to_do() {
-    let failed =
-        Failed { reason: "DeadlineExceeded", target: "StatefulSet/db".to_owned(), message: "late".to_owned() };
+    let failed = Failed {
+        reason: "DeadlineExceeded",
+        target: "StatefulSet/db".to_owned(),
+        message: "late".to_owned(),
+    };
     let state = State { newest: 7, stable: Some(6), failed: Some((7, failed)), ..State::default() };
     let outdated = Some("app=db,controller-revision-hash!=db-6".to_owned());
-    let progress = Progress { observed: true, wanted: 2, updated: 1, available: 1, outdated, ..Progress::default() };
+    let progress =
+        Progress { observed: true, wanted: 2, updated: 1, available: 1, outdated, ..Progress::default() };
     let observed = Observed { targets: vec![TargetView { progress, ..target() }], ..Observed::default() };
     let plan = Plan { state, wait: Wait::Source, ..Plan::default() };
     let (status, _, message) = say(&observed, &Findings::new(), &plan);

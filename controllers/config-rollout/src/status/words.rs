@@ -6,7 +6,7 @@ use kube::ResourceExt;
 use super::input::StatusInput;
 use crate::{
     names::CONTINUE,
-    plan::{Plan, State, TargetKey, TargetView, Unproven, Wait, delete_words},
+    plan::{Plan, State, TargetKey, TargetView, Unproven, Wait},
     record,
     settings::next_order,
     watched::Blocked,
@@ -118,7 +118,9 @@ fn unproven_words(unproven: &Unproven, stage: &str) -> String {
 fn blocked_words(target: &TargetKey, blocked: Blocked, stage: &str) -> String {
     let (why, todo) = match blocked {
         Blocked::Paused => ("is paused", "set its spec.paused to false"),
-        Blocked::OnDelete => ("has the update strategy OnDelete", "delete its pods, which are recreated with it"),
+        Blocked::OnDelete => {
+            ("has the update strategy OnDelete", "delete its pods, which are recreated with it")
+        }
         Blocked::Partition => ("has a partition in its update strategy", "set the partition to 0"),
     };
     format!("{target} of stage {stage} {why}, so its pods do not have the revision: {todo}")
@@ -131,7 +133,7 @@ pub(super) fn progress(target: &TargetView) -> String {
         progress.updated,
         progress.wanted,
         progress.available,
-        progress.is_stuck().map(delete_words).unwrap_or_default()
+        progress.stuck_words().unwrap_or_default()
     )
 }
 
@@ -145,8 +147,8 @@ pub(super) fn conflict(state: &State) -> Option<String> {
 /// What is wrong with a revision that is not tried again.
 pub(super) fn failed_sentence(told: &StatusInput<'_>) -> Option<(&'static str, String)> {
     let (number, failed) = told.plan.state.failed.as_ref()?;
-    let stuck = told.observed.targets.iter().find_map(|target| target.progress.is_stuck());
-    let stuck = stuck.map(delete_words).unwrap_or_default();
+    let stuck = told.observed.targets.iter().find_map(|target| target.progress.stuck_words());
+    let stuck = stuck.unwrap_or_default();
     Some((failed.reason, format!("{}{stuck}", failed.sentence(*number))))
 }
 

@@ -61,6 +61,15 @@ impl Progress {
         self.outdated.as_deref().filter(|_| is_stuck)
     }
 
+    /// What a person has to do about pods that a StatefulSet's controller does not replace.
+    pub fn stuck_words(&self) -> Option<String> {
+        let selector = self.is_stuck()?;
+        Some(format!(
+            "; a StatefulSet replaces no pod while another is not ready: delete the pods of the old template with \
+             `kubectl delete pods --selector '{selector}'`"
+        ))
+    }
+
     /// How many pods are not available.
     pub fn unavailable(&self) -> i32 {
         self.wanted.saturating_sub(self.available).max(0)

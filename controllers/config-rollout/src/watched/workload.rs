@@ -171,7 +171,8 @@ impl<K: Resource<DynamicType = ()>> From<WatchedWorkload<K>> for Workload {
                 available: status.available_replicas,
                 given_up: status.conditions.into_iter().find_map(given_up),
                 blocked,
-                outdated: outdated.map(|(pods, revision)| format!("{pods},controller-revision-hash!={revision}")),
+                outdated: outdated
+                    .map(|(pods, revision)| format!("{pods},controller-revision-hash!={revision}")),
             },
         }
     }
@@ -249,7 +250,8 @@ mod tests {
             let watched: WatchedWorkload<Deployment> = serde_json::from_value(object).unwrap();
             Workload::from(watched).progress.blocked
         };
-        let partition = |partition: Value| json!({"type": "RollingUpdate", "rollingUpdate": {"partition": partition}});
+        let partition =
+            |partition: Value| json!({"type": "RollingUpdate", "rollingUpdate": {"partition": partition}});
         for (spec, expected) in [
             (json!({"paused": true}), Some(Blocked::Paused)),
             (json!({"updateStrategy": {"type": "OnDelete"}}), Some(Blocked::OnDelete)),
@@ -275,7 +277,9 @@ mod tests {
             Workload::from(watched).template
         };
         let one = of("web-1", "a", "1");
-        for (other, is_same) in [(of("web-2", "a", "1"), true), (of("web-1", "a", "2"), true), (of("web-1", "b", "1"), false)] {
+        for (other, is_same) in
+            [(of("web-2", "a", "1"), true), (of("web-1", "a", "2"), true), (of("web-1", "b", "1"), false)]
+        {
             assert_ne!(one.whole, other.whole);
             assert_eq!(one.rest == other.rest, is_same);
         }

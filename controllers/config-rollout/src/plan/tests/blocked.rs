@@ -51,7 +51,11 @@ fn a_canary_is_watched_until_the_rollout_is_over() {
     world.run(30);
     world.startup = Duration::from_secs(3);
     world.run(40);
-    assert_eq!((failed(&world), world.last.wait.clone()), (None, Wait::Stage(None)), "it has come back in time");
+    assert_eq!(
+        (failed(&world), world.last.wait.clone()),
+        (None, Wait::Stage(None)),
+        "it has come back in time"
+    );
     world.startup = Duration::from_secs(10_000);
     world.run(70);
     assert_eq!(failed(&world), Some(2));
