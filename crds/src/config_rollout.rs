@@ -52,7 +52,7 @@ pub struct ConfigRolloutSpec {
     #[schemars(length(min = 1, max = 64), extend("x-kubernetes-list-type" = "atomic"))]
     pub sources: Vec<ConfigSource>,
 
-    /// How the pods of a target get a revision. Immutable.
+    /// How the pods of a target get a revision: `Admission` (the default), `Repoint` or `RestartOnly`. Immutable.
     #[serde(default)]
     pub mode: ConfigMode,
 
@@ -72,6 +72,11 @@ pub struct ConfigRolloutSpec {
     #[serde(default = "half_a_second")]
     pub debounce: Duration,
 
+    /// What happens to changes of the other sources while a source that pods need is missing, or lacks a key. Default
+    /// `Hold`.
+    #[serde(default)]
+    pub incomplete_policy: IncompletePolicy,
+
     /// Shortest time between the starts of two rollouts. A rollback does not wait. Default 0s.
     #[serde(default)]
     pub min_interval: Duration,
@@ -87,9 +92,10 @@ pub struct ConfigRolloutSpec {
     pub history_limit: i32,
 
     /// The field managers from which the rollout may take over the fields of a target that it writes. If a field has
-    /// another manager, the target is not changed and the condition `Conflict` is set. Default: the commands of kubectl
-    /// that write an object as it is, since they do not run again by themselves.
-    #[serde(default = "kubectl")]
+    /// another manager, the target is not changed and the condition `Conflict` is set, which names the manager. Default:
+    /// none, because a pipeline that applies a target again needs the fields itself. The fields of a ConfigRollout that
+    /// does not exist any more are always taken over.
+    #[serde(default)]
     #[schemars(schema_with = "managers")]
     pub take_over_from: Vec<String>,
 }
@@ -100,13 +106,6 @@ fn half_a_second() -> Duration {
 
 fn five() -> i32 {
     5
-}
-
-fn kubectl() -> Vec<String> {
-    let commands = ["client-side-apply", "create", "edit", "patch", "replace", "set"];
-    let commands = commands.map(|command| format!("kubectl-{command}"));
-    // `kubectl rollout undo` has no name of its own.
-    ["kubectl".to_owned()].into_iter().chain(commands).collect()
 }
 
 fn managers(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
@@ -163,14 +162,25 @@ fn source_rules() -> Vec<Rule> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ConfigMode {
     /// The references in the target's template are changed to the revision's objects.
-    #[default]
     Repoint,
-    /// The template gets an annotation that names the revision, and a webhook changes the references of the pods that
-    /// are created from it. The rest of the template stays as it is, so that GitOps tools see no difference.
+    /// The template gets annotations that name the revision, and a webhook changes the references of the pods that
+    /// are created from it. The rest of the template stays as it is, so that pipelines and GitOps tools that apply it
+    /// again see no difference.
+    #[default]
     Admission,
     /// The template gets an annotation that changes with the revision, so that pods are recreated. They read the
     /// sources themselves, so no rollback is possible.
     RestartOnly,
+}
+
+/// What happens while a source is incomplete.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum IncompletePolicy {
+    /// No revision is created, so that no target gets a change without what belongs to it.
+    #[default]
+    Hold,
+    /// A revision is created of the other sources; targets keep the last copy of the incomplete one.
+    Proceed,
 }
 
 /// What happens when a target fails its gate.

@@ -122,6 +122,15 @@ pub struct ConfigProbe {
     #[serde(default = "two")]
     #[schemars(range(min = 1, max = 60))]
     pub timeout_seconds: i32,
+
+    /// How many requests in a row have to fail before an answer counts as a failure. Default 3.
+    #[serde(default = "three")]
+    #[schemars(range(min = 1, max = 100))]
+    pub failure_threshold: i32,
+}
+
+fn three() -> i32 {
+    3
 }
 
 fn http() -> u16 {

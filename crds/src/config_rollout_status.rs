@@ -43,6 +43,11 @@ pub struct ConfigRolloutStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_rollout_at: Option<Time>,
 
+    /// The values of the annotations `mainstay.dev/retry`, `continue` and `abort` that were carried out. Each value is
+    /// carried out once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requests: Option<ConfigRequests>,
+
     /// What the rollout waits for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waiting_for: Option<String>,
@@ -68,14 +73,29 @@ pub struct ConfigRolloutStatus {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ConfigFailure {
-    /// `DeadlineExceeded`, `MoreRestarts` or `ProgressDeadlineExceeded`.
+    /// `DeadlineExceeded`, `MoreRestarts`, `ProgressDeadlineExceeded` or `Aborted`.
     pub reason: String,
-    /// The target that failed its gate, as `Deployment/web`.
+    /// The target that failed its gate, as `Deployment/web`; empty if the rollout was aborted.
     #[serde(default)]
     pub target: String,
     /// What the controller saw.
     #[serde(default)]
     pub message: String,
+}
+
+/// The values of annotations that were carried out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ConfigRequests {
+    /// Of `mainstay.dev/retry`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<String>,
+    /// Of `mainstay.dev/continue`.
+    #[serde(default, rename = "continue", skip_serializing_if = "Option::is_none")]
+    pub go_on: Option<String>,
+    /// Of `mainstay.dev/abort`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub abort: Option<String>,
 }
 
 /// A rollout in progress.

@@ -36,11 +36,14 @@ pub use account_policy::{
     LeavingNamespace, NamespaceCounts, PolicyAccount, PolicyBinding, PolicyKubeconfig, PolicyPullSecret,
     PolicyRole, PolicyToken, RoleKind, SecretSource, TokenExpiry,
 };
-pub use config_rollout::{ConfigMode, ConfigRollout, ConfigRolloutSpec, ConfigSource, RollbackPolicy};
+pub use config_rollout::{
+    ConfigMode, ConfigRollout, ConfigRolloutSpec, ConfigSource, IncompletePolicy, RollbackPolicy,
+};
 pub use config_rollout_kinds::{SourceKind, TargetKind};
 pub use config_rollout_stages::{ConfigGate, ConfigProbe, ConfigStage, ConfigTarget};
 pub use config_rollout_status::{
-    ConfigFailure, ConfigRolloutProgress, ConfigRolloutStatus, ConfigTargetStatus, SourceProblem,
+    ConfigFailure, ConfigRequests, ConfigRolloutProgress, ConfigRolloutStatus, ConfigTargetStatus,
+    SourceProblem,
 };
 pub use duration::{Duration, seconds};
 pub use endpoint_check::{CheckType, EndpointCheck, GrpcCheck, HttpCheck, TlsCheck};

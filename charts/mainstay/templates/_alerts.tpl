@@ -199,13 +199,13 @@ What stops configuration from reaching its workloads. kubectl get configrollouts
 - alert: MainstayConfigRolloutStuck
   expr: |
     sum(max by (reason) (mainstay_config_rollout_rollouts{
-      reason=~"FieldManagerConflict|KeyMissing|ScaledToZero|SourceMissing|SourceTooLarge|StageEmpty|TargetMissing|TargetUnreadable"})) > 0
+      reason=~"FieldManagerConflict|KeyMissing|RollingBack|ScaledToZero|SourceMissing|SourceTooLarge|StageEmpty|TargetMissing|TargetOnDelete|TargetPartition|TargetPaused|TargetUnreadable"})) > 0
   for: 15m
   labels:
     severity: warning
     mainstay_controller: {{ .name }}
   annotations:
-    summary: {{ "For 15 minutes {{ $value }} ConfigRollouts have waited for a source, a target, or another manager of a field." | quote }}
+    summary: {{ "For 15 minutes {{ $value }} ConfigRollouts have waited for a source, a target, a rollback, or another manager of a field." | quote }}
 - alert: MainstayConfigReverted
   expr: sum(increase(mainstay_config_rollout_reverts_total[1h])) > 3
   labels:

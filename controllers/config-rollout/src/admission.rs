@@ -19,7 +19,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::{
-    names::{ADMISSION_PREFIX, ROLLOUT},
+    names::{ADMISSION_PREFIX, OBJECTS_PREFIX, ROLLOUT},
     observe::{add_snapshot, snapshots},
     plan::{Number, Observed, Snapshots, SourceKey},
     references,
@@ -75,17 +75,19 @@ impl Admission {
                 format!("the annotation {key} is {value:?}: it must be the number of a revision")
             })?;
             let rollout = ObjectKey::new(namespace, rollout);
-            let revision = self.revision(&rollout, number).await?;
+            let listed = pod.annotations().get(&format!("{OBJECTS_PREFIX}{}", rollout.name));
+            let listed = listed.map(String::as_str).unwrap_or_default();
+            let revision = self.revision(&rollout, number, listed).await?;
             patch.extend(moves(&pod.data["spec"], &revision, number));
         }
         Ok(patch)
     }
 
-    /// The objects of the rollout's revisions, of which `number` is one.
-    async fn revision(&self, rollout: &ObjectKey, number: Number) -> Result<Observed, String> {
+    /// The objects of the rollout's revisions, of which `number` is one, and which have all that is listed.
+    async fn revision(&self, rollout: &ObjectKey, number: Number, listed: &str) -> Result<Observed, String> {
         let (name, namespace) = (&rollout.name, &rollout.namespace);
         let mut seen = Observed { snapshots: snapshots(&self.stores, rollout), ..Observed::default() };
-        if !seen.has(number) {
+        if !seen.has(number, listed) {
             // The store of a replica may be behind the one that has made the revision.
             seen.snapshots = self.live(rollout).await.map_err(|error| {
                 format!(
@@ -93,11 +95,11 @@ impl Admission {
                 )
             })?;
         }
-        seen.has(number).then_some(seen).ok_or_else(|| {
+        seen.has(number, listed).then_some(seen).ok_or_else(|| {
             format!(
-                "revision {number} of ConfigRollout {namespace}/{name} does not exist: remove the \
-                 annotation {ADMISSION_PREFIX}{name} from the pod's template, or let the ConfigRollout set \
-                 it"
+                "revision {number} of ConfigRollout {namespace}/{name} does not exist, or lacks an object: \
+                 remove the annotations {ADMISSION_PREFIX}{name} and {OBJECTS_PREFIX}{name} from the pod's \
+                 template, or let the ConfigRollout set them"
             )
         })
     }
@@ -137,9 +139,19 @@ impl Admission {
 }
 
 impl Observed {
-    /// Whether there is a revision of this number.
-    fn has(&self, number: Number) -> bool {
+    /// Whether there is a revision of this number, and each of the objects that a template lists: a store may show one
+    /// object of a revision before another.
+    fn has(&self, number: Number, listed: &str) -> bool {
+        let is_there = |listed: &str| {
+            listed.split_once('/').is_some_and(|(kind, name)| {
+                self.snapshots.iter().any(|(source, objects)| {
+                    format!("{:?}", source.kind) == kind
+                        && objects.values().any(|object| &*object.name == name)
+                })
+            })
+        };
         self.snapshots.values().any(|objects| objects.contains_key(&number))
+            && listed.split(',').filter(|listed| !listed.is_empty()).all(is_there)
     }
 }
 
@@ -181,6 +193,10 @@ mod tests {
         assert_eq!(moves(&spec, &seen, 7), expected("web-5"));
         assert_eq!(moves(&spec, &seen, 9), expected("web-9"));
         assert!(moves(&spec, &seen, 1).is_empty());
-        assert!(seen.has(5) && !seen.has(7));
+        assert!(seen.has(5, "") && !seen.has(7, ""));
+        assert!(seen.has(5, "ConfigMap/web-5") && seen.has(9, "ConfigMap/web-5,ConfigMap/web-9"));
+        for listed in ["Secret/web-5", "ConfigMap/web-5,Secret/keys-9", "ConfigMap/web-7", "web-5"] {
+            assert!(!seen.has(9, listed), "{listed}: another object of the revision is not shown yet");
+        }
     }
 }

@@ -67,11 +67,7 @@ impl Announcer {
                 (Kind::Normal, "RolloutCompleted", note)
             }
             RolloutEvent::Failed(number, failed) => {
-                let note = format!(
-                    "revision {number} has failed at {} ({}): {}",
-                    failed.target, failed.reason, failed.message
-                );
-                (Kind::Warning, "RolloutFailed", note)
+                (Kind::Warning, "RolloutFailed", failed.sentence(*number))
             }
             RolloutEvent::RolledBack(0, took) => {
                 let note = format!(

@@ -36,6 +36,7 @@ use crate::{
     memory::Memories,
     metrics::Metrics,
     names::FIELD_MANAGER,
+    probes::Probes,
     reconcile::{ConfigRollouts, STATUS_PACE},
     record,
     slots::Slots,
@@ -80,6 +81,7 @@ pub async fn build(manager: &Manager, options: Options) -> Controller {
         max_in_flight: flags.max_in_flight_writes.into(),
         admits: options.webhook.is_on(),
         memory: Memories::default(),
+        probes: Probes::default(),
     });
     let watches = Watches {
         work: Arc::clone(&work),

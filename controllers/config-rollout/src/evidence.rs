@@ -1,33 +1,42 @@
 //! What no watch delivers: how often pods have restarted, and whether a Service answers.
+//!
+//! Which pods a change has brought is told by the revision that they have, by no clock.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use futures::{FutureExt, StreamExt};
-use jiff::Timestamp;
 use k8s_openapi::{api::core::v1, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{Api, Client, ResourceExt, api::ListParams};
-use mainstay_crds::{ConfigProbe, ConfigRollout, seconds};
-use mainstay_probe::{Check, Http, Kind};
+use mainstay_crds::ConfigRollout;
 use mainstay_runtime::{
     failure::RequestError,
     index::ObjectKey,
-    request::{in_time, paged},
+    reconcile::Work,
+    request::paged,
     slim::{self, Conditions},
     stands_for,
 };
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::{
     apply::ApplyError,
-    plan::{self, Evidence, Observed, Plan, State, TargetKey, TargetState, TargetView},
+    observe::Seen,
+    plan::{self, Evidence, Number, Plan, State, TargetKey, TargetState, TargetView},
+    probes::Probes,
     stores::Stores,
 };
 
-/// A pod, as far as its restarts go.
+/// A pod, as far as its restarts and its revision go.
 #[derive(Debug, Clone, Deserialize)]
 struct CountedPod {
     #[serde(deserialize_with = "slim::metadata")]
     metadata: ObjectMeta,
+    #[serde(default)]
+    spec: Value,
     #[serde(default)]
     status: CountedStatus,
 }
@@ -78,6 +87,10 @@ pub(crate) struct Gatherer<'a> {
     pub(crate) client: &'a Client,
     /// By what labels pods are found.
     pub(crate) stores: &'a Stores,
+    /// What Services say.
+    pub(crate) probes: &'a Probes,
+    /// Is told when a Service says something else.
+    pub(crate) work: &'a Arc<Work>,
     /// How many targets are asked about at the same time.
     pub(crate) at_once: usize,
 }
@@ -90,13 +103,22 @@ impl Gatherer<'_> {
     pub(crate) async fn of_judged(
         self,
         rollout: &ConfigRollout,
-        observed: &Observed,
+        seen: &Seen,
         state: &State,
     ) -> Result<BTreeMap<TargetKey, Evidence>, ApplyError> {
-        let questions: Vec<_> = plan::judged(observed, state)
+        let to = state.rollout.as_ref().map_or(0, |rollout| rollout.to);
+        let settled = |target: &&TargetView| {
+            let remembered = state.targets.get(&target.key);
+            remembered.is_some_and(|remembered| remembered.is_settled(&target.progress))
+        };
+        let probed: BTreeSet<_> =
+            plan::judged(&seen.observed, state).filter(settled).map(|target| &target.key).collect();
+        self.probes.keep(&ObjectKey::of(rollout), &probed);
+        let questions: Vec<_> = plan::judged(&seen.observed, state)
             .map(|target| {
-                let remembered = state.targets.get(&target.key);
-                self.of(rollout, target, remembered).map(|evidence| (&target.key, evidence))
+                // No service need be asked whose pods are not available.
+                let remembered = state.targets.get(&target.key).filter(|_| probed.contains(&target.key));
+                self.of(rollout, seen, target, to, remembered).map(|evidence| (&target.key, evidence))
             })
             .collect();
         self.answers(questions).await
@@ -136,12 +158,12 @@ impl Gatherer<'_> {
         Ok(all)
     }
 
-    /// What a target's pods show; those alone that were made since `since`, if it is given.
+    /// What a target's pods show; those alone that have the revision, if it is given.
     async fn counts(
         self,
         namespace: &str,
         target: &TargetKey,
-        since: Option<Timestamp>,
+        new: Option<(&Seen, &TargetView, Number)>,
     ) -> Result<Counts, RequestError> {
         let workload = self.stores.workloads(target.kind).get(&ObjectKey::new(namespace, &target.name));
         let Some(selector) = workload.and_then(|workload| workload.pods.clone()) else {
@@ -153,8 +175,9 @@ impl Gatherer<'_> {
             async move { pods.list(&page).await }
         };
         let count = |pod: CountedPod| {
-            let created = pod.metadata.creation_timestamp.as_ref();
-            let is_new = since.is_none_or(|since| created.is_some_and(|created| created.0 >= since));
+            let is_new = new.is_none_or(|(seen, target, to)| {
+                seen.pod_has(self.stores, target, to, pod.annotations(), &pod.spec)
+            });
             is_new.then(|| Counts::of(pod))
         };
         let counts = paged(ListParams::default().labels(&selector), list, count).await?;
@@ -164,39 +187,19 @@ impl Gatherer<'_> {
     async fn of(
         self,
         rollout: &ConfigRollout,
+        seen: &Seen,
         target: &TargetView,
-        remembered: Option<&TargetState>,
+        to: Number,
+        probed: Option<&TargetState>,
     ) -> Result<Evidence, RequestError> {
-        let namespace = rollout.namespace().unwrap_or_default();
-        let since = remembered.and_then(|remembered| remembered.changed);
-        let Counts { restarts, ready } = self.counts(&namespace, &target.key, since).await?;
+        let key = ObjectKey::of(rollout);
         let probe = rollout.spec.stages.get(target.stage).and_then(|stage| stage.gate.probe.as_ref());
-        // Nobody need be asked who is not available.
-        let is_settled = remembered.is_some_and(|remembered| remembered.is_settled(&target.progress));
-        let probe = match probe.filter(|_| is_settled) {
-            Some(probe) => Some(ask(self.client, &namespace, probe).await),
-            None => None,
-        };
+        let probe = probed.zip(probe).and_then(|(remembered, probe)| {
+            let of = (key.clone(), target.key.clone());
+            self.probes.ask(self.client, self.work, of, remembered.changed, probe)
+        });
+        let new = Some((seen, target, to));
+        let Counts { restarts, ready } = self.counts(&key.namespace, &target.key, new).await?;
         Ok(Evidence { restarts, ready, probe })
     }
-}
-
-/// Calls a Service of the namespace. Only Services are called, by their cluster address, so that a user cannot make
-/// the controller reach what the namespace's own pods could not.
-async fn ask(client: &Client, namespace: &str, probe: &ConfigProbe) -> Result<(), String> {
-    let ConfigProbe { service: name, port, path, timeout_seconds } = probe;
-    let services = Api::<v1::Service>::namespaced(client.clone(), namespace);
-    let service = in_time(services.get_opt(name)).await.map_err(|error| error.to_string())?;
-    let service = service.ok_or_else(|| format!("there is no Service {name}"))?;
-    let address = service.spec.and_then(|spec| spec.cluster_ip).and_then(|address| address.parse().ok());
-    let address = address.ok_or_else(|| format!("Service {name} has no cluster address"))?;
-    let http = Http {
-        path: path.clone(),
-        host: Some(format!("{name}.{namespace}:{port}")),
-        expected: vec![200..=399],
-        tls: None,
-    };
-    let timeout = seconds(*timeout_seconds);
-    let outcome = Check { kind: Kind::Http(http), timeout }.run(SocketAddr::new(address, *port)).await;
-    outcome.result.map_err(|failure| format!("Service {name}: {failure}"))
 }

@@ -16,6 +16,7 @@ pub mod metrics;
 pub mod names;
 pub mod observe;
 pub mod plan;
+pub mod probes;
 pub mod reconcile;
 mod record;
 pub mod references;

@@ -18,13 +18,19 @@ pub const SOURCE_VERSION: &str = "mainstay.dev/source-resource-version";
 
 /// In mode `Admission` a template names the revision of a rollout in an annotation of this prefix and its name.
 pub const ADMISSION_PREFIX: &str = "revision.mainstay.dev/";
+/// Beside it the template names the objects that the target has in that revision, so that no replica of the webhook
+/// takes a part of a revision for the whole.
+pub const OBJECTS_PREFIX: &str = "objects.mainstay.dev/";
 /// The same in mode `RestartOnly`.
 pub const RESTART_PREFIX: &str = "restarted-for.mainstay.dev/";
 
-/// The annotation that ends the pause of a stage: `<revision>/<stage>`.
+/// The annotation that ends the pause of a stage: `<revision>/<stage>`. Each value is carried out once; `/` and any
+/// further text makes another value of it, here and in the annotations below.
 pub(crate) const CONTINUE: &str = "mainstay.dev/continue";
 /// The annotation that requests a retry of a failed revision: its number.
 pub(crate) const RETRY: &str = "mainstay.dev/retry";
+/// The annotation that rolls a revision back during its rollout: its number.
+pub(crate) const ABORT: &str = "mainstay.dev/abort";
 
 /// The annotation of a template that names the revision of a rollout.
 pub fn annotation(mode: ConfigMode, rollout: &str) -> Option<String> {

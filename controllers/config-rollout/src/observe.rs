@@ -4,11 +4,12 @@ mod error;
 mod resolve;
 mod targets;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use kube::core::SelectorExt;
 use mainstay_crds::{ConfigMode, ConfigRollout, ConfigSource, SourceKind};
 use mainstay_runtime::index::ObjectKey;
+use serde_json::Value;
 
 use self::error::readable;
 pub use self::{
@@ -16,7 +17,8 @@ pub use self::{
     resolve::Names,
 };
 use crate::{
-    plan::{Number, Observed, Snapshot, Snapshots, SourceKey, SourceVersion},
+    plan::{Number, Observed, Snapshot, Snapshots, SourceKey, SourceVersion, TargetView},
+    references,
     stores::{SOURCE_KINDS, Stores},
     watched::{Bucket, Config, Mark},
 };
@@ -28,6 +30,27 @@ pub struct Seen {
     pub observed: Observed,
     /// What the templates' names mean.
     pub names: Names,
+}
+
+impl Seen {
+    /// Whether a pod of the target has what revision `number` has for it.
+    pub fn pod_has(
+        &self,
+        stores: &Stores,
+        target: &TargetView,
+        number: Number,
+        annotations: &BTreeMap<String, String>,
+        spec: &Value,
+    ) -> bool {
+        let Self { observed, names } = self;
+        if names.mode == ConfigMode::Repoint {
+            let named = targets::named(names, stores, &references::find(spec));
+            return observed.names(&named, number);
+        }
+        let annotated = names.annotated(annotations);
+        let same = |source| observed.object(source, annotated) == observed.object(source, number);
+        annotated > 0 && target.pins.0.keys().all(same)
+    }
 }
 
 /// Looks at everything that belongs to `rollout`; `newest` is the newest revision that is remembered, and `admits` whether
@@ -50,7 +73,8 @@ pub fn observe(
     let known = observed.sources.keys().chain(&observed.missing_sources).chain(observed.snapshots.keys());
     let names = Names {
         known: known.cloned().collect(),
-        newest: newest.max(observed.highest()),
+        // Where no revision is known, what the templates name tells which numbers were used.
+        last: if newest == 0 { Mark::LAST_FOUND } else { newest.max(observed.highest()) },
         mode: rollout.spec.mode,
         namespace: key.namespace,
         rollout: key.name,
@@ -115,6 +139,7 @@ pub fn add_snapshot(snapshots: &mut Snapshots, kind: SourceKind, name: &str, uid
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::api::core::v1::Secret;
     use kube::runtime::watcher::Event;
     use mainstay_crds::{ReplicaGroup, TargetKind};
     use mainstay_runtime::decode::Decoded;
@@ -122,7 +147,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{plan::TargetKey, watched::WatchedWorkload};
+    use crate::{
+        plan::TargetKey,
+        watched::{WatchedConfig, WatchedWorkload},
+    };
 
     /// More replicas than a field can hold.
     const TOO_MUCH: i64 = 1 << 40;
@@ -165,6 +193,37 @@ mod tests {
         let key = |name: &str| TargetKey { kind: TargetKind::ReplicaGroup, name: name.into() };
         assert_eq!(observed.unreadable_targets, [(key("canary"), 0), (key("web"), 1)]);
         assert_eq!(observed.missing_targets, [(key("gone"), 0)]);
+    }
+
+    #[test]
+    fn a_pull_secret_of_another_manager_beside_that_of_the_revision_is_none_of_the_source() {
+        let stores = Stores::new(&Registry::new());
+        let source = SourceKey { kind: SourceKind::Secret, name: "pull".into() };
+        let mark = Mark {
+            rollout: "web".into(),
+            source: "pull".into(),
+            number: 7,
+            source_uid: "s".into(),
+            source_version: "1".into(),
+        };
+        let copy: WatchedConfig<Secret> =
+            serde_json::from_value(json!({"metadata": mark.write("shop")})).unwrap();
+        stores.secrets.apply(Event::Apply(copy.into()), |_| {});
+        let names = Names {
+            rollout: "web".into(),
+            namespace: "shop".into(),
+            mode: ConfigMode::Repoint,
+            known: [source.clone()].into(),
+            last: 7,
+        };
+        let pins = |spec: Value| targets::named(&names, &stores, &references::find(&spec)).0;
+        let pulls = |names: Value| json!({"imagePullSecrets": names});
+        let both = pins(pulls(json!([{"name": "pull"}, {"name": "pull-7"}])));
+        assert_eq!(both, [(source.clone(), [7].into())].into());
+        assert_eq!(pins(pulls(json!([{"name": "pull"}]))), [(source.clone(), [0].into())].into());
+        let mut volume = pulls(json!([{"name": "pull-7"}]));
+        volume["volumes"] = json!([{"name": "a", "secret": {"secretName": "pull"}}]);
+        assert_eq!(pins(volume), [(source, [0, 7].into())].into(), "a volume reads what it names");
     }
 
     #[test]

@@ -21,6 +21,7 @@ use crate::{
     memory::Memories,
     observe::{self, ObserveError, Seen},
     plan::{self, Input, Plan, Settings, State, TargetKey, TargetState, Wait},
+    probes::Probes,
     record, settings,
     slots::Slots,
     status::{self, StatusInput},
@@ -56,6 +57,8 @@ pub struct ConfigRollouts {
     pub admits: bool,
     /// What is remembered of each rollout.
     pub memory: Memories,
+    /// What the probes of gates say.
+    pub probes: Probes,
 }
 
 impl Reconciler for ConfigRollouts {
@@ -76,6 +79,7 @@ impl Reconciler for ConfigRollouts {
         self.writer.forget(key);
         self.status_writer.forget(key);
         self.memory.forget(key);
+        self.probes.keep(key, &BTreeSet::new());
         self.release(key);
     }
 }
@@ -168,13 +172,13 @@ impl ConfigRollouts {
             return Ok(None);
         }
         let (evidence, state) = (self.evidence(), self.state(&rollout, &key));
-        seen.observed.evidence = evidence.of_judged(&rollout, &seen.observed, &state).await?;
+        seen.observed.evidence = evidence.of_judged(&rollout, seen, &state).await?;
         let mut plan = self.plan(context, settings, seen);
         if !plan.unsettled {
             context.outcomes.well(REVISIONS);
         }
         if plan.examine && context.turn.held(REVISIONS).is_none() {
-            match self.examine(&rollout, &key, seen, &plan.state).await {
+            match self.examine(&rollout, settings, seen, &plan.state).await {
                 // What is planned before the stores show the revision would be about the last one.
                 Ok(true) => return Ok(None),
                 Ok(false) => {
@@ -255,13 +259,14 @@ impl ConfigRollouts {
     async fn examine(
         &self,
         rollout: &ConfigRollout,
-        key: &ObjectKey,
+        settings: &Settings,
         seen: &Seen,
         state: &State,
     ) -> Result<bool, ApplyError> {
-        let findings = self.memory.of(key, |memory| memory.findings.clone());
-        let examined = self.writer.examine(key, &seen.observed, state, &findings).await?;
-        self.memory.of(key, |memory| {
+        let (key, holds) = (ObjectKey::of(rollout), settings.holds_incomplete);
+        let findings = self.memory.of(&key, |memory| memory.findings.clone());
+        let examined = self.writer.examine(&key, &seen.observed, state, &findings, holds).await?;
+        self.memory.of(&key, |memory| {
             memory.findings.extend(examined.findings);
             memory.changed = None;
         });
@@ -374,7 +379,8 @@ impl ConfigRollouts {
     }
 
     fn evidence(&self) -> Gatherer<'_> {
-        Gatherer { client: &self.client, stores: &self.stores, at_once: self.max_in_flight }
+        let Self { client, stores, probes, work, max_in_flight: at_once, .. } = self;
+        Gatherer { client, stores, probes, work, at_once: *at_once }
     }
 }
 

@@ -1,11 +1,14 @@
 //! Converts the state of a rollout from and to its status.
 
+use std::sync::Arc;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use mainstay_crds::{
-    ConfigFailure, ConfigRollout, ConfigRolloutProgress, ConfigRolloutStatus, ConfigTargetStatus,
+    ConfigFailure, ConfigRequests, ConfigRollout, ConfigRolloutProgress, ConfigRolloutStatus,
+    ConfigTargetStatus,
 };
 
-use crate::plan::{Failed, Number, Rollout, State, TargetKey, TargetState};
+use crate::plan::{ABORTED, Failed, Number, Rollout, State, Taken, TargetKey, TargetState};
 
 /// The states that a target's status names.
 pub(crate) const PASSED: &str = "Passed";
@@ -13,7 +16,7 @@ pub(crate) const HELD: &str = "Held";
 pub(crate) const MISSING: &str = "Missing";
 
 /// The kinds of failure.
-const REASONS: [&str; 3] = ["DeadlineExceeded", "MoreRestarts", "ProgressDeadlineExceeded"];
+const REASONS: [&str; 4] = ["DeadlineExceeded", "MoreRestarts", "ProgressDeadlineExceeded", ABORTED];
 
 /// Reads what a status remembers.
 pub(crate) fn read(rollout: &ConfigRollout, status: &ConfigRolloutStatus) -> State {
@@ -26,7 +29,24 @@ pub(crate) fn read(rollout: &ConfigRollout, status: &ConfigRolloutStatus) -> Sta
         rollout: status.rollout.as_ref().map(|progress| under_way(rollout, progress)),
         last: status.last_rollout_at.as_ref().map(|time| time.0),
         targets: status.targets.iter().filter(|target| target.state != MISSING).map(target).collect(),
+        taken: status.requests.as_ref().map(taken).unwrap_or_default(),
     }
+}
+
+fn taken(requests: &ConfigRequests) -> Taken {
+    let value = |text: &Option<String>| text.as_deref().map(Into::into);
+    let ConfigRequests { retry, go_on, abort } = requests;
+    Taken { retry: value(retry), goes_on: value(go_on), abort: value(abort) }
+}
+
+fn requests(taken: &Taken) -> Option<ConfigRequests> {
+    let value = |text: &Option<Arc<str>>| text.as_ref().map(ToString::to_string);
+    let Taken { retry, goes_on, abort } = taken;
+    (*taken != Taken::default()).then(|| ConfigRequests {
+        retry: value(retry),
+        go_on: value(goes_on),
+        abort: value(abort),
+    })
 }
 
 fn failure(failure: Option<&ConfigFailure>) -> Failed {
@@ -64,6 +84,7 @@ fn target(status: &ConfigTargetStatus) -> (TargetKey, TargetState) {
         reverts: status.reverts,
         reverted: status.reverted_at.as_ref().map(|time| time.0),
         conflict: status.conflict_generation.map(|generation| (generation, message())),
+        template: None,
     };
     (key, state)
 }
@@ -86,6 +107,7 @@ pub(crate) fn write(rollout: &ConfigRollout, state: &State, status: &mut ConfigR
         passed_at: under_way.passed.map(Time),
     });
     status.last_rollout_at = state.last.map(Time);
+    status.requests = requests(&state.taken);
 }
 
 /// The name of a stage by its place.
@@ -115,6 +137,7 @@ pub(crate) fn target_status(
         reverts,
         reverted,
         conflict,
+        template: _,
     } = remembered;
     ConfigTargetStatus {
         kind: key.kind,

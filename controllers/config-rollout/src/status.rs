@@ -5,19 +5,22 @@ mod words;
 
 use jiff::Timestamp;
 use kube::ResourceExt;
-use mainstay_crds::{ConfigRollout, ConfigRolloutStatus, ConfigTargetStatus, SourceProblem};
+use mainstay_crds::{
+    ConfigRollout, ConfigRolloutStatus, ConfigTargetStatus, IncompletePolicy, SourceProblem,
+};
 use mainstay_runtime::{
     conditions::{NewCondition, merge},
     outcome::Failure,
 };
 
 pub use self::input::StatusInput;
-use self::words::{conflict, failed_sentence, progress, unreadable_words, waiting_for, words};
+use self::words::{conflict, failed_sentence, held_words, progress, unreadable_words, waiting_for, words};
 use crate::{
     names::RETRY,
     plan::{Observed, Plan, Problem, SourceKey, State, TargetState, TargetView, Unproven, Wait},
     record::{self, HELD, MISSING, PASSED},
-    settings::rolls_back,
+    settings::{next_order, rolls_back},
+    watched::Blocked,
 };
 
 /// The most problems of sources that a status lists.
@@ -35,7 +38,7 @@ pub fn told(told: &StatusInput<'_>, now: Timestamp) -> ConfigRolloutStatus {
         ..ConfigRolloutStatus::default()
     };
     record::write(rollout, &plan.state, &mut status);
-    let sources = sources_ready(observed, &problems);
+    let sources = sources_ready(observed, &problems, rollout.spec.incomplete_policy);
     let (ready, reason, message) = readiness(told, &sources);
     let stalled = stalled(told);
     let none = |kind| NewCondition { kind, status: false, reason: "None", message: String::new() };
@@ -113,10 +116,23 @@ fn problems(told: &StatusInput<'_>) -> Vec<SourceProblem> {
         reason: reason.to_owned(),
         message,
     };
+    // Pods start without a source of which all references are optional.
+    let is_optional = |source: &&SourceKey| observed.uses.get(*source).is_some_and(|uses| !uses.required);
     let missing = observed
         .missing_sources
         .iter()
+        .filter(|source| !is_optional(source))
         .map(|source| problem(source, "SourceMissing", format!("{source} does not exist: create it")));
+    let is_known = |source: &&SourceKey| {
+        observed.sources.contains_key(*source) || observed.missing_sources.contains(source)
+    };
+    let dropped = observed.uses.keys().filter(|source| !is_known(source)).map(|source| {
+        let message = format!(
+            "{source} is not among spec.sources any more, or was deleted, and targets use its last copy: add it, \
+             or remove it from their templates"
+        );
+        problem(source, "SourceMissing", message)
+    });
     let found = observed.uses.keys().filter_map(|source| {
         Some(match observed.finding(findings, source)?.problem.as_ref()? {
             Problem::KeyMissing(keys) => {
@@ -126,10 +142,10 @@ fn problems(told: &StatusInput<'_>) -> Vec<SourceProblem> {
             Problem::Refused(said) => problem(source, "SourceTooLarge", format!("{source}: {said}")),
         })
     });
-    missing.chain(found).collect()
+    missing.chain(dropped).chain(found).collect()
 }
 
-fn sources_ready(observed: &Observed, problems: &[SourceProblem]) -> NewCondition {
+fn sources_ready(observed: &Observed, problems: &[SourceProblem], policy: IncompletePolicy) -> NewCondition {
     let verdict = |status, reason, message| NewCondition { kind: "SourcesReady", status, reason, message };
     match problems.first() {
         None => verdict(true, "AllPresent", format!("{} sources exist", observed.sources.len())),
@@ -141,11 +157,11 @@ fn sources_ready(observed: &Observed, problems: &[SourceProblem]) -> NewConditio
             };
             let more = problems.len() - 1;
             let more = if more > 0 { format!(", and {more} more problems") } else { String::new() };
-            verdict(
-                false,
-                reason,
-                format!("{}{more}; the other sources are rolled out without it", first.message),
-            )
+            let others = match policy {
+                IncompletePolicy::Hold => "no revision is created of the other sources until then",
+                IncompletePolicy::Proceed => "the other sources are rolled out without it",
+            };
+            verdict(false, reason, format!("{}{more}; {others}", first.message))
         }
     }
 }
@@ -181,10 +197,12 @@ fn stalled(told: &StatusInput<'_>) -> Option<(&'static str, String)> {
     let (reason, sentence) = failed_sentence(told)?;
     let name = told.rollout.name_any();
     let namespace = told.rollout.namespace().unwrap_or_default();
-    let number = told.plan.state.failed.as_ref().map_or(0, |(number, _)| *number);
+    let state = &told.plan.state;
+    let number = state.failed.as_ref().map_or(0, |(number, _)| *number);
+    let value = next_order(&number.to_string(), state.taken.retry.as_deref());
     let retry = format!(
         "correct the source, or retry with `kubectl annotate configrollout {name} --namespace {namespace} \
-         --overwrite {RETRY}={number}`"
+         --overwrite {RETRY}={value}`"
     );
     Some((reason, format!("{sentence}; {retry}")))
 }
@@ -212,14 +230,18 @@ fn readiness(told: &StatusInput<'_>, sources: &NewCondition) -> (bool, &'static 
             Unproven::Empty => "StageEmpty",
             Unproven::NoPods(_) => "ScaledToZero",
             Unproven::Held(_) => "TargetHeld",
+            Unproven::Blocked(_, blocked) => match blocked {
+                Blocked::Paused => "TargetPaused",
+                Blocked::OnDelete => "TargetOnDelete",
+                Blocked::Partition => "TargetPartition",
+            },
         },
         (Wait::Unreadable(_), _) => "TargetUnreadable",
         (Wait::Conflict, _) => "FieldManagerConflict",
         (_, Some(rollout)) if rollout.back => "RollingBack",
         (_, Some(_)) => "RollingOut",
-        (Wait::NoUse, None) => return (true, "NotUsed", "no target uses any of the sources".to_owned()),
         (Wait::Source, None) => "Failed",
-        (Wait::Nothing | Wait::Targets, None) => {
+        (Wait::NoUse | Wait::Nothing | Wait::Targets, None) => {
             if let Some((target, _)) = told.observed.missing_targets.first() {
                 return (
                     false,
@@ -236,11 +258,24 @@ fn readiness(told: &StatusInput<'_>, sources: &NewCondition) -> (bool, &'static 
             if !sources.status {
                 return (false, sources.reason, sources.message.clone());
             }
+            if *wait == Wait::NoUse {
+                return not_used(told);
+            }
+            if let Some((target, _)) = state.targets.iter().find(|(_, target)| target.held) {
+                return (false, "TargetHeld", held_words(target));
+            }
             let (count, number) = (told.observed.targets.len(), words(state.stable.unwrap_or_default()));
             return (true, "Current", format!("{count} targets have {number}"));
         }
     };
     (false, reason, waiting)
+}
+
+/// Where no target uses a source, a name or a selector is wrong, unless the spec says that all stages may be empty.
+fn not_used(told: &StatusInput<'_>) -> (bool, &'static str, String) {
+    let may_be_empty = told.rollout.spec.stages.iter().all(|stage| stage.allow_empty);
+    let todo = "correct the sources or the targets, or set allowEmpty of all stages to true";
+    (may_be_empty, "NotUsed", format!("no target uses any of the sources: {todo}"))
 }
 
 fn targets(told: &StatusInput<'_>) -> Vec<ConfigTargetStatus> {

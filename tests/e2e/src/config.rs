@@ -29,9 +29,12 @@ pub type RolloutDraft = DraftOf<ConfigRollout>;
 /// A rollout that exists.
 pub type Config = Made<ConfigRollout>;
 
-/// A rollout of the ConfigMap and the Secret `web` to the Deployment `web`, that waits for no further change.
+/// A rollout of the ConfigMap and the Secret `web` to the Deployment `web`, that waits for no further change, and changes
+/// the names in templates that kubectl has written.
 pub fn config_rollout(name: &str) -> RolloutDraft {
     let spec = json!({
+        "mode": "Repoint",
+        "takeOverFrom": ["kubectl", "kubectl-client-side-apply", "kubectl-edit", "kubectl-patch", "kubectl-set"],
         "sources": [{"kind": "ConfigMap", "name": "web"}, {"kind": "Secret", "name": "web"}],
         "debounce": "0s",
         "stages": [stage("all", &["web"])],

@@ -30,6 +30,7 @@ use crate::{
     names::{FIELD_MANAGER, annotation},
     plan::{Number, Observed, Snapshot, SourceKey},
     references,
+    watched::Mark,
 };
 
 /// What a namespace's objects refer to.
@@ -61,10 +62,7 @@ impl Writer {
         observed: &Observed,
         candidates: &[(SourceKey, Number)],
     ) -> Result<usize, ApplyError> {
-        let mut in_use = InUse::default();
-        self.search::<core::Pod>(rollout, &mut in_use).await?;
-        self.search::<apps::ReplicaSet>(rollout, &mut in_use).await?;
-        self.search::<apps::ControllerRevision>(rollout, &mut in_use).await?;
+        let in_use = self.in_use(rollout).await?;
         let mut deleted = 0;
         for (source, number) in candidates {
             let Some(snapshot) = observed.snapshots.get(source).and_then(|all| all.get(number)) else {
@@ -99,6 +97,34 @@ impl Writer {
         let searched = paged(ListParams::default(), list, note).await;
         let failed = |source| ApplyError::Read { what: format!("the {}", K::plural(&())), source };
         searched.map(drop).map_err(failed)
+    }
+
+    /// The highest number of a revision that anything in the namespace still refers to, of objects that are gone: of the
+    /// names of these sources, and of annotations.
+    ///
+    /// # Errors
+    /// When the namespace cannot be searched.
+    pub(super) async fn highest_in_use<'s>(
+        &self,
+        rollout: &ObjectKey,
+        sources: impl Iterator<Item = &'s SourceKey> + Clone,
+    ) -> Result<Number, ApplyError> {
+        let in_use = self.in_use(rollout).await?;
+        let numbers = in_use.names.iter().filter_map(|(kind, name)| {
+            let (source, number) = name.rsplit_once('-')?;
+            let is_named = sources.clone().any(|key| key.kind == *kind && &*key.name == source);
+            number.parse::<Number>().ok().filter(|_| is_named)
+        });
+        let numbers = numbers.chain(in_use.revisions.iter().copied());
+        Ok(numbers.filter(|number| *number <= Mark::LAST_FOUND).max().unwrap_or_default())
+    }
+
+    async fn in_use(&self, rollout: &ObjectKey) -> Result<InUse, ApplyError> {
+        let mut in_use = InUse::default();
+        self.search::<core::Pod>(rollout, &mut in_use).await?;
+        self.search::<apps::ReplicaSet>(rollout, &mut in_use).await?;
+        self.search::<apps::ControllerRevision>(rollout, &mut in_use).await?;
+        Ok(in_use)
     }
 
     /// Whether this controller has made the object that was seen. No value of it is read.

@@ -127,7 +127,7 @@ type Read = (SourceKey, Finding);
 
 impl Writer {
     /// Reads the sources that are not known to be as the newest revision has them. Where they are neither that nor the
-    /// current one, makes a revision of what has changed.
+    /// current one, makes a revision of what has changed; with `holds`, only if all can be in one.
     ///
     /// # Errors
     /// When a source cannot be read, or an object of the revision cannot be made. What has been made stays, and is
@@ -138,6 +138,7 @@ impl Writer {
         observed: &Observed,
         state: &State,
         findings: &Findings,
+        holds: bool,
     ) -> Result<Examined, ApplyError> {
         let mut reads = Vec::new();
         let mut examined = Examined::default();
@@ -163,12 +164,20 @@ impl Writer {
             stable > 0 && untouched && equal(stable)
         });
         let settled = state.newest > 0 && equal(state.newest) || rolls_back;
-        if !settled {
+        // What was found is known from now on, and holds the next revision up.
+        let is_held = holds && !examined.findings.is_empty();
+        if !settled && !is_held {
             reads.retain(|(source, finding)| {
                 let object = observed.object(source, state.newest);
                 !finding.equals.contains(&object)
             });
-            let number = state.newest.max(observed.highest()) + 1;
+            // What was deleted with a ConfigRollout of the same name may be named by pods, and by templates to which
+            // `kubectl rollout undo` goes back: they must not get other content under that name.
+            let used = match state.newest {
+                0 => self.highest_in_use(rollout, observed.uses.keys()).await?,
+                newest => newest,
+            };
+            let number = used.max(observed.highest()) + 1;
             examined.made = self.make(rollout, number, &mut reads).await?;
         }
         examined.findings.extend(reads);

@@ -2,28 +2,28 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
-    ResourceExt,
-    api::{DynamicObject, Patch},
+    Api, ResourceExt,
+    api::{DynamicObject, ListParams, Patch},
 };
 use mainstay_crds::{ConfigMode, ConfigRollout};
 use mainstay_runtime::{
     failure::RequestError,
     index::ObjectKey,
-    request::{ObjectPath, read},
+    request::{ObjectPath, in_time, read},
     slim,
     writes::Writes,
 };
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{
     error::ApplyError,
     writer::{Writer, resource},
 };
 use crate::{
-    names::{FIELD_MANAGER, annotation},
+    names::{FIELD_MANAGER, OBJECTS_PREFIX, annotation},
     observe::Seen,
-    plan::{Number, TargetKey},
+    plan::{Number, Observed, TargetKey},
     references,
 };
 
@@ -88,13 +88,13 @@ impl Writer {
             "apiVersion": resource.api_version,
             "kind": target.kind,
             "metadata": {"name": &*target.name, "namespace": &namespace, "uid": live.metadata.uid},
-            "spec": {"template": self.template(rollout, seen, &live.spec.template.spec, number)},
+            "spec": {"template": self.template(rollout, seen, target, &live.spec.template.spec, number)},
         });
         let (writes, rollout_key) = (self.of_rollout(rollout), ObjectKey::of(rollout));
         let noted = writes.noted(&self.targets[target.kind as usize], &rollout_key);
         let mut given = noted.patch(&path, &Patch::Apply(&body)).await;
         if let Err(RequestError::FieldManagerConflict { managers, .. }) = &given
-            && may_be_taken(rollout, managers)
+            && self.may_be_taken(rollout, managers).await.map_err(failed)?
         {
             tracing::info!(%target, ?managers, "taking fields over, as spec.takeOverFrom says");
             given = noted.apply(&path, &body).await;
@@ -111,15 +111,33 @@ impl Writer {
 
     /// What the target's template is to say. What an earlier apply said and this one does not is taken away by the
     /// server, so all references are named each time.
-    fn template(&self, rollout: &ConfigRollout, seen: &Seen, spec: &Value, number: Number) -> Value {
+    fn template(
+        &self,
+        rollout: &ConfigRollout,
+        seen: &Seen,
+        target: &TargetKey,
+        spec: &Value,
+        number: Number,
+    ) -> Value {
         let Seen { observed, names } = seen;
         match annotation(rollout.spec.mode, &rollout.name_any()) {
             Some(_) if number == 0 => json!({}),
-            Some(key) => json!({"metadata": {"annotations": {key: number.to_string()}}}),
+            Some(key) => {
+                let mut annotations = Map::from_iter([(key, number.to_string().into())]);
+                if rollout.spec.mode == ConfigMode::Admission {
+                    let key = format!("{OBJECTS_PREFIX}{}", rollout.name_any());
+                    annotations.insert(key, objects(observed, target, number).into());
+                }
+                json!({"metadata": {"annotations": annotations}})
+            }
             None => {
                 let rename = |kind, name: &str| {
                     let (source, _) = names.resolve(&self.stores, kind, name)?;
-                    let object = observed.snapshots.get(&source)?.get(&observed.object(&source, number));
+                    let Some(objects) = observed.snapshots.get(&source).filter(|_| number > 0) else {
+                        // What is gone is named until there is something better: the source has not been proven.
+                        return Some(if number == 0 { source.name.to_string() } else { name.to_owned() });
+                    };
+                    let object = objects.get(&observed.object(&source, number));
                     Some(object.map_or_else(|| source.name.to_string(), |object| object.name.to_string()))
                 };
                 let spec = references::apply_body(spec, rename);
@@ -128,16 +146,40 @@ impl Writer {
         }
     }
 
+    /// Whether the fields of all these managers may be taken over: the spec names them, or they are ConfigRollouts that
+    /// do not exist any more.
+    async fn may_be_taken(&self, rollout: &ConfigRollout, managers: &[String]) -> Result<bool, RequestError> {
+        let own = format!("{FIELD_MANAGER}.");
+        let namespace = rollout.namespace().unwrap_or_default();
+        let others = Api::<ConfigRollout>::namespaced(self.client.clone(), &namespace);
+        for manager in managers {
+            if manager == BEFORE_FIRST_APPLY || rollout.spec.take_over_from.contains(manager) {
+                continue;
+            }
+            let Some(other) = manager.strip_prefix(&own) else { return Ok(false) };
+            let params = ListParams::default().fields(&format!("metadata.name={other}"));
+            if !in_time(others.list_metadata(&params)).await?.items.is_empty() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Writes under the rollout's own field manager, so that two rollouts do not take each other's fields away.
     fn of_rollout(&self, rollout: &ConfigRollout) -> Writes<'static> {
         Writes::new(self.client.clone(), &format!("{FIELD_MANAGER}.{}", rollout.name_any()))
     }
 }
 
-fn may_be_taken(rollout: &ConfigRollout, managers: &[String]) -> bool {
-    managers
-        .iter()
-        .all(|manager| manager == BEFORE_FIRST_APPLY || rollout.spec.take_over_from.contains(manager))
+/// The objects that a target has in a revision, as its template lists them for the webhook.
+fn objects(observed: &Observed, target: &TargetKey, number: Number) -> String {
+    let view = observed.targets.iter().find(|view| view.key == *target);
+    let sources = view.into_iter().flat_map(|view| view.pins.0.keys());
+    let objects = sources.filter_map(|source| {
+        let object = observed.snapshots.get(source)?.get(&observed.object(source, number))?;
+        Some(format!("{:?}/{}", source.kind, object.name))
+    });
+    objects.collect::<Vec<_>>().join(",")
 }
 
 fn sentence(target: &TargetKey, managers: &[String]) -> String {
@@ -147,4 +189,98 @@ fn sentence(target: &TargetKey, managers: &[String]) -> String {
         managers.join(" and "),
         ConfigMode::Admission
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{Request, Response};
+    use k8s_openapi::api::{
+        apps::v1::Deployment,
+        core::v1::{ConfigMap, Secret},
+    };
+    use kube::{Client, client::Body, runtime::watcher::Event};
+    use mainstay_crds::TargetKind;
+    use prometheus::Registry;
+
+    use super::*;
+    use crate::{
+        observe::observe,
+        stores::Stores,
+        watched::{Mark, WatchedConfig, WatchedWorkload},
+    };
+
+    const LAST: Number = 7;
+
+    fn mark(source: &str, number: Number) -> Value {
+        let mark = Mark {
+            rollout: "web".into(),
+            source: source.into(),
+            number,
+            source_uid: "s".into(),
+            source_version: "1".into(),
+        };
+        let mut metadata = json!(mark.write("ns"));
+        metadata["uid"] = format!("{source}-{number}").into();
+        json!({"metadata": metadata})
+    }
+
+    /// What the template of a Deployment with this pod spec is to say in revision 7 of a rollout of the ConfigMap `web`
+    /// and the Secret `keys`.
+    fn template(stores: &Stores, mode: &str, spec: &Value) -> Value {
+        let rollout: ConfigRollout = serde_json::from_value(json!({
+            "apiVersion": "mainstay.dev/v1alpha1", "kind": "ConfigRollout",
+            "metadata": {"name": "web", "namespace": "ns"},
+            "spec": {
+                "mode": mode,
+                "sources": [{"kind": "ConfigMap", "name": "web"}, {"kind": "Secret", "name": "keys"}],
+                "stages": [{"name": "all", "targets": [{"kind": "Deployment", "name": "web"}]}],
+            },
+        }))
+        .unwrap();
+        let target: WatchedWorkload<Deployment> = serde_json::from_value(json!({
+            "metadata": {"name": "web", "namespace": "ns", "uid": "t"},
+            "spec": {"template": {"spec": spec}},
+        }))
+        .unwrap();
+        stores.deployments.apply(Event::Apply(target.into()), |_| {});
+        let seen = observe(stores, &rollout, LAST, true).unwrap();
+        let silent = tower::service_fn(|_: Request<Body>| async {
+            Err::<Response<Body>, _>(std::io::Error::other("no request is expected"))
+        });
+        let writer = Writer::new(Client::new(silent, "ns"), stores.clone());
+        let key = TargetKey { kind: TargetKind::Deployment, name: "web".into() };
+        writer.template(&rollout, &seen, &key, spec, LAST)
+    }
+
+    fn spec(config: &str, keys: &str) -> Value {
+        json!({"containers": [{"name": "app", "envFrom": [
+            {"configMapRef": {"name": config}}, {"secretRef": {"name": keys}},
+        ]}]})
+    }
+
+    #[tokio::test]
+    async fn the_webhook_is_told_all_objects_that_a_target_has_in_its_revision() {
+        let stores = Stores::new(&Registry::new());
+        for number in [5, 7, 9] {
+            let config: WatchedConfig<ConfigMap> = serde_json::from_value(mark("web", number)).unwrap();
+            stores.config_maps.apply(Event::Apply(config.into()), |_| {});
+        }
+        let keys: WatchedConfig<Secret> = serde_json::from_value(mark("keys", 6)).unwrap();
+        stores.secrets.apply(Event::Apply(keys.into()), |_| {});
+        let annotations = &template(&stores, "Admission", &spec("web", "keys"))["metadata"]["annotations"];
+        let expected = json!({
+            "revision.mainstay.dev/web": "7",
+            "objects.mainstay.dev/web": "ConfigMap/web-7,Secret/keys-6",
+        });
+        assert_eq!(*annotations, expected);
+    }
+
+    #[tokio::test]
+    async fn no_reference_is_removed_where_every_copy_of_its_source_is_gone() {
+        let stores = Stores::new(&Registry::new());
+        let keys: WatchedConfig<Secret> = serde_json::from_value(mark("keys", 7)).unwrap();
+        stores.secrets.apply(Event::Apply(keys.into()), |_| {});
+        let spec = |keys: &str| spec("web-4", keys);
+        assert_eq!(template(&stores, "Repoint", &spec("keys-6")), json!({"spec": spec("keys-7")}));
+    }
 }

@@ -1,17 +1,18 @@
 //! Resolves the names in a template to sources and revisions.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
 use mainstay_crds::{ConfigMode, SourceKind};
 use mainstay_runtime::index::ObjectKey;
 
 use crate::{
-    plan::{Number, SourceKey},
+    names::annotation,
+    plan::{FOREIGN, Number, SourceKey},
     stores::Stores,
 };
-
-/// An object of another rollout's revision: no revision of this one has it, so the target is moved.
-const FOREIGN: Number = Number::MAX;
 
 /// What a rollout's templates may name: its sources, and the objects of its revisions.
 #[derive(Debug)]
@@ -24,11 +25,17 @@ pub struct Names {
     pub(super) mode: ConfigMode,
     /// Its sources, and those of its revisions.
     pub(super) known: HashSet<SourceKey>,
-    /// The newest revision.
-    pub(super) newest: Number,
+    /// The highest number that an object of a revision which is gone may have had.
+    pub(super) last: Number,
 }
 
 impl Names {
+    /// The revision that an annotation of a template or pod names; 0 where there is none.
+    pub(super) fn annotated(&self, annotations: &BTreeMap<String, String>) -> Number {
+        let key = annotation(self.mode, &self.rollout);
+        key.and_then(|key| annotations.get(&key)?.parse().ok()).unwrap_or_default()
+    }
+
     /// The source that a template means by this name, and the number of the object of a revision that it names; 0
     /// for the source itself.
     pub fn resolve(&self, stores: &Stores, kind: SourceKind, name: &str) -> Option<(SourceKey, Number)> {
@@ -47,7 +54,7 @@ impl Names {
         }
         // An object that somebody has deleted is still meant.
         let (source, number) = name.rsplit_once('-')?;
-        let number = number.parse().ok().filter(|number| (1..=self.newest).contains(number))?;
+        let number = number.parse().ok().filter(|number| (1..=self.last).contains(number))?;
         self.known.contains(&key(source)).then(|| (key(source), number))
     }
 }

@@ -14,9 +14,8 @@ use super::{
     resolve::Names,
 };
 use crate::{
-    names::annotation,
-    plan::{Observed, Pins, TargetKey, TargetView, Uses},
-    references::{Keys, Reference},
+    plan::{Observed, Pins, SourceKey, TargetKey, TargetView, Uses},
+    references::{Keys, Place, Reference},
     stores::Stores,
     watched::Workload,
 };
@@ -108,19 +107,17 @@ impl Finder<'_> {
 
     fn add(&mut self, stage: usize, key: TargetKey, workload: &Workload) {
         let Self { stores, names, observed, .. } = self;
-        let annotated = annotation(names.mode, &names.rollout)
-            .and_then(|key| workload.annotations.get(&key)?.parse().ok())
-            .unwrap_or_default();
-        let mut pins = Pins::default();
         for used in &workload.references {
-            let Some((source, pin)) = names.resolve(stores, used.kind, &used.name) else { continue };
-            let uses = observed.uses.entry(source.clone()).or_default();
-            uses.add(used);
-            let pin = match names.mode {
-                ConfigMode::Repoint => pin,
-                ConfigMode::Admission | ConfigMode::RestartOnly => observed.object(&source, annotated),
-            };
-            pins.0.entry(source).or_default().insert(pin);
+            if let Some((source, _)) = names.resolve(stores, used.kind, &used.name) {
+                observed.uses.entry(source).or_default().add(used);
+            }
+        }
+        let mut pins = named(names, stores, &workload.references);
+        if names.mode != ConfigMode::Repoint {
+            let annotated = names.annotated(&workload.annotations);
+            for (source, pins) in &mut pins.0 {
+                *pins = [observed.object(source, annotated)].into();
+            }
         }
         observed.targets.push(TargetView {
             key,
@@ -128,9 +125,29 @@ impl Finder<'_> {
             stage,
             generation: workload.generation,
             pins,
+            template: workload.template,
             progress: workload.progress.clone(),
         });
     }
+}
+
+/// The objects that these references name. Names in `imagePullSecrets` are added beside those of other field managers,
+/// which stay: the kubelet tries them all, so that the name of a source is none where there is one of a revision.
+pub(super) fn named(names: &Names, stores: &Stores, references: &[Reference]) -> Pins {
+    let resolved = references.iter().filter_map(|used| {
+        let (source, pin) = names.resolve(stores, used.kind, &used.name)?;
+        Some((matches!(used.place, Place::PullSecret(_)), source, pin))
+    });
+    let resolved: Vec<_> = resolved.collect();
+    let is_beside =
+        |source: &SourceKey| resolved.iter().any(|(pulls, other, pin)| *pulls && other == source && *pin > 0);
+    let mut pins = Pins::default();
+    for (pulls, source, pin) in &resolved {
+        if !(*pulls && *pin == 0 && is_beside(source)) {
+            pins.0.entry(source.clone()).or_default().insert(*pin);
+        }
+    }
+    pins
 }
 
 impl Uses {

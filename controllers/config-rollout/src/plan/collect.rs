@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::types::{Number, Observed, Settings, SourceKey, State};
+use super::{
+    keys::{Number, SourceKey},
+    state::State,
+    types::{Observed, Settings},
+};
 
 /// The objects that may be deleted if nothing in the namespace refers to them; none while a target is updating or a
 /// target's references are not known, and none that is also a source.

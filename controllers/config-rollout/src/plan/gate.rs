@@ -47,10 +47,14 @@ pub(super) fn judge(
     let probe = evidence.and_then(|evidence| evidence.probe.as_ref());
     let answers = !stage.probed || probe.is_some_and(Result::is_ok);
     let is_new = remembered.has_new(target, evidence);
+    if is_new && stage.probed && probe.is_none() && remembered.available.is_some() {
+        // What is not known interrupts nothing, and lets nothing pass.
+        return Standing::Waiting(look_again);
+    }
     if is_new && answers {
         let available = *remembered.available.get_or_insert_with(|| next_second(now));
         if stage.soak.is_zero() || since(available, now) >= stage.soak && now >= available {
-            remembered.passed = true;
+            (remembered.passed, remembered.broken) = (true, None);
             return Standing::Passed;
         }
         return Standing::Waiting(look_again);
@@ -73,6 +77,31 @@ pub(super) fn judge(
         return failed("DeadlineExceeded", interrupted(stage.soak, longest));
     }
     Standing::Waiting(look_again)
+}
+
+/// Judges a target that has passed, for as long as the rollout goes on: it fails when its pods are not available for
+/// its deadline.
+pub(super) fn judge_passed(
+    target: &TargetView,
+    remembered: &mut TargetState,
+    stage: &StageSettings,
+    now: Timestamp,
+) -> Standing {
+    if remembered.is_settled(&target.progress) || target.progress.is_blocked().is_some() {
+        remembered.broken = None;
+        return Standing::Passed;
+    }
+    let broken = *remembered.broken.get_or_insert_with(|| second(now));
+    if since(broken, now) > stage.deadline {
+        let message = format!("after it had passed, {}", missing(target, remembered, None, stage.deadline));
+        return Standing::Failed(Failed {
+            reason: "DeadlineExceeded",
+            target: target.key.to_string(),
+            message,
+        });
+    }
+    let until = broken.checked_add(stage.deadline).and_then(|until| until.checked_add(LOOK));
+    Standing::Waiting(until.unwrap_or(now))
 }
 
 impl TargetState {
@@ -108,8 +137,9 @@ fn missing(
         None | Some(0) => String::new(),
         Some(before) => format!("; before the change {before} were not available"),
     };
+    let stuck = progress.stuck_words().unwrap_or_default();
     format!(
-        "after {seconds} s {} of {} pods run the new template; {} exist, and {} are available{before}",
+        "after {seconds} s {} of {} pods run the new template; {} exist, and {} are available{before}{stuck}",
         progress.updated, progress.wanted, progress.current, progress.available
     )
 }
@@ -131,6 +161,7 @@ mod tests {
             stage: 0,
             generation: 1,
             pins: super::super::Pins::default(),
+            template: crate::watched::Fingerprint::default(),
             progress: Progress { observed: true, wanted: 2, current: 2, available: 1, ..progress },
         };
         let mut remembered =

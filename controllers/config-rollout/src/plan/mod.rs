@@ -2,13 +2,18 @@
 //!
 //! The whole state is in [`State`], which is written to the status before anything else is done, so that a restart at
 //! any point continues where the last process was. Which revision a target has is never remembered but read from its
-//! template ([`Pins`](types::Pins)).
+//! template ([`Pins`]).
 
+mod adopt;
 pub mod collect;
 mod gate;
+mod keys;
+mod look;
+mod orders;
 mod places;
 pub mod sources;
 mod stages;
+mod state;
 pub mod types;
 
 use std::{collections::BTreeSet, time::Duration};
@@ -17,7 +22,9 @@ use jiff::Timestamp;
 use mainstay_runtime::conditions::second;
 
 pub use self::{
+    keys::*,
     sources::{Finding, Findings, Problem, Wanted},
+    state::*,
     types::*,
 };
 
@@ -66,7 +73,9 @@ pub fn plan(input: &Input<'_>) -> Plan {
     let mut planner = Planner { input, plan, wanted: Wanted::Nothing, pending: Vec::new(), due: None };
     planner.sync_targets();
     planner.settle();
-    planner.wanted = sources::wanted(input.observed, input.findings, &planner.plan.state);
+    let holds = input.settings.holds_incomplete;
+    planner.wanted = sources::wanted(input.observed, input.findings, &planner.plan.state, holds);
+    planner.take_orders();
     let goal = planner.goal();
     planner.begin(goal);
     planner.advance();
@@ -94,7 +103,7 @@ impl State {
     pub fn remembers(&self, other: &Self) -> bool {
         let lasting = |state: &Self| {
             let mut state = state.clone();
-            state.targets.values_mut().for_each(|target| target.seen = false);
+            state.targets.values_mut().for_each(|target| (target.seen, target.template) = (false, None));
             state
         };
         lasting(self) == lasting(other)
@@ -124,6 +133,28 @@ impl State {
 }
 
 impl TargetState {
+    /// What was seen of it since its change says nothing more: its gate begins again at that time, or when its pods
+    /// are replaced.
+    fn restart(&mut self, changed: Option<Timestamp>) {
+        self.changed = changed;
+        self.available = None;
+        self.broken = None;
+    }
+
+    /// Notes the target's template as it is. A change that no rollout writes is judged by a gate that begins again: a
+    /// new image, for example. A conflict lasts until the template changes, whatever else does.
+    fn follow(&mut self, target: &TargetView, now: Timestamp) {
+        let Some(before) = self.template.replace(target.template) else { return };
+        if before.rest != target.template.rest && self.changed.is_some() {
+            self.restart(Some(second(now)));
+        }
+        if let Some((generation, _)) =
+            self.conflict.as_mut().filter(|_| before.whole == target.template.whole)
+        {
+            *generation = target.generation;
+        }
+    }
+
     /// Forgets how far it was in a rollout.
     fn rest(&mut self) {
         self.changed = None;
@@ -172,9 +203,10 @@ impl Planner<'_> {
     fn sync_targets(&mut self) {
         let Input { observed, now, .. } = *self.input;
         let state = &mut self.plan.state;
+        if state.newest == 0 && state.stable.is_none() {
+            state.stable = adopt::current(observed);
+        }
         state.newest = state.newest.max(observed.highest());
-        let rolls_back = state.rollout.as_ref().is_some_and(|rollout| rollout.back);
-        let proven = state.stable.filter(|_| !rolls_back);
         let unreadable = || observed.unreadable_targets.iter().map(|(key, _)| key);
         let known = |key: &TargetKey| observed.targets.iter().any(|target| target.key == *key);
         state.targets.retain(|key, _| known(key) || unreadable().any(|unreadable| unreadable == key));
@@ -187,13 +219,12 @@ impl Planner<'_> {
                 let given = state.stable.filter(|stable| observed.is_at(target, *stable)).unwrap_or_default();
                 *remembered = TargetState { uid: target.uid.clone(), given, ..TargetState::default() };
             }
+            remembered.follow(target, now);
             if observed.is_at(target, remembered.given) {
                 remembered.seen = true;
                 remembered.held = false;
             } else if remembered.seen && !remembered.held {
-                // Also one that waits for its stage may be taken back.
-                let at_rest = remembered.changed.is_none() || proven == Some(remembered.given);
-                if at_rest && target.pins.is_older(remembered.given) {
+                if target.pins.is_older(remembered.given) {
                     remembered.rest();
                     remembered.held = true;
                     self.plan.news.push(RolloutEvent::Held(target.key.clone()));
@@ -216,8 +247,7 @@ impl Planner<'_> {
     fn goal(&mut self) -> Option<Number> {
         let Input { settings, .. } = *self.input;
         let wanted = self.wanted;
-        let state = &mut self.plan.state;
-        state.failed.take_if(|(failed, _)| settings.retry == Some(*failed));
+        let state = &self.plan.state;
         let failed = state.failed.as_ref().map(|(number, _)| *number);
         match wanted {
             // What is under way goes on until there is another revision, and what has failed and is kept stays.

@@ -6,7 +6,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::types::{Number, Observed, SourceKey, SourceVersion, State, Uses};
+use super::{
+    keys::{Number, SourceKey},
+    state::State,
+    types::{Observed, SourceVersion, Uses},
+};
 
 /// What was found by reading a source.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +65,14 @@ impl Observed {
         })
     }
 
+    /// Whether a source without which pods do not start is missing, or can be in no revision.
+    pub fn is_incomplete(&self, findings: &Findings) -> bool {
+        self.uses.iter().any(|(source, uses)| {
+            let is_missing = uses.required && self.missing_sources.contains(source);
+            is_missing || self.finding(findings, source).is_some_and(|finding| finding.problem.is_some())
+        })
+    }
+
     /// Whether the source is the very version of which revision `number` has a copy.
     pub fn is_copied(&self, source: &SourceKey, number: Number) -> bool {
         let object = self.object(source, number);
@@ -76,7 +88,8 @@ impl Observed {
 }
 
 /// What the targets should have.
-pub fn wanted(observed: &Observed, findings: &Findings, state: &State) -> Wanted {
+/// With `holds`, none is made while a source that is used is incomplete.
+pub fn wanted(observed: &Observed, findings: &Findings, state: &State, holds: bool) -> Wanted {
     let sound: Vec<_> = observed.sound_sources(findings).collect();
     let all_equal = |number| sound.iter().all(|source| observed.equals(findings, source, number));
     let newest = state.newest;
@@ -94,6 +107,7 @@ pub fn wanted(observed: &Observed, findings: &Findings, state: &State) -> Wanted
     match state.stable {
         // Somebody has taken a change back.
         Some(stable) if stable > 0 && all_equal(stable) => Wanted::Revision(stable),
+        _ if holds && observed.is_incomplete(findings) => Wanted::Nothing,
         _ => Wanted::Unknown,
     }
 }

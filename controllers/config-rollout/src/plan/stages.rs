@@ -1,35 +1,11 @@
 //! Moves a rollout from stage to stage.
 
-use jiff::Timestamp;
 use mainstay_runtime::conditions::second;
 
 use super::{
-    Failed, Input, PauseSettings, Planner, Rollout, RolloutEvent, TargetKey, Unproven, Wait, Wanted, gate,
-    gate::Standing, next_second, since,
+    Failed, Input, PauseSettings, Planner, Rollout, RolloutEvent, Unproven, Wait, Wanted, look::Stage,
+    next_second, since,
 };
-
-/// The results of a stage's targets.
-#[derive(Debug, Default)]
-struct Stage {
-    /// Those that are to be given the revision, by their places.
-    pending: Vec<usize>,
-    /// How many have yet to pass.
-    in_progress: usize,
-    /// Whether another manager is in the way of one.
-    in_conflict: bool,
-    /// Whether one that the revision concerns has passed.
-    has_shown: bool,
-    /// Why one that the revision concerns can show nothing.
-    unproven: Option<Unproven>,
-    /// Whether one uses a source.
-    has_targets: bool,
-    /// The first that has failed.
-    failed: Option<Failed>,
-    /// The first that cannot be read.
-    unreadable: Option<TargetKey>,
-    /// When one is to be looked at again.
-    due: Option<Timestamp>,
-}
 
 impl Planner<'_> {
     /// Moves the rollout in progress as far as possible.
@@ -64,11 +40,13 @@ impl Planner<'_> {
         let (mut taken_back, mut pending, mut waits) = (Vec::new(), Vec::new(), false);
         for (index, target) in observed.targets.iter().enumerate() {
             let Some(remembered) = self.plan.state.targets.get_mut(&target.key) else { continue };
+            let has_it = observed.is_at(target, rollout.to);
+            remembered.held &= !has_it;
             // The others need not wait for what somebody else keeps.
             if remembered.held || remembered.is_stopped(target) {
                 continue;
             }
-            if observed.is_at(target, rollout.to) {
+            if has_it {
                 remembered.given = rollout.to;
                 remembered.seen = true;
                 waits |= rollout.back && remembered.is_on_its_way();
@@ -100,42 +78,45 @@ impl Planner<'_> {
             self.complete(rollout);
             return true;
         }
-        let standing = self.look_at(rollout);
-        if let Some(failed) = standing.failed {
+        let aborted = self.take_abort(rollout);
+        let mut standing = self.look_at(rollout);
+        if let Some(failed) = aborted.or_else(|| standing.failed.take()) {
             self.fail(rollout, failed);
             return true;
         }
         if let Some(due) = standing.due {
             self.due_at(due);
         }
-        let stands = standing.pending.is_empty() || self.places(rollout.stage) == 0;
-        if stands
+        let is_over = standing.is_over();
+        let is_last = rollout.stage + 1 == self.input.settings.stages.len();
+        if let Some(undone) = standing.undone.clone().filter(|_| !(is_last && is_over)) {
+            return self.hold(Wait::Unproven(Unproven::Held(undone)));
+        }
+        let places = if standing.pending.is_empty() { 0 } else { self.places(rollout.stage) };
+        if places == 0
             && standing.in_progress == 0
             && !standing.in_conflict
             && let Some(target) = standing.unreadable
         {
-            self.set_stage(|rollout| rollout.passed = None);
-            self.plan.wait = Wait::Unreadable(target);
-            return false;
+            return self.hold(Wait::Unreadable(target));
         }
-        if standing.pending.is_empty() && standing.in_progress == 0 && !standing.in_conflict {
+        if is_over {
             let Some(unproven) = self.unproven(rollout, &standing) else { return self.leave(rollout) };
-            self.set_stage(|rollout| rollout.passed = None);
-            self.plan.wait = Wait::Unproven(unproven);
-            return false;
+            return self.hold(Wait::Unproven(unproven));
         }
-        self.set_stage(|rollout| rollout.passed = None);
         let kept = self.kept(rollout);
         if kept.is_none() {
             self.pending.extend(standing.pending.iter().map(|index| (*index, rollout.to)));
         }
-        self.plan.wait = if standing.in_conflict {
-            Wait::Conflict
-        } else if let Some(kept) = kept.filter(|kept| *kept == Wait::Paused || !standing.pending.is_empty()) {
-            kept
-        } else {
-            Wait::Targets
-        };
+        let kept = kept.filter(|kept| *kept == Wait::Paused || !standing.pending.is_empty());
+        let wait = if standing.in_conflict { Wait::Conflict } else { kept.unwrap_or(Wait::Targets) };
+        self.hold(wait)
+    }
+
+    /// The stage goes on for now. Returns that it is not over.
+    fn hold(&mut self, wait: Wait) -> bool {
+        self.set_stage(|rollout| rollout.passed = None);
+        self.plan.wait = wait;
         false
     }
 
@@ -143,6 +124,9 @@ impl Planner<'_> {
     /// it. After the last stage there is no further stage to protect.
     fn unproven(&self, rollout: &Rollout, standing: &Stage) -> Option<Unproven> {
         let Input { observed, settings, .. } = *self.input;
+        if let Some((target, blocked)) = &standing.blocked {
+            return Some(Unproven::Blocked(target.clone(), *blocked));
+        }
         if rollout.stage + 1 == settings.stages.len() {
             return None;
         }
@@ -190,68 +174,6 @@ impl Planner<'_> {
         self.pending.splice(..0, pending);
     }
 
-    fn look_at(&mut self, rollout: &Rollout) -> Stage {
-        let Input { observed, settings, now, .. } = *self.input;
-        let before = self.plan.state.stable.unwrap_or_default();
-        let mut stage = Stage::default();
-        let unreadable = observed.unreadable_targets.iter().find(|(_, place)| *place == rollout.stage);
-        stage.unreadable = unreadable.map(|(key, _)| key.clone());
-        for (index, target) in observed.targets.iter().enumerate() {
-            let Some(remembered) = self.plan.state.targets.get_mut(&target.key) else { continue };
-            if target.stage != rollout.stage {
-                continue;
-            }
-            stage.has_targets |= !target.pins.0.is_empty();
-            if remembered.held {
-                stage.unproven.get_or_insert_with(|| Unproven::Held(target.key.clone()));
-                continue;
-            }
-            if !observed.is_at(target, rollout.to) {
-                // One that somebody has taken back is not on its way.
-                if remembered.changed.is_some() {
-                    remembered.rest();
-                }
-                if remembered.is_stopped(target) {
-                    stage.in_conflict = true;
-                } else {
-                    stage.pending.push(index);
-                }
-                continue;
-            }
-            let is_given = remembered.given == rollout.to;
-            remembered.given = rollout.to;
-            remembered.seen = true;
-            if observed.is_at(target, before) {
-                // The revision does not concern it. Where it was put back, it keeps its place until its pods are back.
-                let changed = remembered.changed.filter(|_| !remembered.passed);
-                remembered.rest();
-                remembered.changed = changed;
-                continue;
-            }
-            if target.progress.wanted == 0 && !remembered.passed {
-                // Its time begins when it has pods.
-                remembered.rest();
-                stage.unproven.get_or_insert_with(|| Unproven::NoPods(target.key.clone()));
-                continue;
-            }
-            // One that came by the revision in another way has to show the same.
-            if !is_given {
-                remembered.rest();
-            }
-            remembered.changed.get_or_insert_with(|| second(now));
-            let evidence = observed.evidence.get(&target.key);
-            match gate::judge(target, remembered, &settings.stages[rollout.stage], evidence, now) {
-                Standing::Passed => stage.has_shown = true,
-                Standing::Waiting(until) => {
-                    stage.in_progress += 1;
-                    stage.due = Some(stage.due.map_or(until, |due| due.min(until)));
-                }
-                Standing::Failed(failed) => stage.failed = stage.failed.or(Some(failed)),
-            }
-        }
-        stage
-    }
-
     /// Leaves a stage of which all targets have passed, when nothing more is waited for.
     fn leave(&mut self, rollout: &Rollout) -> bool {
         let Input { observed, settings, now, .. } = *self.input;
@@ -264,8 +186,8 @@ impl Planner<'_> {
             }
         }
         let is_last = !observed.targets.iter().any(|target| target.stage > rollout.stage);
-        let let_on = settings.goes_on.as_ref() == Some(&(rollout.to, stage.name.clone()));
-        let until = match stage.pause.filter(|_| !is_last && !let_on) {
+        let pause = stage.pause.filter(|_| !is_last).filter(|_| !self.take_leave(rollout, &stage.name));
+        let until = match pause {
             None => Some(now),
             Some(PauseSettings::Continue) => None,
             Some(PauseSettings::For(time)) => Some(passed.checked_add(time).unwrap_or(passed)),

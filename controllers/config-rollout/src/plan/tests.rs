@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use mainstay_crds::SourceKind;
 
-use super::world::{BAD, World, source, target};
+use super::world::{BAD, World, order, source, target};
 use super::*;
 
 /// A world in which all targets have revision 1, whose sources say 1 and 1.
@@ -69,7 +69,7 @@ fn somebody_may_have_a_failed_revision_tried_again() {
     world.run(80);
     assert_eq!(world.state.failed.as_ref().map(|(number, _)| *number), Some(2));
     world.probe = Some(true);
-    world.settings.retry = Some(2);
+    world.settings.retry = order(2, "2");
     world.run(20);
     assert!(all_have(&world, [2, 1]));
     assert_eq!(world.state.stable, Some(2));
@@ -117,10 +117,10 @@ fn a_stage_is_left_after_its_pause_and_goes_on_when_somebody_says_so() {
     world.write(0, 3);
     world.run(100);
     assert_eq!((world.last.wait.clone(), world.values(1)[0]), (Wait::Stage(None), Some(2)));
-    world.settings.goes_on = Some((2, "canary".into()));
+    world.settings.goes_on = order((2, "canary".into()), "2/canary");
     world.run(10);
     assert_eq!(world.values(1)[0], Some(2), "that was the leave for another revision");
-    world.settings.goes_on = Some((3, "canary".into()));
+    world.settings.goes_on = order((3, "canary".into()), "3/canary");
     world.run(10);
     assert!(all_have(&world, [3, 1]));
 }
@@ -191,6 +191,9 @@ fn a_target_that_another_keeps_reverting_is_left_to_it() {
     assert_eq!(world.last.wait, Wait::Conflict);
     world.run(20);
     assert_eq!(world.targets[1].pins[&0], 0);
+    world.targets[1].generation += 1;
+    world.run(20);
+    assert_eq!(world.targets[1].pins[&0], 0, "it was scaled: its template is as it was");
     world.write(0, 2);
     world.run(20);
     assert!(all_have(&world, [2, 1]), "a change of a source is a new beginning");
@@ -228,6 +231,21 @@ fn a_missing_source_keeps_nothing_else() {
     world.write(0, 2);
     world.run(20);
     assert!(all_have(&world, [2, 1]), "the last revision of what is missing stays in use");
+}
+
+#[test]
+fn a_missing_source_keeps_the_others_where_a_revision_is_to_be_complete() {
+    let mut world = settled(2);
+    world.settings.holds_incomplete = true;
+    world.sources[1] = None;
+    world.write(0, 2);
+    world.run(20);
+    assert!(all_have(&world, [1, 1]), "no half of a change");
+    assert!(!world.last.unsettled && world.state.rollout.is_none());
+    world.write(1, 5);
+    world.run(20);
+    assert!(all_have(&world, [2, 5]));
+    assert_eq!(world.state.newest, 2, "both are of one revision");
 }
 
 #[test]
@@ -295,8 +313,12 @@ fn what_the_spec_names_as_a_source_is_never_collected() {
     assert!(unused.contains(&(source(0), 1)), "{unused:?}");
 }
 
+mod adopt;
+mod blocked;
 mod breaks;
+mod orders;
 mod places;
 mod proof;
 mod short;
 mod stable;
+mod undo;

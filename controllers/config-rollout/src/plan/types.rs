@@ -2,48 +2,17 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt,
     sync::Arc,
     time::Duration,
 };
 
 use jiff::Timestamp;
-use mainstay_crds::{SourceKind, TargetKind};
 
-use crate::watched::Progress;
-
-/// The number of a revision. 0 means the sources themselves, which no revision has replaced yet.
-pub type Number = u64;
-
-/// A source, by its kind and name.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SourceKey {
-    /// Its kind.
-    pub kind: SourceKind,
-    /// Its name.
-    pub name: Arc<str>,
-}
-
-impl fmt::Display for SourceKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}/{}", self.kind, self.name)
-    }
-}
-
-/// A target, by its kind and name.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TargetKey {
-    /// Its kind.
-    pub kind: TargetKind,
-    /// Its name.
-    pub name: Arc<str>,
-}
-
-impl fmt::Display for TargetKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}/{}", self.kind, self.name)
-    }
-}
+use super::{
+    keys::{FOREIGN, Number, SourceKey, TargetKey},
+    state::{Failed, State},
+};
+use crate::watched::{Blocked, Fingerprint, Progress};
 
 /// What of a source the targets use.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -96,6 +65,8 @@ pub struct TargetView {
     pub generation: i64,
     /// What its template names.
     pub pins: Pins,
+    /// What else its template says.
+    pub template: Fingerprint,
     /// How far its pods are.
     pub progress: Progress,
 }
@@ -107,7 +78,7 @@ pub struct Evidence {
     pub restarts: i32,
     /// How many pods that were made since the change are ready.
     pub ready: i32,
-    /// What its stage's probe said; `None` where there is none, or it was not asked.
+    /// What its stage's probe said; `None` where there is none, or nothing is known yet.
     pub probe: Option<Result<(), String>>,
 }
 
@@ -141,15 +112,26 @@ impl Observed {
         object.filter(|(object, _)| **object <= number).map_or(0, |(object, _)| *object)
     }
 
-    /// Whether the target's template names what it has in revision `number`.
+    /// Whether the target's template names what it has in revision `number`. Where the objects of a source are all
+    /// gone, a revision has nothing better than what the template names.
     pub fn is_at(&self, target: &TargetView, number: Number) -> bool {
-        target.pins.0.iter().all(|(source, pins)| pins.iter().all(|pin| *pin == self.object(source, number)))
+        self.names(&target.pins, number)
     }
 
-    /// The highest number of any object.
+    /// Whether these are the objects of revision `number`.
+    pub fn names(&self, pins: &Pins, number: Number) -> bool {
+        pins.0.iter().all(|(source, pins)| {
+            let has_none = number > 0 && !self.snapshots.contains_key(source);
+            has_none || pins.iter().all(|pin| *pin == self.object(source, number))
+        })
+    }
+
+    /// The highest number of any object, and of any that a template names although it is gone.
     pub fn highest(&self) -> Number {
         let last = |objects: &BTreeMap<Number, Snapshot>| objects.keys().next_back().copied();
-        self.snapshots.values().filter_map(last).max().unwrap_or_default()
+        let pins = self.targets.iter().flat_map(|target| target.pins.0.values().flatten().copied());
+        let named = pins.filter(|pin| *pin != FOREIGN);
+        self.snapshots.values().filter_map(last).chain(named).max().unwrap_or_default()
     }
 }
 
@@ -162,6 +144,8 @@ pub struct Settings {
     pub rolls_back: bool,
     /// Whether pods read the sources themselves: what they are given is what the sources say then.
     pub restarts_only: bool,
+    /// Whether no revision is made while a source is incomplete.
+    pub holds_incomplete: bool,
     /// For how long sources must be quiet.
     pub debounce: Duration,
     /// How far apart rollouts begin.
@@ -170,10 +154,21 @@ pub struct Settings {
     pub paused: bool,
     /// How many unused revisions are kept.
     pub history: usize,
-    /// The stage of the revision whose pause was ended by hand.
-    pub goes_on: Option<(Number, Arc<str>)>,
-    /// The failed revision for which a retry was requested.
-    pub retry: Option<Number>,
+    /// The stage of the revision whose pause is ended by hand.
+    pub goes_on: Option<Order<(Number, Arc<str>)>>,
+    /// The failed revision for which a retry is requested.
+    pub retry: Option<Order<Number>>,
+    /// The revision that is to be rolled back although its gates have not failed.
+    pub abort: Option<Order<Number>>,
+}
+
+/// What a user requests by an annotation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Order<T> {
+    /// The annotation's value, by which it is known whether it was carried out.
+    pub value: Arc<str>,
+    /// What it is about.
+    pub of: T,
 }
 
 /// A stage, as the spec says.
@@ -204,80 +199,6 @@ pub enum PauseSettings {
     For(Duration),
     /// Until it is ended by hand.
     Continue,
-}
-
-/// What is remembered of a rollout, in its status.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct State {
-    /// The newest revision.
-    pub newest: Number,
-    /// The last revision that has been shown to work.
-    pub stable: Option<Number>,
-    /// The one that has failed, and why.
-    pub failed: Option<(Number, Failed)>,
-    /// The rollout in progress.
-    pub rollout: Option<Rollout>,
-    /// When a rollout last began.
-    pub last: Option<Timestamp>,
-    /// What is remembered of each target.
-    pub targets: BTreeMap<TargetKey, TargetState>,
-}
-
-/// Why a revision has failed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failed {
-    /// The kind of failure.
-    pub reason: &'static str,
-    /// The target that failed its gate.
-    pub target: String,
-    /// What was seen.
-    pub message: String,
-}
-
-/// A rollout in progress.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Rollout {
-    /// The revision.
-    pub to: Number,
-    /// Whether it is a rollback of a failed revision.
-    pub back: bool,
-    /// When it began.
-    pub started: Timestamp,
-    /// The place of its stage.
-    pub stage: usize,
-    /// Since when all targets of that stage have passed.
-    pub passed: Option<Timestamp>,
-}
-
-/// What is remembered of a target.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct TargetState {
-    /// Its UID.
-    pub uid: Box<str>,
-    /// The revision that it was given last.
-    pub given: Number,
-    /// Whether it has been seen to have it.
-    pub seen: bool,
-    /// Since when it is updating: it was changed, and its pods are not available yet, or it has not passed yet.
-    pub changed: Option<Timestamp>,
-    /// Since when it has been available since then.
-    pub available: Option<Timestamp>,
-    /// When it last ceased to be available since then; its deadline counts from there.
-    pub broken: Option<Timestamp>,
-    /// How many of its pods were not available before the rollout changed it; kept until the next rollout begins.
-    pub unavailable_before: Option<i32>,
-    /// Whether it has passed its gate.
-    pub passed: bool,
-    /// Whether it was rolled back by hand to an older revision, where it stays until a source changes.
-    pub held: bool,
-    /// The most restarts of a pod before the change.
-    pub restarts_before: i32,
-    /// How often another has taken the change back.
-    pub reverts: i32,
-    /// When that was last.
-    pub reverted: Option<Timestamp>,
-    /// Its generation when another manager's fields stood in the way, and the sentence that says whose.
-    pub conflict: Option<(i64, String)>,
 }
 
 /// What a reconcile is to do.
@@ -335,7 +256,7 @@ pub enum Wait {
     Source,
 }
 
-/// Why no target has tested a revision although no target of the stage is updating.
+/// Why a stage is not complete although no target of it is updating.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unproven {
     /// The stage names this target, which does not exist.
@@ -344,8 +265,10 @@ pub enum Unproven {
     Empty,
     /// This target has no pods, and none of the others has shown anything.
     NoPods(TargetKey),
-    /// This target was rolled back by hand, and no other target has tested the revision.
+    /// This target was rolled back by hand after it had the revision, or no other target has tested it.
     Held(TargetKey),
+    /// The pods of this target are not replaced by themselves.
+    Blocked(TargetKey, Blocked),
 }
 
 /// What has come about.

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use mainstay_crds::{SourceKind, TargetKind};
 
 use super::*;
-use crate::watched::Progress;
+use crate::watched::{Blocked, Fingerprint, Progress};
 
 /// What a source says. Those from [`BAD`] on keep every target from becoming available.
 pub(super) type Value = u8;
@@ -38,6 +38,10 @@ pub(super) struct Target {
     pub(super) unreadable: bool,
     /// How often it has been made.
     pub(super) made: u32,
+    /// Why its pods are not replaced.
+    pub(super) blocked: Option<Blocked>,
+    /// What else its template says.
+    pub(super) template: Fingerprint,
 }
 
 /// The world.
@@ -67,6 +71,12 @@ pub(super) fn source(place: usize) -> SourceKey {
 
 pub(super) fn target(place: usize) -> TargetKey {
     TargetKey { kind: TargetKind::Deployment, name: format!("target-{place}").into() }
+}
+
+/// A request by an annotation.
+#[allow(clippy::unnecessary_wraps, reason = "as the settings have it")]
+pub(super) fn order<T>(of: T, value: &str) -> Option<Order<T>> {
+    Some(Order { value: value.into(), of })
 }
 
 pub(super) fn stage(name: &str) -> StageSettings {
@@ -99,6 +109,8 @@ impl World {
             gone: false,
             unreadable: false,
             made: 1,
+            blocked: None,
+            template: Fingerprint::default(),
         };
         Self {
             now,
@@ -106,12 +118,14 @@ impl World {
                 stages: vec![stage("canary"), stage("rest")],
                 rolls_back: true,
                 restarts_only: false,
+                holds_incomplete: false,
                 debounce: Duration::ZERO,
                 min_interval: Duration::ZERO,
                 paused: false,
                 history: 2,
                 goes_on: None,
                 retry: None,
+                abort: None,
             },
             sources: vec![Some((1, 1)), Some((1, 2))],
             objects: BTreeMap::new(),
@@ -145,7 +159,7 @@ impl World {
 
     /// A user requests a retry of a failed revision.
     pub(super) fn try_again(&mut self, number: Number) {
-        self.settings.retry = Some(number);
+        self.settings.retry = order(number, &number.to_string());
         self.pass(false);
         self.settings.retry = None;
     }
@@ -176,8 +190,14 @@ impl World {
     /// The process restarts: what is only in memory is lost.
     pub(super) fn restart(&mut self) {
         self.findings.clear();
-        self.state.targets.values_mut().for_each(|target| target.seen = false);
+        self.state.targets.values_mut().for_each(|target| (target.seen, target.template) = (false, None));
         self.changed = None;
+    }
+
+    /// The status is lost, or the rollout is recreated.
+    pub(super) fn lose_status(&mut self) {
+        self.state = State::default();
+        self.restart();
     }
 
     pub(super) fn value_of(&self, place: usize, target: &Target) -> Option<Value> {
@@ -186,7 +206,7 @@ impl World {
         }
         match target.pins[&place] {
             0 => self.sources[place].map(|(value, _)| value),
-            number => Some(self.objects[&(place, number)].0),
+            number => self.objects.get(&(place, number)).map(|(value, _)| *value),
         }
     }
 
@@ -226,7 +246,8 @@ impl World {
             }
             let pins = target.pins.iter().map(|(place, pin)| (source(*place), [*pin].into()));
             for place in target.pins.keys() {
-                observed.uses.entry(source(*place)).or_default().all = true;
+                let uses = Uses { all: true, required: true, ..Uses::default() };
+                observed.uses.insert(source(*place), uses);
             }
             let available = if self.is_available(target) { target.replicas - target.lost } else { 0 };
             let kept = if target.keeps_lost { target.lost } else { 0 };
@@ -236,13 +257,19 @@ impl World {
                 stage: target.stage,
                 generation: target.generation,
                 pins: Pins(pins.collect()),
+                template: Fingerprint {
+                    whole: target.pins.values().fold(target.template.whole, |hash, pin| hash * 31 + pin + 1),
+                    ..target.template
+                },
                 progress: Progress {
                     observed: true,
                     wanted: target.replicas,
                     current: target.replicas,
-                    updated: target.replicas - kept,
+                    updated: if target.blocked.is_some() { 0 } else { target.replicas - kept },
                     available,
                     given_up: None,
+                    blocked: target.blocked,
+                    outdated: None,
                 },
             });
             let probe = self.probe.map(|works| if works { Ok(()) } else { Err("503".to_owned()) });

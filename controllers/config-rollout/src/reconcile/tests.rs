@@ -20,6 +20,7 @@ fn rollout(targets: &[&str]) -> Value {
         "apiVersion": "mainstay.dev/v1alpha1", "kind": "ConfigRollout",
         "metadata": {"name": "web", "namespace": "ns", "uid": "r", "generation": 1, "resourceVersion": "2"},
         "spec": {
+            "mode": "Repoint",
             "debounce": "0s",
             "sources": [{"kind": "ConfigMap", "name": "web"}],
             "stages": [{"name": "all", "targets": targets}],
@@ -87,6 +88,9 @@ fn reconciler(how: Server, targets: &'static [&'static str]) -> (Arc<ConfigRollo
                 }
                 _ if path.contains("/deployments/") => target(name),
                 Method::GET if name == "web" => source(),
+                Method::GET if ["pods", "replicasets", "controllerrevisions"].contains(&name) => {
+                    json!({"metadata": {}, "items": []})
+                }
                 Method::GET => {
                     let made = made.lock().clone().unwrap();
                     shows.config_maps.apply(shown(&made), |_| {});
@@ -118,6 +122,7 @@ fn reconciler(how: Server, targets: &'static [&'static str]) -> (Arc<ConfigRollo
         max_in_flight: 1,
         admits: true,
         memory: Memories::default(),
+        probes: Probes::default(),
     };
     (Arc::new(reconciler), sent)
 }

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::*;
 use crate::plan::{Failed, Finding, Findings, Pins, Rollout, SourceVersion, TargetKey, Unproven, Uses};
-use crate::watched::Progress;
+use crate::watched::{Blocked, Fingerprint, Progress};
 
 fn rollout() -> ConfigRollout {
     rollout_of(&["canary"])
@@ -34,6 +34,7 @@ fn target() -> TargetView {
         stage: 0,
         generation: 1,
         pins: Pins::default(),
+        template: Fingerprint::default(),
         progress: Progress { wanted: 3, updated: 1, ..Progress::default() },
     }
 }
@@ -191,7 +192,7 @@ fn a_stage_that_has_shown_nothing_says_what_to_do() {
             "ScaledToZero",
             "Deployment/web of stage canary has 0 replicas: scale it up",
         ),
-        (Unproven::Held(key()), "TargetHeld", "Deployment/web of stage canary was rolled back by hand"),
+        (Unproven::Held(key()), "TargetHeld", "Deployment/web was rolled back by hand"),
     ] {
         let rollout = Rollout { to: 7, back: false, started: at(1), stage: 0, passed: None };
         let state = State { newest: 7, stable: Some(6), rollout: Some(rollout), ..State::default() };
@@ -262,4 +263,85 @@ fn targets_that_join_the_others_are_judged_by_nobody() {
         ("Updating", Some(progress))
     );
     assert_eq!(record::read(&self::rollout(), &status).in_progress(), 1, "a restart does not forget it");
+}
+
+#[test]
+fn a_source_that_pods_start_without_is_no_problem_and_one_that_is_no_source_any_more_is() {
+    let uses = |required| Uses { all: true, required, ..Uses::default() };
+    let missing = |uses| Observed {
+        missing_sources: vec![source()],
+        uses: [(source(), uses)].into(),
+        ..Observed::default()
+    };
+    let ready = |observed: &Observed| say(observed, &Findings::new(), &Plan::default()).1;
+    assert_eq!(ready(&missing(uses(false))), "Current");
+    assert_eq!(ready(&missing(uses(true))), "SourceMissing");
+    let unused = Observed { missing_sources: vec![source()], ..Observed::default() };
+    assert_eq!(ready(&unused), "SourceMissing", "its name may be wrong");
+    let dropped = Observed { uses: [(source(), uses(true))].into(), ..Observed::default() };
+    let (_, reason, message) = say(&dropped, &Findings::new(), &Plan::default());
+    assert_eq!(reason, "SourceMissing");
+    assert!(message.contains("ConfigMap/web is not among spec.sources any more"), "{message}");
+}
+
+#[test]
+fn what_does_not_have_the_current_revision_is_not_ready() {
+    let remembered = TargetState { held: true, given: 7, ..TargetState::default() };
+    let targets = [(target().key, remembered)].into();
+    let state = State { newest: 7, stable: Some(7), targets, ..State::default() };
+    let observed = Observed { targets: vec![target()], ..Observed::default() };
+    let (status, reason, message) = say(&observed, &Findings::new(), &Plan { state, ..Plan::default() });
+    assert_eq!((reason.as_str(), holds(&status, "Ready")), ("TargetHeld", false));
+    assert!(message.contains("Deployment/web was rolled back by hand"), "{message}");
+
+    let unused = Plan { wait: Wait::NoUse, ..Plan::default() };
+    let (status, reason, _) = say(&Observed::default(), &Findings::new(), &unused);
+    assert_eq!((reason.as_str(), holds(&status, "Ready")), ("NotUsed", false));
+    let mut empty = rollout();
+    empty.spec.stages[0].allow_empty = true;
+    let (status, reason, _) = say_of(&empty, &Observed::default(), &Findings::new(), &unused);
+    assert_eq!((reason.as_str(), holds(&status, "Ready")), ("NotUsed", true));
+}
+
+#[test]
+fn a_target_whose_pods_are_not_replaced_says_why() {
+    for (blocked, reason, words) in [
+        (Blocked::Paused, "TargetPaused", "Deployment/web of stage canary is paused"),
+        (
+            Blocked::OnDelete,
+            "TargetOnDelete",
+            "has the update strategy OnDelete, so its pods do not have the revision",
+        ),
+        (
+            Blocked::Partition,
+            "TargetPartition",
+            "set the partition to 0; until then revision 7 is not judged",
+        ),
+    ] {
+        let rollout = Rollout { to: 7, back: false, started: at(1), stage: 0, passed: None };
+        let state = State { newest: 7, stable: Some(6), rollout: Some(rollout), ..State::default() };
+        let wait = Wait::Unproven(Unproven::Blocked(target().key, blocked));
+        let plan = Plan { state, wait, ..Plan::default() };
+        let (_, said, message) = say(&Observed::default(), &Findings::new(), &plan);
+        assert_eq!(said, reason);
+        assert!(message.contains(words), "{message}");
+    }
+}
+
+#[test]
+fn a_stateful_set_that_waits_for_its_broken_pod_says_what_to_do() {
+    let failed = Failed {
+        reason: "DeadlineExceeded",
+        target: "StatefulSet/db".to_owned(),
+        message: "late".to_owned(),
+    };
+    let state = State { newest: 7, stable: Some(6), failed: Some((7, failed)), ..State::default() };
+    let outdated = Some("app=db,controller-revision-hash!=db-6".to_owned());
+    let progress =
+        Progress { observed: true, wanted: 2, updated: 1, available: 1, outdated, ..Progress::default() };
+    let observed = Observed { targets: vec![TargetView { progress, ..target() }], ..Observed::default() };
+    let plan = Plan { state, wait: Wait::Source, ..Plan::default() };
+    let (status, _, message) = say(&observed, &Findings::new(), &plan);
+    let command = "kubectl delete pods --selector 'app=db,controller-revision-hash!=db-6'";
+    assert!(message.contains(command) && holds(&status, "Stalled"), "{message}");
 }

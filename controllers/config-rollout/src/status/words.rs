@@ -8,6 +8,8 @@ use crate::{
     names::CONTINUE,
     plan::{Plan, State, TargetKey, TargetView, Unproven, Wait},
     record,
+    settings::next_order,
+    watched::Blocked,
 };
 
 /// What is waited for, as a sentence.
@@ -29,13 +31,17 @@ pub(super) fn waiting_for(told: &StatusInput<'_>) -> Option<String> {
         Wait::Stage(None) => {
             let (name, namespace) = (rollout.name_any(), rollout.namespace().unwrap_or_default());
             let number = under_way.map_or(0, |under_way| under_way.to);
+            let value = next_order(&format!("{number}/{stage}"), state.taken.goes_on.as_deref());
             format!(
                 "manual approval of stage {stage}: run `kubectl annotate configrollout {name} --namespace \
-                 {namespace} --overwrite {CONTINUE}={number}/{stage}`"
+                 {namespace} --overwrite {CONTINUE}={value}`"
             )
         }
         Wait::Slots if joins => format!("other rollouts, before more targets get {to}"),
         Wait::Slots => format!("other rollouts, before more targets of stage {stage} get {to}"),
+        Wait::Unproven(Unproven::Blocked(target, blocked)) => {
+            format!("{}; until then {to} is not judged", blocked_words(target, *blocked, &stage))
+        }
         Wait::Unproven(unproven) => {
             let done = unproven_words(unproven, &stage);
             format!(
@@ -80,6 +86,14 @@ pub(super) fn unreadable_words(target: &TargetKey) -> String {
     format!("{target} cannot be read: correct the field that its condition Ready names")
 }
 
+/// What a person can do about a target that is at an older revision than the others.
+pub(super) fn held_words(target: &TargetKey) -> String {
+    format!(
+        "{target} was rolled back by hand to an older revision, and is held there until a source changes: change \
+         one, or name the current revision in its template"
+    )
+}
+
 /// What a person can do about a stage that has shown nothing.
 fn unproven_words(unproven: &Unproven, stage: &str) -> String {
     let skip = format!("or set allowEmpty of stage {stage} to true");
@@ -94,16 +108,32 @@ fn unproven_words(unproven: &Unproven, stage: &str) -> String {
             format!("{target} of stage {stage} has 0 replicas: scale it up, {skip}")
         }
         Unproven::Held(target) => {
-            format!("{target} of stage {stage} was rolled back by hand: change a source, {skip}")
+            format!("{target} was rolled back by hand: change a source, {skip}")
         }
+        Unproven::Blocked(target, blocked) => blocked_words(target, *blocked, stage),
     }
+}
+
+/// What a person can do about a target whose pods are not replaced by themselves.
+fn blocked_words(target: &TargetKey, blocked: Blocked, stage: &str) -> String {
+    let (why, todo) = match blocked {
+        Blocked::Paused => ("is paused", "set its spec.paused to false"),
+        Blocked::OnDelete => {
+            ("has the update strategy OnDelete", "delete its pods, which are recreated with it")
+        }
+        Blocked::Partition => ("has a partition in its update strategy", "set the partition to 0"),
+    };
+    format!("{target} of stage {stage} {why}, so its pods do not have the revision: {todo}")
 }
 
 pub(super) fn progress(target: &TargetView) -> String {
     let (key, progress) = (&target.key, &target.progress);
     format!(
-        "{key}: {} of {} pods run the new template and {} are available",
-        progress.updated, progress.wanted, progress.available
+        "{key}: {} of {} pods run the new template and {} are available{}",
+        progress.updated,
+        progress.wanted,
+        progress.available,
+        progress.stuck_words().unwrap_or_default()
     )
 }
 
@@ -117,9 +147,9 @@ pub(super) fn conflict(state: &State) -> Option<String> {
 /// What is wrong with a revision that is not tried again.
 pub(super) fn failed_sentence(told: &StatusInput<'_>) -> Option<(&'static str, String)> {
     let (number, failed) = told.plan.state.failed.as_ref()?;
-    let sentence =
-        format!("revision {number} has failed at {} ({}): {}", failed.target, failed.reason, failed.message);
-    Some((failed.reason, sentence))
+    let stuck = told.observed.targets.iter().find_map(|target| target.progress.stuck_words());
+    let stuck = stuck.unwrap_or_default();
+    Some((failed.reason, format!("{}{stuck}", failed.sentence(*number))))
 }
 
 pub(super) fn words(number: u64) -> String {

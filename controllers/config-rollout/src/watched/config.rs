@@ -45,6 +45,8 @@ pub struct Mark {
 impl Mark {
     /// The highest number that a revision may have: the status has to say it.
     pub const LAST: u64 = i64::MAX.unsigned_abs();
+    /// The highest number that is believed of a name alone, so that a name which a user made up leaves numbers over.
+    pub const LAST_FOUND: u64 = Self::LAST / 2;
 
     /// The mark in an object's metadata. Labels and annotations are copied when a user copies an object of a revision
     /// under another name: such a copy has no mark.

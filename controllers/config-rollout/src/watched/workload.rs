@@ -13,10 +13,11 @@ use mainstay_runtime::{
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{
-    names::{ADMISSION_PREFIX, RESTART_PREFIX},
-    references::{self, Reference},
+use super::{
+    progress::{Blocked, Progress},
+    template::{Fingerprint, Template, is_written},
 };
+use crate::references::{self, Reference};
 
 /// A workload of kind `K` as the watch decodes it. The four kinds agree in all that is read here.
 #[derive(Clone, Deserialize)]
@@ -32,24 +33,29 @@ pub struct WatchedWorkload<K> {
 }
 
 #[derive(Clone, Default, Deserialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 struct Spec {
     replicas: Option<i32>,
     selector: LabelSelector,
     template: Template,
+    paused: bool,
+    // A ReplicaGroup calls it `update`.
+    #[serde(alias = "update")]
+    update_strategy: Strategy,
+}
+
+#[derive(Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Strategy {
+    r#type: String,
+    rolling_update: Partition,
+    partition: Value,
 }
 
 #[derive(Clone, Default, Deserialize)]
 #[serde(default)]
-struct Template {
-    metadata: TemplateMetadata,
-    spec: Value,
-}
-
-#[derive(Clone, Default, Deserialize)]
-#[serde(default)]
-struct TemplateMetadata {
-    annotations: BTreeMap<String, String>,
+struct Partition {
+    partition: Value,
 }
 
 /// Counters of all four kinds. A DaemonSet counts nodes and has names of its own.
@@ -64,6 +70,7 @@ struct Status {
     #[serde(alias = "numberAvailable")]
     available_replicas: i32,
     desired_number_scheduled: Option<i32>,
+    update_revision: Option<String>,
     conditions: Vec<Condition>,
 }
 
@@ -110,46 +117,28 @@ pub struct Workload {
     pub references: Vec<Reference>,
     /// Those annotations of its template that name revisions.
     pub annotations: BTreeMap<String, String>,
+    /// What else of its template is known.
+    pub template: Fingerprint,
     /// By which labels its pods are found; `None` where there are none to ask for.
     pub pods: Option<String>,
     /// How far its pods are.
     pub progress: Progress,
 }
 
-/// How far the pods of a workload are.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Progress {
-    /// Whether the counters are about the template as it is.
-    pub observed: bool,
-    /// How many pods there should be.
-    pub wanted: i32,
-    /// How many there are.
-    pub current: i32,
-    /// How many are of the template.
-    pub updated: i32,
-    /// How many are available.
-    pub available: i32,
-    /// When and why the workload's own controller reports that it makes no progress.
-    pub given_up: Option<(Timestamp, String)>,
-}
-
-impl Progress {
-    /// Whether all pods are of the template, and available, but for `missing` of them.
-    pub fn is_settled(&self, missing: Option<i32>) -> bool {
-        let needed = self.needed(missing);
-        self.observed && self.current == self.wanted && self.updated >= needed && self.available >= needed
-    }
-
-    /// How many pods have to be available where `missing` need not be. Where that would be none, all have to be: no pod
-    /// shows nothing.
-    pub fn needed(&self, missing: Option<i32>) -> i32 {
-        let needed = self.wanted.saturating_sub(missing.unwrap_or_default());
-        if needed > 0 { needed } else { self.wanted }
-    }
-
-    /// How many pods are not available.
-    pub fn unavailable(&self) -> i32 {
-        self.wanted.saturating_sub(self.available).max(0)
+impl Spec {
+    fn blocked(&self) -> Option<Blocked> {
+        let Strategy { r#type, rolling_update, partition } = &self.update_strategy;
+        let holds = |partition: &Value| match partition {
+            Value::Number(number) => number.as_i64() != Some(0),
+            Value::String(text) => text.trim_end_matches('%') != "0",
+            _ => false,
+        };
+        match () {
+            () if self.paused => Some(Blocked::Paused),
+            () if r#type == "OnDelete" => Some(Blocked::OnDelete),
+            () if holds(partition) || holds(&rolling_update.partition) => Some(Blocked::Partition),
+            () => None,
+        }
     }
 }
 
@@ -158,18 +147,22 @@ impl<K: Resource<DynamicType = ()>> From<WatchedWorkload<K>> for Workload {
         let header = Header::of(&watched);
         let WatchedWorkload { metadata, spec, status, kind: _ } = watched;
         let generation = metadata.generation.unwrap_or_default();
-        let names_revision =
-            |key: &String| [ADMISSION_PREFIX, RESTART_PREFIX].iter().any(|p| key.starts_with(p));
+        let (references, blocked) = (references::find(&spec.template.spec), spec.blocked());
+        let template = Fingerprint::of(&spec.template, &references);
         let mut annotations = spec.template.metadata.annotations;
-        annotations.retain(|key, _| names_revision(key));
+        annotations.retain(|key, _| is_written(key));
         let selector = Selector::try_from(spec.selector).ok().filter(|selector| !selector.selects_all());
+        let pods = selector.map(|selector| selector.to_string());
+        // Only a StatefulSet tells its revision, as the label of its pods has it.
+        let outdated = pods.as_ref().zip(status.update_revision.as_ref());
         Self {
             header,
             labels: metadata.labels.unwrap_or_default(),
             generation,
-            references: references::find(&spec.template.spec),
+            references,
             annotations,
-            pods: selector.map(|selector| selector.to_string()),
+            template,
+            pods: pods.clone(),
             progress: Progress {
                 observed: status.observed_generation >= generation,
                 wanted: status.desired_number_scheduled.unwrap_or_else(|| spec.replicas.unwrap_or(1)),
@@ -177,6 +170,9 @@ impl<K: Resource<DynamicType = ()>> From<WatchedWorkload<K>> for Workload {
                 updated: status.updated_replicas,
                 available: status.available_replicas,
                 given_up: status.conditions.into_iter().find_map(given_up),
+                blocked,
+                outdated: outdated
+                    .map(|(pods, revision)| format!("{pods},controller-revision-hash!={revision}")),
             },
         }
     }
@@ -245,5 +241,64 @@ mod tests {
         assert!(!daemons.progress.is_settled(None), "one node has an old pod");
         assert!(daemons.progress.is_settled(Some(1)), "as before");
         assert_eq!(daemons.pods, None, "no selector asks for all pods");
+    }
+
+    #[test]
+    fn what_holds_pods_back_is_read_of_all_kinds() {
+        let blocked = |spec: Value| {
+            let object = json!({"metadata": {"name": "web", "generation": 1}, "spec": spec});
+            let watched: WatchedWorkload<Deployment> = serde_json::from_value(object).unwrap();
+            Workload::from(watched).progress.blocked
+        };
+        let partition =
+            |partition: Value| json!({"type": "RollingUpdate", "rollingUpdate": {"partition": partition}});
+        for (spec, expected) in [
+            (json!({"paused": true}), Some(Blocked::Paused)),
+            (json!({"updateStrategy": {"type": "OnDelete"}}), Some(Blocked::OnDelete)),
+            (json!({"updateStrategy": partition(json!(2))}), Some(Blocked::Partition)),
+            (json!({"updateStrategy": partition(json!(0))}), None),
+            (json!({"updateStrategy": {"rollingUpdate": {"maxUnavailable": 1}}}), None),
+            (json!({"update": {"type": "Rolling", "partition": "50%"}}), Some(Blocked::Partition)),
+            (json!({"update": {"type": "Rolling", "partition": 0}}), None),
+            (json!({}), None),
+        ] {
+            assert_eq!(blocked(spec.clone()), expected, "{spec}");
+        }
+    }
+
+    #[test]
+    fn what_a_rollout_writes_is_told_from_other_changes_of_a_template() {
+        let of = |config: &str, image: &str, number: &str| {
+            let object = json!({"metadata": {"name": "web"}, "spec": {"template": {
+                "metadata": {"annotations": {"revision.mainstay.dev/web": number}},
+                "spec": {"containers": [{"image": image, "envFrom": [{"configMapRef": {"name": config}}]}]},
+            }}});
+            let watched: WatchedWorkload<Deployment> = serde_json::from_value(object).unwrap();
+            Workload::from(watched).template
+        };
+        let one = of("web-1", "a", "1");
+        for (other, is_same) in
+            [(of("web-2", "a", "1"), true), (of("web-1", "a", "2"), true), (of("web-1", "b", "1"), false)]
+        {
+            assert_ne!(one.whole, other.whole);
+            assert_eq!(one.rest == other.rest, is_same);
+        }
+        assert_eq!(one, of("web-1", "a", "1"));
+    }
+
+    #[test]
+    fn a_stateful_set_that_waits_for_its_broken_pod_says_which_pods_are_of_another_template() {
+        let progress = |updated: i32, available: i32| {
+            let set: WatchedWorkload<k8s_openapi::api::apps::v1::StatefulSet> = serde_json::from_value(json!({
+                "metadata": {"name": "db"},
+                "spec": {"replicas": 2, "selector": {"matchLabels": {"app": "db"}}},
+                "status": {"updatedReplicas": updated, "availableReplicas": available, "updateRevision": "db-6"},
+            }))
+            .unwrap();
+            Workload::from(set).progress
+        };
+        assert_eq!(progress(1, 1).is_stuck(), Some("app=db,controller-revision-hash!=db-6"));
+        assert_eq!(progress(2, 1).is_stuck(), None, "a pod of the template is not ready yet");
+        assert_eq!(progress(1, 2).is_stuck(), None, "it goes on");
     }
 }

@@ -43,6 +43,7 @@ pub(super) async fn make_rollout(bed: &Bed, app: &str, source: Value, debounce: 
         "metadata": {"name": app},
         "spec": {
             "sources": [source],
+            "mode": "Repoint",
             "debounce": debounce,
             "historyLimit": 0,
             // The bench itself has made the Deployments.

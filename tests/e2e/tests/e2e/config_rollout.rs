@@ -166,6 +166,7 @@ async fn what_is_missing_is_named_and_stops_nothing_else() {
         ]),
     );
     let draft = draft.with("spec.stages", json!([stage("all", &["web", "gone"])]));
+    let draft = draft.with("spec.incompletePolicy", "Proceed");
     let rollout = scenario.create(&draft).await;
     rollout.until("has moved what there is", |status| status.current_revision == Some(1)).await;
     assert!(rollout.says("SourcesReady", false, "SourceMissing").await.contains("Secret/absent"));

@@ -10,6 +10,7 @@ mod chart;
 mod claims;
 mod config_admission;
 mod config_gates;
+mod config_pipelines;
 mod config_rollout;
 mod config_secrets;
 mod deaf;

@@ -36,7 +36,7 @@ fn a_target_that_waits_for_its_stage_is_put_back_to_the_current_revision_at_once
     world.run(5);
     assert_eq!((world.values(2)[0], world.last.moves.len()), (Some(1), 0));
     assert_eq!(world.state.in_progress(), 0, "its pods are back");
-    world.settings.goes_on = Some((2, "canary".into()));
+    world.settings.goes_on = order((2, "canary".into()), "2/canary");
     world.run(10);
     assert!(all_have(&world, [2, 1]));
 }
@@ -149,7 +149,7 @@ fn a_canary_that_is_deleted_on_its_way_or_after_it_has_passed_has_shown_nothing(
 
     let mut world = at_the_canary(2);
     world.delete(0);
-    world.settings.goes_on = Some((2, "canary".into()));
+    world.settings.goes_on = order((2, "canary".into()), "2/canary");
     world.run(10);
     assert_eq!(world.last.wait, Wait::Unproven(Unproven::Missing(target(0))));
 }

@@ -1,0 +1,65 @@
+//! What keeps pods from being replaced is no failure of a revision, and another change of a template restarts its gate.
+
+use super::*;
+use crate::watched::{Blocked, Fingerprint};
+
+fn failed(world: &World) -> Option<Number> {
+    world.state.failed.as_ref().map(|(number, _)| *number)
+}
+
+#[test]
+fn a_target_that_is_paused_is_waited_for_also_in_the_last_stage() {
+    for place in [0, 1] {
+        let mut world = settled(2);
+        world.targets[place].blocked = Some(Blocked::Paused);
+        world.write(0, 2);
+        world.run(200);
+        assert_eq!(failed(&world), None);
+        assert_eq!(world.last.wait, Wait::Unproven(Unproven::Blocked(target(place), Blocked::Paused)));
+        assert_eq!(world.values(place)[0], Some(2), "it has it in its template");
+        assert_eq!(world.values(1)[0], Some(if place == 0 { 1 } else { 2 }));
+        let before = world.state.clone();
+        world.run(3);
+        assert_eq!(world.state, before, "nothing is written while it waits");
+        world.targets[place].blocked = None;
+        world.run(20);
+        assert!(all_have(&world, [2, 1]));
+        assert_eq!(world.state.stable, Some(2));
+    }
+}
+
+#[test]
+fn another_change_of_the_template_restarts_the_gate() {
+    let mut world = settled(2);
+    world.startup = Duration::from_secs(10_000);
+    world.write(0, 2);
+    world.run(50);
+    world.targets[0].template = Fingerprint { whole: 1, rest: 1 };
+    world.run(50);
+    assert_eq!(failed(&world), None, "the change is as old as the image");
+    world.run(20);
+    assert_eq!(failed(&world), Some(2));
+}
+
+#[test]
+fn a_canary_is_watched_until_the_rollout_is_over() {
+    let mut world = settled(2);
+    world.settings.stages[0].pause = Some(PauseSettings::Continue);
+    world.write(0, 2);
+    world.run(20);
+    world.startup = Duration::from_secs(10_000);
+    world.run(30);
+    world.startup = Duration::from_secs(3);
+    world.run(40);
+    assert_eq!(
+        (failed(&world), world.last.wait.clone()),
+        (None, Wait::Stage(None)),
+        "it has come back in time"
+    );
+    world.startup = Duration::from_secs(10_000);
+    world.run(70);
+    assert_eq!(failed(&world), Some(2));
+    world.startup = Duration::from_secs(3);
+    world.run(20);
+    assert!(all_have(&world, [1, 1]));
+}

@@ -1,0 +1,62 @@
+//! What a user rolls back by hand during a rollout stays as it is, and stops the rollout.
+
+use super::{proof::at_the_canary, *};
+
+/// A user rolls a target back to revision 1.
+fn undo(world: &mut World, place: usize) {
+    let target = &mut world.targets[place];
+    target.pins.insert(0, 1);
+    target.generation += 1;
+    world.start_pods(place);
+}
+
+#[test]
+fn a_canary_that_is_rolled_back_by_hand_stays_and_stops_the_rollout() {
+    for passed in [false, true] {
+        let mut world = if passed { at_the_canary(3) } else { settled(3) };
+        if !passed {
+            world.settings.stages[0].soak = Duration::from_secs(30);
+            world.write(0, 2);
+            world.run(10);
+            world.news.clear();
+        }
+        undo(&mut world, 0);
+        world.run(100);
+        assert_eq!(world.news, [RolloutEvent::Held(target(0))]);
+        assert_eq!(world.last.wait, Wait::Unproven(Unproven::Held(target(0))));
+        assert!(all_have(&world, [1, 1]));
+        world.settings.stages[0].pause = None;
+        world.write(0, 3);
+        world.run(60);
+        assert!(all_have(&world, [3, 1]), "a change of a source is a new beginning");
+    }
+}
+
+#[test]
+fn in_the_last_stage_no_further_target_gets_what_was_rolled_back_by_hand() {
+    let mut world = settled(4);
+    world.settings.stages[1].max_parallel = 1;
+    world.settings.stages[1].soak = Duration::from_secs(20);
+    world.write(0, 2);
+    world.run(15);
+    let has_new: Vec<_> = (0..4).map(|place| world.values(place)[0] == Some(2)).collect();
+    assert_eq!(has_new, [true, true, false, false]);
+    undo(&mut world, 1);
+    world.run(100);
+    assert_eq!(world.last.wait, Wait::Unproven(Unproven::Held(target(1))));
+    assert_eq!(world.values(2)[0], Some(1));
+}
+
+#[test]
+fn a_rollback_takes_what_it_leads_to_for_its_own() {
+    let mut world = settled(2);
+    world.startup = Duration::from_secs(10_000);
+    world.write(0, 2);
+    world.run(30);
+    undo(&mut world, 0);
+    world.settings.abort = order(2, "2");
+    world.startup = Duration::from_secs(3);
+    world.run(20);
+    assert!(!world.state.targets[&target(0)].held);
+    assert_eq!((world.state.rollout.clone(), world.last.wait.clone()), (None, Wait::Source));
+}
