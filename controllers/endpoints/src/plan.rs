@@ -302,14 +302,15 @@ impl Memory {
 }
 
 /// What to write so that the slices hold what is planned, and note it: see [`pack`]. `is_current` says whether the rest of
-/// a slice is as it should be.
+/// a slice is as it should be. As upstream, a slice that is being deleted counts as gone.
 pub fn slices(
     plan: &Plan,
     existing: &[Arc<Slice>],
     max: usize,
     is_current: impl Fn(&Slice) -> bool,
 ) -> pack::Plan<Group, Endpoint> {
-    let existing = existing.iter().enumerate().map(|(id, slice)| {
+    let existing = existing.iter().enumerate().filter(|(_, slice)| !slice.header.terminating);
+    let existing = existing.map(|(id, slice)| {
         let notes = plan.noted.text(&slice.group, &slice.endpoints, &slice.annotations);
         let is_noted = notes.as_ref() == slice.annotations.get(NOTES);
         let outdated = slice.tampered || !is_noted || !is_current(slice);

@@ -354,3 +354,16 @@ fn slices_that_hold_what_is_wanted_are_left_alone_unless_they_are_outdated() {
     assert!(slices(&plan, &existing, 100, |_| true).is_empty());
     assert_eq!(slices(&plan, &existing, 100, |_| false).update.len(), 1);
 }
+
+#[test]
+fn a_slice_without_ports_is_left_as_the_server_returns_it_and_one_being_deleted_is_replaced() {
+    let read = |deleted: Value| {
+        let metadata = json!({"name": "web-a", "namespace": "ns", "deletionTimestamp": deleted});
+        let object = json!({"metadata": metadata, "addressType": "IPv4", "endpoints": null, "ports": null});
+        let slice = serde_json::from_value::<crate::watched::WatchedSlice>(object).unwrap();
+        slices(&Case::of(vec![]).plan(NOW), &[Arc::new(slice.into())], 100, |_| true)
+    };
+    assert!(read(Value::Null).is_empty());
+    let plan = read(json!("2026-01-01T00:00:00Z"));
+    assert_eq!((plan.create.len(), plan.update.len(), plan.delete.len()), (1, 0, 0));
+}
