@@ -74,8 +74,9 @@ pub struct Input<'a> {
     pub drain: Duration,
     /// What is remembered of the last plan.
     pub memory: &'a Memory,
-    /// Whether an endpoint that is no member any more still has its server.
-    pub still_runs: &'a dyn Fn(&Endpoint) -> bool,
+    /// Whether an endpoint that is no member any more may be kept while it drains: its server still runs, and it is not
+    /// forbidden.
+    pub may_drain: &'a dyn Fn(&Endpoint) -> bool,
 }
 
 /// What the slices are to hold, and why.
@@ -274,7 +275,7 @@ fn drain(
     for slice in input.slices {
         for endpoint in &slice.endpoints {
             let place = (slice.group.clone(), endpoint.key());
-            if held.contains(&place) || !endpoint.conditions.serving || !(input.still_runs)(endpoint) {
+            if held.contains(&place) || !endpoint.conditions.serving || !(input.may_drain)(endpoint) {
                 continue;
             }
             let until = input.memory.draining.get(&place).copied().unwrap_or(now.saturating_add(input.drain));

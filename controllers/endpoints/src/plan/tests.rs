@@ -141,7 +141,7 @@ impl Case {
             policy: &policy(),
             drain: self.drain,
             memory: &self.memory,
-            still_runs: &|_| runs,
+            may_drain: &|_| runs,
         };
         plan(&input, now)
     }

@@ -52,7 +52,8 @@ impl Indexed for Node {
 #[derive(Debug, PartialEq)]
 pub struct ApiServer {
     header: Header,
-    addresses: Box<[IpAddr]>,
+    /// The addresses in it.
+    pub addresses: Box<[IpAddr]>,
 }
 
 impl From<WatchedSlice> for ApiServer {
