@@ -187,6 +187,11 @@ impl Watches {
             self.pods_concerned(&Bucket::Node(name), Lane::Change, Vec::new());
         }
         self.addresses_changed([change.old, change.new].map(|node| node.map(|node| &*node.addresses)));
+        let networks = [change.old, change.new].map(|node| node.map(|node| &*node.pod_networks));
+        if networks[0] != networks[1] {
+            let networks: Vec<_> = networks.into_iter().flatten().flatten().copied().collect();
+            self.trigger_in(Lane::Sweep, self.endpoints.interests.of_networks(&networks));
+        }
     }
 
     /// A grant matters to the pools that name its namespace, or an address of one of the pods there.

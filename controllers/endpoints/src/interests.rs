@@ -7,6 +7,7 @@ use std::{
     sync::Arc,
 };
 
+use ipnet::IpNet;
 use jiff::Timestamp;
 use kube::core::{Selector, SelectorExt};
 use mainstay_crds::EndpointPool;
@@ -129,6 +130,14 @@ impl Interests {
     pub fn of_addresses(&self, addresses: &[IpAddr]) -> Vec<ObjectKey> {
         let inner = self.0.read();
         addresses.iter().filter_map(|address| inner.by_address.get(address)).flatten().cloned().collect()
+    }
+
+    /// The pools that name an address in one of these networks, or have a name that may resolve to one.
+    pub fn of_networks(&self, networks: &[IpNet]) -> Vec<ObjectKey> {
+        let inner = self.0.read();
+        let is_within = |address: &IpAddr| networks.iter().any(|network| network.contains(address));
+        let within = inner.by_address.iter().filter(|(address, _)| is_within(address));
+        within.flat_map(|(_, pools)| pools).cloned().collect()
     }
 
     /// All pools.
