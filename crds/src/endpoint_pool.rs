@@ -245,7 +245,7 @@ pub struct MemberCounts {
     pub waiting: i32,
     /// Those that are terminating or draining.
     pub leaving: i32,
-    /// Those excluded by a forbidden range or a missing grant.
+    /// Those excluded by a forbidden range, a missing grant or a missing port.
     pub refused: i32,
 }
 

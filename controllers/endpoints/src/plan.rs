@@ -183,9 +183,13 @@ fn candidate(member: &Member, input: &Input<'_>) -> Candidate {
 }
 
 /// The endpoint of a member, if it gets one. Members of unknown health get none, so that none has to be removed again;
-/// a member that already has an endpoint keeps it, because it is not known either that it should have none.
+/// a member that already has an endpoint keeps it, because it is not known either that it should have none. One that cannot
+/// be reached gets none.
 fn endpoint(member: &Member, candidate: &Candidate, used: Use, input: &Input<'_>) -> Option<Endpoint> {
     let service = input.service;
+    if !member.is_reachable {
+        return None;
+    }
     if used == Use::Unchecked && !service.publish_not_ready && !input.standing.has(member) {
         return None;
     }

@@ -145,7 +145,7 @@ fn verdicts(
 /// The members that are not used, the most urgent first.
 fn out(seen: &Seen<'_>, standing: &[MemberOut], now: Timestamp) -> Vec<MemberOut> {
     let members = seen.observed.members.iter().zip(&seen.plan.choice.uses);
-    let members = members.filter_map(|(member, used)| {
+    let members = members.filter(|(member, _)| member.is_reachable).filter_map(|(member, used)| {
         let (rank, reason) = match used {
             Use::Failing => (0, "CheckFailed"),
             Use::NotReady => (1, "PodNotReady"),
