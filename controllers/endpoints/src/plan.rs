@@ -26,7 +26,7 @@ use crate::{
     names::NOTES,
     observe::{Awaited, Kept, Member},
     pack::{self, Item},
-    watched::{Conditions, Distribution, Endpoint, Group, Service, Slice},
+    watched::{Conditions, Distribution, Endpoint, EndpointKey, Group, Service, Slice},
 };
 
 /// How long at most an address stays that a name no longer has, while its new addresses wait for their first check
@@ -38,8 +38,8 @@ const SUCCESSION: Duration = Duration::from_secs(10);
 pub struct Memory {
     /// What the last choice left.
     pub choice: choose::Memory,
-    /// Who was in use.
-    pub admitted: HashSet<Target>,
+    /// Who was in use, whatever set named them.
+    pub admitted: HashSet<EndpointKey>,
     /// Until when endpoints that leave are kept.
     pub draining: HashMap<Place, Moment>,
     /// Since when names are waited for, by set and name.
@@ -114,7 +114,7 @@ pub fn plan(input: &Input<'_>, now: Moment) -> Plan {
     let mut admitted = HashSet::new();
     for ((member, candidate), used) in input.members.iter().zip(&candidates).zip(&choice.uses) {
         if used.is_used() {
-            admitted.insert(member.target.clone());
+            admitted.insert(member.endpoint.key());
         }
         if let Some(endpoint) = endpoint(member, candidate, *used, input) {
             note(&mut noted, member, candidate);
@@ -177,7 +177,7 @@ fn candidate(member: &Member, input: &Input<'_>) -> Candidate {
         serving: member.is_ready(),
         verdict: state.map(|state| state.map_or(Verdict::Unknown, |state| state.verdict)),
         verdict_since: state.flatten().map(|state| state.since).unwrap_or_default(),
-        admitted: input.memory.admitted.contains(&member.target),
+        admitted: input.memory.admitted.contains(&member.endpoint.key()),
         leaving: member.is_terminating(),
     }
 }
@@ -301,7 +301,7 @@ impl Memory {
     /// What a former leader left in the slices, and of its choice in the status.
     pub fn resumed(members: &[Member], standing: &Standing, choice: choose::Memory) -> Self {
         let used = members.iter().filter(|member| standing.is_used(member));
-        let admitted = used.map(|member| member.target.clone()).collect();
+        let admitted = used.map(|member| member.endpoint.key()).collect();
         Self { choice, admitted, ..Self::default() }
     }
 }

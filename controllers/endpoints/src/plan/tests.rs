@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    choose::{Failover, Policy},
+    choose::{Failover, Policy, SlowStart},
     observe::{Awaited, Kept, Member},
     watched::{Family, Pod, Port, Target as PodTarget, WatchedService},
 };
@@ -99,6 +99,7 @@ struct Case {
     states: Option<HashMap<Target, State>>,
     slices: Vec<Arc<Slice>>,
     drain: Duration,
+    slow_start: Option<SlowStart>,
     memory: Memory,
     runs: bool,
 }
@@ -114,6 +115,7 @@ impl Case {
             states: None,
             slices: vec![],
             drain: Duration::ZERO,
+            slow_start: None,
             memory: Memory::default(),
             runs: true,
         }
@@ -138,7 +140,7 @@ impl Case {
             states: self.states.as_ref(),
             slices: &self.slices,
             standing: &Standing::of(&self.slices),
-            policy: &policy(),
+            policy: &Policy { slow_start: self.slow_start.clone(), ..policy() },
             drain: self.drain,
             memory: &self.memory,
             may_drain: &|_| runs,
@@ -181,6 +183,17 @@ fn conditions_are_upstreams_for_pods_that_are_not_checked() {
         ("10.0.0.4", [false, false, true]),
     ]);
     assert_eq!(case.conditions(NOW), expected);
+}
+
+#[test]
+fn a_set_that_is_renamed_takes_nobody_out_of_use() {
+    let slow = SlowStart { percent: 25, period: Duration::from_secs(60) };
+    let mut case = Case::of((1..=8).map(|host| outside(0, &format!("10.0.0.{host}"))).collect());
+    case.slow_start = Some(slow);
+    case.memory = case.plan(NOW).memory;
+    case.members.iter_mut().for_each(|member| member.target.0 = "renamed".into());
+    let plan = case.plan(NOW + Duration::from_secs(600));
+    assert_eq!(plan.choice.uses, [Use::InUse; 8]);
 }
 
 #[test]
