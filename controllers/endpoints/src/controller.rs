@@ -30,7 +30,8 @@ use crate::{
     reconcile::{Endpoints, STATUS_PACE},
     stores::Stores,
     watched::{
-        ApiServer, Bucket, Grant, Node, Pod, Service, Slice, WatchedNode, WatchedPod, WatchedService, WatchedSlice,
+        ApiServer, Bucket, Grant, Node, Pod, Service, Slice, WatchedNode, WatchedPod, WatchedService,
+        WatchedSlice,
     },
 };
 
@@ -147,7 +148,9 @@ impl Watches {
         let of_server = format!("{SERVICE_NAME}={}", server.name);
         let of_server = manager.watch_in::<WatchedSlice>(&server.namespace).labels(&of_server);
         of_server.fill(&stores.api_server, ApiServer::from, move |change| {
-            self.addresses_changed([change.old, change.new].map(|slice| slice.map(|slice| &*slice.addresses)));
+            self.addresses_changed(
+                [change.old, change.new].map(|slice| slice.map(|slice| &*slice.addresses)),
+            );
         });
     }
 
@@ -222,7 +225,9 @@ impl Watches {
     fn service_changed(&self, change: Change<'_, Service>) {
         let Some(service) = change.new.or(change.old) else { return };
         self.trigger(self.endpoints.interests.of_service(&service.header.key));
-        self.addresses_changed([change.old, change.new].map(|service| service.map(|service| &*service.addresses)));
+        self.addresses_changed(
+            [change.old, change.new].map(|service| service.map(|service| &*service.addresses)),
+        );
     }
 
     /// A slice that others delete or change is corrected. Changes by this process need no reaction.

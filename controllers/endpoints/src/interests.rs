@@ -71,7 +71,8 @@ impl Interests {
         let inner = &mut *self.0.write();
         let Some(interest) = inner.pools.get_mut(pool) else { return };
         let before = std::mem::replace(&mut interest.resolved, resolved);
-        for address in before.difference(&interest.resolved).filter(|gone| !interest.addresses.contains(gone)) {
+        for address in before.difference(&interest.resolved).filter(|gone| !interest.addresses.contains(gone))
+        {
             forget(&mut inner.by_address, address, pool);
         }
         for address in &interest.resolved {
@@ -249,7 +250,11 @@ mod tests {
         assert_eq!(interests.of_pod(&pod("z")), [named.clone()], "a name resolves to the address of the pod");
         let mut pending = pod("z");
         pending.addresses = Box::default();
-        assert_eq!(interests.of_pod_change(Some(&pending), Some(&pod("z"))), [named.clone()], "it got the address");
+        assert_eq!(
+            interests.of_pod_change(Some(&pending), Some(&pod("z"))),
+            [named.clone()],
+            "it got the address"
+        );
         assert_eq!(interests.of_pod_change(Some(&pod("z")), Some(&pending)), [named.clone()], "it lost it");
         interests.resolve(&named, BTreeSet::new());
         assert_eq!(interests.of_pod(&pod("z")), []);

@@ -122,7 +122,8 @@ impl Observed {
         }
         let slices = Self::slices(key, view.stores);
         let endpoints = slices.iter().flat_map(|slice| &slice.endpoints);
-        let standing = endpoints.filter(|endpoint| endpoint.target.is_none()).map(|endpoint| endpoint.address);
+        let standing =
+            endpoints.filter(|endpoint| endpoint.target.is_none()).map(|endpoint| endpoint.address);
         names.flat_map(|name| view.lookups.get(name).addresses).chain(standing).collect()
     }
 

@@ -37,8 +37,10 @@ pub enum Range {
 
 /// What an entry cannot be read as.
 #[derive(Debug, PartialEq, Eq, Error)]
-#[error("{0:?} is not a range: write a network such as 10.0.0.0/8 or fd00::/8, `nodes`, `api-server`, `services` or \
-         `pods`")]
+#[error(
+    "{0:?} is not a range: write a network such as 10.0.0.0/8 or fd00::/8, `nodes`, `api-server`, `services` or \
+         `pods`"
+)]
 pub struct RangeError(String);
 
 impl FromStr for Range {

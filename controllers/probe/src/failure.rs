@@ -93,7 +93,9 @@ fn tls(error: &io::Error) -> String {
         Some(TlsError::AlertReceived(alert)) => return format!("the server sent the alert {alert:?}"),
         Some(TlsError::InvalidMessage(_)) => "the server did not answer in TLS",
         Some(TlsError::NoApplicationProtocol) => "the server does not speak the protocol of the check",
-        Some(TlsError::PeerIncompatible(_)) => "the server supports no version of TLS 1.2 or 1.3 of the check",
+        Some(TlsError::PeerIncompatible(_)) => {
+            "the server supports no version of TLS 1.2 or 1.3 of the check"
+        }
         _ => "the handshake failed",
     };
     why.to_owned()

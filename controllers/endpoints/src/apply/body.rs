@@ -218,7 +218,8 @@ mod tests {
             Head { namespace: "ns", labels: &labels, owner: &owner, trigger: None, noted: &Noted::default() };
         let group = Group { family: Family::V4, ports: std::sync::Arc::default() };
         let other: OwnerReference =
-            serde_json::from_value(json!({"apiVersion": "v1", "kind": "K", "name": "n", "uid": "u"})).unwrap();
+            serde_json::from_value(json!({"apiVersion": "v1", "kind": "K", "name": "n", "uid": "u"}))
+                .unwrap();
         let replaced = Replaced {
             annotations: &annotations,
             co_owners: &[other],

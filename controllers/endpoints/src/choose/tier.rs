@@ -72,7 +72,8 @@ impl TierState {
 
     /// Whether its share is higher than that of another one by the [`MARGIN`].
     fn is_well_above(&self, other: &Self) -> bool {
-        self.healthy * 100 * other.counted() >= (other.healthy * 100 + MARGIN * other.counted()) * self.counted()
+        self.healthy * 100 * other.counted()
+            >= (other.healthy * 100 + MARGIN * other.counted()) * self.counted()
     }
 
     /// The order of the shares of two tiers that have one.

@@ -377,7 +377,9 @@ impl Gathering<'_> {
             tier: set.tier,
             pod: pod.cloned(),
             name: pod_name.or_else(|| name.cloned()),
-            is_reachable: !ports.slice.is_empty() || self.service.ports.is_empty() || self.service.is_headless,
+            is_reachable: !ports.slice.is_empty()
+                || self.service.ports.is_empty()
+                || self.service.is_headless,
             ports: Arc::clone(&ports.slice),
             check_port: ports.check,
             endpoint,

@@ -47,7 +47,16 @@ fn outside(tier: u8, address: &str) -> Member {
         hint_node: None,
     };
     let target = ("set".into(), address);
-    Member { target, tier, pod: None, name: None, ports: ports(), is_reachable: true, check_port: Some(80), endpoint }
+    Member {
+        target,
+        tier,
+        pod: None,
+        name: None,
+        ports: ports(),
+        is_reachable: true,
+        check_port: Some(80),
+        endpoint,
+    }
 }
 
 fn pod(name: &str, address: &str, ready: bool, terminating: bool) -> Member {

@@ -52,7 +52,10 @@ async fn without_a_name_the_certificate_must_hold_the_address() {
     assert_eq!(ask(tls.clone(), https(&authority, "127.0.0.1").await).await, Ok(()));
     let refused = words(ask(tls, https(&authority, "127.0.0.2").await).await);
     assert!(refused.contains("not valid for the name"), "{refused}");
-    assert!(!refused.contains("127.0.0.2"), "what the certificate is for is not for the author of a check: {refused}");
+    assert!(
+        !refused.contains("127.0.0.2"),
+        "what the certificate is for is not for the author of a check: {refused}"
+    );
 }
 
 #[tokio::test]

@@ -87,7 +87,8 @@ fn no_pool_has_more_members_than_it_may_have() {
     let names: Vec<_> = (0..41).map(|name| format!("{name}.example")).collect();
     world.looks_up(&names.iter().map(String::as_str).collect::<Vec<_>>());
     for (index, name) in names.iter().enumerate() {
-        let addresses: Vec<_> = (0..500).map(|host| format!("11.{index}.{}.{}", host / 250, host % 250)).collect();
+        let addresses: Vec<_> =
+            (0..500).map(|host| format!("11.{index}.{}.{}", host / 250, host % 250)).collect();
         world.answers(name, &addresses.iter().map(String::as_str).collect::<Vec<_>>());
     }
     let observed = world.observe(json!([{"name": "names", "dnsNames": names}]));
