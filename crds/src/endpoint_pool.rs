@@ -70,7 +70,7 @@ pub struct EndpointPoolSpec {
     pub panic_threshold: i32,
 
     /// Maximum percentage of the active tier's members that may be ejected because their check fails; the
-    /// longest-failing are ejected first. Default 100.
+    /// longest-failing are ejected first. At least one may be, unless it is 0. Default 100.
     #[serde(default = "hundred")]
     #[schemars(range(min = 0, max = 100))]
     pub max_ejected_percent: i32,
@@ -245,7 +245,7 @@ pub struct MemberCounts {
     pub waiting: i32,
     /// Those that are terminating or draining.
     pub leaving: i32,
-    /// Those excluded by a forbidden range or a missing grant.
+    /// Those excluded by a forbidden range, a missing grant or a missing port.
     pub refused: i32,
 }
 

@@ -1,6 +1,6 @@
 //! The wiring: which watches fill which stores, and which changes enqueue which pools.
 
-use std::sync::Arc;
+use std::{collections::HashSet, net::IpAddr, sync::Arc};
 
 use clap::Args;
 use futures::FutureExt;
@@ -10,7 +10,7 @@ use mainstay_probe::Resolver;
 use mainstay_runtime::{
     clock::Clock,
     events::Events,
-    index::{Change, ObjectKey},
+    index::{Change, Indexed, ObjectKey},
     labels::LabelPool,
     manager::{Controller, Manager},
     metrics::LoopMetrics,
@@ -30,7 +30,8 @@ use crate::{
     reconcile::{Endpoints, STATUS_PACE},
     stores::Stores,
     watched::{
-        ApiServer, Grant, Node, Pod, Service, Slice, WatchedNode, WatchedPod, WatchedService, WatchedSlice,
+        ApiServer, Bucket, Grant, Node, Pod, Service, Slice, WatchedNode, WatchedPod, WatchedService,
+        WatchedSlice,
     },
 };
 
@@ -140,13 +141,17 @@ impl Watches {
         ours.fill(&stores.slices, Slice::from, move |change| this.slice_changed(change));
 
         let this = self.clone();
-        let changed = move |_: Change<'_, _>| this.trigger_all();
+        let changed = move |change: Change<'_, Grant>| this.grant_changed(change);
         manager.watch().fill_decoded(&stores.grants, &stores.undecoded_grants, Grant::from, changed);
 
         let server = Stores::api_server();
         let of_server = format!("{SERVICE_NAME}={}", server.name);
         let of_server = manager.watch_in::<WatchedSlice>(&server.namespace).labels(&of_server);
-        of_server.fill(&stores.api_server, ApiServer::from, move |_| self.trigger_all());
+        of_server.fill(&stores.api_server, ApiServer::from, move |change| {
+            self.addresses_changed(
+                [change.old, change.new].map(|slice| slice.map(|slice| &*slice.addresses)),
+            );
+        });
     }
 
     fn pool_changed(&self, old: Option<&EndpointPool>, new: Option<&EndpointPool>) {
@@ -172,28 +177,57 @@ impl Watches {
         }
     }
 
-    /// A pod matters to the pools that select it, before or after the change.
+    /// A pod matters to the pools that select it or have its address, before or after the change.
     fn pod_changed(&self, change: Change<'_, Pod>) {
-        let mut last = None;
-        for pod in [change.old, change.new].into_iter().flatten() {
-            if last.is_none_or(|last: &Arc<Pod>| last.labels != pod.labels) {
-                self.trigger(self.endpoints.interests.of_pod(pod));
-            }
-            last = Some(pod);
-        }
+        let [old, new] = [change.old, change.new].map(|pod| pod.map(|pod| &**pod));
+        self.trigger(self.endpoints.interests.of_pod_change(old, new));
     }
 
     /// A node's zone is that of its pods, and its addresses may be out of bounds.
-    fn node_changed(&self, _: Change<'_, Node>) {
-        self.trigger_all();
+    fn node_changed(&self, change: Change<'_, Node>) {
+        if let Some(node) = change.new.or(change.old) {
+            let name = Arc::clone(&node.key().name);
+            self.pods_concerned(&Bucket::Node(name), Lane::Change, Vec::new());
+        }
+        self.addresses_changed([change.old, change.new].map(|node| node.map(|node| &*node.addresses)));
+        let networks = [change.old, change.new].map(|node| node.map(|node| &*node.pod_networks));
+        if networks[0] != networks[1] {
+            let networks: Vec<_> = networks.into_iter().flatten().flatten().copied().collect();
+            self.trigger_in(Lane::Sweep, self.endpoints.interests.of_networks(&networks));
+        }
+    }
+
+    /// A grant matters to the pools that name its namespace, or an address of one of the pods there.
+    fn grant_changed(&self, change: Change<'_, Grant>) {
+        let Some(grant) = change.new.or(change.old) else { return self.trigger_all() };
+        let namespace = &grant.key().namespace;
+        let named = self.endpoints.interests.of_namespace(namespace);
+        self.pods_concerned(&Bucket::Namespace(Arc::clone(namespace)), Lane::Sweep, named);
+    }
+
+    /// Enqueues `pools`, and those of which these pods may be members.
+    fn pods_concerned(&self, pods: &Bucket, lane: Lane, pools: Vec<ObjectKey>) {
+        let pods = self.endpoints.stores.pods.bucket(pods);
+        let all: HashSet<_> =
+            pods.iter().flat_map(|pod| self.endpoints.interests.of_pod(pod)).chain(pools).collect();
+        self.trigger_in(lane, all);
+    }
+
+    /// What was or is at these addresses may be out of bounds.
+    fn addresses_changed(&self, [old, new]: [Option<&[IpAddr]>; 2]) {
+        if old != new {
+            for addresses in [old, new].into_iter().flatten() {
+                self.trigger(self.endpoints.interests.of_addresses(addresses));
+            }
+        }
     }
 
     fn service_changed(&self, change: Change<'_, Service>) {
         let Some(service) = change.new.or(change.old) else { return };
         self.trigger(self.endpoints.interests.of_service(&service.header.key));
-        if service.header.key == Stores::api_server() {
-            self.trigger_all();
-        }
+        self.addresses_changed(
+            [change.old, change.new].map(|service| service.map(|service| &*service.addresses)),
+        );
     }
 
     /// A slice that others delete or change is corrected. Changes by this process need no reaction.
@@ -219,7 +253,7 @@ impl Watches {
         self.trigger_in(Lane::Change, pools);
     }
 
-    fn trigger_in(&self, lane: Lane, pools: Vec<ObjectKey>) {
-        pools.iter().for_each(|pool| self.work.trigger_in(lane, pool));
+    fn trigger_in(&self, lane: Lane, pools: impl IntoIterator<Item = ObjectKey>) {
+        pools.into_iter().for_each(|pool| self.work.trigger_in(lane, &pool));
     }
 }

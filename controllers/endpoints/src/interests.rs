@@ -7,6 +7,7 @@ use std::{
     sync::Arc,
 };
 
+use ipnet::IpNet;
 use jiff::Timestamp;
 use kube::core::{Selector, SelectorExt};
 use mainstay_crds::EndpointPool;
@@ -26,7 +27,7 @@ struct Inner {
     by_service: HashMap<ObjectKey, BTreeSet<(Timestamp, Arc<str>)>>,
     /// The pools that have pods of a namespace among their members.
     by_namespace: HashMap<Arc<str>, HashSet<ObjectKey>>,
-    /// The pools that name an address.
+    /// The pools that name an address, or have a name that may resolve to it.
     by_address: HashMap<IpAddr, HashSet<ObjectKey>>,
 }
 
@@ -35,7 +36,9 @@ struct Interest {
     created: Timestamp,
     service: ObjectKey,
     pods: Vec<(Arc<str>, Selector)>,
-    addresses: Vec<IpAddr>,
+    addresses: BTreeSet<IpAddr>,
+    /// What its DNS names may resolve to.
+    resolved: BTreeSet<IpAddr>,
 }
 
 impl Interests {
@@ -51,10 +54,30 @@ impl Interests {
         let service = ObjectKey::new(&key.namespace, &pool.spec.service_ref.name);
         let addresses = pool.spec.members.iter().flat_map(|members| &members.addresses);
         let addresses = addresses.filter_map(|address| address.ip.parse().ok()).collect();
-        let interest = Interest { created, service, pods: pods.collect(), addresses };
+        let interest =
+            Interest { created, service, pods: pods.collect(), addresses, resolved: BTreeSet::new() };
         let mut inner = self.0.write();
         inner.remove(&key);
         inner.insert(key, interest);
+    }
+
+    /// Records the addresses that the DNS names of `pool` may resolve to. To be called before they are judged, so that no
+    /// later change of what is at an address goes unnoticed.
+    pub fn resolve(&self, pool: &ObjectKey, resolved: BTreeSet<IpAddr>) {
+        let is_known = |interest: &Interest| interest.resolved == resolved;
+        if self.0.read().pools.get(pool).is_none_or(is_known) {
+            return;
+        }
+        let inner = &mut *self.0.write();
+        let Some(interest) = inner.pools.get_mut(pool) else { return };
+        let before = std::mem::replace(&mut interest.resolved, resolved);
+        for address in before.difference(&interest.resolved).filter(|gone| !interest.addresses.contains(gone))
+        {
+            forget(&mut inner.by_address, address, pool);
+        }
+        for address in &interest.resolved {
+            inner.by_address.entry(*address).or_default().insert(pool.clone());
+        }
     }
 
     /// Forgets a pool that is gone.
@@ -90,6 +113,34 @@ impl Interests {
         pools.filter(selects).chain(by_address).cloned().collect()
     }
 
+    /// The pools of which a pod may have been a member before a change, or may be one after it.
+    pub fn of_pod_change(&self, old: Option<&Pod>, new: Option<&Pod>) -> Vec<ObjectKey> {
+        // Most changes are of what says nothing of that.
+        let is_same =
+            |(old, new): (&Pod, &Pod)| (&old.labels, &old.addresses) == (&new.labels, &new.addresses);
+        let old = if old.zip(new).is_some_and(is_same) { None } else { old };
+        old.into_iter().chain(new).flat_map(|pod| self.of_pod(pod)).collect()
+    }
+
+    /// The pools that have pods of this namespace among their members.
+    pub fn of_namespace(&self, namespace: &Arc<str>) -> Vec<ObjectKey> {
+        self.0.read().by_namespace.get(namespace).into_iter().flatten().cloned().collect()
+    }
+
+    /// The pools that name one of these addresses, or have a name that may resolve to it.
+    pub fn of_addresses(&self, addresses: &[IpAddr]) -> Vec<ObjectKey> {
+        let inner = self.0.read();
+        addresses.iter().filter_map(|address| inner.by_address.get(address)).flatten().cloned().collect()
+    }
+
+    /// The pools that name an address in one of these networks, or have a name that may resolve to one.
+    pub fn of_networks(&self, networks: &[IpNet]) -> Vec<ObjectKey> {
+        let inner = self.0.read();
+        let is_within = |address: &IpAddr| networks.iter().any(|network| network.contains(address));
+        let within = inner.by_address.iter().filter(|(address, _)| is_within(address));
+        within.flat_map(|(_, pools)| pools).cloned().collect()
+    }
+
     /// All pools.
     pub fn all(&self) -> Vec<ObjectKey> {
         self.0.read().pools.keys().cloned().collect()
@@ -110,7 +161,8 @@ impl Inner {
     }
 
     fn remove(&mut self, key: &ObjectKey) {
-        let Some(Interest { created, service, pods, addresses }) = self.pools.remove(key) else { return };
+        let Some(interest) = self.pools.remove(key) else { return };
+        let Interest { created, service, pods, addresses, resolved } = interest;
         if let Some(pools) = self.by_service.get_mut(&service) {
             pools.remove(&(created, Arc::clone(&key.name)));
             if pools.is_empty() {
@@ -120,8 +172,8 @@ impl Inner {
         for (namespace, _) in pods {
             forget(&mut self.by_namespace, &namespace, key);
         }
-        for address in addresses {
-            forget(&mut self.by_address, &address, key);
+        for address in addresses.union(&resolved) {
+            forget(&mut self.by_address, address, key);
         }
     }
 }
@@ -187,7 +239,24 @@ mod tests {
             vec![mainstay_crds::MemberAddress { ip: "10.0.0.1".into(), ..Default::default() }];
         interests.set(&by_address);
         assert_eq!(interests.of_pod(&pod("z")), [ObjectKey::new("ns", "y")], "it has the address of the pod");
-        interests.remove(&ObjectKey::new("ns", "y"));
+        let (key, address) = (ObjectKey::new("ns", "y"), "10.0.0.1".parse().unwrap());
+        interests.resolve(&key, [address].into());
+        interests.resolve(&key, BTreeSet::new());
+        assert_eq!(interests.of_pod(&pod("z")).len(), 1, "it names the address all the same");
+        interests.remove(&key);
+        assert_eq!(interests.of_pod(&pod("z")), []);
+        let named = ObjectKey::new("ns", "x");
+        interests.resolve(&named, [address].into());
+        assert_eq!(interests.of_pod(&pod("z")), [named.clone()], "a name resolves to the address of the pod");
+        let mut pending = pod("z");
+        pending.addresses = Box::default();
+        assert_eq!(
+            interests.of_pod_change(Some(&pending), Some(&pod("z"))),
+            [named.clone()],
+            "it got the address"
+        );
+        assert_eq!(interests.of_pod_change(Some(&pod("z")), Some(&pending)), [named.clone()], "it lost it");
+        interests.resolve(&named, BTreeSet::new());
         assert_eq!(interests.of_pod(&pod("z")), []);
     }
 }

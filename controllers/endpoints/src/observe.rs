@@ -17,7 +17,7 @@ use mainstay_runtime::index::ObjectKey;
 use thiserror::Error;
 
 use self::{
-    grants::{Judgement, foreign_pod},
+    grants::{Judgement, foreign_pod, judge_pod},
     members::Gathered,
     names::Names,
 };
@@ -29,7 +29,7 @@ pub use self::{
 use crate::{
     settings::Settings,
     stores::Stores,
-    watched::{Service, Slice},
+    watched::{Endpoint, Service, Slice},
 };
 
 /// Why a pool has no Service to write endpoints for. The variant's name is the reason of `Ready`.
@@ -106,10 +106,25 @@ impl Observed {
             Err(_) => Gathered::default(),
         };
         let Gathered { members, refused, awaited, replaced } = gathered;
-        let kept = names.kept(&slices, &members, &refused);
+        let mut kept = names.kept(&slices, &members, &refused);
+        kept.retain(|kept| may_use(key, kept.endpoint.address, view));
         let mut exchanged = names.exchanged(&slices, &members, &refused);
         exchanged.retain(|kept| may_use(key, kept.endpoint.address, view));
         Self { service, members, refused, awaited, replaced, kept, exchanged, slices }
+    }
+
+    /// The addresses that the pool's DNS names resolve to, and those that they may resolve to for all that is known: the
+    /// existing ones.
+    pub fn resolved(key: &ObjectKey, settings: &Settings, view: &View<'_>) -> BTreeSet<IpAddr> {
+        let mut names = settings.names().peekable();
+        if names.peek().is_none() {
+            return BTreeSet::new();
+        }
+        let slices = Self::slices(key, view.stores);
+        let endpoints = slices.iter().flat_map(|slice| &slice.endpoints);
+        let standing =
+            endpoints.filter(|endpoint| endpoint.target.is_none()).map(|endpoint| endpoint.address);
+        names.flat_map(|name| view.lookups.get(name).addresses).chain(standing).collect()
     }
 
     /// The slices that carry the pool's name.
@@ -125,6 +140,17 @@ fn may_use(pool: &ObjectKey, address: IpAddr, view: &View<'_>) -> bool {
     view.forbidden.reason(address, view.stores).is_none()
         && foreign_pod(pool, address, view.stores)
             .is_none_or(|(_, judgement)| judgement == Judgement::Unknown)
+}
+
+/// Whether an endpoint that is no member any more may be kept for a while: it has a server that could still answer, and
+/// nothing forbids the pool to use it.
+pub fn may_drain(pool: &ObjectKey, endpoint: &Endpoint, view: &View<'_>) -> bool {
+    let Some(target) = &endpoint.target else { return may_use(pool, endpoint.address, view) };
+    let key = ObjectKey { namespace: Arc::clone(&target.namespace), name: Arc::clone(&target.name) };
+    view.stores.pods.get(&key).is_some_and(|pod| {
+        let runs = pod.ready && pod.is_placed() && !pod.header.terminating;
+        *pod.header.uid == *target.uid && runs && judge_pod(pool, &pod, view.stores) != Judgement::NotGranted
+    })
 }
 
 /// The Service of a pool.

@@ -26,7 +26,7 @@ use crate::{
     names::NOTES,
     observe::{Awaited, Kept, Member},
     pack::{self, Item},
-    watched::{Conditions, Distribution, Endpoint, Group, Service, Slice},
+    watched::{Conditions, Distribution, Endpoint, EndpointKey, Group, Service, Slice},
 };
 
 /// How long at most an address stays that a name no longer has, while its new addresses wait for their first check
@@ -38,8 +38,8 @@ const SUCCESSION: Duration = Duration::from_secs(10);
 pub struct Memory {
     /// What the last choice left.
     pub choice: choose::Memory,
-    /// Who was in use.
-    pub admitted: HashSet<Target>,
+    /// Who was in use, whatever set named them.
+    pub admitted: HashSet<EndpointKey>,
     /// Until when endpoints that leave are kept.
     pub draining: HashMap<Place, Moment>,
     /// Since when names are waited for, by set and name.
@@ -74,8 +74,9 @@ pub struct Input<'a> {
     pub drain: Duration,
     /// What is remembered of the last plan.
     pub memory: &'a Memory,
-    /// Whether an endpoint that is no member any more still has its server.
-    pub still_runs: &'a dyn Fn(&Endpoint) -> bool,
+    /// Whether an endpoint that is no member any more may be kept while it drains: its server still runs, and it is not
+    /// forbidden.
+    pub may_drain: &'a dyn Fn(&Endpoint) -> bool,
 }
 
 /// What the slices are to hold, and why.
@@ -113,7 +114,7 @@ pub fn plan(input: &Input<'_>, now: Moment) -> Plan {
     let mut admitted = HashSet::new();
     for ((member, candidate), used) in input.members.iter().zip(&candidates).zip(&choice.uses) {
         if used.is_used() {
-            admitted.insert(member.target.clone());
+            admitted.insert(member.endpoint.key());
         }
         if let Some(endpoint) = endpoint(member, candidate, *used, input) {
             note(&mut noted, member, candidate);
@@ -176,15 +177,19 @@ fn candidate(member: &Member, input: &Input<'_>) -> Candidate {
         serving: member.is_ready(),
         verdict: state.map(|state| state.map_or(Verdict::Unknown, |state| state.verdict)),
         verdict_since: state.flatten().map(|state| state.since).unwrap_or_default(),
-        admitted: input.memory.admitted.contains(&member.target),
+        admitted: input.memory.admitted.contains(&member.endpoint.key()),
         leaving: member.is_terminating(),
     }
 }
 
 /// The endpoint of a member, if it gets one. Members of unknown health get none, so that none has to be removed again;
-/// a member that already has an endpoint keeps it, because it is not known either that it should have none.
+/// a member that already has an endpoint keeps it, because it is not known either that it should have none. One that cannot
+/// be reached gets none.
 fn endpoint(member: &Member, candidate: &Candidate, used: Use, input: &Input<'_>) -> Option<Endpoint> {
     let service = input.service;
+    if !member.is_reachable {
+        return None;
+    }
     if used == Use::Unchecked && !service.publish_not_ready && !input.standing.has(member) {
         return None;
     }
@@ -274,7 +279,7 @@ fn drain(
     for slice in input.slices {
         for endpoint in &slice.endpoints {
             let place = (slice.group.clone(), endpoint.key());
-            if held.contains(&place) || !endpoint.conditions.serving || !(input.still_runs)(endpoint) {
+            if held.contains(&place) || !endpoint.conditions.serving || !(input.may_drain)(endpoint) {
                 continue;
             }
             let until = input.memory.draining.get(&place).copied().unwrap_or(now.saturating_add(input.drain));
@@ -296,20 +301,21 @@ impl Memory {
     /// What a former leader left in the slices, and of its choice in the status.
     pub fn resumed(members: &[Member], standing: &Standing, choice: choose::Memory) -> Self {
         let used = members.iter().filter(|member| standing.is_used(member));
-        let admitted = used.map(|member| member.target.clone()).collect();
+        let admitted = used.map(|member| member.endpoint.key()).collect();
         Self { choice, admitted, ..Self::default() }
     }
 }
 
 /// What to write so that the slices hold what is planned, and note it: see [`pack`]. `is_current` says whether the rest of
-/// a slice is as it should be.
+/// a slice is as it should be. As upstream, a slice that is being deleted counts as gone.
 pub fn slices(
     plan: &Plan,
     existing: &[Arc<Slice>],
     max: usize,
     is_current: impl Fn(&Slice) -> bool,
 ) -> pack::Plan<Group, Endpoint> {
-    let existing = existing.iter().enumerate().map(|(id, slice)| {
+    let existing = existing.iter().enumerate().filter(|(_, slice)| !slice.header.terminating);
+    let existing = existing.map(|(id, slice)| {
         let notes = plan.noted.text(&slice.group, &slice.endpoints, &slice.annotations);
         let is_noted = notes.as_ref() == slice.annotations.get(NOTES);
         let outdated = slice.tampered || !is_noted || !is_current(slice);

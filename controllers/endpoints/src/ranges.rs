@@ -2,14 +2,22 @@
 //!
 //! A user who may write a pool can make trusted clients, such as a load balancer or an ingress controller, connect to
 //! any address in it, past every NetworkPolicy: CVE-2021-25740. So the operator lists forbidden addresses. They do not
-//! apply to pods: pods are selected by their labels, and the addresses of other namespaces' pods need a grant.
+//! apply to pods: pods are selected by their labels, and the addresses of other namespaces' pods need a grant. An IPv6
+//! address that stands for an IPv4 address is judged as that one, too.
 
-use std::{collections::BTreeSet, net::IpAddr, str::FromStr};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr},
+    str::FromStr,
+};
 
 use ipnet::IpNet;
 use thiserror::Error;
 
-use crate::stores::Stores;
+use crate::{
+    stores::Stores,
+    watched::{Bucket, NodeBucket},
+};
 
 /// One entry of the flag.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,11 +28,19 @@ pub enum Range {
     Nodes,
     /// Those of the API server, and of its Service.
     ApiServer,
+    /// The ClusterIPs of Services.
+    Services,
+    /// Addresses in the networks of nodes for pods that no known pod has to itself: those of the nodes' own bridges, and of
+    /// pods that may come.
+    Pods,
 }
 
 /// What an entry cannot be read as.
 #[derive(Debug, PartialEq, Eq, Error)]
-#[error("{0:?} is not a range: write a network such as 10.0.0.0/8 or fd00::/8, `nodes` or `api-server`")]
+#[error(
+    "{0:?} is not a range: write a network such as 10.0.0.0/8 or fd00::/8, `nodes`, `api-server`, `services` or \
+         `pods`"
+)]
 pub struct RangeError(String);
 
 impl FromStr for Range {
@@ -34,6 +50,8 @@ impl FromStr for Range {
         match text {
             "nodes" => Ok(Self::Nodes),
             "api-server" => Ok(Self::ApiServer),
+            "services" => Ok(Self::Services),
+            "pods" => Ok(Self::Pods),
             network => network.parse().map(Self::Network).map_err(|_| RangeError(text.to_owned())),
         }
     }
@@ -52,9 +70,21 @@ impl FromStr for Entry {
 }
 
 /// What is forbidden if nothing else is said: multicast, and the metadata addresses of clouds that are not link-local
-/// (Alibaba's, and AWS's over IPv6).
-pub const DEFAULT: [&str; 6] =
-    ["224.0.0.0/4", "ff00::/8", "100.100.100.200/32", "fd00:ec2::/32", "nodes", "api-server"];
+/// (Alibaba's, Azure's and Oracle's, and those of AWS, Oracle and Google over IPv6).
+pub const DEFAULT: [&str; 12] = [
+    "224.0.0.0/4",
+    "ff00::/8",
+    "100.100.100.200/32",
+    "168.63.129.16/32",
+    "192.0.0.192/32",
+    "fd00:ec2::/32",
+    "fd00:c1::a9fe:a9fe/128",
+    "fd20:ce::254/128",
+    "nodes",
+    "api-server",
+    "services",
+    "pods",
+];
 
 /// The operator's ranges.
 #[derive(Debug, Clone, Default)]
@@ -69,6 +99,15 @@ impl FromIterator<Entry> for Forbidden {
 impl Forbidden {
     /// Why no pool may name `address`; `None` when it may.
     pub fn reason(&self, address: IpAddr, stores: &Stores) -> Option<String> {
+        self.of_itself(address, stores).or_else(|| {
+            let v4 = IpAddr::V4(translated(address)?);
+            let is_pod = stores.pods.count(&Bucket::Address(v4)) > 0;
+            let pod = || is_pod.then(|| "a pod has that address: select it".to_owned());
+            self.of_itself(v4, stores).or_else(pod).map(|why| format!("it stands for {v4}, and {why}"))
+        })
+    }
+
+    fn of_itself(&self, address: IpAddr, stores: &Stores) -> Option<String> {
         if let Some(kind) = special(address) {
             return Some(format!("{kind} addresses cannot be endpoints"));
         }
@@ -76,10 +115,15 @@ impl Forbidden {
             Range::Network(network) => {
                 network.contains(&address).then(|| format!("the operator forbids {network}"))
             }
-            Range::Nodes => (stores.nodes.count(&address) > 0)
+            Range::Nodes => (stores.nodes.count(&NodeBucket::Address(address)) > 0)
                 .then(|| "the operator forbids addresses of nodes".to_owned()),
             Range::ApiServer => is_api_server(address, stores)
                 .then(|| "the operator forbids addresses of the API server".to_owned()),
+            Range::Services => (stores.services.count(&address) > 0)
+                .then(|| "the operator forbids ClusterIPs of Services".to_owned()),
+            Range::Pods => has_no_pod(address, stores).then(|| {
+                "the operator forbids addresses in the networks of pods that no pod has to itself".to_owned()
+            }),
         };
         self.0.iter().find_map(refusal)
     }
@@ -90,6 +134,8 @@ impl Forbidden {
             Range::Network(network) => network.to_string(),
             Range::Nodes => "nodes".to_owned(),
             Range::ApiServer => "api-server".to_owned(),
+            Range::Services => "services".to_owned(),
+            Range::Pods => "pods".to_owned(),
         };
         self.0.iter().map(name).collect()
     }
@@ -110,6 +156,31 @@ fn special(address: IpAddr) -> Option<&'static str> {
         _ if link_local => Some("link-local"),
         _ => None,
     }
+}
+
+/// The IPv4 address that a gateway reaches for this IPv6 address, or that is otherwise written in it: NAT64 (RFC 6052 with
+/// the prefixes 64:ff9b::/96 and, of a length of 96 bits, 64:ff9b:1::/48), 6to4, Teredo, IPv4-compatible.
+fn translated(address: IpAddr) -> Option<Ipv4Addr> {
+    let IpAddr::V6(address) = address else { return None };
+    let (high, low) = match address.segments() {
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low]
+        | [0x64, 0xff9b, 1, _, _, _, high, low]
+        | [0, 0, 0, 0, 0, 0, high, low]
+        | [0x2002, high, low, ..] => (high, low),
+        [0x2001, 0, _, _, _, _, high, low] => (!high, !low),
+        _ => return None,
+    };
+    Some(((u32::from(high) << 16) | u32::from(low)).into())
+}
+
+/// Whether an address is in a network for pods, and no pod that could be asked for its permission has it.
+fn has_no_pod(address: IpAddr, stores: &Stores) -> bool {
+    let is_in_network = |length: u8| {
+        let network = IpNet::new(address, length).map(|network| network.trunc());
+        network.is_ok_and(|network| stores.nodes.count(&NodeBucket::PodNetwork(network)) > 0)
+    };
+    let longest = if address.is_ipv4() { 32 } else { 128 };
+    stores.pods.count(&Bucket::Address(address)) == 0 && (8..=longest).any(is_in_network)
 }
 
 fn is_api_server(address: IpAddr, stores: &Stores) -> bool {
@@ -141,6 +212,8 @@ mod tests {
             "224.0.0.5",
             "ff02::1",
             "::ffff:10.0.0.1",
+            "64:ff9b::169.254.169.254",
+            "2001:0:4136:e378:8000:63bf:80ff:fffe",
         ] {
             assert!(none.reason(address.parse().unwrap(), &stores).is_some(), "{address}");
         }
@@ -164,7 +237,8 @@ mod tests {
         let stores = Stores::new(&Registry::new());
         let ranges = forbidden(&DEFAULT);
         let node = serde_json::from_value::<crate::watched::WatchedNode>(serde_json::json!({
-            "metadata": {"name": "n"}, "status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.7"}]}
+            "metadata": {"name": "n"}, "spec": {"podCIDRs": ["10.244.3.0/24", "fd00:3::/64"]},
+            "status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.7"}]}
         }));
         stores.nodes.apply(kube::runtime::watcher::Event::Apply(node.unwrap().into()), |_| {});
         let service = serde_json::from_value::<crate::watched::WatchedService>(serde_json::json!({
@@ -175,5 +249,24 @@ mod tests {
         assert!(reason("192.0.2.7").is_some_and(|text| text.contains("nodes")));
         assert!(reason("10.96.0.1").is_some_and(|text| text.contains("API server")));
         assert_eq!(reason("192.0.2.8"), None);
+        let other = serde_json::from_value::<crate::watched::WatchedService>(serde_json::json!({
+            "metadata": {"name": "db", "namespace": "other"}, "spec": {"clusterIPs": ["10.96.0.7"]}
+        }));
+        stores.services.apply(kube::runtime::watcher::Event::Apply(other.unwrap().into()), |_| {});
+        assert!(reason("10.96.0.7").is_some_and(|text| text.contains("Services")));
+        for address in ["10.244.3.1", "fd00:3::1"] {
+            assert!(reason(address).is_some_and(|text| text.contains("networks of pods")), "{address}");
+        }
+        assert_eq!((reason("10.244.4.1"), reason("fd00:4::1")), (None, None));
+        let pod = serde_json::from_value(serde_json::json!({
+            "metadata": {"name": "p", "namespace": "ns"}, "status": {"podIPs": [{"ip": "10.244.3.9"}]}
+        }));
+        let pod = crate::watched::Pod::slim(pod.unwrap(), &mut Default::default());
+        stores.pods.apply(kube::runtime::watcher::Event::Apply(pod), |_| {});
+        assert_eq!(reason("10.244.3.9"), None, "what a pod has is not for the operator alone to say");
+        for address in ["64:ff9b::10.96.0.1", "64:ff9b:1::10.244.3.9", "2002:c000:207::1", "::10.96.0.7"] {
+            assert!(reason(address).is_some_and(|text| text.contains("stands for")), "{address}");
+        }
+        assert_eq!(reason("64:ff9b::8.8.8.8"), None);
     }
 }

@@ -111,12 +111,8 @@ impl Reconciler for Endpoints {
             }
         };
         self.lookups.want(&key, settings.names());
-        let view = View {
-            stores: &self.stores,
-            interests: &self.interests,
-            lookups: &self.lookups,
-            forbidden: &self.forbidden,
-        };
+        let view = self.view();
+        self.interests.resolve(&key, Observed::resolved(&key, &settings, &view));
         let may_write = self.may_write(&pool, &key, &turn, &mut outcomes).await;
         let observed = Observed::gather(&pool, &key, &settings, &view);
         let standing = Standing::of(&observed.slices);
@@ -143,6 +139,15 @@ impl Reconciler for Endpoints {
 }
 
 impl Endpoints {
+    fn view(&self) -> View<'_> {
+        View {
+            stores: &self.stores,
+            interests: &self.interests,
+            lookups: &self.lookups,
+            forbidden: &self.forbidden,
+        }
+    }
+
     fn settings(&self, key: &ObjectKey, pool: &EndpointPool) -> Result<Arc<Settings>, SettingsError> {
         self.memory.lock().entry(key.clone()).or_default().settings(pool)
     }

@@ -98,7 +98,9 @@ pub fn choice_of(pool: &EndpointPool) -> choose::Memory {
     let tier = status.tier.and_then(|tier| u8::try_from(tier).ok());
     let health = status.tiers.iter().find(|health| Some(health.tier) == status.tier);
     let expected = health.and_then(|health| usize::try_from(health.expected?).ok());
-    choose::Memory { tier, expected: tier.zip(expected), ..choose::Memory::default() }
+    let is_panic = |condition: &Condition| condition.type_ == "Panic" && condition.status == "True";
+    let panic = status.conditions.iter().any(is_panic);
+    choose::Memory { tier, expected: tier.zip(expected), panic, ..choose::Memory::default() }
 }
 
 /// The status of a pool that has no endpoints to write.
@@ -145,7 +147,7 @@ fn verdicts(
 /// The members that are not used, the most urgent first.
 fn out(seen: &Seen<'_>, standing: &[MemberOut], now: Timestamp) -> Vec<MemberOut> {
     let members = seen.observed.members.iter().zip(&seen.plan.choice.uses);
-    let members = members.filter_map(|(member, used)| {
+    let members = members.filter(|(member, _)| member.is_reachable).filter_map(|(member, used)| {
         let (rank, reason) = match used {
             Use::Failing => (0, "CheckFailed"),
             Use::NotReady => (1, "PodNotReady"),

@@ -176,7 +176,7 @@ impl Case {
             policy: &policy,
             drain: Duration::from_secs(self.drain),
             memory,
-            still_runs: &|_| true,
+            may_drain: &|_| true,
         };
         plan::plan(&input, Duration::from_secs(now))
     }

@@ -2,6 +2,8 @@
 
 use std::io::{self, ErrorKind};
 
+use tokio_rustls::rustls::{CertificateError, Error as TlsError};
+
 /// Text from a library or from the other side is cut to this many characters.
 const MAX_WORDS: usize = 200;
 
@@ -21,7 +23,8 @@ pub enum Failure {
     /// The other side ended the connection before its answer was complete.
     #[error("closed the connection before it answered")]
     Closed,
-    /// The TLS handshake failed: rustls' own words, cut to 200 characters.
+    /// TLS failed, and why. Nothing of a certificate is in it: who may write a check must not learn from it which names the
+    /// servers of others have.
     #[error("TLS failed: {0}")]
     Tls(String),
     /// The answer is no HTTP/1 answer, or its head is longer than 16 KiB.
@@ -63,6 +66,10 @@ impl Failure {
     }
 
     pub(crate) fn from_io(error: io::Error) -> Self {
+        Self::of_io(&error)
+    }
+
+    pub(crate) fn of_io(error: &io::Error) -> Self {
         match error.kind() {
             ErrorKind::ConnectionRefused => Self::Refused,
             ErrorKind::TimedOut => Self::TimedOut,
@@ -72,9 +79,39 @@ impl Failure {
             | ErrorKind::NotConnected
             | ErrorKind::UnexpectedEof => Self::Closed,
             // No socket gives this kind: it is how tokio-rustls wraps rustls' errors, also after the handshake.
-            ErrorKind::InvalidData => Self::Tls(bounded(&error.to_string())),
+            ErrorKind::InvalidData => Self::Tls(tls(error)),
             kind => Self::Unreachable(kind),
         }
+    }
+}
+
+/// Why TLS failed, without what the other side has sent but for the number of an alert.
+fn tls(error: &io::Error) -> String {
+    let error = error.get_ref().and_then(|error| error.downcast_ref::<TlsError>());
+    let why = match error {
+        Some(TlsError::InvalidCertificate(error)) => certificate(error),
+        Some(TlsError::AlertReceived(alert)) => return format!("the server sent the alert {alert:?}"),
+        Some(TlsError::InvalidMessage(_)) => "the server did not answer in TLS",
+        Some(TlsError::NoApplicationProtocol) => "the server does not speak the protocol of the check",
+        Some(TlsError::PeerIncompatible(_)) => {
+            "the server supports no version of TLS 1.2 or 1.3 of the check"
+        }
+        _ => "the handshake failed",
+    };
+    why.to_owned()
+}
+
+fn certificate(error: &CertificateError) -> &'static str {
+    use CertificateError as Error;
+    match error {
+        Error::Expired | Error::ExpiredContext { .. } => "the certificate has expired",
+        Error::NotValidYet | Error::NotValidYetContext { .. } => "the certificate is not valid yet",
+        Error::NotValidForName | Error::NotValidForNameContext { .. } => {
+            "the certificate is not valid for the name or address that is checked"
+        }
+        Error::UnknownIssuer => "the certificate is from an unknown issuer",
+        Error::Revoked => "the certificate is revoked",
+        _ => "the certificate cannot be verified",
     }
 }
 
@@ -150,10 +187,6 @@ mod tests {
 
     #[test]
     fn words_of_a_library_are_cut_to_one_short_line() {
-        let long = "ä\n".repeat(500);
-        let Failure::Tls(words) = Failure::from_io(io::Error::new(ErrorKind::InvalidData, long)) else {
-            panic!("invalid data is how TLS errors arrive");
-        };
-        assert_eq!(words, "ä ".repeat(100));
+        assert_eq!(bounded(&"ä\n".repeat(500)), "ä ".repeat(100));
     }
 }

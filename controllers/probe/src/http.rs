@@ -69,7 +69,7 @@ fn failure(error: hyper::Error) -> Failure {
         return Failure::NotHttp;
     }
     match error.source().and_then(|source| source.downcast_ref::<io::Error>()) {
-        Some(source) => Failure::from_io(io::Error::new(source.kind(), source.to_string())),
+        Some(source) => Failure::of_io(source),
         // What is left is an answer that broke off.
         None => Failure::Closed,
     }

@@ -1,7 +1,7 @@
 //! What is known of each wanted name, and how long it is until it is asked again. Pure: the caller does the lookups.
 //!
 //! DNS is less reliable than the addresses that it returned before: a failed lookup never removes addresses, and an
-//! answer that there are none counts when it was given three times in a row. Before the first answer the addresses of
+//! answer that there are none counts when it was given three times in a row, each time anew. Before the first answer the addresses of
 //! a name are not empty, but [unknown](Known::unknown).
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
@@ -10,6 +10,10 @@ use crate::resolve::{Answer, Family, ResolveError};
 
 /// This many negative answers in a row remove the addresses of a name.
 const BELIEVED_NEGATIVES: u32 = 3;
+
+/// Resolvers keep a negative answer, CoreDNS by default for 30 s: one that comes earlier may be the same again, and does
+/// not count. A record that is replaced by being deleted and created is away for a moment only.
+const ANEW: Duration = Duration::from_secs(30);
 
 /// The delay after the first failure; each further one doubles it.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
@@ -36,8 +40,10 @@ struct Failing {
     last: ResolveError,
     /// Failures in a row.
     failures: u32,
-    /// Negative answers in a row.
+    /// Negative answers in a row, of those that count.
     negatives: u32,
+    /// How long it was at least from the last one that counts to this failure.
+    waited: Duration,
 }
 
 /// What a look-up has changed.
@@ -128,9 +134,15 @@ impl Entry {
 
 impl Failing {
     fn again(before: Option<Self>, last: ResolveError) -> Self {
+        let waited = before.as_ref().map_or(ANEW, |before| before.waited.saturating_add(before.delay()));
         let (failures, negatives) = before.map_or((0, 0), |before| (before.failures, before.negatives));
-        let negatives = if last.is_negative() { negatives.saturating_add(1) } else { 0 };
-        Self { last, failures: failures.saturating_add(1), negatives }
+        let failures = failures.saturating_add(1);
+        if !last.is_negative() {
+            return Self { last, failures, negatives: 0, waited: Duration::ZERO };
+        }
+        let counts = negatives == 0 || waited >= ANEW;
+        let waited = if counts { Duration::ZERO } else { waited };
+        Self { last, failures, negatives: negatives.saturating_add(counts.into()), waited }
     }
 
     fn delay(&self) -> Duration {

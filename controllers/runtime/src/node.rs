@@ -38,6 +38,9 @@ pub struct WatchedSpec {
     pub unschedulable: bool,
     /// Its taints.
     pub taints: Vec<Taint>,
+    /// The networks that its pods have their addresses from.
+    #[serde(rename = "podCIDRs")]
+    pub pod_networks: Vec<String>,
 }
 
 /// The `status` of a node.

@@ -37,6 +37,9 @@ pub(super) struct Head<'a> {
 /// The slice that is replaced.
 pub(super) struct Replaced<'a> {
     pub(super) annotations: &'a BTreeMap<String, String>,
+    /// Its owners beside the pool.
+    pub(super) co_owners: &'a [OwnerReference],
+    pub(super) finalizers: &'a [String],
     /// The version that it must still have.
     pub(super) version: Option<u64>,
 }
@@ -60,6 +63,7 @@ impl Head<'_> {
             annotations.insert(TRIGGER_TIME.to_owned(), trigger.to_string());
         }
         let version = replaced.and_then(|slice| slice.version);
+        let co_owners = replaced.map(|slice| slice.co_owners).unwrap_or_default();
         serde_json::to_vec(&Body {
             api_version: "discovery.k8s.io/v1",
             kind: "EndpointSlice",
@@ -68,7 +72,8 @@ impl Head<'_> {
                 namespace: self.namespace,
                 labels: self.labels,
                 annotations,
-                owner_references: [self.owner],
+                owner_references: [self.owner].into_iter().chain(co_owners).collect(),
+                finalizers: replaced.map(|slice| slice.finalizers).unwrap_or_default(),
                 resource_version: version.map(|version| version.to_string()),
             },
             address_type: group.family,
@@ -97,7 +102,9 @@ struct Metadata<'a> {
     labels: &'a BTreeMap<String, String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     annotations: BTreeMap<String, String>,
-    owner_references: [&'a OwnerReference; 1],
+    owner_references: Vec<&'a OwnerReference>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    finalizers: &'a [String],
     #[serde(skip_serializing_if = "Option::is_none")]
     resource_version: Option<String>,
 }
@@ -203,18 +210,28 @@ mod tests {
     }
 
     #[test]
-    fn annotations_of_others_are_kept_and_the_trigger_time_is_not() {
+    fn what_others_have_added_is_kept_and_the_trigger_time_is_not() {
         let annotations =
             BTreeMap::from([("a".to_owned(), "b".to_owned()), (TRIGGER_TIME.to_owned(), "x".to_owned())]);
         let (labels, owner) = (BTreeMap::new(), OwnerReference::default());
         let head =
             Head { namespace: "ns", labels: &labels, owner: &owner, trigger: None, noted: &Noted::default() };
         let group = Group { family: Family::V4, ports: std::sync::Arc::default() };
-        let replaced = Replaced { annotations: &annotations, version: Some(7) };
+        let other: OwnerReference =
+            serde_json::from_value(json!({"apiVersion": "v1", "kind": "K", "name": "n", "uid": "u"}))
+                .unwrap();
+        let replaced = Replaced {
+            annotations: &annotations,
+            co_owners: &[other],
+            finalizers: &["example.com/f".to_owned()],
+            version: Some(7),
+        };
         let body = head.slice("web-x", &group, &[], Some(&replaced)).unwrap();
         let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(body["metadata"]["annotations"], json!({"a": "b"}));
         assert_eq!(body["metadata"]["resourceVersion"], "7");
+        assert_eq!(body["metadata"]["finalizers"], json!(["example.com/f"]));
+        assert_eq!(body["metadata"]["ownerReferences"][1]["uid"], "u");
         assert_eq!((&body["ports"], &body["endpoints"]), (&json!([]), &json!([])));
     }
 }

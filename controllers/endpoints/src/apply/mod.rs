@@ -187,7 +187,8 @@ impl Writer {
     /// Deletes all slices of a pool that has no Service to write for.
     pub async fn clear(&self, job: &Job<'_>) -> Applied {
         let mut applied = Applied::default();
-        let all: Vec<_> = (0..job.slices.len()).collect();
+        let slices = job.slices.iter().enumerate().filter(|(_, slice)| !slice.header.terminating);
+        let all: Vec<_> = slices.map(|(id, _)| id).collect();
         self.delete(job, &all, &mut applied).await;
         applied
     }
@@ -235,7 +236,12 @@ impl Writer {
         let slice = &job.slices[update.id];
         let object = &slice.header.key;
         let failed = |source| ApplyError::Update { slice: Arc::clone(&object.name), source };
-        let replaced = Replaced { annotations: &slice.annotations, version: slice.header.version };
+        let replaced = Replaced {
+            annotations: &slice.annotations,
+            co_owners: &slice.co_owners,
+            finalizers: &slice.finalizers,
+            version: slice.header.version,
+        };
         let body = head.slice(&object.name, &update.group, &update.items, Some(&replaced));
         let body = body.map_err(|error| failed(error.into()))?;
         match self.slices(job.key).replace(&path(object), body).await {

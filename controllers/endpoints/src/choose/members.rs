@@ -39,7 +39,10 @@ pub(super) fn put_to_use(
     let mut failing: Vec<_> = members().filter(|&index| uses[index] == Use::Failing).collect();
     // The longest failing are left out; the sort is stable.
     failing.sort_by_key(|&index| candidates[index].verdict_since);
-    let most = tier.checked() * usize::from(policy.max_ejected) / 100;
+    let most = match policy.max_ejected {
+        0 => 0,
+        percent => (tier.checked() * usize::from(percent) / 100).max(1),
+    };
     failing.into_iter().skip(most).for_each(|index| uses[index] = Use::KeptDespiteFailing);
 
     let healthy: Vec<_> = members().filter(|&index| uses[index] == Use::Standby).collect();

@@ -5,7 +5,8 @@
 //!
 //! - A member that is leaving or whose pod is not ready is never used.
 //! - Two tiers are never active at once. A worse tier becomes active at once, a better one with hysteresis
-//!   ([`Failover`]), so that a share between the two thresholds changes nothing.
+//!   ([`Failover`]), so that a share between the two thresholds changes nothing. If no tier has the share to be active, it
+//!   takes a clearly higher one to change it.
 //! - Members that have never been healthy make no tier inactive: neither new members of the active tier, nor, as long
 //!   as there was no time for a first check result, members that have replaced all others. Members that replace lost
 //!   ones do, as long as they are not healthy.
@@ -29,9 +30,10 @@ use mainstay_runtime::clock::Moment;
 /// Chooses among `candidates`, given what the last choice left in `memory` (the default before the first one).
 pub fn choose(candidates: &[Candidate], policy: &Policy, memory: &Memory, now: Moment) -> Choice {
     let tiers = tier::take_stock(candidates, memory, now);
+    let before = memory.tier.or(memory.expected.map(|(tier, _)| tier)).filter(|_| memory.panic);
     let (tier, mut memory) = tier::pick(&tiers, &policy.failover, memory, now);
     let state = tier.and_then(|tier| tiers.iter().find(|state| state.tier == tier));
-    memory.panic = state.is_some_and(|state| state.is_below_panic(policy.panic_below));
+    memory.panic = state.is_some_and(|state| state.is_below_panic(policy.panic_below, before == tier));
     let mut uses: Vec<_> = candidates.iter().map(members::out_of_use).collect();
     if let Some(state) = state {
         members::put_to_use(&mut uses, candidates, state, policy, &mut memory, now);

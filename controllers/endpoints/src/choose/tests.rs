@@ -184,6 +184,9 @@ fn without_a_tier_at_its_share_the_healthiest_is_used_and_of_equals_the_better()
     };
     assert_eq!(tier((1, 9), (2, 8)), Some(1));
     assert_eq!(tier((2, 8), (2, 8)), Some(0));
+    assert_eq!(tier((10, 90), (19, 81)), Some(0), "what is hardly better moves no traffic");
+    let pool = [members(0, 24, 76), members(1, 15, 85)].concat();
+    assert_eq!(choose(&pool, &policy(), &in_tier(1), second(9)).tier, Some(1), "nor back");
 }
 
 #[test]
@@ -214,7 +217,7 @@ fn the_better_tier_is_taken_at_once_when_the_one_in_use_has_died() {
 fn a_better_tier_that_is_not_below_its_share_is_taken_at_once_when_the_one_in_use_is() {
     let pool = |passing, failing| [members(0, passing, failing), members(1, 1, 9)].concat();
     let tier = |passing, failing| choose(&pool(passing, failing), &policy(), &in_tier(1), second(9)).tier;
-    assert_eq!((tier(6, 4), tier(4, 6)), (Some(0), Some(1)));
+    assert_eq!((tier(6, 4), tier(4, 6)), (Some(0), Some(0)), "nearly dead is worse than below the share");
 }
 
 #[test]
@@ -279,12 +282,30 @@ fn in_panic_all_that_are_ready_are_used() {
 }
 
 #[test]
+fn panic_ends_with_one_healthy_member_more_than_it_begins_with() {
+    let half = Policy { panic_below: 50, ..policy() };
+    let panics = |healthy, failing, policy: &Policy, was| {
+        let memory = Memory { panic: was, ..in_tier(0) };
+        choose(&members(0, healthy, failing), policy, &memory, second(9)).panic
+    };
+    assert_eq!([panics(4, 6, &half, false), panics(5, 5, &half, false)], [true, false]);
+    assert_eq!([panics(5, 5, &half, true), panics(6, 4, &half, true)], [true, false]);
+    assert!(!panics(1, 9, &policy(), true), "where one is enough, it is");
+    assert!(!panics(2, 0, &Policy { panic_below: 100, ..policy() }, true), "more than all there are not");
+}
+
+#[test]
 fn no_more_are_left_out_than_allowed_and_those_that_failed_first_are() {
     let since = |moment| Candidate { verdict_since: second(moment), ..member(0, Failing) };
     let pool = [members(0, 2, 0), vec![since(5), since(3), since(4)]].concat();
     let limited = Policy { max_ejected: 40, ..policy() };
     let uses = choose(&pool, &limited, &in_tier(0), second(9)).uses;
     assert_eq!(uses[2..], [Use::KeptDespiteFailing, Use::Failing, Use::Failing]);
+    let ejected = |max_ejected| {
+        let policy = Policy { max_ejected, ..policy() };
+        choose(&members(0, 1, 1), &policy, &in_tier(0), second(9)).uses[1] == Use::Failing
+    };
+    assert_eq!([ejected(34), ejected(1), ejected(0)], [true, true, false], "one of two can be");
 }
 
 #[test]

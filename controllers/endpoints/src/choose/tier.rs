@@ -14,6 +14,10 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// time. Pods that replace lost ones have their addresses earlier.
 pub(super) const SETTLING: Duration = Duration::from_secs(60);
 
+/// Where no tier has the share that is asked for, one is left only for another whose share is higher by so many percentage
+/// points: in times when all tiers are ill, each check result would move all traffic otherwise.
+const MARGIN: usize = 10;
+
 impl TierState {
     /// Until when its first verdict is waited for, if it has none.
     pub(super) fn patience(&self) -> Option<Moment> {
@@ -41,9 +45,12 @@ impl TierState {
         self.healthy > 0 && self.healthy * 100 >= usize::from(percent) * self.counted()
     }
 
-    /// Whether so few are healthy that the checks are not to be believed.
-    pub(super) fn is_below_panic(&self, percent: u8) -> bool {
-        self.healthy * 100 < usize::from(percent) * self.checked()
+    /// Whether so few are healthy that the checks are not to be believed. Where more than one has to be, it takes one more for
+    /// panic mode to end, so that a single member at the threshold does not change how all the others are used.
+    pub(super) fn is_below_panic(&self, percent: u8, was_below: bool) -> bool {
+        let needed = (usize::from(percent) * self.checked()).div_ceil(100);
+        let spare = was_below && needed > 1 && needed < self.checked();
+        self.healthy < needed + usize::from(spare)
     }
 
     /// Settles how many should be healthy, once the members are counted.
@@ -61,6 +68,12 @@ impl TierState {
         self.expected = settled.max(self.healthy);
         let (since, most) = lasting.unwrap_or((now, 0));
         self.fewer = (self.members < self.expected).then(|| (since, most.max(self.members)));
+    }
+
+    /// Whether its share is higher than that of another one by the [`MARGIN`].
+    fn is_well_above(&self, other: &Self) -> bool {
+        self.healthy * 100 * other.counted()
+            >= (other.healthy * 100 + MARGIN * other.counted()) * self.counted()
     }
 
     /// The order of the shares of two tiers that have one.
@@ -103,20 +116,23 @@ pub(super) fn pick(
         let waited = now.saturating_sub(since(state)) >= failover.back_after;
         state.tier >= in_use.tier
             || state.has_share(threshold) && waited
-            || state.has_share(failover.below) && !in_use.has_share(failover.below)
+            || !in_use.has_share(failover.below)
+                && (state.has_share(failover.below) || state.is_well_above(in_use))
     };
     let open: Vec<_> = tiers.iter().filter(|state| is_open(state)).collect();
     let healthiest = || {
         // Of equals the last is found, hence backwards.
         let healthy = open.iter().rev().filter(|state| state.healthy > 0);
-        healthy.max_by(|one, other| one.cmp_share(other))
+        let best = healthy.max_by(|one, other| one.cmp_share(other))?;
+        let stays = in_use.filter(|in_use| !best.is_well_above(in_use));
+        Some(stays.unwrap_or(best))
     };
     // Where nothing is healthy, the members that panic or the limit of ejections may use are of some use.
     let least_bad = || {
         open.iter().min_by_key(|state| (state.checked() == 0, Some(state.tier) != memory.tier, state.tier))
     };
-    let picked = open.iter().find(|state| state.has_share(failover.below));
-    let picked = picked.or_else(healthiest).or_else(least_bad).copied();
+    let picked = open.iter().copied().find(|state| state.has_share(failover.below));
+    let picked = picked.or_else(healthiest).or_else(|| least_bad().copied());
     let picked = picked.filter(|_| tiers.iter().any(|state| state.decided() > 0));
     let is_waited_for = |state: &&TierState| state.patience().is_some_and(|until| now < until);
     // The tier in use is not left for want of a verdict: as long as there was no time for one.

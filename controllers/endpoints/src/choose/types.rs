@@ -44,10 +44,10 @@ impl Candidate {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// When less than this percentage of the ready and checked members of the active tier is healthy, checks are
-    /// ignored: all its ready members are used. Zero: never.
+    /// ignored: all its ready members are used. It ends with one more than that, unless that is one or all. Zero: never.
     pub panic_below: u8,
-    /// At most this percentage of the ready and checked members of the active tier, rounded down, is left out because
-    /// they fail. 100: no limit.
+    /// At most this percentage of the ready and checked members of the active tier, rounded down but at least one, is left
+    /// out because they fail. 100: no limit. Zero: none is.
     pub max_ejected: u8,
     /// When to go to another tier.
     pub failover: Failover,

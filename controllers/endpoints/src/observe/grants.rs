@@ -64,17 +64,22 @@ pub(super) fn foreign_pod(
     stores: &Stores,
 ) -> Option<(Arc<Pod>, Judgement)> {
     let judge = |pod: Arc<Pod>| {
-        let namespace = &pod.header.key.namespace;
-        let judgement = if *namespace == pool.namespace {
-            Judgement::Member
-        } else {
-            Grants::of(namespace, stores).judge(pool, &pod.labels)
-        };
+        let judgement = judge_pod(pool, &pod, stores);
         (pod, judgement)
     };
     let pods = stores.pods.bucket(&Bucket::Address(address)).into_iter().map(judge);
     let best = pods.max_by_key(|(_, judgement)| *judgement);
     best.filter(|(_, judgement)| *judgement != Judgement::Member)
+}
+
+/// Whether the pool may use this pod.
+pub(super) fn judge_pod(pool: &ObjectKey, pod: &Pod, stores: &Stores) -> Judgement {
+    let namespace = &pod.header.key.namespace;
+    if *namespace == pool.namespace {
+        Judgement::Member
+    } else {
+        Grants::of(namespace, stores).judge(pool, &pod.labels)
+    }
 }
 
 /// Pods of one template share their labels, so each set of them is judged once.

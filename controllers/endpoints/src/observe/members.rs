@@ -1,7 +1,7 @@
 //! The members of a pool: which addresses may become endpoints, and which may not.
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeSet, HashMap, hash_map::Entry},
     net::IpAddr,
     sync::Arc,
 };
@@ -11,7 +11,7 @@ use mainstay_runtime::index::ObjectKey;
 
 use super::{
     grants::{Grants, Judged, Judgement, foreign_pod},
-    member::{CHECK_PORT_NOT_FOUND, Member, Refused},
+    member::{CHECK_PORT_NOT_FOUND, Member, PORT_NOT_FOUND, Refused},
     names::{Awaited, Names},
     ports::{Ports, Resolver},
     view::View,
@@ -20,6 +20,9 @@ use crate::{
     settings::{Fixed, Set, Settings, Source},
     watched::{self, Bucket, Conditions, Endpoint, Family, Pod, Port, Service, Slice},
 };
+
+/// No pool has more members: their endpoints go to every node, and DNS names alone could bring a million.
+const MAX_MEMBERS: usize = 20_000;
 
 /// What [`gather`] finds.
 #[derive(Default)]
@@ -40,26 +43,45 @@ pub(super) fn gather(
     view: &View<'_>,
 ) -> Gathered {
     let mut sets: Vec<_> = settings.sets.iter().collect();
-    sets.sort_by_key(|set| set.tier);
+    // Of a pod and a mere address of one tier, the pod is the member: it says whether it is ready.
+    sets.sort_by_key(|set| (set.tier, !matches!(set.source, Source::Pods { .. })));
     let check = settings.check.as_ref().map(|check| &check.port);
-    let (found, seen) = (Gathered::default(), HashSet::new());
+    let (found, seen) = (Gathered::default(), HashMap::new());
     let mut gathering = Gathering { pool, service, names, slices, view, found, seen };
     for set in sets {
         let mut ports = Resolver::new(service, set, check);
+        gathering.unknown_ports(set);
         match &set.source {
             Source::Pods { namespace, selector } => gathering.pods(set, namespace, selector, &mut ports),
             Source::Addresses(addresses) => {
                 let shared = ports.of(None);
+                gathering.no_number(set, &shared);
                 addresses.iter().for_each(|fixed| gathering.address(set, fixed, None, &shared));
             }
-            Source::Names(names) => gathering.names(set, names, &ports.of(None)),
+            Source::Names(names) => {
+                let shared = ports.of(None);
+                gathering.no_number(set, &shared);
+                gathering.names(set, names, &shared);
+            }
         }
     }
-    gathering.found
+    bounded(gathering.found)
 }
 
-/// Address, ports and pod.
-type Identity = (IpAddr, Arc<[Port]>, Option<Arc<str>>);
+fn bounded(mut found: Gathered) -> Gathered {
+    if let Some(first) = found.members.get(MAX_MEMBERS) {
+        let message = format!(
+            "the pool has {} members and uses the first {MAX_MEMBERS}: spread them over several pools",
+            found.members.len()
+        );
+        found.refused.push(Refused::set(&first.target.0, "TooManyMembers", message));
+        found.members.truncate(MAX_MEMBERS);
+    }
+    found
+}
+
+/// Address and ports.
+type Identity = (IpAddr, Arc<[Port]>);
 
 struct Gathering<'a> {
     pool: &'a ObjectKey,
@@ -68,8 +90,9 @@ struct Gathering<'a> {
     slices: &'a [Arc<Slice>],
     view: &'a View<'a>,
     found: Gathered,
-    /// What has its endpoint already: of two sets that name the same, the one of the lower tier has it.
-    seen: HashSet<Identity>,
+    /// What is a member already, with the names of the pods, of which those on the network of their node share an address;
+    /// without one it is a mere address. Of two sets that name the same, the one of the lower tier has it.
+    seen: HashMap<Identity, Vec<Arc<str>>>,
 }
 
 impl Gathering<'_> {
@@ -77,7 +100,8 @@ impl Gathering<'_> {
         let grants = (*namespace != self.pool.namespace).then(|| Grants::of(namespace, self.view.stores));
         let mut judged = Judged::new(self.pool, selector, grants);
         let mut pods = self.view.stores.pods.bucket(&Bucket::Namespace(Arc::clone(namespace)));
-        pods.retain(|pod| pod.is_placed() && judged.of(&pod.labels) != Judgement::Other);
+        let has_node = |pod: &Pod| self.service.publish_not_ready || self.has_node(pod);
+        pods.retain(|pod| pod.is_placed() && judged.of(&pod.labels) != Judgement::Other && has_node(pod));
         pods.sort_unstable_by(|one, other| one.header.key.name.cmp(&other.header.key.name));
         for pod in pods {
             let mut addresses = pod.addresses.to_vec();
@@ -101,6 +125,13 @@ impl Gathering<'_> {
                 self.add(set, endpoint, Some(&pod), None, &ports);
             }
         }
+    }
+
+    /// Whether the pod's node is there. As upstream: where it is gone, the pod is as well, although its object says otherwise
+    /// until it is collected.
+    fn has_node(&self, pod: &Pod) -> bool {
+        let node = |name| self.view.stores.nodes.get(&ObjectKey::new("", name));
+        pod.node.as_ref().is_none_or(|name| node(name).is_some())
     }
 
     /// Whether the pool has an endpoint of this address, of this pod or of none.
@@ -149,12 +180,35 @@ impl Gathering<'_> {
             set: Arc::clone(&set.name),
             address: pod.addresses.first().copied(),
             name: Some(Arc::clone(&pod.header.key.name)),
-            reason: "PortNotFound",
+            reason: PORT_NOT_FOUND,
             message: format!(
                 "no container of the pod has a port named {port:?}: name the port, or use its number"
             ),
             left_out: false,
         });
+    }
+
+    /// Ports of a set that the Service does not have: a name that is written wrong sends traffic elsewhere.
+    fn unknown_ports(&mut self, set: &Set) {
+        let has = |name: &String| self.service.ports.iter().any(|port| port.name == *name);
+        let mut unknown: Vec<_> = set.ports.keys().filter(|name| !has(name)).collect();
+        unknown.sort_unstable();
+        for name in unknown {
+            let message = format!(
+                "spec.members[].ports names {name:?}, and the Service has no port of that name, so the target port of the \
+                 Service applies: correct the name, or the Service"
+            );
+            self.found.refused.push(Refused::set(&set.name, PORT_NOT_FOUND, message));
+        }
+    }
+
+    /// Only pods have ports with names.
+    fn no_number(&mut self, set: &Set, ports: &Ports) {
+        let Some(missing) = &ports.missing else { return };
+        let message = format!(
+            "a target port of the Service is the name {missing:?}, which only pods have: give the number in ports of the set"
+        );
+        self.found.refused.push(Refused::set(&set.name, PORT_NOT_FOUND, message));
     }
 
     /// Told once a set.
@@ -205,13 +259,24 @@ impl Gathering<'_> {
                 left_out: addresses.is_empty(),
             });
         }
+        let is_served = |address: &IpAddr| self.service.families.contains(&Family::of(address));
+        if !addresses.is_empty() && !addresses.iter().any(is_served) {
+            let message = format!(
+                "{name} has no address of a family (IPv4, IPv6) in spec.ipFamilies of the Service: add the family to the \
+                 Service, or a record to the name"
+            );
+            let refused = Refused::set(&set.name, "FamilyNotServed", message);
+            self.found.refused.push(Refused { name: Some(Arc::clone(&name)), left_out: true, ..refused });
+        }
         for address in addresses {
             self.address(set, &Fixed { address, zone: None, hostname: None }, Some(&name), ports);
         }
     }
 
     fn address(&mut self, set: &Set, fixed: &Fixed, name: Option<&Arc<str>>, ports: &Ports) {
-        if let Some(why) = self.view.forbidden.reason(fixed.address, self.view.stores) {
+        let is_own = self.service.addresses.contains(&fixed.address);
+        let own = is_own.then(|| "it is an address of the pool's own Service".to_owned());
+        if let Some(why) = own.or_else(|| self.view.forbidden.reason(fixed.address, self.view.stores)) {
             let stands_for = name.map(|name| format!(", to which {name} resolves,")).unwrap_or_default();
             self.found.refused.push(Refused {
                 set: Arc::clone(&set.name),
@@ -297,8 +362,12 @@ impl Gathering<'_> {
             return;
         }
         let pod_name = pod.map(|pod| Arc::clone(&pod.header.key.name));
-        if !self.seen.insert((address, Arc::clone(&ports.slice), pod_name.clone())) {
-            return;
+        match (self.seen.entry((address, Arc::clone(&ports.slice))), &pod_name) {
+            (Entry::Vacant(free), pod) => _ = free.insert(pod.iter().cloned().collect()),
+            (Entry::Occupied(mut pods), Some(pod)) if !pods.get().is_empty() && !pods.get().contains(pod) => {
+                pods.get_mut().push(Arc::clone(pod));
+            }
+            (Entry::Occupied(_), _) => return,
         }
         if let Some(why) = &ports.uncheckable {
             self.check_port_not_found(set, why);
@@ -308,6 +377,9 @@ impl Gathering<'_> {
             tier: set.tier,
             pod: pod.cloned(),
             name: pod_name.or_else(|| name.cloned()),
+            is_reachable: !ports.slice.is_empty()
+                || self.service.ports.is_empty()
+                || self.service.is_headless,
             ports: Arc::clone(&ports.slice),
             check_port: ports.check,
             endpoint,

@@ -18,6 +18,7 @@ use crate::{
 
 mod grants;
 mod names;
+mod ports;
 
 /// A namespace `ns` with a Service `web`, and what a test adds.
 pub(crate) struct World {
@@ -43,7 +44,13 @@ impl World {
         let object = json!({"metadata": {"name": "web", "namespace": "ns"}, "spec": service});
         let service: WatchedService = serde_json::from_value(object).unwrap();
         world.stores.services.apply(Event::Apply(service.into()), |_| {});
+        world.node(json!({"name": "node"}));
         world
+    }
+
+    fn node(&self, metadata: Value) {
+        let node: WatchedNode = serde_json::from_value(json!({"metadata": metadata})).unwrap();
+        self.stores.nodes.apply(Event::Apply(node.into()), |_| {});
     }
 
     /// What another process sees of the same objects.
@@ -141,9 +148,7 @@ fn named_ports_are_looked_up_in_each_pod_and_a_missing_one_is_told() {
 #[test]
 fn endpoints_of_pods_name_the_pod_its_node_and_its_zone() {
     let world = World::v4();
-    let node = json!({"metadata": {"name": "node", "labels": {"topology.kubernetes.io/zone": "zone-a"}}});
-    let node: WatchedNode = serde_json::from_value(node).unwrap();
-    world.stores.nodes.apply(Event::Apply(node.into()), |_| {});
+    world.node(json!({"name": "node", "labels": {"topology.kubernetes.io/zone": "zone-a"}}));
     let mut spec = http(8080);
     spec["hostname"] = json!("first");
     spec["subdomain"] = json!("web");

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    choose::{Failover, Policy},
+    choose::{Failover, Policy, SlowStart},
     observe::{Awaited, Kept, Member},
     watched::{Family, Pod, Port, Target as PodTarget, WatchedService},
 };
@@ -47,7 +47,16 @@ fn outside(tier: u8, address: &str) -> Member {
         hint_node: None,
     };
     let target = ("set".into(), address);
-    Member { target, tier, pod: None, name: None, ports: ports(), check_port: Some(80), endpoint }
+    Member {
+        target,
+        tier,
+        pod: None,
+        name: None,
+        ports: ports(),
+        is_reachable: true,
+        check_port: Some(80),
+        endpoint,
+    }
 }
 
 fn pod(name: &str, address: &str, ready: bool, terminating: bool) -> Member {
@@ -99,6 +108,7 @@ struct Case {
     states: Option<HashMap<Target, State>>,
     slices: Vec<Arc<Slice>>,
     drain: Duration,
+    slow_start: Option<SlowStart>,
     memory: Memory,
     runs: bool,
 }
@@ -114,6 +124,7 @@ impl Case {
             states: None,
             slices: vec![],
             drain: Duration::ZERO,
+            slow_start: None,
             memory: Memory::default(),
             runs: true,
         }
@@ -138,10 +149,10 @@ impl Case {
             states: self.states.as_ref(),
             slices: &self.slices,
             standing: &Standing::of(&self.slices),
-            policy: &policy(),
+            policy: &Policy { slow_start: self.slow_start.clone(), ..policy() },
             drain: self.drain,
             memory: &self.memory,
-            still_runs: &|_| runs,
+            may_drain: &|_| runs,
         };
         plan(&input, now)
     }
@@ -181,6 +192,17 @@ fn conditions_are_upstreams_for_pods_that_are_not_checked() {
         ("10.0.0.4", [false, false, true]),
     ]);
     assert_eq!(case.conditions(NOW), expected);
+}
+
+#[test]
+fn a_set_that_is_renamed_takes_nobody_out_of_use() {
+    let slow = SlowStart { percent: 25, period: Duration::from_secs(60) };
+    let mut case = Case::of((1..=8).map(|host| outside(0, &format!("10.0.0.{host}"))).collect());
+    case.slow_start = Some(slow);
+    case.memory = case.plan(NOW).memory;
+    case.members.iter_mut().for_each(|member| member.target.0 = "renamed".into());
+    let plan = case.plan(NOW + Duration::from_secs(600));
+    assert_eq!(plan.choice.uses, [Use::InUse; 8]);
 }
 
 #[test]
@@ -353,4 +375,17 @@ fn slices_that_hold_what_is_wanted_are_left_alone_unless_they_are_outdated() {
     let existing = vec![written(&plan)];
     assert!(slices(&plan, &existing, 100, |_| true).is_empty());
     assert_eq!(slices(&plan, &existing, 100, |_| false).update.len(), 1);
+}
+
+#[test]
+fn a_slice_without_ports_is_left_as_the_server_returns_it_and_one_being_deleted_is_replaced() {
+    let read = |deleted: Value| {
+        let metadata = json!({"name": "web-a", "namespace": "ns", "deletionTimestamp": deleted});
+        let object = json!({"metadata": metadata, "addressType": "IPv4", "endpoints": null, "ports": null});
+        let slice = serde_json::from_value::<crate::watched::WatchedSlice>(object).unwrap();
+        slices(&Case::of(vec![]).plan(NOW), &[Arc::new(slice.into())], 100, |_| true)
+    };
+    assert!(read(Value::Null).is_empty());
+    let plan = read(json!("2026-01-01T00:00:00Z"));
+    assert_eq!((plan.create.len(), plan.update.len(), plan.delete.len()), (1, 0, 0));
 }

@@ -2,15 +2,16 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use mainstay_runtime::{clock::Moment, index::ObjectKey};
+use mainstay_runtime::clock::Moment;
 
 use super::{Context, Endpoints};
 use crate::{
     checker::{State, Target, Wanted},
     health::Verdict,
+    observe::may_drain,
     plan::{self, Input, Plan},
     status,
-    watched::{Endpoint, Service},
+    watched::Service,
 };
 
 impl Endpoints {
@@ -70,18 +71,8 @@ impl Endpoints {
             policy: &context.settings.policy,
             drain: context.settings.drain,
             memory: &memory,
-            still_runs: &|endpoint| self.still_runs(endpoint),
+            may_drain: &|endpoint| may_drain(&context.key, endpoint, &self.view()),
         };
         plan::plan(&input, now)
-    }
-
-    /// Whether an endpoint that is no member any more has a server that could still answer.
-    fn still_runs(&self, endpoint: &Endpoint) -> bool {
-        let Some(target) = &endpoint.target else { return true };
-        let key = ObjectKey { namespace: Arc::clone(&target.namespace), name: Arc::clone(&target.name) };
-        let pod = self.stores.pods.get(&key);
-        pod.is_some_and(|pod| {
-            *pod.header.uid == *target.uid && pod.ready && pod.is_placed() && !pod.header.terminating
-        })
     }
 }

@@ -12,7 +12,7 @@ use crate::{
     checker::CheckMetrics,
     lookups::LookupMetrics,
     names::{FIELD_MANAGER, MANAGED_BY, MANAGER, POOL},
-    watched::{Pod, Service, WatchedPod, WatchedService, WatchedSlice},
+    watched::{Pod, Service, WatchedNode, WatchedPod, WatchedService, WatchedSlice},
 };
 
 /// Which requests were sent: method and path.
@@ -165,6 +165,8 @@ async fn a_gate_that_is_refused_is_told_also_while_it_waits_and_until_it_opens()
         "status": {"phase": "Running", "podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}],
             "conditions": [{"type": "ContainersReady", "status": "True"}]},
     });
+    let node: WatchedNode = serde_json::from_value(json!({"metadata": {"name": "n"}})).unwrap();
+    endpoints.stores.nodes.apply(Event::Apply(node.into()), |_| {});
     let pod: WatchedPod = serde_json::from_value(pod).unwrap();
     endpoints.stores.pods.apply(Event::Apply(Pod::slim(pod, &mut LabelPool::default())), |_| {});
     let mut pool = EndpointPool::clone(&pool());

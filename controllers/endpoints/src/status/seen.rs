@@ -30,8 +30,11 @@ pub struct Seen<'a> {
 
 /// How many members are in which state.
 pub(crate) fn counts(seen: &Seen<'_>) -> MemberCounts {
-    let uses = &seen.plan.choice.uses;
-    let count = |is: fn(Use) -> bool| number(uses.iter().filter(|used| is(**used)).count());
+    let members = seen.observed.members.iter().zip(&seen.plan.choice.uses);
+    // One that cannot be reached counts against its tier, and is told among those that are refused.
+    let (reachable, unreachable): (Vec<_>, Vec<_>) = members.partition(|(member, _)| member.is_reachable);
+    let uses: Vec<_> = reachable.into_iter().map(|(_, used)| used).collect();
+    let count = |is: fn(Use) -> bool| number(uses.iter().filter(|used| is(***used)).count());
     MemberCounts {
         total: number(uses.len()),
         in_use: count(Use::is_used),
@@ -41,8 +44,10 @@ pub(crate) fn counts(seen: &Seen<'_>) -> MemberCounts {
         unchecked: count(|used| used == Use::Unchecked),
         waiting: count(|used| used == Use::Waiting),
         leaving: number(
-            uses.iter().filter(|used| **used == Use::Leaving).count() + seen.plan.memory.draining.len(),
+            uses.iter().filter(|used| ***used == Use::Leaving).count() + seen.plan.memory.draining.len(),
         ),
-        refused: number(seen.observed.refused.iter().filter(|refused| refused.left_out).count()),
+        refused: number(
+            seen.observed.refused.iter().filter(|refused| refused.left_out).count() + unreachable.len(),
+        ),
     }
 }

@@ -48,6 +48,7 @@ fn member(tier: u8, index: usize) -> Member {
         pod: None,
         name: None,
         ports: Arc::default(),
+        is_reachable: true,
         check_port: None,
         endpoint,
     }

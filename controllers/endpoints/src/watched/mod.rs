@@ -9,7 +9,7 @@ mod slice;
 
 pub use grant::Grant;
 pub use mainstay_runtime::node::WatchedNode;
-pub use node::{ApiServer, Node};
+pub use node::{ApiServer, Node, NodeBucket};
 pub use notes::Notes;
 pub use pod::{Bucket, Gate, Pod, WatchedPod};
 pub use service::{Distribution, Service, ServicePort, WatchedService};

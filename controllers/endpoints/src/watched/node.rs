@@ -2,6 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 
+use ipnet::IpNet;
 use mainstay_runtime::{
     index::Indexed,
     node::{WatchedNode, ZONE},
@@ -18,6 +19,17 @@ pub struct Node {
     pub zone: Option<Arc<str>>,
     /// Its addresses.
     pub addresses: Box<[IpAddr]>,
+    /// The networks that its pods have their addresses from.
+    pub pod_networks: Box<[IpNet]>,
+}
+
+/// The sets in which reconciles ask for nodes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum NodeBucket {
+    /// Those that have this address.
+    Address(IpAddr),
+    /// Those whose pods have their addresses from this network.
+    PodNetwork(IpNet),
 }
 
 impl From<WatchedNode> for Node {
@@ -25,23 +37,25 @@ impl From<WatchedNode> for Node {
         let header = Header::of(&watched);
         let zone = watched.metadata.labels.and_then(|mut labels| labels.remove(ZONE));
         let addresses = watched.status.addresses.iter();
+        let networks = watched.spec.pod_networks.iter().filter_map(|network| network.parse::<IpNet>().ok());
         Self {
             header,
             zone: zone.map(Into::into),
             addresses: addresses.filter_map(|address| address.address.parse().ok()).collect(),
+            pod_networks: networks.map(|network| network.trunc()).collect(),
         }
     }
 }
 
 impl Indexed for Node {
-    /// Its addresses.
-    type Bucket = IpAddr;
+    type Bucket = NodeBucket;
 
     fn header(&self) -> &Header {
         &self.header
     }
-    fn buckets(&self) -> Vec<IpAddr> {
-        self.addresses.to_vec()
+    fn buckets(&self) -> Vec<NodeBucket> {
+        let addresses = self.addresses.iter().copied().map(NodeBucket::Address);
+        addresses.chain(self.pod_networks.iter().copied().map(NodeBucket::PodNetwork)).collect()
     }
     fn is_same(&self, other: &Self) -> bool {
         self == other
@@ -52,7 +66,8 @@ impl Indexed for Node {
 #[derive(Debug, PartialEq)]
 pub struct ApiServer {
     header: Header,
-    addresses: Box<[IpAddr]>,
+    /// The addresses in it.
+    pub addresses: Box<[IpAddr]>,
 }
 
 impl From<WatchedSlice> for ApiServer {

@@ -185,6 +185,8 @@ pub enum Bucket {
     Namespace(Arc<str>),
     /// The pods that have this address to themselves.
     Address(IpAddr),
+    /// The pods on this node.
+    Node(Arc<str>),
 }
 
 impl Indexed for Pod {
@@ -196,7 +198,8 @@ impl Indexed for Pod {
     fn buckets(&self) -> Vec<Bucket> {
         let addresses =
             self.addresses.iter().filter(|_| !self.ended && !self.host_network).copied().map(Bucket::Address);
-        addresses.chain([Bucket::Namespace(Arc::clone(&self.header.key.namespace))]).collect()
+        let node = self.node.iter().map(|node| Bucket::Node(Arc::clone(node)));
+        addresses.chain(node).chain([Bucket::Namespace(Arc::clone(&self.header.key.namespace))]).collect()
     }
     fn is_same(&self, other: &Self) -> bool {
         self == other

@@ -161,14 +161,14 @@ fn port(port: WatchedPort) -> ServicePort {
 }
 
 impl Indexed for Service {
-    /// None: Services are asked for by name.
-    type Bucket = ();
+    /// Its own addresses.
+    type Bucket = IpAddr;
 
     fn header(&self) -> &Header {
         &self.header
     }
-    fn buckets(&self) -> Vec<()> {
-        Vec::new()
+    fn buckets(&self) -> Vec<IpAddr> {
+        self.addresses.clone()
     }
     /// A pool that makes its Service keeps all of it, also what is not in the store.
     fn is_same(&self, other: &Self) -> bool {

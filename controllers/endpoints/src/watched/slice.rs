@@ -2,7 +2,10 @@
 
 use std::{cmp::Ordering, collections::BTreeMap, net::IpAddr, sync::Arc};
 
-use k8s_openapi::{api::discovery::v1, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use k8s_openapi::{
+    api::discovery::v1,
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
+};
 use kube::Resource;
 use mainstay_crds::EndpointPool;
 use mainstay_runtime::{
@@ -200,6 +203,10 @@ pub struct Slice {
     pub notes: Option<Notes>,
     /// Name and UID of the pool that owns it.
     pub owner: Option<(Arc<str>, Arc<str>)>,
+    /// Its other owners.
+    pub co_owners: Box<[OwnerReference]>,
+    /// `metadata.finalizers`.
+    pub finalizers: Box<[String]>,
     /// What its endpoints share.
     pub group: Group,
     /// Its endpoints, in order.
@@ -213,7 +220,8 @@ impl From<WatchedSlice> for Slice {
         let header = Header::of(&watched);
         let WatchedSlice { metadata, address_type, endpoints, ports } = watched;
         let family = Family::named(&address_type);
-        let mut tampered = family.is_none() || ports.is_none();
+        let mut tampered = family.is_none();
+        // The API server returns null for an empty list: in what it stores, the two are the same.
         let mut ports = ports.unwrap_or_default();
         ports.sort();
         let endpoints = endpoints.into_iter().flatten().filter_map(|endpoint| {
@@ -223,6 +231,8 @@ impl From<WatchedSlice> for Slice {
         });
         let endpoints = endpoints.collect();
         let owner = owner(&metadata);
+        let co_owners = metadata.owner_references.unwrap_or_default().into_iter();
+        let co_owners = co_owners.filter(|other| !other.controller.unwrap_or_default()).collect();
         let annotations = metadata.annotations.unwrap_or_default();
         Self {
             header,
@@ -230,6 +240,8 @@ impl From<WatchedSlice> for Slice {
             notes: Notes::read(&annotations),
             annotations,
             owner,
+            co_owners,
+            finalizers: metadata.finalizers.unwrap_or_default().into(),
             group: Group { family: family.unwrap_or(Family::V4), ports: ports.into() },
             endpoints,
             tampered,

@@ -140,6 +140,9 @@ fn what_only_endpoints_are_told_is_no_flag_of_another_controller() {
     let objects = rendered(&["--set=controllers.endpoints.forbiddenRanges={10.0.0.0/8,nodes}"]);
     assert_eq!(ranges(&objects, "endpoints").as_deref(), Some("--forbidden-ranges=10.0.0.0/8,nodes"));
     assert_eq!(ranges(&objects, "replication"), None);
+    let extra = "--set=controllers.endpoints.extraForbiddenRanges={10.0.0.0/8}";
+    let added = ranges(&rendered(&[extra]), "endpoints").unwrap();
+    assert!(added.ends_with(",nodes,api-server,services,pods,10.0.0.0/8"), "{added}");
     let objects = rendered(&["--set-json=controllers.endpoints.forbiddenRanges=[]"]);
     assert_eq!(
         ranges(&objects, "endpoints").as_deref(),

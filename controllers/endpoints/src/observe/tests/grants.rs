@@ -64,3 +64,25 @@ fn a_grant_that_was_read_before_counts_as_it_was() {
     world.grant("other", json!({"namespace": "ns"}));
     assert_eq!(world.seen(selecting(Some("other"))).0.len(), 2);
 }
+
+#[test]
+fn what_is_forbidden_does_not_drain() {
+    let world = World::v4();
+    world.pod("other", "a", "10.0.0.1", http(8080)).grant("other", json!({"namespace": "ns"}));
+    let by_label = world.observe(selecting(Some("other"))).members.remove(0).endpoint;
+    let by_address = world.observe(addresses(&["10.0.0.1"])).members.remove(0).endpoint;
+    let outside = Endpoint { address: "192.0.2.1".parse().unwrap(), ..by_address.clone() };
+    let may_drain = |world: &World, endpoint: &Endpoint| {
+        let World { stores, interests, lookups, forbidden } = world;
+        may_drain(&ObjectKey::new("ns", "pool"), endpoint, &View { stores, interests, lookups, forbidden })
+    };
+    for endpoint in [&by_label, &by_address, &outside] {
+        assert!(may_drain(&world, endpoint), "{endpoint:?}");
+    }
+    let mut world = World { forbidden: Forbidden(vec!["192.0.2.0/24".parse().unwrap()]), ..world };
+    assert!(!may_drain(&world, &outside), "the operator forbids it now");
+    world.grant("other", json!({"namespace": "elsewhere"}));
+    assert!(!may_drain(&world, &by_label) && !may_drain(&world, &by_address), "the grant is withdrawn");
+    world.forbidden = Forbidden::default();
+    assert!(may_drain(&world, &outside));
+}
