@@ -25,7 +25,7 @@ use mainstay_runtime::{
 use crate::{
     announce::Announcer,
     apply::Writer,
-    claim::Claim,
+    claim::{self, Claim},
     metrics::Metrics,
     names::{FIELD_MANAGER, REVISION, SLOT},
     owner,
@@ -179,9 +179,11 @@ impl Watches {
     }
 }
 
-/// Whether an orphan is one that the group would adopt, or whose hook it removes before it is deleted.
+/// Whether an orphan is one that the group would adopt, whose hook it removes before it is deleted, or that may hold a set
+/// of its volume claims, which is free when the pod is gone.
 fn concerns(group: &ReplicaGroup, pod: &Pod) -> bool {
     let is_let_go = group.metadata.deletion_timestamp.is_some() && pod.hook.is_some();
     is_let_go
+        || pod.slot.is_some() && claim::are_wanted(group)
         || Selector::try_from(group.spec.selector.clone()).is_ok_and(|selector| selector.matches(&pod.labels))
 }
