@@ -1,4 +1,4 @@
-//! Pods, nodes and quotas as the stores keep them: what a plan reads, and nothing else.
+//! Pods, nodes and budgets as the stores keep them: what a plan reads, and nothing else.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -174,7 +174,7 @@ impl Pod {
 }
 
 /// An object of which only the labels are read, as the store keeps it: a node, whose labels say what domains it
-/// lies in; a quota, of which it matters only that it changed; or a budget, of which it matters that there is one.
+/// lies in; or a budget, of which it matters that there is one.
 #[derive(Debug)]
 pub struct Labelled {
     /// Name, UID and version.
@@ -202,9 +202,8 @@ impl Indexed for Labelled {
         let namespace = Some(&self.header.key.namespace).filter(|namespace| !namespace.is_empty());
         namespace.into_iter().cloned().collect()
     }
-    /// What else has changed of a quota may make room.
-    fn is_same(&self, _: &Self) -> bool {
-        false
+    fn is_same(&self, other: &Self) -> bool {
+        self.labels == other.labels
     }
 }
 
