@@ -296,7 +296,7 @@ impl Observed {
             terminating: pod.header.terminating,
             ready_since: pod.ready_since,
             created: pod.created,
-            failed_at: pod.failed_at,
+            ended_at: pod.ended_at,
             deletion_cost: pod.deletion_cost,
             restarts: pod.restarts,
             sidecar_restarts: pod.sidecar_restarts,

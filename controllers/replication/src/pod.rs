@@ -42,8 +42,8 @@ pub struct Pod {
     pub ready_since: Option<Timestamp>,
     /// `metadata.creationTimestamp`.
     pub created: Timestamp,
-    /// When it failed, as far as its status tells.
-    pub failed_at: Option<Timestamp>,
+    /// When it ended, as far as its status tells.
+    pub ended_at: Option<Timestamp>,
     /// Its deletion cost; 0 unless its annotation says otherwise.
     pub deletion_cost: i32,
     /// The most restarts of any container.
@@ -157,7 +157,7 @@ impl Pod {
             node: spec.node_name.filter(|node| !node.is_empty()).map(Into::into),
             phase,
             ready_since: ready_since(&status.conditions, created).filter(|_| !closed),
-            failed_at: (phase == Phase::Failed).then(|| last_change(&status)).flatten(),
+            ended_at: phase.is_terminal().then(|| last_change(&status)).flatten(),
             created,
             deletion_cost: cost.and_then(|cost| cost.parse().ok()).unwrap_or_default(),
             restarts,

@@ -145,8 +145,8 @@ pub struct Pod<'a> {
     pub ready_since: Option<Timestamp>,
     /// When the API server made it.
     pub created: Timestamp,
-    /// When it failed, if its status tells.
-    pub failed_at: Option<Timestamp>,
+    /// When it ended, if its status tells.
+    pub ended_at: Option<Timestamp>,
     /// `controller.kubernetes.io/pod-deletion-cost`, zero when absent or not a number.
     pub deletion_cost: i32,
     /// The most restarts of any of its containers.

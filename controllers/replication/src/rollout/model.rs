@@ -95,7 +95,7 @@ impl Member {
             terminating: self.ends.is_some(),
             ready_since: self.ready.map(at),
             created: at(self.created),
-            failed_at: None,
+            ended_at: None,
             deletion_cost: 0,
             restarts: self.crashes,
             sidecar_restarts: 0,
