@@ -213,6 +213,8 @@ pub struct Trouble {
 /// What keeps pods from becoming ready for longer than it takes to start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Cause {
+    /// A scheduling gate: another controller has not released it to the scheduler.
+    Gated,
     /// No node takes it.
     Unschedulable,
     /// An image cannot be had.

@@ -73,6 +73,8 @@ fn trouble_tells_what() {
         |reason: &str| json!([{"name": "c", "restartCount": 7, "state": {"waiting": {"reason": reason}}}]);
     let unschedulable = pod(json!({"conditions": scheduled("False", "Unschedulable")}));
     assert_eq!(unschedulable.blocker, Some(Cause::Unschedulable));
+    let gated = pod(json!({"conditions": scheduled("False", "SchedulingGated")}));
+    assert_eq!(gated.blocker, Some(Cause::Gated));
     for (reason, cause) in [
         ("ImagePullBackOff", Some(Cause::Image)),
         ("CreateContainerConfigError", Some(Cause::Config)),

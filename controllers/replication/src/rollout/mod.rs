@@ -55,6 +55,7 @@ pub fn decide(
         let mut change = Change { settings, by_revision, now, target, keep: None, evidence: &mut evidence };
         let (phase, shares, due) = change.follow(&mut state, &mut news);
         let failure = change.failure(&state, &phase);
+        let waiting = change.waiting();
         let (target, keep) = (change.target, change.keep);
         let (limit, overdue) = match failure {
             Ok(limit) => (limit, false),
@@ -66,7 +67,19 @@ pub fn decide(
         };
         let due = due.into_iter().chain(limit).min();
         let wanted = Arc::clone(wanted);
-        return Decision { state, evidence, overdue, wanted, target, shares, keep, phase, due, news };
+        return Decision {
+            state,
+            evidence,
+            overdue,
+            waiting,
+            wanted,
+            target,
+            shares,
+            keep,
+            phase,
+            due,
+            news,
+        };
     }
 }
 
@@ -317,9 +330,10 @@ impl Change<'_> {
             let message = format!("a container of a new pod restarted {} times", counts.restarts);
             return Err((Reason::CrashLoop, message));
         }
-        let blocker = counts.blocker.map(|blocker| {
-            let (reason, what) = (Reason::of(blocker.cause), what(blocker.cause));
-            (reason, what, settings.patience, blocker.lasts.min(evidence.seen))
+        let lacks_room = |cause| cause == Cause::Unschedulable && self.lacks_room();
+        let blocker = counts.blocker.filter(|blocker| !lacks_room(blocker.cause)).and_then(|blocker| {
+            let (reason, what) = (Reason::of(blocker.cause)?, what(blocker.cause));
+            Some((reason, what, settings.patience, blocker.lasts.min(evidence.seen)))
         });
         let stuck = matches!(phase, Phase::Rolling).then(|| {
             let what = "no further new pod became available";
@@ -333,6 +347,18 @@ impl Change<'_> {
         Ok(blocker.map(|(.., limit, so_far)| limit - so_far))
     }
 
+    /// Whether there is no room for pods of other revisions either, which says nothing of this one.
+    fn lacks_room(&self) -> bool {
+        let mut others = self.by_revision.iter().filter(|&(&revision, _)| *revision != *self.target);
+        others.any(|(_, counts)| counts.unschedulable > 0)
+    }
+
+    /// How many pods of the target wait for what its template cannot be blamed for.
+    fn waiting(&self) -> usize {
+        let RevisionCounts { gated, unschedulable, .. } = self.counts();
+        gated + if self.lacks_room() { unschedulable } else { 0 }
+    }
+
     fn since(&self, start: Timestamp) -> Duration {
         Duration::try_from(self.now.duration_since(start)).unwrap_or_default()
     }
@@ -340,6 +366,7 @@ impl Change<'_> {
 
 fn what(cause: Cause) -> &'static str {
     match cause {
+        Cause::Gated => "a scheduling gate held a new pod",
         Cause::Unschedulable => "a new pod could not be scheduled",
         Cause::Image => "a new pod could not get an image",
         Cause::Config => "a new pod could not get its configuration",

@@ -110,11 +110,12 @@ impl Reason {
     ];
 
     /// The reason for trouble that lasts.
-    pub(super) fn of(cause: Cause) -> Self {
+    pub(super) fn of(cause: Cause) -> Option<Self> {
         match cause {
-            Cause::Unschedulable => Self::Unschedulable,
-            Cause::Image => Self::ImagePullFailed,
-            Cause::Config => Self::ConfigError,
+            Cause::Gated => None,
+            Cause::Unschedulable => Some(Self::Unschedulable),
+            Cause::Image => Some(Self::ImagePullFailed),
+            Cause::Config => Some(Self::ConfigError),
         }
     }
 
@@ -152,6 +153,8 @@ pub struct Decision {
     /// Whether the change would have failed, were it certain that what is seen is how things are. When that is to be found
     /// out is no part of `due`.
     pub overdue: bool,
+    /// How many pods of the target revision wait for what their template cannot be blamed for.
+    pub waiting: usize,
     /// The revision that the spec asks for.
     pub wanted: Arc<str>,
     /// The target revision of the group.

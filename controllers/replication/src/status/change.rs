@@ -57,11 +57,21 @@ impl Seen<'_> {
         } else if let Some(hooks) = hook_sentence(&self.assessed.plan) {
             format!("{done}; {hooks}")
         } else if starting > 0 {
-            format!("{done}; waiting for {starting} to become available")
+            format!("{done}; waiting for {starting} to become available{}", self.waiting())
         } else if others > 0 {
             format!("{done}; {others} old pods are left")
         } else {
             done
+        }
+    }
+
+    /// How many new pods wait for what is no failure.
+    fn waiting(&self) -> String {
+        match self.assessed.decision.waiting {
+            0 => String::new(),
+            waiting => format!(
+                ", of which {waiting} wait for a scheduling gate, or for room that pods of other revisions lack too"
+            ),
         }
     }
 

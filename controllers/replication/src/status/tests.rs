@@ -161,6 +161,7 @@ fn decided(phase: Phase, state: State) -> Decision {
         state,
         evidence: Evidence::default(),
         overdue: false,
+        waiting: 0,
         wanted: "b".into(),
         target,
         shares,
