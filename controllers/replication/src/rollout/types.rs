@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 
-use super::evidence::Evidence;
+use super::{command::Ignored, evidence::Evidence};
 use crate::plan::{Cause, Share};
 
 /// What is remembered of a group's revisions between reconciles. It lives in the group's status.
@@ -48,6 +48,8 @@ pub struct Rollout {
     pub held: Vec<Share>,
     /// The old pods that are kept up; `None` where the change began without any.
     pub kept: Option<Kept>,
+    /// Commands that are older than the rollout.
+    pub ignored: Ignored,
 }
 
 impl Rollout {
@@ -61,6 +63,7 @@ impl Rollout {
             reached: None,
             held: Vec::new(),
             kept: None,
+            ignored: Ignored::default(),
         }
     }
 }

@@ -5,7 +5,7 @@ use mainstay_runtime::{conditions::NewCondition, outcome::Failure};
 
 use super::seen::{Seen, hook_sentence};
 use crate::{
-    names::CONTINUE,
+    names::{ABORT, CONTINUE},
     plan::Strategy,
     revision,
     rollout::{Decision, Failed, Phase},
@@ -65,6 +65,35 @@ impl Seen<'_> {
         }
     }
 
+    /// Which commands have no effect on this rollout, as they were given before it began.
+    fn ignored(&self) -> String {
+        let ignored = self.assessed.decision.state.rollout.as_ref().map(|rollout| &rollout.ignored);
+        let values = ignored.map(|ignored| [(CONTINUE, &ignored.resume), (ABORT, &ignored.abort)]);
+        let values = values.into_iter().flatten();
+        let values = values.filter_map(|(annotation, text)| Some(format!("{annotation}={}", text.as_ref()?)));
+        let values: Vec<_> = values.collect();
+        if values.is_empty() {
+            return String::new();
+        }
+        format!(
+            "; {} is from before this rollout and has no effect: to give the command again, append /again to its value",
+            values.join(" and ")
+        )
+    }
+
+    /// The command that ends the pause of this step.
+    fn resume(&self, step: usize) -> String {
+        let (name, namespace) = (self.group.name_any(), self.group.namespace().unwrap_or_default());
+        let command = format!("{}/{step}", self.target());
+        let rollout = self.assessed.decision.state.rollout.as_ref();
+        let ignored = rollout.and_then(|rollout| rollout.ignored.resume.as_deref());
+        // The same value again would be no new command.
+        let again = if ignored == Some(command.as_str()) { "/again" } else { "" };
+        format!(
+            "kubectl annotate replicagroup {name} --namespace {namespace} --overwrite {CONTINUE}={command}{again}"
+        )
+    }
+
     /// How many new pods wait for what is no failure.
     fn waiting(&self) -> String {
         match self.assessed.decision.waiting {
@@ -106,7 +135,12 @@ pub(super) fn readiness(seen: &Seen<'_>) -> Option<(bool, &'static str, String)>
         Phase::Complete | Phase::PartitionReached | Phase::WaitingForDeletion | Phase::Failed => return None,
         Phase::Rolling if is_first => return None,
         Phase::Rolling => {
-            let message = format!("updating the pods to {target}: {}{}", seen.progress(), seen.canary());
+            let message = format!(
+                "updating the pods to {target}: {}{}{}",
+                seen.progress(),
+                seen.canary(),
+                seen.ignored()
+            );
             (seen.reason("RollingOut"), message)
         }
         Phase::RollingBack => {
@@ -114,22 +148,19 @@ pub(super) fn readiness(seen: &Seen<'_>) -> Option<(bool, &'static str, String)>
             (seen.reason("RollingBack"), format!("{failure}; rolling back to {target}: {}", seen.progress()))
         }
         Phase::StepPaused { step, of, weight, until } => {
-            let (name, namespace) = (seen.group.name_any(), seen.group.namespace().unwrap_or_default());
             let next = match until {
                 Some(until) => format!("continues at {}", until.strftime("%FT%TZ")),
-                None => format!(
-                    "continues after `kubectl annotate replicagroup {name} --namespace {namespace} \
-                     --overwrite {CONTINUE}={target}/{step}`"
-                ),
+                None => format!("continues after `{}`", seen.resume(step)),
             };
             (
                 "StepPaused",
                 format!(
                     "step {step} of {of} ({weight} %) is reached: {} of {} pods are updated to {target}{}; \
-                     the rollout {next}",
+                     the rollout {next}{}",
                     seen.assessed.target.active,
                     seen.observed.policy.replicas,
-                    seen.canary()
+                    seen.canary(),
+                    seen.ignored()
                 ),
             )
         }

@@ -13,7 +13,7 @@ use crate::{
     apply::ApplyError,
     observe::{Assessment, Observed},
     plan::{Plan, RevisionCounts, Share},
-    rollout::{Decision, Evidence, Failed, Kept, Look, Phase, Reason, Rollout, RolloutEvent},
+    rollout::{Decision, Evidence, Failed, Ignored, Kept, Look, Phase, Reason, Rollout, RolloutEvent},
     stores::Stores,
 };
 
@@ -184,6 +184,7 @@ fn at_step(step: usize) -> Rollout {
         reached: Some(second),
         held: vec![Share { revision: "a".into(), replicas: 4 }],
         kept: Some(Kept { replicas: 2, of: 5 }),
+        ignored: Ignored { resume: Some("web-b".into()), abort: None },
     }
 }
 
@@ -267,6 +268,20 @@ fn a_group_that_went_back_is_ready_and_says_why() {
         ("False", "CrashLoop", "web-b has failed (CrashLoop): it crashed")
     );
     assert_eq!(status.failed_revision.as_deref(), Some("web-b"));
+}
+
+#[test]
+fn a_command_of_an_earlier_rollout_is_named_and_the_new_one_has_another_value() {
+    let rollout = Rollout { ignored: Ignored { resume: Some("web-b/1".into()), abort: None }, ..at_step(0) };
+    let status = report(&group(None), None, at(0), |assessed| {
+        let phase = Phase::StepPaused { step: 1, of: 2, weight: 20, until: None };
+        let state = State { rollout: Some(rollout), ..State::default() };
+        assessed.decision = decided(phase, state);
+    });
+    let (_, _, message) = condition(&status, "Ready");
+    for words in ["mainstay.dev/continue=web-b/1/again`", "mainstay.dev/continue=web-b/1 is from before"] {
+        assert!(message.contains(words), "{message}");
+    }
 }
 
 #[test]

@@ -90,11 +90,18 @@ fn a_failure_may_pause_instead() {
 
 #[test]
 fn an_abort_leads_back_whatever_the_policy() {
-    let settings = Settings { roll_back: false, abort: Some(rev("b")), ..settings(3) };
-    let aborted = decide(&settings, &rev("b"), &at_a(), &by_revision(&[("a", 2), ("b", 1)]), at(0));
+    let settings = Settings { roll_back: false, ..settings(3) };
+    let aborting = Settings { abort: command("b", None), ..settings.clone() };
+    let (all, some) = (by_revision(&[("a", 3)]), by_revision(&[("a", 2), ("b", 1)]));
+    let begun = decide(&settings, &rev("b"), &at_a(), &all, at(0));
+    let aborted = decide(&aborting, &rev("b"), &begun, &some, at(0));
     assert_eq!((shares(&aborted), aborted.phase), (vec![("a", 3)], Phase::RollingBack));
-    let other = decide(&settings, &rev("c"), &aborted, &by_revision(&[("a", 3)]), at(0));
+    let other = decide(&aborting, &rev("c"), &aborted, &all, at(0));
     assert_eq!(shares(&other), [("c", 3)], "what was said of b is not meant for c");
+    let again = decide(&aborting, &rev("b"), &other, &all, at(0));
+    assert_eq!(shares(&again), [("b", 3)], "nor for the next rollout of b");
+    let again = decide(&aborting, &rev("b"), &again, &some, at(0));
+    assert_eq!(again.state.failed, None);
 }
 
 #[test]
