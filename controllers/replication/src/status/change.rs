@@ -126,6 +126,18 @@ pub(super) fn lasting_failure(seen: &Seen<'_>) -> Option<Failure> {
     Some(Failure { reason: failed.reason.as_str(), stalled: true, message })
 }
 
+/// The failure of a rollout whose pods are rolled back: they run, and what the spec asks for does not.
+pub(super) fn rolled_back_failure(seen: &Seen<'_>) -> Option<Failure> {
+    let is_back = seen.assessed.decision.phase != Phase::RollingBack;
+    let failed = seen.failed().filter(|_| seen.goes_back() && is_back)?;
+    let message = format!(
+        "the pods are of {}, because {}; change spec.template to try again",
+        seen.target(),
+        seen.failure_sentence(failed)
+    );
+    Some(Failure { reason: failed.reason.as_str(), stalled: true, message })
+}
+
 /// The part of `Ready` that is about a rollout; `None` if no rollout in progress keeps the group from being ready.
 pub(super) fn readiness(seen: &Seen<'_>) -> Option<(bool, &'static str, String)> {
     let decision = &seen.assessed.decision;
@@ -174,18 +186,12 @@ pub(super) fn readiness(seen: &Seen<'_>) -> Option<(bool, &'static str, String)>
 /// What `Ready` adds when all pods are available.
 pub(super) fn addition(seen: &Seen<'_>) -> String {
     let (target, updated) = (seen.target(), seen.assessed.target.active);
-    match (seen.assessed.decision.phase, seen.failed()) {
-        (Phase::PartitionReached, _) => {
+    match seen.assessed.decision.phase {
+        Phase::PartitionReached => {
             format!(", {updated} of them updated to {target}, as spec.update.partition says")
         }
-        (Phase::WaitingForDeletion, _) => {
+        Phase::WaitingForDeletion => {
             format!(", {updated} of them updated to {target}; the others are updated when they are deleted")
-        }
-        (_, Some(failed)) if seen.goes_back() => {
-            format!(
-                " at {target}, because {}; change spec.template to try again",
-                seen.failure_sentence(failed)
-            )
         }
         _ => String::new(),
     }

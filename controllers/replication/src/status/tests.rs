@@ -252,16 +252,20 @@ fn a_change_says_what_it_does_and_what_it_waits_for() {
 }
 
 #[test]
-fn a_group_that_went_back_is_ready_and_says_why() {
+fn whoever_waits_for_a_change_that_was_rolled_back_learns_that_it_has_failed() {
     let failed = Failed { revision: "b".into(), reason: Reason::CrashLoop, message: "it crashed".into() };
     let status = report(&group(None), None, at(0), |assessed| {
         assessed.plan = plan(5, 5, 5);
         let decision = decided(Phase::Complete, State { failed: Some(failed), ..State::default() });
         assessed.decision = Decision { target: "a".into(), ..decision };
     });
-    let (ready, reason, message) = condition(&status, "Ready");
-    assert_eq!((ready, reason), ("True", "AllAvailable"));
-    assert!(message.contains("at web-a, because web-b has failed (CrashLoop)"), "{message}");
+    for (kind, expected) in [("Ready", "False"), ("Stalled", "True")] {
+        let (ready, reason, message) = condition(&status, kind);
+        assert_eq!((ready, reason), (expected, "CrashLoop"), "{kind}");
+        assert!(message.contains("of web-a, because web-b has failed (CrashLoop)"), "{message}");
+    }
+    assert_eq!(condition(&status, "Reconciling").0, "False");
+    assert_eq!(condition(&status, "Available").0, "True");
     assert_eq!(condition(&status, "RolledBack").0, "True");
     assert_eq!(
         condition(&status, "Progressing"),
