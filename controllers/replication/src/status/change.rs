@@ -65,6 +65,20 @@ impl Seen<'_> {
         }
     }
 
+    /// That the pods follow `spec.rollbackTo` and not a template of another revision.
+    fn beside_the_template(&self) -> String {
+        let (decision, revisions) = (&self.assessed.decision, &self.observed.revisions);
+        if decision.wanted == revisions.own || revisions.wanted == revisions.own {
+            return String::new();
+        }
+        format!(
+            "; they follow spec.rollbackTo, which names {}, and not spec.template, which is {}: remove \
+             spec.rollbackTo to bring the template out",
+            self.name(&decision.wanted),
+            self.name(&revisions.own)
+        )
+    }
+
     /// Which commands have no effect on this rollout, as they were given before it began.
     fn ignored(&self) -> String {
         let ignored = self.assessed.decision.state.rollout.as_ref().map(|rollout| &rollout.ignored);
@@ -193,7 +207,7 @@ pub(super) fn addition(seen: &Seen<'_>) -> String {
         Phase::WaitingForDeletion => {
             format!(", {updated} of them updated to {target}; the others are updated when they are deleted")
         }
-        _ => String::new(),
+        _ => seen.beside_the_template(),
     }
 }
 

@@ -56,7 +56,18 @@ fn report(
     now: Timestamp,
     change: impl FnOnce(&mut Assessment),
 ) -> ReplicaGroupStatus {
-    let seen = Observed::gather(group, &Stores::default()).unwrap();
+    report_from(group, &Stores::default(), failed, now, change)
+}
+
+/// The same, from these stores.
+fn report_from(
+    group: &ReplicaGroup,
+    stores: &Stores,
+    failed: Option<&ApplyError>,
+    now: Timestamp,
+    change: impl FnOnce(&mut Assessment),
+) -> ReplicaGroupStatus {
+    let seen = Observed::gather(group, stores).unwrap();
     let state = group.status.as_ref().map(|status| State::read(group, status)).unwrap_or_default();
     let look = Look { moment: Duration::ZERO, wall: now, watched: Duration::ZERO, sure: true };
     let mut assessed = seen.assess(group, &state, Evidence::default(), &look);
@@ -272,6 +283,31 @@ fn whoever_waits_for_a_change_that_was_rolled_back_learns_that_it_has_failed() {
         ("False", "CrashLoop", "web-b has failed (CrashLoop): it crashed")
     );
     assert_eq!(status.failed_revision.as_deref(), Some("web-b"));
+}
+
+#[test]
+fn a_template_that_waits_behind_a_rollback_by_hand_is_named() {
+    let mut group = group(None);
+    let own = revision::name("web", &revision::hash(&group.spec.template));
+    let status = report(&group, None, at(0), |assessed| assessed.plan = plan(5, 5, 5));
+    assert!(!condition(&status, "Ready").2.contains("rollbackTo"));
+
+    group.spec.rollback_to = Some("web-a".into());
+    let stores = Stores::default();
+    let kept = json!({
+        "metadata": {
+            "name": "web-a", "namespace": "ns", "uid": "a", "labels": {"mainstay.dev/revision": "a"},
+            "ownerReferences": [{"apiVersion": "mainstay.dev/v1alpha1", "kind": "ReplicaGroup", "name": "web",
+                "uid": "u", "controller": true}]
+        },
+        "data": revision::data(&mainstay_crds::PodTemplate::default()), "revision": 1
+    });
+    let kept: revision::WatchedRevision = serde_json::from_value(kept).unwrap();
+    stores.revisions.apply(kube::runtime::watcher::Event::Apply(kept.into()), |_| {});
+    let status = report_from(&group, &stores, None, at(0), |assessed| assessed.plan = plan(5, 5, 5));
+    let (ready, _, message) = condition(&status, "Ready");
+    assert_eq!(ready, "True");
+    assert!(message.contains("names web-a") && message.contains(&own), "{message}");
 }
 
 #[test]
