@@ -115,6 +115,9 @@ impl Writer {
         let named =
             [Some(&observed.revisions.own), Some(&observed.revisions.wanted), state.current.as_ref(), failed];
         needed.extend(named.into_iter().flatten().map(|hash| &**hash));
+        // Of these pods are made again when they are lost, be there none just now.
+        let held = state.rollout.iter().flat_map(|rollout| &rollout.held);
+        needed.extend(held.map(|share| &*share.revision));
         let mut old: Vec<_> = kept.iter().filter(|kept| !needed.contains(&*kept.hash)).collect();
         old.sort_by_key(|kept| Reverse(kept.number));
         for revision in old.into_iter().skip(limit) {
