@@ -11,17 +11,15 @@ use kube::{
     ResourceExt,
     core::{Selector, SelectorExt},
 };
-use mainstay_crds::{InPlace, PodTemplate, ReplicaGroup};
+use mainstay_crds::{InPlace, ReplicaGroup};
 use mainstay_runtime::{index::ObjectKey, labels::Labels, node::ZONE};
 use thiserror::Error;
 
 use crate::{
     claim,
-    images::{self, Image},
     names::REVISION,
     plan::{self, Claim, Domains, MAX_SPREAD_KEYS, Plan, Policy, RevisionCounts, Strategy, Tallies, Trouble},
     pod::{Bucket, Labelled, Pod},
-    revision::{self, Revision},
     rollout::{self, Decision, Evidence, Look, Settings, State},
     slots::Slots,
     stores::Stores,
@@ -29,6 +27,9 @@ use crate::{
 };
 
 mod policy;
+mod revisions;
+
+pub use self::revisions::Revisions;
 
 /// A group that cannot be planned.
 #[derive(Debug, Error)]
@@ -62,69 +63,6 @@ pub struct Observed {
     pods: Vec<Member>,
     nodes: HashMap<Arc<str>, Place>,
     spread: Vec<String>,
-}
-
-/// The templates that a group has and has had.
-#[derive(Debug)]
-pub struct Revisions {
-    /// The revision that the spec asks for.
-    pub wanted: Arc<str>,
-    /// The revision of the spec's template.
-    pub own: Arc<str>,
-    /// `spec.rollbackTo`, where it names no revision of the group.
-    pub unknown: Option<String>,
-    /// Those that are kept.
-    pub kept: Vec<Arc<Revision>>,
-}
-
-impl Revisions {
-    fn of(group: &ReplicaGroup, uid: &Arc<str>, stores: &Stores) -> Self {
-        let mut kept = stores.revisions.bucket(uid);
-        // The name tells which revision it is; a copy of one, or one of another label, is none.
-        kept.retain(|kept| revision::hash_of(group, &kept.header.key.name).as_ref() == Some(&kept.hash));
-        let own = revision::hash(&group.spec.template);
-        let named = group.spec.rollback_to.as_ref();
-        let found = named.and_then(|name| revision::hash_of(group, name));
-        let found = found.filter(|hash| *hash == own || template(&kept, hash).is_some());
-        Self {
-            unknown: named.filter(|_| found.is_none()).cloned(),
-            wanted: found.unwrap_or_else(|| Arc::clone(&own)),
-            own,
-            kept,
-        }
-    }
-
-    /// The template of a revision of `group`, whose revisions these are.
-    pub fn template<'a>(&'a self, hash: &str, group: &'a ReplicaGroup) -> Option<&'a PodTemplate> {
-        if *hash == *self.own {
-            return Some(&group.spec.template);
-        }
-        template(&self.kept, hash).map(|template| &**template)
-    }
-
-    /// The images that differ between two revisions of `group`; `None` unless they are all that does.
-    pub(crate) fn changed_images<'a>(
-        &'a self,
-        old: &str,
-        new: &str,
-        group: &'a ReplicaGroup,
-    ) -> Option<Vec<Image<'a>>> {
-        images::changed(self.template(old, group)?, self.template(new, group)?)
-    }
-
-    /// The place in the group's history of a revision whose template is kept.
-    fn number(&self, hash: &str) -> Option<i64> {
-        let kept = self.kept.iter().find(|kept| *kept.hash == *hash && kept.template.is_some());
-        kept.map(|kept| kept.number)
-    }
-
-    fn is_known(&self, hash: &str) -> bool {
-        *hash == *self.own || template(&self.kept, hash).is_some()
-    }
-}
-
-fn template<'a>(kept: &'a [Arc<Revision>], hash: &str) -> Option<&'a Arc<PodTemplate>> {
-    kept.iter().find(|revision| &*revision.hash == hash)?.template.as_ref()
 }
 
 /// What a group's change and its pods need now.

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     names::{GROUP, PRE_DELETE_FINALIZER, SLOT},
+    revision,
     rollout::{Failed, Reason},
 };
 
@@ -207,4 +208,18 @@ fn the_first_revision_starts_from_nothing_however_many_of_its_pods_serve() {
     add_pods(&stores, &own, 9);
     let (first, _) = decided(&stores, json!({}));
     assert_eq!((first.state.current, first.news.as_slice()), (None, &[][..]));
+}
+
+#[test]
+fn a_stored_template_that_is_equal_is_the_groups_revision_whatever_its_hash() {
+    let stores = Stores::default();
+    let mut group = group(json!({}), json!({}));
+    group.spec.template = serde_json::from_value(json!({"spec": {"containers": []}})).unwrap();
+    let hash = revision::hash(&group.spec.template);
+    assert_eq!(Observed::gather(&group, &stores).unwrap().revisions.own, hash);
+    // As an earlier version has computed it.
+    add_revision(&stores, "web-aaaaaaaaaa", "aaaaaaaaaa", 1);
+    assert_eq!(&*Observed::gather(&group, &stores).unwrap().revisions.own, "aaaaaaaaaa");
+    add_revision(&stores, &revision::name("web", &hash), &hash, 2);
+    assert_eq!(Observed::gather(&group, &stores).unwrap().revisions.own, hash);
 }
