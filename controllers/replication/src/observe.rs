@@ -168,8 +168,12 @@ impl Observed {
         state.stand_on_what_serves(&self.revisions.wanted, &by_revision, number);
         let second = Timestamp::from_second(now.as_second()).unwrap_or(now);
         let wanted = self.wanted(&state);
-        let settings =
-            Settings { strategy: self.strategy(group, &wanted, &by_revision), ..self.settings.clone() };
+        let unstored = self.holds_unstored(&wanted, &state);
+        let settings = Settings {
+            strategy: self.strategy(group, &wanted, &by_revision),
+            paused: self.settings.paused || unstored,
+            ..self.settings.clone()
+        };
         let mut decision = rollout::decide(&settings, &wanted, &state, evidence, &by_revision, second);
         if self.policy.ending.is_some() {
             // Pods that go with their group are no change that fails or succeeds.
@@ -181,7 +185,8 @@ impl Observed {
             keep: decision.keep.clone(),
             ..self.policy.clone()
         };
-        let plan = plan::plan(&policy, &pods, now);
+        let mut plan = plan::plan(&policy, &pods, now);
+        plan.create.retain(|creation| !unstored || creation.revision != self.revisions.own);
         let updated = by_revision.get(&*decision.wanted).map_or(0, |counts| counts.active);
         let target = by_revision.get(&*decision.target).copied().unwrap_or_default();
         decision.keep_time(&self.settings, target, &plan);
@@ -208,6 +213,13 @@ impl Observed {
         let stays = self.revisions.unknown.is_some() && state.failed.is_none();
         let current = state.current.as_ref().filter(|_| stays);
         Arc::clone(current.unwrap_or(&self.revisions.wanted))
+    }
+
+    /// Whether nothing is brought to the `wanted` revision, because its template could not be kept. What the group is at
+    /// already is repaired and scaled all the same.
+    fn holds_unstored(&self, wanted: &Arc<str>, state: &State) -> bool {
+        let Revisions { own, stored, .. } = &self.revisions;
+        !stored && wanted == own && state.current.as_ref() != Some(own)
     }
 
     /// The pod that a plan names by its index.

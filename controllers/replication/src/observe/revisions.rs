@@ -21,6 +21,8 @@ pub struct Revisions {
     pub unknown: Option<String>,
     /// Those that are kept.
     pub kept: Vec<Arc<Revision>>,
+    /// Whether the spec's template is kept, or is to be within this reconcile. If not, no pod is brought to it.
+    pub stored: bool,
 }
 
 impl Revisions {
@@ -37,6 +39,7 @@ impl Revisions {
             wanted: found.unwrap_or_else(|| Arc::clone(&own)),
             own,
             kept,
+            stored: true,
         }
     }
 

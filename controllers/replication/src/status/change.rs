@@ -190,6 +190,11 @@ pub(super) fn readiness(seen: &Seen<'_>) -> Option<(bool, &'static str, String)>
                 ),
             )
         }
+        Phase::Paused if !seen.observed.revisions.stored => {
+            let message =
+                format!("no pod is updated to {target} before it is stored as a ControllerRevision");
+            ("TemplateNotStored", message)
+        }
         Phase::Paused => {
             ("Paused", format!("spec.paused pauses the rollout of {target}: {}", seen.progress()))
         }
@@ -249,6 +254,11 @@ fn progressing(seen: &Seen<'_>) -> NewCondition {
         Phase::WaitingForDeletion => {
             ("WaitingForDeletion", format!("pods are updated to {target} when they are deleted"))
         }
+        // Then it is not the spec that pauses it.
+        Phase::Paused if !seen.observed.revisions.stored => (
+            "TemplateNotStored",
+            format!("no pod is updated to {target} before it is stored as a ControllerRevision"),
+        ),
         Phase::Paused => ("Paused", format!("spec.paused pauses the rollout of {target}")),
     };
     verdict(true, reason, message)
