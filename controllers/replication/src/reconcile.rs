@@ -192,9 +192,12 @@ impl Replication {
         let kept = self.writer.keep_revision(group, observed).await;
         // In a namespace that is being deleted nothing new is made, and what is there is still to be seen to.
         let goes = |error: &ApplyError| matches!(error.request(), RequestError::NamespaceTerminating(_));
-        let is_kept = kept.as_ref().err().is_none_or(goes);
-        outcomes.note(REVISIONS, kept);
-        is_kept
+        let goes = kept.as_ref().is_err_and(goes);
+        let kept = outcomes.note(REVISIONS, kept);
+        if kept == Some(false) {
+            outcomes.again(Some(RECHECK));
+        }
+        goes || kept.unwrap_or_default()
     }
 
     /// Keeps no more of the old revisions than the spec asks for.

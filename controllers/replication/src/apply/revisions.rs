@@ -17,16 +17,18 @@ use super::{ApplyError, Writer, not_created};
 use crate::{
     names::REVISION,
     observe::Observed,
+    owner::Controller,
     revision::{self, Revision, data, template_of},
     rollout::State,
 };
 
 impl Writer {
-    /// Sees to it that the template of the spec is kept as a revision, the newest one.
+    /// Sees to it that the template of the spec is kept as a revision, the newest one. Returns whether it is kept; if not,
+    /// a group of the same name has left one behind, which the garbage collector is about to delete.
     ///
     /// # Errors
     /// [`ApplyError::Revision`].
-    pub async fn keep_revision(&self, group: &ReplicaGroup, observed: &Observed) -> Result<(), ApplyError> {
+    pub async fn keep_revision(&self, group: &ReplicaGroup, observed: &Observed) -> Result<bool, ApplyError> {
         let hash = &observed.revisions.own;
         let failed = |source| ApplyError::Revision(source);
         if let Some(kept) = observed.revisions.kept.iter().find(|kept| kept.hash == *hash) {
@@ -35,20 +37,22 @@ impl Writer {
                 made.hashes.remove(hash);
             }
             self.renew(group, observed, kept).await.map_err(failed)?;
-            return Ok(());
+            return Ok(true);
         }
         let made = || self.revisions.lock().get(&observed.key).is_some_and(|made| made.hashes.contains(hash));
         // A group on its way out gets nothing new; the garbage collector would have to wait for it.
         if made() || group.metadata.deletion_timestamp.is_some() {
-            return Ok(());
+            return Ok(true);
         }
         let number = self.next_number(observed);
-        self.make_revision(group, observed, number).await.map_err(failed)?;
+        if !self.make_revision(group, observed, number).await.map_err(failed)? {
+            return Ok(false);
+        }
         let mut revisions = self.revisions.lock();
         let made = revisions.entry(observed.key.clone()).or_default();
         made.hashes.insert(Arc::clone(hash));
         made.newest = number;
-        Ok(())
+        Ok(true)
     }
 
     /// Gives a revision that is wanted again the next number, as a Deployment does: the highest is always the one that the
@@ -84,12 +88,13 @@ impl Writer {
         shown.max(given).saturating_add(1)
     }
 
+    /// Returns `false` while another group's revision of that name stands.
     async fn make_revision(
         &self,
         group: &ReplicaGroup,
         observed: &Observed,
         number: i64,
-    ) -> Result<(), RequestError> {
+    ) -> Result<bool, RequestError> {
         let hash = &observed.revisions.own;
         let object = ObjectKey::new(&observed.key.namespace, &revision::name(&observed.key.name, hash));
         // The template's labels, so that who looks for the pods finds these too.
@@ -102,7 +107,7 @@ impl Writer {
             "revision": number,
         });
         match self.writes.create(&path(&object), body.to_string()).await {
-            Ok(_) => Ok(()),
+            Ok(_) => Ok(true),
             Err(RequestError::AlreadyExists(_)) => self.take_over(group, observed, &object).await,
             Err(error) => Err(not_created(error)),
         }
@@ -114,19 +119,21 @@ impl Writer {
         group: &ReplicaGroup,
         observed: &Observed,
         object: &ObjectKey,
-    ) -> Result<(), RequestError> {
+    ) -> Result<bool, RequestError> {
         let revisions: Api<ControllerRevision> = Api::namespaced(self.client.clone(), &object.namespace);
         let name = &object.name;
         let standing = in_time(revisions.get(name)).await?;
         let template = standing.data.as_ref().and_then(|data| template_of(&data.0));
-        match owner::controller(&standing.metadata) {
-            Some(owner) if *owner.uid == *observed.uid => Ok(()),
+        match Controller::of(&standing.metadata) {
+            Some(owner) if *owner.uid == *observed.uid => Ok(true),
+            // Of two groups of one name one is gone.
+            Some(owner) if owner.group.as_ref() == Some(&observed.key.name) => Ok(false),
             Some(_) => {
                 Err(RequestError::Conflict(format!("ControllerRevision {name} belongs to another object")))
             }
             None if template.as_ref() == Some(&group.spec.template) => {
                 let patch = json!({"metadata": {"uid": standing.uid(), "ownerReferences": [owner::reference(group)]}});
-                self.writes.patch(&path(object), &Patch::Strategic(patch)).await.map(drop)
+                self.writes.patch(&path(object), &Patch::Strategic(patch)).await.map(|_| true)
             }
             None => Err(RequestError::Conflict(format!(
                 "ControllerRevision {name} contains another \
