@@ -13,8 +13,6 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
 
-use crate::pod_template::QUANTITY;
-
 /// Narrows the schemas of all versions to what the Rust types can represent.
 pub(crate) fn narrow(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
     let schemas = crd.spec.versions.iter_mut().filter_map(|version| version.schema.as_mut());
@@ -32,11 +30,11 @@ fn narrow_schema(schema: &mut JSONSchemaProps) {
     within(schema).into_iter().for_each(narrow_schema);
 }
 
-/// Whether numbers of it are decoded into 32 bits. A quantity is none: it is kept as text or of 64 bits.
+/// Whether numbers of it are decoded into 32 bits.
 fn holds_int32(schema: &JSONSchemaProps) -> bool {
     let int_or_string = schema.x_kubernetes_int_or_string == Some(true);
     let int32 = schema.type_.as_deref() == Some("integer") && schema.format.as_deref() == Some("int32");
-    int32 || int_or_string && schema.pattern.as_deref() != Some(QUANTITY)
+    int32 || int_or_string
 }
 
 /// The schemas of what lies directly within. No other keyword than these holds any in a structural schema.

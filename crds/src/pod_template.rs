@@ -201,7 +201,7 @@ const ATOMIC_KINDS: &[&str] = &[
     "TypedLocalObjectReference",
 ];
 
-/// The metadata that a template may set.
+/// The metadata that a template may set, and what else programs print there: the built-in kinds take it and ignore it.
 fn object_meta(labels: Value) -> Value {
     json!({
         "type": "object",
@@ -209,23 +209,28 @@ fn object_meta(labels: Value) -> Value {
             "labels": labels,
             "annotations": strings(),
             "finalizers": { "type": "array", "x-kubernetes-list-type": "set", "items": { "type": "string" } },
+            "name": ignored("string"),
+            "generateName": ignored("string"),
+            "namespace": ignored("string"),
+            "creationTimestamp": ignored("string"),
         },
     })
+}
+
+/// A field that is accepted and has no effect, as in the built-in kinds.
+pub(crate) fn ignored(kind: &str) -> Value {
+    json!({ "type": kind, "description": "Ignored." })
 }
 
 fn strings() -> Value {
     json!({ "type": "object", "additionalProperties": { "type": "string" } })
 }
 
-/// A quantity, as a string or as a whole number.
+/// A quantity: a string, or a number with or without a fraction, for which a schema has no type of its own.
 fn quantity() -> Value {
-    json!({
-        "anyOf": [{ "type": "integer" }, { "type": "string" }],
-        "pattern": QUANTITY,
-        "x-kubernetes-int-or-string": true,
-    })
+    json!({ "pattern": QUANTITY, "maxItems": 0, "maxProperties": 0, "x-kubernetes-preserve-unknown-fields": true })
 }
 
 /// A number, then a suffix or an exponent: the pattern that controller-tools gives its users for `Quantity`.
-pub(crate) const QUANTITY: &str = "^(\\+|-)?(([0-9]+(\\.[0-9]*)?)|(\\.[0-9]+))\
+const QUANTITY: &str = "^(\\+|-)?(([0-9]+(\\.[0-9]*)?)|(\\.[0-9]+))\
     (([KMGTPE]i)|[numkMGTPE]|([eE](\\+|-)?(([0-9]+(\\.[0-9]*)?)|(\\.[0-9]+))))?$";

@@ -189,6 +189,15 @@ pub struct RolloutStatus {
     /// `currentRevision`. Absent if the rollout began without old pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept: Option<KeptReplicas>,
+
+    /// The value that the annotation `mainstay.dev/continue` already had when the rollout began. It has no effect on this
+    /// rollout.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ignored_continue: Option<String>,
+
+    /// The same of the annotation `mainstay.dev/abort`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ignored_abort: Option<String>,
 }
 
 /// How many old pods are kept during a rollout.

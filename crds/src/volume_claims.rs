@@ -9,7 +9,10 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::{pod_template::upstream, schema};
+use crate::{
+    pod_template::{ignored, upstream},
+    schema,
+};
 
 /// A PersistentVolumeClaim of which each pod of the group gets its own.
 ///
@@ -48,7 +51,18 @@ impl JsonSchema for VolumeClaimTemplate {
         json_schema!({
             "type": "object",
             "required": ["metadata", "spec"],
-            "properties": { "metadata": claim_meta(), "spec": spec },
+            "properties": {
+                // As `kubectl get statefulset` prints a template.
+                "apiVersion": ignored("string"),
+                "kind": ignored("string"),
+                "metadata": claim_meta(),
+                "spec": spec,
+                "status": {
+                    "type": "object",
+                    "description": "Ignored.",
+                    "x-kubernetes-preserve-unknown-fields": true,
+                },
+            },
         })
     }
 }
@@ -69,6 +83,8 @@ fn claim_meta() -> Value {
             },
             "labels": schema::labels(),
             "annotations": { "type": "object", "additionalProperties": { "type": "string" } },
+            "namespace": ignored("string"),
+            "creationTimestamp": ignored("string"),
         },
     })
 }

@@ -25,11 +25,12 @@ use mainstay_runtime::{
 use crate::{
     announce::Announcer,
     apply::Writer,
-    claim::Claim,
+    claim::{self, Claim},
     metrics::Metrics,
     names::{FIELD_MANAGER, REVISION, SLOT},
     owner,
-    pod::{Labelled, Pod, WatchedPod},
+    pod::{Pod, WatchedPod},
+    quota::{Quota, WatchedQuota},
     reconcile::{ASK_AGAIN, Replication, STATUS_PACE},
     revision::{Revision, WatchedRevision},
     stores::Stores,
@@ -122,9 +123,9 @@ impl Watches {
         let this = self.clone();
         revisions.fill(&self.stores.revisions, Revision::from, move |change| this.revision_changed(&change));
 
-        let quotas = Index::<Labelled>::default();
-        let changed = move |change: Change<'_, Labelled>| self.quota_changed(change);
-        manager.watch::<MetadataOf<v1::ResourceQuota>>().fill(&quotas, Into::into, changed);
+        let quotas = Index::<Quota>::default();
+        let changed = move |change: Change<'_, Quota>| self.quota_changed(&change);
+        manager.watch::<WatchedQuota>().fill(&quotas, Into::into, changed);
     }
 
     /// A pod matters to the group that controls it, before or after the change, and an orphan to each group that it
@@ -162,11 +163,12 @@ impl Watches {
         }
     }
 
-    /// Groups that were refused something try again at once when a quota of their namespace changes.
-    fn quota_changed(&self, change: Change<'_, Labelled>) {
+    /// What a quota had refused is tried again at once when it would be admitted, or the quota is gone.
+    fn quota_changed(&self, change: &Change<'_, Quota>) {
         let Some(quota) = change.new.or(change.old) else { return };
+        let is_due = |refusal: &str| change.new.is_none_or(|quota| quota.admits(refusal));
         for key in self.work.keys_of(&quota.header.key.namespace) {
-            self.work.retry_failed_for("QuotaExceeded", &key);
+            self.work.retry_failed_for("QuotaExceeded", &key, is_due);
         }
     }
 
@@ -179,9 +181,11 @@ impl Watches {
     }
 }
 
-/// Whether an orphan is one that the group would adopt, or whose hook it removes before it is deleted.
+/// Whether an orphan is one that the group would adopt, whose hook it removes before it is deleted, or that may hold a set
+/// of its volume claims, which is free when the pod is gone.
 fn concerns(group: &ReplicaGroup, pod: &Pod) -> bool {
     let is_let_go = group.metadata.deletion_timestamp.is_some() && pod.hook.is_some();
     is_let_go
+        || pod.slot.is_some() && claim::are_wanted(group)
         || Selector::try_from(group.spec.selector.clone()).is_ok_and(|selector| selector.matches(&pod.labels))
 }

@@ -16,6 +16,7 @@ pub mod observe;
 pub mod owner;
 pub mod plan;
 pub mod pod;
+pub mod quota;
 pub mod reconcile;
 pub mod revision;
 pub mod rollout;

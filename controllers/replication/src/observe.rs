@@ -11,17 +11,15 @@ use kube::{
     ResourceExt,
     core::{Selector, SelectorExt},
 };
-use mainstay_crds::{InPlace, PodTemplate, ReplicaGroup};
+use mainstay_crds::{InPlace, ReplicaGroup};
 use mainstay_runtime::{index::ObjectKey, labels::Labels, node::ZONE};
 use thiserror::Error;
 
 use crate::{
     claim,
-    images::{self, Image},
     names::REVISION,
     plan::{self, Claim, Domains, MAX_SPREAD_KEYS, Plan, Policy, RevisionCounts, Strategy, Tallies, Trouble},
     pod::{Bucket, Labelled, Pod},
-    revision::{self, Revision},
     rollout::{self, Decision, Evidence, Look, Settings, State},
     slots::Slots,
     stores::Stores,
@@ -29,6 +27,9 @@ use crate::{
 };
 
 mod policy;
+mod revisions;
+
+pub use self::revisions::Revisions;
 
 /// A group that cannot be planned.
 #[derive(Debug, Error)]
@@ -62,69 +63,6 @@ pub struct Observed {
     pods: Vec<Member>,
     nodes: HashMap<Arc<str>, Place>,
     spread: Vec<String>,
-}
-
-/// The templates that a group has and has had.
-#[derive(Debug)]
-pub struct Revisions {
-    /// The revision that the spec asks for.
-    pub wanted: Arc<str>,
-    /// The revision of the spec's template.
-    pub own: Arc<str>,
-    /// `spec.rollbackTo`, where it names no revision of the group.
-    pub unknown: Option<String>,
-    /// Those that are kept.
-    pub kept: Vec<Arc<Revision>>,
-}
-
-impl Revisions {
-    fn of(group: &ReplicaGroup, uid: &Arc<str>, stores: &Stores) -> Self {
-        let mut kept = stores.revisions.bucket(uid);
-        // The name tells which revision it is; a copy of one, or one of another label, is none.
-        kept.retain(|kept| revision::hash_of(group, &kept.header.key.name).as_ref() == Some(&kept.hash));
-        let own = revision::hash(&group.spec.template);
-        let named = group.spec.rollback_to.as_ref();
-        let found = named.and_then(|name| revision::hash_of(group, name));
-        let found = found.filter(|hash| *hash == own || template(&kept, hash).is_some());
-        Self {
-            unknown: named.filter(|_| found.is_none()).cloned(),
-            wanted: found.unwrap_or_else(|| Arc::clone(&own)),
-            own,
-            kept,
-        }
-    }
-
-    /// The template of a revision of `group`, whose revisions these are.
-    pub fn template<'a>(&'a self, hash: &str, group: &'a ReplicaGroup) -> Option<&'a PodTemplate> {
-        if *hash == *self.own {
-            return Some(&group.spec.template);
-        }
-        template(&self.kept, hash).map(|template| &**template)
-    }
-
-    /// The images that differ between two revisions of `group`; `None` unless they are all that does.
-    pub(crate) fn changed_images<'a>(
-        &'a self,
-        old: &str,
-        new: &str,
-        group: &'a ReplicaGroup,
-    ) -> Option<Vec<Image<'a>>> {
-        images::changed(self.template(old, group)?, self.template(new, group)?)
-    }
-
-    /// The place in the group's history of a revision whose template is kept.
-    fn number(&self, hash: &str) -> Option<i64> {
-        let kept = self.kept.iter().find(|kept| *kept.hash == *hash && kept.template.is_some());
-        kept.map(|kept| kept.number)
-    }
-
-    fn is_known(&self, hash: &str) -> bool {
-        *hash == *self.own || template(&self.kept, hash).is_some()
-    }
-}
-
-fn template<'a>(kept: &'a [Arc<Revision>], hash: &str) -> Option<&'a Arc<PodTemplate>> {
-    kept.iter().find(|revision| &*revision.hash == hash)?.template.as_ref()
 }
 
 /// What a group's change and its pods need now.
@@ -230,8 +168,12 @@ impl Observed {
         state.stand_on_what_serves(&self.revisions.wanted, &by_revision, number);
         let second = Timestamp::from_second(now.as_second()).unwrap_or(now);
         let wanted = self.wanted(&state);
-        let settings =
-            Settings { strategy: self.strategy(group, &wanted, &by_revision), ..self.settings.clone() };
+        let unstored = self.holds_unstored(&wanted, &state);
+        let settings = Settings {
+            strategy: self.strategy(group, &wanted, &by_revision),
+            paused: self.settings.paused || unstored,
+            ..self.settings.clone()
+        };
         let mut decision = rollout::decide(&settings, &wanted, &state, evidence, &by_revision, second);
         if self.policy.ending.is_some() {
             // Pods that go with their group are no change that fails or succeeds.
@@ -243,7 +185,8 @@ impl Observed {
             keep: decision.keep.clone(),
             ..self.policy.clone()
         };
-        let plan = plan::plan(&policy, &pods, now);
+        let mut plan = plan::plan(&policy, &pods, now);
+        plan.create.retain(|creation| !unstored || creation.revision != self.revisions.own);
         let updated = by_revision.get(&*decision.wanted).map_or(0, |counts| counts.active);
         let target = by_revision.get(&*decision.target).copied().unwrap_or_default();
         decision.keep_time(&self.settings, target, &plan);
@@ -272,6 +215,13 @@ impl Observed {
         Arc::clone(current.unwrap_or(&self.revisions.wanted))
     }
 
+    /// Whether nothing is brought to the `wanted` revision, because its template could not be kept. What the group is at
+    /// already is repaired and scaled all the same.
+    fn holds_unstored(&self, wanted: &Arc<str>, state: &State) -> bool {
+        let Revisions { own, stored, .. } = &self.revisions;
+        !stored && wanted == own && state.current.as_ref() != Some(own)
+    }
+
     /// The pod that a plan names by its index.
     pub fn pod(&self, index: usize) -> &Arc<Pod> {
         &self.pods[index].pod
@@ -296,7 +246,7 @@ impl Observed {
             terminating: pod.header.terminating,
             ready_since: pod.ready_since,
             created: pod.created,
-            failed_at: pod.failed_at,
+            ended_at: pod.ended_at,
             deletion_cost: pod.deletion_cost,
             restarts: pod.restarts,
             sidecar_restarts: pod.sidecar_restarts,

@@ -1,4 +1,4 @@
-//! Pods, nodes and quotas as the stores keep them: what a plan reads, and nothing else.
+//! Pods, nodes and budgets as the stores keep them: what a plan reads, and nothing else.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -42,8 +42,8 @@ pub struct Pod {
     pub ready_since: Option<Timestamp>,
     /// `metadata.creationTimestamp`.
     pub created: Timestamp,
-    /// When it failed, as far as its status tells.
-    pub failed_at: Option<Timestamp>,
+    /// When it ended, as far as its status tells.
+    pub ended_at: Option<Timestamp>,
     /// Its deletion cost; 0 unless its annotation says otherwise.
     pub deletion_cost: i32,
     /// The most restarts of any container.
@@ -157,7 +157,7 @@ impl Pod {
             node: spec.node_name.filter(|node| !node.is_empty()).map(Into::into),
             phase,
             ready_since: ready_since(&status.conditions, created).filter(|_| !closed),
-            failed_at: (phase == Phase::Failed).then(|| last_change(&status)).flatten(),
+            ended_at: phase.is_terminal().then(|| last_change(&status)).flatten(),
             created,
             deletion_cost: cost.and_then(|cost| cost.parse().ok()).unwrap_or_default(),
             restarts,
@@ -174,7 +174,7 @@ impl Pod {
 }
 
 /// An object of which only the labels are read, as the store keeps it: a node, whose labels say what domains it
-/// lies in; a quota, of which it matters only that it changed; or a budget, of which it matters that there is one.
+/// lies in; or a budget, of which it matters that there is one.
 #[derive(Debug)]
 pub struct Labelled {
     /// Name, UID and version.
@@ -202,9 +202,8 @@ impl Indexed for Labelled {
         let namespace = Some(&self.header.key.namespace).filter(|namespace| !namespace.is_empty());
         namespace.into_iter().cloned().collect()
     }
-    /// What else has changed of a quota may make room.
-    fn is_same(&self, _: &Self) -> bool {
-        false
+    fn is_same(&self, other: &Self) -> bool {
+        self.labels == other.labels
     }
 }
 

@@ -107,12 +107,15 @@ impl Replication {
                 return self.put(group, status::unusable(&current, &Failure::from(&error), Timestamp::now()));
             }
         };
+        let stored = self.keep_revision(group, &observed, turn, outcomes).await;
+        observed.revisions.stored = stored;
         let now = Timestamp::now();
         let mut assessed = self.assess(group, &observed, now, false);
         if assessed.decision.overdue && self.is_shown(group, &observed).await {
             // What the server has just been asked about is looked at as it is shown now.
             if let Ok(again) = self.observe(group) {
                 observed = again;
+                observed.revisions.stored = stored;
                 assessed = self.assess(group, &observed, now, true);
             }
         }
@@ -121,20 +124,17 @@ impl Replication {
         for victim in blocked {
             outcomes.waits((DELETION, Some(Arc::clone(&observed.pod(victim.pod).header.key.name))));
         }
-        let kept = self.keep_revision(group, &observed, turn, outcomes).await;
         self.prune_revisions(group, &observed, &assessed, turn, outcomes).await;
         if assessed.plan.is_empty() && observed.upkeep.is_empty() {
             // Nothing is left to be done that could fail.
             PODS.iter().for_each(|concern| outcomes.well(*concern));
             return self.report_on(group, &observed, &assessed, turn, outcomes).await;
         }
-        // Without its revision nothing new could ever be gone back to.
-        let waits = [READS, STATUS].iter().any(|concern| turn.held(*concern).is_some());
-        if !kept || waits {
+        if [READS, STATUS].iter().any(|concern| turn.held(*concern).is_some()) {
             return self.report_on(group, &observed, &assessed, turn, outcomes).await;
         }
         self.write(group, &observed, showed, &assessed, turn, outcomes).await;
-        self.observe_and_report(group, turn, outcomes).await;
+        self.observe_and_report(group, stored, turn, outcomes).await;
     }
 
     fn observe(&self, group: &ReplicaGroup) -> Result<Observed, ObserveError> {
@@ -177,7 +177,8 @@ impl Replication {
         self.last_status(group).map(|status| State::read(group, &status)).unwrap_or_default()
     }
 
-    /// Keeps the template as a revision. Returns whether it is kept.
+    /// Keeps the template as a revision. Returns whether it is kept: without that nothing is brought to it, as nothing could
+    /// be taken back to it later, while pods of other revisions are replaced and scaled as before.
     async fn keep_revision(
         &self,
         group: &ReplicaGroup,
@@ -191,9 +192,12 @@ impl Replication {
         let kept = self.writer.keep_revision(group, observed).await;
         // In a namespace that is being deleted nothing new is made, and what is there is still to be seen to.
         let goes = |error: &ApplyError| matches!(error.request(), RequestError::NamespaceTerminating(_));
-        let is_kept = kept.as_ref().err().is_none_or(goes);
-        outcomes.note(REVISIONS, kept);
-        is_kept
+        let goes = kept.as_ref().is_err_and(goes);
+        let kept = outcomes.note(REVISIONS, kept);
+        if kept == Some(false) {
+            outcomes.again(Some(RECHECK));
+        }
+        goes || kept.unwrap_or_default()
     }
 
     /// Keeps no more of the old revisions than the spec asks for.
@@ -273,13 +277,20 @@ impl Replication {
     }
 
     /// Reports the group as the stores show it now.
-    async fn observe_and_report(&self, group: &ReplicaGroup, turn: &Turn, outcomes: &mut Outcomes) {
+    async fn observe_and_report(
+        &self,
+        group: &ReplicaGroup,
+        stored: bool,
+        turn: &Turn,
+        outcomes: &mut Outcomes,
+    ) {
         let is_meant = |current: &Arc<ReplicaGroup>| {
             current.uid() == group.uid() && current.metadata.generation == group.metadata.generation
         };
         // A group that is gone has no status to write, and what failed says nothing of another spec, which is due anyway.
         let Some(group) = self.groups.get(&ObjectRef::from_obj(group)).filter(is_meant) else { return };
-        let Ok(observed) = self.observe(&group) else { return };
+        let Ok(mut observed) = self.observe(&group) else { return };
+        observed.revisions.stored = stored;
         let assessed = self.assess(&group, &observed, Timestamp::now(), false);
         self.report_on(&group, &observed, &assessed, turn, outcomes).await;
     }

@@ -10,6 +10,7 @@ use kube::ResourceExt;
 use mainstay_crds::{PodTemplate, ReplicaGroup};
 use mainstay_runtime::{
     index::Indexed,
+    names,
     slim::{self, Header},
     stands_for,
 };
@@ -29,15 +30,23 @@ const MAX_NAME: usize = 253;
 pub fn hash(template: &PodTemplate) -> Arc<str> {
     // Maps are sorted, in Rust and by serde_json.
     let text = serde_json::to_vec(template).unwrap_or_default();
-    let mut digits: String = Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect();
-    digits.truncate(DIGITS);
-    digits.into()
+    digest(&text).into()
 }
 
-/// The name of a group's ControllerRevision.
+/// The name of a group's ControllerRevision. That of a group with a long name has a digest of it, since others may begin
+/// with the same letters.
 pub fn name(group: &str, hash: &str) -> String {
-    let group: String = group.chars().take(MAX_NAME - DIGITS - 1).collect();
-    format!("{group}-{hash}")
+    const ROOM: usize = MAX_NAME - DIGITS - 1;
+    if group.len() <= ROOM {
+        return format!("{group}-{hash}");
+    }
+    format!("{}-{}-{hash}", names::cut(group, ROOM - DIGITS - 1), digest(group.as_bytes()))
+}
+
+fn digest(text: &[u8]) -> String {
+    let mut digits: String = Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect();
+    digits.truncate(DIGITS);
+    digits
 }
 
 /// The hash of the revision that a ControllerRevision of `group` of that name keeps.
@@ -144,6 +153,19 @@ mod tests {
     fn a_template_survives_its_revision() {
         let template = template(json!({"metadata": {"labels": {"a": "b"}}, "spec": {"newField": [1]}}));
         assert_eq!(template_of(&data(&template)), Some(template));
+    }
+
+    #[test]
+    fn every_group_has_a_name_for_its_revisions_that_no_other_has() {
+        let long = |end: &str| format!("{}{end}", "x".repeat(230));
+        let names = ["-a-and-much-more-of-it", "-b-and-much-more-of-it", ".a-and-much-more-of-it"].map(long);
+        let revisions = names.each_ref().map(|group| name(group, "0123456789"));
+        assert_ne!(revisions[0], revisions[1]);
+        for revision in revisions {
+            assert!(revision.len() <= MAX_NAME && !revision.contains(".-"), "{revision}");
+            let (_, hash) = revision.rsplit_once('-').unwrap();
+            assert_eq!(hash, "0123456789");
+        }
     }
 
     #[test]

@@ -28,8 +28,9 @@ pub fn observed(seen: &Seen<'_>, now: Timestamp) -> ReplicaGroupStatus {
     let Counts { active, ready, available, terminating, fully_labeled } = assessed.plan.counts;
     let unknown = observed.revisions.unknown.as_ref().map(|name| failure::unknown_revision(name));
     let lasting = seen.failures.first().cloned().or(unknown).or_else(|| change::lasting_failure(seen));
-    let failure = lasting.as_ref();
-    let mut verdicts = verdicts(readiness(seen, failure), failure, failure::of_replicas(seen.failures));
+    let readiness = readiness(seen, lasting.as_ref());
+    let stalled = lasting.or_else(|| change::rolled_back_failure(seen));
+    let mut verdicts = verdicts(readiness, stalled.as_ref(), failure::of_replicas(seen.failures));
     verdicts.extend(change::verdicts(seen));
     verdicts.extend(seen.failures.conditions());
     let mut status = ReplicaGroupStatus {
@@ -154,6 +155,8 @@ fn readiness(seen: &Seen<'_>, failure: Option<&Failure>) -> (bool, &'static str,
     } else if available < wanted {
         let message = format!("{available} of {wanted} pods have been ready for spec.minReadySeconds");
         (false, "PodsNotAvailable", message)
+    } else if let Some(Failure { reason, message, .. }) = change::rolled_back_failure(seen) {
+        (false, reason, format!("{available} of {wanted} pods are available, but {message}"))
     } else {
         (
             true,

@@ -223,11 +223,11 @@ impl Work {
         }
     }
 
-    /// Has tried at once, and `key` reconciled, what failed for this reason. Returns whether anything had.
-    pub fn retry_failed_for(&self, reason: &str, key: &ObjectKey) -> bool {
+    /// Retries `key` at once if a part failed for this reason and `is_due` by its message. Returns whether any had.
+    pub fn retry_failed_for(&self, reason: &str, key: &ObjectKey, is_due: impl Fn(&str) -> bool) -> bool {
         let any = self.state.lock().keys.get_mut(key).is_some_and(|memory| {
-            let failed = memory.failed.values_mut().filter(|known| known.reason == reason);
-            failed.map(|known| known.held = Held::default()).count() > 0
+            let is_due = |known: &&mut Known| known.reason == reason && is_due(&known.failure.message);
+            memory.failed.values_mut().filter(is_due).map(|known| known.held = Held::default()).count() > 0
         });
         if any {
             self.trigger(key);

@@ -37,8 +37,11 @@ fn is_quantity(schema: &Value) -> bool {
 
 /// A value that the schema admits, with all that it may have.
 fn full(schema: &Value) -> Value {
+    if is_quantity(schema) {
+        return json!("1");
+    }
     if schema["x-kubernetes-int-or-string"] == true {
-        return if is_quantity(schema) { json!("1") } else { json!(1) };
+        return json!(1);
     }
     match schema["type"].as_str().unwrap() {
         "object" => {
@@ -81,8 +84,10 @@ fn numbers(schema: &Value) -> Vec<Value> {
 
 /// Values at the bounds of a schema, without what lies within them.
 fn bounds(schema: &Value) -> Vec<Value> {
-    let mut values = if schema["x-kubernetes-int-or-string"] == true {
-        [if is_quantity(schema) { vec![] } else { numbers(schema) }, texts(schema)].concat()
+    let mut values = if is_quantity(schema) {
+        [vec![json!(0.5), json!(i64::MAX)], texts(schema)].concat()
+    } else if schema["x-kubernetes-int-or-string"] == true {
+        [numbers(schema), texts(schema)].concat()
     } else {
         match schema["type"].as_str().unwrap() {
             "object" => vec![sparse(schema)],

@@ -265,7 +265,7 @@ impl Process {
     /// A quota of the namespace has changed: what waits after a refusal may try again.
     pub fn release(&mut self) {
         for group in self.store().state() {
-            if self.work.retry_failed_for("QuotaExceeded", &key(&group.name_any())) {
+            if self.work.retry_failed_for("QuotaExceeded", &key(&group.name_any()), |_| true) {
                 self.triggered.insert(group.name_any());
             }
         }

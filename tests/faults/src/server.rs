@@ -214,6 +214,9 @@ impl Server {
             (&Method::POST, Kind::Pod, None, false) => self.create_pod(request),
             (&Method::DELETE, Kind::Pod, Some(name), false) => self.delete_pod(name, request),
             (&Method::PATCH, Kind::Pod, Some(name), false) => self.patch_pod(name, &request.body),
+            (&Method::PATCH, Kind::Revision, Some(name), false) => {
+                (self.renumber(name, &request.body), Effect::None)
+            }
             (&Method::PATCH, Kind::Group, Some(name), false) => {
                 (self.apply_finalizers(name, &request.body), Effect::None)
             }

@@ -22,13 +22,29 @@ pub(super) fn name(group: &str) -> String {
 }
 
 /// The spec with the readiness gate by which its pods can be taken out of service.
-fn with_gate(spec: &Map<String, Value>) -> Map<String, Value> {
-    let mut spec = spec.clone();
+fn with_gate(spec: &mut Map<String, Value>) {
     let gates = spec.entry("readinessGates").or_insert_with(|| json!([]));
     if let Value::Array(gates) = gates {
         gates.push(json!({"conditionType": READINESS_GATE}));
     }
-    spec
+}
+
+/// How the scheduler spreads pods that name no constraints of their own: softly, as long as a node has no more than two
+/// pods more than another, and a zone four (pkg/scheduler/framework/plugins/podtopologyspread/plugin.go,
+/// `systemDefaultConstraints`). It does so for pods of the built-in kinds alone, which it finds by their owner.
+const DEFAULT_SPREAD: [(&str, i32); 2] = [("kubernetes.io/hostname", 3), ("topology.kubernetes.io/zone", 5)];
+
+/// The spec with the scheduler's default constraints, unless it has some of its own; an empty list means none. As in a
+/// Deployment, only pods of the same revision are counted.
+fn with_spread(spec: &mut Map<String, Value>, group: &ReplicaGroup, hash: &str) {
+    if spec.contains_key("topologySpreadConstraints") {
+        return;
+    }
+    let mut selector = group.spec.selector.clone();
+    selector.match_labels.get_or_insert_default().insert(REVISION.to_owned(), hash.to_owned());
+    let constraint = |(key, skew)| json!({"topologyKey": key, "maxSkew": skew, "whenUnsatisfiable": "ScheduleAnyway", "labelSelector": &selector});
+    let constraints = DEFAULT_SPREAD.into_iter().map(constraint).collect();
+    spec.insert("topologySpreadConstraints".to_owned(), constraints);
 }
 
 /// The spec with the volumes of a slot, before which volumes of the same names give way, as in a StatefulSet.
@@ -52,7 +68,7 @@ pub(super) struct Body<'a> {
     annotations: BTreeMap<String, String>,
     finalizers: Vec<&'a str>,
     owner: Value,
-    spec: Cow<'a, Map<String, Value>>,
+    spec: Map<String, Value>,
     /// `spec`, written out.
     text: Box<RawValue>,
 }
@@ -97,9 +113,12 @@ impl<'a> Body<'a> {
             finalizers.retain(|finalizer| *finalizer != hook.finalizer);
             finalizers.push(&hook.finalizer);
         }
-        let gated = group.spec.update.in_place == InPlace::IfPossible;
-        let spec = if gated { Cow::Owned(with_gate(&template.spec)) } else { Cow::Borrowed(&template.spec) };
-        let text = serde_json::value::to_raw_value(&*spec)?;
+        let mut spec = template.spec.clone();
+        if group.spec.update.in_place == InPlace::IfPossible {
+            with_gate(&mut spec);
+        }
+        with_spread(&mut spec, group, hash);
+        let text = serde_json::value::to_raw_value(&spec)?;
         Ok(Self { group, labels, annotations, finalizers, owner: json!(owner::reference(group)), spec, text })
     }
 
@@ -157,10 +176,31 @@ mod tests {
             json!([{"apiVersion": "mainstay.dev/v1alpha1", "kind": "ReplicaGroup", "name": "web", "uid": "u",
                     "controller": true, "blockOwnerDeletion": true}])
         );
+        let mut spec = body["spec"].clone();
+        let spread = spec.as_object_mut().unwrap().remove("topologySpreadConstraints");
         assert_eq!(
-            body["spec"],
+            spec,
             json!({"containers": [{"name": "c", "resources": {"requests": {"cpu": 1}}}], "newField": [1]})
         );
+        let selector = json!({"matchLabels": {"app": "web", "mainstay.dev/revision": "0123"}});
+        let soft = |key: &str, skew: i32| json!({"topologyKey": key, "maxSkew": skew, "whenUnsatisfiable": "ScheduleAnyway", "labelSelector": selector});
+        let default = [soft("kubernetes.io/hostname", 3), soft("topology.kubernetes.io/zone", 5)];
+        assert_eq!(spread, Some(json!(default)), "as the scheduler spreads pods of a Deployment");
+    }
+
+    #[test]
+    fn constraints_of_the_template_stay_as_they_are_be_there_none() {
+        for constraints in [json!([]), json!([{"topologyKey": "rack"}])] {
+            let group: ReplicaGroup = serde_json::from_value(json!({
+                "apiVersion": "mainstay.dev/v1alpha1", "kind": "ReplicaGroup",
+                "metadata": {"name": "web", "namespace": "ns", "uid": "u"},
+                "spec": {"selector": {}, "template": {"spec": {"topologySpreadConstraints": constraints}}}
+            }))
+            .unwrap();
+            let body = Body::of(&group, &group.spec.template, "0123").unwrap().named("web-x", None).unwrap();
+            let body: Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!(body["spec"]["topologySpreadConstraints"], constraints);
+        }
     }
 
     #[test]

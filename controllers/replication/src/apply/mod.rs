@@ -120,6 +120,14 @@ pub enum WritePermit {
     Behind,
 }
 
+/// What this process has made of a group's revisions.
+#[derive(Default)]
+struct Made {
+    hashes: HashSet<Arc<str>>,
+    /// The highest number that it has given.
+    newest: i64,
+}
+
 /// Writes pods for groups.
 pub struct Writer {
     client: Client,
@@ -134,7 +142,7 @@ pub struct Writer {
     /// The groups whose pods this process has compared with the server's once.
     compared: Mutex<HashSet<ObjectKey>>,
     /// The revisions that this process has made, which the store may not show yet.
-    revisions: Mutex<HashMap<ObjectKey, HashSet<Arc<str>>>>,
+    revisions: Mutex<HashMap<ObjectKey, Made>>,
 }
 
 impl Writer {

@@ -17,39 +17,86 @@ use super::{ApplyError, Writer, not_created};
 use crate::{
     names::REVISION,
     observe::Observed,
-    revision::{self, data, template_of},
+    owner::Controller,
+    revision::{self, Revision, data, template_of},
     rollout::State,
 };
 
 impl Writer {
-    /// Sees to it that the template of the spec is kept as a revision.
+    /// Sees to it that the template of the spec is kept as a revision, the newest one. Returns whether it is kept; if not,
+    /// a group of the same name has left one behind, which the garbage collector is about to delete.
     ///
     /// # Errors
     /// [`ApplyError::Revision`].
-    pub async fn keep_revision(&self, group: &ReplicaGroup, observed: &Observed) -> Result<(), ApplyError> {
+    pub async fn keep_revision(&self, group: &ReplicaGroup, observed: &Observed) -> Result<bool, ApplyError> {
         let hash = &observed.revisions.own;
-        if observed.revisions.kept.iter().any(|kept| kept.hash == *hash) {
+        let failed = |source| ApplyError::Revision(source);
+        if let Some(kept) = observed.revisions.kept.iter().find(|kept| kept.hash == *hash) {
             // From now on its absence means that somebody has deleted it.
             if let Some(made) = self.revisions.lock().get_mut(&observed.key) {
-                made.remove(hash);
+                made.hashes.remove(hash);
             }
-            return Ok(());
+            self.renew(group, observed, kept).await.map_err(failed)?;
+            return Ok(true);
         }
-        let made = || self.revisions.lock().get(&observed.key).is_some_and(|made| made.contains(hash));
+        let made = || self.revisions.lock().get(&observed.key).is_some_and(|made| made.hashes.contains(hash));
         // A group on its way out gets nothing new; the garbage collector would have to wait for it.
         if made() || group.metadata.deletion_timestamp.is_some() {
-            return Ok(());
+            return Ok(true);
         }
-        let failed = |source| ApplyError::Revision(source);
-        self.make_revision(group, observed).await.map_err(failed)?;
-        self.revisions.lock().entry(observed.key.clone()).or_default().insert(Arc::clone(hash));
-        Ok(())
+        let number = self.next_number(observed);
+        if !self.make_revision(group, observed, number).await.map_err(failed)? {
+            return Ok(false);
+        }
+        let mut revisions = self.revisions.lock();
+        let made = revisions.entry(observed.key.clone()).or_default();
+        made.hashes.insert(Arc::clone(hash));
+        made.newest = number;
+        Ok(true)
     }
 
-    async fn make_revision(&self, group: &ReplicaGroup, observed: &Observed) -> Result<(), RequestError> {
+    /// Gives a revision that is wanted again the next number, as a Deployment does: the highest is always the one that the
+    /// spec asks for, and the one below it the one to go back to.
+    async fn renew(
+        &self,
+        group: &ReplicaGroup,
+        observed: &Observed,
+        revision: &Revision,
+    ) -> Result<(), RequestError> {
+        let newest = observed.revisions.kept.iter().map(|kept| kept.number).max();
+        let given = self.revisions.lock().get(&observed.key).map(|made| made.newest);
+        // After this process has given a number, the store may be yet to show it.
+        if newest == Some(revision.number) || given > newest || group.metadata.deletion_timestamp.is_some() {
+            return Ok(());
+        }
+        let number = self.next_number(observed);
+        let patch = json!({"metadata": {"uid": &*revision.header.uid}, "revision": number});
+        match self.writes.patch(&path(&revision.header.key), &Patch::Strategic(patch)).await {
+            Ok(_) => {
+                self.revisions.lock().entry(observed.key.clone()).or_default().newest = number;
+                Ok(())
+            }
+            // It is gone; the next reconcile makes another one.
+            Err(RequestError::NotFound(_) | RequestError::Conflict(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn next_number(&self, observed: &Observed) -> i64 {
+        let shown = observed.revisions.kept.iter().map(|kept| kept.number).max().unwrap_or_default();
+        let given = self.revisions.lock().get(&observed.key).map_or(0, |made| made.newest);
+        shown.max(given).saturating_add(1)
+    }
+
+    /// Returns `false` while another group's revision of that name stands.
+    async fn make_revision(
+        &self,
+        group: &ReplicaGroup,
+        observed: &Observed,
+        number: i64,
+    ) -> Result<bool, RequestError> {
         let hash = &observed.revisions.own;
         let object = ObjectKey::new(&observed.key.namespace, &revision::name(&observed.key.name, hash));
-        let newest = observed.revisions.kept.iter().map(|kept| kept.number).max().unwrap_or_default();
         // The template's labels, so that who looks for the pods finds these too.
         let mut labels = group.spec.template.metadata.clone().unwrap_or_default().labels;
         labels.insert(REVISION.to_owned(), hash.to_string());
@@ -57,10 +104,10 @@ impl Writer {
             "apiVersion": "apps/v1", "kind": "ControllerRevision",
             "metadata": {"name": &*object.name, "labels": labels, "ownerReferences": [owner::reference(group)]},
             "data": data(&group.spec.template),
-            "revision": newest + 1,
+            "revision": number,
         });
         match self.writes.create(&path(&object), body.to_string()).await {
-            Ok(_) => Ok(()),
+            Ok(_) => Ok(true),
             Err(RequestError::AlreadyExists(_)) => self.take_over(group, observed, &object).await,
             Err(error) => Err(not_created(error)),
         }
@@ -72,19 +119,21 @@ impl Writer {
         group: &ReplicaGroup,
         observed: &Observed,
         object: &ObjectKey,
-    ) -> Result<(), RequestError> {
+    ) -> Result<bool, RequestError> {
         let revisions: Api<ControllerRevision> = Api::namespaced(self.client.clone(), &object.namespace);
         let name = &object.name;
         let standing = in_time(revisions.get(name)).await?;
         let template = standing.data.as_ref().and_then(|data| template_of(&data.0));
-        match owner::controller(&standing.metadata) {
-            Some(owner) if *owner.uid == *observed.uid => Ok(()),
+        match Controller::of(&standing.metadata) {
+            Some(owner) if *owner.uid == *observed.uid => Ok(true),
+            // Of two groups of one name one is gone.
+            Some(owner) if owner.group.as_ref() == Some(&observed.key.name) => Ok(false),
             Some(_) => {
                 Err(RequestError::Conflict(format!("ControllerRevision {name} belongs to another object")))
             }
             None if template.as_ref() == Some(&group.spec.template) => {
                 let patch = json!({"metadata": {"uid": standing.uid(), "ownerReferences": [owner::reference(group)]}});
-                self.writes.patch(&path(object), &Patch::Strategic(patch)).await.map(drop)
+                self.writes.patch(&path(object), &Patch::Strategic(patch)).await.map(|_| true)
             }
             None => Err(RequestError::Conflict(format!(
                 "ControllerRevision {name} contains another \
@@ -115,6 +164,9 @@ impl Writer {
         let named =
             [Some(&observed.revisions.own), Some(&observed.revisions.wanted), state.current.as_ref(), failed];
         needed.extend(named.into_iter().flatten().map(|hash| &**hash));
+        // Of these pods are made again when they are lost, be there none just now.
+        let held = state.rollout.iter().flat_map(|rollout| &rollout.held);
+        needed.extend(held.map(|share| &*share.revision));
         let mut old: Vec<_> = kept.iter().filter(|kept| !needed.contains(&*kept.hash)).collect();
         old.sort_by_key(|kept| Reverse(kept.number));
         for revision in old.into_iter().skip(limit) {

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     names::{GROUP, PRE_DELETE_FINALIZER, SLOT},
+    revision,
     rollout::{Failed, Reason},
 };
 
@@ -207,4 +208,44 @@ fn the_first_revision_starts_from_nothing_however_many_of_its_pods_serve() {
     add_pods(&stores, &own, 9);
     let (first, _) = decided(&stores, json!({}));
     assert_eq!((first.state.current, first.news.as_slice()), (None, &[][..]));
+}
+
+#[test]
+fn while_the_template_cannot_be_stored_nothing_is_brought_to_it_and_what_exists_is_repaired_and_scaled() {
+    let planned = |stores: &Stores, replicas: usize, stored: bool| {
+        let group = group(json!({}), json!({"replicas": replicas}));
+        let mut observed = Observed::gather(&group, stores).unwrap();
+        observed.revisions.stored = stored;
+        let moment = Duration::from_secs(1);
+        let look = Look { moment, wall: Timestamp::now(), watched: moment, sure: true };
+        let plan = observed.assess(&group, &State::default(), Evidence::default(), &look).plan;
+        let create: Vec<_> =
+            plan.create.into_iter().map(|made| (made.revision.to_string(), made.count)).collect();
+        (create, plan.delete.len())
+    };
+    let stores = Stores::default();
+    assert_eq!(planned(&stores, 3, false), (vec![], 0), "the first pods of a group");
+    assert_eq!(planned(&stores, 3, true).0.len(), 1);
+
+    add_revision(&stores, "web-aaaaaaaaaa", "aaaaaaaaaa", 1);
+    add_pods(&stores, "aaaaaaaaaa", 9);
+    let old = |count| vec![("aaaaaaaaaa".to_owned(), count)];
+    assert_eq!(planned(&stores, 10, false), (old(1), 0));
+    assert_eq!(planned(&stores, 20, false), (old(11), 0));
+    assert_eq!(planned(&stores, 4, false), (vec![], 5));
+    assert_ne!(planned(&stores, 9, true), (vec![], 0));
+}
+
+#[test]
+fn a_stored_template_that_is_equal_is_the_groups_revision_whatever_its_hash() {
+    let stores = Stores::default();
+    let mut group = group(json!({}), json!({}));
+    group.spec.template = serde_json::from_value(json!({"spec": {"containers": []}})).unwrap();
+    let hash = revision::hash(&group.spec.template);
+    assert_eq!(Observed::gather(&group, &stores).unwrap().revisions.own, hash);
+    // As an earlier version has computed it.
+    add_revision(&stores, "web-aaaaaaaaaa", "aaaaaaaaaa", 1);
+    assert_eq!(&*Observed::gather(&group, &stores).unwrap().revisions.own, "aaaaaaaaaa");
+    add_revision(&stores, &revision::name("web", &hash), &hash, 2);
+    assert_eq!(Observed::gather(&group, &stores).unwrap().revisions.own, hash);
 }

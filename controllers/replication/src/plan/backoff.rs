@@ -1,11 +1,12 @@
-//! How long creation pauses when pods fail again and again.
+//! How long creation pauses when pods end again and again.
 //!
-//! A pod that the kubelet fails (evicted, rejected at admission, out of disk) is replaced, and its replacement may
-//! fail at once as well; upstream then creates pods as fast as it can (kubernetes/kubernetes#130411). The pause is
-//! computed from the failed pods only, so a restart of the controller neither forgets nor lengthens it, and deleting
-//! the failed pods ends it.
+//! A pod that the kubelet fails (evicted, rejected at admission, out of disk), or whose containers end for good as they may
+//! not be restarted, is replaced, and its replacement may end at once as well; upstream then creates pods as fast as it
+//! can (kubernetes/kubernetes#130411). The pause is computed from the ended pods only, so a restart of the controller
+//! neither forgets nor lengthens it, and deleting the ended pods ends it.
 //!
-//! A *round* is a failure of a pod that was created after the previous failure. Ten pods evicted together are one
+//! An end, good or bad, is called a failure here: the pods should run. A *round* is a failure of a pod that was created
+//! after the previous failure. Ten pods evicted together are one
 //! round and are replaced at once; one pod that fails ten times is ten rounds. While the pause lasts it stops every
 //! creation of the group, also those of a scale-up: they would use the template that fails.
 
@@ -15,7 +16,7 @@ use jiff::Timestamp;
 
 use super::{
     time::elapsed,
-    types::{Claim, Phase, Pod},
+    types::{Claim, Pod},
 };
 
 /// The pause after the second round; each further round doubles it, as the kubelet does for containers.
@@ -31,10 +32,10 @@ const MEMORY: Duration = Duration::from_secs(60 * 60);
 /// When creation of pods of a revision may go on; `None` when it need not wait. What happened to other revisions
 /// says nothing of this one.
 pub(super) fn until(pods: &[Pod<'_>], revision: &str, now: Timestamp) -> Option<Timestamp> {
-    // A pod that somebody deletes ends as Failed too, which says nothing of its template.
+    // A pod that somebody deletes ends as well, which says nothing of its template.
     let failed = pods.iter().filter(|pod| {
         pod.claim == Claim::Mine
-            && pod.phase == Phase::Failed
+            && pod.phase.is_terminal()
             && !pod.terminating
             && (revision.is_empty() || pod.revision == revision)
     });
@@ -56,7 +57,7 @@ impl Life {
     /// time, or one out of bounds, the API server's creation time is used.
     fn of(pod: &Pod<'_>, now: Timestamp) -> Self {
         let start = pod.created.min(now);
-        let end = pod.failed_at.filter(|&at| at <= now).unwrap_or(start).max(start);
+        let end = pod.ended_at.filter(|&at| at <= now).unwrap_or(start).max(start);
         Self { start, end }
     }
 }
@@ -90,6 +91,7 @@ mod tests {
         super::tests::{NOW, ago, failed, pod},
         *,
     };
+    use crate::plan::Phase;
 
     /// How many seconds creation waits.
     fn wait(pods: &[Pod<'_>]) -> Option<u64> {
@@ -150,14 +152,15 @@ mod tests {
         assert_eq!(both(|_| {}), Some(10));
         assert_eq!(both(|pod| pod.claim = Claim::MineUnmatched), None);
         assert_eq!(both(|pod| pod.claim = Claim::Foreign), None);
-        assert_eq!(both(|pod| pod.phase = Phase::Succeeded), None);
+        assert_eq!(both(|pod| pod.phase = Phase::Running), None);
+        assert_eq!(both(|pod| pod.phase = Phase::Succeeded), Some(10), "who ends well at once ends again");
         assert_eq!(both(|pod| pod.terminating = true), None);
     }
 
     #[test]
     fn creation_stands_in_for_a_failure_without_a_time_or_with_a_wrong_one() {
         let known = failed("known", 20, 15);
-        let second = |created, failed_at| Pod { failed_at, ..failed("", created, 0) };
+        let second = |created, ended_at| Pod { ended_at, ..failed("", created, 0) };
         assert_eq!(wait(&[known, second(6, None)]), Some(4), "no time");
         assert_eq!(wait(&[known, second(6, Some(ago(-86_400)))]), Some(4), "a day ahead");
         assert_eq!(wait(&[known, second(6, Some(ago(86_400)))]), Some(4), "before its creation");

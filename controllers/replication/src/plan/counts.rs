@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::{
     time::is_available,
-    types::{Claim, Pod, Trouble},
+    types::{Cause, Claim, Pod, Trouble},
 };
 
 /// The pods of one revision.
@@ -18,8 +18,12 @@ pub struct RevisionCounts {
     pub available: usize,
     /// The most restarts of a container of an active pod.
     pub restarts: i32,
-    /// The longest-lasting trouble of an active pod.
+    /// The longest-lasting trouble of an active pod, apart from scheduling gates.
     pub blocker: Option<Trouble>,
+    /// Active pods that a scheduling gate holds.
+    pub gated: usize,
+    /// Active pods that no node takes.
+    pub unschedulable: usize,
 }
 
 /// The tallies of all revisions of which there are active pods. Orphans that are to be adopted count.
@@ -36,8 +40,11 @@ pub fn counts<'a>(pods: &[Pod<'a>], min_ready: Duration, now: Timestamp) -> Tall
         counts.active += 1;
         counts.available += usize::from(is_available(pod, min_ready, now));
         counts.restarts = counts.restarts.max(pod.crashes);
-        counts.blocker =
-            [counts.blocker, pod.blocker].into_iter().flatten().max_by_key(|blocker| blocker.lasts);
+        let is_cause = |cause| pod.blocker.is_some_and(|blocker| blocker.cause == cause);
+        counts.gated += usize::from(is_cause(Cause::Gated));
+        counts.unschedulable += usize::from(is_cause(Cause::Unschedulable));
+        let blocker = pod.blocker.filter(|blocker| blocker.cause != Cause::Gated);
+        counts.blocker = [counts.blocker, blocker].into_iter().flatten().max_by_key(|blocker| blocker.lasts);
     }
     by_revision
 }

@@ -65,7 +65,7 @@ fn pods_with(
     prop::collection::vec(one, 0..MOST_PODS).prop_map(|pods| {
         let built = pods.into_iter().enumerate().map(|(index, (standing, node, times, weights))| {
             let (claim, phase, terminating, fully_labeled) = standing;
-            let (ready_since, created, failed_at) = times;
+            let (ready_since, created, ended_at) = times;
             let (deletion_cost, restarts, sidecar_restarts) = weights;
             let (name, uid) = (NAMES[index].as_str(), NAMES[index].as_str());
             let pod = Pod {
@@ -77,7 +77,7 @@ fn pods_with(
                 terminating,
                 ready_since,
                 created,
-                failed_at,
+                ended_at,
                 ..pod(name)
             };
             Pod { deletion_cost, restarts, sidecar_restarts, fully_labeled, ..pod }
@@ -378,8 +378,8 @@ proptest! {
     fn one_more_failure_never_shortens_the_pause(pods in pods_with(past_time().boxed()), lived in 0i64..10_000) {
         let until = |pods: &[Pod<'_>]| backoff::until(pods, "", NOW);
         let mut more = pods.clone();
-        let failed_at = Some(NOW);
-        more.push(Pod { phase: Phase::Failed, created: ago(lived), failed_at, ready_since: None, ..pod("more") });
+        let ended_at = Some(NOW);
+        more.push(Pod { phase: Phase::Failed, created: ago(lived), ended_at, ready_since: None, ..pod("more") });
         prop_assert!(until(&more) >= until(&pods), "{:?} became {:?}", until(&pods), until(&more));
     }
 

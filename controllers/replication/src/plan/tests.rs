@@ -23,7 +23,7 @@ pub(super) fn pod(name: &str) -> Pod<'_> {
         terminating: false,
         ready_since: Some(ago(7100)),
         created: ago(7200),
-        failed_at: None,
+        ended_at: None,
         deletion_cost: 0,
         restarts: 0,
         sidecar_restarts: 0,
@@ -53,9 +53,9 @@ pub(super) fn pending(name: &str) -> Pod<'_> {
 }
 
 /// A pod that lived between two moments, in seconds before [`NOW`], and failed.
-pub(super) fn failed(name: &str, created: i64, failed_at: i64) -> Pod<'_> {
-    let failed_at = Some(ago(failed_at));
-    Pod { phase: Phase::Failed, created: ago(created), failed_at, ready_since: None, ..pod(name) }
+pub(super) fn failed(name: &str, created: i64, ended_at: i64) -> Pod<'_> {
+    let ended_at = Some(ago(ended_at));
+    Pod { phase: Phase::Failed, created: ago(created), ended_at, ready_since: None, ..pod(name) }
 }
 
 /// A policy that wants so many pods and nothing special.

@@ -145,8 +145,8 @@ pub struct Pod<'a> {
     pub ready_since: Option<Timestamp>,
     /// When the API server made it.
     pub created: Timestamp,
-    /// When it failed, if its status tells.
-    pub failed_at: Option<Timestamp>,
+    /// When it ended, if its status tells.
+    pub ended_at: Option<Timestamp>,
     /// `controller.kubernetes.io/pod-deletion-cost`, zero when absent or not a number.
     pub deletion_cost: i32,
     /// The most restarts of any of its containers.
@@ -213,6 +213,8 @@ pub struct Trouble {
 /// What keeps pods from becoming ready for longer than it takes to start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Cause {
+    /// A scheduling gate: another controller has not released it to the scheduler.
+    Gated,
     /// No node takes it.
     Unschedulable,
     /// An image cannot be had.

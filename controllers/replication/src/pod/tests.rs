@@ -38,7 +38,7 @@ fn a_running_pod_keeps_what_a_plan_reads() {
         (pod.header.version, pod.deletion_cost, pod.restarts, pod.sidecar_restarts),
         (Some(12), -7, 2, 4)
     );
-    assert_eq!((pod.phase, pod.header.terminating, pod.failed_at), (Phase::Running, false, None));
+    assert_eq!((pod.phase, pod.header.terminating, pod.ended_at), (Phase::Running, false, None));
     assert_eq!(pod.ready_since, "2026-01-01T00:00:05Z".parse().ok());
     assert_eq!(pod.buckets(), [Bucket::ControlledBy("g-uid".into()), Bucket::On("n".into())]);
 }
@@ -53,7 +53,7 @@ fn an_evicted_pod_tells_when_it_failed_and_takes_no_room() {
             {"type": "DisruptionTarget", "status": "True", "lastTransitionTime": "2026-01-01T00:01:00Z"}
         ]}
     }));
-    assert_eq!(pod.failed_at, "2026-01-01T00:01:00Z".parse().ok());
+    assert_eq!(pod.ended_at, "2026-01-01T00:01:00Z".parse().ok());
     assert_eq!(pod.buckets(), [Bucket::Orphans("ns".into())]);
 }
 
@@ -73,6 +73,8 @@ fn trouble_tells_what() {
         |reason: &str| json!([{"name": "c", "restartCount": 7, "state": {"waiting": {"reason": reason}}}]);
     let unschedulable = pod(json!({"conditions": scheduled("False", "Unschedulable")}));
     assert_eq!(unschedulable.blocker, Some(Cause::Unschedulable));
+    let gated = pod(json!({"conditions": scheduled("False", "SchedulingGated")}));
+    assert_eq!(gated.blocker, Some(Cause::Gated));
     for (reason, cause) in [
         ("ImagePullBackOff", Some(Cause::Image)),
         ("CreateContainerConfigError", Some(Cause::Config)),

@@ -170,8 +170,10 @@ pub(super) fn in_place(
 /// the kubelet gives no time for what a container waits for.
 pub(super) fn blocker(status: &WatchedStatus) -> Option<Cause> {
     let refused = status.conditions.get("PodScheduled").filter(|condition| condition.status == "False");
-    if refused.is_some_and(|condition| condition.reason.as_deref() == Some("Unschedulable")) {
-        return Some(Cause::Unschedulable);
+    match refused.and_then(|condition| condition.reason.as_deref()) {
+        Some("Unschedulable") => return Some(Cause::Unschedulable),
+        Some("SchedulingGated") => return Some(Cause::Gated),
+        _ => {}
     }
     let waiting =
         status.containers().filter_map(|container| container.state.waiting.as_ref()?.reason.as_deref());

@@ -11,6 +11,7 @@
 //!   reach.
 
 mod base;
+mod command;
 mod deadline;
 mod evidence;
 mod hold;
@@ -27,6 +28,7 @@ use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 
+pub use command::{Command, Ignored};
 pub use evidence::{Evidence, Look};
 pub use settings::{Pause, Settings, Step};
 pub use types::{Decision, Failed, Kept, Phase, Reason, Rollout, RolloutEvent, State};
@@ -45,16 +47,18 @@ pub fn decide(
 ) -> Decision {
     let mut state = state.clone();
     state.failed.take_if(|failed| failed.revision != *wanted);
-    let aborted = settings.abort.as_ref() == Some(wanted) && state.current.as_ref() != Some(wanted);
     let mut news = Vec::new();
-    if aborted && state.failed.is_none() && state.current.is_some() {
-        fail(&mut state, &mut news, wanted, Reason::Aborted, "it was aborted by the annotation".to_owned());
-    }
     loop {
         let target = target(settings, wanted, &state);
         let mut change = Change { settings, by_revision, now, target, keep: None, evidence: &mut evidence };
         let (phase, shares, due) = change.follow(&mut state, &mut news);
+        if change.is_aborted(&state) {
+            let message = "it was aborted by the annotation".to_owned();
+            fail(&mut state, &mut news, wanted, Reason::Aborted, message);
+            continue;
+        }
         let failure = change.failure(&state, &phase);
+        let waiting = change.waiting();
         let (target, keep) = (change.target, change.keep);
         let (limit, overdue) = match failure {
             Ok(limit) => (limit, false),
@@ -66,7 +70,19 @@ pub fn decide(
         };
         let due = due.into_iter().chain(limit).min();
         let wanted = Arc::clone(wanted);
-        return Decision { state, evidence, overdue, wanted, target, shares, keep, phase, due, news };
+        return Decision {
+            state,
+            evidence,
+            overdue,
+            waiting,
+            wanted,
+            target,
+            shares,
+            keep,
+            phase,
+            due,
+            news,
+        };
     }
 }
 
@@ -135,8 +151,11 @@ impl Change<'_> {
             // Neither the first pods of a new group nor the way back are a change of their own.
             news.extend((!first && !back).then_some(RolloutEvent::Started));
             let step = (base.is_some() && !self.settings.steps.is_empty()).then_some(0);
-            Rollout::new(Arc::clone(&self.target), step, self.now)
+            let Settings { resume, abort, .. } = self.settings;
+            let ignored = Ignored::at_start(resume.as_ref(), abort.as_ref(), &self.target);
+            Rollout { ignored, ..Rollout::new(Arc::clone(&self.target), step, self.now) }
         });
+        rollout.ignored.forget(self.settings.resume.as_ref(), self.settings.abort.as_ref());
         if let Some(base) = &base {
             let old = self.old_to_keep(&mut rollout);
             self.keep = self.keep(base, old);
@@ -285,7 +304,7 @@ impl Change<'_> {
                 Pause::For(length) => Some(length.saturating_sub(self.since(since))),
                 Pause::Open => None,
             };
-            if left != Some(Duration::ZERO) && !self.may_pass(number) {
+            if left != Some(Duration::ZERO) && !self.may_pass(rollout, number) {
                 let until = left.and_then(|left| self.now.checked_add(left).ok());
                 let of = self.settings.steps.len();
                 let phase = Phase::StepPaused { step: number, of, weight: step.weight, until };
@@ -297,9 +316,20 @@ impl Change<'_> {
     }
 
     /// Whether the pause of this step, counted from 1, was ended by hand.
-    fn may_pass(&self, step: usize) -> bool {
-        let resume = self.settings.resume.as_ref().filter(|(revision, _)| *revision == self.target);
-        resume.is_some_and(|(_, last)| last.is_none_or(|last| step <= last))
+    fn may_pass(&self, rollout: &Rollout, step: usize) -> bool {
+        let command = self.settings.resume.as_ref().filter(|command| command.revision == self.target);
+        let command = command.filter(|command| rollout.ignored.resume.as_ref() != Some(&command.text));
+        command.is_some_and(|command| command.step.is_none_or(|last| step <= last))
+    }
+
+    /// Whether the rollout in progress was aborted by hand. Without a current revision there is nothing to go back to.
+    fn is_aborted(&self, state: &State) -> bool {
+        let changes = state.current.as_ref().is_some_and(|current| *current != self.target);
+        let rollout = state.rollout.as_ref().filter(|rollout| rollout.revision == self.target);
+        let Some(rollout) = rollout.filter(|_| changes && state.failed.is_none()) else { return false };
+        self.settings.abort.as_ref().is_some_and(|command| {
+            command.revision == self.target && rollout.ignored.abort.as_ref() != Some(&command.text)
+        })
     }
 
     /// Whether the change has failed; if not, when the trouble that there is makes it fail.
@@ -317,9 +347,10 @@ impl Change<'_> {
             let message = format!("a container of a new pod restarted {} times", counts.restarts);
             return Err((Reason::CrashLoop, message));
         }
-        let blocker = counts.blocker.map(|blocker| {
-            let (reason, what) = (Reason::of(blocker.cause), what(blocker.cause));
-            (reason, what, settings.patience, blocker.lasts.min(evidence.seen))
+        let lacks_room = |cause| cause == Cause::Unschedulable && self.lacks_room();
+        let blocker = counts.blocker.filter(|blocker| !lacks_room(blocker.cause)).and_then(|blocker| {
+            let (reason, what) = (Reason::of(blocker.cause)?, what(blocker.cause));
+            Some((reason, what, settings.patience, blocker.lasts.min(evidence.seen)))
         });
         let stuck = matches!(phase, Phase::Rolling).then(|| {
             let what = "no further new pod became available";
@@ -333,6 +364,18 @@ impl Change<'_> {
         Ok(blocker.map(|(.., limit, so_far)| limit - so_far))
     }
 
+    /// Whether there is no room for pods of other revisions either, which says nothing of this one.
+    fn lacks_room(&self) -> bool {
+        let mut others = self.by_revision.iter().filter(|&(&revision, _)| *revision != *self.target);
+        others.any(|(_, counts)| counts.unschedulable > 0)
+    }
+
+    /// How many pods of the target wait for what its template cannot be blamed for.
+    fn waiting(&self) -> usize {
+        let RevisionCounts { gated, unschedulable, .. } = self.counts();
+        gated + if self.lacks_room() { unschedulable } else { 0 }
+    }
+
     fn since(&self, start: Timestamp) -> Duration {
         Duration::try_from(self.now.duration_since(start)).unwrap_or_default()
     }
@@ -340,6 +383,7 @@ impl Change<'_> {
 
 fn what(cause: Cause) -> &'static str {
     match cause {
+        Cause::Gated => "a scheduling gate held a new pod",
         Cause::Unschedulable => "a new pod could not be scheduled",
         Cause::Image => "a new pod could not get an image",
         Cause::Config => "a new pod could not get its configuration",

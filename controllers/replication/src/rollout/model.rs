@@ -95,7 +95,7 @@ impl Member {
             terminating: self.ends.is_some(),
             ready_since: self.ready.map(at),
             created: at(self.created),
-            failed_at: None,
+            ended_at: None,
             deletion_cost: 0,
             restarts: self.crashes,
             sidecar_restarts: 0,
@@ -181,7 +181,10 @@ impl World {
             Event::Partition(kept) if self.settings.steps.is_empty() => {
                 self.settings.reach = self.settings.replicas.saturating_sub(kept);
             }
-            Event::Continue => self.settings.resume = Some((revision(self.wanted), None)),
+            Event::Continue => {
+                let (text, revision) = (self.now.to_string().into(), revision(self.wanted));
+                self.settings.resume = Some(Command { text, revision, step: None });
+            }
             Event::Away(ticks) => {
                 self.pass_unseen(ticks);
                 self.evidence = Evidence::default();

@@ -10,7 +10,7 @@ use mainstay_crds::{
 };
 use mainstay_runtime::conditions::number;
 
-use super::{Failed, Kept, Reason, Rollout, State};
+use super::{Failed, Ignored, Kept, Reason, Rollout, State};
 use crate::{plan::Share, revision};
 
 impl State {
@@ -57,6 +57,8 @@ impl State {
             kept: rollout
                 .kept
                 .map(|kept| KeptReplicas { replicas: number(kept.replicas), of: number(kept.of) }),
+            ignored_continue: rollout.ignored.resume.as_ref().map(|text| text.to_string()),
+            ignored_abort: rollout.ignored.abort.as_ref().map(|text| text.to_string()),
         });
     }
 
@@ -86,6 +88,10 @@ fn read_rollout(group: &ReplicaGroup, rollout: &RolloutStatus) -> Option<Rollout
         reached: rollout.reached_at.as_ref().map(|at| at.0),
         held: rollout.held.iter().filter_map(share).collect(),
         kept: rollout.kept.as_ref().map(|kept| Kept { replicas: count(kept.replicas), of: count(kept.of) }),
+        ignored: Ignored {
+            resume: rollout.ignored_continue.as_deref().map(Into::into),
+            abort: rollout.ignored_abort.as_deref().map(Into::into),
+        },
     })
 }
 

@@ -1,11 +1,12 @@
 //! The update settings of a group's spec, with percentages computed.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
 use mainstay_crds::{FailureAction, ReplicaGroup, Update, UpdateType, seconds};
 
+use super::command::Command;
 use crate::{
     names::{ABORT, CONTINUE},
     plan::Strategy,
@@ -33,10 +34,10 @@ pub struct Settings {
     pub patience: Duration,
     /// No progress for longer is a failure.
     pub deadline: Duration,
-    /// The revision that may go on, and past which step, counted from 1; past all without one.
-    pub resume: Option<(Arc<str>, Option<usize>)>,
-    /// The revision that is to be aborted.
-    pub abort: Option<Arc<str>>,
+    /// Which rollout may go on, past that step; past all without one.
+    pub resume: Option<Command>,
+    /// Which rollout is to be aborted.
+    pub abort: Option<Command>,
 }
 
 /// A stage of a change.
@@ -85,14 +86,8 @@ impl Settings {
             max_restarts: spec.failure.max_restarts,
             patience: seconds(spec.failure.unschedulable_seconds),
             deadline: seconds(spec.progress_deadline_seconds),
-            resume: note(CONTINUE).and_then(|value| {
-                let (name, step) = match value.split_once('/') {
-                    Some((name, step)) => (name, Some(step.parse().ok()?)),
-                    None => (value, None),
-                };
-                Some((own(name)?, step))
-            }),
-            abort: note(ABORT).and_then(own),
+            resume: note(CONTINUE).and_then(|text| Command::parse(text, true, own)),
+            abort: note(ABORT).and_then(|text| Command::parse(text, false, own)),
         }
     }
 }

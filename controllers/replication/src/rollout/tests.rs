@@ -91,6 +91,11 @@ fn at_a() -> State {
     State { current: Some(rev("a")), ..State::default() }
 }
 
+/// The command `text` for revision b.
+fn command(text: &str, step: Option<usize>) -> Option<Command> {
+    Some(Command { text: text.into(), revision: rev("b"), step })
+}
+
 fn shares(decision: &Decision) -> Vec<(&str, usize)> {
     decision.shares.iter().map(|share| (&*share.revision, share.replicas)).collect()
 }
@@ -139,11 +144,11 @@ fn steps_are_taken_in_turn_and_wait_for_time_or_for_somebody() {
         Phase::StepPaused { step: 2, of: 3, weight: 50, until: None },
         "no deadline in a pause"
     );
-    settings.resume = Some((rev("b"), Some(1)));
+    settings.resume = command("b/1", Some(1));
     assert_eq!(decide(&settings, &rev("b"), &later, &five, at(50_000)).phase, later.phase, "step 1 is past");
-    settings.resume = Some((rev("c"), None));
+    settings.resume = command("c", None).map(|command| Command { revision: rev("c"), ..command });
     assert_eq!(decide(&settings, &rev("b"), &later, &five, at(50_000)).phase, later.phase, "not of this one");
-    settings.resume = Some((rev("b"), Some(2)));
+    settings.resume = command("b/2", Some(2));
     let third = decide(&settings, &rev("b"), &later, &five, at(50_000));
     assert_eq!(shares(&third), [("b", 8), ("a", 2)]);
     let all = decide(&settings, &rev("b"), &third, &by_revision(&[("a", 2), ("b", 8)]), at(50_010));
@@ -310,12 +315,35 @@ fn a_stage_with_a_pause_pauses_whatever_its_numbers_round_to() {
         let stays = staged(&settings, &reached, old, new, 90_000);
         assert_eq!((stays.phase, &stays.state), (paused, &reached.state));
 
-        let notified = Settings { resume: Some((rev("b"), Some(1))), ..settings };
+        let notified = Settings { resume: command("b/1", Some(1)), ..settings };
         let passed = staged(&notified, &stays, old, new, 90_000);
         assert_eq!((shares(&passed), keep(&passed)), (vec![("b", replicas)], None));
         let done = staged(&notified, &passed, 0, replicas, 90_010);
         assert_eq!((done.phase, done.state.current), (Phase::Complete, Some(rev("b"))));
     }
+}
+
+#[test]
+fn a_command_is_for_one_rollout_and_not_for_the_next_of_the_same_revision() {
+    let settings = with_steps(4, 1, &[25]);
+    let continued = Settings { resume: command("b", None), abort: None, ..settings.clone() };
+    let begun = staged(&settings, &at_a(), 4, 0, 0);
+    let first = staged(&settings, &begun, 3, 1, 10);
+    assert_eq!(shares(&staged(&continued, &first, 3, 1, 20)), [("b", 4)]);
+
+    // The spec asks for another revision meanwhile, and then for b again.
+    let other = decide(&continued, &rev("c"), &first, &by_revision(&[("a", 4)]), at(30));
+    let again = staged(&continued, &other, 4, 0, 40);
+    let paused = Phase::StepPaused { step: 1, of: 1, weight: 25, until: None };
+    let reached = staged(&continued, &again, 3, 1, 50);
+    assert_eq!((reached.phase, shares(&reached)), (paused, vec![("b", 1), ("a", 3)]));
+    let twice = Settings { resume: command("b/1/again", Some(1)), ..settings.clone() };
+    assert_eq!(shares(&staged(&twice, &reached, 3, 1, 60)), [("b", 4)]);
+
+    // Removed and set again it is a new command.
+    let removed = staged(&settings, &reached, 3, 1, 60);
+    assert_eq!(removed.phase, paused);
+    assert_eq!(shares(&staged(&continued, &removed, 3, 1, 70)), [("b", 4)]);
 }
 
 #[test]
@@ -325,7 +353,7 @@ fn a_stage_pauses_without_a_surge_too() {
     assert_eq!((shares(&begun), keep(&begun)), (vec![("b", 1)], None), "the only pod is replaced");
     let first = staged(&settings, &begun, 0, 1, 10);
     assert_eq!(first.phase, Phase::StepPaused { step: 1, of: 2, weight: 10, until: None });
-    let notified = Settings { resume: Some((rev("b"), Some(1))), ..settings };
+    let notified = Settings { resume: command("b/1", Some(1)), ..settings };
     let second = staged(&notified, &first, 0, 1, 20);
     assert_eq!(second.phase, Phase::StepPaused { step: 2, of: 2, weight: 50, until: None });
 }

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 
-use super::evidence::Evidence;
+use super::{command::Ignored, evidence::Evidence};
 use crate::plan::{Cause, Share};
 
 /// What is remembered of a group's revisions between reconciles. It lives in the group's status.
@@ -48,6 +48,8 @@ pub struct Rollout {
     pub held: Vec<Share>,
     /// The old pods that are kept up; `None` where the change began without any.
     pub kept: Option<Kept>,
+    /// Commands that are older than the rollout.
+    pub ignored: Ignored,
 }
 
 impl Rollout {
@@ -61,6 +63,7 @@ impl Rollout {
             reached: None,
             held: Vec::new(),
             kept: None,
+            ignored: Ignored::default(),
         }
     }
 }
@@ -110,11 +113,12 @@ impl Reason {
     ];
 
     /// The reason for trouble that lasts.
-    pub(super) fn of(cause: Cause) -> Self {
+    pub(super) fn of(cause: Cause) -> Option<Self> {
         match cause {
-            Cause::Unschedulable => Self::Unschedulable,
-            Cause::Image => Self::ImagePullFailed,
-            Cause::Config => Self::ConfigError,
+            Cause::Gated => None,
+            Cause::Unschedulable => Some(Self::Unschedulable),
+            Cause::Image => Some(Self::ImagePullFailed),
+            Cause::Config => Some(Self::ConfigError),
         }
     }
 
@@ -152,6 +156,8 @@ pub struct Decision {
     /// Whether the change would have failed, were it certain that what is seen is how things are. When that is to be found
     /// out is no part of `due`.
     pub overdue: bool,
+    /// How many pods of the target revision wait for what their template cannot be blamed for.
+    pub waiting: usize,
     /// The revision that the spec asks for.
     pub wanted: Arc<str>,
     /// The target revision of the group.

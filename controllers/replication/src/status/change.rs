@@ -5,7 +5,7 @@ use mainstay_runtime::{conditions::NewCondition, outcome::Failure};
 
 use super::seen::{Seen, hook_sentence};
 use crate::{
-    names::CONTINUE,
+    names::{ABORT, CONTINUE},
     plan::Strategy,
     revision,
     rollout::{Decision, Failed, Phase},
@@ -57,11 +57,64 @@ impl Seen<'_> {
         } else if let Some(hooks) = hook_sentence(&self.assessed.plan) {
             format!("{done}; {hooks}")
         } else if starting > 0 {
-            format!("{done}; waiting for {starting} to become available")
+            format!("{done}; waiting for {starting} to become available{}", self.waiting())
         } else if others > 0 {
             format!("{done}; {others} old pods are left")
         } else {
             done
+        }
+    }
+
+    /// That the pods follow `spec.rollbackTo` and not a template of another revision.
+    fn beside_the_template(&self) -> String {
+        let (decision, revisions) = (&self.assessed.decision, &self.observed.revisions);
+        if decision.wanted == revisions.own || revisions.wanted == revisions.own {
+            return String::new();
+        }
+        format!(
+            "; they follow spec.rollbackTo, which names {}, and not spec.template, which is {}: remove \
+             spec.rollbackTo to bring the template out",
+            self.name(&decision.wanted),
+            self.name(&revisions.own)
+        )
+    }
+
+    /// Which commands have no effect on this rollout, as they were given before it began.
+    fn ignored(&self) -> String {
+        let ignored = self.assessed.decision.state.rollout.as_ref().map(|rollout| &rollout.ignored);
+        let values = ignored.map(|ignored| [(CONTINUE, &ignored.resume), (ABORT, &ignored.abort)]);
+        let values = values.into_iter().flatten();
+        let values = values.filter_map(|(annotation, text)| Some(format!("{annotation}={}", text.as_ref()?)));
+        let values: Vec<_> = values.collect();
+        if values.is_empty() {
+            return String::new();
+        }
+        format!(
+            "; {} is from before this rollout and has no effect: to give the command again, append /again to its value",
+            values.join(" and ")
+        )
+    }
+
+    /// The command that ends the pause of this step.
+    fn resume(&self, step: usize) -> String {
+        let (name, namespace) = (self.group.name_any(), self.group.namespace().unwrap_or_default());
+        let command = format!("{}/{step}", self.target());
+        let rollout = self.assessed.decision.state.rollout.as_ref();
+        let ignored = rollout.and_then(|rollout| rollout.ignored.resume.as_deref());
+        // The same value again would be no new command.
+        let again = if ignored == Some(command.as_str()) { "/again" } else { "" };
+        format!(
+            "kubectl annotate replicagroup {name} --namespace {namespace} --overwrite {CONTINUE}={command}{again}"
+        )
+    }
+
+    /// How many new pods wait for what is no failure.
+    fn waiting(&self) -> String {
+        match self.assessed.decision.waiting {
+            0 => String::new(),
+            waiting => format!(
+                ", of which {waiting} wait for a scheduling gate, or for room that pods of other revisions lack too"
+            ),
         }
     }
 
@@ -87,6 +140,18 @@ pub(super) fn lasting_failure(seen: &Seen<'_>) -> Option<Failure> {
     Some(Failure { reason: failed.reason.as_str(), stalled: true, message })
 }
 
+/// The failure of a rollout whose pods are rolled back: they run, and what the spec asks for does not.
+pub(super) fn rolled_back_failure(seen: &Seen<'_>) -> Option<Failure> {
+    let is_back = seen.assessed.decision.phase != Phase::RollingBack;
+    let failed = seen.failed().filter(|_| seen.goes_back() && is_back)?;
+    let message = format!(
+        "the pods are of {}, because {}; change spec.template to try again",
+        seen.target(),
+        seen.failure_sentence(failed)
+    );
+    Some(Failure { reason: failed.reason.as_str(), stalled: true, message })
+}
+
 /// The part of `Ready` that is about a rollout; `None` if no rollout in progress keeps the group from being ready.
 pub(super) fn readiness(seen: &Seen<'_>) -> Option<(bool, &'static str, String)> {
     let decision = &seen.assessed.decision;
@@ -96,7 +161,12 @@ pub(super) fn readiness(seen: &Seen<'_>) -> Option<(bool, &'static str, String)>
         Phase::Complete | Phase::PartitionReached | Phase::WaitingForDeletion | Phase::Failed => return None,
         Phase::Rolling if is_first => return None,
         Phase::Rolling => {
-            let message = format!("updating the pods to {target}: {}{}", seen.progress(), seen.canary());
+            let message = format!(
+                "updating the pods to {target}: {}{}{}",
+                seen.progress(),
+                seen.canary(),
+                seen.ignored()
+            );
             (seen.reason("RollingOut"), message)
         }
         Phase::RollingBack => {
@@ -104,24 +174,26 @@ pub(super) fn readiness(seen: &Seen<'_>) -> Option<(bool, &'static str, String)>
             (seen.reason("RollingBack"), format!("{failure}; rolling back to {target}: {}", seen.progress()))
         }
         Phase::StepPaused { step, of, weight, until } => {
-            let (name, namespace) = (seen.group.name_any(), seen.group.namespace().unwrap_or_default());
             let next = match until {
                 Some(until) => format!("continues at {}", until.strftime("%FT%TZ")),
-                None => format!(
-                    "continues after `kubectl annotate replicagroup {name} --namespace {namespace} \
-                     --overwrite {CONTINUE}={target}/{step}`"
-                ),
+                None => format!("continues after `{}`", seen.resume(step)),
             };
             (
                 "StepPaused",
                 format!(
                     "step {step} of {of} ({weight} %) is reached: {} of {} pods are updated to {target}{}; \
-                     the rollout {next}",
+                     the rollout {next}{}",
                     seen.assessed.target.active,
                     seen.observed.policy.replicas,
-                    seen.canary()
+                    seen.canary(),
+                    seen.ignored()
                 ),
             )
+        }
+        Phase::Paused if !seen.observed.revisions.stored => {
+            let message =
+                format!("no pod is updated to {target} before it is stored as a ControllerRevision");
+            ("TemplateNotStored", message)
         }
         Phase::Paused => {
             ("Paused", format!("spec.paused pauses the rollout of {target}: {}", seen.progress()))
@@ -133,20 +205,14 @@ pub(super) fn readiness(seen: &Seen<'_>) -> Option<(bool, &'static str, String)>
 /// What `Ready` adds when all pods are available.
 pub(super) fn addition(seen: &Seen<'_>) -> String {
     let (target, updated) = (seen.target(), seen.assessed.target.active);
-    match (seen.assessed.decision.phase, seen.failed()) {
-        (Phase::PartitionReached, _) => {
+    match seen.assessed.decision.phase {
+        Phase::PartitionReached => {
             format!(", {updated} of them updated to {target}, as spec.update.partition says")
         }
-        (Phase::WaitingForDeletion, _) => {
+        Phase::WaitingForDeletion => {
             format!(", {updated} of them updated to {target}; the others are updated when they are deleted")
         }
-        (_, Some(failed)) if seen.goes_back() => {
-            format!(
-                " at {target}, because {}; change spec.template to try again",
-                seen.failure_sentence(failed)
-            )
-        }
-        _ => String::new(),
+        _ => seen.beside_the_template(),
     }
 }
 
@@ -188,6 +254,11 @@ fn progressing(seen: &Seen<'_>) -> NewCondition {
         Phase::WaitingForDeletion => {
             ("WaitingForDeletion", format!("pods are updated to {target} when they are deleted"))
         }
+        // Then it is not the spec that pauses it.
+        Phase::Paused if !seen.observed.revisions.stored => (
+            "TemplateNotStored",
+            format!("no pod is updated to {target} before it is stored as a ControllerRevision"),
+        ),
         Phase::Paused => ("Paused", format!("spec.paused pauses the rollout of {target}")),
     };
     verdict(true, reason, message)

@@ -13,7 +13,7 @@ use crate::{
     apply::ApplyError,
     observe::{Assessment, Observed},
     plan::{Plan, RevisionCounts, Share},
-    rollout::{Decision, Evidence, Failed, Kept, Look, Phase, Reason, Rollout, RolloutEvent},
+    rollout::{Decision, Evidence, Failed, Ignored, Kept, Look, Phase, Reason, Rollout, RolloutEvent},
     stores::Stores,
 };
 
@@ -56,7 +56,18 @@ fn report(
     now: Timestamp,
     change: impl FnOnce(&mut Assessment),
 ) -> ReplicaGroupStatus {
-    let seen = Observed::gather(group, &Stores::default()).unwrap();
+    report_from(group, &Stores::default(), failed, now, change)
+}
+
+/// The same, from these stores.
+fn report_from(
+    group: &ReplicaGroup,
+    stores: &Stores,
+    failed: Option<&ApplyError>,
+    now: Timestamp,
+    change: impl FnOnce(&mut Assessment),
+) -> ReplicaGroupStatus {
+    let seen = Observed::gather(group, stores).unwrap();
     let state = group.status.as_ref().map(|status| State::read(group, status)).unwrap_or_default();
     let look = Look { moment: Duration::ZERO, wall: now, watched: Duration::ZERO, sure: true };
     let mut assessed = seen.assess(group, &state, Evidence::default(), &look);
@@ -161,6 +172,7 @@ fn decided(phase: Phase, state: State) -> Decision {
         state,
         evidence: Evidence::default(),
         overdue: false,
+        waiting: 0,
         wanted: "b".into(),
         target,
         shares,
@@ -183,6 +195,7 @@ fn at_step(step: usize) -> Rollout {
         reached: Some(second),
         held: vec![Share { revision: "a".into(), replicas: 4 }],
         kept: Some(Kept { replicas: 2, of: 5 }),
+        ignored: Ignored { resume: Some("web-b".into()), abort: None },
     }
 }
 
@@ -250,22 +263,65 @@ fn a_change_says_what_it_does_and_what_it_waits_for() {
 }
 
 #[test]
-fn a_group_that_went_back_is_ready_and_says_why() {
+fn whoever_waits_for_a_change_that_was_rolled_back_learns_that_it_has_failed() {
     let failed = Failed { revision: "b".into(), reason: Reason::CrashLoop, message: "it crashed".into() };
     let status = report(&group(None), None, at(0), |assessed| {
         assessed.plan = plan(5, 5, 5);
         let decision = decided(Phase::Complete, State { failed: Some(failed), ..State::default() });
         assessed.decision = Decision { target: "a".into(), ..decision };
     });
-    let (ready, reason, message) = condition(&status, "Ready");
-    assert_eq!((ready, reason), ("True", "AllAvailable"));
-    assert!(message.contains("at web-a, because web-b has failed (CrashLoop)"), "{message}");
+    for (kind, expected) in [("Ready", "False"), ("Stalled", "True")] {
+        let (ready, reason, message) = condition(&status, kind);
+        assert_eq!((ready, reason), (expected, "CrashLoop"), "{kind}");
+        assert!(message.contains("of web-a, because web-b has failed (CrashLoop)"), "{message}");
+    }
+    assert_eq!(condition(&status, "Reconciling").0, "False");
+    assert_eq!(condition(&status, "Available").0, "True");
     assert_eq!(condition(&status, "RolledBack").0, "True");
     assert_eq!(
         condition(&status, "Progressing"),
         ("False", "CrashLoop", "web-b has failed (CrashLoop): it crashed")
     );
     assert_eq!(status.failed_revision.as_deref(), Some("web-b"));
+}
+
+#[test]
+fn a_template_that_waits_behind_a_rollback_by_hand_is_named() {
+    let mut group = group(None);
+    let own = revision::name("web", &revision::hash(&group.spec.template));
+    let status = report(&group, None, at(0), |assessed| assessed.plan = plan(5, 5, 5));
+    assert!(!condition(&status, "Ready").2.contains("rollbackTo"));
+
+    group.spec.rollback_to = Some("web-a".into());
+    let stores = Stores::default();
+    let kept = json!({
+        "metadata": {
+            "name": "web-a", "namespace": "ns", "uid": "a", "labels": {"mainstay.dev/revision": "a"},
+            "ownerReferences": [{"apiVersion": "mainstay.dev/v1alpha1", "kind": "ReplicaGroup", "name": "web",
+                "uid": "u", "controller": true}]
+        },
+        "data": revision::data(&mainstay_crds::PodTemplate::default()), "revision": 1
+    });
+    let kept: revision::WatchedRevision = serde_json::from_value(kept).unwrap();
+    stores.revisions.apply(kube::runtime::watcher::Event::Apply(kept.into()), |_| {});
+    let status = report_from(&group, &stores, None, at(0), |assessed| assessed.plan = plan(5, 5, 5));
+    let (ready, _, message) = condition(&status, "Ready");
+    assert_eq!(ready, "True");
+    assert!(message.contains("names web-a") && message.contains(&own), "{message}");
+}
+
+#[test]
+fn a_command_of_an_earlier_rollout_is_named_and_the_new_one_has_another_value() {
+    let rollout = Rollout { ignored: Ignored { resume: Some("web-b/1".into()), abort: None }, ..at_step(0) };
+    let status = report(&group(None), None, at(0), |assessed| {
+        let phase = Phase::StepPaused { step: 1, of: 2, weight: 20, until: None };
+        let state = State { rollout: Some(rollout), ..State::default() };
+        assessed.decision = decided(phase, state);
+    });
+    let (_, _, message) = condition(&status, "Ready");
+    for words in ["mainstay.dev/continue=web-b/1/again`", "mainstay.dev/continue=web-b/1 is from before"] {
+        assert!(message.contains(words), "{message}");
+    }
 }
 
 #[test]

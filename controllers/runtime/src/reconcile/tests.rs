@@ -319,8 +319,9 @@ async fn what_failed_for_a_reason_that_is_gone_is_tried_at_once() {
     let bench = start(&["fails"]);
     tokio::time::sleep(Duration::from_secs(120)).await;
     let before = bench.actor.served.load(Ordering::SeqCst);
-    assert!(!bench.work.retry_failed_for("QuotaExceeded", &key("fails")));
-    assert!(bench.work.retry_failed_for("Forbidden", &key("fails")));
+    assert!(!bench.work.retry_failed_for("QuotaExceeded", &key("fails"), |_| true));
+    assert!(!bench.work.retry_failed_for("Forbidden", &key("fails"), |_| false));
+    assert!(bench.work.retry_failed_for("Forbidden", &key("fails"), |message| !message.is_empty()));
     tokio::time::sleep(PACE).await;
     assert_eq!(bench.actor.served.load(Ordering::SeqCst), before + 1);
 }

@@ -315,6 +315,30 @@ async fn the_names_of_volume_claims_cannot_be_changed_and_all_else_of_them_can()
     }
 }
 
+/// As `kubectl create deployment --output=yaml` and `kubectl get statefulset --output=yaml` print templates.
+#[tokio::test]
+async fn what_the_built_in_kinds_take_and_ignore_is_taken() {
+    let scenario = Scenario::start("taken", &[Replication]).await;
+    let mut claim = unbound_claim("data");
+    (claim["apiVersion"], claim["kind"]) = (json!("v1"), json!("PersistentVolumeClaim"));
+    (claim["status"], claim["metadata"]["creationTimestamp"]) = (json!({"phase": "Pending"}), Value::Null);
+    let container = json!({
+        "name": "a", "image": pods::PAUSE, "env": null, "resources": {"requests": {"cpu": 0.5, "memory": "64Mi"}}
+    });
+    let draft = valid()
+        .replicas(0)
+        .claims([claim])
+        .with("spec.template.metadata.name", "web")
+        .with("spec.template.metadata.creationTimestamp", Value::Null)
+        .with("spec.template.metadata.annotations", Value::Null)
+        .with("spec.template.spec.affinity", Value::Null)
+        .with("spec.template.spec.containers", json!([container]));
+    let said = scenario.kubectl_create(draft.object(), &["--dry-run=server", "--output=json"]).succeeded();
+    let group: Value = serde_json::from_str(&said).expect("kubectl prints JSON");
+    let requests = &group["spec"]["template"]["spec"]["containers"][0]["resources"]["requests"];
+    assert_eq!(requests, &json!({"cpu": 0.5, "memory": "64Mi"}), "{group}");
+}
+
 #[tokio::test]
 async fn a_template_is_taken_as_it_is_written() {
     let scenario = Scenario::start("verbatim", &[Replication]).await;

@@ -82,16 +82,14 @@ async fn an_image_that_cannot_be_had_is_taken_back_in_the_same_pods() {
     let record = Recorder::<Pod>::start(scenario.pods()).await;
 
     change(&web, json!({"image": pods::NO_IMAGE})).await;
-    eventually("the group has gone back", async || {
-        let status = web.get().await.status.unwrap_or_default();
-        let back = status.failed_revision.is_some() && status.rollout.is_none();
-        back.then_some(()).ok_or(format!("{status:?}"))
-    })
-    .await;
-    web.ready().await;
+    let status = web
+        .until("has rolled back", |status| {
+            let back = status.failed_revision.is_some() && status.rollout.is_none();
+            back && status.available_replicas == status.replicas
+        })
+        .await;
     assert_eq!(identities(&web).await, before, "a pod was replaced");
     record.stays_within(2..=3).await;
-    let status = web.get().await.status.expect("the group has been reported on");
     assert_eq!(condition(&status, "RolledBack").reason, "ImagePullFailed", "{status:?}");
 }
 

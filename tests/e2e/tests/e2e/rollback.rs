@@ -35,6 +35,13 @@ async fn assert_explained(group: &Group, failed: &str, current: &str, reason: &s
     let progressing = condition(&status, "Progressing");
     assert_eq!((progressing.status.as_str(), progressing.reason.as_str()), ("False", reason), "{status:?}");
     assert_eq!((status.updated_replicas, &status.rollout), (0, &None), "{status:?}");
+    for (kind, expected) in [("Ready", "False"), ("Stalled", "True"), ("Reconciling", "False")] {
+        assert_eq!(
+            condition(&status, kind).status,
+            expected,
+            "{kind} to those who wait for the change: {status:?}"
+        );
+    }
     for (event, revision) in [("RolloutFailed", failed), ("RolledBack", current)] {
         let said = group.event(event).await;
         assert!(said.contains(revision), "the event {event} does not name {revision}: {said}");

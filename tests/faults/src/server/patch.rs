@@ -59,6 +59,16 @@ impl Server {
         (Reply::ok(200, metadata_of(&after)), Effect::Patched { before, after })
     }
 
+    /// A merge of the number of a revision.
+    pub(super) fn renumber(&mut self, name: &str, patch: &Value) -> Reply {
+        let Some(revision) = self.get(Kind::Revision, name) else { return not_found(name) };
+        if patch["metadata"]["uid"] != revision["metadata"]["uid"] {
+            return Reply::failure(409, "Conflict", "the UID is another");
+        }
+        self.edit(Kind::Revision, name, |revision| revision["revision"] = patch["revision"].clone());
+        Reply::ok(200, metadata_of(self.get(Kind::Revision, name).expect("it was just changed")))
+    }
+
     /// Server-side apply of the status by its only manager: what it no longer names is gone.
     pub(super) fn apply_status(&mut self, name: &str, patch: &Value) -> (Reply, Effect) {
         let Some(group) = self.get(Kind::Group, name) else { return (not_found(name), Effect::None) };

@@ -20,7 +20,7 @@ fn pod(name: &str) -> Pod<'_> {
         terminating: false,
         ready_since: None,
         created: at(0),
-        failed_at: None,
+        ended_at: None,
         deletion_cost: 0,
         restarts: 0,
         sidecar_restarts: 0,

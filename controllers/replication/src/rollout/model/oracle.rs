@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::{Quality, World, at};
 use crate::{
     plan::{Strategy, Why},
-    rollout::{Decision, Pause},
+    rollout::{Command, Decision, Pause},
 };
 
 impl World {
@@ -31,7 +31,13 @@ impl World {
     /// A stage with a pause is passed after its time, or when it is continued by hand, and never otherwise.
     pub(super) fn check_stages(&mut self, decision: &Decision) {
         let target = &decision.target;
-        let notified = self.settings.resume.as_ref().is_some_and(|(revision, _)| revision == target);
+        let rollout = [&self.state, &decision.state].into_iter().filter_map(|state| state.rollout.as_ref());
+        let rollout = rollout.into_iter().find(|rollout| rollout.revision == *target);
+        let is_for = |command: &&Command| {
+            let ignored = rollout.and_then(|rollout| rollout.ignored.resume.as_ref());
+            command.revision == *target && ignored != Some(&command.text)
+        };
+        let notified = self.settings.resume.as_ref().filter(is_for).is_some();
         let changes = self.state.current.as_ref().is_some_and(|current| current != target);
         if notified || !changes || self.settings.replicas == 0 {
             return;

@@ -42,6 +42,28 @@ fn trouble_fails_after_its_patience_and_no_earlier() {
 }
 
 #[test]
+fn a_scheduling_gate_or_want_of_room_is_no_failure_of_the_revision() {
+    let b = RevisionCounts { active: 1, ..RevisionCounts::default() };
+    let blocker = Some(Trouble { cause: Cause::Unschedulable, lasts: Duration::from_secs(90_000) });
+    let unschedulable = RevisionCounts { unschedulable: 1, blocker, ..b };
+    let gated = by_revision(&[("a", 3)]).into_iter().chain([("b", RevisionCounts { gated: 1, ..b })]);
+    let a = RevisionCounts { active: 3, available: 2, unschedulable: 1, ..RevisionCounts::default() };
+    let full = Tallies::from([("a", a), ("b", unschedulable)]);
+    for pods in [gated.collect(), full] {
+        let look = |known: Known, second| {
+            look(&settings(3), &rev("b"), known, (&pods, 0), at(second), |_| Plan::default())
+        };
+        let begun = look(Known::from(&at_a()), 10);
+        let late = look(Known::from(&begun), 90_000);
+        assert_eq!((late.state.failed.as_ref(), late.waiting, late.due), (None, 1, None));
+    }
+    let alone = Tallies::from([("a", by_revision(&[("a", 3)])["a"]), ("b", unschedulable)]);
+    let begun = decide(&settings(3), &rev("b"), &at_a(), &alone, at(10));
+    let late = decide(&settings(3), &rev("b"), &begun, &alone, at(90_000));
+    assert_eq!(late.state.failed.map(|failed| failed.reason), Some(Reason::Unschedulable));
+}
+
+#[test]
 fn the_deadline_counts_from_the_last_progress() {
     let begun = decide(&settings(3), &rev("b"), &at_a(), &by_revision(&[("a", 3)]), at(0));
     let one = decide(&settings(3), &rev("b"), &begun, &by_revision(&[("a", 3), ("b", 1)]), at(500));
@@ -68,11 +90,18 @@ fn a_failure_may_pause_instead() {
 
 #[test]
 fn an_abort_leads_back_whatever_the_policy() {
-    let settings = Settings { roll_back: false, abort: Some(rev("b")), ..settings(3) };
-    let aborted = decide(&settings, &rev("b"), &at_a(), &by_revision(&[("a", 2), ("b", 1)]), at(0));
+    let settings = Settings { roll_back: false, ..settings(3) };
+    let aborting = Settings { abort: command("b", None), ..settings.clone() };
+    let (all, some) = (by_revision(&[("a", 3)]), by_revision(&[("a", 2), ("b", 1)]));
+    let begun = decide(&settings, &rev("b"), &at_a(), &all, at(0));
+    let aborted = decide(&aborting, &rev("b"), &begun, &some, at(0));
     assert_eq!((shares(&aborted), aborted.phase), (vec![("a", 3)], Phase::RollingBack));
-    let other = decide(&settings, &rev("c"), &aborted, &by_revision(&[("a", 3)]), at(0));
+    let other = decide(&aborting, &rev("c"), &aborted, &all, at(0));
     assert_eq!(shares(&other), [("c", 3)], "what was said of b is not meant for c");
+    let again = decide(&aborting, &rev("b"), &other, &all, at(0));
+    assert_eq!(shares(&again), [("b", 3)], "nor for the next rollout of b");
+    let again = decide(&aborting, &rev("b"), &again, &some, at(0));
+    assert_eq!(again.state.failed, None);
 }
 
 #[test]

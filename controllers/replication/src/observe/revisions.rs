@@ -1,0 +1,89 @@
+//! The revisions of a group.
+
+use std::sync::Arc;
+
+use mainstay_crds::{PodTemplate, ReplicaGroup};
+
+use crate::{
+    images::{self, Image},
+    revision::{self, Revision},
+    stores::Stores,
+};
+
+/// The templates that a group has and has had.
+#[derive(Debug)]
+pub struct Revisions {
+    /// The revision that the spec asks for.
+    pub wanted: Arc<str>,
+    /// The revision of the spec's template.
+    pub own: Arc<str>,
+    /// `spec.rollbackTo`, where it names no revision of the group.
+    pub unknown: Option<String>,
+    /// Those that are kept.
+    pub kept: Vec<Arc<Revision>>,
+    /// Whether the spec's template is kept, or is to be within this reconcile. If not, no pod is brought to it.
+    pub stored: bool,
+}
+
+impl Revisions {
+    pub(super) fn of(group: &ReplicaGroup, uid: &Arc<str>, stores: &Stores) -> Self {
+        let mut kept = stores.revisions.bucket(uid);
+        // The name tells which revision it is; a copy of one, or one of another label, is none.
+        kept.retain(|kept| revision::hash_of(group, &kept.header.key.name).as_ref() == Some(&kept.hash));
+        let own = own(group, &kept);
+        let named = group.spec.rollback_to.as_ref();
+        let found = named.and_then(|name| revision::hash_of(group, name));
+        let found = found.filter(|hash| *hash == own || template(&kept, hash).is_some());
+        Self {
+            unknown: named.filter(|_| found.is_none()).cloned(),
+            wanted: found.unwrap_or_else(|| Arc::clone(&own)),
+            own,
+            kept,
+            stored: true,
+        }
+    }
+
+    /// The template of a revision of `group`, whose revisions these are.
+    pub fn template<'a>(&'a self, hash: &str, group: &'a ReplicaGroup) -> Option<&'a PodTemplate> {
+        if *hash == *self.own {
+            return Some(&group.spec.template);
+        }
+        template(&self.kept, hash).map(|template| &**template)
+    }
+
+    /// The images that differ between two revisions of `group`; `None` unless they are all that does.
+    pub(crate) fn changed_images<'a>(
+        &'a self,
+        old: &str,
+        new: &str,
+        group: &'a ReplicaGroup,
+    ) -> Option<Vec<Image<'a>>> {
+        images::changed(self.template(old, group)?, self.template(new, group)?)
+    }
+
+    /// The place in the group's history of a revision whose template is kept.
+    pub(super) fn number(&self, hash: &str) -> Option<i64> {
+        let kept = self.kept.iter().find(|kept| *kept.hash == *hash && kept.template.is_some());
+        kept.map(|kept| kept.number)
+    }
+
+    pub(super) fn is_known(&self, hash: &str) -> bool {
+        *hash == *self.own || template(&self.kept, hash).is_some()
+    }
+}
+
+fn template<'a>(kept: &'a [Arc<Revision>], hash: &str) -> Option<&'a Arc<PodTemplate>> {
+    kept.iter().find(|revision| &*revision.hash == hash)?.template.as_ref()
+}
+
+/// The revision of the spec's template: the one that is kept of an equal template, whatever its hash. A later version of
+/// this program may compute another hash, and no pod must be replaced for that.
+fn own(group: &ReplicaGroup, kept: &[Arc<Revision>]) -> Arc<str> {
+    let hash = revision::hash(&group.spec.template);
+    if template(kept, &hash).is_some() {
+        return hash;
+    }
+    let is_equal = |revision: &&Arc<Revision>| revision.template.as_deref() == Some(&group.spec.template);
+    let equal = kept.iter().filter(is_equal).max_by_key(|revision| revision.number);
+    equal.map_or(hash, |revision| Arc::clone(&revision.hash))
+}
