@@ -76,6 +76,17 @@ e2e-steps:
 	sort --reverse --numeric-sort $(SECONDS_FILE) | sed -n 1,10p; \
 	[ -z "$$failed" ]
 
+# Minutes of load.
+MINUTES ?= 20
+.PHONY: soak
+soak: export MAINSTAY_CLUSTER_NAME := soak
+soak: packages demo-image ## All controllers under load while servers and leaders are killed; MINUTES=20
+	cargo build --workspace --bin mainstay-soak
+	@trap '$(CLUSTER) down' EXIT; \
+	$(CLUSTER) down; $(CLUSTER) up --nodes 3 --zones 3; \
+	$(CLUSTER) exec -- env RUST_BACKTRACE=0 MAINSTAY_IMAGE_FILE=$(abspath $(IMAGE_FILE)) \
+		$(TARGET)/debug/mainstay-soak --minutes $(MINUTES)
+
 .PHONY: upgrade-test
 upgrade-test: $(SETUP) demo-image ## Upgrade the charts of the commit FROM to these, and check that nothing was changed
 	@CLUSTER=$(abspath $(CLUSTER)) tests/upgrade.sh $(FROM) $(abspath $(IMAGE_FILE))

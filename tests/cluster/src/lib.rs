@@ -131,6 +131,12 @@ impl Cluster {
         self.supervisor.stop(name).map(|_| ())
     }
 
+    /// Kills a component, which has no time to write anything or to end a connection. `start` brings it back.
+    pub fn kill(&self, name: &str) -> Result<()> {
+        let _lock = self.lock()?;
+        self.supervisor.kill(name)
+    }
+
     /// Stops a component if it runs and starts it with `flags` in place of those of an earlier restart.
     pub fn restart(&self, name: &str, flags: &[String]) -> Result<Record> {
         let _lock = self.lock()?;

@@ -63,6 +63,11 @@ enum Action {
         /// Name, as `status` shows it
         component: String,
     },
+    /// Kill a component, as a crash does; `start` brings it back
+    Kill {
+        /// Name, as `status` shows it
+        component: String,
+    },
     /// Restart a component; flags replace those of an earlier restart
     Restart(Component),
     /// Stop or start a zone's fake nodes
@@ -196,6 +201,10 @@ fn run(action: Action) -> Result<ExitCode> {
         Action::Stop { component } => {
             Cluster::open()?.stop(&component)?;
             progress.say(format_args!("{component} stopped"));
+        }
+        Action::Kill { component } => {
+            Cluster::open()?.kill(&component)?;
+            progress.say(format_args!("{component} killed"));
         }
         Action::Restart(Component { component, flags }) => {
             Cluster::open()?.restart(&component, &flags)?;

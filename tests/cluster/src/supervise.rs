@@ -155,6 +155,13 @@ impl Supervisor {
         Ok(record)
     }
 
+    /// Kills `name`, and keeps its record: it is dead, as after a crash.
+    pub(crate) fn kill(&self, name: &str) -> Result<()> {
+        let record = self.record(name).ok_or_else(|| Error::NotRunning(name.into()))?;
+        record.process.signal_group(Signal::KILL)?;
+        wait_until(STOP_DEADLINE, || Ok(!record.process.alive())).map(|_| ())
+    }
+
     /// Asks what the probe names; the error is what it answered instead.
     fn ask(&self, probe: &Probe) -> Result<String> {
         let mut command = match probe {

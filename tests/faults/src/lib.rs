@@ -4,6 +4,8 @@
 //! [`server`] in memory, with one [`fault`] at one request and with watches that follow the server in one of many
 //! ways. [`explore`] plays it for every fault at every request in every view, and holds each run against the
 //! undisturbed one and against the promises that the [`ledger`] checks at every write.
+//!
+//! [`proxy`] is for a real cluster: it stands between a controller and the API server and misbehaves as it is told.
 
 pub mod defect;
 pub mod explore;
@@ -12,6 +14,7 @@ pub mod kind;
 pub mod ledger;
 pub mod part;
 pub mod process;
+pub mod proxy;
 pub mod run;
 pub mod scenario;
 pub mod server;

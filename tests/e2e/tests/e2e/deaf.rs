@@ -1,73 +1,25 @@
 //! Connections to the API server that say nothing any more.
 
-use std::{
-    env, fs,
-    path::PathBuf,
-    process::{Child, Command, Stdio},
-    time::Duration,
-};
+use std::{env, fs, time::Duration};
 
 use http::Request;
 use kube::{Api, ResourceExt, api::ListParams};
 use mainstay_crds::ReplicaGroup;
-use mainstay_e2e::{Component::Replication, Metrics, Proxy, Scenario, eventually, group, pods, root, within};
+use mainstay_e2e::{Component::Replication, Metrics, Outside, Scenario, eventually, group, pods, within};
+use mainstay_faults::proxy::{Mood, Proxy};
 use serde_json::Value;
 
 /// What kube gives a silent watch (40 s, and five more), with a margin for a busy machine.
 const NOTICED: Duration = Duration::from_secs(90);
 
-/// A further replica of the replication controller, on this machine, that reaches the API server through a [`Proxy`]. It stands
-/// by: it watches as the leader does, and writes nothing. Dropping it ends it.
-struct Standby {
-    process: Child,
-    port: u16,
-    kubeconfig: PathBuf,
-}
-
-impl Standby {
-    fn start(proxy: &Proxy, mut config: Value) -> Self {
-        let cluster = &mut config["clusters"][0]["cluster"];
-        cluster["server"] = format!("https://{}", proxy.address()).into();
-        // By which name the server has its certificate.
-        cluster["tls-server-name"] = "kubernetes.default".into();
-        let port = proxy.address().port();
-        let kubeconfig = env::temp_dir().join(format!("mainstay-deaf-{port}"));
-        fs::write(&kubeconfig, config.to_string()).expect("a file is written");
-        let program = env::var_os("MAINSTAY_PROGRAM").map(PathBuf::from);
-        let program = program.unwrap_or_else(|| root().join("target/debug/mainstay"));
-        // One that is free now, as no other test of this process asks for it.
-        let metrics = port.checked_add(1).unwrap_or(port - 1);
-        let process = Command::new(&program)
-            .args(["replication", "--leader-election-namespace=mainstay", "--health-probe-bind-address=0"])
-            .arg(format!("--metrics-bind-address=127.0.0.1:{metrics}"))
-            .env("KUBECONFIG", &kubeconfig)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap_or_else(|error| panic!("cannot run {}: {error}", program.display()));
-        Self { process, port: metrics, kubeconfig }
-    }
-
-    async fn metrics(&self) -> Result<Metrics, String> {
-        use tokio::io::{AsyncReadExt, AsyncWriteExt};
-        let answer = async {
-            let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await?;
-            stream.write_all(b"GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n").await?;
-            let mut text = String::new();
-            stream.read_to_string(&mut text).await?;
-            Ok::<_, std::io::Error>(text)
-        };
-        let text = answer.await.map_err(|error| error.to_string())?;
-        Ok(Metrics::parse(text.split_once("\r\n\r\n").map_or("", |(_, body)| body)))
-    }
-}
-
-impl Drop for Standby {
-    fn drop(&mut self) {
-        drop(self.process.kill());
-        drop(self.process.wait());
-        drop(fs::remove_file(&self.kubeconfig));
-    }
+/// A further replica of the replication controller that reaches the API server through a proxy, by TLS with the server
+/// itself. It stands by: it watches as the leader does, and writes nothing.
+fn standby(proxy: &Proxy, mut config: Value) -> Outside {
+    let cluster = &mut config["clusters"][0]["cluster"];
+    cluster["server"] = format!("https://{}", proxy.address()).into();
+    // By which name the server has its certificate.
+    cluster["tls-server-name"] = "kubernetes.default".into();
+    Outside::start(Replication, &config, &["--leader-election-namespace=mainstay"])
 }
 
 /// The kubeconfig of this test, and the address of its server.
@@ -91,8 +43,8 @@ async fn lists(scenario: &Scenario) -> f64 {
 async fn a_connection_that_swallows_bytes_is_noticed_and_its_watches_go_on_without_a_list() {
     let scenario = Scenario::alone("deaf", &[Replication]).await;
     let (config, server) = kubeconfig();
-    let proxy = Proxy::start(&server).await;
-    let standby = Standby::start(&proxy, config);
+    let proxy = Proxy::bytes(&server).await.expect("a free port");
+    let standby = standby(&proxy, config);
     let groups = async || Ok::<_, String>(standby.metrics().await?.sum("mainstay_replication_groups", &[]));
     scenario.create(&group("first", pods::gated()).replicas(0)).await;
     // Groups of tests that have ended may still be going: one that goes unseen would hide one that comes.
@@ -108,7 +60,9 @@ async fn a_connection_that_swallows_bytes_is_noticed_and_its_watches_go_on_witho
     .await;
     let (before, listed) = (groups().await.expect("it is measured"), lists(&scenario).await);
 
-    proxy.go_silent();
+    // Connections that there are; new ones work.
+    proxy.set(Mood::Silent);
+    proxy.set(Mood::Honest);
     scenario.create(&group("second", pods::gated()).replicas(0)).await;
     within(NOTICED, "the standby has seen the second group", async || {
         let seen = groups().await?;

@@ -42,6 +42,7 @@ mod rollout;
 mod rollout_crash;
 mod rollout_scale;
 mod scale_down;
+mod stale;
 mod status;
 mod update_strategies;
 mod volumes;

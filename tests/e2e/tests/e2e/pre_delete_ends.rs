@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use mainstay_crds::ReplicaGroup;
 use mainstay_e2e::{
-    Component::Replication, Draft, FINALIZER, FakeNodes, Group, NAME, NAMESPACE, Recorder, Scenario,
+    Component::Replication, Draft, FINALIZER, FakeNodes, Group, NAME, Recorder, Scenario, Stopped,
     eventually, group, is_told, kubectl, pods, rolled_out,
 };
 use serde_json::json;
@@ -189,29 +189,6 @@ async fn a_controller_that_dies_between_the_word_and_the_deletion_is_followed_by
     rolled_out(NAME).succeeded();
 }
 
-/// No controller runs while this lives.
-struct Stopped(usize);
-
-impl Stopped {
-    async fn begin(scenario: &Scenario) -> Self {
-        let stopped = Self(scenario.controller().pod_names().await.len());
-        kubectl(&format!("scale deployment/{NAME} --namespace={NAMESPACE} --replicas=0")).succeeded();
-        eventually("no controller runs", async || {
-            let left = scenario.controller().all_pods().await.len();
-            (left == 0).then_some(()).ok_or(format!("{left} pods"))
-        })
-        .await;
-        stopped
-    }
-}
-
-impl Drop for Stopped {
-    fn drop(&mut self) {
-        kubectl(&format!("scale deployment/{NAME} --namespace={NAMESPACE} --replicas={}", self.0));
-        rolled_out(NAME);
-    }
-}
-
 #[tokio::test]
 async fn a_hook_that_was_done_in_vain_is_put_back() {
     let scenario = Scenario::alone("hookvain", &[Replication]).await;
@@ -221,7 +198,7 @@ async fn a_hook_that_was_done_in_vain_is_put_back() {
     let before = hooked.pod_uids().await;
     hooked.scale(1).await;
     let told = hooked.told(1).await.remove(0);
-    let stopped = Stopped::begin(&scenario).await;
+    let stopped = Stopped::begin(&scenario.controller()).await;
     scenario.finish(&told).await;
     hooked.scale(2).await;
     drop(stopped);
