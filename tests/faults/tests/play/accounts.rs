@@ -1,0 +1,7 @@
+//! Soon.
+
+use mainstay_faults::play::scenario::Scenario;
+
+pub fn scenarios() -> Vec<Scenario> {
+    Vec::new()
+}
