@@ -180,7 +180,7 @@ fn is_map(path: &[String], value: &Value) -> bool {
     value.is_object() && !schema::is_atomic(path)
 }
 
-/// What nobody owns: the object's identity, and what the server alone writes.
+/// What no manager owns: the object's identity, and what the server alone writes.
 fn is_not_owned(path: &[String]) -> bool {
     match path {
         [top] => ["f:apiVersion", "f:kind"].contains(&top.as_str()),

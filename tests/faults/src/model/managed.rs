@@ -76,7 +76,7 @@ fn entry<'a>(
     &mut entries[place]
 }
 
-/// Notes that `writer` has made `new` of `old`: what it has changed is its own, and nobody else's.
+/// Notes that `writer` has made `new` of `old`: what it has changed is its own, and no other manager's.
 pub fn updated(old: &Value, new: &mut Value, writer: Writer<'_>) {
     let Difference { written, removed } = Difference::between(old, new);
     let mut entries = read(old);

@@ -1,8 +1,14 @@
 //! Every fault at every request of a scenario, each run held against the undisturbed one.
 
-use std::{fmt::Write, sync::Mutex};
+use std::{
+    fmt::Write,
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     fault::{Blow, Fault},
@@ -48,11 +54,11 @@ pub fn explore(scenario: &Scenario, blows: &[Blow]) -> Report {
 
 /// Plays a scenario with each of these faults, and holds each run against an undisturbed one.
 pub fn explore_all(scenario: &Scenario, clean: &Run, faults: &[Fault]) -> Report {
-    let (next, violations) = (std::sync::atomic::AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let (next, violations) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for _ in 0..AT_ONCE {
             scope.spawn(|| {
-                while let Some(fault) = faults.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) {
+                while let Some(fault) = faults.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let run = Run::of(scenario, fault);
                     let broken = verdict(scenario, clean, fault, &run);
                     if !broken.is_empty() {
@@ -96,7 +102,7 @@ fn script(scenario: &Scenario, fault: &Fault) -> String {
 
 /// Plays what a script says, if it is about one of these scenarios; returns the undisturbed run, the run and what it broke.
 pub fn replay(script: &str, scenarios: &[Scenario]) -> Option<(Run, Run, Vec<String>)> {
-    let script: serde_json::Value = serde_json::from_str(script).ok()?;
+    let script: Value = serde_json::from_str(script).ok()?;
     let scenario = scenarios.iter().find(|scenario| script["scenario"] == scenario.name)?;
     let fault: Fault = serde_json::from_value(script["fault"].clone()).ok()?;
     let (clean, run) = (Run::of(scenario, &Fault::None), Run::of(scenario, &fault));

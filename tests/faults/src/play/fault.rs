@@ -16,9 +16,9 @@ pub enum Fault {
     At(usize, Blow),
     /// From a request on, every write like it is refused with 403.
     Refused(usize),
-    /// From a request on and for so many seconds, the watches of this plural name lag.
+    /// From a request on and for this many seconds, the watches of this plural name lag.
     Watch(usize, String, Slow, u64),
-    /// Lists that allow it are so many versions behind.
+    /// Lists that allow it are this many versions behind.
     Behind(u64),
 }
 
@@ -39,8 +39,8 @@ pub enum Blow {
     DoneBut(u16),
     /// There is no answer, whether the server has carried it out or not.
     Hung(bool),
-    /// The object that it names was deleted and made anew just before.
-    MadeAnew,
+    /// The object that it names was deleted and recreated just before.
+    Recreated,
     /// A second process is told that it leads.
     Rival,
 }
@@ -48,7 +48,7 @@ pub enum Blow {
 /// How a watch lags.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Slow {
-    /// It shows each change so many seconds later.
+    /// It shows each change this many seconds later.
     Late(u64),
     /// It shows nothing.
     Deaf,
@@ -89,5 +89,5 @@ pub const MANY: [Blow; 14] = [
     Blow::DoneBut(504),
     Blow::Hung(false),
     Blow::Hung(true),
-    Blow::MadeAnew,
+    Blow::Recreated,
 ];

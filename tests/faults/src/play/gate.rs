@@ -1,12 +1,15 @@
 //! Between a process and the server: counts requests, and does to one of them what the fault says.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use serde_json::{Value, json};
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::{sync::mpsc::UnboundedSender, time::Instant};
 
 use super::{
     fault::{Blow, Fault},
@@ -59,8 +62,8 @@ impl Door {
             Blow::Code(code) => Fate::Answered(false, failure(code)),
             Blow::DoneBut(code) => Fate::Answered(true, failure(code)),
             Blow::Hung(done) => Fate::Hung(done),
-            Blow::MadeAnew => {
-                make_anew(server, request);
+            Blow::Recreated => {
+                recreate(server, request);
                 Fate::Served
             }
             Blow::Rival => {
@@ -94,7 +97,7 @@ impl Gate for Door {
                 Fate::Answered(false, failure(403))
             }
             Fault::Watch(at, plural, slow, seconds) if at == number => {
-                let until = tokio::time::Instant::now() + std::time::Duration::from_secs(seconds);
+                let until = Instant::now() + Duration::from_secs(seconds);
                 ledger.lags.insert(plural, (slow, until));
                 Fate::Served
             }
@@ -140,8 +143,8 @@ fn failure(code: u16) -> Reply {
     Reply::detailed(code, reason, "a fault of this run", details)
 }
 
-/// Deletes the object that a request names, and makes it anew as a user would.
-fn make_anew(server: &mut Server, request: &Request) {
+/// Deletes the object that a request names, and recreates it as a user would.
+fn recreate(server: &mut Server, request: &Request) {
     let Some(kind) = request.kind() else { return };
     let Some(old) = server.store.find(kind, &request.namespace, &request.name).cloned() else { return };
     let mut new = Value::clone(&old);

@@ -54,10 +54,8 @@ impl Ledger {
     /// The number of a request, if it counts.
     pub(super) fn count(&mut self, request: &Request) -> Option<usize> {
         let is_leadership = request.is_of("leases") && request.namespace == "ns";
-        if is_leadership
-            || request.is_of("events")
-            || request.kind().is_none() && request.name.is_empty() && is_plain(request)
-        {
+        let is_about_server = request.kind().is_none() && request.method == Method::GET;
+        if is_leadership || is_about_server || request.is_of("events") {
             return None;
         }
         if !(self.background)(request) {
@@ -72,7 +70,7 @@ impl Ledger {
         self.story.push(format!("{at:9.3} {words}"));
     }
 
-    /// Somebody has done something: the run is not quiet.
+    /// Something was done: the run is not quiet.
     pub(super) fn disturbed(&mut self) {
         self.last = Instant::now();
     }
@@ -95,11 +93,6 @@ impl Ledger {
         let broken: Vec<_> = broken.collect();
         self.broken.extend(broken);
     }
-}
-
-/// The version of the server and its kinds.
-fn is_plain(request: &Request) -> bool {
-    request.method == Method::GET
 }
 
 /// A ledger that the processes of a run share.

@@ -19,7 +19,7 @@ pub struct Written<'a> {
     pub store: &'a Store,
 }
 
-/// A promise of a controller. It is made anew for each run.
+/// A promise of a controller. It is created for each run.
 pub trait Oracle: Send {
     /// Sees a write. Returns in words what is broken.
     fn wrote(&mut self, written: &Written<'_>) -> Option<String>;

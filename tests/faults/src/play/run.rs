@@ -1,7 +1,10 @@
 //! One run of a scenario with one fault, from the start of the controller until the cluster is quiet.
 
 use std::{
-    sync::{Arc, atomic::AtomicBool},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -11,7 +14,7 @@ use mainstay_probe::{Outcome, ResolveError};
 use parking_lot::Mutex;
 use tokio::{
     sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
-    task::AbortHandle,
+    task::{AbortHandle, LocalSet, spawn_local},
     time::{Instant, sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
@@ -21,7 +24,7 @@ use super::{
     gate::{Call, Door, gate},
     ledger::{Ledger, Shared},
     outcome::outcome,
-    scenario::Scenario,
+    scenario::{Act, Scenario},
 };
 use crate::{
     model::{
@@ -32,11 +35,11 @@ use crate::{
     world::{self, Cluster},
 };
 
-/// A cluster in which no request was made for so long is quiet.
+/// A cluster in which no request was made for this long is quiet.
 const QUIET: Duration = Duration::from_secs(180);
 /// A cluster that is not quiet after this time will never be.
 const LONGEST: Duration = Duration::from_secs(7200);
-/// A process that has ended is started anew after this time.
+/// A process that has ended is started again after this time.
 const RESTART: Duration = Duration::from_secs(2);
 /// The seed of every run, so that only the fault makes a difference.
 const SEED: u64 = 1;
@@ -57,7 +60,10 @@ pub struct Run {
 impl Run {
     /// Plays a scenario, on a thread of its own.
     pub fn of(scenario: &Scenario, fault: &Fault) -> Self {
-        mainstay_still::run(SEED, async || Player::new(scenario, fault.clone()).play().await)
+        mainstay_still::run(SEED, async || {
+            let tasks = LocalSet::new();
+            tasks.run_until(Player::new(scenario, fault.clone()).play()).await
+        })
     }
 }
 
@@ -117,7 +123,7 @@ impl<'a> Player<'a> {
         self.end()
     }
 
-    fn act(&self, act: &super::scenario::Act) {
+    fn act(&self, act: &Act) {
         let mut ledger = self.ledger.lock();
         ledger.tell("a step of the scenario");
         ledger.disturbed();
@@ -163,10 +169,10 @@ impl<'a> Player<'a> {
         let run = async move {
             let ended = controller.run(&flags, client, network, CancellationToken::new()).await;
             ledger.lock().tell(&format!("process {process} ended: {ended:?}"));
-            door.alive.store(false, std::sync::atomic::Ordering::Release);
+            door.alive.store(false, Ordering::Release);
             let _ = calls.send(Call::Restart(process));
         };
-        self.processes.push(tokio::spawn(run).abort_handle());
+        self.processes.push(spawn_local(run).abort_handle());
     }
 
     fn lags(&self) -> Lags {

@@ -12,7 +12,7 @@ use crate::{
     world::Cluster,
 };
 
-/// What somebody does to the cluster.
+/// What is done to the cluster.
 pub type Act = Arc<dyn Fn(&mut Server, &mut Cluster) + Send + Sync>;
 /// Makes the oracles of one run.
 pub type Oracles = Arc<dyn Fn() -> Vec<Box<dyn Oracle>> + Send + Sync>;
@@ -32,7 +32,7 @@ pub struct Scenario {
     pub steps: Vec<(Duration, Act)>,
     /// What checks of an address say.
     pub answers: Arc<dyn Fn(SocketAddr) -> Result<(), Failure> + Send + Sync>,
-    /// Requests that go on for ever in a settled cluster.
+    /// Requests that never end in a settled cluster.
     pub background: fn(&Request) -> bool,
     /// Takes out of an object what may differ between runs that end well.
     pub scrub: fn(&mut Value),
@@ -59,7 +59,7 @@ impl Scenario {
         }
     }
 
-    /// The same, and so many seconds after the start somebody does this.
+    /// The same, and this many seconds after the start this is done.
     #[must_use]
     pub fn at(
         mut self,
@@ -95,12 +95,16 @@ pub fn delete(path: &'static str) -> impl Fn(&mut Server, &mut Cluster) + Send +
 
 /// A node stops to answer.
 pub fn silence(node: &'static str) -> impl Fn(&mut Server, &mut Cluster) + Send + Sync {
-    move |_, cluster| drop(cluster.silent.insert(node.to_owned()))
+    move |_, cluster| {
+        cluster.silent.insert(node.to_owned());
+    }
 }
 
 /// A silent node answers again.
 pub fn revive(node: &'static str) -> impl Fn(&mut Server, &mut Cluster) + Send + Sync {
-    move |_, cluster| drop(cluster.silent.remove(node))
+    move |_, cluster| {
+        cluster.silent.remove(node);
+    }
 }
 
 /// A node as a scenario has it given.

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 
-use super::{Cluster, Life, Then};
+use super::cluster::{Cluster, Life, Then};
 use crate::model::{
     kinds::Kind,
     object::{condition, is_terminating, is_true, items, uid},

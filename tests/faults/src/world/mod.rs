@@ -9,101 +9,37 @@
 //! | [`deployments`] | keeps the ReplicaSets and pods of Deployments |
 //! | [`garbage`] | deletes what has lost its owner |
 
+mod cluster;
 mod deployments;
 mod garbage;
 mod kubelet;
 mod nodes;
 mod scheduler;
-pub mod timers;
+mod timers;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use serde_json::Value;
 use tokio::time::{Instant, sleep_until};
 
-use self::timers::Timers;
+pub use self::cluster::{Cluster, Life, Then};
 use crate::model::server::Server;
 
-/// What becomes of a pod on its node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Life {
-    /// How long it takes to start.
-    pub starts: Duration,
-    /// How it goes on.
-    pub then: Then,
-    /// How long it takes to end once it is told to; `None` when it never does.
-    pub ends: Option<Duration>,
-}
-
-/// How a pod goes on after its start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Then {
-    /// It is ready after this time.
-    Ready(Duration),
-    /// It runs and is never ready.
-    NeverReady,
-    /// Its container crashes again and again.
-    Crashes,
-    /// It fails after this time.
-    Fails(Duration),
-    /// Its image cannot be pulled.
-    NoImage,
-}
-
-impl Default for Life {
-    fn default() -> Self {
-        let second = Duration::from_secs(1);
-        Self { starts: second, then: Then::Ready(second), ends: Some(second) }
-    }
-}
-
-/// The rules of the cluster that a scenario may change while it runs.
-pub struct Cluster {
-    /// What becomes of a pod.
-    pub life: Box<dyn Fn(&Value) -> Life + Send>,
-    /// Nodes whose kubelets do nothing.
-    pub silent: BTreeSet<String>,
-    /// Whether there is a scheduler.
-    pub schedules: bool,
-    timers: Timers,
-    /// The addresses of pods, by UID.
-    addresses: BTreeMap<String, String>,
-}
-
-impl Default for Cluster {
-    fn default() -> Self {
-        Self {
-            life: Box::new(|_| Life::default()),
-            silent: BTreeSet::new(),
-            schedules: true,
-            timers: Timers::default(),
-            addresses: BTreeMap::new(),
+/// Lets all actors do what is due, until none has anything to do. Returns when one has next.
+pub fn step(cluster: &mut Cluster, server: &mut Server) -> Option<Instant> {
+    let store = &mut server.store;
+    loop {
+        let before = store.version();
+        cluster.timers.begin();
+        if cluster.schedules {
+            scheduler::step(store, &mut cluster.timers);
         }
-    }
-}
-
-impl Cluster {
-    /// Lets all actors do what is due, until none has anything to do. Returns when one has next.
-    pub fn step(&mut self, server: &mut Server) -> Option<Instant> {
-        let store = &mut server.store;
-        loop {
-            let before = store.version();
-            self.timers.begin();
-            if self.schedules {
-                scheduler::step(store, &mut self.timers);
-            }
-            kubelet::step(store, self);
-            nodes::step(store, &self.silent, &mut self.timers);
-            deployments::step(store, &mut self.timers);
-            garbage::step(store, &mut self.timers);
-            if store.version() == before {
-                return self.timers.next();
-            }
+        kubelet::step(store, cluster);
+        nodes::step(store, &cluster.silent, &mut cluster.timers);
+        deployments::step(store, &mut cluster.timers);
+        garbage::step(store, &mut cluster.timers);
+        if store.version() == before {
+            return cluster.timers.next();
         }
     }
 }
@@ -112,7 +48,7 @@ impl Cluster {
 pub async fn live(server: Arc<Mutex<Server>>, cluster: Arc<Mutex<Cluster>>) {
     let mut changes = server.lock().store.changes();
     loop {
-        let next = cluster.lock().step(&mut server.lock());
+        let next = step(&mut cluster.lock(), &mut server.lock());
         changes.borrow_and_update();
         tokio::select! {
             biased;

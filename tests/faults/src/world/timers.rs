@@ -32,7 +32,7 @@ impl Timers {
         due <= now
     }
 
-    /// Starts anew.
+    /// Starts again from zero.
     pub fn forget(&mut self, who: &str, what: &'static str) {
         self.since.remove(&(who.to_owned(), what));
     }

@@ -12,7 +12,8 @@ fn replay_what_a_script_says() {
         crate::config_rollout::scenarios(),
         crate::accounts::scenarios(),
     ];
-    let (clean, run, broken) = replay(&script, &scenarios.concat()).expect("a script of one of the scenarios");
+    let (clean, run, broken) =
+        replay(&script, &scenarios.concat()).expect("a script of one of the scenarios");
     println!("undisturbed:\n{}\n\n{script}:\n{}", clean.story.join("\n"), run.story.join("\n"));
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
