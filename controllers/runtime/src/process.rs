@@ -125,14 +125,19 @@ where
     let client = client::bounded(client, &registry, heard.clone());
     let watches = Watches::new(&registry, heard);
     let manager = Manager::new((client, registry), (flags, identity()), shutdown, watches);
+    let elector = elector(name, &manager)?;
     let controller = build(&manager).await;
-    lead(name, &manager, controller).await?;
+    lead(name, &manager, elector, controller).await?;
     manager.outlasted().await;
     Ok(())
 }
 
-async fn lead(name: &'static str, manager: &Manager, controller: Controller) -> Result<(), RunError> {
-    let mut elector = elector(name, manager)?;
+async fn lead(
+    name: &'static str,
+    manager: &Manager,
+    mut elector: Option<Elector>,
+    controller: Controller,
+) -> Result<(), RunError> {
     let leads =
         gauges(&manager.registry, "leader_election_master_status", "1 while this process leads.", &["name"]);
     let leads = leads.with_label_values(&[name]);

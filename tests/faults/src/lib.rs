@@ -48,6 +48,7 @@ pub mod fault;
 pub mod kind;
 pub mod ledger;
 pub mod model;
+pub mod part;
 pub mod play;
 pub mod process;
 pub mod run;

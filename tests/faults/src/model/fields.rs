@@ -11,12 +11,12 @@ use super::{
 };
 
 /// The steps to a field.
-pub type Path = Vec<String>;
+pub(super) type Path = Vec<String>;
 /// A set of fields.
-pub type Fields = Map<String, Value>;
+pub(super) type Fields = Map<String, Value>;
 
 /// Puts a field into a set.
-pub fn insert(set: &mut Fields, path: &[String]) {
+pub(super) fn insert(set: &mut Fields, path: &[String]) {
     let Some((first, rest)) = path.split_first() else { return };
     let is_new = !set.contains_key(first);
     let child = set.entry(first.as_str()).or_insert_with(|| Value::Object(Map::new()));
@@ -34,7 +34,7 @@ pub fn insert(set: &mut Fields, path: &[String]) {
 }
 
 /// Takes a field out of a set. Returns whether the set is empty then.
-pub fn remove(set: &mut Fields, path: &[String]) -> bool {
+pub(super) fn remove(set: &mut Fields, path: &[String]) -> bool {
     let Some((first, rest)) = path.split_first() else { return set.is_empty() };
     if let Some(child) = set.get_mut(first).and_then(Value::as_object_mut) {
         let is_empty = if rest.is_empty() {
@@ -51,17 +51,17 @@ pub fn remove(set: &mut Fields, path: &[String]) -> bool {
 }
 
 /// The part of a set below a field, if there is one.
-pub fn below<'a>(set: &'a Fields, path: &[String]) -> Option<&'a Fields> {
+pub(super) fn below<'a>(set: &'a Fields, path: &[String]) -> Option<&'a Fields> {
     path.iter().try_fold(set, |set, step| set.get(step)?.as_object())
 }
 
 /// Whether a field is in a set.
-pub fn contains(set: &Fields, path: &[String]) -> bool {
+pub(super) fn contains(set: &Fields, path: &[String]) -> bool {
     below(set, path).is_some_and(|node| node.is_empty() || node.contains_key("."))
 }
 
 /// The fields of a set.
-pub fn paths(set: &Fields) -> Vec<Path> {
+pub(super) fn paths(set: &Fields) -> Vec<Path> {
     fn walk(set: &Fields, path: &mut Path, all: &mut Vec<Path>) {
         for (step, child) in set {
             let Some(child) = child.as_object().filter(|_| step != ".") else { continue };
@@ -79,7 +79,7 @@ pub fn paths(set: &Fields) -> Vec<Path> {
 }
 
 /// The step to an item of a list that is merged by these keys.
-pub fn step(keys: &[(&str, Option<&str>)], item: &Value) -> String {
+pub(super) fn step(keys: &[(&str, Option<&str>)], item: &Value) -> String {
     let keys = keys.iter().filter_map(|(key, default)| {
         let value = item.get(*key).cloned().or_else(|| default.map(Value::from));
         Some(((*key).to_owned(), value?))
@@ -89,7 +89,7 @@ pub fn step(keys: &[(&str, Option<&str>)], item: &Value) -> String {
 
 /// What of an object differs from another, and is there in one of them only.
 #[derive(Debug, Default)]
-pub struct Difference {
+pub(super) struct Difference {
     /// Fields that are new, or have another value.
     pub written: Vec<Path>,
     /// Fields that are gone.
@@ -98,14 +98,14 @@ pub struct Difference {
 
 impl Difference {
     /// What has become of an object.
-    pub fn between(old: &Value, new: &Value) -> Self {
+    pub(super) fn between(old: &Value, new: &Value) -> Self {
         let mut difference = Self::default();
         difference.walk(&mut Vec::new(), Some(old), Some(new));
         difference
     }
 
     /// Every field that an object has.
-    pub fn all_of(object: &Value) -> Vec<Path> {
+    pub(super) fn all_of(object: &Value) -> Vec<Path> {
         let mut difference = Self::default();
         difference.walk(&mut Vec::new(), None, Some(object));
         difference.written
@@ -200,8 +200,8 @@ fn is_not_owned(path: &[String]) -> bool {
     }
 }
 
-/// Takes what is at this path out of an object.
-pub fn take(object: &mut Value, path: &[String]) {
+/// Takes what is at this path out of an object. A map that is empty then goes with it.
+pub(super) fn take(object: &mut Value, path: &[String]) {
     let Some((first, rest)) = path.split_first() else { return };
     if let Some(name) = first.strip_prefix("f:") {
         if rest.is_empty() {
@@ -210,6 +210,11 @@ pub fn take(object: &mut Value, path: &[String]) {
             }
         } else if let Some(child) = object.get_mut(name) {
             take(child, rest);
+            if child.as_object().is_some_and(Map::is_empty)
+                && let Some(map) = object.as_object_mut()
+            {
+                map.remove(name);
+            }
         }
         return;
     }

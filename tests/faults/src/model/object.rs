@@ -79,6 +79,15 @@ pub fn map<'a>(object: &'a mut Value, key: &str) -> &'a mut Map<String, Value> {
     value.as_object_mut().expect("it was just made")
 }
 
+/// Takes empty maps and lists out of its metadata, as the server does.
+pub fn tidy(object: &mut Value) {
+    map(object, "metadata").retain(|_, value| {
+        !value.is_null()
+            && !value.as_object().is_some_and(Map::is_empty)
+            && !value.as_array().is_some_and(Vec::is_empty)
+    });
+}
+
 /// Its metadata alone, as `PartialObjectMetadata`.
 pub fn partial(object: &Value) -> Value {
     serde_json::json!({

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{
     kinds::Kind,
-    object::{is_terminating, map, name},
+    object::{is_terminating, map, name, tidy},
     request::Reply,
     store::Store,
 };
@@ -59,12 +59,7 @@ pub(super) fn restrict(kind: Kind, old: &Value, new: &mut Value, subresource: &s
             None => drop(metadata.remove(server_alone)),
         }
     }
-    // The server keeps no empty maps and lists here.
-    metadata.retain(|_, value| {
-        !value.is_null()
-            && !value.as_object().is_some_and(|map| map.is_empty())
-            && !value.as_array().is_some_and(Vec::is_empty)
-    });
+    tidy(new);
     new["kind"] = kind.row().kind.into();
     new["apiVersion"] = kind.api_version().into();
 }

@@ -2,7 +2,7 @@
 
 /// How a list is merged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum List {
+pub(super) enum List {
     /// As one value.
     Atomic,
     /// As a set of scalars.
@@ -19,7 +19,7 @@ fn ends(path: &[String]) -> (&str, &str) {
 }
 
 /// How server-side apply merges the list at this path. What no row names is atomic.
-pub fn list(path: &[String]) -> List {
+pub(super) fn list(path: &[String]) -> List {
     const CONTAINERS: [&str; 2] = ["containers", "initContainers"];
     match ends(path) {
         ("metadata", "finalizers") => List::Set,
@@ -39,12 +39,12 @@ pub fn list(path: &[String]) -> List {
 }
 
 /// Whether the map at this path is one value to server-side apply.
-pub fn is_atomic(path: &[String]) -> bool {
+pub(super) fn is_atomic(path: &[String]) -> bool {
     matches!(ends(path).1, "selector" | "labelSelector" | "roleRef" | "nodeSelector" | "resourceFieldRef")
 }
 
 /// By which field of its items a strategic merge patch merges the list under this name; `None` when it replaces the list.
-pub fn strategic(name: &str) -> Option<&'static str> {
+pub(super) fn strategic(name: &str) -> Option<&'static str> {
     Some(match name {
         "conditions" => "type",
         "containers" | "initContainers" | "env" | "volumes" | "imagePullSecrets" => "name",

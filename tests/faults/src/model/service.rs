@@ -97,7 +97,7 @@ async fn serve(
         };
     }
     let fate = gate.fate(&mut server.lock(), &request);
-    let mut carried_out = || {
+    let carried_out = || {
         let mut server = server.lock();
         let before = request
             .kind()

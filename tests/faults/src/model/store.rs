@@ -8,7 +8,7 @@ use tokio::{sync::watch, time::Instant};
 
 use super::{
     kinds::{Kind, ROWS},
-    object::{finalizers, is_terminating, map, name, namespace},
+    object::{finalizers, is_terminating, map, name, namespace, tidy},
 };
 
 /// Where an object is within its kind: namespace and name.
@@ -105,6 +105,7 @@ impl Store {
         if kind.row().counted {
             metadata.insert("generation".to_owned(), 1.into());
         }
+        tidy(&mut object);
         self.put(kind, object)
     }
 

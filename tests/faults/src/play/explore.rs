@@ -15,6 +15,7 @@ use super::{
     run::Run,
     scenario::Scenario,
 };
+use crate::part::Part;
 
 /// How many runs are played at the same time.
 const AT_ONCE: usize = 2;
@@ -41,14 +42,16 @@ pub struct Report {
     pub violations: Vec<Violation>,
 }
 
-/// Plays a scenario with each of these blows at each request.
+/// Plays a scenario with each of these blows at each request: of these runs the part that the environment names.
 pub fn explore(scenario: &Scenario, blows: &[Blow]) -> Report {
     let clean = Run::of(scenario, &Fault::None);
     let at = |blow: &Blow| {
         let blow = *blow;
         (0..clean.requests.len()).map(move |number| Fault::At(number, blow))
     };
-    let faults: Vec<Fault> = [Fault::None].into_iter().chain(blows.iter().flat_map(at)).collect();
+    let part = Part::from_environment();
+    let blows = blows.iter().flat_map(at).enumerate().filter(|(number, _)| part.has(*number));
+    let faults: Vec<Fault> = [Fault::None].into_iter().chain(blows.map(|(_, fault)| fault)).collect();
     explore_all(scenario, &clean, &faults)
 }
 

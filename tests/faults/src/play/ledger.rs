@@ -30,8 +30,6 @@ pub(super) struct Ledger {
     pub(super) refused: Option<(Method, Option<Kind>, String)>,
     /// How watches of a kind lag, and until when.
     pub(super) lags: BTreeMap<String, (Slow, Instant)>,
-    /// How many processes have been started.
-    pub(super) processes: usize,
 }
 
 impl Ledger {
@@ -47,7 +45,6 @@ impl Ledger {
             oracles: (scenario.oracles)(),
             refused: None,
             lags: BTreeMap::new(),
-            processes: 0,
         }
     }
 

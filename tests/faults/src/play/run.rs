@@ -37,6 +37,8 @@ use crate::{
 
 /// A cluster in which no request was made for this long is quiet.
 const QUIET: Duration = Duration::from_secs(180);
+/// A run in which a write is refused for good ends this long after the last step: it is tried again and again.
+const REFUSED: Duration = Duration::from_secs(1800);
 /// A cluster that is not quiet after this time will never be.
 const LONGEST: Duration = Duration::from_secs(7200);
 /// A process that has ended is started again after this time.
@@ -103,14 +105,13 @@ impl<'a> Player<'a> {
         steps.sort_by_key(|(after, _)| *after);
         let mut steps = steps.into_iter().peekable();
         loop {
-            let quiet = self.ledger.lock().last.max(began) + QUIET;
-            let next = steps.peek().map_or(quiet, |(after, _)| began + *after);
+            let next = steps.peek().map_or_else(|| self.ends(began), |(after, _)| began + *after);
             tokio::select! {
                 biased;
                 Some(call) = self.calls.1.recv() => self.answer(call).await,
                 () = sleep_until(next) => match steps.next() {
                     Some((_, act)) => self.act(&act),
-                    None if self.ledger.lock().last.max(began) + QUIET <= Instant::now() => break,
+                    None if self.ends(began) <= Instant::now() => break,
                     None => {}
                 },
             }
@@ -121,6 +122,17 @@ impl<'a> Player<'a> {
         }
         live.abort();
         self.end()
+    }
+
+    /// When the run ends, if nothing is done until then.
+    fn ends(&self, began: Instant) -> Instant {
+        let ledger = self.ledger.lock();
+        if matches!(ledger.fault, Fault::Refused(_)) {
+            let last = self.scenario.steps.iter().map(|(after, _)| *after).max().unwrap_or_default();
+            return began + last + REFUSED;
+        }
+        let lags = ledger.lags.values().map(|(_, until)| *until);
+        lags.fold(ledger.last.max(began), Instant::max) + QUIET
     }
 
     fn act(&self, act: &Act) {

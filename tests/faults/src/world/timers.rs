@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 /// Since when each object has waited for each thing.
 #[derive(Debug, Default)]
-pub struct Timers {
+pub(super) struct Timers {
     since: BTreeMap<(String, &'static str), Instant>,
     next: Option<Instant>,
 }
@@ -23,7 +23,7 @@ impl Timers {
     }
 
     /// Whether `delay` has passed since this was first asked about `who` and `what`.
-    pub fn passed(&mut self, who: &str, what: &'static str, delay: Duration) -> bool {
+    pub(super) fn passed(&mut self, who: &str, what: &'static str, delay: Duration) -> bool {
         let now = Instant::now();
         let due = *self.since.entry((who.to_owned(), what)).or_insert(now) + delay;
         if due > now {
@@ -33,7 +33,7 @@ impl Timers {
     }
 
     /// Starts again from zero.
-    pub fn forget(&mut self, who: &str, what: &'static str) {
+    pub(super) fn forget(&mut self, who: &str, what: &'static str) {
         self.since.remove(&(who.to_owned(), what));
     }
 }

@@ -50,10 +50,18 @@ fn bound() -> Box<dyn Oracle> {
     })
 }
 
-pub fn scenarios() -> Vec<Scenario> {
+pub(crate) fn scenarios() -> Vec<Scenario> {
     let mut one = Scenario::new("one namespace", Controller::Accounts, given());
-    // A token is random in its time of issue.
+    // A token is random in its time of issue, and the name of the Secret that it is bound to is drawn by lot.
     one.scrub = |object| {
+        let metadata = &mut object["metadata"];
+        if metadata["labels"]["mainstay.dev/account-part"] == "handle" {
+            metadata["name"] = "handle".into();
+            metadata["uid"] = Value::Null;
+        }
+        if let Some(annotations) = metadata["annotations"].as_object_mut() {
+            annotations.remove("mainstay.dev/handle");
+        }
         if object["kind"] == "Secret" && object["data"].is_object() {
             let keys: Vec<_> =
                 object["data"].as_object().into_iter().flatten().map(|(key, _)| key.clone()).collect();

@@ -44,7 +44,7 @@ fn source_stays() -> Box<dyn Oracle> {
     })
 }
 
-pub fn scenarios() -> Vec<Scenario> {
+pub(crate) fn scenarios() -> Vec<Scenario> {
     let changed = change("/api/v1/namespaces/ns/configmaps/web", json!({"data": {"a": "2"}}));
     vec![
         Scenario::new("one change", Controller::ConfigRollout, given())

@@ -44,7 +44,7 @@ fn none_lost() -> Box<dyn Oracle> {
     })
 }
 
-pub fn scenarios() -> Vec<Scenario> {
+pub(crate) fn scenarios() -> Vec<Scenario> {
     let given = [node("a"), node("b"), pod("one"), pod("two"), pool()];
     vec![Scenario::new("two pods", Controller::Endpoints, given).watched(|| vec![none_lost()])]
 }

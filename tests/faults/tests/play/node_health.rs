@@ -14,6 +14,8 @@ fn policy() -> Value {
         "apiVersion": "mainstay.dev/v1alpha1", "kind": "NodeHealthPolicy", "metadata": {"name": "workers"},
         "spec": {
             "nodeSelector": {}, "dryRun": false, "unreachableAfter": "15s",
+            // A check of a kubelet would be one of this machine's network.
+            "secondOpinion": {"kubelet": {"enabled": false}},
             "breakers": {"zone": {"maxUnhealthy": "100%"}, "cluster": {"maxUnhealthy": "40%"}},
         },
     })
@@ -30,7 +32,7 @@ fn healthy_left_alone() -> Box<dyn Oracle> {
     })
 }
 
-pub fn scenarios() -> Vec<Scenario> {
+pub(crate) fn scenarios() -> Vec<Scenario> {
     let given = [node("a"), node("b"), node("c"), policy()];
     let mut silent =
         Scenario::new("one of three nodes goes silent", Controller::NodeHealth, given).at(60, silence("c"));

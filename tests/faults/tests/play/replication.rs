@@ -31,7 +31,7 @@ fn at_most(pods: usize) -> Box<dyn Oracle> {
     })
 }
 
-pub fn scenarios() -> Vec<Scenario> {
+pub(crate) fn scenarios() -> Vec<Scenario> {
     vec![
         Scenario::new("three pods", Controller::Replication, [node("a"), node("b"), group(3)])
             .watched(|| vec![at_most(3)]),
