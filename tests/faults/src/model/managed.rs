@@ -120,7 +120,8 @@ pub fn apply(old: &Value, config: &Value, writer: Writer<'_>, force: bool) -> Re
     let before = std::mem::take(&mut entry(&mut entries, writer, "Apply", config).fields);
     let own = entry(&mut entries, writer, "Apply", config);
     wanted.iter().for_each(|path| fields::insert(&mut own.fields, path));
-    for path in fields::paths(&before).iter().rev() {
+    // An item of a list goes as a whole: without the field that it is found by, the rest of it would stay.
+    for path in &fields::paths(&before) {
         if !entries.iter().any(|entry| fields::below(&entry.fields, path).is_some()) {
             fields::take(&mut new, path);
         }

@@ -19,7 +19,9 @@ pub(super) struct Ledger {
     began: Instant,
     /// The requests that count.
     pub(super) requests: Vec<String>,
-    /// When the last of them came.
+    /// How many of them are not of the background.
+    pub(super) busy: usize,
+    /// When the last of these came.
     pub(super) last: Instant,
     /// Promises broken, in words.
     pub(super) broken: Vec<String>,
@@ -39,6 +41,7 @@ impl Ledger {
             background: scenario.background,
             began: Instant::now(),
             requests: Vec::new(),
+            busy: 0,
             last: Instant::now(),
             broken: Vec::new(),
             story: Vec::new(),
@@ -57,6 +60,7 @@ impl Ledger {
         }
         if !(self.background)(request) {
             self.last = Instant::now();
+            self.busy += 1;
         }
         self.requests.push(format!("{request:?}"));
         Some(self.requests.len() - 1)

@@ -51,6 +51,8 @@ const SEED: u64 = 1;
 pub struct Run {
     /// The requests that count.
     pub requests: Vec<String>,
+    /// How many of them are not of the background.
+    pub busy: usize,
     /// What the cluster looks like in the end.
     pub outcome: Vec<String>,
     /// Promises broken, in words.
@@ -148,6 +150,7 @@ impl<'a> Player<'a> {
         ledger.ended(&server);
         Run {
             requests: std::mem::take(&mut ledger.requests),
+            busy: ledger.busy,
             outcome: outcome(&server.store, self.scenario.scrub),
             broken: std::mem::take(&mut ledger.broken),
             story: std::mem::take(&mut ledger.story),

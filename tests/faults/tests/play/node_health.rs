@@ -36,8 +36,10 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
     let given = [node("a"), node("b"), node("c"), policy()];
     let mut silent =
         Scenario::new("one of three nodes goes silent", Controller::NodeHealth, given).at(60, silence("c"));
-    // It asks whether it still hears of all nodes, for as long as it runs.
-    silent.background = |request| request.is_of("leases") || request.is_of("nodes") && !request.is_write();
+    // It asks whether it still hears of all nodes and of the silent one's pods, for as long as it runs.
+    silent.background = |request| {
+        !request.is_write() && ["leases", "nodes", "pods"].iter().any(|plural| request.is_of(plural))
+    };
     vec![silent.watched(|| vec![healthy_left_alone()])]
 }
 
