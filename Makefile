@@ -60,6 +60,10 @@ test-unit: ## Unit and property tests, and a quarter of the fault tests; needs n
 faults: ## All fault tests
 	cargo test --workspace --test faults
 
+.PHONY: faults
+faults: ## Explore crashes, lost answers and stale reads of all controllers on a model of the cluster
+	cargo test --workspace --test play --test faults -- --nocapture
+
 .PHONY: e2e e2e-program e2e-steps
 e2e: cluster-ready image e2e-program e2e-steps ## Tests on the real cluster, or on the one that KUBECONFIG names
 # Which program it is stands in a file, so that nothing is built any more while the tests run.

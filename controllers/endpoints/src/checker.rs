@@ -18,7 +18,7 @@ mod types;
 
 use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
-use futures::future::{BoxFuture, FutureExt};
+use futures::future::BoxFuture;
 use mainstay_probe::{Check, Outcome};
 use mainstay_runtime::{
     clock::{Clock, Moment},
@@ -50,20 +50,10 @@ pub struct Checker {
 }
 
 impl Checker {
-    /// At most `limit` checks of all pools run at the same time; zero counts as one. `changed` is called for a pool
+    /// Checks by `ask`. At most `limit` checks of all pools run at the same time; zero counts as one. `changed` is called for a pool
     /// when the verdict of one of its targets changes or is known for the first time, and never for a check that does
     /// not change a verdict. It may call back into the checker.
     pub fn new(
-        limit: usize,
-        metrics: CheckMetrics,
-        clock: Clock,
-        changed: impl Fn(&ObjectKey) + Send + Sync + 'static,
-    ) -> Self {
-        let ask = |check: Arc<Check>, address| async move { check.run(address).await }.boxed();
-        Self::asking(ask, limit, metrics, clock, changed)
-    }
-
-    fn asking(
         ask: impl Fn(Arc<Check>, SocketAddr) -> BoxFuture<'static, Outcome> + Send + Sync + 'static,
         limit: usize,
         metrics: CheckMetrics,

@@ -6,7 +6,6 @@ use clap::Args;
 use futures::FutureExt;
 use kube::runtime::{reflector, reflector::Store};
 use mainstay_crds::EndpointPool;
-use mainstay_probe::Resolver;
 use mainstay_runtime::{
     clock::Clock,
     events::Events,
@@ -26,6 +25,7 @@ use crate::{
     lookups::{LookupMetrics, Lookups},
     metrics::Metrics,
     names::{FIELD_MANAGER, MANAGED_BY, MANAGER, SERVICE_NAME},
+    network::Network,
     ranges,
     reconcile::{Endpoints, STATUS_PACE},
     stores::Stores,
@@ -52,11 +52,16 @@ pub struct Options {
 
 /// Starts the watches and returns the loop.
 pub async fn build(manager: &Manager, options: Options) -> Controller {
+    build_on(manager, options, Network::of_host()).await
+}
+
+/// As [`build`], with checks and lookups on another network than the host's.
+pub async fn build_on(manager: &Manager, options: Options, network: Network) -> Controller {
     let flags = &manager.flags;
     let loop_metrics = LoopMetrics::new(&manager.registry, LOOP, flags.max_concurrent_reconciles);
     let work = Work::new(loop_metrics.clone());
     let (pools, pool_writer) = reflector::store();
-    let endpoints = Arc::new(endpoints(manager, options, loop_metrics, &work));
+    let endpoints = Arc::new(endpoints(manager, options, network, loop_metrics, &work));
     let watches =
         Watches { work: Arc::clone(&work), pools: pools.clone(), endpoints: Arc::clone(&endpoints) };
     watches.start(manager, pool_writer);
@@ -75,7 +80,13 @@ pub async fn build(manager: &Manager, options: Options) -> Controller {
     manager.controller(&work, run, move || metrics.refresh(counted.len()))
 }
 
-fn endpoints(manager: &Manager, options: Options, loop_metrics: LoopMetrics, work: &Arc<Work>) -> Endpoints {
+fn endpoints(
+    manager: &Manager,
+    options: Options,
+    network: Network,
+    loop_metrics: LoopMetrics,
+    work: &Arc<Work>,
+) -> Endpoints {
     let (client, registry) = (&manager.client, &manager.registry);
     let (clock, stores) = (Clock::start(), Stores::new(registry));
     let metrics = Arc::new(Metrics::new(registry));
@@ -83,9 +94,10 @@ fn endpoints(manager: &Manager, options: Options, loop_metrics: LoopMetrics, wor
         let work = Arc::clone(work);
         move |pool: &ObjectKey| work.trigger(pool)
     };
-    let checker =
-        Checker::new(options.max_concurrent_checks.into(), CheckMetrics::new(registry), clock, trigger(work));
-    let lookups = Lookups::new(Resolver::from_system(), LookupMetrics::new(registry), clock, trigger(work));
+    let Network { check, look_up } = network;
+    let limit = options.max_concurrent_checks.into();
+    let checker = Checker::new(check, limit, CheckMetrics::new(registry), clock, trigger(work));
+    let lookups = Lookups::new(look_up, LookupMetrics::new(registry), clock, trigger(work));
     let in_flight = manager.flags.max_in_flight_writes;
     Endpoints {
         client: client.clone(),

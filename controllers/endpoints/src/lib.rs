@@ -15,6 +15,7 @@ pub mod interests;
 pub mod lookups;
 pub mod metrics;
 pub mod names;
+pub mod network;
 pub mod observe;
 pub mod pack;
 pub mod plan;

@@ -10,12 +10,11 @@ mod tests;
 use std::{
     collections::{BTreeSet, HashMap},
     net::IpAddr,
-    sync::Arc,
     time::Duration,
 };
 
-use futures::future::{BoxFuture, FutureExt, ready};
-use mainstay_probe::{Answer, Answered, Family, Names, ResolveError, Resolver};
+use futures::future::BoxFuture;
+use mainstay_probe::{Answer, Answered, Family, Names, ResolveError};
 use mainstay_runtime::{
     clock::{Clock, Moment},
     index::ObjectKey,
@@ -124,24 +123,10 @@ struct Table {
 }
 
 impl Lookups {
-    /// Uses `resolver`; without one, each lookup fails with its error. `changed` is called for each pool that wants a
+    /// Looks names up by `ask`. `changed` is called for each pool that wants a
     /// name when the addresses of the name change, when its lookups begin or cease to fail, and when its answer is no
     /// longer awaited. It may call back into the lookups.
     pub fn new(
-        resolver: Result<Resolver, ResolveError>,
-        metrics: LookupMetrics,
-        clock: Clock,
-        changed: impl Fn(&ObjectKey) + Send + Sync + 'static,
-    ) -> Self {
-        let resolver = resolver.map(Arc::new);
-        let ask = move |name: String| match resolver.clone() {
-            Ok(resolver) => async move { resolver.look_up(&name).await }.boxed(),
-            Err(error) => ready(Err(error)).boxed(),
-        };
-        Self::asking(ask, metrics, clock, changed)
-    }
-
-    fn asking(
         ask: impl Fn(String) -> BoxFuture<'static, Result<Answer, ResolveError>> + Send + Sync + 'static,
         metrics: LookupMetrics,
         clock: Clock,

@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use mainstay_runtime::{flags::Flags, manager};
+use mainstay_runtime::{flags::Flags, process};
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -53,23 +53,23 @@ struct With<O: Args> {
 async fn main() -> ExitCode {
     match Arguments::parse().controller {
         Controller::Replication(Alone { flags }) => {
-            manager::run("mainstay-replication", flags, mainstay_replication::controller::build).await
+            process::run("mainstay-replication", flags, mainstay_replication::controller::build).await
         }
         Controller::Endpoints(With { flags, options }) => {
             let build = async |manager: &_| mainstay_endpoints::controller::build(manager, options).await;
-            manager::run("mainstay-endpoints", flags, build).await
+            process::run("mainstay-endpoints", flags, build).await
         }
         Controller::NodeHealth(Alone { flags }) => {
-            manager::run("mainstay-node-health", flags, mainstay_node_health::controller::build).await
+            process::run("mainstay-node-health", flags, mainstay_node_health::controller::build).await
         }
         Controller::ConfigRollout(With { flags, options }) => {
             let build =
                 async |manager: &_| mainstay_config_rollout::controller::build(manager, options).await;
-            manager::run("mainstay-config-rollout", flags, build).await
+            process::run("mainstay-config-rollout", flags, build).await
         }
         Controller::Accounts(With { flags, options }) => {
             let build = async |manager: &_| mainstay_accounts::controller::build(manager, options).await;
-            manager::run("mainstay-accounts", flags, build).await
+            process::run("mainstay-accounts", flags, build).await
         }
     }
 }

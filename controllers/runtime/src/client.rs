@@ -12,12 +12,12 @@ use http::{Request, Response, Uri};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use kube::{
     Client, Config,
-    client::{Body, ClientBuilder},
+    client::{Body, ClientBuilder, DynBody},
 };
 use prometheus::{IntCounterVec, Registry};
 use thiserror::Error;
 use tokio::time::timeout;
-use tower::{BoxError, Layer, Service};
+use tower::{BoxError, Layer, Service, util::BoxService};
 
 use crate::{heard::Heard, metrics::counters};
 
@@ -44,6 +44,9 @@ pub enum ConnectError {
     Unusable(#[source] Box<kube::Error>),
 }
 
+/// What kube makes of a configuration.
+type Connection = BoxService<Request<Body>, Response<Box<DynBody>>, BoxError>;
+
 /// Connects with the kubeconfig that KUBECONFIG names, `~/.kube/config`, or the pod's ServiceAccount.
 ///
 /// kube retries up to 15 times by itself, for up to 1000 s, also creates; a reconcile would hold its place meanwhile.
@@ -51,16 +54,25 @@ pub enum ConnectError {
 ///
 /// # Errors
 /// [`ConnectError`], when there is no usable configuration. Whether the server answers is not tried.
-pub(crate) async fn connect(registry: &Registry, heard: Heard) -> Result<Client, ConnectError> {
+pub(crate) async fn connect() -> Result<ClientBuilder<Connection>, ConnectError> {
     let mut config = Config::infer().await.map_err(|error| ConnectError::NoConfig(Box::new(error)))?;
     config.default_retry = false;
     config.connect_timeout = Some(CONNECT);
     config.read_timeout = Some(SILENCE);
     // Else a request on a connection that has rested for 44 s would have one second.
     config.reset_reader_on_write = true;
-    let layer = Bounded { requests: requests(registry), heard };
-    let builder = ClientBuilder::try_from(config).map_err(|error| ConnectError::Unusable(Box::new(error)))?;
-    Ok(builder.with_layer(&layer).build())
+    ClientBuilder::try_from(config).map_err(|error| ConnectError::Unusable(Box::new(error)))
+}
+
+/// The client of a process: its requests are bounded in time, counted in this registry, and noted where they are watches.
+pub(crate) fn bounded<S, B>(connection: ClientBuilder<S>, registry: &Registry, heard: Heard) -> Client
+where
+    S: Service<Request<Body>, Response = Response<B>, Error = BoxError> + Send + 'static,
+    S::Future: Send + 'static,
+    B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    connection.with_layer(&Bounded { requests: requests(registry), heard }).build()
 }
 
 fn requests(registry: &Registry) -> IntCounterVec {

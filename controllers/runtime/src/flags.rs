@@ -36,7 +36,7 @@ impl FromStr for BindAddress {
     }
 }
 
-/// The flags of [`crate::manager::run`].
+/// The flags of [`crate::process::run`].
 #[derive(Debug, Clone, Args)]
 pub struct Flags {
     /// Act only while holding the Lease; needed if a second replica may run

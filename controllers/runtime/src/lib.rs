@@ -5,7 +5,8 @@
 //!
 //! | module | what it promises |
 //! |---|---|
-//! | [`manager`] | one process: flags, logs, client, probes, metrics, leadership, orderly shutdown |
+//! | [`process`] | one process: flags, logs, client, probes, metrics, leadership, orderly shutdown |
+//! | [`manager`] | what a controller is built with, and what it returns |
 //! | [`leader`] | at most one writer at a time, judged by locally observed time |
 //! | [`index`] | slim copies of watched objects, indexed, with the version that they have reached |
 //! | [`decode`] | objects that a watch decodes one by one, so that one which cannot be decoded stops no other |
@@ -60,6 +61,7 @@ pub mod node;
 pub mod outcome;
 pub mod owner;
 pub mod places;
+pub mod process;
 mod queue;
 pub mod reconcile;
 pub mod report;

@@ -135,7 +135,7 @@ where
     }
 
     fn start(self, health: Arc<Health>, mut take: impl FnMut(watcher::Result<Event<W>>) + Send + 'static) {
-        let Self { api, config, rest, .. } = self;
+        let Self { manager, api, config, rest } = self;
         let events = move || {
             let events = watcher(api.clone(), config.clone()).default_backoff();
             match rest {
@@ -143,7 +143,7 @@ where
                 None => events.boxed(),
             }
         };
-        tokio::spawn(async move { supervise(health, events, &mut take).await });
+        manager.follow(async move { supervise(health, events, &mut take).await });
     }
 
     /// Fills `store` with what `slim` makes of the objects. `changed` is called for each change, after the store shows it.

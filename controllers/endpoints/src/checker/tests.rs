@@ -4,6 +4,8 @@ mod bench;
 
 use std::future::ready;
 
+use futures::FutureExt;
+
 use mainstay_probe::Failure;
 use prometheus::Registry;
 use tokio::time::sleep;
@@ -133,7 +135,7 @@ async fn a_check_that_panics_says_nothing_and_is_made_again() {
         assert!(*count.lock() > 1, "a bug that one answer meets");
         ready(Outcome { took: TOOK, result: Ok(()) }).boxed()
     };
-    let checker = Arc::new(Checker::asking(ask, 10, metrics.clone(), clock, |_| {}));
+    let checker = Arc::new(Checker::new(ask, 10, metrics.clone(), clock, |_| {}));
     let running = Arc::clone(&checker);
     tokio::spawn(async move { running.run(&Beat::new("checks"), CancellationToken::new()).await });
     checker.want(&pool("a"), Arc::new(definition()), wanted([1], 80));
@@ -294,7 +296,7 @@ async fn shutdown_ends_the_run_and_the_checks_under_way() {
     let bench = Bench::new(10);
     let metrics = CheckMetrics::new(&Registry::new());
     let never = |_: Arc<Check>, _| std::future::pending().boxed();
-    let checker = Checker::asking(never, 10, metrics.clone(), bench.clock, |_| {});
+    let checker = Checker::new(never, 10, metrics.clone(), bench.clock, |_| {});
     checker.want(&pool("a"), Arc::new(definition()), wanted([1], 80));
     let shutdown = CancellationToken::new();
     let stop = async {

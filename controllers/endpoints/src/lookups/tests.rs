@@ -1,4 +1,6 @@
-use std::time::Duration;
+use std::{future::ready, sync::Arc, time::Duration};
+
+use futures::FutureExt;
 
 use tokio::time::sleep;
 
@@ -37,7 +39,7 @@ impl Bench {
             move |pool: &ObjectKey| world.lock().changed.push(pool.clone())
         };
         let metrics = LookupMetrics::new(&Registry::new());
-        let lookups = Arc::new(Lookups::asking(ask, metrics, Clock::start(), changed));
+        let lookups = Arc::new(Lookups::new(ask, metrics, Clock::start(), changed));
         start(&lookups);
         Self { world, lookups }
     }
@@ -255,7 +257,7 @@ async fn a_look_up_that_panics_is_a_failure_of_its_name_alone() {
         ready(Ok(answer)).boxed()
     };
     let metrics = LookupMetrics::new(&Registry::new());
-    let lookups = Arc::new(Lookups::asking(ask, metrics, Clock::start(), |_| {}));
+    let lookups = Arc::new(Lookups::new(ask, metrics, Clock::start(), |_| {}));
     start(&lookups);
     lookups.want(&pool("a"), ["bad.example", "good.example"]);
     sleep(SECOND * 60).await;
@@ -266,8 +268,9 @@ async fn a_look_up_that_panics_is_a_failure_of_its_name_alone() {
 #[tokio::test(start_paused = true)]
 async fn without_a_resolver_each_name_says_why() {
     let error = ResolveError::Server("no DNS server was given".to_owned());
-    let metrics = LookupMetrics::new(&Registry::new());
-    let lookups = Arc::new(Lookups::new(Err(error.clone()), metrics, Clock::start(), |_| {}));
+    let (metrics, refused) = (LookupMetrics::new(&Registry::new()), error.clone());
+    let refuse = move |_| ready(Err(refused.clone())).boxed();
+    let lookups = Arc::new(Lookups::new(refuse, metrics, Clock::start(), |_| {}));
     start(&lookups);
     lookups.want(&pool("a"), ["db.example"]);
     sleep(TOOK).await;

@@ -1,5 +1,6 @@
 //! Who becomes a member of a pool, and who does not.
 
+use futures::{FutureExt, future::ready};
 use kube::runtime::watcher::Event;
 use mainstay_crds::EndpointGrant;
 use mainstay_probe::ResolveError;
@@ -59,7 +60,7 @@ impl World {
             stores,
             interests: Interests::default(),
             lookups: Lookups::new(
-                Err(ResolveError::TimedOut),
+                |_| ready(Err(ResolveError::TimedOut)).boxed(),
                 LookupMetrics::new(&Registry::new()),
                 Clock::start(),
                 |_| {},

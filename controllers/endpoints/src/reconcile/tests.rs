@@ -2,7 +2,6 @@
 
 use http::{Method, Request, Response};
 use kube::{client::Body, runtime::watcher::Event};
-use mainstay_probe::Resolver;
 use mainstay_runtime::{events::Events, labels::LabelPool, metrics::LoopMetrics, reconcile::Work};
 use prometheus::Registry;
 use serde_json::{Value, json};
@@ -12,6 +11,7 @@ use crate::{
     checker::CheckMetrics,
     lookups::LookupMetrics,
     names::{FIELD_MANAGER, MANAGED_BY, MANAGER, POOL},
+    network::Network,
     watched::{Pod, Service, WatchedNode, WatchedPod, WatchedService, WatchedSlice},
 };
 
@@ -62,7 +62,7 @@ fn endpoints_at(
             Ok::<_, std::io::Error>(answer.unwrap())
         }
     });
-    let (client, clock) = (Client::new(server, "ns"), Clock::start());
+    let (client, clock, network) = (Client::new(server, "ns"), Clock::start(), Network::of_host());
     let metrics = Arc::new(Metrics::new(&registry));
     let service: Service = serde_json::from_value::<WatchedService>(service()).unwrap().into();
     stores.services.apply(Event::Apply(service), |_| {});
@@ -70,13 +70,8 @@ fn endpoints_at(
         client: client.clone(),
         interests: Interests::default(),
         forbidden: Forbidden::default(),
-        checker: Arc::new(Checker::new(1, CheckMetrics::new(&registry), clock, |_| {})),
-        lookups: Arc::new(Lookups::new(
-            Resolver::from_system(),
-            LookupMetrics::new(&registry),
-            clock,
-            |_| {},
-        )),
+        checker: Arc::new(Checker::new(network.check, 1, CheckMetrics::new(&registry), clock, |_| {})),
+        lookups: Arc::new(Lookups::new(network.look_up, LookupMetrics::new(&registry), clock, |_| {})),
         writer: Writer::new(client.clone(), stores.clone(), Arc::clone(&metrics), 4),
         status_writer: Arc::new(StatusWriter::new(client.clone(), FIELD_MANAGER, STATUS_PACE)),
         announcer: Announcer::new(Events::start(client, FIELD_MANAGER, "test")),

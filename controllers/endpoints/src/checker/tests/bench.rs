@@ -47,7 +47,7 @@ impl Bench {
             let world = Arc::clone(&world);
             move |pool: &ObjectKey| world.lock().changed.push((clock.now(), pool.clone()))
         };
-        let checker = Arc::new(Checker::asking(ask, limit, CheckMetrics::new(&registry), clock, changed));
+        let checker = Arc::new(Checker::new(ask, limit, CheckMetrics::new(&registry), clock, changed));
         let running = Arc::clone(&checker);
         tokio::spawn(async move { running.run(&Beat::new("checks"), CancellationToken::new()).await });
         Self { world, checker, registry, clock }

@@ -1,0 +1,93 @@
+//! What goes wrong in a run: one thing, at one request.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::watch::Lag;
+
+/// The one thing that goes wrong in a run. Requests are counted from 0; watches, Leases of leadership and Events are none.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Fault {
+    /// Nothing does.
+    #[default]
+    None,
+    /// This happens to one request.
+    At(usize, Blow),
+    /// From a request on, every write like it is refused with 403.
+    Refused(usize),
+    /// From a request on and for this many seconds, the watches of this plural name lag.
+    Watch(usize, String, Slow, u64),
+    /// Lists that allow it are this many versions behind.
+    Behind(u64),
+}
+
+/// What happens to a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Blow {
+    /// The process ends before the server gets the request. A new one starts.
+    CrashBefore,
+    /// The process ends after the server has carried it out.
+    CrashAfter,
+    /// The server carries it out, and the answer is lost.
+    AnswerLost,
+    /// The request is lost.
+    RequestLost,
+    /// The server refuses it with this code.
+    Code(u16),
+    /// The server carries it out and answers this code all the same.
+    DoneBut(u16),
+    /// There is no answer, whether the server has carried it out or not.
+    Hung(bool),
+    /// The object that it names was deleted and recreated just before.
+    Recreated,
+    /// A second process is told that it leads.
+    Rival,
+}
+
+/// How a watch lags.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Slow {
+    /// It shows each change this many seconds later.
+    Late(u64),
+    /// It shows nothing.
+    Deaf,
+    /// It breaks, each time that it begins.
+    Cut,
+    /// It is told 410, each time that it begins.
+    Gone,
+}
+
+impl Slow {
+    /// As the model does it.
+    pub(super) fn lag(self) -> Lag {
+        match self {
+            Self::Late(seconds) => Lag::Late(Duration::from_secs(seconds)),
+            Self::Deaf => Lag::Deaf,
+            Self::Cut => Lag::Cut,
+            Self::Gone => Lag::Gone,
+        }
+    }
+}
+
+/// The blows that every scenario is explored with.
+pub const COMMON: [Blow; 5] =
+    [Blow::CrashBefore, Blow::CrashAfter, Blow::AnswerLost, Blow::Code(409), Blow::Code(500)];
+
+/// All blows but a rival.
+pub const MANY: [Blow; 14] = [
+    Blow::CrashBefore,
+    Blow::CrashAfter,
+    Blow::AnswerLost,
+    Blow::RequestLost,
+    Blow::Code(409),
+    Blow::Code(410),
+    Blow::Code(429),
+    Blow::Code(500),
+    Blow::Code(504),
+    Blow::DoneBut(500),
+    Blow::DoneBut(504),
+    Blow::Hung(false),
+    Blow::Hung(true),
+    Blow::Recreated,
+];

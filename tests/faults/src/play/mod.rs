@@ -1,0 +1,13 @@
+//! Runs: a scenario is played with the real controller against the model, with one fault at one request.
+//!
+//! See the head of the crate for how to write a scenario, a fault and an oracle.
+
+pub mod controller;
+pub mod explore;
+pub mod fault;
+mod gate;
+mod ledger;
+pub mod oracle;
+mod outcome;
+pub mod run;
+pub mod scenario;

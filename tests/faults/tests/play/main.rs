@@ -1,0 +1,14 @@
+//! The five controllers, each with its real wiring, explored on the model of the cluster.
+//!
+//! A violation prints a script. `MAINSTAY_FAULTS_REPLAY='<script>' cargo test --workspace --test play replay -- --nocapture`
+//! plays exactly that run again and prints its story.
+
+mod accounts;
+mod config_rollout;
+mod endpoints;
+mod node_health;
+mod replay;
+mod replication;
+
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
