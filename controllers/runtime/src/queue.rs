@@ -99,14 +99,14 @@ pub(crate) struct Queue {
     later: BTreeSet<(Instant, ObjectKey)>,
     tickets: u64,
     turns: u32,
-    /// How many keys of each namespace were taken and not yet [given back](Self::served).
+    /// How many keys of each namespace were taken and are not yet [`served`](Self::served).
     taken: HashMap<Arc<str>, usize>,
     /// How many a namespace may have taken.
     share: Option<usize>,
 }
 
 impl Queue {
-    /// Divides so many workers, of which none is busy: a namespace has half of them at most, and one at least. Objects of
+    /// Divides this many workers, of which none is busy: a namespace has half of them at most, and one at least. Objects of
     /// the cluster have all.
     pub(crate) fn divide(&mut self, workers: usize) {
         self.share = Some((workers / 2).max(1));

@@ -255,7 +255,7 @@ impl Work {
         &self.metrics
     }
 
-    /// The loop begins with so many workers. A second one in this process would go on with the first one's keys; the first
+    /// The loop begins with this many workers. A second one in this process would go on with the first one's keys; the first
     /// start is what counts.
     pub(crate) fn start(&self, workers: usize) {
         let _ = self.running.set(Instant::now());
