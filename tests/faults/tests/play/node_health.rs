@@ -40,6 +40,12 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
     silent.background = |request| {
         !request.is_write() && ["leases", "nodes", "pods"].iter().any(|plural| request.is_of(plural))
     };
+    // What is noted on the node says since when, which a fault delays.
+    silent.scrub = |object| {
+        if let Some(note) = object["metadata"]["annotations"].get_mut("mainstay.dev/node-health") {
+            *note = "noted".into();
+        }
+    };
     vec![silent.watched(|| vec![healthy_left_alone()])]
 }
 
