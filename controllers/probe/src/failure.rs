@@ -110,6 +110,7 @@ fn certificate(error: &CertificateError) -> &'static str {
             "the certificate is not valid for the name or address that is checked"
         }
         Error::UnknownIssuer => "the certificate is from an unknown issuer",
+        Error::BadSignature => "the certificate is not signed by the key of the trusted issuer of that name",
         Error::Revoked => "the certificate is revoked",
         _ => "the certificate cannot be verified",
     }
