@@ -75,7 +75,7 @@ impl NodeHealth {
         state.jobs.start((Task::Write, Arc::clone(node.name())), pass.now.moment, async move {
             let before = node.facts.record.clone();
             let result = node::bring(&client, (node.name(), node.uid()), &wanted, &lost, renewed).await;
-            Outcome::Written { before, wanted, result }
+            Outcome::Written { before, wanted, result: Box::new(result) }
         });
     }
 

@@ -22,7 +22,7 @@ pub(super) enum Outcome {
         /// What was to.
         wanted: Record,
         /// What was written.
-        result: Result<Option<Written>, ApplyError>,
+        result: Box<Result<Option<Written>, ApplyError>>,
     },
     /// Of a visit to a node's pods.
     Visited(pods::Visit),

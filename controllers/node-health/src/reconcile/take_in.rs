@@ -66,7 +66,7 @@ fn after(
             tracing::debug!(node = %name, %error, "a live read failed");
             Err(error.retry_after())
         }
-        Outcome::Written { before, wanted, result } => written(node_health, name, &before, &wanted, result),
+        Outcome::Written { before, wanted, result } => written(node_health, name, &before, &wanted, *result),
         Outcome::Visited(visit) => visited(node_health, state, name, visit),
         Outcome::Remedied(Ok(visit)) => remedied(node_health, state, name, visit, now),
         Outcome::Remedied(Err(error)) => {

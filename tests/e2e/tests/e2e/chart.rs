@@ -65,6 +65,10 @@ const OF_NODE_HEALTH: [&str; 4] = [
     "ClusterRoleBinding/mainstay-node-health-remediation",
 ];
 
+/// What only this controller has: it reads one ConfigMap of another namespace.
+const OF_ACCOUNTS: [&str; 2] =
+    ["Role/mainstay-accounts in kube-system", "RoleBinding/mainstay-accounts in kube-system"];
+
 /// What is there for users, whichever controllers are on.
 const ROLES: [&str; 3] =
     ["ClusterRole/mainstay-view", "ClusterRole/mainstay-edit", "ClusterRole/mainstay-admin"];
@@ -81,7 +85,11 @@ fn objects_of(controller: &str) -> BTreeSet<String> {
         "PodDisruptionBudget",
         "Deployment",
     ];
-    let own: &[&str] = if controller == "node-health" { &OF_NODE_HEALTH } else { &[] };
+    let own: &[&str] = match controller {
+        "node-health" => &OF_NODE_HEALTH,
+        "accounts" => &OF_ACCOUNTS,
+        _ => &[],
+    };
     let all = kinds.map(|kind| format!("{kind}/mainstay-{controller}"));
     let webhook = WEBHOOKS.iter().filter(|(name, _)| *name == controller).flat_map(|(_, configuration)| {
         OF_WEBHOOKS.iter().chain([configuration]).map(|kind| format!("{kind}/mainstay-{controller}-webhook"))
