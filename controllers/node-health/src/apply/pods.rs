@@ -245,7 +245,7 @@ mod tests {
     use super::*;
     use crate::apply::server::Server;
 
-    fn pod(metadata: serde_json::Value, tolerations: serde_json::Value, phase: &str) -> ListedPod {
+    fn pod(metadata: Value, tolerations: Value, phase: &str) -> ListedPod {
         let pod =
             json!({"metadata": metadata, "spec": {"tolerations": tolerations}, "status": {"phase": phase}});
         serde_json::from_value(pod).unwrap()

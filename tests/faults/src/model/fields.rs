@@ -231,7 +231,7 @@ pub(super) fn take(object: &mut Value, path: &[String]) {
 /// Whether a step leads to this item.
 fn is_at(step: &str, item: &Value) -> bool {
     if let Some(value) = step.strip_prefix("v:") {
-        return item.to_string() == value;
+        return serde_json::from_str::<Value>(value).is_ok_and(|value| value == *item);
     }
     let keys = step.strip_prefix("k:").and_then(|keys| serde_json::from_str::<Map<_, _>>(keys).ok());
     keys.is_some_and(|keys| {
