@@ -151,7 +151,7 @@ fn remediation_rules() -> Vec<Rule> {
     let once = format!("self.templates.all(one, self.templates.exists_one(other, {}))", same.join(" && "));
     vec![
         Rule::new(once)
-            .message("spec.remediation.templates has a template twice: each has its turn once")
+            .message("spec.remediation.templates must not have a template twice: each has its turn once")
             .field_path(".templates"),
     ]
 }

@@ -162,7 +162,9 @@ pub struct UnhealthyCondition {
 fn condition_rules() -> Vec<Rule> {
     vec![
         Rule::new("self.type != 'Ready' || self.status != 'True'")
-            .message("a node that is Ready is not unhealthy: name the status False or Unknown")
+            .message(
+                "status must be False or Unknown for the type Ready: a node that is Ready is not unhealthy",
+            )
             .field_path(".status"),
     ]
 }

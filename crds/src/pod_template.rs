@@ -212,7 +212,7 @@ fn object_meta(labels: Value) -> Value {
             "name": ignored("string"),
             "generateName": ignored("string"),
             "namespace": ignored("string"),
-            "creationTimestamp": ignored("string"),
+            "creationTimestamp": ignored_time(),
         },
     })
 }
@@ -220,6 +220,11 @@ fn object_meta(labels: Value) -> Value {
 /// A field that is accepted and has no effect, as in the built-in kinds.
 pub(crate) fn ignored(kind: &str) -> Value {
     json!({ "type": kind, "description": "Ignored." })
+}
+
+/// A time that is accepted and has no effect. One that is none cannot be decoded, and is refused.
+pub(crate) fn ignored_time() -> Value {
+    json!({ "type": "string", "format": "date-time", "description": "Ignored." })
 }
 
 fn strings() -> Value {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    pod_template::{ignored, upstream},
+    pod_template::{ignored, ignored_time, upstream},
     schema,
 };
 
@@ -84,7 +84,7 @@ fn claim_meta() -> Value {
             "labels": schema::labels(),
             "annotations": { "type": "object", "additionalProperties": { "type": "string" } },
             "namespace": ignored("string"),
-            "creationTimestamp": ignored("string"),
+            "creationTimestamp": ignored_time(),
         },
     })
 }
