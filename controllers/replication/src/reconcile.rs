@@ -178,7 +178,7 @@ impl Replication {
     }
 
     /// Keeps the template as a revision. Returns whether it is kept: without that nothing is brought to it, as nothing could
-    /// be taken back to it later, while pods of other revisions are replaced and scaled as before.
+    /// be rolled back to it later, while pods of other revisions are replaced and scaled as before.
     async fn keep_revision(
         &self,
         group: &ReplicaGroup,
