@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// time. Pods that replace lost ones have their addresses earlier.
 pub(super) const SETTLING: Duration = Duration::from_secs(60);
 
-/// Where no tier has the share that is asked for, one is left only for another whose share is higher by so many percentage
+/// Where no tier has the share that is asked for, one is left only for another whose share is higher by this many percentage
 /// points: in times when all tiers are ill, each check result would move all traffic otherwise.
 const MARGIN: usize = 10;
 
