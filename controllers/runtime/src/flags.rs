@@ -64,7 +64,7 @@ pub struct Flags {
     /// Where /healthz and /readyz are served; 0 turns them off
     #[arg(long, env = "MAINSTAY_HEALTH_PROBE_BIND_ADDRESS", default_value = ":8081")]
     pub health_probe_bind_address: BindAddress,
-    /// How many objects are reconciled at the same time
+    /// How many objects are reconciled at the same time; those of one namespace take half of it at most
     #[arg(long, env = "MAINSTAY_MAX_CONCURRENT_RECONCILES", default_value_t = 8,
           value_parser = clap::value_parser!(u16).range(1..))]
     pub max_concurrent_reconciles: u16,

@@ -125,6 +125,7 @@ pub struct StatusWriter<S> {
     writes: Writes<'static>,
     pace: Duration,
     state: Mutex<State<S>>,
+    /// What is pending and was refused. Its number is a metric, so what is pending no more is forgotten here too.
     refused: Arc<Backoff<ObjectKey>>,
     wake: Notify,
 }
@@ -302,10 +303,10 @@ impl<S: Clone + PartialEq + Serialize + Send + Sync + 'static> StatusWriter<S> {
         } else {
             queue.remove(key);
         }
-        if written.is_some() {
-            entry.written = written;
+        if written.is_some() || entry.pending.is_none() {
             self.refused.forget(key);
         }
+        entry.written = written.or(entry.written.take());
     }
 
     fn wrote_now(&self, key: &ObjectKey, writing: &Alone, status: S, version: Option<u64>) {
@@ -320,6 +321,7 @@ impl<S: Clone + PartialEq + Serialize + Send + Sync + 'static> StatusWriter<S> {
             entry.pending = None;
         }
         state.queue.remove(key);
+        self.refused.forget(key);
     }
 
     fn writing(&self, key: &ObjectKey) -> Option<Alone> {
@@ -353,6 +355,7 @@ impl<S: Clone + PartialEq + Serialize + Send + Sync + 'static> StatusWriter<S> {
         let _alone = writing.lock().await;
         let last = self.with(&key, &writing, |entry| {
             entry.pending = None;
+            self.refused.forget(&key);
             entry.written.clone()
         });
         let last = last.flatten();

@@ -43,17 +43,14 @@ pub struct Report {
 pub async fn explore(scenario: &Scenario, defect: Defect, sought: &[&str]) -> Report {
     let mut report = Report::default();
     let part = if sought.is_empty() { Part::from_environment() } else { Part::ALL };
-    let mut number = 0;
+    let mut numbers = 0..;
     let clean = Run::of(scenario, View::Prompt, Fault::None, Defect::None).await;
     for view in VIEWS {
         let undisturbed = Run::of(scenario, view, Fault::None, Defect::None).await;
         let faults = fault::all(&undisturbed.requests);
         report.faults = report.faults.max(faults.len());
-        for fault in faults {
-            number += 1;
-            if !part.has(number) {
-                continue;
-            }
+        let chosen = faults.into_iter().zip(numbers.by_ref()).filter(|(_, number)| part.has(*number));
+        for (fault, _) in chosen {
             let run = Run::of(scenario, view, fault, defect).await;
             report.runs += 1;
             for broken in verdicts(scenario, &clean, &undisturbed, &run) {

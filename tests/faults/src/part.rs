@@ -5,7 +5,7 @@ use std::env;
 /// Names the part, as `2/4`: of every four runs the second. Without it every run is made.
 pub const VARIABLE: &str = "MAINSTAY_FAULTS_PART";
 
-/// One of so many parts of all runs, which together are all of them.
+/// One of several parts of all runs; together they are all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Part {
     index: usize,
@@ -32,7 +32,7 @@ impl Part {
         (1..=of).contains(&number).then(|| Self { index: number - 1, of })
     }
 
-    /// Whether the run of this number belongs to it.
+    /// Whether the run of this number, counted from 0, belongs to it.
     pub fn has(self, run: usize) -> bool {
         run % self.of == self.index
     }

@@ -125,6 +125,25 @@ async fn a_status_that_is_refused_delays_no_other_and_is_tried_less_and_less_oft
     assert_eq!(bench.failing(), 0.0, "it is gone");
 }
 
+/// A status that nobody wants written fails no more.
+#[tokio::test(start_paused = true)]
+async fn a_refused_status_that_is_wanted_no_more_is_not_counted() {
+    let bench = Bench::new();
+    bench.start();
+    bench.put("refused", json!(1));
+    assert_eq!(bench.of("refused", SOON).await.len(), 1);
+    assert_eq!(bench.failing(), 1.0);
+    bench.status_writer.withdraw(&key("refused"));
+    assert_eq!(bench.failing(), 0.0, "the object cannot be decoded any more");
+    bench.put("refused", json!(2));
+    assert_eq!(bench.of("refused", SOON).await.len(), 1, "what was withdrawn holds up nothing");
+    assert_eq!(bench.failing(), 1.0);
+    let (object, stands) = (pod("refused"), json!(3));
+    let recorded = bench.status_writer.record(&object, Some(&stands), stands.clone(), |_, _| true);
+    assert_eq!(recorded.await.unwrap(), None);
+    assert_eq!(bench.failing(), 0.0, "what stands is what is wanted");
+}
+
 #[tokio::test(start_paused = true)]
 async fn where_the_store_is_behind_the_object_is_looked_at_again() {
     let bench = Bench::new();
