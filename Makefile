@@ -54,11 +54,9 @@ lint: ## Formatting, lints and the rules of the source tree; warnings are errors
 	cargo clippy --workspace --test e2e --quiet -- -D warnings
 	cargo test --workspace --test tree --quiet
 
-.PHONY: test-unit faults
+.PHONY: test-unit
 test-unit: ## Unit and property tests, and a quarter of the fault tests; needs no cluster
 	MAINSTAY_FAULTS_PART=$(FAULTS_PART) cargo test --workspace
-faults: ## All fault tests
-	cargo test --workspace --test faults
 
 .PHONY: faults
 faults: ## Explore crashes, lost answers and stale reads of all controllers on a model of the cluster

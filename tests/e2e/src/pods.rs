@@ -24,6 +24,11 @@ pub fn gated() -> Value {
     })
 }
 
+/// A pod that no scheduler looks at, and that nothing holds back by its own word: as [`gated`] otherwise.
+pub fn unscheduled() -> Value {
+    json!({"schedulerName": "none", "containers": [{"name": "none", "image": PAUSE}]})
+}
+
 /// A pod that really runs, and does nothing.
 pub fn pause() -> Value {
     // The program is the first process of its container, so it is told to stop by force.

@@ -147,7 +147,8 @@ async fn who_leaves_is_drained_and_keeps_its_connections() {
     let scenario = Scenario::start("drain", &[Endpoints]).await;
     client(&scenario).await;
     let (first, second) = (scenario.server("a", "web").await, scenario.server("b", "web").await);
-    let web = scenario.create(&pool("web").pods("web", 0).with("spec.drainSeconds", 20)).await;
+    // Long enough for all that is looked at meanwhile, also on a busy machine.
+    let web = scenario.create(&pool("web").pods("web", 0).with("spec.drainSeconds", 60)).await;
     web.has(&[(&first, USED), (&second, USED)]).await;
     let traffic = Traffic::through(&scenario, "web").await;
     let mut open = connected_to(&scenario, "a").await;

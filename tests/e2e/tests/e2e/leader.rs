@@ -6,7 +6,7 @@ use k8s_openapi::api::{coordination::v1::Lease, core::v1::Pod};
 use kube::ResourceExt;
 use mainstay_e2e::{
     Component::Replication, Controller, NAME, NAMESPACE, Recorder, Scenario, eventually, group, kubectl,
-    pods, rolled_out,
+    pods, rolled_out, within,
 };
 use tokio::time::{sleep, timeout};
 
@@ -78,7 +78,7 @@ async fn a_rollout_of_the_controller_hands_over_and_doubles_nothing() {
 
     // The group grows all through the rollout.
     let mut replicas = STEP;
-    eventually("a new pod leads, and the old ones are gone", async || {
+    within(Duration::from_secs(240), "a new pod leads, and the old ones are gone", async || {
         replicas += 1;
         grown.scale(replicas).await;
         grown.has(replicas).await;

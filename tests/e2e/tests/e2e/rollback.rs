@@ -152,7 +152,7 @@ async fn each_cause_of_a_failure_has_its_reason() {
 #[tokio::test]
 async fn a_change_that_makes_no_progress_is_rolled_back_at_its_deadline() {
     let scenario = Scenario::start("deadline", &[Replication]).await;
-    let draft = group("late", pods::gated()).replicas(4).rolling(1, 1).version("1");
+    let draft = group("late", pods::unscheduled()).replicas(4).rolling(1, 1).version("1");
     let late = scenario.create(&draft).await;
     late.settles_at(&[("1", 4)]).await;
     scenario.make_ready(&late, "1").await;
@@ -177,7 +177,7 @@ async fn a_change_that_makes_no_progress_is_rolled_back_at_its_deadline() {
 }
 
 #[tokio::test]
-async fn old_pods_that_are_long_in_ending_are_no_failure_of_the_new_version() {
+async fn old_pods_that_are_long_in_ending_and_gates_are_no_failure_of_the_new_version() {
     let scenario = Scenario::start("slowend", &[Replication]).await;
     // Long enough for a pod to start.
     let draft =
@@ -185,19 +185,26 @@ async fn old_pods_that_are_long_in_ending_are_no_failure_of_the_new_version() {
     let mut lingering = pods::lingering();
     lingering["volumes"] = json!([{"name": "data", "emptyDir": {}}]);
     let slow = scenario.create(&draft("slow", lingering).update_type("Recreate")).await;
-    let late = scenario.create(&draft("late", pods::gated()).rolling(1, 0)).await;
-    late.settles_at(&[("1", 1)]).await;
-    scenario.make_ready(&late, "1").await;
-    late.completes("1").await;
+    let late = scenario.create(&draft("late", pods::unscheduled()).rolling(1, 0)).await;
+    let held = scenario.create(&draft("held", pods::gated()).rolling(1, 0)).await;
+    for group in [&late, &held] {
+        group.settles_at(&[("1", 1)]).await;
+        scenario.make_ready(group, "1").await;
+        group.completes("1").await;
+    }
     slow.completes("1").await;
     let old = slow.pod_names().await.pop_first().unwrap();
     slow.change("2").await;
     slow.until("has a pod that terminates", |status| status.terminating_replicas == 1).await;
+    held.change("2").await;
+    held.settles_at(&[("1", 1), ("2", 1)]).await;
     // A change that begins now, and has the same time, tells when that is over.
     late.change("2").await;
     late.rolls_back("1", "ProgressDeadlineExceeded").await;
     let status = slow.get().await.status.unwrap_or_default();
     assert_eq!((status.failed_revision, status.terminating_replicas), (None, 1));
+    assert_eq!(held.get().await.status.unwrap_or_default().failed_revision, None, "a gate is no failure");
+    scenario.drive(&held, "2").await;
     scenario.let_end(&old).await;
     slow.completes("2").await;
 }
@@ -205,7 +212,7 @@ async fn old_pods_that_are_long_in_ending_are_no_failure_of_the_new_version() {
 #[tokio::test]
 async fn a_failed_change_stays_as_it_is_if_so_wished() {
     let scenario = Scenario::start("stays", &[Replication]).await;
-    let draft = group("stays", pods::gated())
+    let draft = group("stays", pods::unscheduled())
         .replicas(4)
         .rolling(1, 1)
         .with("spec.failure.action", "Pause")
@@ -235,7 +242,7 @@ async fn a_failed_change_stays_as_it_is_if_so_wished() {
 async fn the_first_version_of_a_group_has_nothing_to_go_back_to() {
     let scenario = Scenario::start("first", &[Replication]).await;
     let draft =
-        group("first", pods::gated()).replicas(2).with("spec.progressDeadlineSeconds", 1).version("1");
+        group("first", pods::unscheduled()).replicas(2).with("spec.progressDeadlineSeconds", 1).version("1");
     let first = scenario.create(&draft).await;
     let status = first.progressing("ProgressDeadlineExceeded").await;
     assert_eq!(condition(&status, "Progressing").status, "False");

@@ -60,7 +60,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             metadata["uid"] = Value::Null;
         }
         if let Some(annotations) = metadata["annotations"].as_object_mut() {
-            annotations.remove("mainstay.dev/handle");
+            annotations.retain(|key, _| !key.starts_with("mainstay.dev/handle"));
         }
         if object["kind"] == "Secret" && object["data"].is_object() {
             let keys: Vec<_> =
