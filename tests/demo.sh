@@ -187,7 +187,7 @@ missing='[{"op":"replace","path":"/spec/template/spec/containers/0/image","value
   {"op":"add","path":"/spec/failure/unschedulableSeconds","value":5}]'
 run "kubectl -n demo patch replicagroup/web --type=json -p '$missing'"
 run "kubectl -n demo wait replicagroup/web --for=condition=RolledBack --timeout=60s" 70
-run "kubectl -n demo wait replicagroup/web --for=condition=Ready --timeout=60s" 70
+run "kubectl -n demo wait replicagroup/web --for=jsonpath='{.status.availableReplicas}'=3 --timeout=60s" 70
 run "kubectl -n demo get replicagroup/web -o jsonpath='{.status.conditions[?(@.type==\"Ready\")].message}{\"\\n\"}'"
 run "$ask | uniq -c"
 
