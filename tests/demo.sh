@@ -88,7 +88,8 @@ namespace() {
 asking() {
   local ask
   if [ -n "$existing" ]; then
-    ask="kubectl get --raw /api/v1/namespaces/demo/services/$1:http/proxy/hostname"
+    # From a pod of the group: the API server's own proxy knows no Service without a selector.
+    ask="kubectl get --raw '/api/v1/namespaces/demo/services/web:http/proxy/dial?host=$1&port=80&protocol=http&request=hostname&tries=1'"
   else
     ask="curl -sS --max-time 3 http://$(kubectl -n demo get service "$1" -o jsonpath='{.spec.clusterIP}')/hostname"
   fi
