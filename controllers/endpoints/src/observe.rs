@@ -137,7 +137,7 @@ impl Observed {
 
 /// Whether the pool may use an address that it does not name.
 fn may_use(pool: &ObjectKey, address: IpAddr, view: &View<'_>) -> bool {
-    view.forbidden.reason(address, view.stores).is_none()
+    view.forbidden.reason(address).is_none()
         && foreign_pod(pool, address, view.stores)
             .is_none_or(|(_, judgement)| judgement == Judgement::Unknown)
 }

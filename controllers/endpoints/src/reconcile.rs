@@ -111,10 +111,9 @@ impl Reconciler for Endpoints {
             }
         };
         self.lookups.want(&key, settings.names());
-        let view = self.view();
-        self.interests.resolve(&key, Observed::resolved(&key, &settings, &view));
+        self.interests.resolve(&key, Observed::resolved(&key, &settings, &self.view()));
         let may_write = self.may_write(&pool, &key, &turn, &mut outcomes).await;
-        let observed = Observed::gather(&pool, &key, &settings, &view);
+        let observed = Observed::gather(&pool, &key, &settings, &self.view());
         let standing = Standing::of(&observed.slices);
         let context = Context { pool, key, settings, observed, standing, turn, may_write };
         match context.observed.service.clone() {
@@ -144,7 +143,7 @@ impl Endpoints {
             stores: &self.stores,
             interests: &self.interests,
             lookups: &self.lookups,
-            forbidden: &self.forbidden,
+            forbidden: self.forbidden.among(&self.stores),
         }
     }
 

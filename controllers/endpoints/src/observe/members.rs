@@ -276,7 +276,7 @@ impl Gathering<'_> {
     fn address(&mut self, set: &Set, fixed: &Fixed, name: Option<&Arc<str>>, ports: &Ports) {
         let is_own = self.service.addresses.contains(&fixed.address);
         let own = is_own.then(|| "it is an address of the pool's own Service".to_owned());
-        if let Some(why) = own.or_else(|| self.view.forbidden.reason(fixed.address, self.view.stores)) {
+        if let Some(why) = own.or_else(|| self.view.forbidden.reason(fixed.address)) {
             let stands_for = name.map(|name| format!(", to which {name} resolves,")).unwrap_or_default();
             self.found.refused.push(Refused {
                 set: Arc::clone(&set.name),
