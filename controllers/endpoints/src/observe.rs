@@ -113,18 +113,17 @@ impl Observed {
         Self { service, members, refused, awaited, replaced, kept, exchanged, slices }
     }
 
-    /// The addresses that the pool's DNS names resolve to, and those that they may resolve to for all that is known: the
-    /// existing ones.
-    pub fn resolved(key: &ObjectKey, settings: &Settings, view: &View<'_>) -> BTreeSet<IpAddr> {
-        let mut names = settings.names().peekable();
-        if names.peek().is_none() {
-            return BTreeSet::new();
-        }
-        let slices = Self::slices(key, view.stores);
-        let endpoints = slices.iter().flat_map(|slice| &slice.endpoints);
-        let standing =
-            endpoints.filter(|endpoint| endpoint.target.is_none()).map(|endpoint| endpoint.address);
-        names.flat_map(|name| view.lookups.get(name).addresses).chain(standing).collect()
+    /// The addresses that the pool's DNS names resolve to, and those of its endpoints: a name may resolve to them, for all
+    /// that is known, and those that have left the spec may drain, as long as nothing forbids it.
+    pub fn reached(key: &ObjectKey, settings: &Settings, view: &View<'_>) -> Vec<IpAddr> {
+        let resolved = settings.names().flat_map(|name| view.lookups.get(name).addresses);
+        resolved.chain(Self::standing(key, view.stores)).collect()
+    }
+
+    /// The addresses of the pool's endpoints.
+    pub fn standing(key: &ObjectKey, stores: &Stores) -> Vec<IpAddr> {
+        let slices = Self::slices(key, stores);
+        slices.iter().flat_map(|slice| &slice.endpoints).map(|endpoint| endpoint.address).collect()
     }
 
     /// The slices that carry the pool's name.

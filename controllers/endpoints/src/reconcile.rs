@@ -111,7 +111,7 @@ impl Reconciler for Endpoints {
             }
         };
         self.lookups.want(&key, settings.names());
-        self.interests.resolve(&key, Observed::resolved(&key, &settings, &self.view()));
+        self.interests.reach(&key, Observed::reached(&key, &settings, &self.view()));
         let may_write = self.may_write(&pool, &key, &turn, &mut outcomes).await;
         let observed = Observed::gather(&pool, &key, &settings, &self.view());
         let standing = Standing::of(&observed.slices);
