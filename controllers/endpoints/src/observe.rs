@@ -22,14 +22,14 @@ use self::{
     names::Names,
 };
 pub use self::{
-    member::{CHECK_PORT_NOT_FOUND, Member, Refused},
+    member::{CHECK_PORT_NOT_FOUND, LOOKUP_FAILED, Member, Refused},
     names::{Awaited, Kept},
     view::View,
 };
 use crate::{
     settings::Settings,
     stores::Stores,
-    watched::{Endpoint, Service, Slice},
+    watched::{Endpoint, Pod, Service, Slice, Target},
 };
 
 /// Why a pool has no Service to write endpoints for. The variant's name is the reason of `Ready`.
@@ -145,11 +145,25 @@ fn may_use(pool: &ObjectKey, address: IpAddr, view: &View<'_>) -> bool {
 /// nothing forbids the pool to use it.
 pub fn may_drain(pool: &ObjectKey, endpoint: &Endpoint, view: &View<'_>) -> bool {
     let Some(target) = &endpoint.target else { return may_use(pool, endpoint.address, view) };
-    let key = ObjectKey { namespace: Arc::clone(&target.namespace), name: Arc::clone(&target.name) };
-    view.stores.pods.get(&key).is_some_and(|pod| {
-        let runs = pod.ready && pod.is_placed() && !pod.header.terminating;
-        *pod.header.uid == *target.uid && runs && judge_pod(pool, &pod, view.stores) != Judgement::NotGranted
+    pod_of(endpoint, target, view.stores).is_some_and(|pod| {
+        let runs = pod.ready && !pod.header.terminating && view.stores.has_node(&pod);
+        runs && judge_pod(pool, &pod, view.stores) != Judgement::NotGranted
     })
+}
+
+/// Whether an endpoint of a pool whose spec is not followed may stay: nothing forbids the pool to use it, and its pod has not
+/// gone.
+pub fn may_stay(pool: &ObjectKey, endpoint: &Endpoint, view: &View<'_>) -> bool {
+    let Some(target) = &endpoint.target else { return may_use(pool, endpoint.address, view) };
+    let pod = pod_of(endpoint, target, view.stores);
+    pod.is_some_and(|pod| judge_pod(pool, &pod, view.stores) != Judgement::NotGranted)
+}
+
+/// The pod of an endpoint, if it is still there, at this address, and has not ended.
+fn pod_of(endpoint: &Endpoint, target: &Target, stores: &Stores) -> Option<Arc<Pod>> {
+    let key = ObjectKey { namespace: Arc::clone(&target.namespace), name: Arc::clone(&target.name) };
+    let pod = stores.pods.get(&key).filter(|pod| *pod.header.uid == *target.uid)?;
+    (pod.is_placed() && pod.addresses.contains(&endpoint.address)).then_some(pod)
 }
 
 /// The Service of a pool.

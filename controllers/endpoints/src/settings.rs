@@ -20,6 +20,10 @@ use crate::{
     health,
 };
 
+/// No pool has more members: their endpoints go to every node, and DNS names alone could bring a million. Nor has it more
+/// addresses of names that are known, and more endpoints that drain.
+pub(crate) const MAX_MEMBERS: usize = 20_000;
+
 /// What of a spec cannot be used although it was admitted.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum SettingsError {
