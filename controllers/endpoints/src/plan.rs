@@ -3,6 +3,7 @@
 //! What is not known, the addresses of a name or the health of a member, removes no existing endpoint: a new leader
 //! knows neither, and plans what its predecessor left.
 
+mod less;
 mod noted;
 mod place;
 mod standing;
@@ -19,7 +20,12 @@ use std::{
 use mainstay_runtime::clock::Moment;
 
 use self::place::group_of;
-pub use self::{noted::Noted, place::Place, standing::Standing};
+pub use self::{
+    less::{restricted, without_new},
+    noted::Noted,
+    place::Place,
+    standing::Standing,
+};
 use crate::{
     checker::{State, Target},
     choose::{self, Candidate, Choice, Policy, Use, choose},

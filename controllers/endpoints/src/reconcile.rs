@@ -1,5 +1,6 @@
 //! One reconcile over one pool: observe, check, plan, apply, report.
 
+mod frozen;
 mod judge;
 mod pool;
 mod report;
@@ -97,16 +98,18 @@ impl Reconciler for Endpoints {
 
     async fn reconcile(self: Arc<Self>, pool: Arc<EndpointPool>, turn: Turn) -> Outcomes {
         let mut outcomes = Outcomes::default();
+        let key = ObjectKey::of(&*pool);
         if pool.metadata.deletion_timestamp.is_some() {
-            // Its slices go with it.
+            // Its slices go with it, once nothing holds it back any more.
+            self.restrict(&pool, &key, &turn, &mut outcomes).await;
             return outcomes;
         }
-        let key = ObjectKey::of(&*pool);
         let settings = match self.settings(&key, &pool) {
             Ok(settings) => settings,
-            // What stands is kept until the spec can be read again.
+            // What stands and may stand is kept until the spec can be read again.
             Err(error) => {
                 self.report_unusable(&pool, &key, &Failure::from(&error));
+                self.restrict(&pool, &key, &turn, &mut outcomes).await;
                 return outcomes;
             }
         };
@@ -197,6 +200,7 @@ impl Endpoints {
             Err(error) => {
                 self.failed(&context.pool, &error, outcomes);
                 if context.observed.service.is_err() {
+                    self.metrics.set(&context.key, Gauged::default());
                     self.report_unusable(&context.pool, &context.key, &error.explain());
                 }
                 true

@@ -13,6 +13,7 @@ use crate::{
 };
 
 mod draining;
+mod less;
 mod names;
 
 const NOW: Moment = Duration::from_secs(100);
