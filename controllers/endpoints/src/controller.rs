@@ -198,8 +198,9 @@ impl Watches {
     /// A node's zone is that of its pods, and its addresses may be out of bounds.
     fn node_changed(&self, change: Change<'_, Node>) {
         if let Some(node) = change.new.or(change.old) {
-            let name = Arc::clone(&node.key().name);
-            self.pods_concerned(&Bucket::Node(name), Lane::Change, Vec::new());
+            let pods = self.endpoints.stores.pods.bucket(&Bucket::Node(Arc::clone(&node.key().name)));
+            let pools = pods.iter().flat_map(|pod| self.endpoints.interests.of_pod(pod));
+            self.trigger_in(Lane::Change, pools.collect::<HashSet<_>>());
         }
         self.addresses_changed([change.old, change.new].map(|node| node.map(|node| &*node.addresses)));
         let networks = [change.old, change.new].map(|node| node.map(|node| &*node.pod_networks));
@@ -209,20 +210,16 @@ impl Watches {
         }
     }
 
-    /// A grant matters to the pools that name its namespace, or an address of one of the pods there.
+    /// A grant matters to the pools that name its namespace, and to those that name or reach an address of one of the pods
+    /// there.
     fn grant_changed(&self, change: Change<'_, Grant>) {
         let Some(grant) = change.new.or(change.old) else { return self.trigger_all() };
         let namespace = &grant.key().namespace;
-        let named = self.endpoints.interests.of_namespace(namespace);
-        self.pods_concerned(&Bucket::Namespace(Arc::clone(namespace)), Lane::Sweep, named);
-    }
-
-    /// Enqueues `pools`, and those of which these pods may be members.
-    fn pods_concerned(&self, pods: &Bucket, lane: Lane, pools: Vec<ObjectKey>) {
-        let pods = self.endpoints.stores.pods.bucket(pods);
-        let all: HashSet<_> =
-            pods.iter().flat_map(|pod| self.endpoints.interests.of_pod(pod)).chain(pools).collect();
-        self.trigger_in(lane, all);
+        let interests = &self.endpoints.interests;
+        let pods = self.endpoints.stores.pods.bucket(&Bucket::Namespace(Arc::clone(namespace)));
+        let by_address = pods.iter().flat_map(|pod| interests.of_addresses(&pod.addresses));
+        let pools: HashSet<_> = by_address.chain(interests.of_namespace(namespace)).collect();
+        self.trigger_in(Lane::Sweep, pools);
     }
 
     /// What was or is at these addresses may be out of bounds.

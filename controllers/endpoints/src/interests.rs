@@ -14,7 +14,7 @@ use mainstay_crds::EndpointPool;
 use mainstay_runtime::index::ObjectKey;
 use parking_lot::RwLock;
 
-use crate::watched::Pod;
+use crate::{ranges::translated, watched::Pod};
 
 /// What every pool looks at. Cloning shares it.
 #[derive(Debug, Clone, Default)]
@@ -27,8 +27,8 @@ struct Inner {
     by_service: HashMap<ObjectKey, BTreeSet<(Timestamp, Arc<str>)>>,
     /// The pools that have pods of a namespace among their members.
     by_namespace: HashMap<Arc<str>, HashSet<ObjectKey>>,
-    /// The pools that name an address, or have a name that may resolve to it.
-    by_address: HashMap<IpAddr, HashSet<ObjectKey>>,
+    /// The addresses of all pools, each with the pool.
+    by_address: BTreeSet<(IpAddr, ObjectKey)>,
 }
 
 #[derive(Debug)]
@@ -37,8 +37,8 @@ struct Interest {
     service: ObjectKey,
     pods: Vec<(Arc<str>, Selector)>,
     addresses: BTreeSet<IpAddr>,
-    /// What its DNS names may resolve to.
-    resolved: BTreeSet<IpAddr>,
+    /// What its DNS names may resolve to, and its endpoints.
+    reached: BTreeSet<IpAddr>,
 }
 
 impl Interests {
@@ -53,31 +53,31 @@ impl Interests {
         });
         let service = ObjectKey::new(&key.namespace, &pool.spec.service_ref.name);
         let addresses = pool.spec.members.iter().flat_map(|members| &members.addresses);
-        let addresses = addresses.filter_map(|address| address.ip.parse().ok()).collect();
+        let addresses = judged(addresses.filter_map(|address| address.ip.parse().ok()));
         let interest =
-            Interest { created, service, pods: pods.collect(), addresses, resolved: BTreeSet::new() };
+            Interest { created, service, pods: pods.collect(), addresses, reached: BTreeSet::new() };
         let mut inner = self.0.write();
         inner.remove(&key);
         inner.insert(key, interest);
     }
 
-    /// Records the addresses that the DNS names of `pool` may resolve to. To be called before they are judged, so that no
-    /// later change of what is at an address goes unnoticed.
-    pub fn resolve(&self, pool: &ObjectKey, resolved: BTreeSet<IpAddr>) {
-        let is_known = |interest: &Interest| interest.resolved == resolved;
+    /// Records the addresses that `pool` reaches beside those that it names: what its DNS names may resolve to, and its
+    /// endpoints. To be called before they are judged, so that no later change of what is at an address goes unnoticed.
+    pub fn reach(&self, pool: &ObjectKey, addresses: impl IntoIterator<Item = IpAddr>) {
+        let reached = judged(addresses);
+        let is_known = |interest: &Interest| interest.reached == reached;
         if self.0.read().pools.get(pool).is_none_or(is_known) {
             return;
         }
         let inner = &mut *self.0.write();
         let Some(interest) = inner.pools.get_mut(pool) else { return };
-        let before = std::mem::replace(&mut interest.resolved, resolved);
-        for address in before.difference(&interest.resolved).filter(|gone| !interest.addresses.contains(gone))
+        let before = std::mem::replace(&mut interest.reached, reached);
+        for address in before.difference(&interest.reached).filter(|gone| !interest.addresses.contains(gone))
         {
-            forget(&mut inner.by_address, address, pool);
+            inner.by_address.remove(&(*address, pool.clone()));
         }
-        for address in &interest.resolved {
-            inner.by_address.entry(*address).or_default().insert(pool.clone());
-        }
+        let new = interest.reached.difference(&before).map(|address| (*address, pool.clone()));
+        inner.by_address.extend(new);
     }
 
     /// Forgets a pool that is gone.
@@ -100,7 +100,7 @@ impl Interests {
         inner.by_service.get(service)?.first().map(|(_, name)| Arc::clone(name))
     }
 
-    /// The pools of which this pod may be a member, by its labels or by an address.
+    /// The pools of which this pod may be a member, by its labels or by an address, or which have an endpoint at one.
     pub fn of_pod(&self, pod: &Pod) -> Vec<ObjectKey> {
         let inner = self.0.read();
         let namespace = &pod.header.key.namespace;
@@ -109,7 +109,7 @@ impl Interests {
             let pods = inner.pools.get(pool).map(|interest| &interest.pods);
             pods.into_iter().flatten().any(|(of, selector)| of == namespace && selector.matches(&*pod.labels))
         };
-        let by_address = pod.addresses.iter().filter_map(|address| inner.by_address.get(address)).flatten();
+        let by_address = pod.addresses.iter().flat_map(|address| inner.within(*address, *address));
         pools.filter(selects).chain(by_address).cloned().collect()
     }
 
@@ -127,18 +127,17 @@ impl Interests {
         self.0.read().by_namespace.get(namespace).into_iter().flatten().cloned().collect()
     }
 
-    /// The pools that name one of these addresses, or have a name that may resolve to it.
+    /// The pools that name one of these addresses, have a name that may resolve to it, or an endpoint there.
     pub fn of_addresses(&self, addresses: &[IpAddr]) -> Vec<ObjectKey> {
         let inner = self.0.read();
-        addresses.iter().filter_map(|address| inner.by_address.get(address)).flatten().cloned().collect()
+        addresses.iter().flat_map(|address| inner.within(*address, *address)).cloned().collect()
     }
 
-    /// The pools that name an address in one of these networks, or have a name that may resolve to one.
-    pub fn of_networks(&self, networks: &[IpNet]) -> Vec<ObjectKey> {
+    /// The pools of which [`Self::of_addresses`] would tell for any address of these networks.
+    pub fn of_networks(&self, networks: &[IpNet]) -> HashSet<ObjectKey> {
         let inner = self.0.read();
-        let is_within = |address: &IpAddr| networks.iter().any(|network| network.contains(address));
-        let within = inner.by_address.iter().filter(|(address, _)| is_within(address));
-        within.flat_map(|(_, pools)| pools).cloned().collect()
+        let within = networks.iter().flat_map(|network| inner.within(network.network(), network.broadcast()));
+        within.cloned().collect()
     }
 
     /// All pools.
@@ -154,15 +153,13 @@ impl Inner {
         for (namespace, _) in &interest.pods {
             self.by_namespace.entry(Arc::clone(namespace)).or_default().insert(key.clone());
         }
-        for address in &interest.addresses {
-            self.by_address.entry(*address).or_default().insert(key.clone());
-        }
+        self.by_address.extend(interest.addresses.iter().map(|address| (*address, key.clone())));
         self.pools.insert(key, interest);
     }
 
     fn remove(&mut self, key: &ObjectKey) {
         let Some(interest) = self.pools.remove(key) else { return };
-        let Interest { created, service, pods, addresses, resolved } = interest;
+        let Interest { created, service, pods, addresses, reached } = interest;
         if let Some(pools) = self.by_service.get_mut(&service) {
             pools.remove(&(created, Arc::clone(&key.name)));
             if pools.is_empty() {
@@ -172,10 +169,22 @@ impl Inner {
         for (namespace, _) in pods {
             forget(&mut self.by_namespace, &namespace, key);
         }
-        for address in addresses.union(&resolved) {
-            forget(&mut self.by_address, address, key);
+        for address in addresses.union(&reached) {
+            self.by_address.remove(&(*address, key.clone()));
         }
     }
+
+    /// The pools of the addresses from `first` to `last`.
+    fn within(&self, first: IpAddr, last: IpAddr) -> impl Iterator<Item = &ObjectKey> {
+        let from = (first, ObjectKey::new("", ""));
+        self.by_address.range(from..).take_while(move |(address, _)| *address <= last).map(|(_, pool)| pool)
+    }
+}
+
+/// The addresses, and those that they stand for: what is there decides about them, too.
+fn judged(addresses: impl IntoIterator<Item = IpAddr>) -> BTreeSet<IpAddr> {
+    let with_others = |address| std::iter::once(address).chain(translated(address).map(IpAddr::V4));
+    addresses.into_iter().flat_map(with_others).collect()
 }
 
 fn forget<K: Hash + Eq>(pools: &mut HashMap<K, HashSet<ObjectKey>>, of: &K, pool: &ObjectKey) {
@@ -240,13 +249,13 @@ mod tests {
         interests.set(&by_address);
         assert_eq!(interests.of_pod(&pod("z")), [ObjectKey::new("ns", "y")], "it has the address of the pod");
         let (key, address) = (ObjectKey::new("ns", "y"), "10.0.0.1".parse().unwrap());
-        interests.resolve(&key, [address].into());
-        interests.resolve(&key, BTreeSet::new());
+        interests.reach(&key, [address]);
+        interests.reach(&key, []);
         assert_eq!(interests.of_pod(&pod("z")).len(), 1, "it names the address all the same");
         interests.remove(&key);
         assert_eq!(interests.of_pod(&pod("z")), []);
         let named = ObjectKey::new("ns", "x");
-        interests.resolve(&named, [address].into());
+        interests.reach(&named, [address]);
         assert_eq!(
             interests.of_pod(&pod("z")),
             std::slice::from_ref(&named),
@@ -264,7 +273,68 @@ mod tests {
             std::slice::from_ref(&named),
             "it lost it"
         );
-        interests.resolve(&named, BTreeSet::new());
+        interests.reach(&named, []);
         assert_eq!(interests.of_pod(&pod("z")), []);
+    }
+
+    fn addresses(all: &[&str]) -> Vec<IpAddr> {
+        all.iter().map(|address| address.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn an_address_concerns_the_pools_whose_addresses_stand_for_it() {
+        let interests = Interests::default();
+        let mut translating = pool("x", 1, "web", "a");
+        translating.spec.members[0].addresses =
+            vec![mainstay_crds::MemberAddress { ip: "64:ff9b::10.0.0.1".into(), ..Default::default() }];
+        interests.set(&translating);
+        let key = ObjectKey::new("ns", "x");
+        let of = |address: &str| interests.of_addresses(&addresses(&[address]));
+        for address in ["10.0.0.1", "64:ff9b::10.0.0.1"] {
+            assert_eq!(of(address), std::slice::from_ref(&key), "{address}");
+        }
+        assert_eq!(interests.of_pod(&pod("z")), std::slice::from_ref(&key), "a pod that gets the address");
+        interests.reach(&key, addresses(&["2002:a00:2::1"]));
+        assert_eq!(of("10.0.0.2"), std::slice::from_ref(&key), "a name resolves to what stands for it");
+        interests.reach(&key, []);
+        assert_eq!((of("10.0.0.2"), of("10.0.0.1").len()), (vec![], 1));
+        interests.remove(&key);
+        assert_eq!((of("10.0.0.1"), of("64:ff9b::10.0.0.1")), (vec![], vec![]));
+    }
+
+    #[test]
+    fn a_network_concerns_the_pools_with_an_address_in_it() {
+        let interests = Interests::default();
+        for (second, (name, reached)) in
+            [("a", "10.1.0.0"), ("b", "10.1.255.255"), ("c", "10.2.0.0"), ("d", "fd00::ffff")]
+                .iter()
+                .enumerate()
+        {
+            interests.set(&pool(name, u8::try_from(second).unwrap(), "web", "a"));
+            interests.reach(&ObjectKey::new("ns", name), addresses(&[*reached]));
+        }
+        let of = |networks: &[&str]| {
+            let networks: Vec<_> = networks.iter().map(|network| network.parse().unwrap()).collect();
+            let mut names: Vec<_> =
+                interests.of_networks(&networks).iter().map(|pool| pool.name.to_string()).collect();
+            names.sort();
+            names
+        };
+        assert_eq!(of(&["10.1.0.0/16"]), ["a", "b"]);
+        assert_eq!(of(&["10.2.0.0/24", "fd00::/112"]), ["c", "d"]);
+        assert!(of(&[]).is_empty() && of(&["10.3.0.0/16"]).is_empty());
+    }
+
+    #[test]
+    fn a_namespace_concerns_the_pools_that_select_pods_there() {
+        let interests = Interests::default();
+        let mut elsewhere = pool("x", 1, "web", "a");
+        elsewhere.spec.members[0].namespace = Some("other".into());
+        interests.set(&elsewhere);
+        interests.set(&pool("y", 2, "web", "a"));
+        assert_eq!(interests.of_namespace(&"other".into()), [ObjectKey::new("ns", "x")]);
+        assert_eq!(interests.of_namespace(&"ns".into()), [ObjectKey::new("ns", "y")]);
+        interests.remove(&ObjectKey::new("ns", "x"));
+        assert_eq!(interests.of_namespace(&"other".into()), []);
     }
 }

@@ -28,8 +28,14 @@ use prometheus::{Histogram, IntCounterVec, Registry};
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
+use crate::settings::MAX_MEMBERS;
+
 /// How many lookups may run at the same time.
 const LIMIT: usize = 16;
+
+/// This many addresses of a name are known in any case. Of all names of a pool, which are 1024 at most, no more are known beside
+/// those than the pool may have members: an answer of others decides how many there are.
+const ALWAYS: usize = 16;
 
 /// After this many failures in a row, which take about eight minutes, nothing waits for the answer any more.
 pub(crate) const GIVEN_UP: u32 = 20;
@@ -82,6 +88,8 @@ impl LookupMetrics {
 pub struct Lookup {
     /// The last good addresses, sorted.
     pub addresses: Vec<IpAddr>,
+    /// How many more the answer had, for which the pools had no room.
+    pub left_out: usize,
     /// The families for which no lookup of this process has been answered: its addresses of these families are
     /// unknown, and not none.
     pub unknown: Vec<Family>,
@@ -120,6 +128,8 @@ struct Table {
     places: Places<ObjectKey, String>,
     /// When each name is due; `None` while its lookup is under way.
     due: HashMap<String, Option<Moment>>,
+    /// How many addresses of a name's last answer were left out.
+    left_out: HashMap<String, usize>,
 }
 
 impl Lookups {
@@ -139,6 +149,7 @@ impl Lookups {
                 pools: HashMap::new(),
                 places: Places::new(LIMIT),
                 due: HashMap::new(),
+                left_out: HashMap::new(),
             }),
             wake: Notify::new(),
             ask: Box::new(ask),
@@ -162,6 +173,7 @@ impl Lookups {
         let known = table.names.get(name);
         Lookup {
             addresses: known.addresses.to_vec(),
+            left_out: table.left_out.get(name).copied().unwrap_or_default(),
             unknown: known.unknown.to_vec(),
             failure: known.failure.map(ToString::to_string),
             given_up: known.failures >= GIVEN_UP,
@@ -245,6 +257,7 @@ impl Table {
             if pools.is_empty() {
                 self.pools.remove(name);
                 self.names.forget(name);
+                self.left_out.remove(name);
                 // One whose lookup is under way is forgotten with its end.
                 if self.due.get(name).is_some_and(Option::is_some) {
                     self.due.remove(name);
@@ -279,6 +292,34 @@ impl Table {
         next
     }
 
+    /// Cuts an answer to what the pools that want the name have room for. What is known already stays first.
+    fn cut(&mut self, name: &str, mut answer: Answer) -> Answer {
+        self.left_out.remove(name);
+        let count = answer.addresses.len();
+        if count <= ALWAYS || !self.pools.contains_key(name) {
+            return answer;
+        }
+        let room = self.room(name).max(ALWAYS);
+        if count > room {
+            let known = self.names.get(name).addresses;
+            answer.addresses.sort_by_key(|address| (known.binary_search(address).is_err(), *address));
+            answer.addresses.truncate(room);
+            answer.addresses.sort_unstable();
+            self.left_out.insert(name.to_owned(), count - room);
+        }
+        answer
+    }
+
+    /// How many addresses of a name the pool that has the most room for them has room for.
+    fn room(&self, name: &str) -> usize {
+        let others = |pool: &ObjectKey| {
+            let names = self.wanted.get(pool).into_iter().flatten().filter(|other| *other != name);
+            names.map(|other| self.names.get(other).addresses.len()).sum::<usize>()
+        };
+        let pools = self.pools.get(name).into_iter().flatten();
+        pools.map(|pool| MAX_MEMBERS.saturating_sub(others(pool))).max().unwrap_or_default()
+    }
+
     /// Takes in how a lookup ended. Returns the pools for which that is news.
     fn answered(&mut self, name: &str, result: Result<Answer, ResolveError>, now: Moment) -> Vec<ObjectKey> {
         let failing = |names: &Names| {
@@ -286,6 +327,7 @@ impl Table {
             (failures > 0, failures >= GIVEN_UP)
         };
         let before = failing(&self.names);
+        let result = result.map(|answer| self.cut(name, answer));
         let Some(Answered { changed, again }) = self.names.answered(name, result) else {
             self.due.remove(name);
             return Vec::new();

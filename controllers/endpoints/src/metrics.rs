@@ -151,6 +151,13 @@ impl Metrics {
         self.of_pools.lock().insert(pool.clone(), gauged);
     }
 
+    /// How many pools are known not to be ready.
+    #[cfg(test)]
+    pub(crate) fn not_ready(&self) -> i64 {
+        self.refresh(0);
+        self.not_ready.get()
+    }
+
     pub(crate) fn forget(&self, pool: &ObjectKey) {
         self.of_pools.lock().remove(pool);
     }

@@ -22,14 +22,14 @@ use self::{
     names::Names,
 };
 pub use self::{
-    member::{CHECK_PORT_NOT_FOUND, Member, Refused},
+    member::{CHECK_PORT_NOT_FOUND, LOOKUP_FAILED, Member, Refused},
     names::{Awaited, Kept},
     view::View,
 };
 use crate::{
     settings::Settings,
     stores::Stores,
-    watched::{Endpoint, Service, Slice},
+    watched::{Endpoint, Pod, Service, Slice, Target},
 };
 
 /// Why a pool has no Service to write endpoints for. The variant's name is the reason of `Ready`.
@@ -113,18 +113,17 @@ impl Observed {
         Self { service, members, refused, awaited, replaced, kept, exchanged, slices }
     }
 
-    /// The addresses that the pool's DNS names resolve to, and those that they may resolve to for all that is known: the
-    /// existing ones.
-    pub fn resolved(key: &ObjectKey, settings: &Settings, view: &View<'_>) -> BTreeSet<IpAddr> {
-        let mut names = settings.names().peekable();
-        if names.peek().is_none() {
-            return BTreeSet::new();
-        }
-        let slices = Self::slices(key, view.stores);
-        let endpoints = slices.iter().flat_map(|slice| &slice.endpoints);
-        let standing =
-            endpoints.filter(|endpoint| endpoint.target.is_none()).map(|endpoint| endpoint.address);
-        names.flat_map(|name| view.lookups.get(name).addresses).chain(standing).collect()
+    /// The addresses that the pool's DNS names resolve to, and those of its endpoints: a name may resolve to them, for all
+    /// that is known, and those that have left the spec may drain, as long as nothing forbids it.
+    pub fn reached(key: &ObjectKey, settings: &Settings, view: &View<'_>) -> Vec<IpAddr> {
+        let resolved = settings.names().flat_map(|name| view.lookups.get(name).addresses);
+        resolved.chain(Self::standing(key, view.stores)).collect()
+    }
+
+    /// The addresses of the pool's endpoints.
+    pub fn standing(key: &ObjectKey, stores: &Stores) -> Vec<IpAddr> {
+        let slices = Self::slices(key, stores);
+        slices.iter().flat_map(|slice| &slice.endpoints).map(|endpoint| endpoint.address).collect()
     }
 
     /// The slices that carry the pool's name.
@@ -137,7 +136,7 @@ impl Observed {
 
 /// Whether the pool may use an address that it does not name.
 fn may_use(pool: &ObjectKey, address: IpAddr, view: &View<'_>) -> bool {
-    view.forbidden.reason(address, view.stores).is_none()
+    view.forbidden.reason(address).is_none()
         && foreign_pod(pool, address, view.stores)
             .is_none_or(|(_, judgement)| judgement == Judgement::Unknown)
 }
@@ -146,11 +145,25 @@ fn may_use(pool: &ObjectKey, address: IpAddr, view: &View<'_>) -> bool {
 /// nothing forbids the pool to use it.
 pub fn may_drain(pool: &ObjectKey, endpoint: &Endpoint, view: &View<'_>) -> bool {
     let Some(target) = &endpoint.target else { return may_use(pool, endpoint.address, view) };
-    let key = ObjectKey { namespace: Arc::clone(&target.namespace), name: Arc::clone(&target.name) };
-    view.stores.pods.get(&key).is_some_and(|pod| {
-        let runs = pod.ready && pod.is_placed() && !pod.header.terminating;
-        *pod.header.uid == *target.uid && runs && judge_pod(pool, &pod, view.stores) != Judgement::NotGranted
+    pod_of(endpoint, target, view.stores).is_some_and(|pod| {
+        let runs = pod.ready && !pod.header.terminating && view.stores.has_node(&pod);
+        runs && judge_pod(pool, &pod, view.stores) != Judgement::NotGranted
     })
+}
+
+/// Whether an endpoint of a pool whose spec is not followed may stay: nothing forbids the pool to use it, and its pod has not
+/// gone.
+pub fn may_stay(pool: &ObjectKey, endpoint: &Endpoint, view: &View<'_>) -> bool {
+    let Some(target) = &endpoint.target else { return may_use(pool, endpoint.address, view) };
+    let pod = pod_of(endpoint, target, view.stores);
+    pod.is_some_and(|pod| judge_pod(pool, &pod, view.stores) != Judgement::NotGranted)
+}
+
+/// The pod of an endpoint, if it is still there, at this address, and has not ended.
+fn pod_of(endpoint: &Endpoint, target: &Target, stores: &Stores) -> Option<Arc<Pod>> {
+    let key = ObjectKey { namespace: Arc::clone(&target.namespace), name: Arc::clone(&target.name) };
+    let pod = stores.pods.get(&key).filter(|pod| *pod.header.uid == *target.uid)?;
+    (pod.is_placed() && pod.addresses.contains(&endpoint.address)).then_some(pod)
 }
 
 /// The Service of a pool.

@@ -3,6 +3,7 @@
 //! What is not known, the addresses of a name or the health of a member, removes no existing endpoint: a new leader
 //! knows neither, and plans what its predecessor left.
 
+mod less;
 mod noted;
 mod place;
 mod standing;
@@ -11,6 +12,7 @@ mod tests;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
+    net::IpAddr,
     sync::Arc,
     time::Duration,
 };
@@ -18,7 +20,12 @@ use std::{
 use mainstay_runtime::clock::Moment;
 
 use self::place::group_of;
-pub use self::{noted::Noted, place::Place, standing::Standing};
+pub use self::{
+    less::{restricted, without_new},
+    noted::Noted,
+    place::Place,
+    standing::Standing,
+};
 use crate::{
     checker::{State, Target},
     choose::{self, Candidate, Choice, Policy, Use, choose},
@@ -26,6 +33,7 @@ use crate::{
     names::NOTES,
     observe::{Awaited, Kept, Member},
     pack::{self, Item},
+    settings::MAX_MEMBERS,
     watched::{Conditions, Distribution, Endpoint, EndpointKey, Group, Service, Slice},
 };
 
@@ -272,14 +280,19 @@ fn drain(
     if input.drain.is_zero() {
         return draining;
     }
-    let held: HashSet<Place> = wanted
+    // By the address and not by the key, which tells more: what took an endpoint's place there is reached by the same clients.
+    let held: HashSet<(Group, IpAddr)> = wanted
         .iter()
-        .flat_map(|(group, endpoints)| endpoints.iter().map(|endpoint| (group.clone(), endpoint.key())))
+        .flat_map(|(group, endpoints)| endpoints.iter().map(|endpoint| (group.clone(), endpoint.address)))
         .collect();
     for slice in input.slices {
         for endpoint in &slice.endpoints {
             let place = (slice.group.clone(), endpoint.key());
-            if held.contains(&place) || !endpoint.conditions.serving || !(input.may_drain)(endpoint) {
+            let is_held = held.contains(&(slice.group.clone(), endpoint.address));
+            if is_held || !endpoint.conditions.serving || draining.len() == MAX_MEMBERS {
+                continue;
+            }
+            if !(input.may_drain)(endpoint) {
                 continue;
             }
             let until = input.memory.draining.get(&place).copied().unwrap_or(now.saturating_add(input.drain));

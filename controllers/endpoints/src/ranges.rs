@@ -9,6 +9,7 @@ use std::{
     collections::BTreeSet,
     net::{IpAddr, Ipv4Addr},
     str::FromStr,
+    sync::OnceLock,
 };
 
 use ipnet::IpNet;
@@ -16,7 +17,7 @@ use thiserror::Error;
 
 use crate::{
     stores::Stores,
-    watched::{Bucket, NodeBucket},
+    watched::{Bucket, Family, NodeBucket},
 };
 
 /// One entry of the flag.
@@ -97,17 +98,46 @@ impl FromIterator<Entry> for Forbidden {
 }
 
 impl Forbidden {
+    /// The ranges with what is in them now. For one reconcile: what is looked up once stays as it was.
+    pub fn among<'a>(&'a self, stores: &'a Stores) -> Bounds<'a> {
+        Bounds { ranges: &self.0, stores, lengths: Default::default() }
+    }
+
+    /// The ranges, as the flag has them.
+    pub fn names(&self) -> BTreeSet<String> {
+        let name = |range: &Range| match range {
+            Range::Network(network) => network.to_string(),
+            Range::Nodes => "nodes".to_owned(),
+            Range::ApiServer => "api-server".to_owned(),
+            Range::Services => "services".to_owned(),
+            Range::Pods => "pods".to_owned(),
+        };
+        self.0.iter().map(name).collect()
+    }
+}
+
+/// The operator's ranges, with what is in them.
+pub struct Bounds<'a> {
+    ranges: &'a [Range],
+    stores: &'a Stores,
+    /// How long the prefixes of the networks for pods are, by family: few of the lengths that there could be.
+    lengths: [OnceLock<Vec<u8>>; 2],
+}
+
+impl Bounds<'_> {
     /// Why no pool may name `address`; `None` when it may.
-    pub fn reason(&self, address: IpAddr, stores: &Stores) -> Option<String> {
-        self.of_itself(address, stores).or_else(|| {
-            let v4 = IpAddr::V4(translated(address)?);
-            let is_pod = stores.pods.count(&Bucket::Address(v4)) > 0;
-            let pod = || is_pod.then(|| "a pod has that address: select it".to_owned());
-            self.of_itself(v4, stores).or_else(pod).map(|why| format!("it stands for {v4}, and {why}"))
+    pub fn reason(&self, address: IpAddr) -> Option<String> {
+        self.of_itself(address).or_else(|| {
+            translated(address).map(IpAddr::V4).find_map(|v4| {
+                let is_pod = self.stores.pods.count(&Bucket::Address(v4)) > 0;
+                let pod = || is_pod.then(|| "a pod has that address: select it".to_owned());
+                self.of_itself(v4).or_else(pod).map(|why| format!("it stands for {v4}, and {why}"))
+            })
         })
     }
 
-    fn of_itself(&self, address: IpAddr, stores: &Stores) -> Option<String> {
+    fn of_itself(&self, address: IpAddr) -> Option<String> {
+        let stores = self.stores;
         if let Some(kind) = special(address) {
             return Some(format!("{kind} addresses cannot be endpoints"));
         }
@@ -121,23 +151,29 @@ impl Forbidden {
                 .then(|| "the operator forbids addresses of the API server".to_owned()),
             Range::Services => (stores.services.count(&address) > 0)
                 .then(|| "the operator forbids ClusterIPs of Services".to_owned()),
-            Range::Pods => has_no_pod(address, stores).then(|| {
+            Range::Pods => self.has_no_pod(address).then(|| {
                 "the operator forbids addresses in the networks of pods that no pod has to itself".to_owned()
             }),
         };
-        self.0.iter().find_map(refusal)
+        self.ranges.iter().find_map(refusal)
     }
 
-    /// The ranges, as the flag has them.
-    pub fn names(&self) -> BTreeSet<String> {
-        let name = |range: &Range| match range {
-            Range::Network(network) => network.to_string(),
-            Range::Nodes => "nodes".to_owned(),
-            Range::ApiServer => "api-server".to_owned(),
-            Range::Services => "services".to_owned(),
-            Range::Pods => "pods".to_owned(),
+    /// Whether an address is in a network for pods, and no pod that could be asked for its permission has it.
+    fn has_no_pod(&self, address: IpAddr) -> bool {
+        let nodes = &self.stores.nodes;
+        let is_in_network = |length: &u8| {
+            let network = IpNet::new(address, *length).map(|network| network.trunc());
+            network.is_ok_and(|network| nodes.count(&NodeBucket::PodNetwork(network)) > 0)
         };
-        self.0.iter().map(name).collect()
+        self.lengths(Family::of(&address)).iter().any(is_in_network)
+            && self.stores.pods.count(&Bucket::Address(address)) == 0
+    }
+
+    /// How long the prefixes of the networks for pods of that family are.
+    fn lengths(&self, family: Family) -> &[u8] {
+        let (place, longest) = if family == Family::V4 { (0, 32) } else { (1, 128) };
+        let is_used = |length: &u8| self.stores.nodes.count(&NodeBucket::PodPrefix(family, *length)) > 0;
+        self.lengths[place].get_or_init(|| (8..=longest).filter(is_used).collect())
     }
 }
 
@@ -158,30 +194,30 @@ fn special(address: IpAddr) -> Option<&'static str> {
     }
 }
 
-/// The IPv4 address that a gateway reaches for this IPv6 address, or that is otherwise written in it: NAT64 (RFC 6052 with
-/// the prefixes 64:ff9b::/96 and, of a length of 96 bits, 64:ff9b:1::/48), 6to4, Teredo, IPv4-compatible.
-fn translated(address: IpAddr) -> Option<Ipv4Addr> {
-    let IpAddr::V6(address) = address else { return None };
-    let (high, low) = match address.segments() {
-        [0x64, 0xff9b, 0, 0, 0, 0, high, low]
-        | [0x64, 0xff9b, 1, _, _, _, high, low]
-        | [0, 0, 0, 0, 0, 0, high, low]
-        | [0x2002, high, low, ..] => (high, low),
-        [0x2001, 0, _, _, _, _, high, low] => (!high, !low),
-        _ => return None,
+/// The IPv4 addresses that a gateway may reach for this IPv6 address, or that are otherwise written in it: NAT64 (RFC 6052
+/// with the prefix 64:ff9b::/96, and with those of any length in 64:ff9b:1::/48), 6to4, Teredo, IPv4-compatible.
+pub(crate) fn translated(address: IpAddr) -> impl Iterator<Item = Ipv4Addr> {
+    let IpAddr::V6(address) = address else { return Vec::new().into_iter() };
+    let octets = address.octets();
+    let of = |places: [usize; 4]| Ipv4Addr::from(places.map(|place| octets[place]));
+    let all = match address.segments() {
+        [0x64, 0xff9b, 0, 0, 0, 0, ..] | [0, 0, 0, 0, 0, 0, ..] => vec![of(LAST)],
+        [0x64, 0xff9b, 1, ..] => {
+            // The length of the prefix is the gateway's affair. Read with another length than its own an address mostly
+            // begins with zeros, and no server has such a one.
+            let read = [LAST, [6, 7, 9, 10], [7, 9, 10, 11], [9, 10, 11, 12]].map(of);
+            let may_be = |v4: &Ipv4Addr| v4.octets()[0] != 0;
+            if read.iter().any(may_be) { read.into_iter().filter(may_be).collect() } else { vec![of(LAST)] }
+        }
+        [0x2002, ..] => vec![of([2, 3, 4, 5])],
+        [0x2001, 0, ..] => vec![Ipv4Addr::from_bits(!of(LAST).to_bits())],
+        _ => Vec::new(),
     };
-    Some(((u32::from(high) << 16) | u32::from(low)).into())
+    all.into_iter()
 }
 
-/// Whether an address is in a network for pods, and no pod that could be asked for its permission has it.
-fn has_no_pod(address: IpAddr, stores: &Stores) -> bool {
-    let is_in_network = |length: u8| {
-        let network = IpNet::new(address, length).map(|network| network.trunc());
-        network.is_ok_and(|network| stores.nodes.count(&NodeBucket::PodNetwork(network)) > 0)
-    };
-    let longest = if address.is_ipv4() { 32 } else { 128 };
-    stores.pods.count(&Bucket::Address(address)) == 0 && (8..=longest).any(is_in_network)
-}
+/// Where an IPv4 address is that takes the last octets of an IPv6 one.
+const LAST: [usize; 4] = [12, 13, 14, 15];
 
 fn is_api_server(address: IpAddr, stores: &Stores) -> bool {
     let service = stores.services.get(&Stores::api_server());
@@ -215,17 +251,18 @@ mod tests {
             "64:ff9b::169.254.169.254",
             "2001:0:4136:e378:8000:63bf:80ff:fffe",
         ] {
-            assert!(none.reason(address.parse().unwrap(), &stores).is_some(), "{address}");
+            assert!(none.among(&stores).reason(address.parse().unwrap()).is_some(), "{address}");
         }
         for address in ["10.0.0.1", "192.0.2.1", "2001:db8::1", "fd00::1"] {
-            assert_eq!(none.reason(address.parse().unwrap(), &stores), None, "{address}");
+            assert_eq!(none.among(&stores).reason(address.parse().unwrap()), None, "{address}");
         }
     }
 
     #[test]
     fn the_operators_networks_are_refused_and_named() {
         let ranges = forbidden(&["10.0.0.0/8", "fd00:ec2::/32"]);
-        let reason = |address: &str| ranges.reason(address.parse().unwrap(), &Stores::new(&Registry::new()));
+        let stores = Stores::new(&Registry::new());
+        let reason = |address: &str| ranges.among(&stores).reason(address.parse().unwrap());
         assert!(reason("10.1.2.3").is_some_and(|text| text.contains("10.0.0.0/8")));
         assert!(reason("fd00:ec2::254").is_some());
         assert_eq!(reason("11.1.2.3"), None);
@@ -245,7 +282,7 @@ mod tests {
             "metadata": {"name": "kubernetes", "namespace": "default"}, "spec": {"clusterIPs": ["10.96.0.1"]}
         }));
         stores.services.apply(kube::runtime::watcher::Event::Apply(service.unwrap().into()), |_| {});
-        let reason = |address: &str| ranges.reason(address.parse().unwrap(), &stores);
+        let reason = |address: &str| ranges.among(&stores).reason(address.parse().unwrap());
         assert!(reason("192.0.2.7").is_some_and(|text| text.contains("nodes")));
         assert!(reason("10.96.0.1").is_some_and(|text| text.contains("API server")));
         assert_eq!(reason("192.0.2.8"), None);
@@ -268,5 +305,25 @@ mod tests {
             assert!(reason(address).is_some_and(|text| text.contains("stands for")), "{address}");
         }
         assert_eq!(reason("64:ff9b::8.8.8.8"), None);
+    }
+
+    #[test]
+    fn nat64_prefixes_of_each_length_are_unwrapped() {
+        let ranges = forbidden(&["10.0.0.0/8"]);
+        let stores = Stores::new(&Registry::new());
+        let reason = |address: &str| ranges.among(&stores).reason(address.parse().unwrap());
+        // The examples of RFC 6052, 2.4, for lengths of 48, 56, 64 and 96 bits, with and without a suffix.
+        for address in [
+            "64:ff9b:1:0a01:2:300::",
+            "64:ff9b:1:0a01:2:300:0:9",
+            "64:ff9b:1:ff0a:1:203::",
+            "64:ff9b:1:ffff:a:102:300::",
+            "64:ff9b:1::10.1.2.3",
+        ] {
+            assert!(reason(address).is_some_and(|why| why.contains("10.1.2.3")), "{address}");
+        }
+        for address in ["64:ff9b:1::192.0.2.1", "64:ff9b:1:c000:2:100::", "64:ff9b:2:0a01:2:300::"] {
+            assert_eq!(reason(address), None, "{address}");
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! One reconcile over one pool: observe, check, plan, apply, report.
 
+mod frozen;
 mod judge;
 mod pool;
 mod report;
@@ -97,24 +98,25 @@ impl Reconciler for Endpoints {
 
     async fn reconcile(self: Arc<Self>, pool: Arc<EndpointPool>, turn: Turn) -> Outcomes {
         let mut outcomes = Outcomes::default();
+        let key = ObjectKey::of(&*pool);
         if pool.metadata.deletion_timestamp.is_some() {
-            // Its slices go with it.
+            // Its slices go with it, once nothing holds it back any more.
+            self.restrict(&pool, &key, &turn, &mut outcomes).await;
             return outcomes;
         }
-        let key = ObjectKey::of(&*pool);
         let settings = match self.settings(&key, &pool) {
             Ok(settings) => settings,
-            // What stands is kept until the spec can be read again.
+            // What stands and may stand is kept until the spec can be read again.
             Err(error) => {
                 self.report_unusable(&pool, &key, &Failure::from(&error));
+                self.restrict(&pool, &key, &turn, &mut outcomes).await;
                 return outcomes;
             }
         };
         self.lookups.want(&key, settings.names());
-        let view = self.view();
-        self.interests.resolve(&key, Observed::resolved(&key, &settings, &view));
+        self.interests.reach(&key, Observed::reached(&key, &settings, &self.view()));
         let may_write = self.may_write(&pool, &key, &turn, &mut outcomes).await;
-        let observed = Observed::gather(&pool, &key, &settings, &view);
+        let observed = Observed::gather(&pool, &key, &settings, &self.view());
         let standing = Standing::of(&observed.slices);
         let context = Context { pool, key, settings, observed, standing, turn, may_write };
         match context.observed.service.clone() {
@@ -144,7 +146,7 @@ impl Endpoints {
             stores: &self.stores,
             interests: &self.interests,
             lookups: &self.lookups,
-            forbidden: &self.forbidden,
+            forbidden: self.forbidden.among(&self.stores),
         }
     }
 
@@ -198,6 +200,7 @@ impl Endpoints {
             Err(error) => {
                 self.failed(&context.pool, &error, outcomes);
                 if context.observed.service.is_err() {
+                    self.metrics.set(&context.key, Gauged::default());
                     self.report_unusable(&context.pool, &context.key, &error.explain());
                 }
                 true

@@ -20,6 +20,10 @@ use crate::{
     health,
 };
 
+/// No pool has more members: their endpoints go to every node, and DNS names alone could bring a million. Nor has it more
+/// addresses of names that are known, and more endpoints that drain.
+pub(crate) const MAX_MEMBERS: usize = 20_000;
+
 /// What of a spec cannot be used although it was admitted.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum SettingsError {
@@ -218,13 +222,15 @@ fn fixed(set: &str, address: &MemberAddress) -> Result<Fixed, SettingsError> {
 
 fn check(check: &EndpointCheck) -> Result<Check, SettingsError> {
     let tls = |h2: bool| check.tls.as_ref().map(|tls| verification(tls, h2)).transpose();
+    // A server of several names answers for the one that is asked for, in the request as in the handshake.
+    let name = || check.tls.as_ref().and_then(|tls| tls.server_name.clone());
     let kind = match check.r#type {
         CheckType::Tcp => Kind::Tcp,
         CheckType::Http => {
             let http = check.http.clone().unwrap_or_default();
             Kind::Http(Http {
                 path: http.path,
-                host: http.host,
+                host: http.host.or_else(name),
                 expected: http
                     .expected_statuses
                     .iter()
@@ -235,7 +241,11 @@ fn check(check: &EndpointCheck) -> Result<Check, SettingsError> {
         }
         CheckType::Grpc => {
             let grpc = check.grpc.clone().unwrap_or_default();
-            Kind::Grpc(Grpc { service: grpc.service, authority: grpc.authority, tls: tls(true)? })
+            Kind::Grpc(Grpc {
+                service: grpc.service,
+                authority: grpc.authority.or_else(name),
+                tls: tls(true)?,
+            })
         }
     };
     kind.validate().map_err(SettingsError::Unsendable)?;
@@ -282,16 +292,34 @@ mod tests {
 
     use super::*;
 
+    fn read(check: serde_json::Value) -> Result<Settings, SettingsError> {
+        let pool = json!({
+            "apiVersion": "mainstay.dev/v1alpha1", "kind": "EndpointPool",
+            "metadata": {"name": "pool", "namespace": "ns"},
+            "spec": {"serviceRef": {"name": "web"}, "members": [], "check": check},
+        });
+        Settings::read(&serde_json::from_value(pool).unwrap())
+    }
+
+    #[test]
+    fn a_server_is_asked_for_the_name_that_its_certificate_is_verified_for() {
+        let host = |check| match &read(check).unwrap().check.unwrap().definition.kind {
+            Kind::Http(http) => http.host.clone(),
+            Kind::Grpc(grpc) => grpc.authority.clone(),
+            Kind::Tcp => None,
+        };
+        let tls = json!({"serverName": "db.example"});
+        for (kind, part, name) in [("HTTP", "http", "host"), ("GRPC", "grpc", "authority")] {
+            assert_eq!(host(json!({"type": kind})), None);
+            assert_eq!(host(json!({"type": kind, "tls": tls})).as_deref(), Some("db.example"));
+            let named = json!({"type": kind, "tls": tls, part: {name: "other.example"}});
+            assert_eq!(host(named).as_deref(), Some("other.example"));
+        }
+    }
+
     #[test]
     fn a_check_that_cannot_be_sent_is_refused_by_name() {
-        let read = |http| {
-            let pool = json!({
-                "apiVersion": "mainstay.dev/v1alpha1", "kind": "EndpointPool",
-                "metadata": {"name": "pool", "namespace": "ns"},
-                "spec": {"serviceRef": {"name": "web"}, "members": [], "check": {"type": "HTTP", "http": http}},
-            });
-            Settings::read(&serde_json::from_value(pool).unwrap())
-        };
+        let read = |http| read(json!({"type": "HTTP", "http": http}));
         assert!(read(json!({"path": "/ready?full=1"})).is_ok());
         for (part, http) in [("path", json!({"path": "/a b"})), ("host", json!({"host": "a\nb"}))] {
             let error = read(http).unwrap_err().to_string();

@@ -36,6 +36,13 @@ impl Stores {
         Self { pods, nodes, services, slices, grants, undecoded_grants, api_server }
     }
 
+    /// Whether the pod's node is there. As upstream: where it is gone, the pod is as well, although its object says otherwise
+    /// until it is collected.
+    pub fn has_node(&self, pod: &Pod) -> bool {
+        let node = |name| self.nodes.get(&ObjectKey::new("", name));
+        pod.node.as_ref().is_none_or(|name| node(name).is_some())
+    }
+
     /// The Service of the API server.
     pub fn api_server() -> ObjectKey {
         ObjectKey::new("default", "kubernetes")

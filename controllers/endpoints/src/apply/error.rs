@@ -13,8 +13,8 @@ use thiserror::Error;
 pub const SLICES: Concern = Concern::new("Slices", "SlicesFailed");
 /// The Service that a pool makes.
 pub const SERVICE: Concern = Concern::new("Service", "ServiceFailed");
-/// The readiness gates of pods.
-pub const GATES: Concern = Concern::new("ReadinessGates", "ReadinessGatesFailed");
+/// The readiness gates of pods. A pool serves without one that cannot be opened.
+pub const GATES: Concern = Concern::upkeep("ReadinessGates", "ReadinessGatesFailed");
 
 /// A write that failed. The variant names the operation.
 #[derive(Debug, Error)]

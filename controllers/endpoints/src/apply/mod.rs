@@ -32,7 +32,7 @@ use crate::{
     metrics::{Metrics, Operation},
     names::FIELD_MANAGER,
     pack,
-    plan::Noted,
+    plan::{self, Noted},
     stores::Stores,
     watched::{Endpoint, Group, Service, Slice},
 };
@@ -157,8 +157,9 @@ impl Writer {
         slice.header.version.is_some() && as_left && !self.waiting.lock().contains(pool)
     }
 
-    /// Writes slices: new ones first and superfluous ones last, so that no endpoint is missing on the way. `trigger` is
-    /// since when what they say is true, and `noted` what they say beside it.
+    /// Writes slices: new ones first and superfluous ones last, so that no endpoint is missing on the way. If the new ones are
+    /// refused, what has to leave the others does so all the same. `trigger` is since when what they say is true, and `noted`
+    /// what they say beside it.
     pub async fn write(
         &self,
         job: &Job<'_>,
@@ -174,13 +175,35 @@ impl Writer {
         let created =
             plan.create.iter().map(|(group, endpoints)| self.create(job, &head, service, group, endpoints));
         self.each(&mut applied, created.collect()).await;
-        if applied.is_well() {
-            let updated = plan.update.iter().map(|update| self.update(job, &head, update));
-            self.each(&mut applied, updated.collect()).await;
+        if applied.stale {
+            return applied;
         }
-        if applied.is_well() {
-            self.delete(job, &plan.delete, &mut applied).await;
+        let plan = if applied.error.is_some() { plan::without_new(&plan, job.slices) } else { plan };
+        let mut rest = Applied::default();
+        let updated = plan.update.iter().map(|update| self.update(job, &head, update));
+        self.each(&mut rest, updated.collect()).await;
+        if rest.is_well() {
+            self.delete(job, &plan.delete, &mut rest).await;
         }
+        Applied {
+            written: applied.written + rest.written,
+            stale: rest.stale,
+            error: applied.error.or(rest.error),
+        }
+    }
+
+    /// Takes endpoints out of slices of a pool whose spec is not followed, and changes nothing else in them.
+    pub async fn restrict(&self, job: &Job<'_>, updates: &[pack::Update<Group, Endpoint>]) -> Applied {
+        let changed: Vec<_> = updates.iter().map(|update| Arc::clone(&job.slices[update.id])).collect();
+        let (owner, noted) = (owner::reference(job.pool), Noted::of(&changed));
+        let head = |update: &pack::Update<_, _>| {
+            let labels = &job.slices[update.id].labels;
+            Head { namespace: &job.key.namespace, labels, owner: &owner, trigger: None, noted: &noted }
+        };
+        let heads: Vec<_> = updates.iter().map(head).collect();
+        let updated = updates.iter().zip(&heads).map(|(update, head)| self.update(job, head, update));
+        let mut applied = Applied::default();
+        self.each(&mut applied, updated.collect()).await;
         applied
     }
 

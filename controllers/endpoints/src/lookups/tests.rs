@@ -96,7 +96,7 @@ fn pool(name: &str) -> ObjectKey {
 
 /// What is known before the first answer.
 fn unknown(failure: Option<String>) -> Lookup {
-    Lookup { addresses: vec![], unknown: vec![Family::V4, Family::V6], failure, given_up: false }
+    Lookup { addresses: vec![], left_out: 0, unknown: vec![Family::V4, Family::V6], failure, given_up: false }
 }
 
 #[tokio::test(start_paused = true)]
@@ -276,4 +276,33 @@ async fn without_a_resolver_each_name_says_why() {
     sleep(TOOK).await;
     assert_eq!(lookups.get("db.example"), unknown(Some(error.to_string())));
     assert_eq!(lookups.metrics.lookups.with_label_values(&["Server"]).get(), 1);
+}
+
+#[tokio::test]
+async fn the_names_of_a_pool_have_no_more_addresses_than_it_may_have_members() {
+    let (bench, pools) = (Bench::new(), [pool("a"), pool("b")]);
+    let names: Vec<_> = (0..22).map(|name| format!("{name}.example")).collect();
+    bench.lookups.want(&pools[0], names.iter().map(String::as_str));
+    let block = |block: u8, count: u16| -> Vec<IpAddr> {
+        (0..count).map(|host| [10, block, host.to_be_bytes()[0], host.to_be_bytes()[1]].into()).collect()
+    };
+    names[..20].iter().for_each(|name| bench.lookups.answer(name, &block(0, 1000)));
+    let kept = |name: &str| {
+        let known = bench.lookups.get(name);
+        (known.addresses.len(), known.left_out)
+    };
+    bench.lookups.answer("20.example", &block(1, 1000));
+    bench.lookups.answer("21.example", &block(2, 3));
+    assert_eq!([kept("19.example"), kept("20.example"), kept("21.example")], [(1000, 0), (16, 984), (3, 0)]);
+    bench.lookups.want(&pools[1], ["20.example"]);
+    bench.lookups.answer("20.example", &block(1, 1000));
+    assert_eq!(kept("20.example"), (1000, 0), "another pool has room for them");
+
+    bench.lookups.forget(&pools[1]);
+    let (known, mut more) = (block(1, 16), block(0, 500));
+    bench.lookups.answer("20.example", &known);
+    more.extend(&known);
+    bench.lookups.answer("20.example", &more);
+    let left = bench.lookups.get("20.example");
+    assert_eq!((left.addresses, left.left_out), (known, 500), "what is known stays");
 }

@@ -49,6 +49,9 @@ impl Member {
 /// The [reason](Refused::reason) of members that cannot be checked because the port for it is not there.
 pub const CHECK_PORT_NOT_FOUND: &str = "CheckPortNotFound";
 
+/// The [reason](Refused::reason) of names that could not be looked up.
+pub const LOOKUP_FAILED: &str = "LookupFailed";
+
 /// The [reason](Refused::reason) of ports that do not exist.
 pub(super) const PORT_NOT_FOUND: &str = "PortNotFound";
 

@@ -1,5 +1,8 @@
 //! The members of a pool: which addresses may become endpoints, and which may not.
 
+mod budget;
+mod told;
+
 use std::{
     collections::{BTreeSet, HashMap, hash_map::Entry},
     net::IpAddr,
@@ -9,9 +12,10 @@ use std::{
 use kube::core::Selector;
 use mainstay_runtime::index::ObjectKey;
 
+use self::budget::Budget;
 use super::{
     grants::{Grants, Judged, Judgement, foreign_pod},
-    member::{CHECK_PORT_NOT_FOUND, Member, PORT_NOT_FOUND, Refused},
+    member::{LOOKUP_FAILED, Member, Refused},
     names::{Awaited, Names},
     ports::{Ports, Resolver},
     view::View,
@@ -20,9 +24,6 @@ use crate::{
     settings::{Fixed, Set, Settings, Source},
     watched::{self, Bucket, Conditions, Endpoint, Family, Pod, Port, Service, Slice},
 };
-
-/// No pool has more members: their endpoints go to every node, and DNS names alone could bring a million.
-const MAX_MEMBERS: usize = 20_000;
 
 /// What [`gather`] finds.
 #[derive(Default)]
@@ -42,42 +43,29 @@ pub(super) fn gather(
     slices: &[Arc<Slice>],
     view: &View<'_>,
 ) -> Gathered {
-    let mut sets: Vec<_> = settings.sets.iter().collect();
-    // Of a pod and a mere address of one tier, the pod is the member: it says whether it is ready.
-    sets.sort_by_key(|set| (set.tier, !matches!(set.source, Source::Pods { .. })));
-    let check = settings.check.as_ref().map(|check| &check.port);
-    let (found, seen) = (Gathered::default(), HashMap::new());
-    let mut gathering = Gathering { pool, service, names, slices, view, found, seen };
-    for set in sets {
-        let mut ports = Resolver::new(service, set, check);
-        gathering.unknown_ports(set);
-        match &set.source {
-            Source::Pods { namespace, selector } => gathering.pods(set, namespace, selector, &mut ports),
-            Source::Addresses(addresses) => {
-                let shared = ports.of(None);
-                gathering.no_number(set, &shared);
-                addresses.iter().for_each(|fixed| gathering.address(set, fixed, None, &shared));
-            }
-            Source::Names(names) => {
-                let shared = ports.of(None);
-                gathering.no_number(set, &shared);
-                gathering.names(set, names, &shared);
-            }
-        }
+    let gather = |budget| {
+        let (found, seen, beyond, is_over, uncheckable) = Default::default();
+        let mut gathering = Gathering {
+            pool,
+            service,
+            names,
+            slices,
+            view,
+            found,
+            seen,
+            budget,
+            beyond,
+            is_over,
+            uncheckable,
+        };
+        gathering.sets(settings);
+        gathering.too_many();
+        gathering
+    };
+    match gather(Budget::any()) {
+        gathering if !gathering.is_over => gathering.found,
+        _ => gather(Budget::preferring(settings, names, slices)).found,
     }
-    bounded(gathering.found)
-}
-
-fn bounded(mut found: Gathered) -> Gathered {
-    if let Some(first) = found.members.get(MAX_MEMBERS) {
-        let message = format!(
-            "the pool has {} members and uses the first {MAX_MEMBERS}: spread them over several pools",
-            found.members.len()
-        );
-        found.refused.push(Refused::set(&first.target.0, "TooManyMembers", message));
-        found.members.truncate(MAX_MEMBERS);
-    }
-    found
 }
 
 /// Address and ports.
@@ -93,18 +81,81 @@ struct Gathering<'a> {
     /// What is a member already, with the names of the pods, of which those on the network of their node share an address;
     /// without one it is a mere address. Of two sets that name the same, the one of the lower tier has it.
     seen: HashMap<Identity, Vec<Arc<str>>>,
+    /// Nothing is judged beyond it: the answers of others' DNS servers decide how much there is.
+    budget: Budget,
+    /// The first set of which something was left out, and how much was in all.
+    beyond: Option<(Arc<str>, usize)>,
+    /// Whether the budget did not suffice.
+    is_over: bool,
+    /// The sets of which it was told that there is no port to check.
+    uncheckable: BTreeSet<Arc<str>>,
 }
 
 impl Gathering<'_> {
+    fn sets(&mut self, settings: &Settings) {
+        let mut sets: Vec<_> = settings.sets.iter().collect();
+        // Of a pod and a mere address of one tier, the pod is the member: it says whether it is ready.
+        sets.sort_by_key(|set| (set.tier, !matches!(set.source, Source::Pods { .. })));
+        let check = settings.check.as_ref().map(|check| &check.port);
+        for set in sets {
+            let mut ports = Resolver::new(self.service, set, check);
+            self.unknown_ports(set);
+            match &set.source {
+                Source::Pods { namespace, selector } => self.pods(set, namespace, selector, &mut ports),
+                Source::Addresses(addresses) => {
+                    let shared = ports.of(None);
+                    self.no_number(set, &shared);
+                    addresses.iter().for_each(|fixed| self.address(set, fixed, None, &shared));
+                }
+                Source::Names(names) => {
+                    let shared = ports.of(None);
+                    self.no_number(set, &shared);
+                    self.names(set, names, &shared);
+                }
+            }
+        }
+    }
+
+    /// Whether one more address of a set may be judged.
+    fn may_judge(&mut self, set: &Set, address: &IpAddr) -> bool {
+        let may = self.budget.take(address);
+        if !may {
+            self.is_over = true;
+            self.leave_out(set, 1);
+        }
+        may
+    }
+
+    fn leave_out(&mut self, set: &Set, count: usize) {
+        let (_, beyond) = self.beyond.get_or_insert_with(|| (Arc::clone(&set.name), 0));
+        *beyond += count;
+    }
+
+    fn is_served(&self, address: &IpAddr) -> bool {
+        self.service.families.contains(&Family::of(address))
+    }
+
+    /// The addresses of a pod that may be judged; `None` if it has to be left out. One of a pod that has none of the Service's
+    /// family counts all the same: the pod is judged.
+    fn addresses(&mut self, set: &Set, pod: &Pod) -> Option<Vec<IpAddr>> {
+        let mut served: Vec<_> =
+            pod.addresses.iter().copied().filter(|address| self.is_served(address)).collect();
+        if served.is_empty() {
+            return self.may_judge(set, pod.addresses.first()?).then_some(served);
+        }
+        served.retain(|address| self.may_judge(set, address));
+        (!served.is_empty()).then_some(served)
+    }
+
     fn pods(&mut self, set: &Set, namespace: &Arc<str>, selector: &Selector, ports: &mut Resolver<'_>) {
         let grants = (*namespace != self.pool.namespace).then(|| Grants::of(namespace, self.view.stores));
         let mut judged = Judged::new(self.pool, selector, grants);
         let mut pods = self.view.stores.pods.bucket(&Bucket::Namespace(Arc::clone(namespace)));
-        let has_node = |pod: &Pod| self.service.publish_not_ready || self.has_node(pod);
+        let has_node = |pod: &Pod| self.service.publish_not_ready || self.view.stores.has_node(pod);
         pods.retain(|pod| pod.is_placed() && judged.of(&pod.labels) != Judgement::Other && has_node(pod));
         pods.sort_unstable_by(|one, other| one.header.key.name.cmp(&other.header.key.name));
         for pod in pods {
-            let mut addresses = pod.addresses.to_vec();
+            let Some(mut addresses) = self.addresses(set, &pod) else { continue };
             match judged.of(&pod.labels) {
                 Judgement::NotGranted => {
                     self.not_granted(set, &pod, None);
@@ -127,13 +178,6 @@ impl Gathering<'_> {
         }
     }
 
-    /// Whether the pod's node is there. As upstream: where it is gone, the pod is as well, although its object says otherwise
-    /// until it is collected.
-    fn has_node(&self, pod: &Pod) -> bool {
-        let node = |name| self.view.stores.nodes.get(&ObjectKey::new("", name));
-        pod.node.as_ref().is_none_or(|name| node(name).is_some())
-    }
-
     /// Whether the pool has an endpoint of this address, of this pod or of none.
     fn stands(&self, address: IpAddr, pod: &Pod) -> bool {
         self.slices.iter().flat_map(|slice| &slice.endpoints).any(|endpoint| {
@@ -141,93 +185,6 @@ impl Gathering<'_> {
             let has_left = endpoint.conditions.terminating && !pod.header.terminating;
             endpoint.address == address && is_its && !has_left
         })
-    }
-
-    fn not_granted(&mut self, set: &Set, pod: &Pod, address: Option<IpAddr>) {
-        let message = format!(
-            "no EndpointGrant in namespace {} lets pools of {} use this pod: create one there",
-            pod.header.key.namespace, self.pool.namespace
-        );
-        self.found.refused.push(Refused {
-            set: Arc::clone(&set.name),
-            address: address.or(pod.addresses.first().copied()),
-            name: Some(Arc::clone(&pod.header.key.name)),
-            reason: "NotGranted",
-            message,
-            left_out: true,
-        });
-    }
-
-    fn grant_unread(&mut self, set: &Set, pod: &Pod, address: Option<IpAddr>, left_out: bool) {
-        let stays = if left_out { "" } else { "; its endpoint stays until then" };
-        let message = format!(
-            "no readable EndpointGrant in namespace {} lets pools of {} use this pod: correct the one that \
-             cannot be read{stays}",
-            pod.header.key.namespace, self.pool.namespace
-        );
-        self.found.refused.push(Refused {
-            set: Arc::clone(&set.name),
-            address: address.or(pod.addresses.first().copied()),
-            name: Some(Arc::clone(&pod.header.key.name)),
-            reason: "GrantUnreadable",
-            message,
-            left_out,
-        });
-    }
-
-    fn port_not_found(&mut self, set: &Set, pod: &Pod, port: &str) {
-        self.found.refused.push(Refused {
-            set: Arc::clone(&set.name),
-            address: pod.addresses.first().copied(),
-            name: Some(Arc::clone(&pod.header.key.name)),
-            reason: PORT_NOT_FOUND,
-            message: format!(
-                "no container of the pod has a port named {port:?}: name the port, or use its number"
-            ),
-            left_out: false,
-        });
-    }
-
-    /// Ports of a set that the Service does not have: a name that is written wrong sends traffic elsewhere.
-    fn unknown_ports(&mut self, set: &Set) {
-        let has = |name: &String| self.service.ports.iter().any(|port| port.name == *name);
-        let mut unknown: Vec<_> = set.ports.keys().filter(|name| !has(name)).collect();
-        unknown.sort_unstable();
-        for name in unknown {
-            let message = format!(
-                "spec.members[].ports names {name:?}, and the Service has no port of that name, so the target port of the \
-                 Service applies: correct the name, or the Service"
-            );
-            self.found.refused.push(Refused::set(&set.name, PORT_NOT_FOUND, message));
-        }
-    }
-
-    /// Only pods have ports with names.
-    fn no_number(&mut self, set: &Set, ports: &Ports) {
-        let Some(missing) = &ports.missing else { return };
-        let message = format!(
-            "a target port of the Service is the name {missing:?}, which only pods have: give the number in ports of the set"
-        );
-        self.found.refused.push(Refused::set(&set.name, PORT_NOT_FOUND, message));
-    }
-
-    /// Told once a set.
-    fn check_port_not_found(&mut self, set: &Set, why: &str) {
-        let reason = CHECK_PORT_NOT_FOUND;
-        if self.found.refused.iter().any(|told| told.reason == reason && told.set == set.name) {
-            return;
-        }
-        self.found.refused.push(Refused {
-            set: Arc::clone(&set.name),
-            address: None,
-            name: None,
-            reason,
-            message: format!(
-                "there is no port to check: {why}; correct spec.check.port or the Service. Until then the \
-                 last check results are kept"
-            ),
-            left_out: false,
-        });
     }
 
     fn names(&mut self, set: &Set, names: &[String], ports: &Ports) {
@@ -243,6 +200,9 @@ impl Gathering<'_> {
     fn name(&mut self, set: &Set, name: &str, ports: &Ports) {
         let (known, stood) = self.names.of(name);
         let name: Arc<str> = name.into();
+        if known.left_out > 0 {
+            self.leave_out(set, known.left_out);
+        }
         let addresses: Vec<_> = known.addresses.into_iter().chain(stood).collect();
         if addresses.is_empty() && !known.unknown.is_empty() {
             let (set, tier) = (Arc::clone(&set.name), set.tier);
@@ -254,13 +214,12 @@ impl Gathering<'_> {
                 set: Arc::clone(&set.name),
                 address: None,
                 name: Some(Arc::clone(&name)),
-                reason: "LookupFailed",
+                reason: LOOKUP_FAILED,
                 message: format!("{name} could not be looked up: {failure}{kept}"),
                 left_out: addresses.is_empty(),
             });
         }
-        let is_served = |address: &IpAddr| self.service.families.contains(&Family::of(address));
-        if !addresses.is_empty() && !addresses.iter().any(is_served) {
+        if !addresses.is_empty() && !addresses.iter().any(|address| self.is_served(address)) {
             let message = format!(
                 "{name} has no address of a family (IPv4, IPv6) in spec.ipFamilies of the Service: add the family to the \
                  Service, or a record to the name"
@@ -274,9 +233,12 @@ impl Gathering<'_> {
     }
 
     fn address(&mut self, set: &Set, fixed: &Fixed, name: Option<&Arc<str>>, ports: &Ports) {
+        if !self.may_judge(set, &fixed.address) {
+            return;
+        }
         let is_own = self.service.addresses.contains(&fixed.address);
         let own = is_own.then(|| "it is an address of the pool's own Service".to_owned());
-        if let Some(why) = own.or_else(|| self.view.forbidden.reason(fixed.address, self.view.stores)) {
+        if let Some(why) = own.or_else(|| self.view.forbidden.reason(fixed.address)) {
             let stands_for = name.map(|name| format!(", to which {name} resolves,")).unwrap_or_default();
             self.found.refused.push(Refused {
                 set: Arc::clone(&set.name),
@@ -288,7 +250,7 @@ impl Gathering<'_> {
             });
             return;
         }
-        if name.is_none() && !self.service.families.contains(&Family::of(&fixed.address)) {
+        if name.is_none() && !self.is_served(&fixed.address) {
             self.found.refused.push(Refused {
                 set: Arc::clone(&set.name),
                 address: Some(fixed.address),
@@ -358,7 +320,7 @@ impl Gathering<'_> {
         ports: &Ports,
     ) {
         let address = endpoint.address;
-        if !self.service.families.contains(&Family::of(&address)) {
+        if !self.is_served(&address) {
             return;
         }
         let pod_name = pod.map(|pod| Arc::clone(&pod.header.key.name));

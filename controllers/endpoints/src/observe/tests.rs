@@ -102,9 +102,12 @@ impl World {
     }
 
     pub(crate) fn observe_pool(&self, pool: &EndpointPool) -> Observed {
+        Observed::gather(pool, &ObjectKey::new("ns", "pool"), &Settings::read(pool).unwrap(), &self.view())
+    }
+
+    fn view(&self) -> View<'_> {
         let Self { stores, interests, lookups, forbidden } = self;
-        let view = View { stores, interests, lookups, forbidden };
-        Observed::gather(pool, &ObjectKey::new("ns", "pool"), &Settings::read(pool).unwrap(), &view)
+        View { stores, interests, lookups, forbidden: forbidden.among(stores) }
     }
 
     /// Members as address and ports, and what was refused as its reason.

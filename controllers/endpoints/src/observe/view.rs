@@ -1,6 +1,6 @@
 //! Everything that is read to observe a pool.
 
-use crate::{interests::Interests, lookups::Lookups, ranges::Forbidden, stores::Stores};
+use crate::{interests::Interests, lookups::Lookups, ranges::Bounds, stores::Stores};
 
 /// What [`Observed::gather`](super::Observed::gather) reads.
 pub struct View<'a> {
@@ -11,5 +11,5 @@ pub struct View<'a> {
     /// The addresses of names.
     pub lookups: &'a Lookups,
     /// Addresses that are out of bounds.
-    pub forbidden: &'a Forbidden,
+    pub forbidden: Bounds<'a>,
 }

@@ -9,7 +9,7 @@ use super::place::Place;
 use crate::{
     names::{NOTES, TRIGGER_TIME},
     pack::Item,
-    watched::{Endpoint, Group, Notes},
+    watched::{Endpoint, Group, Notes, Slice},
 };
 
 /// The maximum total length of the names and values of all annotations of an object.
@@ -33,6 +33,26 @@ pub struct Noted {
 }
 
 impl Noted {
+    /// What `slices` note.
+    pub fn of(slices: &[Arc<Slice>]) -> Self {
+        let mut noted = Self::default();
+        for (slice, notes) in slices.iter().filter_map(|slice| Some((slice, slice.notes.as_ref()?))) {
+            noted.has_names = true;
+            noted.tiers.extend(notes.tiers.iter().map(|(set, tier)| (Arc::clone(set), *tier)));
+            for endpoint in &slice.endpoints {
+                let place = || (slice.group.clone(), endpoint.key());
+                let origin = notes.origin(&endpoint.address).filter(|_| endpoint.target.is_none());
+                if let Some((set, name)) = origin {
+                    noted.origins.insert(place(), (Arc::clone(set), Arc::clone(name)));
+                }
+                if notes.failing.contains(&endpoint.address) {
+                    noted.failing.insert(place());
+                }
+            }
+        }
+        noted
+    }
+
     /// The annotation of a slice that holds these endpoints, beside `others`. Where it would not fit, it says less, which
     /// then counts as unknown: no slice is refused for its notes.
     pub fn text(

@@ -58,6 +58,7 @@ impl Endpoints {
             };
             remembered.plan.clone().unwrap_or_else(resumed)
         };
+        let view = self.view();
         let input = Input {
             service,
             members: &context.observed.members,
@@ -71,7 +72,7 @@ impl Endpoints {
             policy: &context.settings.policy,
             drain: context.settings.drain,
             memory: &memory,
-            may_drain: &|endpoint| may_drain(&context.key, endpoint, &self.view()),
+            may_drain: &|endpoint| may_drain(&context.key, endpoint, &view),
         };
         plan::plan(&input, now)
     }

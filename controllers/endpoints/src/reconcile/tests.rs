@@ -15,8 +15,10 @@ use crate::{
     watched::{Pod, Service, WatchedNode, WatchedPod, WatchedService, WatchedSlice},
 };
 
-/// Which requests were sent: method and path.
-type Sent = Arc<Mutex<Vec<(Method, String)>>>;
+mod frozen;
+
+/// Which requests were sent: method, path and body.
+type Sent = Arc<Mutex<Vec<(Method, String, Value)>>>;
 
 fn service() -> Value {
     json!({
@@ -51,10 +53,10 @@ fn endpoints_at(
         let (log, shown, instead) = (Arc::clone(&log), shown.clone(), Arc::clone(&instead));
         async move {
             let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-            log.lock().push((method.clone(), path.clone()));
             let mut stored: Value =
                 serde_json::from_slice(&request.into_body().collect_bytes().await.unwrap())
                     .unwrap_or_else(|_| json!({"metadata": {}}));
+            log.lock().push((method.clone(), path.clone(), stored.clone()));
             stored["metadata"]["uid"] = json!("stored");
             stored["metadata"]["resourceVersion"] = json!("9");
             let (code, answer) = instead(&method, &path, &shown).unwrap_or(Ok((200, stored)))?;
@@ -98,7 +100,7 @@ fn pool() -> Arc<EndpointPool> {
 }
 
 fn count(sent: &Sent, part: &str) -> usize {
-    sent.lock().iter().filter(|(method, path)| *method != Method::GET && path.contains(part)).count()
+    sent.lock().iter().filter(|(method, path, _)| *method != Method::GET && path.contains(part)).count()
 }
 
 /// A loop that knows the pool.
@@ -223,9 +225,25 @@ async fn a_slice_whose_create_has_lost_its_answer_is_not_made_twice() {
         Arc::clone(&endpoints).reconcile(Arc::clone(&pool), Turn::default()).await;
     }
     let is_create =
-        |(method, path): &&(Method, String)| *method == Method::POST && path.ends_with("/endpointslices");
-    let creates = sent.lock().iter().filter(is_create).count();
+        |method: &Method, path: &str| *method == Method::POST && path.ends_with("/endpointslices");
+    let creates = sent.lock().iter().filter(|(method, path, _)| is_create(method, path)).count();
     assert_eq!(creates, 1, "{:?}", sent.lock());
+}
+
+#[tokio::test]
+async fn a_pool_whose_service_cannot_be_created_is_counted_as_not_ready() {
+    let (endpoints, _) = endpoints_at(|method, path, _| match *method {
+        Method::GET if path.contains("/services/") => Some(Ok((
+            404,
+            json!({"status": "Failure", "code": 404, "reason": "NotFound", "message": "none"}),
+        ))),
+        _ if path.contains("/services") => refusal(),
+        _ => None,
+    });
+    let service: Service = serde_json::from_value::<WatchedService>(service()).unwrap().into();
+    endpoints.stores.services.apply(Event::Delete(service), |_| {});
+    Arc::clone(&endpoints).reconcile(pool(), Turn::default()).await;
+    assert_eq!(endpoints.metrics.not_ready(), 1);
 }
 
 /// The store does not show it yet.

@@ -145,6 +145,18 @@ fn names_and_ports_that_are_not_there_are_named() {
     let (ready, reason, message) = head(&status, "Ready");
     assert_eq!((ready, reason), ("False", "AwaitingLookups"));
     assert!(message.contains("db.example"), "{message}");
+    let failed = Refused {
+        set: "set".into(),
+        address: None,
+        name: Some("db.example".into()),
+        reason: "LookupFailed",
+        message: "db.example could not be looked up: it timed out".into(),
+        left_out: true,
+    };
+    let awaited = Awaited { set: "set".into(), tier: 0, name: "db.example".into() };
+    let status = status_with(&pool(None), vec![], &[], vec![failed], vec![awaited], &[]);
+    let message = head(&status, "Ready").2;
+    assert!(message.ends_with("it timed out"), "{message}");
 
     let refused = Refused {
         set: "set".into(),
@@ -175,6 +187,22 @@ fn the_next_leader_finds_the_choice_in_the_status() {
     let choice = choice_of(&pool(Some(status)));
     assert_eq!((choice.tier, choice.expected), (Some(0), Some((0, 2))));
     assert_eq!(choice_of(&pool(None)), choose::Memory::default());
+}
+
+#[test]
+fn panic_that_lasts_at_its_threshold_does_not_say_that_it_is_below() {
+    let mut pool = pool(None);
+    pool.spec.panic_threshold = 50;
+    let message = |healthy| {
+        let status = status_of(&pool, vec![tier(0, 4, healthy)], &[(0, Use::KeptDespiteFailing)], vec![]);
+        head(&status, "Panic").2.to_owned()
+    };
+    assert!(message(1).contains("healthy, less than spec.panicThreshold (50 %)"));
+    assert!(
+        message(2).contains("healthy, and it takes one more than spec.panicThreshold (50 %)"),
+        "{}",
+        message(2)
+    );
 }
 
 #[test]

@@ -8,7 +8,7 @@ use mainstay_runtime::conditions::NewCondition;
 use super::seen::{Seen, counts};
 use crate::{
     choose::TierState,
-    observe::{CHECK_PORT_NOT_FOUND, Refused},
+    observe::{CHECK_PORT_NOT_FOUND, LOOKUP_FAILED, Refused},
 };
 
 /// The maximum number of refused members that a message names.
@@ -77,9 +77,13 @@ fn awaiting_lookups(seen: &Seen<'_>) -> String {
         more => format!(" and {more} more"),
     };
     let names = awaited.into_iter().take(NAMED).collect::<Vec<_>>().join(", ");
+    let failed = seen.observed.refused.iter().find(|refused| refused.reason == LOOKUP_FAILED);
+    let why = failed.map(|refused| format!("; {}", sentence(refused))).unwrap_or_default();
     match seen.observed.kept.len() {
-        0 => format!("there is no endpoint yet: the DNS has not answered for {names}{more}"),
-        kept => format!("{kept} endpoints stay as they are until the DNS has answered for {names}{more}"),
+        0 => format!("there is no endpoint yet: the DNS has not answered for {names}{more}{why}"),
+        kept => {
+            format!("{kept} endpoints stay as they are until the DNS has answered for {names}{more}{why}")
+        }
     }
 }
 
@@ -92,14 +96,15 @@ pub(super) fn panic(seen: &Seen<'_>) -> NewCondition {
     let kind = "Panic";
     match in_use(seen).filter(|_| seen.plan.choice.panic) {
         Some(tier) => {
+            let (checked, percent) = (tier.serving - tier.unchecked, seen.pool.spec.panic_threshold);
+            // It takes one more to end than to begin.
+            let is_less = tier.healthy * 100 < usize::try_from(percent).unwrap_or_default() * checked;
+            let share = if is_less { "less than" } else { "and it takes one more than" };
             let message = format!(
-                "panic mode: {} of {} checked members of tier {} are healthy, less than \
-                 spec.panicThreshold ({} %), so health checks are ignored and all ready members receive \
+                "panic mode: {} of {checked} checked members of tier {} are healthy, {share} \
+                 spec.panicThreshold ({percent} %), so health checks are ignored and all ready members receive \
                  traffic; inspect status.out and spec.check",
-                tier.healthy,
-                tier.serving - tier.unchecked,
-                tier.tier,
-                seen.pool.spec.panic_threshold
+                tier.healthy, tier.tier
             );
             NewCondition { kind, status: true, reason: "TooFewHealthy", message }
         }

@@ -9,7 +9,7 @@ use mainstay_runtime::{
     slim::Header,
 };
 
-use super::slice::WatchedSlice;
+use super::slice::{Family, WatchedSlice};
 
 /// A node as the store keeps it.
 #[derive(Debug, PartialEq)]
@@ -30,6 +30,8 @@ pub enum NodeBucket {
     Address(IpAddr),
     /// Those whose pods have their addresses from this network.
     PodNetwork(IpNet),
+    /// Those whose pods have them from a network of this family with a prefix of this length.
+    PodPrefix(Family, u8),
 }
 
 impl From<WatchedNode> for Node {
@@ -55,7 +57,11 @@ impl Indexed for Node {
     }
     fn buckets(&self) -> Vec<NodeBucket> {
         let addresses = self.addresses.iter().copied().map(NodeBucket::Address);
-        addresses.chain(self.pod_networks.iter().copied().map(NodeBucket::PodNetwork)).collect()
+        let networks = self.pod_networks.iter().flat_map(|network| {
+            let prefix = NodeBucket::PodPrefix(Family::of(&network.addr()), network.prefix_len());
+            [NodeBucket::PodNetwork(*network), prefix]
+        });
+        addresses.chain(networks).collect()
     }
     fn is_same(&self, other: &Self) -> bool {
         self == other

@@ -73,8 +73,7 @@ fn what_is_forbidden_does_not_drain() {
     let by_address = world.observe(addresses(&["10.0.0.1"])).members.remove(0).endpoint;
     let outside = Endpoint { address: "192.0.2.1".parse().unwrap(), ..by_address.clone() };
     let may_drain = |world: &World, endpoint: &Endpoint| {
-        let World { stores, interests, lookups, forbidden } = world;
-        may_drain(&ObjectKey::new("ns", "pool"), endpoint, &View { stores, interests, lookups, forbidden })
+        may_drain(&ObjectKey::new("ns", "pool"), endpoint, &world.view())
     };
     for endpoint in [&by_label, &by_address, &outside] {
         assert!(may_drain(&world, endpoint), "{endpoint:?}");

@@ -81,6 +81,54 @@ fn a_pod_whose_node_is_gone_is_no_member_unless_all_pods_are_published() {
     }
 }
 
+/// A pool of 21,600 addresses of names, all of which the DNS table keeps.
+fn crowd(world: &World) -> Value {
+    let large = (0..20).map(|name| (format!("a{name}.example"), 1000));
+    let names: Vec<_> = large.chain((0..100).map(|name| (format!("b{name}.example"), 16))).collect();
+    let all: Vec<_> = names.iter().map(|(name, _)| name.as_str()).collect();
+    world.looks_up(&all);
+    for (index, (name, count)) in names.iter().enumerate() {
+        let addresses: Vec<_> =
+            (0..*count).map(|host| format!("11.{index}.{}.{}", host / 250, host % 250)).collect();
+        world.answers(name, &addresses.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+    json!([{"name": "names", "dnsNames": all, "ports": [{"port": 80}]}])
+}
+
+#[test]
+fn no_more_addresses_are_judged_than_a_pool_may_have_members() {
+    let mut world = World::new(json!({"ipFamilies": ["IPv4"], "ports": [{"port": 80, "targetPort": 8080}]}));
+    let members = crowd(&world);
+    let observed = world.observe(members.clone());
+    assert_eq!((observed.members.len(), observed.refused.len()), (20_000, 1));
+    assert!(observed.refused[0].message.contains("21600"), "{:?}", observed.refused);
+    world.forbidden = Forbidden(vec!["11.0.0.0/8".parse().unwrap()]);
+    let observed = world.observe(members);
+    assert_eq!((observed.members.len(), observed.refused.len()), (0, 20_001));
+    assert_eq!(observed.refused[0].reason, "TooManyMembers", "what explains the rest is told first");
+}
+
+#[test]
+fn where_there_are_too_many_members_those_that_stand_stay() {
+    let world = World::new(json!({"ipFamilies": ["IPv4"], "ports": [{"port": 80, "targetPort": 8080}]}));
+    let members = crowd(&world);
+    let last = ["11.119.0.14", "11.119.0.15"];
+    let is_member = |observed: &Observed, address: &str| {
+        observed.members.iter().any(|member| member.target.1.to_string() == address)
+    };
+    assert!(last.iter().all(|address| !is_member(&world.observe(members.clone()), address)));
+    let endpoints: Vec<_> = last.iter().map(|address| json!({"addresses": [address]})).collect();
+    let slice: WatchedSlice = serde_json::from_value(json!({
+        "metadata": {"name": "web-a", "namespace": "ns", "uid": "s", "labels": {"mainstay.dev/pool": "pool"}},
+        "addressType": "IPv4", "ports": [], "endpoints": endpoints,
+    }))
+    .unwrap();
+    world.stores.slices.apply(Event::Apply(slice.into()), |_| {});
+    let observed = world.observe(members);
+    assert!(last.iter().all(|address| is_member(&observed, address)));
+    assert_eq!(observed.members.len(), 20_000);
+}
+
 #[test]
 fn no_pool_has_more_members_than_it_may_have() {
     let world = World::new(json!({"ipFamilies": ["IPv4"], "ports": [{"port": 80, "targetPort": 8080}]}));
