@@ -99,6 +99,13 @@ fn spec_rules() -> Vec<Rule> {
         Rule::new(format!("!has(self.tokens) || self.tokens.all(token, token.serviceAccount in ({names}))"))
             .message("spec.tokens names an account that spec.serviceAccounts does not have: add it there")
             .field_path(".tokens"),
+        Rule::new(
+            "!has(self.tokens) || !has(self.serviceAccounts) || self.tokens.all(token, \
+             !self.serviceAccounts.exists(account, has(account.imagePullSecrets) && \
+             account.imagePullSecrets.exists(secret, has(secret.copyFrom) && secret.name == token.name)))",
+        )
+        .message("a name in spec.tokens is also that of a copy in imagePullSecrets: choose another name")
+        .field_path(".tokens"),
     ]
 }
 
