@@ -84,7 +84,12 @@ pub async fn build(manager: &Manager, options: Options) -> Controller {
     let outcomes = Arc::new(Outcomes::default());
     let namespace_reconciler = Arc::new(Namespaces {
         stores: stores.clone(),
-        writer: Writer::new(manager.client.clone(), stores.clone(), server_clock.clone()),
+        writer: Writer::new(
+            manager.client.clone(),
+            stores.clone(),
+            server_clock.clone(),
+            manager.namespace(),
+        ),
         announcer: announcer.clone(),
         server_clock: server_clock.clone(),
         outcomes: Arc::clone(&outcomes),
