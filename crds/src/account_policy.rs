@@ -293,7 +293,8 @@ pub struct AccountPolicyStatus {
     #[schemars(range(min = 0))]
     pub eternal_tokens: i32,
 
-    /// The conditions `Ready`, `Reconciling`, `Stalled` and `EternalTokens`, each with a reason and a message.
+    /// The conditions `Ready`, `Reconciling`, `Stalled` and `EternalTokens`, and `FinalizerFailed` while the policy's finalizer
+    /// cannot be set or removed, each with a reason and a message.
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
 }
