@@ -148,6 +148,27 @@ async fn volumes_detach_only_from_the_boot_and_the_silence_that_was_decided_abou
     );
 }
 
+#[tokio::test]
+async fn volumes_detach_from_a_node_without_a_lease_only_while_it_posts_nothing() {
+    let at = |second| format!("2026-01-01T00:00:{second}Z");
+    let decided = at("00").parse::<Timestamp>().ok();
+    for (posted, sets) in [("00", true), ("10", false)] {
+        let server = Server::default();
+        let condition = json!({"type": "Ready", "status": "True", "lastHeartbeatTime": at(posted)});
+        server.set(
+            "/api/v1/nodes/n",
+            Ok(json!({
+                "metadata": {"name": "n", "uid": "u", "resourceVersion": "7"},
+                "status": {"nodeInfo": {"bootID": "boot-1"}, "conditions": [condition]},
+            })),
+        );
+        let wanted = taken(true, None, Some("boot-1"));
+        bring(&server.client(), ("n", "u"), &wanted, &Record::default(), decided).await.unwrap();
+        let [(_, _, patch)] = &server.writes()[..] else { panic!("one write") };
+        assert_eq!(patch.to_string().contains(OUT_OF_SERVICE), sets, "{posted}: {patch}");
+    }
+}
+
 /// Says that the taint was set for `boot-1`, which is not there.
 fn taken_off(since: bool) -> Facts {
     let mut record = taken(false, None, Some("boot-1"));
