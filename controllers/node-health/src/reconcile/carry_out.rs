@@ -71,10 +71,10 @@ impl NodeHealth {
         (wanted, lost): (Record, Record),
         renewed: Option<Timestamp>,
     ) {
-        let (client, node) = (self.client.clone(), Arc::clone(node));
-        state.jobs.start((Task::Write, Arc::clone(node.name())), pass.now.moment, async move {
-            let before = node.facts.record.clone();
-            let result = node::bring(&client, (node.name(), node.uid()), &wanted, &lost, renewed).await;
+        let (client, of, seen) = (self.client.clone(), (node.name(), node.uid()), Arc::clone(node));
+        state.jobs.start_for(Task::Write, of, pass.now.moment, async move {
+            let before = seen.facts.record.clone();
+            let result = node::bring(&client, (seen.name(), seen.uid()), &wanted, &lost, renewed).await;
             Outcome::Written { before, wanted, result: Box::new(result) }
         });
     }
@@ -98,7 +98,7 @@ impl NodeHealth {
             interval: view.heartbeat.interval.unwrap_or(DEFAULT_INTERVAL),
         };
         let (client, observations) = (self.client.clone(), Arc::clone(&self.observations));
-        state.jobs.start((Task::Confirm, Arc::clone(node.name())), pass.now.moment, async move {
+        state.jobs.start_for(Task::Confirm, (node.name(), node.uid()), pass.now.moment, async move {
             Outcome::Confirmed(question.ask(&client, &observations).await)
         });
     }
@@ -107,9 +107,9 @@ impl NodeHealth {
         if plan == PodsPlan::default() {
             return;
         }
-        let (client, node) = (self.client.clone(), Arc::clone(node));
-        state.jobs.start((Task::Pods, Arc::clone(node.name())), pass.now.moment, async move {
-            Outcome::Visited(pods::visit(&client, (node.name(), node.uid()), plan).await)
+        let (client, of, seen) = (self.client.clone(), (node.name(), node.uid()), Arc::clone(node));
+        state.jobs.start_for(Task::Pods, of, pass.now.moment, async move {
+            Outcome::Visited(pods::visit(&client, (seen.name(), seen.uid()), plan).await)
         });
     }
 
@@ -140,7 +140,7 @@ impl NodeHealth {
             wanted: planned.remediation,
         };
         let client = self.client.clone();
-        state.jobs.start((Task::Remedy, Arc::clone(node.name())), pass.now.moment, async move {
+        state.jobs.start_for(Task::Remedy, (node.name(), node.uid()), pass.now.moment, async move {
             Outcome::Remedied(remediation::visit(&client, &case).await)
         });
     }

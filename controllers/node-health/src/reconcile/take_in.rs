@@ -6,7 +6,7 @@ use mainstay_runtime::{backoff::Growth, clock::Moment, reconcile::ReconcileError
 
 use super::{
     jobs::{Key, Task},
-    outcome::{Outcome, actions},
+    outcome::{Found, Outcome, actions},
     state::{LeaderState, NodeHealth},
 };
 use crate::{
@@ -33,14 +33,18 @@ pub(super) fn take_in(
     node_health: &NodeHealth,
     state: &mut LeaderState,
     key: Key,
-    outcome: Outcome,
+    found: Found,
     now: Moment,
 ) {
     let name = Arc::clone(&key.1);
-    let is_of_node = Task::OF_NODE.contains(&key.0);
-    if is_of_node && !state.known.contains_key(&name) || !is_of_node && !state.settings.contains_key(&name) {
+    let uid = if Task::OF_NODE.contains(&key.0) {
+        state.known.get(&name).map(|known| &*known.uid)
+    } else {
+        state.settings.get(&name).map(|read| read.uid.as_deref().unwrap_or_default())
+    };
+    let Some(outcome) = uid.and_then(|uid| found.of(uid)) else {
         return state.jobs.forget(&[key.0], &name);
-    }
+    };
     match after(node_health, state, &name, outcome, now) {
         Ok(rest) => state.jobs.rest(key, now, rest),
         Err(at_least) => state.jobs.failed(key, now, at_least),
@@ -79,18 +83,12 @@ fn after(
             Err(error.retry_after())
         }
         Outcome::Listed(listed, unusable) => {
-            if let (Some(read), Some(unusable)) = (state.settings.get_mut(name), unusable) {
-                read.unusable = unusable;
-            }
-            let standing = match listed {
-                Ok(standing) => standing,
-                Err(error) => return Err(node_health.not_cleared(name, &error)),
-            };
             if let Some(read) = state.settings.get_mut(name) {
-                read.written.retain(|kind| standing.iter().any(|one| one.template.is_beside(kind)));
+                read.listed(&listed, unusable);
             }
-            state.standing.insert(Arc::clone(name), standing);
-            Ok(SWEEP)
+            state.standing.insert(Arc::clone(name), listed.standing);
+            let refused = listed.refused.iter().map(|(_, error)| node_health.not_cleared(name, error));
+            refused.reduce(Option::max).map_or(Ok(SWEEP), Err)
         }
         Outcome::Cleared(Ok(())) => Ok(Duration::ZERO),
         Outcome::Cleared(Err(error)) => Err(node_health.not_cleared(name, &error)),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kube::runtime::reflector::ObjectRef;
+use kube::{ResourceExt, runtime::reflector::ObjectRef};
 
 use super::{
     jobs::Task,
@@ -148,7 +148,8 @@ impl NodeHealth {
                             .iter()
                             .filter(|other| **other < index)
                             .count(),
-                        unusable: &read.unusable,
+                        unusable: read.unusable.iter().map(|flaw| &*flaw.words).collect(),
+                        unlisted: read.unlisted.iter().map(|flaw| &*flaw.words).collect(),
                         kinds: read.kinds(),
                     }
                     .status(&self.clock, pass.now.wall)
@@ -157,8 +158,9 @@ impl NodeHealth {
             if policy.status.as_ref() == Some(&status) {
                 continue;
             }
+            let uid = policy.uid().unwrap_or_default();
             let (status_writer, policy) = (Arc::clone(&self.status_writer), Arc::clone(policy));
-            state.jobs.start((Task::Report, Arc::clone(name)), pass.now.moment, async move {
+            state.jobs.start_for(Task::Report, (name, &uid), pass.now.moment, async move {
                 let standing = policy.status.as_ref();
                 let reported = status_writer.record(&*policy, standing, status, status::is_urgent).await;
                 Outcome::Reported(reported)

@@ -9,7 +9,7 @@ use kube::{
     },
 };
 use mainstay_runtime::{
-    clock::Clock, decode::Undecodable, events::Events, index::Index,
+    clock::Clock, decode::Undecodable, events::Events, failure::RequestError, index::Index,
     k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta, metrics::LoopMetrics, report::StatusWriter,
     solo::Beat, undecoded::Undecoded,
 };
@@ -18,7 +18,16 @@ use serde_json::json;
 
 use super::{jobs::Task, *};
 use crate::{
-    announce::Announcer, apply::server::Server, metrics::Metrics, observations::Observations,
+    announce::Announcer,
+    apply::{
+        ApplyError,
+        leftovers::{Flaw, Listed},
+        server::Server,
+    },
+    metrics::Metrics,
+    observations::Observations,
+    plan::{Evict, PodsPlan},
+    settings::TemplateRef,
     watched::WatchedNode,
 };
 
@@ -193,14 +202,62 @@ async fn remediations_by_a_template_that_was_dropped_while_no_process_led_are_li
     node_health.pass(&mut state);
     assert!(state.jobs.is_under_way(&(Task::List, "ours".into())));
     // As long as there are any, their kind is remembered.
-    let mut listed = |standing| {
-        let outcome = outcome::Outcome::Listed(Ok(standing), None);
+    let mut listed = |standing, refused| {
+        let outcome = outcome::Outcome::Listed(Listed { standing, refused }, Vec::new());
         let key = (Task::List, "ours".into());
-        take_in::take_in(&node_health, &mut state, key, outcome, node_health.clock.now());
-        state.settings["ours"].kinds().len()
+        let found = outcome::Found::new("ours", outcome);
+        take_in::take_in(&node_health, &mut state, key, found, node_health.clock.now());
+        let read = &state.settings["ours"];
+        (read.kinds().len(), read.unlisted.len())
     };
-    assert_eq!(listed(vec![crate::apply::leftovers::tests::made(Some("n"))]), 1);
-    assert_eq!(listed(Vec::new()), 0);
+    assert_eq!(listed(vec![crate::apply::leftovers::tests::made(Some("n"))], Vec::new()), (1, 0));
+    // Or as long as it is not known whether there are.
+    let refused = |error: fn(String) -> RequestError| {
+        let source = error("no".to_owned());
+        vec![(template_of(&kind), ApplyError::Read { what: "objects".to_owned(), source })]
+    };
+    assert_eq!(listed(Vec::new(), refused(RequestError::NoAnswer)), (1, 0));
+    assert_eq!(listed(Vec::new(), refused(RequestError::Forbidden)), (1, 1));
+    assert_eq!(listed(Vec::new(), refused(RequestError::NoAnswer)), (1, 1), "it says nothing new");
+    assert_eq!(listed(Vec::new(), Vec::new()), (0, 0));
+}
+
+fn template_of(kind: &serde_json::Value) -> TemplateRef {
+    TemplateRef::of_kind(&serde_json::from_value(kind.clone()).unwrap())
+}
+
+#[tokio::test]
+async fn a_kind_that_a_policy_names_no_more_is_forgotten_when_none_of_it_is_left() {
+    let (node_health, mut policies) = node_health();
+    let mut state = LeaderState::new(16);
+    let mut apply = |state: &mut LeaderState, generation, templates: serde_json::Value| {
+        let metadata = ObjectMeta {
+            name: Some("ours".into()),
+            uid: Some("ours".into()),
+            generation: Some(generation),
+            ..ObjectMeta::default()
+        };
+        let spec = json!({"nodeSelector": {}, "remediation": {"templates": templates}});
+        policies.apply_watcher_event(&Event::Apply(policy(metadata, spec)));
+        node_health.pass(state);
+    };
+    let template =
+        json!({"apiVersion": "x.dev/v1", "kind": "RepairTemplate", "namespace": "ns", "name": "gentle"});
+    let listed = |state: &mut LeaderState| {
+        let template = template_of(&template).with_name("gentle");
+        let flaw = Flaw { template, words: "not found".to_owned() };
+        let outcome = outcome::Outcome::Listed(Listed::default(), vec![flaw]);
+        let found = outcome::Found::new("ours", outcome);
+        take_in::take_in(&node_health, state, (Task::List, "ours".into()), found, node_health.clock.now());
+        let read = &state.settings["ours"];
+        (read.kinds().len(), read.unusable.len())
+    };
+    apply(&mut state, 1, json!([template]));
+    assert_eq!((listed(&mut state), listed(&mut state)), ((1, 1), (1, 1)), "it names it");
+    apply(&mut state, 2, json!([]));
+    assert_eq!(state.settings["ours"].unusable.len(), 0, "what was wrong with it does not matter any more");
+    // One may have been made after the first of these lists.
+    assert_eq!((listed(&mut state), listed(&mut state)), ((1, 0), (0, 0)));
 }
 
 /// `ours`, with a breaker of all its nodes that is open or not.
@@ -264,4 +321,18 @@ async fn the_breakers_of_a_policy_that_appears_later_are_recalled_then() {
     policies.apply_watcher_event(&Event::Apply(with_breaker(false)));
     node_health.pass(&mut state);
     assert!(is_open(&state));
+}
+
+#[tokio::test]
+async fn what_was_found_of_a_node_says_nothing_of_one_that_was_recreated_under_its_name() {
+    let (node_health, _policies) = node_health();
+    for (uid, counts) in [("n", true), ("before", false)] {
+        let mut state = LeaderState::new(16);
+        node_health.pass(&mut state);
+        let visit = crate::apply::remediation::Visit { stands: Some((0, None)), ..Default::default() };
+        let found = outcome::Found::new(uid, outcome::Outcome::Remedied(Ok(visit)));
+        let now = node_health.clock.now();
+        take_in::take_in(&node_health, &mut state, (Task::Remedy, "n".into()), found, now);
+        assert_eq!(state.known["n"].remediation.is_some(), counts, "{uid}");
+    }
 }
