@@ -92,11 +92,9 @@ impl Change {
     }
 }
 
-/// What the controller has set on the node: what its record says or, where the taint is there without one, what that last said.
-/// No kubelet can set or remove a taint of its own node.
+/// What the controller has set on the node: what its record says or, where others have removed that, what it last said.
 fn standing<'a>(facts: &'a Facts, lost: &'a Record) -> &'a Record {
-    let is_lost = facts.record == Record::default() && facts.has_taint(UNHEALTHY);
-    if is_lost { lost } else { &facts.record }
+    if facts.has_lost(lost) { lost } else { &facts.record }
 }
 
 /// The taints that the node is to have. The key `mainstay.dev/unhealthy` is this controller's own.

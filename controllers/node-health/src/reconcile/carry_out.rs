@@ -35,8 +35,9 @@ impl NodeHealth {
         let settings = pass.assigned.policies[index].map(|policy| &pass.settings[policy]);
         let known = state.known.get_mut(node.name()).expect("every node of the plan is known");
         known.record.clone_from(&planned.record);
-        if planned.state == State::Healthy && planned.record == Record::default() && node.facts.is_untouched()
-        {
+        self.tell_unanswered(node.name(), known, &node.facts.record);
+        let is_untouched = node.facts.is_untouched() && known.recorded == Record::default();
+        if planned.state == State::Healthy && planned.record == Record::default() && is_untouched {
             return;
         }
         let dry_run = known.dry_run;

@@ -17,11 +17,9 @@ use crate::{
     announce::Announcer,
     apply::leftovers::{Flaw, Listed, Standing},
     metrics::Metrics,
-    names::UNHEALTHY,
     observations::Observations,
     observe::{Assigned, Known, KnownNodes},
     plan::{Memory, Now, State},
-    record::Record,
     settings::{Settings, SettingsError, TemplateRef},
     status,
     watched::Node,
@@ -212,11 +210,7 @@ impl Pass {
             if is_another || standing.dry_run != dry_run {
                 *standing = first();
             }
-            if node.facts.record != Record::default() {
-                standing.recorded.clone_from(&node.facts.record);
-            } else if !node.facts.has_taint(UNHEALTHY) {
-                standing.recorded = Record::default();
-            }
+            standing.see(&node.facts);
         }
         if known.len() > self.nodes.len() {
             let names: HashSet<_> = self.nodes.iter().map(|node| node.name()).collect();

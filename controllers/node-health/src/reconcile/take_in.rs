@@ -70,7 +70,9 @@ fn after(
             tracing::debug!(node = %name, %error, "a live read failed");
             Err(error.retry_after())
         }
-        Outcome::Written { before, wanted, result } => written(node_health, name, &before, &wanted, *result),
+        Outcome::Written { before, wanted, result } => {
+            written(node_health, state, name, (&before, &wanted), *result)
+        }
         Outcome::Visited(visit) => visited(node_health, state, name, visit),
         Outcome::Remedied(Ok(visit)) => remedied(node_health, state, name, visit, now),
         Outcome::Remedied(Err(error)) => {
@@ -97,9 +99,9 @@ fn after(
 
 fn written(
     node_health: &NodeHealth,
+    state: &mut LeaderState,
     name: &Arc<str>,
-    before: &Record,
-    wanted: &Record,
+    (before, wanted): (&Record, &Record),
     result: Result<Option<Written>, ApplyError>,
 ) -> Result<Duration, Option<Duration>> {
     match result {
@@ -108,6 +110,12 @@ fn written(
             for action in actions(&written.before, &written.after) {
                 node_health.metrics.acted(action, metrics::Outcome::Success, 1);
             }
+            if let Some(known) = state.known.get_mut(name) {
+                // One whose answer was lost may have been carried out before.
+                node_health.tell_unanswered(name, known, &written.before);
+                known.unanswered = None;
+                known.wrote(&written.before, &written.after);
+            }
             node_health.tell_written(name, &written);
             Ok(CATCH_UP)
         }
@@ -115,6 +123,11 @@ fn written(
             actions(before, wanted)
                 .into_iter()
                 .for_each(|action| node_health.metrics.acted(action, metrics::Outcome::Error, 1));
+            if let (ApplyError::Node(source), Some(known)) = (&error, state.known.get_mut(name))
+                && source.is_ambiguous()
+            {
+                known.unanswered.get_or_insert_with(|| before.clone());
+            }
             Err(node_health.failed(name, &error))
         }
     }

@@ -13,6 +13,7 @@ use crate::{
     announce::Turn,
     apply::node::Written,
     metrics,
+    observe::Known,
     plan::{Breaker, State},
     record::Record,
     status::{self, Judged, Policy},
@@ -91,6 +92,14 @@ impl NodeHealth {
                 self.announcer.record_lost(node);
             }
         });
+    }
+
+    /// Tells what a write has come to whose answer was lost: the node's record now says this.
+    pub(super) fn tell_unanswered(&self, name: &Arc<str>, known: &mut Known, after: &Record) {
+        if let Some(before) = known.unanswered.take_if(|before| before != after) {
+            known.wrote(&before, after);
+            self.tell_written(name, &Written { before, after: after.clone(), is_lost: false });
+        }
     }
 
     fn tell_breakers(&self, state: &mut LeaderState, pass: &Pass, breakers: &[Breaker]) {

@@ -336,3 +336,26 @@ async fn what_was_found_of_a_node_says_nothing_of_one_that_was_recreated_under_i
         assert_eq!(state.known["n"].remediation.is_some(), counts, "{uid}");
     }
 }
+
+#[tokio::test]
+async fn what_has_come_of_a_write_whose_answer_was_lost_is_told_when_it_is_seen() {
+    let (node_health, _policies) = node_health();
+    let refusals: [(fn(String) -> RequestError, bool); 2] =
+        [(RequestError::NoAnswer, true), (RequestError::Forbidden, false)];
+    for (refusal, waits) in refusals {
+        let mut state = LeaderState::new(16);
+        node_health.pass(&mut state);
+        let before = state.known["n"].recorded.clone();
+        let result = Box::new(Err(ApplyError::Node(refusal("no".to_owned()))));
+        let written = outcome::Outcome::Written { before: before.clone(), wanted: Record::default(), result };
+        let found = outcome::Found::new("n", written);
+        take_in::take_in(&node_health, &mut state, (Task::Write, "n".into()), found, node_health.clock.now());
+        node_health.pass(&mut state);
+        assert_eq!(state.known["n"].unanswered, Some(before).filter(|_| waits), "nothing has come of it yet");
+        let restored = json!({"metadata": {"name": "n", "uid": "n", "resourceVersion": "2"}, "status": {}});
+        let restored = Node::from(serde_json::from_value::<WatchedNode>(restored).unwrap());
+        let known = state.known.get_mut("n").unwrap();
+        node_health.tell_unanswered(&"n".into(), known, &restored.facts.record);
+        assert_eq!(known.unanswered, None);
+    }
+}

@@ -250,3 +250,19 @@ async fn what_a_record_said_that_somebody_has_removed_is_not_forgotten() {
     let (written, spec, _) = brought(&Record::default(), &Record::default()).await;
     assert_eq!((written.is_lost, spec), (true, json!({"taints": null})));
 }
+
+#[test]
+fn a_cordon_whose_record_somebody_has_removed_is_still_ours() {
+    let held = taken(true, None, None);
+    let cordoned = node(json!({"unschedulable": true}), &Record::default());
+    let change = Change::of(&cordoned, &held, &held);
+    assert_eq!(change, Change { record: Some(held.clone()), ..Change::default() }, "as it was");
+    let change = Change::of(&cordoned, &held, &Record::default());
+    assert_eq!(change, Change { unschedulable: Some(false), ..Change::default() });
+    // Where the cordon is gone with it, another one is another's, and where it never was ours this one is.
+    assert!(Change::of(&node(json!({}), &Record::default()), &held, &Record::default()).is_empty());
+    assert!(Change::of(&cordoned, &taken(false, None, None), &Record::default()).is_empty());
+    let set = json!({"taints": [{"key": OUT_OF_SERVICE, "value": "nodeshutdown", "effect": "NoExecute"}]});
+    let (out, held) = (node(set, &Record::default()), taken(false, None, Some("boot-1")));
+    assert_eq!(Change::of(&out, &held, &held).record, Some(held));
+}
