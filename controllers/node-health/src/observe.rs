@@ -13,7 +13,7 @@ use crate::{
     live::Answer,
     names::OUT_OF_SERVICE,
     observations::Observations,
-    plan::{Heartbeat, NodeView, Proof, Remediation, unreachable_at},
+    plan::{Heartbeat, NodeView, PodsPlan, Proof, Remediation, unreachable_at},
     record::{Record, confirmation},
     settings::{Settings, TemplateRef},
     watched::{Facts, Node},
@@ -44,6 +44,8 @@ pub struct Known {
     pub unreached: Vec<TemplateRef>,
     /// How many of its pods are to leave it.
     pub pods: usize,
+    /// What is to be done with them.
+    pub pods_plan: PodsPlan,
     /// The pod that a PodDisruptionBudget held at the last visit.
     pub blocked: Option<String>,
     /// How many visits in a row have moved no pod because of one.

@@ -104,13 +104,18 @@ impl NodeHealth {
         });
     }
 
-    fn visit_pods(&self, state: &mut LeaderState, pass: &Pass, node: &Arc<Node>, plan: PodsPlan) {
+    pub(super) fn visit_pods(&self, state: &mut LeaderState, pass: &Pass, node: &Arc<Node>, plan: PodsPlan) {
+        let known = state.known.get_mut(node.name()).expect("every node of the plan is known");
+        // What is to be done now does not wait until it is time to look at what was to be done before.
+        if std::mem::replace(&mut known.pods_plan, plan) != plan {
+            state.jobs.forget(&[Task::Pods], node.name());
+        }
         if plan == PodsPlan::default() {
             return;
         }
         let (client, of, seen) = (self.client.clone(), (node.name(), node.uid()), Arc::clone(node));
         state.jobs.start_for(Task::Pods, of, pass.now.moment, async move {
-            Outcome::Visited(pods::visit(&client, (seen.name(), seen.uid()), plan).await)
+            Outcome::Visited(plan, pods::visit(&client, (seen.name(), seen.uid()), plan).await)
         });
     }
 

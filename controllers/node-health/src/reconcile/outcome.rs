@@ -14,6 +14,7 @@ use crate::{
     },
     live::Answer,
     metrics::Action,
+    plan::PodsPlan,
     record::Record,
 };
 
@@ -63,8 +64,8 @@ pub(super) enum Outcome {
         /// What was written.
         result: Box<Result<Option<Written>, ApplyError>>,
     },
-    /// Of a visit to a node's pods.
-    Visited(pods::Visit),
+    /// Of a visit to a node's pods, and what it was to do.
+    Visited(PodsPlan, pods::Visit),
     /// Of a visit to its remediations.
     Remedied(Result<remediation::Visit, ApplyError>),
     /// Of a write of a status.

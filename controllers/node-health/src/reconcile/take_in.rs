@@ -12,7 +12,7 @@ use super::{
 use crate::{
     apply::{ApplyError, node::Written, pods, remediation},
     metrics::{self, Action},
-    plan::Remediation,
+    plan::{PodsPlan, Remediation},
     record::Record,
 };
 
@@ -73,7 +73,7 @@ fn after(
         Outcome::Written { before, wanted, result } => {
             written(node_health, state, name, (&before, &wanted), *result)
         }
-        Outcome::Visited(visit) => visited(node_health, state, name, visit),
+        Outcome::Visited(plan, visit) => visited(node_health, state, name, (plan, visit)),
         Outcome::Remedied(Ok(visit)) => remedied(node_health, state, name, visit, now),
         Outcome::Remedied(Err(error)) => {
             node_health.metrics.acted(Action::Remediate, metrics::Outcome::Error, 1);
@@ -137,14 +137,15 @@ fn visited(
     node_health: &NodeHealth,
     state: &mut LeaderState,
     name: &Arc<str>,
-    visit: pods::Visit,
+    (plan, visit): (PodsPlan, pods::Visit),
 ) -> Result<Duration, Option<Duration>> {
     let pods::Visit { marked, evicted, left, blocked, error } = visit;
     node_health.metrics.acted(Action::PodNotReady, metrics::Outcome::Success, marked);
     node_health.metrics.acted(Action::Evict, metrics::Outcome::Success, evicted);
-    let (known, mut held_visits) = (state.known.get_mut(name), 0);
+    let (known, mut held_visits, mut is_outdated) = (state.known.get_mut(name), 0, false);
     let told = known.and_then(|known| {
         known.pods = left;
+        is_outdated = known.pods_plan != plan;
         held_visits = if blocked.is_some() && evicted == 0 { known.held_visits + 1 } else { 0 };
         known.held_visits = held_visits;
         std::mem::replace(&mut known.blocked, blocked.as_ref().map(|(pod, _)| pod.clone()))
@@ -164,6 +165,8 @@ fn visited(
             node_health.metrics.acted(action, metrics::Outcome::Error, 1);
             Err(node_health.failed(name, &error))
         }
+        // What is to be done with them is another thing by now.
+        None if is_outdated => Ok(Duration::ZERO),
         None if left == 0 => Ok(REVISIT),
         None => Ok(HELD.delay(held_visits)),
     }

@@ -338,6 +338,34 @@ async fn what_was_found_of_a_node_says_nothing_of_one_that_was_recreated_under_i
 }
 
 #[tokio::test]
+async fn another_thing_to_do_with_pods_does_not_wait_for_what_was_to_be_done_before() {
+    let (node_health, _policies) = node_health();
+    let mut state = LeaderState::new(16);
+    let pass = node_health.look(&mut state);
+    let key = (Task::Pods, Arc::from("n"));
+    let plan = |evict| PodsPlan { not_ready: false, evict: Some(evict) };
+    let visits = |state: &mut LeaderState, plan| {
+        node_health.visit_pods(state, &pass, &pass.nodes[0], plan);
+        let begins = state.jobs.is_under_way(&key);
+        state.jobs = jobs::Jobs::new(16);
+        state.jobs.rest(key.clone(), pass.now.moment, Duration::from_secs(15));
+        begins
+    };
+    assert!(visits(&mut state, plan(Evict::Politely)));
+    assert!(!visits(&mut state, plan(Evict::Politely)), "a PodDisruptionBudget holds them");
+    assert!(visits(&mut state, plan(Evict::Force)));
+    // Where the visit that ends was for something else, the next one is due.
+    let found = |plan| {
+        let visit = crate::apply::pods::Visit { left: 1, ..Default::default() };
+        outcome::Found::new("n", outcome::Outcome::Visited(plan, visit))
+    };
+    for (of, at_once) in [(Evict::Politely, true), (Evict::Force, false)] {
+        take_in::take_in(&node_health, &mut state, key.clone(), found(plan(of)), pass.now.moment);
+        assert_eq!(state.jobs.due(pass.now.moment).is_none(), at_once);
+    }
+}
+
+#[tokio::test]
 async fn what_has_come_of_a_write_whose_answer_was_lost_is_told_when_it_is_seen() {
     let (node_health, _policies) = node_health();
     let refusals: [(fn(String) -> RequestError, bool); 2] =
