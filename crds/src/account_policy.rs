@@ -99,6 +99,13 @@ fn spec_rules() -> Vec<Rule> {
         Rule::new(format!("!has(self.tokens) || self.tokens.all(token, token.serviceAccount in ({names}))"))
             .message("spec.tokens names an account that spec.serviceAccounts does not have: add it there")
             .field_path(".tokens"),
+        Rule::new(
+            "!has(self.tokens) || !has(self.serviceAccounts) || self.tokens.all(token, \
+             !self.serviceAccounts.exists(account, has(account.imagePullSecrets) && \
+             account.imagePullSecrets.exists(secret, has(secret.copyFrom) && secret.name == token.name)))",
+        )
+        .message("a name in spec.tokens is also that of a copy in imagePullSecrets: choose another name")
+        .field_path(".tokens"),
     ]
 }
 
@@ -286,7 +293,8 @@ pub struct AccountPolicyStatus {
     #[schemars(range(min = 0))]
     pub eternal_tokens: i32,
 
-    /// The conditions `Ready`, `Reconciling`, `Stalled` and `EternalTokens`, each with a reason and a message.
+    /// The conditions `Ready`, `Reconciling`, `Stalled` and `EternalTokens`, and `FinalizerFailed` while the policy's finalizer
+    /// cannot be set or removed, each with a reason and a message.
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
 }

@@ -66,7 +66,8 @@ pub struct NodeHealthPolicySpec {
     #[serde(default = "unreachable_after")]
     pub unreachable_after: Duration,
 
-    /// A node without a Lease is unreachable when it has not posted its status either for this long. Default 60s.
+    /// A node without a Lease is unreachable when it has not posted its status either for this long. A kubelet posts an
+    /// unchanged status every 5 minutes: nodes that never have a Lease need more than that. Default 60s.
     #[serde(default = "startup_grace")]
     pub startup_grace: Duration,
 

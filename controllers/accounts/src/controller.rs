@@ -29,6 +29,7 @@ use crate::{
     admission::{Admission, WEBHOOK},
     announce::Announcer,
     apply::Writer,
+    departures,
     metrics::Metrics,
     names::{FIELD_MANAGER, POLICY},
     plan::Grantable,
@@ -83,7 +84,12 @@ pub async fn build(manager: &Manager, options: Options) -> Controller {
     let outcomes = Arc::new(Outcomes::default());
     let namespace_reconciler = Arc::new(Namespaces {
         stores: stores.clone(),
-        writer: Writer::new(manager.client.clone(), stores.clone(), server_clock.clone()),
+        writer: Writer::new(
+            manager.client.clone(),
+            stores.clone(),
+            server_clock.clone(),
+            manager.namespace(),
+        ),
         announcer: announcer.clone(),
         server_clock: server_clock.clone(),
         outcomes: Arc::clone(&outcomes),
@@ -119,8 +125,12 @@ pub async fn build(manager: &Manager, options: Options) -> Controller {
     let admits = mainstay_webhook::start(manager, &options.webhook, WEBHOOK, handler);
     let gives = manager.reconcile(namespace_reconciler, namespaces, &work);
     let tells = manager.reconcile(policy_reconciler, policies, &policy_work);
+    let (client, shutdown, leaving) =
+        (manager.client.clone(), manager.shutdown.clone(), Arc::clone(&stores.leaving));
     let run = async move {
-        futures::future::join(gives, tells).await;
+        if departures::recall(&client, &leaving, &shutdown).await {
+            futures::future::join(gives, tells).await;
+        }
     };
     let refresh = move || {
         policy_work.refresh_metrics();
@@ -195,8 +205,9 @@ impl Watches {
         if matches!((old, new), (Some(old), Some(new)) if same(old, new)) {
             return;
         }
-        if let (None, Some(policy)) = (old, new) {
-            self.stores.recall(policy);
+        let uid = |policy: &AccountPolicy| policy.metadata.uid.clone();
+        if let Some(gone) = old.and_then(uid).filter(|old| new.and_then(uid).as_ref() != Some(old)) {
+            self.stores.forget_policy(&gone);
         }
         self.read_policies();
         // What the old spec could not be given says nothing of the new one.

@@ -11,6 +11,7 @@ pub mod admission;
 pub mod announce;
 pub mod apply;
 pub mod controller;
+mod departures;
 mod managed;
 pub mod metrics;
 pub mod names;

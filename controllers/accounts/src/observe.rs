@@ -56,7 +56,7 @@ impl Stores {
         let unknown = owners.iter().filter(|owner| !known.contains(*owner));
         observed.leaving = unknown.map(|owner| (Arc::clone(owner), Leaving::Unknown)).collect();
         for policy in policies {
-            let key = (Arc::clone(&policy.name), Arc::clone(&namespace.name));
+            let key = (Arc::clone(&policy.uid), Arc::clone(&namespace.name));
             if policy.picks(found.labels()) {
                 self.leaving.lock().remove(&key);
                 observed.desired.push(self.desired(policy));

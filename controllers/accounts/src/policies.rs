@@ -135,7 +135,7 @@ impl Policies {
             self.stores.namespaces.get(&ObjectKey::new("", namespace).reference()).is_some()
         };
         let ours =
-            leaving.iter().filter(|((policy, namespace), _)| *policy == settings.name && is_there(namespace));
+            leaving.iter().filter(|((policy, namespace), _)| *policy == settings.uid && is_there(namespace));
         told.leaving = ours.map(|((_, namespace), at)| (Arc::clone(namespace), *at)).collect();
         self.measure(settings, &told);
         told

@@ -41,14 +41,14 @@ impl ServerClock {
         *self.known.lock() = (time, self.clock.now());
     }
 
-    /// Asks the API server for its time again and again. Calls `jumped` where it is another than was known: what is due by it was
+    /// Asks the API server for its time, at once and again and again: a standby may have begun to lead hours after it started. Calls `jumped` where it is another than was known: what is due by it was
     /// expected at another time.
     pub async fn follow(&self, client: &Client, jumped: impl Fn()) {
         loop {
-            tokio::time::sleep(EVERY).await;
             if self.ask(client).await {
                 jumped();
             }
+            tokio::time::sleep(EVERY).await;
         }
     }
 
@@ -97,9 +97,12 @@ mod tests {
         // The machine is suspended for two hours.
         *date.lock() = "Tue, 01 Jan 2030 02:00:00 GMT";
         let jumps = Mutex::new(0);
+        let begins = server_clock.follow(&client, || *jumps.lock() += 1);
+        tokio::time::timeout(Duration::from_secs(1), begins).await.unwrap_err();
+        assert_eq!(*jumps.lock(), 1, "a process that begins to lead asks at once");
         let follows = server_clock.follow(&client, || *jumps.lock() += 1);
         tokio::time::timeout(Duration::from_secs(61), follows).await.unwrap_err();
-        assert_eq!((*jumps.lock(), server_clock.now().duration_since(known).as_hours()), (1, 2));
+        assert_eq!((*jumps.lock(), server_clock.now().duration_since(known).as_hours()), (2, 2));
     }
 
     #[tokio::test(start_paused = true)]

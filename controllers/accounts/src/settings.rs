@@ -18,6 +18,8 @@ use crate::plan::{Account, Binding, Copy, Desired, Role, Source, Token};
 pub struct Settings {
     /// The policy's name.
     pub name: Arc<str>,
+    /// Its UID.
+    pub uid: Arc<str>,
     /// Which namespaces it picks.
     pub selector: Selector,
     /// What it gives, but for what is known of the sources of copies.
@@ -87,6 +89,7 @@ impl Settings {
         };
         Ok(Self {
             name,
+            uid: policy.metadata.uid.as_deref().unwrap_or_default().into(),
             selector,
             desired,
             grace: spec.grace_period.into(),

@@ -1,14 +1,9 @@
 //! The stores that reconciles read.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
-use kube::{ResourceExt, runtime::reflector::Store};
-use mainstay_crds::AccountPolicy;
+use kube::runtime::reflector::Store;
 use mainstay_runtime::{
     index::{Index, ObjectKey},
     slim::MetadataOf,
@@ -16,6 +11,7 @@ use mainstay_runtime::{
 use parking_lot::{Mutex, RwLock};
 
 use crate::{
+    departures::Departures,
     plan::{AccountView, BindingView, Copy, Grantable, Source},
     settings::Settings,
     watched::{Bucket, NonExpiring, SecretView, Stored},
@@ -23,8 +19,6 @@ use crate::{
 
 /// The policies that can be carried out, in the order of their names.
 pub type Policies = Arc<Vec<Arc<Settings>>>;
-/// When the objects in a namespace are removed, by policy and namespace.
-pub type Departures = BTreeMap<(Arc<str>, Arc<str>), Timestamp>;
 
 /// How many reconciles over namespaces are under way that may give what each policy asks for.
 type Givers = Arc<Mutex<HashMap<Arc<str>, usize>>>;
@@ -67,7 +61,7 @@ pub struct Stores {
     pub grantable: Arc<Grantable>,
     /// The policies.
     pub policies: Arc<RwLock<Policies>>,
-    /// When the objects in a namespace are removed, by policy and namespace.
+    /// When the objects in namespaces that are no longer selected are removed.
     pub leaving: Arc<Mutex<Departures>>,
     givers: Givers,
 }
@@ -98,14 +92,9 @@ impl Stores {
         }
     }
 
-    /// When the objects of a policy that is seen for the first time are removed, as another process has written it down. A
-    /// namespace that is selected again since has all the time that the policy gives.
-    pub fn recall(&self, policy: &AccountPolicy) {
-        let mut leaving = self.leaving.lock();
-        let name: Arc<str> = policy.name_any().into();
-        for left in policy.status.iter().flat_map(|status| &status.leaving) {
-            leaving.entry((Arc::clone(&name), left.name.as_str().into())).or_insert(left.at.0);
-        }
+    /// Forgets which namespaces the policy of this UID has left: it is gone.
+    pub fn forget_policy(&self, uid: &str) {
+        self.leaving.lock().retain(|(policy, _), _| **policy != *uid);
     }
 
     /// The policies, for a reconcile over a namespace.

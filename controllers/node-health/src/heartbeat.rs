@@ -44,6 +44,11 @@ impl Entry {
     fn first(now: Moment) -> Self {
         Self { uid: Box::default(), posted: None, renewed: None, interval: None, heard: None, listening: now }
     }
+
+    /// The last sign of life, by the clock of the node.
+    fn last(&self) -> Option<Timestamp> {
+        self.renewed.or(self.posted)
+    }
 }
 
 impl Heartbeats {
@@ -117,13 +122,14 @@ impl Heartbeats {
         }
     }
 
-    /// The Lease of `node` is gone: what it said says nothing any more. Where the node is gone as well, nothing is kept.
+    /// The Lease of `node` is gone: what it said says nothing any more, and its next post is a sign of life. Where the node is
+    /// gone as well, nothing is kept.
     pub fn lease_gone(&mut self, node: &str, now: Moment) {
         let Some(entry) = self.nodes.get_mut(node) else { return };
         if entry.uid.is_empty() {
             self.nodes.remove(node);
         } else {
-            *entry = Entry { uid: std::mem::take(&mut entry.uid), ..Entry::first(now) };
+            *entry = Entry { uid: std::mem::take(&mut entry.uid), posted: entry.posted, ..Entry::first(now) };
         }
     }
 
@@ -171,12 +177,12 @@ impl Heartbeats {
     pub fn of(&self, node: &str) -> Option<Heartbeat> {
         let entry = self.nodes.get(node)?;
         let listening = entry.listening.max(self.listening);
-        Some(Heartbeat { heard: entry.heard, listening, interval: entry.interval, renewed: entry.renewed })
+        Some(Heartbeat { heard: entry.heard, listening, interval: entry.interval, renewed: entry.last() })
     }
 
-    /// The last renewal of `node` that was seen, by its own clock.
+    /// The last renewal of `node` that was seen, or without a Lease when it last posted its status, by its own clock.
     pub fn renewal(&self, node: &str) -> Option<Timestamp> {
-        self.nodes.get(node)?.renewed
+        self.nodes.get(node)?.last()
     }
 }
 
@@ -297,8 +303,13 @@ mod tests {
         assert!(heartbeats.posted(&node, time(1005), at(5)));
         assert!(!heartbeats.posted(&node, None, at(7)));
         assert_eq!(heard(&heartbeats), (Some(at(5)), at(5)));
+        let last = |heartbeats: &Heartbeats| (heartbeats.of("n").unwrap().renewed, heartbeats.renewal("n"));
+        assert_eq!(last(&heartbeats), (time(1005), time(1005)), "each failure has a time of its own");
         heartbeats.renewed(&node, time(1), LASTS, at(8));
         assert!(!heartbeats.posted(&node, time(1010), at(10)), "from now on its Lease counts");
+        assert_eq!(last(&heartbeats), (time(1), time(1)));
+        heartbeats.lease_gone(&node, at(11));
+        assert!(heartbeats.posted(&node, time(1015), at(12)), "what it has posted before is known");
     }
 
     #[test]

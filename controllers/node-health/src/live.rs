@@ -121,7 +121,8 @@ impl Question {
         {
             return Some(format!("its kubelet answers at {address}:{}", check.port).into());
         }
-        // Both times are the node's own: one that should have renewed its Lease and made a pod ready later lives.
+        // Both times are the node's own: one that should have renewed its Lease, or posted its status, and made a pod ready
+        // later lives.
         let lived = renewal.filter(|_| self.settings.pods)?.checked_add(self.interval).ok()?;
         let pods = pods::list(client, self.node.name()).await.ok()?;
         let later = pods.iter().filter_map(pods::ListedPod::ready_since).max()?;

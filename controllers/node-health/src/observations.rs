@@ -184,7 +184,7 @@ impl Observations {
         self.seen.lock().heartbeats.of(node)
     }
 
-    /// The node's last renewal that was seen, by its own clock.
+    /// The node's last renewal that was seen, or without a Lease when it last posted its status, by its own clock.
     pub fn renewal(&self, node: &str) -> Option<Timestamp> {
         self.seen.lock().heartbeats.renewal(node)
     }

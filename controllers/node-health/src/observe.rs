@@ -13,10 +13,10 @@ use crate::{
     live::Answer,
     names::OUT_OF_SERVICE,
     observations::Observations,
-    plan::{Heartbeat, NodeView, Proof, Remediation, unreachable_at},
+    plan::{Heartbeat, NodeView, PodsPlan, Proof, Remediation, unreachable_at},
     record::{Record, confirmation},
     settings::{Settings, TemplateRef},
-    watched::Node,
+    watched::{Facts, Node},
 };
 
 /// What this process knows of a node besides what the watches show.
@@ -28,6 +28,10 @@ pub struct Known {
     pub record: Record,
     /// What the record on the node last said, for the case that others remove it.
     pub recorded: Record,
+    /// The record that this process has removed from the node: a watch that is behind may still show it.
+    pub emptied: Option<Record>,
+    /// What the record said before a write whose answer was lost: what has come of it is still to be told.
+    pub unanswered: Option<Record>,
     /// Whether nothing of that is carried out.
     pub dry_run: bool,
     /// What the last live read has shown.
@@ -40,6 +44,8 @@ pub struct Known {
     pub unreached: Vec<TemplateRef>,
     /// How many of its pods are to leave it.
     pub pods: usize,
+    /// What is to be done with them.
+    pub pods_plan: PodsPlan,
     /// The pod that a PodDisruptionBudget held at the last visit.
     pub blocked: Option<String>,
     /// How many visits in a row have moved no pod because of one.
@@ -47,6 +53,26 @@ pub struct Known {
 }
 
 impl Known {
+    /// The node is seen like this: keeps what its record says, and forgets it only where nothing of it stands any more.
+    pub fn see(&mut self, facts: &Facts) {
+        if facts.record == Record::default() {
+            if !facts.has_lost(&self.recorded) {
+                self.recorded = Record::default();
+            }
+        } else if self.emptied.as_ref() != Some(&facts.record) {
+            self.recorded.clone_from(&facts.record);
+            self.emptied = None;
+        }
+    }
+
+    /// This process has written `after` on the node in place of `before`: where nothing is left, a cordon that is seen from now
+    /// on is another's.
+    pub fn wrote(&mut self, before: &Record, after: &Record) {
+        if *after == Record::default() {
+            (self.recorded, self.emptied) = (Record::default(), Some(before.clone()));
+        }
+    }
+
     /// What is known of a node at first sight.
     pub fn first(node: &Node, dry_run: bool) -> Self {
         let record = if dry_run { Record::default() } else { node.facts.record.clone() };

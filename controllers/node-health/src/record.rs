@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::names::RECORD;
 
 /// The value that [`CONFIRMED_DEAD`](crate::names::CONFIRMED_DEAD) must have for a node that reports this boot, and
-/// whose Lease was last renewed then, by its own clock. It is valid for this failure only: a node that renews its
-/// Lease again, or boots, no longer matches, and any process can tell.
+/// whose Lease was last renewed then, or whose status was last posted then if it has no Lease, by its own clock. It is
+/// valid for this failure only: a node that does so again, or boots, no longer matches, and any process can tell.
 pub fn confirmation(boot_id: &str, renewed: Option<Timestamp>) -> String {
     match renewed {
         Some(renewed) => format!("{boot_id}.{}", renewed.strftime("%Y%m%dT%H%M%S.%6fZ")),

@@ -47,7 +47,9 @@ pub struct Policy<'a> {
     /// How many of them are stricter, and have these nodes.
     pub stricter: usize,
     /// What keeps its templates from being used.
-    pub unusable: &'a [String],
+    pub unusable: Vec<&'a str>,
+    /// What keeps its remediations from being ended.
+    pub unlisted: Vec<&'a str>,
     /// The kinds of which it may have remediations.
     pub kinds: Vec<TemplateRef>,
 }
@@ -117,6 +119,9 @@ impl Policy<'_> {
         }
         if !self.unusable.is_empty() {
             return verdict(false, "TemplatesUnusable", self.unusable.join("; "));
+        }
+        if !self.unlisted.is_empty() {
+            return verdict(false, "RemediationsNotListed", self.unlisted.join("; "));
         }
         let paused = &self.policy.spec.pause_requests;
         if !paused.is_empty() {

@@ -17,7 +17,7 @@ use mainstay_runtime::{
 use serde::Deserialize;
 
 use crate::{
-    names::{CONFIRMED_DEAD, CONTROL_PLANE, EXCLUDED, LEAVING, RECORD, SHUT_DOWN, UNHEALTHY},
+    names::{CONFIRMED_DEAD, CONTROL_PLANE, EXCLUDED, LEAVING, OUT_OF_SERVICE, RECORD, SHUT_DOWN, UNHEALTHY},
     record::Record,
 };
 
@@ -84,6 +84,16 @@ impl Facts {
     /// Whether this controller has set nothing on it.
     pub fn is_untouched(&self) -> bool {
         self.record == Record::default() && !self.has_taint(UNHEALTHY)
+    }
+
+    /// Whether others have removed its record, which last said `before`: of that something still stands without it, or the
+    /// taint that is this controller's own. No kubelet can set or remove a taint of its own node.
+    pub fn has_lost(&self, before: &Record) -> bool {
+        let cordons = before.taken.as_ref().is_some_and(|taken| taken.cordon);
+        let stands = self.has_taint(UNHEALTHY)
+            || cordons && self.unschedulable
+            || before.out_of_service().is_some() && self.has_taint(OUT_OF_SERVICE);
+        self.record == Record::default() && stands
     }
 
     /// Whether its cloud says that it is shut down.

@@ -41,6 +41,8 @@ const MAX_NAME: usize = 253;
 /// Writes what policies give.
 pub struct Writer {
     client: Client,
+    /// The namespace that the process runs in.
+    home: String,
     writes: Writes<'static>,
     stores: Stores,
     server_clock: ServerClock,
@@ -73,11 +75,11 @@ impl Done {
 }
 
 impl Writer {
-    /// A writer that has written nothing yet.
-    pub fn new(client: Client, stores: Stores, server_clock: ServerClock) -> Self {
+    /// A writer that has written nothing yet, of a process in this namespace.
+    pub fn new(client: Client, stores: Stores, server_clock: ServerClock, home: String) -> Self {
         let (accounts, bindings, secrets, refused, authority) = Default::default();
         let writes = Writes::new(client.clone(), FIELD_MANAGER);
-        Self { client, writes, stores, server_clock, accounts, bindings, secrets, refused, authority }
+        Self { client, home, writes, stores, server_clock, accounts, bindings, secrets, refused, authority }
     }
 
     /// Whether the stores have seen all that was written in the namespace. Creates whose answer was lost are looked up.

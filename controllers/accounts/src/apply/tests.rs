@@ -39,7 +39,8 @@ impl Server {
         });
         let (namespaces, _) = reflector::store();
         let stores = Stores::new(namespaces, Grantable::default());
-        let writer = Writer::new(Client::new(service, "default"), stores, ServerClock::new(Clock::start()));
+        let (client, server_clock) = (Client::new(service, "default"), ServerClock::new(Clock::start()));
+        let writer = Writer::new(client, stores, server_clock, "home".to_owned());
         Self { asked, writer }
     }
 

@@ -153,7 +153,7 @@ impl Writer {
     }
 
     /// The authority that clients of the API server trust. The cluster puts the same into every namespace, into a new one
-    /// not at once: it is read where it is for certain.
+    /// not at once: it is read where it is for certain, since this process has got it from there.
     async fn authority(&self) -> Result<Arc<str>, RequestError> {
         // Held while it is read: of many that ask at once, one reads.
         let mut known = self.authority.lock().await;
@@ -162,12 +162,12 @@ impl Writer {
         {
             return Ok(Arc::clone(text));
         }
-        let maps = Api::<v1::ConfigMap>::namespaced(self.client.clone(), "kube-system");
+        let maps = Api::<v1::ConfigMap>::namespaced(self.client.clone(), &self.home);
         let map = in_time(maps.get("kube-root-ca.crt")).await?;
         let text = map.data.unwrap_or_default().remove("ca.crt").filter(|text| !text.is_empty());
         let Some(text) = text.map(Arc::<str>::from) else {
-            let message = "ConfigMap kube-system/kube-root-ca.crt has no value for ca.crt";
-            return Err(RequestError::NotFound(message.to_owned()));
+            let message = format!("ConfigMap {}/kube-root-ca.crt has no value for ca.crt", self.home);
+            return Err(RequestError::NotFound(message));
         };
         *known = Some((Arc::clone(&text), Instant::now()));
         Ok(text)

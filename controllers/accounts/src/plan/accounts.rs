@@ -42,7 +42,7 @@ impl Planner<'_> {
             }
             match self.observed.copies.get(name) {
                 Some(copy) if copy.policy != desired.policy => {
-                    let message = format!("Secret {name} belongs to AccountPolicy {}", copy.policy);
+                    let message = format!("Secret {name} {}", self.belongs_to(&copy.policy));
                     self.problem(desired, "Conflict", message);
                 }
                 Some(copy) if copy.of == *wanted && copy.written.has(&[]) => {}

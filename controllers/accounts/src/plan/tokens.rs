@@ -26,13 +26,13 @@ impl Planner<'_> {
             // Nobody is given a token of somebody else's account. That it is somebody else's is told with it.
             let claimed = self.claimed.get(&(Part::Account, Arc::clone(&token.account)));
             if account.is_some_and(|account| self.may_have_account(desired, &token.account, account).is_err())
-                || claimed.is_some_and(|owner| *owner != desired.policy)
+                || claimed.is_some_and(|(_, owner)| *owner != desired.policy)
             {
                 continue;
             }
             let standing = self.observed.outputs.get(name);
             if let Some(other) = standing.filter(|output| output.policy != desired.policy) {
-                let message = format!("Secret {name} belongs to AccountPolicy {}", other.policy);
+                let message = format!("Secret {name} {}", self.belongs_to(&other.policy));
                 self.problem(desired, "Conflict", message);
                 continue;
             }
@@ -46,6 +46,7 @@ impl Planner<'_> {
                 continue;
             }
             if standing.is_none() && !self.claims(desired, Part::Token, name) {
+                self.handles(desired, name, None);
                 continue;
             }
             self.handles(desired, name, standing);

@@ -38,7 +38,7 @@ impl Planner<'_> {
                 return false;
             }
             Unseen::Foreign(Some(policy)) if *policy != desired.policy => {
-                ("Conflict", format!("Secret {name} belongs to AccountPolicy {policy}"))
+                ("Conflict", format!("Secret {name} {}", self.belongs_to(policy)))
             }
             Unseen::Unmarked(..) | Unseen::Foreign(None) => (
                 "Conflict",

@@ -68,7 +68,7 @@ fn namespaces() -> (Arc<Namespaces>, Arc<MetadataOf<v1::Namespace>>, Sent) {
     let source = Source::At("s".into(), "1".into());
     stores.sources.lock().insert(ObjectKey::new("from", "registry"), source);
     let namespaces = Namespaces {
-        writer: Writer::new(client.clone(), stores.clone(), server_clock.clone()),
+        writer: Writer::new(client.clone(), stores.clone(), server_clock.clone(), "home".to_owned()),
         stores,
         announcer: Announcer {
             events: Events::start(client, FIELD_MANAGER, "test"),

@@ -32,18 +32,28 @@ pub struct Standing {
     uid: String,
 }
 
+/// What a list of the remediations of a policy has shown.
+#[derive(Debug, Default)]
+pub struct Listed {
+    /// Those that there are.
+    pub standing: Vec<Standing>,
+    /// The kinds of which the server has not said: each by a template of it.
+    pub refused: Vec<(TemplateRef, ApplyError)>,
+}
+
+impl Listed {
+    /// Whether there may be one by this template, or by another one of its kind beside it.
+    pub fn may_have(&self, template: &TemplateRef) -> bool {
+        self.standing.iter().any(|one| one.template.is_beside(template))
+            || self.refused.iter().any(|(kind, _)| kind.is_beside(template))
+    }
+}
+
 /// The remediations of the policy of this name and UID that were made from templates of the kinds and in the namespaces
-/// of `templates`, but for those that are being deleted.
-///
-/// # Errors
-/// When the server refuses a list. A kind that is not there has no objects, and that is no error.
-pub async fn list(
-    client: &Client,
-    policy: &str,
-    uid: &str,
-    templates: &[TemplateRef],
-) -> Result<Vec<Standing>, ApplyError> {
-    let mut all = Vec::new();
+/// of `templates`, but for those that are being deleted. A kind that is refused keeps no other from being listed, and one that
+/// is not there has no objects.
+pub async fn list(client: &Client, policy: &str, uid: &str, templates: &[TemplateRef]) -> Listed {
+    let mut listed = Listed::default();
     for (index, template) in templates.iter().enumerate() {
         if templates[..index].iter().any(|before| before.is_beside(template)) {
             continue;
@@ -54,17 +64,17 @@ pub async fn list(
                     object.owner_references().iter().any(|owner| owner.uid == uid)
                         && object.metadata.deletion_timestamp.is_none()
                 });
-                all.extend(owned.filter_map(|object| standing(object, template, &resource)));
+                listed.standing.extend(owned.filter_map(|object| standing(object, template, &resource)));
             }
             Err(RequestError::NotFound(_)) => {}
             Err(source) => {
                 let kind = template.remediation_kind();
                 let what = format!("the {kind} objects in {}", template.namespace);
-                return Err(ApplyError::Read { what, source });
+                listed.refused.push((template.clone(), ApplyError::Read { what, source }));
             }
         }
     }
-    Ok(all)
+    listed
 }
 
 async fn of_kind(
@@ -91,30 +101,51 @@ fn standing(object: &DynamicObject, template: &TemplateRef, resource: &ApiResour
     })
 }
 
-/// What keeps templates of a policy from being used, each as a sentence: they are looked at before a node fails that needs them.
-///
-/// # Errors
-/// When the server does not answer: then nothing is known.
-pub async fn unusable(client: &Client, templates: &[TemplateRef]) -> Result<Vec<String>, ApplyError> {
+/// What is wrong with a template, or with its kind, as a sentence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Flaw {
+    /// The template.
+    pub template: TemplateRef,
+    /// The sentence.
+    pub words: String,
+}
+
+impl Flaw {
+    /// That of this template among `flaws`.
+    pub fn find<'a>(flaws: &'a [Self], template: &TemplateRef) -> Option<&'a Self> {
+        flaws.iter().find(|flaw| flaw.template == *template)
+    }
+}
+
+/// What keeps templates of a policy from being used: they are looked at before a node fails that needs them. Of a template of
+/// which the server does not answer, what was known `before`.
+pub async fn unusable(client: &Client, templates: &[TemplateRef], before: &[Flaw]) -> Vec<Flaw> {
     let mut unusable = Vec::new();
+    let flaw = |template: &TemplateRef, words| Flaw { template: template.clone(), words };
     for template in templates {
         let found = match remediation::template(client, template).await {
             Ok(found) => found,
             Err(error) if is_out_of_reach(&error) => {
-                unusable.push(format!("template {template} cannot be used: {}", error.request()));
+                let words = format!("template {template} cannot be used: {}", error.request());
+                unusable.push(flaw(template, words));
                 continue;
             }
-            Err(error) => return Err(error),
+            Err(error) => {
+                tracing::debug!(%template, %error, "it is not known whether a template can be used");
+                unusable.extend(Flaw::find(before, template).cloned());
+                continue;
+            }
         };
         let shares_names = templates.iter().filter(|other| other.is_beside(template)).count() > 1;
         if shares_names && !remediation::has_names_of_its_own(&found) {
-            unusable.push(format!(
+            let words = format!(
                 "template {template} has not the annotation {MULTIPLE}: \"true\": of several templates of a kind in a \
                  namespace only one can be used"
-            ));
+            );
+            unusable.push(flaw(template, words));
         }
     }
-    Ok(unusable)
+    unusable
 }
 
 /// Why a remediation is no longer needed.
@@ -225,7 +256,8 @@ pub(crate) mod tests {
         server.set(&path("hard"), with("true"));
         let found = async |names: &[&str]| {
             let templates: Vec<_> = names.iter().map(|name| template(name)).collect();
-            unusable(&server.client(), &templates).await.unwrap()
+            let found = unusable(&server.client(), &templates, &[]).await;
+            found.into_iter().map(|flaw| flaw.words).collect::<Vec<_>>()
         };
         assert_eq!(found(&["gentle"]).await, Vec::<String>::new());
         let typo = found(&["gnetle", "hard"]).await;
@@ -235,8 +267,41 @@ pub(crate) mod tests {
             matches!(&both[..], [said] if said.contains("ns/gentle") && said.contains(MULTIPLE)),
             "{both:?}"
         );
+        // What is known of one stays while the server says nothing of it, and what it says of others counts.
         server.set(&path("gentle"), Err(503));
-        unusable(&server.client(), &[template("gentle")]).await.unwrap_err();
+        let flaw = |name: &str| Flaw { template: template(name), words: "before".into() };
+        let templates = ["gentle", "hard", "gone"].map(template);
+        let said = unusable(&server.client(), &templates, &["gentle", "hard", "other"].map(flaw)).await;
+        let said: Vec<_> = said.iter().map(|flaw| (&*flaw.template.name, flaw.words == "before")).collect();
+        assert_eq!(said, [("gentle", true), ("gone", false)]);
+    }
+
+    #[tokio::test]
+    async fn a_kind_that_may_not_be_listed_keeps_no_other_from_being_swept() {
+        let server = Server::default();
+        let kinds = ["Lost", "Refused", "Repair"].map(|kind| {
+            let plural = format!("{}s", kind.to_lowercase());
+            json!({"name": plural, "singularName": "", "kind": kind, "namespaced": true, "verbs": ["list"]})
+        });
+        let kinds = json!({"kind": "APIResourceList", "groupVersion": "x.dev/v1", "resources": kinds});
+        server.set("/apis/x.dev/v1", Ok(kinds));
+        let path = |plural: &str| format!("/apis/x.dev/v1/namespaces/ns/{plural}");
+        server.set(&path("refuseds"), Err(403));
+        let standing = json!({
+            "metadata": {
+                "name": "n-gentle", "uid": "r", "annotations": {NODE_NAME: "n", TEMPLATE_NAME: "gentle"},
+                "ownerReferences": [{"apiVersion": "v", "kind": "k", "name": "ours", "uid": "ours"}],
+            },
+        });
+        server.set(&path("repairs"), Ok(json!({"metadata": {}, "items": [standing]})));
+        let of = |kind: &str| TemplateRef { kind: format!("{kind}Template"), ..template("gentle") };
+        let listed = list(&server.client(), "ours", "ours", &["Refused", "Lost", "Repair"].map(of)).await;
+        assert_eq!(listed.standing.len(), 1, "{listed:?}");
+        let [(refused, error)] = &listed.refused[..] else { panic!("{listed:?}") };
+        assert_eq!(*refused, of("Refused"));
+        assert!(error.to_string().contains("the Refused objects in ns"), "{error}");
+        let may_have = ["Refused", "Lost", "Repair"].map(|kind| listed.may_have(&of(kind)));
+        assert_eq!(may_have, [true, false, true]);
     }
 
     #[tokio::test]

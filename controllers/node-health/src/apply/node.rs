@@ -15,7 +15,7 @@ use super::error::ApplyError;
 use crate::{
     names::{FIELD_MANAGER, OUT_OF_SERVICE, RECORD, UNHEALTHY},
     record::{Record, Taken},
-    watched::{Facts, LEASES, Lease, WatchedLease, WatchedNode},
+    watched::{self, Facts, LEASES, Lease, WatchedLease, WatchedNode},
 };
 
 /// How often a write is tried that others came before.
@@ -92,11 +92,9 @@ impl Change {
     }
 }
 
-/// What the controller has set on the node: what its record says or, where the taint is there without one, what that last said.
-/// No kubelet can set or remove a taint of its own node.
+/// What the controller has set on the node: what its record says or, where others have removed that, what it last said.
 fn standing<'a>(facts: &'a Facts, lost: &'a Record) -> &'a Record {
-    let is_lost = facts.record == Record::default() && facts.has_taint(UNHEALTHY);
-    if is_lost { lost } else { &facts.record }
+    if facts.has_lost(lost) { lost } else { &facts.record }
 }
 
 /// The taints that the node is to have. The key `mainstay.dev/unhealthy` is this controller's own.
@@ -136,7 +134,8 @@ pub struct Written {
 
 /// Brings the node of this name and UID to what `wanted` says. Returns what was written. `lost` is what its record last said, for
 /// the case that others have removed it. The taint out-of-service is set only
-/// on a node whose Lease still says that it was last `renewed` then: what was detached cannot be undone.
+/// on a node whose Lease still says that it was last `renewed` then, or which, without a Lease, last posted its status then:
+/// what was detached cannot be undone.
 ///
 /// # Errors
 /// When the server refuses it. A node that is gone, or was recreated, carries nothing, and that is no error.
@@ -160,9 +159,10 @@ pub async fn bring(
             return Ok(None);
         }
         let version = node.metadata.resource_version.clone();
+        let posted = watched::posted(&node);
         let facts = Facts::from(node);
         let mut change = Change::of(&facts, lost, wanted);
-        if change.sets_out_of_service(&facts) && last_renewal(client, name).await? != renewed {
+        if change.sets_out_of_service(&facts) && last_renewal(client, name).await?.or(posted) != renewed {
             change = Change::of(&facts, lost, &wanted.clone().in_service());
         }
         if change.is_empty() {

@@ -216,3 +216,33 @@ fn a_taint_out_of_service_stands_where_it_is_and_not_where_a_record_says_so() {
         assert_eq!((seen.out_of_service, seen.record.out_of_service().is_some()), (stands, stands));
     }
 }
+
+#[test]
+fn a_record_that_others_remove_is_known_until_nothing_of_it_stands_or_this_process_has_emptied_it() {
+    let record: Record = serde_json::from_value(
+        json!({"taken": {"policy": "p", "since": "2026-01-01T00:00:00Z", "cordon": true}}),
+    )
+    .unwrap();
+    let facts = |record: Option<&Record>, unschedulable: bool| {
+        let annotations = record.map(|record| json!({crate::names::RECORD: record.write()}));
+        let node = json!({
+            "metadata": {"name": "n", "uid": "n", "annotations": annotations},
+            "spec": {"unschedulable": unschedulable},
+        });
+        Facts::from(serde_json::from_value::<WatchedNode>(node).unwrap())
+    };
+    let mut known = Known::default();
+    let see = |known: &mut Known, facts: &Facts| {
+        known.see(facts);
+        known.recorded == record
+    };
+    assert!(see(&mut known, &facts(Some(&record), true)));
+    assert!(see(&mut known, &facts(None, true)), "the cordon is still ours");
+    assert!(!see(&mut known, &facts(None, false)));
+    assert!(!see(&mut known, &facts(None, true)), "this cordon is not");
+    // This process restores the node, and a person cordons it before the watch has shown that.
+    assert!(see(&mut known, &facts(Some(&record), true)));
+    known.wrote(&record, &Record::default());
+    assert!(!see(&mut known, &facts(Some(&record), true)), "the watch is behind");
+    assert!(!see(&mut known, &facts(None, true)), "this cordon is the person's");
+}

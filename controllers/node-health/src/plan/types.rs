@@ -69,8 +69,8 @@ pub struct Heartbeat {
     /// The time between two renewals, as its kubelet is set: a quarter of the Lease's duration (kubelet's
     /// `nodeLeaseRenewIntervalFraction`). `None`: it has no Lease.
     pub interval: Option<Duration>,
-    /// When its Lease says that it was last renewed, by the clock of the node. It identifies this failure, and is
-    /// compared only with itself.
+    /// When its Lease says that it was last renewed, or without a Lease when it last posted its status, by the clock of the
+    /// node. It identifies this failure, and is compared only with itself.
     pub renewed: Option<Timestamp>,
 }
 

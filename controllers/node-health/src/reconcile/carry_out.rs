@@ -35,8 +35,9 @@ impl NodeHealth {
         let settings = pass.assigned.policies[index].map(|policy| &pass.settings[policy]);
         let known = state.known.get_mut(node.name()).expect("every node of the plan is known");
         known.record.clone_from(&planned.record);
-        if planned.state == State::Healthy && planned.record == Record::default() && node.facts.is_untouched()
-        {
+        self.tell_unanswered(node.name(), known, &node.facts.record);
+        let is_untouched = node.facts.is_untouched() && known.recorded == Record::default();
+        if planned.state == State::Healthy && planned.record == Record::default() && is_untouched {
             return;
         }
         let dry_run = known.dry_run;
@@ -71,10 +72,10 @@ impl NodeHealth {
         (wanted, lost): (Record, Record),
         renewed: Option<Timestamp>,
     ) {
-        let (client, node) = (self.client.clone(), Arc::clone(node));
-        state.jobs.start((Task::Write, Arc::clone(node.name())), pass.now.moment, async move {
-            let before = node.facts.record.clone();
-            let result = node::bring(&client, (node.name(), node.uid()), &wanted, &lost, renewed).await;
+        let (client, of, seen) = (self.client.clone(), (node.name(), node.uid()), Arc::clone(node));
+        state.jobs.start_for(Task::Write, of, pass.now.moment, async move {
+            let before = seen.facts.record.clone();
+            let result = node::bring(&client, (seen.name(), seen.uid()), &wanted, &lost, renewed).await;
             Outcome::Written { before, wanted, result: Box::new(result) }
         });
     }
@@ -98,18 +99,23 @@ impl NodeHealth {
             interval: view.heartbeat.interval.unwrap_or(DEFAULT_INTERVAL),
         };
         let (client, observations) = (self.client.clone(), Arc::clone(&self.observations));
-        state.jobs.start((Task::Confirm, Arc::clone(node.name())), pass.now.moment, async move {
+        state.jobs.start_for(Task::Confirm, (node.name(), node.uid()), pass.now.moment, async move {
             Outcome::Confirmed(question.ask(&client, &observations).await)
         });
     }
 
-    fn visit_pods(&self, state: &mut LeaderState, pass: &Pass, node: &Arc<Node>, plan: PodsPlan) {
+    pub(super) fn visit_pods(&self, state: &mut LeaderState, pass: &Pass, node: &Arc<Node>, plan: PodsPlan) {
+        let known = state.known.get_mut(node.name()).expect("every node of the plan is known");
+        // What is to be done now does not wait until it is time to look at what was to be done before.
+        if std::mem::replace(&mut known.pods_plan, plan) != plan {
+            state.jobs.forget(&[Task::Pods], node.name());
+        }
         if plan == PodsPlan::default() {
             return;
         }
-        let (client, node) = (self.client.clone(), Arc::clone(node));
-        state.jobs.start((Task::Pods, Arc::clone(node.name())), pass.now.moment, async move {
-            Outcome::Visited(pods::visit(&client, (node.name(), node.uid()), plan).await)
+        let (client, of, seen) = (self.client.clone(), (node.name(), node.uid()), Arc::clone(node));
+        state.jobs.start_for(Task::Pods, of, pass.now.moment, async move {
+            Outcome::Visited(plan, pods::visit(&client, (seen.name(), seen.uid()), plan).await)
         });
     }
 
@@ -140,7 +146,7 @@ impl NodeHealth {
             wanted: planned.remediation,
         };
         let client = self.client.clone();
-        state.jobs.start((Task::Remedy, Arc::clone(node.name())), pass.now.moment, async move {
+        state.jobs.start_for(Task::Remedy, (node.name(), node.uid()), pass.now.moment, async move {
             Outcome::Remedied(remediation::visit(&client, &case).await)
         });
     }

@@ -196,7 +196,7 @@ impl Solo for Leading<'_> {
         let (key, outcome) = self.state.jobs.next().await;
         let now = self.node_health.clock.now();
         match outcome {
-            Some(outcome) => take_in::take_in(self.node_health, &mut self.state, key, outcome, now),
+            Some(found) => take_in::take_in(self.node_health, &mut self.state, key, found, now),
             None => self.state.jobs.failed(key, now, None),
         }
     }

@@ -1,15 +1,55 @@
 //! What jobs have found.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use mainstay_runtime::failure::RequestError;
+use mainstay_runtime::{clock::Moment, failure::RequestError};
 
+use super::jobs::{Jobs, Task};
 use crate::{
-    apply::{ApplyError, leftovers::Standing, node::Written, pods, remediation},
+    apply::{
+        ApplyError,
+        leftovers::{Flaw, Listed},
+        node::Written,
+        pods, remediation,
+    },
     live::Answer,
     metrics::Action,
+    plan::PodsPlan,
     record::Record,
 };
+
+/// What a job has found, and of what.
+pub(super) struct Found {
+    /// The UID of the node or policy: one that was recreated under its name since is another.
+    uid: Box<str>,
+    outcome: Outcome,
+}
+
+impl Found {
+    /// Of the node or policy of this UID.
+    pub(super) fn new(uid: &str, outcome: Outcome) -> Self {
+        Self { uid: uid.into(), outcome }
+    }
+
+    /// What was found, if it is of the node or policy of this UID.
+    pub(super) fn of(self, uid: &str) -> Option<Outcome> {
+        (*self.uid == *uid).then_some(self.outcome)
+    }
+}
+
+impl Jobs<Found> {
+    /// Begins `job` for the node or policy of this name and UID, as [`Jobs::start`] does.
+    pub(super) fn start_for(
+        &mut self,
+        task: Task,
+        (name, uid): (&Arc<str>, &str),
+        now: Moment,
+        job: impl Future<Output = Outcome> + Send + 'static,
+    ) {
+        let uid = uid.to_owned();
+        self.start((task, Arc::clone(name)), now, async move { Found::new(&uid, job.await) });
+    }
+}
 
 /// What a job has found.
 pub(super) enum Outcome {
@@ -24,14 +64,14 @@ pub(super) enum Outcome {
         /// What was written.
         result: Box<Result<Option<Written>, ApplyError>>,
     },
-    /// Of a visit to a node's pods.
-    Visited(pods::Visit),
+    /// Of a visit to a node's pods, and what it was to do.
+    Visited(PodsPlan, pods::Visit),
     /// Of a visit to its remediations.
     Remedied(Result<remediation::Visit, ApplyError>),
     /// Of a write of a status.
     Reported(Result<Option<Duration>, RequestError>),
-    /// Of a list of the remediations of a policy, and what keeps its templates from being used, where that was found out.
-    Listed(Result<Vec<Standing>, ApplyError>, Option<Vec<String>>),
+    /// Of a list of the remediations of a policy, and what keeps its templates from being used.
+    Listed(Listed, Vec<Flaw>),
     /// Of the deletion of some of them.
     Cleared(Result<(), ApplyError>),
 }

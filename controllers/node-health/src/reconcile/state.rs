@@ -8,19 +8,18 @@ use std::{
 use kube::{Client, ResourceExt, runtime::reflector::Store};
 use mainstay_crds::{NodeHealthPolicy, NodeHealthPolicyStatus};
 use mainstay_runtime::{
-    clock::Clock, index::Index, metrics::LoopMetrics, report::StatusWriter, solo::Beat, undecoded::Undecoded,
+    clock::Clock, failure::RequestError, index::Index, metrics::LoopMetrics, reconcile::ReconcileError,
+    report::StatusWriter, solo::Beat, undecoded::Undecoded,
 };
 
-use super::{jobs::Jobs, outcome::Outcome};
+use super::{jobs::Jobs, outcome::Found};
 use crate::{
     announce::Announcer,
-    apply::leftovers::Standing,
+    apply::leftovers::{Flaw, Listed, Standing},
     metrics::Metrics,
-    names::UNHEALTHY,
     observations::Observations,
     observe::{Assigned, Known, KnownNodes},
     plan::{Memory, Now, State},
-    record::Record,
     settings::{Settings, SettingsError, TemplateRef},
     status,
     watched::Node,
@@ -59,7 +58,7 @@ pub struct NodeHealth {
 pub(super) struct LeaderState {
     pub(super) known: KnownNodes,
     pub(super) memory: Memory,
-    pub(super) jobs: Jobs<Outcome>,
+    pub(super) jobs: Jobs<Found>,
     pub(super) settings: HashMap<Arc<str>, ReadSettings>,
     /// The remediations of policies, as they were just listed.
     pub(super) standing: HashMap<Arc<str>, Vec<Standing>>,
@@ -92,28 +91,65 @@ pub(super) struct ReadSettings {
     templates: Vec<TemplateRef>,
     /// The kinds of templates that it had before, as its status says, as long as there are remediations by them.
     pub(super) written: Vec<TemplateRef>,
+    /// Those of `templates` that the policy names no more, and of which the last list has shown no remediation.
+    unused: Vec<TemplateRef>,
     /// What keeps its templates from being used, as was found last.
-    pub(super) unusable: Vec<String>,
+    pub(super) unusable: Vec<Flaw>,
+    /// What keeps remediations of a kind from being ended: it may not be listed.
+    pub(super) unlisted: Vec<Flaw>,
 }
 
 impl ReadSettings {
     /// Reads a policy that was read `before` at another generation.
     pub(super) fn read(policy: &NodeHealthPolicy, before: Option<Self>) -> Self {
         let settings = Settings::read(policy).map(Arc::new);
-        let (mut templates, written, unusable) = match before {
-            Some(before) => (before.templates, before.written, before.unusable),
+        let (mut templates, written, mut unusable, unlisted) = match before {
+            Some(before) => (before.templates, before.written, before.unusable, before.unlisted),
             None => {
                 let kinds = policy.status.iter().flat_map(|status| &status.template_kinds);
-                (Vec::new(), kinds.map(TemplateRef::of_kind).collect(), Vec::new())
+                (Vec::new(), kinds.map(TemplateRef::of_kind).collect(), Vec::new(), Vec::new())
             }
         };
+        if let Ok(settings) = &settings {
+            unusable.retain(|flaw| settings.templates.contains(&flaw.template));
+        }
         for template in settings.iter().flat_map(|settings| &settings.templates) {
             if !templates.contains(template) {
                 templates.push(template.clone());
             }
         }
         let (uid, generation) = (policy.uid(), policy.metadata.generation);
-        Self { uid, generation, settings, templates, written, unusable }
+        Self { uid, generation, settings, templates, written, unused: Vec::new(), unusable, unlisted }
+    }
+
+    /// What a list of its remediations has shown. A kind that the policy names no more is forgotten when none of it is left. One
+    /// that this process has named itself may still be made from when the first list begins, and not when the second one does.
+    pub(super) fn listed(&mut self, listed: &Listed, unusable: Vec<Flaw>) {
+        let named = self.settings.as_ref().map(|settings| &*settings.templates);
+        self.unusable = unusable;
+        self.unusable.retain(|flaw| named.is_ok_and(|named| named.contains(&flaw.template)));
+        self.written.retain(|kind| listed.may_have(kind));
+        let is_unused = |template: &TemplateRef| {
+            named.is_ok_and(|named| !named.contains(template)) && !listed.may_have(template)
+        };
+        let before = std::mem::take(&mut self.unused);
+        self.templates.retain(|template| !(is_unused(template) && before.contains(template)));
+        self.unused = self.templates.iter().filter(|template| is_unused(template)).cloned().collect();
+        let before = std::mem::take(&mut self.unlisted);
+        let unlisted = listed.refused.iter().filter_map(|(template, error)| {
+            if !matches!(error.request(), RequestError::Forbidden(_)) {
+                return Flaw::find(&before, template).cloned();
+            }
+            let words = format!(
+                "{} objects in {} may not be listed, so that those that are no longer needed stay: {}; give the controller \
+                 the permission to get, list and delete them",
+                template.remediation_kind(),
+                template.namespace,
+                error.request()
+            );
+            Some(Flaw { template: template.clone(), words })
+        });
+        self.unlisted = unlisted.collect();
     }
 
     /// One template of each kind and namespace in which there may be remediations of the policy.
@@ -159,27 +195,28 @@ impl Pass {
         }
     }
 
-    /// Forgets nodes that are gone, and knows those that are new. Returns the names of those that are gone.
+    /// Forgets nodes that are gone, and knows those that are new. Returns the names of those that are gone or were recreated.
     pub(super) fn keep_up(&self, known: &mut KnownNodes) -> Vec<Arc<str>> {
+        let mut gone = Vec::new();
         for (index, node) in self.nodes.iter().enumerate() {
             let dry_run = self.policy_of(index).is_some_and(|(_, settings)| settings.rules.dry_run);
             let first = || Known::first(node, dry_run);
             let standing = known.entry(Arc::clone(node.name())).or_insert_with(first);
             // What was only decided before is no base for what is carried out, and the other way round.
-            if *standing.uid != *node.uid() || standing.dry_run != dry_run {
+            let is_another = *standing.uid != *node.uid();
+            if is_another {
+                gone.push(Arc::clone(node.name()));
+            }
+            if is_another || standing.dry_run != dry_run {
                 *standing = first();
             }
-            if node.facts.record != Record::default() {
-                standing.recorded.clone_from(&node.facts.record);
-            } else if !node.facts.has_taint(UNHEALTHY) {
-                standing.recorded = Record::default();
-            }
+            standing.see(&node.facts);
         }
-        if known.len() == self.nodes.len() {
-            return Vec::new();
+        if known.len() > self.nodes.len() {
+            let names: HashSet<_> = self.nodes.iter().map(|node| node.name()).collect();
+            gone.extend(known.extract_if(|name, _| !names.contains(name)).map(|(name, _)| name));
         }
-        let names: HashSet<_> = self.nodes.iter().map(|node| node.name()).collect();
-        known.extract_if(|name, _| !names.contains(name)).map(|(name, _)| name).collect()
+        gone
     }
 }
 

@@ -35,7 +35,7 @@ impl NodeHealth {
                 let over: Vec<_> = over.collect();
                 if !over.is_empty() {
                     let client = self.client.clone();
-                    jobs.start((Task::Clear, Arc::clone(name)), pass.now.moment, async move {
+                    jobs.start_for(Task::Clear, (name, &uid), pass.now.moment, async move {
                         // One that the server refuses keeps no other.
                         let mut cleared = Ok(());
                         for (standing, over) in over {
@@ -45,13 +45,15 @@ impl NodeHealth {
                     });
                 }
             }
-            let (client, name, policy) = (self.client.clone(), Arc::clone(name), Arc::clone(policy));
-            jobs.start((Task::List, Arc::clone(&name)), pass.now.moment, async move {
+            let (client, policy) = (self.client.clone(), Arc::clone(policy));
+            let ((policy_name, policy_uid), before) =
+                ((Arc::clone(name), uid.clone()), read.unusable.clone());
+            jobs.start_for(Task::List, (name, &uid), pass.now.moment, async move {
                 let (listed, unusable) = tokio::join!(
-                    leftovers::list(&client, &name, &uid, &kinds),
-                    leftovers::unusable(&client, &policy.templates),
+                    leftovers::list(&client, &policy_name, &policy_uid, &kinds),
+                    leftovers::unusable(&client, &policy.templates, &before),
                 );
-                Outcome::Listed(listed, unusable.ok())
+                Outcome::Listed(listed, unusable)
             });
         }
     }

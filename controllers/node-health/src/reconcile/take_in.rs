@@ -6,13 +6,13 @@ use mainstay_runtime::{backoff::Growth, clock::Moment, reconcile::ReconcileError
 
 use super::{
     jobs::{Key, Task},
-    outcome::{Outcome, actions},
+    outcome::{Found, Outcome, actions},
     state::{LeaderState, NodeHealth},
 };
 use crate::{
     apply::{ApplyError, node::Written, pods, remediation},
     metrics::{self, Action},
-    plan::Remediation,
+    plan::{PodsPlan, Remediation},
     record::Record,
 };
 
@@ -33,14 +33,18 @@ pub(super) fn take_in(
     node_health: &NodeHealth,
     state: &mut LeaderState,
     key: Key,
-    outcome: Outcome,
+    found: Found,
     now: Moment,
 ) {
     let name = Arc::clone(&key.1);
-    let is_of_node = Task::OF_NODE.contains(&key.0);
-    if is_of_node && !state.known.contains_key(&name) || !is_of_node && !state.settings.contains_key(&name) {
+    let uid = if Task::OF_NODE.contains(&key.0) {
+        state.known.get(&name).map(|known| &*known.uid)
+    } else {
+        state.settings.get(&name).map(|read| read.uid.as_deref().unwrap_or_default())
+    };
+    let Some(outcome) = uid.and_then(|uid| found.of(uid)) else {
         return state.jobs.forget(&[key.0], &name);
-    }
+    };
     match after(node_health, state, &name, outcome, now) {
         Ok(rest) => state.jobs.rest(key, now, rest),
         Err(at_least) => state.jobs.failed(key, now, at_least),
@@ -66,8 +70,10 @@ fn after(
             tracing::debug!(node = %name, %error, "a live read failed");
             Err(error.retry_after())
         }
-        Outcome::Written { before, wanted, result } => written(node_health, name, &before, &wanted, *result),
-        Outcome::Visited(visit) => visited(node_health, state, name, visit),
+        Outcome::Written { before, wanted, result } => {
+            written(node_health, state, name, (&before, &wanted), *result)
+        }
+        Outcome::Visited(plan, visit) => visited(node_health, state, name, (plan, visit)),
         Outcome::Remedied(Ok(visit)) => remedied(node_health, state, name, visit, now),
         Outcome::Remedied(Err(error)) => {
             node_health.metrics.acted(Action::Remediate, metrics::Outcome::Error, 1);
@@ -79,18 +85,12 @@ fn after(
             Err(error.retry_after())
         }
         Outcome::Listed(listed, unusable) => {
-            if let (Some(read), Some(unusable)) = (state.settings.get_mut(name), unusable) {
-                read.unusable = unusable;
-            }
-            let standing = match listed {
-                Ok(standing) => standing,
-                Err(error) => return Err(node_health.not_cleared(name, &error)),
-            };
             if let Some(read) = state.settings.get_mut(name) {
-                read.written.retain(|kind| standing.iter().any(|one| one.template.is_beside(kind)));
+                read.listed(&listed, unusable);
             }
-            state.standing.insert(Arc::clone(name), standing);
-            Ok(SWEEP)
+            state.standing.insert(Arc::clone(name), listed.standing);
+            let refused = listed.refused.iter().map(|(_, error)| node_health.not_cleared(name, error));
+            refused.reduce(Option::max).map_or(Ok(SWEEP), Err)
         }
         Outcome::Cleared(Ok(())) => Ok(Duration::ZERO),
         Outcome::Cleared(Err(error)) => Err(node_health.not_cleared(name, &error)),
@@ -99,9 +99,9 @@ fn after(
 
 fn written(
     node_health: &NodeHealth,
+    state: &mut LeaderState,
     name: &Arc<str>,
-    before: &Record,
-    wanted: &Record,
+    (before, wanted): (&Record, &Record),
     result: Result<Option<Written>, ApplyError>,
 ) -> Result<Duration, Option<Duration>> {
     match result {
@@ -110,6 +110,12 @@ fn written(
             for action in actions(&written.before, &written.after) {
                 node_health.metrics.acted(action, metrics::Outcome::Success, 1);
             }
+            if let Some(known) = state.known.get_mut(name) {
+                // One whose answer was lost may have been carried out before.
+                node_health.tell_unanswered(name, known, &written.before);
+                known.unanswered = None;
+                known.wrote(&written.before, &written.after);
+            }
             node_health.tell_written(name, &written);
             Ok(CATCH_UP)
         }
@@ -117,6 +123,11 @@ fn written(
             actions(before, wanted)
                 .into_iter()
                 .for_each(|action| node_health.metrics.acted(action, metrics::Outcome::Error, 1));
+            if let (ApplyError::Node(source), Some(known)) = (&error, state.known.get_mut(name))
+                && source.is_ambiguous()
+            {
+                known.unanswered.get_or_insert_with(|| before.clone());
+            }
             Err(node_health.failed(name, &error))
         }
     }
@@ -126,14 +137,15 @@ fn visited(
     node_health: &NodeHealth,
     state: &mut LeaderState,
     name: &Arc<str>,
-    visit: pods::Visit,
+    (plan, visit): (PodsPlan, pods::Visit),
 ) -> Result<Duration, Option<Duration>> {
     let pods::Visit { marked, evicted, left, blocked, error } = visit;
     node_health.metrics.acted(Action::PodNotReady, metrics::Outcome::Success, marked);
     node_health.metrics.acted(Action::Evict, metrics::Outcome::Success, evicted);
-    let (known, mut held_visits) = (state.known.get_mut(name), 0);
+    let (known, mut held_visits, mut is_outdated) = (state.known.get_mut(name), 0, false);
     let told = known.and_then(|known| {
         known.pods = left;
+        is_outdated = known.pods_plan != plan;
         held_visits = if blocked.is_some() && evicted == 0 { known.held_visits + 1 } else { 0 };
         known.held_visits = held_visits;
         std::mem::replace(&mut known.blocked, blocked.as_ref().map(|(pod, _)| pod.clone()))
@@ -153,6 +165,8 @@ fn visited(
             node_health.metrics.acted(action, metrics::Outcome::Error, 1);
             Err(node_health.failed(name, &error))
         }
+        // What is to be done with them is another thing by now.
+        None if is_outdated => Ok(Duration::ZERO),
         None if left == 0 => Ok(REVISIT),
         None => Ok(HELD.delay(held_visits)),
     }

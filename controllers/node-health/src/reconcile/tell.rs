@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kube::runtime::reflector::ObjectRef;
+use kube::{ResourceExt, runtime::reflector::ObjectRef};
 
 use super::{
     jobs::Task,
@@ -13,6 +13,7 @@ use crate::{
     announce::Turn,
     apply::node::Written,
     metrics,
+    observe::Known,
     plan::{Breaker, State},
     record::Record,
     status::{self, Judged, Policy},
@@ -93,6 +94,14 @@ impl NodeHealth {
         });
     }
 
+    /// Tells what a write has come to whose answer was lost: the node's record now says this.
+    pub(super) fn tell_unanswered(&self, name: &Arc<str>, known: &mut Known, after: &Record) {
+        if let Some(before) = known.unanswered.take_if(|before| before != after) {
+            known.wrote(&before, after);
+            self.tell_written(name, &Written { before, after: after.clone(), is_lost: false });
+        }
+    }
+
     fn tell_breakers(&self, state: &mut LeaderState, pass: &Pass, breakers: &[Breaker]) {
         let before = std::mem::take(&mut state.told.breakers);
         for breaker in breakers {
@@ -148,7 +157,8 @@ impl NodeHealth {
                             .iter()
                             .filter(|other| **other < index)
                             .count(),
-                        unusable: &read.unusable,
+                        unusable: read.unusable.iter().map(|flaw| &*flaw.words).collect(),
+                        unlisted: read.unlisted.iter().map(|flaw| &*flaw.words).collect(),
                         kinds: read.kinds(),
                     }
                     .status(&self.clock, pass.now.wall)
@@ -157,8 +167,9 @@ impl NodeHealth {
             if policy.status.as_ref() == Some(&status) {
                 continue;
             }
+            let uid = policy.uid().unwrap_or_default();
             let (status_writer, policy) = (Arc::clone(&self.status_writer), Arc::clone(policy));
-            state.jobs.start((Task::Report, Arc::clone(name)), pass.now.moment, async move {
+            state.jobs.start_for(Task::Report, (name, &uid), pass.now.moment, async move {
                 let standing = policy.status.as_ref();
                 let reported = status_writer.record(&*policy, standing, status, status::is_urgent).await;
                 Outcome::Reported(reported)

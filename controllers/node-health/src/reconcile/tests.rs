@@ -9,7 +9,7 @@ use kube::{
     },
 };
 use mainstay_runtime::{
-    clock::Clock, decode::Undecodable, events::Events, index::Index,
+    clock::Clock, decode::Undecodable, events::Events, failure::RequestError, index::Index,
     k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta, metrics::LoopMetrics, report::StatusWriter,
     solo::Beat, undecoded::Undecoded,
 };
@@ -18,7 +18,16 @@ use serde_json::json;
 
 use super::{jobs::Task, *};
 use crate::{
-    announce::Announcer, apply::server::Server, metrics::Metrics, observations::Observations,
+    announce::Announcer,
+    apply::{
+        ApplyError,
+        leftovers::{Flaw, Listed},
+        server::Server,
+    },
+    metrics::Metrics,
+    observations::Observations,
+    plan::{Evict, PodsPlan},
+    settings::TemplateRef,
     watched::WatchedNode,
 };
 
@@ -193,14 +202,62 @@ async fn remediations_by_a_template_that_was_dropped_while_no_process_led_are_li
     node_health.pass(&mut state);
     assert!(state.jobs.is_under_way(&(Task::List, "ours".into())));
     // As long as there are any, their kind is remembered.
-    let mut listed = |standing| {
-        let outcome = outcome::Outcome::Listed(Ok(standing), None);
+    let mut listed = |standing, refused| {
+        let outcome = outcome::Outcome::Listed(Listed { standing, refused }, Vec::new());
         let key = (Task::List, "ours".into());
-        take_in::take_in(&node_health, &mut state, key, outcome, node_health.clock.now());
-        state.settings["ours"].kinds().len()
+        let found = outcome::Found::new("ours", outcome);
+        take_in::take_in(&node_health, &mut state, key, found, node_health.clock.now());
+        let read = &state.settings["ours"];
+        (read.kinds().len(), read.unlisted.len())
     };
-    assert_eq!(listed(vec![crate::apply::leftovers::tests::made(Some("n"))]), 1);
-    assert_eq!(listed(Vec::new()), 0);
+    assert_eq!(listed(vec![crate::apply::leftovers::tests::made(Some("n"))], Vec::new()), (1, 0));
+    // Or as long as it is not known whether there are.
+    let refused = |error: fn(String) -> RequestError| {
+        let source = error("no".to_owned());
+        vec![(template_of(&kind), ApplyError::Read { what: "objects".to_owned(), source })]
+    };
+    assert_eq!(listed(Vec::new(), refused(RequestError::NoAnswer)), (1, 0));
+    assert_eq!(listed(Vec::new(), refused(RequestError::Forbidden)), (1, 1));
+    assert_eq!(listed(Vec::new(), refused(RequestError::NoAnswer)), (1, 1), "it says nothing new");
+    assert_eq!(listed(Vec::new(), Vec::new()), (0, 0));
+}
+
+fn template_of(kind: &serde_json::Value) -> TemplateRef {
+    TemplateRef::of_kind(&serde_json::from_value(kind.clone()).unwrap())
+}
+
+#[tokio::test]
+async fn a_kind_that_a_policy_names_no_more_is_forgotten_when_none_of_it_is_left() {
+    let (node_health, mut policies) = node_health();
+    let mut state = LeaderState::new(16);
+    let mut apply = |state: &mut LeaderState, generation, templates: serde_json::Value| {
+        let metadata = ObjectMeta {
+            name: Some("ours".into()),
+            uid: Some("ours".into()),
+            generation: Some(generation),
+            ..ObjectMeta::default()
+        };
+        let spec = json!({"nodeSelector": {}, "remediation": {"templates": templates}});
+        policies.apply_watcher_event(&Event::Apply(policy(metadata, spec)));
+        node_health.pass(state);
+    };
+    let template =
+        json!({"apiVersion": "x.dev/v1", "kind": "RepairTemplate", "namespace": "ns", "name": "gentle"});
+    let listed = |state: &mut LeaderState| {
+        let template = template_of(&template).with_name("gentle");
+        let flaw = Flaw { template, words: "not found".to_owned() };
+        let outcome = outcome::Outcome::Listed(Listed::default(), vec![flaw]);
+        let found = outcome::Found::new("ours", outcome);
+        take_in::take_in(&node_health, state, (Task::List, "ours".into()), found, node_health.clock.now());
+        let read = &state.settings["ours"];
+        (read.kinds().len(), read.unusable.len())
+    };
+    apply(&mut state, 1, json!([template]));
+    assert_eq!((listed(&mut state), listed(&mut state)), ((1, 1), (1, 1)), "it names it");
+    apply(&mut state, 2, json!([]));
+    assert_eq!(state.settings["ours"].unusable.len(), 0, "what was wrong with it does not matter any more");
+    // One may have been made after the first of these lists.
+    assert_eq!((listed(&mut state), listed(&mut state)), ((1, 0), (0, 0)));
 }
 
 /// `ours`, with a breaker of all its nodes that is open or not.
@@ -264,4 +321,69 @@ async fn the_breakers_of_a_policy_that_appears_later_are_recalled_then() {
     policies.apply_watcher_event(&Event::Apply(with_breaker(false)));
     node_health.pass(&mut state);
     assert!(is_open(&state));
+}
+
+#[tokio::test]
+async fn what_was_found_of_a_node_says_nothing_of_one_that_was_recreated_under_its_name() {
+    let (node_health, _policies) = node_health();
+    for (uid, counts) in [("n", true), ("before", false)] {
+        let mut state = LeaderState::new(16);
+        node_health.pass(&mut state);
+        let visit = crate::apply::remediation::Visit { stands: Some((0, None)), ..Default::default() };
+        let found = outcome::Found::new(uid, outcome::Outcome::Remedied(Ok(visit)));
+        let now = node_health.clock.now();
+        take_in::take_in(&node_health, &mut state, (Task::Remedy, "n".into()), found, now);
+        assert_eq!(state.known["n"].remediation.is_some(), counts, "{uid}");
+    }
+}
+
+#[tokio::test]
+async fn another_thing_to_do_with_pods_does_not_wait_for_what_was_to_be_done_before() {
+    let (node_health, _policies) = node_health();
+    let mut state = LeaderState::new(16);
+    let pass = node_health.look(&mut state);
+    let key = (Task::Pods, Arc::from("n"));
+    let plan = |evict| PodsPlan { not_ready: false, evict: Some(evict) };
+    let visits = |state: &mut LeaderState, plan| {
+        node_health.visit_pods(state, &pass, &pass.nodes[0], plan);
+        let begins = state.jobs.is_under_way(&key);
+        state.jobs = jobs::Jobs::new(16);
+        state.jobs.rest(key.clone(), pass.now.moment, Duration::from_secs(15));
+        begins
+    };
+    assert!(visits(&mut state, plan(Evict::Politely)));
+    assert!(!visits(&mut state, plan(Evict::Politely)), "a PodDisruptionBudget holds them");
+    assert!(visits(&mut state, plan(Evict::Force)));
+    // Where the visit that ends was for something else, the next one is due.
+    let found = |plan| {
+        let visit = crate::apply::pods::Visit { left: 1, ..Default::default() };
+        outcome::Found::new("n", outcome::Outcome::Visited(plan, visit))
+    };
+    for (of, at_once) in [(Evict::Politely, true), (Evict::Force, false)] {
+        take_in::take_in(&node_health, &mut state, key.clone(), found(plan(of)), pass.now.moment);
+        assert_eq!(state.jobs.due(pass.now.moment).is_none(), at_once);
+    }
+}
+
+#[tokio::test]
+async fn what_has_come_of_a_write_whose_answer_was_lost_is_told_when_it_is_seen() {
+    let (node_health, _policies) = node_health();
+    let refusals: [(fn(String) -> RequestError, bool); 2] =
+        [(RequestError::NoAnswer, true), (RequestError::Forbidden, false)];
+    for (refusal, waits) in refusals {
+        let mut state = LeaderState::new(16);
+        node_health.pass(&mut state);
+        let before = state.known["n"].recorded.clone();
+        let result = Box::new(Err(ApplyError::Node(refusal("no".to_owned()))));
+        let written = outcome::Outcome::Written { before: before.clone(), wanted: Record::default(), result };
+        let found = outcome::Found::new("n", written);
+        take_in::take_in(&node_health, &mut state, (Task::Write, "n".into()), found, node_health.clock.now());
+        node_health.pass(&mut state);
+        assert_eq!(state.known["n"].unanswered, Some(before).filter(|_| waits), "nothing has come of it yet");
+        let restored = json!({"metadata": {"name": "n", "uid": "n", "resourceVersion": "2"}, "status": {}});
+        let restored = Node::from(serde_json::from_value::<WatchedNode>(restored).unwrap());
+        let known = state.known.get_mut("n").unwrap();
+        node_health.tell_unanswered(&"n".into(), known, &restored.facts.record);
+        assert_eq!(known.unanswered, None);
+    }
 }

@@ -65,7 +65,8 @@ fn status(nodes: &[(NodeView, NodePlan)], breakers: &[Breaker], stricter: usize)
         breakers: breakers.iter().collect(),
         overlaps: vec!["other"; stricter],
         stricter,
-        unusable: &[],
+        unusable: vec![],
+        unlisted: vec![],
         kinds: Vec::new(),
     }
     .status(&Clock::start(), Timestamp::UNIX_EPOCH)
@@ -147,7 +148,8 @@ fn the_next_process_reads_which_breakers_are_open() {
         breakers: open.iter().collect(),
         overlaps: vec![],
         stricter: 0,
-        unusable: &[],
+        unusable: vec![],
+        unlisted: vec![],
         kinds: Vec::new(),
     }
     .status(&clock, Timestamp::UNIX_EPOCH);
@@ -168,7 +170,7 @@ fn what_keeps_templates_from_being_used_is_said_before_a_node_fails_and_their_ki
         namespace: "ns".into(),
     });
     let mut policy = policy();
-    let mut told = |unusable: &[String], pause_requests: &[&str]| {
+    let mut told = |unusable: &[&'static str], unlisted: &[&'static str], pause_requests: &[&str]| {
         policy.spec.pause_requests = pause_requests.iter().map(ToString::to_string).collect();
         Policy {
             policy: &policy,
@@ -176,16 +178,19 @@ fn what_keeps_templates_from_being_used_is_said_before_a_node_fails_and_their_ki
             breakers: vec![],
             overlaps: vec![],
             stricter: 0,
-            unusable,
+            unusable: unusable.to_vec(),
+            unlisted: unlisted.to_vec(),
             kinds: vec![template.with_name("gentle")],
         }
         .status(&Clock::start(), Timestamp::UNIX_EPOCH)
     };
-    let status = told(&["template RepairTemplate ns/tpyo cannot be used: not found".into()], &["upgrade"]);
+    let status = told(&["template RepairTemplate ns/tpyo cannot be used: not found"], &["b"], &["upgrade"]);
     let (holds, message) = says(&status, "Ready");
     assert_eq!(holds, "False TemplatesUnusable");
     assert!(message.contains("tpyo"), "{message}");
-    let paused = told(&[], &["upgrade", "storage"]);
+    let unlisted = told(&[], &["Repair objects in ns may not be listed"], &["upgrade"]);
+    assert_eq!(says(&unlisted, "Ready").0, "False RemediationsNotListed");
+    let paused = told(&[], &[], &["upgrade", "storage"]);
     assert_eq!(says(&paused, "Ready").0, "True Paused");
     assert!(says(&paused, "Ready").1.contains("upgrade, storage"));
     assert_eq!(status.template_kinds.iter().map(TemplateRef::of_kind).collect::<Vec<_>>(), [template]);

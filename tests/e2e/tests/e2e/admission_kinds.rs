@@ -105,6 +105,14 @@ async fn account_policies_that_make_no_sense_are_refused() {
             draft("spec.roleBindings.0.serviceAccounts", json!(["another"])),
             ["spec.roleBindings", "that spec.serviceAccounts does not have"],
         ),
+        (
+            "a copy with the name of a token",
+            draft(
+                "spec.serviceAccounts.0.imagePullSecrets",
+                json!([{"name": "bot-token", "copyFrom": {"namespace": "from", "name": "pull"}}]),
+            ),
+            ["spec.tokens", "choose another name"],
+        ),
         ("a life that is too short", draft("spec.tokens.0.ttl", json!("5m")), ["ttl", "10m"]),
         (
             "a role of another kind",

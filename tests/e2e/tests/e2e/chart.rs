@@ -65,9 +65,9 @@ const OF_NODE_HEALTH: [&str; 4] = [
     "ClusterRoleBinding/mainstay-node-health-remediation",
 ];
 
-/// What only this controller has: it reads one ConfigMap of another namespace.
+/// What only this controller has: it reads one ConfigMap.
 const OF_ACCOUNTS: [&str; 2] =
-    ["Role/mainstay-accounts in kube-system", "RoleBinding/mainstay-accounts in kube-system"];
+    ["Role/mainstay-accounts-authority", "RoleBinding/mainstay-accounts-authority"];
 
 /// What is there for users, whichever controllers are on.
 const ROLES: [&str; 3] =

@@ -184,7 +184,7 @@ const CONFIG_ROLLOUT_DENIED: Questions = &[
 const ACCOUNTS_ALLOWED: Questions = &[
     ("create", "serviceaccounts", "--all-namespaces --subresource=token"),
     ("bind", "clusterroles.rbac.authorization.k8s.io/edit", ""),
-    ("get", "configmaps/kube-root-ca.crt", "--namespace=kube-system"),
+    ("get", "configmaps/kube-root-ca.crt", "--namespace=mainstay"),
     ("patch", "validatingwebhookconfigurations.admissionregistration.k8s.io/mainstay-accounts-webhook", ""),
     ("update", "leases.coordination.k8s.io/mainstay-accounts", "--namespace=mainstay"),
 ];
@@ -200,7 +200,8 @@ const ACCOUNTS_DENIED: Questions = &[
     ("create", "accountpolicies.mainstay.dev", ""),
     ("update", "accountpolicies.mainstay.dev", ""),
     ("patch", "namespaces", ""),
-    ("get", "configmaps", "--namespace=kube-system"),
+    ("get", "configmaps", "--namespace=mainstay"),
+    ("get", "configmaps/kube-root-ca.crt", "--namespace=kube-system"),
     ("create", "pods", "--all-namespaces"),
     ("patch", "validatingwebhookconfigurations.admissionregistration.k8s.io/another", ""),
 ];

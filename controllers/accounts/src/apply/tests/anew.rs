@@ -150,7 +150,9 @@ async fn a_secret_with_a_token_that_cannot_be_changed_is_made_anew_at_the_versio
 async fn what_others_have_put_on_a_secret_with_a_token_stays_when_it_is_renewed() {
     let server = Server::new(|method, url| match *method {
         Method::POST if url.contains("/bot/token") => issued(),
-        Method::GET if url.contains("/configmaps/") => (200, json!({"data": {"ca.crt": "ca"}})),
+        Method::GET if url.ends_with("/namespaces/home/configmaps/kube-root-ca.crt") => {
+            (200, json!({"data": {"ca.crt": "ca"}}))
+        }
         _ => metadata("bot-token"),
     });
     server.writer.apply(&ObjectKey::new("", "ns"), &renewal()).await.unwrap();
@@ -174,6 +176,6 @@ async fn no_token_is_issued_while_the_authority_is_not_known() {
         _ => metadata("bot-token"),
     });
     let error = server.writer.apply(&ObjectKey::new("", "ns"), &renewal()).await.unwrap_err();
-    assert!(error.to_string().contains("kube-root-ca.crt"), "{error}");
+    assert!(error.to_string().contains("home/kube-root-ca.crt"), "{error}");
     assert_eq!(server.written(), []);
 }

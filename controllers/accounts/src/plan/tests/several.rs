@@ -62,7 +62,9 @@ fn what_a_policy_gave_that_is_not_known_stays_and_is_named_to_others() {
     observed.leaving = [(name("ci"), Leaving::Unknown)].into();
     let plan = plan(&observed, at(5000));
     assert_eq!(plan.actions, []);
-    assert!(plan.problems.iter().all(|problem| problem.message.contains("AccountPolicy ci")), "{plan:?}");
+    for told in ["AccountPolicy ci", "remove the label mainstay.dev/account-policy"] {
+        assert!(plan.problems.iter().all(|problem| problem.message.contains(told)), "{told}: {plan:?}");
+    }
 }
 
 #[test]
@@ -77,4 +79,55 @@ fn the_default_account_is_handed_back_and_never_deleted() {
         let last = plan.actions.last();
         assert!(matches!(last, Some(Action::Restore { name, .. }) if &**name == "default"), "{plan:?}");
     }
+}
+
+#[test]
+fn a_name_of_a_secret_is_given_once() {
+    let pull = |policy: &str, of: &str| Desired {
+        policy: policy.into(),
+        copies: [(
+            name(of),
+            Copy {
+                namespace: name("registry"),
+                name: name("pull"),
+                source: Source::At("s".into(), "1".into()),
+            },
+        )]
+        .into(),
+        ..Desired::default()
+    };
+    let copy_of = |policy: &str| CopyView {
+        uid: "c".into(),
+        origin: Origin::Made,
+        policy: policy.into(),
+        of: pull(policy, "bot-token").copies[&name("bot-token")].clone(),
+        written: Written::Unknown,
+    };
+    // A policy that names it as both, and two of which one names it as a copy; the copy stands, or is still to be made.
+    let mut both = desired("ci");
+    both.copies = pull("ci", "bot-token").copies;
+    for (policies, owner) in [(vec![both], "ci"), (vec![pull("a", "bot-token"), desired("ci")], "a")] {
+        for stands in [false, true] {
+            let mut observed = settled();
+            (observed.outputs, observed.handles) = Default::default();
+            observed.desired.clone_from(&policies);
+            observed.copies = stands.then(|| (name("bot-token"), copy_of(owner))).into_iter().collect();
+            let planned = plan(&observed, at(10));
+            assert_eq!(why(&planned), [], "each try would issue a token: {planned:?}");
+            assert_eq!(planned.actions.len(), usize::from(!stands), "{planned:?}");
+            let [problem] = &planned.problems[..] else { panic!("{planned:?}") };
+            assert_eq!((&*problem.policy, problem.reason), ("ci", "Conflict"));
+            assert!(problem.message.contains("Secret bot-token"), "{problem:?}");
+        }
+    }
+    // Nor a copy over a Secret with a token, or a token where one stands that cannot be read.
+    let mut observed = settled();
+    observed.desired.insert(0, pull("a", "bot-token"));
+    let planned = plan(&observed, at(10));
+    assert_eq!((planned.actions.len(), &*planned.problems[0].policy), (0, "a"), "{planned:?}");
+    let mut observed = settled();
+    (observed.outputs, observed.handles) = Default::default();
+    observed.invalid = [(name("bot-token"), ("s".into(), Origin::Made))].into();
+    let planned = plan(&observed, at(10));
+    assert_eq!(planned.actions, [Action::Delete(Part::Token, name("bot-token"), "s".into())]);
 }

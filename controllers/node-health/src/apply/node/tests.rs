@@ -148,6 +148,27 @@ async fn volumes_detach_only_from_the_boot_and_the_silence_that_was_decided_abou
     );
 }
 
+#[tokio::test]
+async fn volumes_detach_from_a_node_without_a_lease_only_while_it_posts_nothing() {
+    let at = |second| format!("2026-01-01T00:00:{second}Z");
+    let decided = at("00").parse::<Timestamp>().ok();
+    for (posted, sets) in [("00", true), ("10", false)] {
+        let server = Server::default();
+        let condition = json!({"type": "Ready", "status": "True", "lastHeartbeatTime": at(posted)});
+        server.set(
+            "/api/v1/nodes/n",
+            Ok(json!({
+                "metadata": {"name": "n", "uid": "u", "resourceVersion": "7"},
+                "status": {"nodeInfo": {"bootID": "boot-1"}, "conditions": [condition]},
+            })),
+        );
+        let wanted = taken(true, None, Some("boot-1"));
+        bring(&server.client(), ("n", "u"), &wanted, &Record::default(), decided).await.unwrap();
+        let [(_, _, patch)] = &server.writes()[..] else { panic!("one write") };
+        assert_eq!(patch.to_string().contains(OUT_OF_SERVICE), sets, "{posted}: {patch}");
+    }
+}
+
 /// Says that the taint was set for `boot-1`, which is not there.
 fn taken_off(since: bool) -> Facts {
     let mut record = taken(false, None, Some("boot-1"));
@@ -228,4 +249,20 @@ async fn what_a_record_said_that_somebody_has_removed_is_not_forgotten() {
     // Who has not seen it leaves the cordon, which may be a person's, and says so.
     let (written, spec, _) = brought(&Record::default(), &Record::default()).await;
     assert_eq!((written.is_lost, spec), (true, json!({"taints": null})));
+}
+
+#[test]
+fn a_cordon_whose_record_somebody_has_removed_is_still_ours() {
+    let held = taken(true, None, None);
+    let cordoned = node(json!({"unschedulable": true}), &Record::default());
+    let change = Change::of(&cordoned, &held, &held);
+    assert_eq!(change, Change { record: Some(held.clone()), ..Change::default() }, "as it was");
+    let change = Change::of(&cordoned, &held, &Record::default());
+    assert_eq!(change, Change { unschedulable: Some(false), ..Change::default() });
+    // Where the cordon is gone with it, another one is another's, and where it never was ours this one is.
+    assert!(Change::of(&node(json!({}), &Record::default()), &held, &Record::default()).is_empty());
+    assert!(Change::of(&cordoned, &taken(false, None, None), &Record::default()).is_empty());
+    let set = json!({"taints": [{"key": OUT_OF_SERVICE, "value": "nodeshutdown", "effect": "NoExecute"}]});
+    let (out, held) = (node(set, &Record::default()), taken(false, None, Some("boot-1")));
+    assert_eq!(Change::of(&out, &held, &held).record, Some(held));
 }
