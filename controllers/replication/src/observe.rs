@@ -19,7 +19,7 @@ use crate::{
     claim,
     names::REVISION,
     plan::{self, Claim, Domains, MAX_SPREAD_KEYS, Plan, Policy, RevisionCounts, Strategy, Tallies, Trouble},
-    pod::{Bucket, Labelled, Pod},
+    pod::{Bucket, Labelled, Pod, Scope},
     rollout::{self, Decision, Evidence, Look, Settings, State},
     slots::Slots,
     stores::Stores,
@@ -119,7 +119,7 @@ impl Observed {
         };
         let mut policy = policy::of(group);
         let pods = members(own.into_iter().chain(orphans), policy.ending.is_some(), judge);
-        policy.budgets = stores.budgets.count(&key.namespace) > 0;
+        policy.budgets = stores.budgets.count(&Scope::Namespace(Arc::clone(&key.namespace))) > 0;
         let slots = slots(group, &key, &pods, stores);
         policy.volumes = claim::are_wanted(group).then(|| policy::volumes(group, &slots));
         let mut nodes = HashMap::new();
