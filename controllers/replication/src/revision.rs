@@ -1,4 +1,5 @@
-//! Revisions: the templates that a group has had, each stored as a ControllerRevision that never changes.
+//! Revisions: the templates that a group has had, each stored as a ControllerRevision of which only the number ever
+//! changes.
 //!
 //! A revision is identified by the hash of its template, which its pods carry as a label, and which ends the name of
 //! its ControllerRevision. The same template is therefore always the same revision, however often it is restored.

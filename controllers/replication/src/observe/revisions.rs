@@ -43,6 +43,11 @@ impl Revisions {
         }
     }
 
+    /// The revision of the spec's template, where it is kept.
+    pub(crate) fn stands(&self) -> Option<&Arc<Revision>> {
+        self.kept.iter().find(|kept| kept.hash == self.own)
+    }
+
     /// The template of a revision of `group`, whose revisions these are.
     pub fn template<'a>(&'a self, hash: &str, group: &'a ReplicaGroup) -> Option<&'a PodTemplate> {
         if *hash == *self.own {
