@@ -72,7 +72,8 @@ impl Revisions {
         kept.map(|kept| kept.number)
     }
 
-    pub(super) fn is_known(&self, hash: &str) -> bool {
+    /// Whether pods of that revision can be made.
+    pub(crate) fn is_known(&self, hash: &str) -> bool {
         *hash == *self.own || template(&self.kept, hash).is_some()
     }
 }

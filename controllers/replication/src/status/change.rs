@@ -8,7 +8,7 @@ use crate::{
     names::{ABORT, CONTINUE},
     plan::Strategy,
     revision,
-    rollout::{Decision, Failed, Phase},
+    rollout::{Command, Decision, Failed, Phase},
 };
 
 impl Seen<'_> {
@@ -79,6 +79,43 @@ impl Seen<'_> {
         )
     }
 
+    /// How many pods are not of the target.
+    fn others(&self) -> usize {
+        self.assessed.plan.counts.active.saturating_sub(self.assessed.target.active)
+    }
+
+    /// That no pod is made of the target, and why, where no request has failed.
+    fn not_stored(&self) -> String {
+        let target = self.target();
+        let why = if self.failures.is_empty() {
+            "; one that a deleted group of this name has left is still to be removed by the garbage collector"
+        } else {
+            ""
+        };
+        format!(
+            "no pod is created of {target} or updated to it before it is stored as a ControllerRevision{why}"
+        )
+    }
+
+    /// Which commands have no effect as they cannot be read.
+    fn unreadable(&self) -> String {
+        let (settings, revisions) = (&self.observed.settings, &self.observed.revisions);
+        let commands = [(CONTINUE, &settings.resume), (ABORT, &settings.abort)];
+        let note = |(annotation, command): (&str, &Option<Command>)| {
+            let text = self.group.annotations().get(annotation)?;
+            let is_known = |command: &Command| {
+                *command.revision == *self.assessed.decision.target || revisions.is_known(&command.revision)
+            };
+            let is_read = command.as_ref().is_some_and(is_known);
+            (!is_read).then(|| {
+                format!(
+                    "; {annotation}={text} names no revision of this group, or no step, and has no effect"
+                )
+            })
+        };
+        commands.into_iter().filter_map(note).collect()
+    }
+
     /// Which commands have no effect on this rollout, as they were given before it began.
     fn ignored(&self) -> String {
         let ignored = self.assessed.decision.state.rollout.as_ref().map(|rollout| &rollout.ignored);
@@ -87,11 +124,12 @@ impl Seen<'_> {
         let values = values.filter_map(|(annotation, text)| Some(format!("{annotation}={}", text.as_ref()?)));
         let values: Vec<_> = values.collect();
         if values.is_empty() {
-            return String::new();
+            return self.unreadable();
         }
         format!(
-            "; {} is from before this rollout and has no effect: to give the command again, append /again to its value",
-            values.join(" and ")
+            "; {} is from before this rollout and has no effect: to give the command again, append /again to its value{}",
+            values.join(" and "),
+            self.unreadable()
         )
     }
 
