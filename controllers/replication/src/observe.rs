@@ -160,7 +160,8 @@ impl Observed {
         let mut pods: Vec<_> = self.pods.iter().map(|member| self.view(member)).collect();
         evidence.look(look, self.settings.max_restarts, &mut pods);
         let now = look.wall;
-        let by_revision = plan::counts(&pods, self.policy.min_ready, now);
+        let excused = state.rollout.as_ref().map_or(0, |rollout| rollout.unschedulable);
+        let by_revision = plan::counts(&pods, self.policy.min_ready, now, excused);
         let mut state = state.clone();
         // To a revision whose template is lost nothing leads back.
         state.current.take_if(|current| !self.revisions.is_known(current));

@@ -55,6 +55,9 @@ pub struct Rollout {
 impl Rollout {
     pub(super) fn new(revision: Arc<str>, step: Option<usize>, now: Timestamp) -> Self {
         Self {
+    /// The most old pods that no node took at one time: there was no room for as many new ones either. The pods themselves may
+    /// be gone since, as the rollout deletes them first.
+    pub unschedulable: usize,
             revision,
             started: now,
             progressed: now,
@@ -70,6 +73,7 @@ impl Rollout {
 
 /// How many old pods are kept in a group of that size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+            unschedulable: 0,
 pub struct Kept {
     /// Old pods.
     pub replicas: usize,

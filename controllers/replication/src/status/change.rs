@@ -151,7 +151,7 @@ impl Seen<'_> {
         match self.assessed.decision.waiting {
             0 => String::new(),
             waiting => format!(
-                ", of which {waiting} wait for a scheduling gate, or for room that pods of other revisions lack too"
+                ", of which {waiting} wait for a scheduling gate, or for room that old pods lacked too"
             ),
         }
     }

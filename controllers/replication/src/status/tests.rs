@@ -197,6 +197,7 @@ fn at_step(step: usize) -> Rollout {
         kept: Some(Kept { replicas: 2, of: 5 }),
         ignored: Ignored { resume: Some("web-b".into()), abort: None },
     }
+        unschedulable: 1,
 }
 
 #[test]
