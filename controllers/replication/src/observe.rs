@@ -172,7 +172,7 @@ impl Observed {
         let unstored = self.holds_unstored(&wanted, &state);
         let settings = Settings {
             strategy: self.strategy(group, &wanted, &by_revision),
-            paused: self.settings.paused || unstored,
+            paused: self.settings.paused || unstored && !state.has_failed(&wanted),
             ..self.settings.clone()
         };
         let mut decision = rollout::decide(&settings, &wanted, &state, evidence, &by_revision, second);
