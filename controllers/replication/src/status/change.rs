@@ -51,7 +51,7 @@ impl Seen<'_> {
             target.active, target.available
         );
         let starting = target.active - target.available;
-        let others = self.assessed.plan.counts.active.saturating_sub(target.active);
+        let others = self.others();
         if let Some(text) = self.blocked {
             format!("{done}; a PodDisruptionBudget blocks the rest: {text}")
         } else if let Some(hooks) = hook_sentence(&self.assessed.plan) {
@@ -182,11 +182,16 @@ pub(super) fn lasting_failure(seen: &Seen<'_>) -> Option<Failure> {
 pub(super) fn rolled_back_failure(seen: &Seen<'_>) -> Option<Failure> {
     let is_back = seen.assessed.decision.phase != Phase::RollingBack;
     let failed = seen.failed().filter(|_| seen.goes_back() && is_back)?;
-    let message = format!(
-        "the pods are of {}, because {}; change spec.template to try again",
-        seen.target(),
-        seen.failure_sentence(failed)
-    );
+    let (target, others) = (seen.target(), seen.others());
+    let pods = match seen.assessed.decision.phase {
+        _ if others == 0 => format!("the pods are of {target}"),
+        Phase::WaitingForDeletion => {
+            format!("{others} pods are not of {target} and stay until they are deleted by hand")
+        }
+        _ => format!("{others} pods are not of {target} yet"),
+    };
+    let message =
+        format!("{pods}, because {}; change spec.template to try again", seen.failure_sentence(failed));
     Some(Failure { reason: failed.reason.as_str(), stalled: true, message })
 }
 
@@ -195,8 +200,13 @@ pub(super) fn readiness(seen: &Seen<'_>) -> Option<(bool, &'static str, String)>
     let decision = &seen.assessed.decision;
     let target = seen.target();
     let is_first = decision.state.current.is_none();
+    let (stored, counts) = (seen.observed.revisions.stored, seen.assessed.plan.counts);
+    let wanted = seen.observed.policy.replicas;
     let (reason, message) = match decision.phase {
         Phase::Complete | Phase::PartitionReached | Phase::WaitingForDeletion | Phase::Failed => return None,
+        Phase::Rolling if is_first && !stored && counts.active < wanted => {
+            ("TemplateNotStored", seen.not_stored())
+        }
         Phase::Rolling if is_first => return None,
         Phase::Rolling => {
             let message = format!(
@@ -222,17 +232,13 @@ pub(super) fn readiness(seen: &Seen<'_>) -> Option<(bool, &'static str, String)>
                     "step {step} of {of} ({weight} %) is reached: {} of {} pods are updated to {target}{}; \
                      the rollout {next}{}",
                     seen.assessed.target.active,
-                    seen.observed.policy.replicas,
+                    wanted,
                     seen.canary(),
                     seen.ignored()
                 ),
             )
         }
-        Phase::Paused if !seen.observed.revisions.stored => {
-            let message =
-                format!("no pod is updated to {target} before it is stored as a ControllerRevision");
-            ("TemplateNotStored", message)
-        }
+        Phase::Paused if !stored => ("TemplateNotStored", seen.not_stored()),
         Phase::Paused => {
             ("Paused", format!("spec.paused pauses the rollout of {target}: {}", seen.progress()))
         }
@@ -293,10 +299,7 @@ fn progressing(seen: &Seen<'_>) -> NewCondition {
             ("WaitingForDeletion", format!("pods are updated to {target} when they are deleted"))
         }
         // Then it is not the spec that pauses it.
-        Phase::Paused if !seen.observed.revisions.stored => (
-            "TemplateNotStored",
-            format!("no pod is updated to {target} before it is stored as a ControllerRevision"),
-        ),
+        Phase::Paused if !seen.observed.revisions.stored => ("TemplateNotStored", seen.not_stored()),
         Phase::Paused => ("Paused", format!("spec.paused pauses the rollout of {target}")),
     };
     verdict(true, reason, message)
