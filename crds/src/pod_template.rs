@@ -48,9 +48,21 @@ impl JsonSchema for PodTemplate {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let mut metadata = object_meta(schema::labels());
-        metadata["description"] = "Labels, annotations and finalizers of a new pod.".into();
-        metadata["required"] = json!(["labels"]);
+        let metadata = json!({
+            "type": "object",
+            "description": "Labels, annotations and finalizers of a new pod.",
+            "required": ["labels"],
+            "properties": {
+                "labels": schema::labels(),
+                "annotations": strings(),
+                "finalizers": { "type": "array", "x-kubernetes-list-type": "set", "items": { "type": "string" } },
+                // What else programs print there: the built-in kinds take it and ignore it.
+                "name": ignored("string"),
+                "generateName": ignored("string"),
+                "namespace": ignored("string"),
+                "creationTimestamp": ignored_time(),
+            },
+        });
         json_schema!({
             "type": "object",
             "required": ["metadata", "spec"],
@@ -104,8 +116,7 @@ fn short_name(name: &str) -> &str {
 fn structural(kind: &str, definitions: &Definitions) -> Value {
     match kind {
         "Quantity" => return quantity(),
-        // Only a volume claim template has metadata here, and the API server takes no more of it than this.
-        "ObjectMeta" => return object_meta(strings()),
+        "ObjectMeta" => return claim_meta(),
         _ => {}
     }
     let mut schema = inlined(&definitions[kind], definitions);
@@ -201,20 +212,10 @@ const ATOMIC_KINDS: &[&str] = &[
     "TypedLocalObjectReference",
 ];
 
-/// The metadata that a template may set, and what else programs print there: the built-in kinds take it and ignore it.
-fn object_meta(labels: Value) -> Value {
-    json!({
-        "type": "object",
-        "properties": {
-            "labels": labels,
-            "annotations": strings(),
-            "finalizers": { "type": "array", "x-kubernetes-list-type": "set", "items": { "type": "string" } },
-            "name": ignored("string"),
-            "generateName": ignored("string"),
-            "namespace": ignored("string"),
-            "creationTimestamp": ignored_time(),
-        },
-    })
+/// The metadata of a volume claim template in a pod: the API server refuses a pod with any other field in it
+/// (pkg/apis/core/validation/validation.go, `allowedPVCTemplateObjectMetaFields`).
+fn claim_meta() -> Value {
+    json!({ "type": "object", "properties": { "labels": strings(), "annotations": strings() } })
 }
 
 /// A field that is accepted and has no effect, as in the built-in kinds.

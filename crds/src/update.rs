@@ -119,7 +119,7 @@ pub struct FailurePolicy {
     pub max_restarts: i32,
 
     /// A rollout has failed when a new pod cannot be scheduled, or cannot get its image or configuration, for this many
-    /// seconds. Default 300.
+    /// seconds. Pods that a scheduling gate holds do not count, nor as many as there were old pods without room. Default 300.
     #[schemars(range(min = 1))]
     pub unschedulable_seconds: i32,
 }
@@ -189,6 +189,11 @@ pub struct RolloutStatus {
     /// `currentRevision`. Absent if the rollout began without old pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept: Option<KeptReplicas>,
+
+    /// The highest number of old pods that could not be scheduled at the same time: no more new ones may fail to be.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub unschedulable_replicas: i32,
 
     /// The value that the annotation `mainstay.dev/continue` already had when the rollout began. It has no effect on this
     /// rollout.

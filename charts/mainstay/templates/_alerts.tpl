@@ -107,6 +107,19 @@ spec:
 {{- end -}}
 
 {{/*
+What is wrong with groups. The series name none: kubectl get replicagroups does.
+*/}}
+{{- define "mainstay.replicationAlerts" -}}
+- alert: MainstayRolloutFailed
+  expr: sum by (reason) (increase(mainstay_replication_rollouts_failed_total{reason!="Aborted"}[1h])) > 0
+  labels:
+    severity: warning
+    mainstay_controller: {{ .name }}
+  annotations:
+    summary: {{ "Rollouts of ReplicaGroups have failed in the last hour: {{ $labels.reason }}. They are not tried again until the template changes." | quote }}
+{{- end -}}
+
+{{/*
 What is wrong with pools. The series name none: kubectl get endpointpools does.
 */}}
 {{- define "mainstay.endpointsAlerts" -}}

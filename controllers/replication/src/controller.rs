@@ -189,3 +189,32 @@ fn concerns(group: &ReplicaGroup, pod: &Pod) -> bool {
         || pod.slot.is_some() && claim::are_wanted(group)
         || Selector::try_from(group.spec.selector.clone()).is_ok_and(|selector| selector.matches(&pod.labels))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn a_stray_pod_with_a_slot_wakes_the_groups_that_may_wait_for_its_claims() {
+        let group = |templates: Value| -> ReplicaGroup {
+            let spec = json!({"selector": {"matchLabels": {"app": "web"}}, "template": {}, "volumeClaimTemplates": templates});
+            let object = json!({
+                "apiVersion": "mainstay.dev/v1alpha1", "kind": "ReplicaGroup", "metadata": {"name": "web"}, "spec": spec
+            });
+            serde_json::from_value(object).unwrap()
+        };
+        let pod = |labels: Value| {
+            let pod = json!({"metadata": {"name": "p", "namespace": "ns", "uid": "p", "labels": labels}});
+            Pod::slim(serde_json::from_value(pod).unwrap(), &mut LabelPool::default())
+        };
+        let with_claims = group(json!([{"metadata": {"name": "data"}, "spec": {}}]));
+        let aside = pod(json!({"app": "debug", SLOT: "bcdfg"}));
+        assert!(concerns(&with_claims, &aside));
+        assert!(
+            !concerns(&group(json!([])), &aside) && !concerns(&with_claims, &pod(json!({"app": "debug"})))
+        );
+        assert!(concerns(&group(json!([])), &pod(json!({"app": "web"}))));
+    }
+}

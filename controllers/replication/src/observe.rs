@@ -19,7 +19,7 @@ use crate::{
     claim,
     names::REVISION,
     plan::{self, Claim, Domains, MAX_SPREAD_KEYS, Plan, Policy, RevisionCounts, Strategy, Tallies, Trouble},
-    pod::{Bucket, Labelled, Pod},
+    pod::{Bucket, Labelled, Pod, Scope},
     rollout::{self, Decision, Evidence, Look, Settings, State},
     slots::Slots,
     stores::Stores,
@@ -119,7 +119,7 @@ impl Observed {
         };
         let mut policy = policy::of(group);
         let pods = members(own.into_iter().chain(orphans), policy.ending.is_some(), judge);
-        policy.budgets = stores.budgets.count(&key.namespace) > 0;
+        policy.budgets = stores.budgets.count(&Scope::Namespace(Arc::clone(&key.namespace))) > 0;
         let slots = slots(group, &key, &pods, stores);
         policy.volumes = claim::are_wanted(group).then(|| policy::volumes(group, &slots));
         let mut nodes = HashMap::new();
@@ -160,7 +160,8 @@ impl Observed {
         let mut pods: Vec<_> = self.pods.iter().map(|member| self.view(member)).collect();
         evidence.look(look, self.settings.max_restarts, &mut pods);
         let now = look.wall;
-        let by_revision = plan::counts(&pods, self.policy.min_ready, now);
+        let excused = state.rollout.as_ref().map_or(0, |rollout| rollout.unschedulable);
+        let by_revision = plan::counts(&pods, self.policy.min_ready, now, excused);
         let mut state = state.clone();
         // To a revision whose template is lost nothing leads back.
         state.current.take_if(|current| !self.revisions.is_known(current));
@@ -171,7 +172,7 @@ impl Observed {
         let unstored = self.holds_unstored(&wanted, &state);
         let settings = Settings {
             strategy: self.strategy(group, &wanted, &by_revision),
-            paused: self.settings.paused || unstored,
+            paused: self.settings.paused || unstored && !state.has_failed(&wanted),
             ..self.settings.clone()
         };
         let mut decision = rollout::decide(&settings, &wanted, &state, evidence, &by_revision, second);

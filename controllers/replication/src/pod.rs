@@ -8,6 +8,7 @@ use kube::Resource;
 use mainstay_runtime::{
     index::Indexed,
     labels::{LabelPool, Labels},
+    node::ZONE,
     slim::{Header, MetadataOf},
 };
 
@@ -191,16 +192,27 @@ impl<K: Resource<DynamicType = ()>> From<MetadataOf<K>> for Labelled {
     }
 }
 
+/// A set of labelled objects that reconciles ask for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// Those of a namespace.
+    Namespace(Arc<str>),
+    /// Those that lie in none, such as nodes: the ones with a zone, or the ones without.
+    Zoned(bool),
+}
+
 impl Indexed for Labelled {
-    /// The namespace; what lies in none is asked for by name alone.
-    type Bucket = Arc<str>;
+    type Bucket = Scope;
 
     fn header(&self) -> &Header {
         &self.header
     }
-    fn buckets(&self) -> Vec<Arc<str>> {
-        let namespace = Some(&self.header.key.namespace).filter(|namespace| !namespace.is_empty());
-        namespace.into_iter().cloned().collect()
+    fn buckets(&self) -> Vec<Scope> {
+        let namespace = &self.header.key.namespace;
+        if namespace.is_empty() {
+            return vec![Scope::Zoned(self.labels.contains_key(ZONE))];
+        }
+        vec![Scope::Namespace(Arc::clone(namespace))]
     }
     fn is_same(&self, other: &Self) -> bool {
         self.labels == other.labels

@@ -40,7 +40,7 @@ pub struct Quota {
     /// Name, UID and version.
     pub header: Header,
     /// What is left of each resource that it limits; `None` where its status does not tell yet.
-    left: BTreeMap<String, Option<f64>>,
+    left: BTreeMap<String, Option<Nano>>,
 }
 
 impl From<WatchedQuota> for Quota {
@@ -49,7 +49,7 @@ impl From<WatchedQuota> for Quota {
         let WatchedAmounts { hard, used } = watched.status;
         let left = |(resource, hard): (String, Quantity)| {
             let used = used.get(&resource).and_then(|used| amount(&used.0));
-            let left = amount(&hard.0).zip(used).map(|(hard, used)| hard - used);
+            let left = amount(&hard.0).zip(used).and_then(|(hard, used)| hard.checked_sub(used));
             (resource, left)
         };
         Self { header, left: hard.into_iter().map(left).collect() }
@@ -60,7 +60,7 @@ impl Quota {
     /// Whether it would admit now what it, or another quota, refused with this message. What cannot be told, would.
     pub fn admits(&self, refusal: &str) -> bool {
         let Some(Refusal { quota, requested }) = Refusal::parse(refusal) else { return true };
-        let has_room = |(resource, wanted): &(&str, f64)| match self.left.get(*resource) {
+        let has_room = |(resource, wanted): &(&str, Nano)| match self.left.get(*resource) {
             Some(left) => left.is_some_and(|left| *wanted <= left),
             None => true,
         };
@@ -87,7 +87,7 @@ impl Indexed for Quota {
 /// (k8s.io/apiserver, pkg/admission/plugin/resourcequota/controller.go).
 struct Refusal<'a> {
     quota: &'a str,
-    requested: Vec<(&'a str, f64)>,
+    requested: Vec<(&'a str, Nano)>,
 }
 
 impl<'a> Refusal<'a> {
@@ -100,31 +100,59 @@ impl<'a> Refusal<'a> {
     }
 }
 
-/// The value of a quantity: a number, with an exponent or a suffix.
-fn amount(quantity: &str) -> Option<f64> {
-    const SUFFIXES: [(&str, f64); 15] = [
-        ("Ki", 1024.0),
-        ("Mi", 1_048_576.0),
-        ("Gi", 1_073_741_824.0),
-        ("Ti", 1_099_511_627_776.0),
-        ("Pi", 1_125_899_906_842_624.0),
-        ("Ei", 1_152_921_504_606_846_976.0),
-        ("n", 1e-9),
-        ("u", 1e-6),
-        ("m", 1e-3),
-        ("k", 1e3),
-        ("M", 1e6),
-        ("G", 1e9),
-        ("T", 1e12),
-        ("P", 1e15),
-        ("E", 1e18),
+/// A billionth: the API server rounds every quantity up to whole ones, so that a comparison of these is exact
+/// (k8s.io/apimachinery, pkg/api/resource/quantity.go).
+type Nano = i128;
+
+/// A whole, in billionths.
+const ONE: Nano = 1_000_000_000;
+
+/// The value of a quantity: a number, with an exponent or a suffix. `None` also where it is beyond all bounds.
+fn amount(quantity: &str) -> Option<Nano> {
+    const SUFFIXES: [(&str, Nano); 15] = [
+        ("Ki", ONE << 10),
+        ("Mi", ONE << 20),
+        ("Gi", ONE << 30),
+        ("Ti", ONE << 40),
+        ("Pi", ONE << 50),
+        ("Ei", ONE << 60),
+        ("n", 1),
+        ("u", 1_000),
+        ("m", 1_000_000),
+        ("k", ONE * 1_000),
+        ("M", ONE * 1_000_000),
+        ("G", ONE * ONE),
+        ("T", ONE * ONE * 1_000),
+        ("P", ONE * ONE * 1_000_000),
+        ("E", ONE * ONE * ONE),
     ];
-    let suffixed = || {
-        SUFFIXES
-            .iter()
-            .find_map(|(suffix, factor)| Some(quantity.strip_suffix(suffix)?.parse::<f64>().ok()? * factor))
+    let suffix = |&(suffix, factor): &(&str, Nano)| Some((quantity.strip_suffix(suffix)?, factor));
+    if let Some((number, factor)) = SUFFIXES.iter().find_map(suffix) {
+        return scaled(number, factor, 0);
+    }
+    match quantity.split_once(['e', 'E']) {
+        Some((number, exponent)) => scaled(number, ONE, exponent.parse().ok()?),
+        None => scaled(quantity, ONE, 0),
+    }
+}
+
+/// A decimal `number` of things of that size, times ten to the `exponent`, rounded away from zero.
+fn scaled(number: &str, size: Nano, exponent: i32) -> Option<Nano> {
+    let (negative, digits) = match number.strip_prefix('-') {
+        Some(digits) => (true, digits),
+        None => (false, number.strip_prefix('+').unwrap_or(number)),
     };
-    quantity.parse().ok().or_else(suffixed)
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let digits = format!("{whole}{fraction}");
+    if !digits.bytes().all(|digit| digit.is_ascii_digit()) {
+        return None;
+    }
+    let exponent = exponent.checked_sub(i32::try_from(fraction.len()).ok()?)?;
+    let power = 10_u128.checked_pow(exponent.unsigned_abs())?;
+    let value = digits.parse::<u128>().ok()?.checked_mul(size.unsigned_abs())?;
+    let value = if exponent < 0 { value.div_ceil(power) } else { value.checked_mul(power)? };
+    let value = Nano::try_from(value).ok()?;
+    Some(if negative { -value } else { value })
 }
 
 #[cfg(test)]
@@ -153,6 +181,14 @@ mod tests {
     }
 
     #[test]
+    fn what_fits_exactly_fits() {
+        let text = "exceeded quota: q, requested: requests.cpu=100m,x=0.3, used: x=1, limited: x=2";
+        let hard = json!({"requests.cpu": "1", "x": "0.4"});
+        assert!(quota(hard.clone(), json!({"requests.cpu": "900m", "x": "100m"})).admits(text));
+        assert!(!quota(hard, json!({"requests.cpu": "900m", "x": "100000001n"})).admits(text));
+    }
+
+    #[test]
     fn another_quota_makes_no_room() {
         let other = REFUSAL.replace("quota: q,", "quota: p,");
         assert!(!quota(json!({}), json!({})).admits(&other));
@@ -165,11 +201,22 @@ mod tests {
 
     #[test]
     fn quantities_have_exponents_or_suffixes() {
-        let cases =
-            [("3", 3.0), ("250m", 0.25), ("1.5Ki", 1536.0), ("2e3", 2000.0), ("1E", 1e18), ("-.5k", -500.0)];
+        let cases = [
+            ("3", 3 * ONE),
+            ("250m", 250_000_000),
+            ("1.5Ki", 1536 * ONE),
+            ("2e3", 2000 * ONE),
+            ("25E-1", 2_500_000_000),
+            ("1E", ONE * ONE * ONE),
+            ("-.5k", -500 * ONE),
+            ("+1.n", 1),
+            (".1n", 1),
+        ];
         for (text, value) in cases {
             assert_eq!(amount(text), Some(value), "{text}");
         }
-        assert_eq!(amount("one"), None);
+        for text in ["one", "", ".", "k", "1e", "1ee1", "--1", "1e99", "9e-99999"] {
+            assert_eq!(amount(text), None, "{text}");
+        }
     }
 }

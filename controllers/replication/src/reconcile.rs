@@ -23,8 +23,8 @@ use parking_lot::Mutex;
 use crate::{
     announce::Announcer,
     apply::{
-        ADOPTION, ApplyError, CLAIMS, CREATION, DELETION, FINALIZER, GATES, HOOKS, PRUNING, READS, REVISIONS,
-        WritePermit, Writer,
+        ADOPTION, ApplyError, CLAIMS, CREATION, DELETION, FINALIZER, GATES, HOOKS, NUMBERING, PRUNING, READS,
+        REVISIONS, WritePermit, Writer,
     },
     memory::Memory,
     observe::{Assessment, ObserveError, Observed},
@@ -178,7 +178,8 @@ impl Replication {
     }
 
     /// Keeps the template as a revision. Returns whether it is kept: without that nothing is brought to it, as nothing could
-    /// be rolled back to it later, while pods of other revisions are replaced and scaled as before.
+    /// be rolled back to it later, while pods of other revisions are replaced and scaled as before. One that is kept need not
+    /// wait for its number, which is for people.
     async fn keep_revision(
         &self,
         group: &ReplicaGroup,
@@ -186,7 +187,11 @@ impl Replication {
         turn: &Turn,
         outcomes: &mut Outcomes,
     ) -> bool {
-        if turn.held(REVISIONS).is_some() {
+        let stands = observed.revisions.stands().is_some();
+        if stands && turn.held(NUMBERING).is_none() {
+            outcomes.note(NUMBERING, self.writer.renew_revision(group, observed).await);
+        }
+        if turn.held(REVISIONS).is_some() && !stands {
             return false;
         }
         let kept = self.writer.keep_revision(group, observed).await;
@@ -353,3 +358,6 @@ impl Replication {
         of(self.memory.lock().entry(key.clone()).or_default())
     }
 }
+
+#[cfg(test)]
+mod tests;

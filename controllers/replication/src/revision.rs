@@ -1,4 +1,5 @@
-//! Revisions: the templates that a group has had, each stored as a ControllerRevision that never changes.
+//! Revisions: the templates that a group has had, each stored as a ControllerRevision of which only the number ever
+//! changes.
 //!
 //! A revision is identified by the hash of its template, which its pods carry as a label, and which ends the name of
 //! its ControllerRevision. The same template is therefore always the same revision, however often it is restored.
@@ -25,6 +26,8 @@ use crate::{names::REVISION, owner::Controller};
 const DIGITS: usize = 10;
 /// The longest name that an object may have.
 const MAX_NAME: usize = 253;
+/// What of it the hash leaves to the group.
+const ROOM: usize = MAX_NAME - DIGITS - 1;
 
 /// The hash of a template: equal for equal templates, in whatever order their fields were written.
 pub fn hash(template: &PodTemplate) -> Arc<str> {
@@ -36,7 +39,6 @@ pub fn hash(template: &PodTemplate) -> Arc<str> {
 /// The name of a group's ControllerRevision. That of a group with a long name has a digest of it, since others may begin
 /// with the same letters.
 pub fn name(group: &str, hash: &str) -> String {
-    const ROOM: usize = MAX_NAME - DIGITS - 1;
     if group.len() <= ROOM {
         return format!("{group}-{hash}");
     }
@@ -49,10 +51,13 @@ fn digest(text: &[u8]) -> String {
     digits
 }
 
-/// The hash of the revision that a ControllerRevision of `group` of that name keeps.
+/// The hash of the revision that a ControllerRevision of `group` of that name keeps. Also names are known that an earlier
+/// version gave to those of a group with a long name: that was cut, and nothing else.
 pub fn hash_of(group: &ReplicaGroup, name: &str) -> Option<Arc<str>> {
-    let (_, hash) = name.rsplit_once('-')?;
-    (self::name(&group.name_any(), hash) == name).then(|| hash.into())
+    let (start, hash) = name.rsplit_once('-')?;
+    let group = group.name_any();
+    let is_cut = || group.len() > ROOM && group.get(..ROOM) == Some(start);
+    (self::name(&group, hash) == name || is_cut()).then(|| hash.into())
 }
 
 /// A ControllerRevision as the watch decodes it.
@@ -166,6 +171,21 @@ mod tests {
             let (_, hash) = revision.rsplit_once('-').unwrap();
             assert_eq!(hash, "0123456789");
         }
+    }
+
+    #[test]
+    fn the_name_that_an_earlier_version_gave_is_known() {
+        let long = "x".repeat(250);
+        let group: ReplicaGroup = serde_json::from_value(json!({
+            "apiVersion": "mainstay.dev/v1alpha1", "kind": "ReplicaGroup", "metadata": {"name": long},
+            "spec": {"selector": {}, "template": {}}
+        }))
+        .unwrap();
+        let hash = "0123456789";
+        for kept in [name(&long, hash), format!("{}-{hash}", &long[..242])] {
+            assert_eq!(hash_of(&group, &kept).as_deref(), Some(hash), "{kept}");
+        }
+        assert_eq!(hash_of(&group, &format!("{}-{hash}", &long[..241])), None);
     }
 
     #[test]

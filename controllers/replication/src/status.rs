@@ -29,7 +29,7 @@ pub fn observed(seen: &Seen<'_>, now: Timestamp) -> ReplicaGroupStatus {
     let unknown = observed.revisions.unknown.as_ref().map(|name| failure::unknown_revision(name));
     let lasting = seen.failures.first().cloned().or(unknown).or_else(|| change::lasting_failure(seen));
     let readiness = readiness(seen, lasting.as_ref());
-    let stalled = lasting.or_else(|| change::rolled_back_failure(seen));
+    let stalled = lasting.filter(|failure| failure.stalled).or_else(|| change::rolled_back_failure(seen));
     let mut verdicts = verdicts(readiness, stalled.as_ref(), failure::of_replicas(seen.failures));
     verdicts.extend(change::verdicts(seen));
     verdicts.extend(seen.failures.conditions());
@@ -112,8 +112,8 @@ fn readiness(seen: &Seen<'_>, failure: Option<&Failure>) -> (bool, &'static str,
     match &plan.wait {
         Some(Wait::Backoff { until, .. }) => {
             let message = format!(
-                "{active} of {wanted} pods exist; pods failed one after the other, so the next is created \
-                 at {}: see the failed pods' status and logs",
+                "{active} of {wanted} pods exist; pods ended one after the other, so the next is created \
+                 at {}: see the ended pods' status and logs",
                 until.strftime("%FT%TZ")
             );
             return (false, "CreateBackoff", message);

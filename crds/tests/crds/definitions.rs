@@ -186,6 +186,16 @@ fn a_template_takes_numbers_for_quantities_and_names_for_ports() {
 }
 
 #[test]
+fn a_claim_template_of_a_pod_has_no_metadata_that_no_pod_may_have() {
+    let pod = &spec_schema()["properties"]["template"]["properties"]["spec"];
+    let volume = &pod["properties"]["volumes"]["items"]["properties"];
+    let claim = &volume["ephemeral"]["properties"]["volumeClaimTemplate"];
+    let fields: Vec<_> =
+        claim["properties"]["metadata"]["properties"].as_object().unwrap().keys().cloned().collect();
+    assert_eq!(fields, ["annotations", "labels"]);
+}
+
+#[test]
 fn a_template_merges_lists_by_the_keys_of_a_pod() {
     let pod = spec_schema()["properties"]["template"]["properties"]["spec"]["properties"].clone();
     let keys = |list: &Value| list["x-kubernetes-list-map-keys"].clone();

@@ -4,7 +4,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 
 use kube::ResourceExt;
 use mainstay_crds::{InPlace, PodTemplate, ReplicaGroup};
-use mainstay_runtime::{names, owner};
+use mainstay_runtime::{names, node::ZONE, owner};
 use serde::Serialize;
 use serde_json::{Map, Value, json, value::RawValue};
 
@@ -31,19 +31,24 @@ fn with_gate(spec: &mut Map<String, Value>) {
 
 /// How the scheduler spreads pods that name no constraints of their own: softly, as long as a node has no more than two
 /// pods more than another, and a zone four (pkg/scheduler/framework/plugins/podtopologyspread/plugin.go,
-/// `systemDefaultConstraints`). It does so for pods of the built-in kinds alone, which it finds by their owner.
-const DEFAULT_SPREAD: [(&str, i32); 2] = [("kubernetes.io/hostname", 3), ("topology.kubernetes.io/zone", 5)];
+/// `systemDefaultConstraints`). It does so for pods of the built-in kinds, which it finds by their owner, and for those
+/// that a Service selects.
+const DEFAULT_SPREAD: [(&str, i32); 2] = [("kubernetes.io/hostname", 3), (ZONE, 5)];
 
-/// The spec with the scheduler's default constraints, unless it has some of its own; an empty list means none. As in a
-/// Deployment, only pods of the same revision are counted.
-fn with_spread(spec: &mut Map<String, Value>, group: &ReplicaGroup, hash: &str) {
+/// The spec with the scheduler's default constraints, unless it has some of its own; an empty list leaves it to the
+/// scheduler. As in a Deployment, only pods of the same revision are counted.
+///
+/// Unlike its defaults, constraints of a pod's own make the scheduler ignore every node that lacks one of their labels
+/// (scoring.go, `requireAllTopologies`): that of zones is left out unless all nodes have `zones`.
+fn with_spread(spec: &mut Map<String, Value>, group: &ReplicaGroup, hash: &str, zones: bool) {
     if spec.contains_key("topologySpreadConstraints") {
         return;
     }
     let mut selector = group.spec.selector.clone();
     selector.match_labels.get_or_insert_default().insert(REVISION.to_owned(), hash.to_owned());
     let constraint = |(key, skew)| json!({"topologyKey": key, "maxSkew": skew, "whenUnsatisfiable": "ScheduleAnyway", "labelSelector": &selector});
-    let constraints = DEFAULT_SPREAD.into_iter().map(constraint).collect();
+    let spread = DEFAULT_SPREAD.into_iter().filter(|(key, _)| zones || *key != ZONE);
+    let constraints = spread.map(constraint).collect();
     spec.insert("topologySpreadConstraints".to_owned(), constraints);
 }
 
@@ -93,7 +98,7 @@ struct NewMetadata<'a> {
 }
 
 impl<'a> Body<'a> {
-    /// The body of pods of `template`, which is the group's revision of that hash.
+    /// The body of pods of `template`, which is the group's revision of that hash, for nodes that all have `zones`, or not.
     ///
     /// # Errors
     /// serde_json's, which a template that was read from JSON does not cause.
@@ -101,6 +106,7 @@ impl<'a> Body<'a> {
         group: &'a ReplicaGroup,
         template: &'a PodTemplate,
         hash: &str,
+        zones: bool,
     ) -> serde_json::Result<Self> {
         let metadata = template.metadata.as_ref();
         let mut labels = metadata.map(|metadata| metadata.labels.clone()).unwrap_or_default();
@@ -117,7 +123,7 @@ impl<'a> Body<'a> {
         if group.spec.update.in_place == InPlace::IfPossible {
             with_gate(&mut spec);
         }
-        with_spread(&mut spec, group, hash);
+        with_spread(&mut spec, group, hash, zones);
         let text = serde_json::value::to_raw_value(&spec)?;
         Ok(Self { group, labels, annotations, finalizers, owner: json!(owner::reference(group)), spec, text })
     }
@@ -165,10 +171,11 @@ mod tests {
             }
         }))
         .unwrap();
-        let body: Value = serde_json::from_slice(
-            &Body::of(&group, &group.spec.template, "0123").unwrap().named("web-x", None).unwrap(),
-        )
-        .unwrap();
+        let made = |zones| -> Value {
+            let body = Body::of(&group, &group.spec.template, "0123", zones).unwrap();
+            serde_json::from_slice(&body.named("web-x", None).unwrap()).unwrap()
+        };
+        let body = made(true);
         assert_eq!(body["metadata"]["name"], "web-x");
         assert_eq!(body["metadata"]["labels"], json!({"app": "web", "mainstay.dev/revision": "0123"}));
         assert_eq!(
@@ -186,6 +193,8 @@ mod tests {
         let soft = |key: &str, skew: i32| json!({"topologyKey": key, "maxSkew": skew, "whenUnsatisfiable": "ScheduleAnyway", "labelSelector": selector});
         let default = [soft("kubernetes.io/hostname", 3), soft("topology.kubernetes.io/zone", 5)];
         assert_eq!(spread, Some(json!(default)), "as the scheduler spreads pods of a Deployment");
+        let unzoned = &made(false)["spec"]["topologySpreadConstraints"];
+        assert_eq!(*unzoned, json!(default[..1]), "or else it would ignore the nodes without a zone");
     }
 
     #[test]
@@ -197,7 +206,8 @@ mod tests {
                 "spec": {"selector": {}, "template": {"spec": {"topologySpreadConstraints": constraints}}}
             }))
             .unwrap();
-            let body = Body::of(&group, &group.spec.template, "0123").unwrap().named("web-x", None).unwrap();
+            let body = Body::of(&group, &group.spec.template, "0123", true).unwrap();
+            let body = body.named("web-x", None).unwrap();
             let body: Value = serde_json::from_slice(&body).unwrap();
             assert_eq!(body["spec"]["topologySpreadConstraints"], constraints);
         }
@@ -220,7 +230,7 @@ mod tests {
             }
         }))
         .unwrap();
-        let body = Body::of(&group, &group.spec.template, "0123").unwrap();
+        let body = Body::of(&group, &group.spec.template, "0123", true).unwrap();
         let pod: Value = serde_json::from_slice(&body.named("db-x", Some("bcdfg")).unwrap()).unwrap();
         assert_eq!(pod["metadata"]["labels"]["mainstay.dev/slot"], "bcdfg");
         assert_eq!(pod["metadata"]["finalizers"], json!(["example.com/other", "example.com/drain"]));

@@ -50,11 +50,12 @@ impl Writer {
     pub(super) async fn create_all(&self, job: &Job<'_>, plan: &Plan, slots: &[Arc<str>]) -> Made {
         let (slots, claims) = (Mutex::new(slots.iter()), AtomicUsize::new(0));
         let mut made = Made::default();
+        let zones = self.stores.all_nodes_have_zones();
         for wanted in &plan.create {
             let revisions = &job.observed.revisions;
             // Should it have vanished since the decision, the next one knows.
             let Some(template) = revisions.template(&wanted.revision, job.group) else { continue };
-            match Body::of(job.group, template, &wanted.revision) {
+            match Body::of(job.group, template, &wanted.revision, zones) {
                 Ok(body) => {
                     let making = Making { body, slots: &slots, claims: &claims };
                     let (pods, failure) = self.create(job, &making, wanted.count).await;

@@ -11,6 +11,8 @@ use thiserror::Error;
 
 /// Keeping templates as revisions.
 pub const REVISIONS: Concern = Concern::new("Revisions", "RevisionsFailed");
+/// Numbering revisions in the order in which they were wanted.
+pub const NUMBERING: Concern = Concern::upkeep("Numbering", "NumberingFailed");
 /// Removing old revisions.
 pub const PRUNING: Concern = Concern::upkeep("Pruning", "PruningFailed");
 /// Creating pods.
@@ -92,6 +94,9 @@ pub enum ApplyError {
     /// A ControllerRevision could not be made, taken over or removed.
     #[error("could not store the template as a ControllerRevision: {0}")]
     Revision(#[source] RequestError),
+    /// The ControllerRevision of a restored template could not be made the newest one.
+    #[error("could not renumber the ControllerRevision of the template: {0}")]
+    Number(#[source] RequestError),
     /// An old ControllerRevision could not be removed.
     #[error("could not remove an old ControllerRevision: {0}")]
     Prune(#[source] RequestError),
@@ -107,6 +112,7 @@ impl ApplyError {
             Self::Create(source)
             | Self::Read(source)
             | Self::Revision(source)
+            | Self::Number(source)
             | Self::Prune(source)
             | Self::Finalizer(source) => source,
             Self::Gate { source, .. }
@@ -129,6 +135,7 @@ impl ApplyError {
             Self::Finalizer(_) => FINALIZER,
             Self::Adopt { .. } | Self::Release { .. } => ADOPTION,
             Self::Revision(_) => REVISIONS,
+            Self::Number(_) => NUMBERING,
             Self::Prune(_) => PRUNING,
             Self::Read(_) => READS,
         }
@@ -159,6 +166,7 @@ impl ApplyError {
             Self::Adopt { .. } => "adopt",
             Self::Release { .. } => "release",
             Self::Revision(_) => "revision",
+            Self::Number(_) => "number",
             Self::Prune(_) => "prune",
             Self::Read(_) => "read",
         }

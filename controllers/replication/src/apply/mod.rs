@@ -42,7 +42,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use self::error::{
-    ADOPTION, ApplyError, CLAIMS, CREATION, DELETION, FINALIZER, GATES, HOOKS, PRUNING, READS, REVISIONS,
+    ADOPTION, ApplyError, CLAIMS, CREATION, DELETION, FINALIZER, GATES, HOOKS, NUMBERING, PRUNING, READS,
+    REVISIONS,
 };
 use self::job::Job;
 use crate::{

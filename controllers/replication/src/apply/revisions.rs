@@ -18,25 +18,23 @@ use crate::{
     names::REVISION,
     observe::Observed,
     owner::Controller,
-    revision::{self, Revision, data, template_of},
+    revision::{self, data, template_of},
     rollout::State,
 };
 
 impl Writer {
-    /// Sees to it that the template of the spec is kept as a revision, the newest one. Returns whether it is kept; if not,
-    /// a group of the same name has left one behind, which the garbage collector is about to delete.
+    /// Sees to it that the template of the spec is kept as a revision. Returns whether it is kept; if not, a group of the
+    /// same name has left one behind, which the garbage collector is about to delete.
     ///
     /// # Errors
     /// [`ApplyError::Revision`].
     pub async fn keep_revision(&self, group: &ReplicaGroup, observed: &Observed) -> Result<bool, ApplyError> {
         let hash = &observed.revisions.own;
-        let failed = |source| ApplyError::Revision(source);
-        if let Some(kept) = observed.revisions.kept.iter().find(|kept| kept.hash == *hash) {
+        if observed.revisions.stands().is_some() {
             // From now on its absence means that somebody has deleted it.
             if let Some(made) = self.revisions.lock().get_mut(&observed.key) {
                 made.hashes.remove(hash);
             }
-            self.renew(group, observed, kept).await.map_err(failed)?;
             return Ok(true);
         }
         let made = || self.revisions.lock().get(&observed.key).is_some_and(|made| made.hashes.contains(hash));
@@ -44,10 +42,8 @@ impl Writer {
         if made() || group.metadata.deletion_timestamp.is_some() {
             return Ok(true);
         }
-        let number = self.next_number(observed);
-        if !self.make_revision(group, observed, number).await.map_err(failed)? {
-            return Ok(false);
-        }
+        let number = self.make_revision(group, observed, self.next_number(observed)).await;
+        let Some(number) = number.map_err(ApplyError::Revision)? else { return Ok(false) };
         let mut revisions = self.revisions.lock();
         let made = revisions.entry(observed.key.clone()).or_default();
         made.hashes.insert(Arc::clone(hash));
@@ -55,18 +51,19 @@ impl Writer {
         Ok(true)
     }
 
-    /// Gives a revision that is wanted again the next number, as a Deployment does: the highest is always the one that the
-    /// spec asks for, and the one below it the one to go back to.
-    async fn renew(
-        &self,
-        group: &ReplicaGroup,
-        observed: &Observed,
-        revision: &Revision,
-    ) -> Result<(), RequestError> {
-        let newest = observed.revisions.kept.iter().map(|kept| kept.number).max();
+    /// Gives the revision of the spec's template, where it is kept, the next number if it is not the newest, as a Deployment
+    /// does: the highest is always the one that the spec asks for, and the one below it the one to go back to.
+    ///
+    /// # Errors
+    /// [`ApplyError::Number`].
+    pub async fn renew_revision(&self, group: &ReplicaGroup, observed: &Observed) -> Result<(), ApplyError> {
+        let Some(revision) = observed.revisions.stands() else { return Ok(()) };
+        let numbers = || observed.revisions.kept.iter().map(|kept| kept.number);
+        // An earlier version has given a number twice.
+        let is_newest = numbers().filter(|number| *number >= revision.number).count() == 1;
         let given = self.revisions.lock().get(&observed.key).map(|made| made.newest);
         // After this process has given a number, the store may be yet to show it.
-        if newest == Some(revision.number) || given > newest || group.metadata.deletion_timestamp.is_some() {
+        if is_newest || given > numbers().max() || group.metadata.deletion_timestamp.is_some() {
             return Ok(());
         }
         let number = self.next_number(observed);
@@ -78,7 +75,7 @@ impl Writer {
             }
             // It is gone; the next reconcile makes another one.
             Err(RequestError::NotFound(_) | RequestError::Conflict(_)) => Ok(()),
-            Err(error) => Err(error),
+            Err(error) => Err(ApplyError::Number(error)),
         }
     }
 
@@ -88,13 +85,13 @@ impl Writer {
         shown.max(given).saturating_add(1)
     }
 
-    /// Returns `false` while another group's revision of that name stands.
+    /// Returns the revision's number, or `None` while another group's revision of that name stands.
     async fn make_revision(
         &self,
         group: &ReplicaGroup,
         observed: &Observed,
         number: i64,
-    ) -> Result<bool, RequestError> {
+    ) -> Result<Option<i64>, RequestError> {
         let hash = &observed.revisions.own;
         let object = ObjectKey::new(&observed.key.namespace, &revision::name(&observed.key.name, hash));
         // The template's labels, so that who looks for the pods finds these too.
@@ -107,8 +104,8 @@ impl Writer {
             "revision": number,
         });
         match self.writes.create(&path(&object), body.to_string()).await {
-            Ok(_) => Ok(true),
-            Err(RequestError::AlreadyExists(_)) => self.take_over(group, observed, &object).await,
+            Ok(_) => Ok(Some(number)),
+            Err(RequestError::AlreadyExists(_)) => self.take_over(group, observed, &object, number).await,
             Err(error) => Err(not_created(error)),
         }
     }
@@ -119,21 +116,23 @@ impl Writer {
         group: &ReplicaGroup,
         observed: &Observed,
         object: &ObjectKey,
-    ) -> Result<bool, RequestError> {
+        number: i64,
+    ) -> Result<Option<i64>, RequestError> {
         let revisions: Api<ControllerRevision> = Api::namespaced(self.client.clone(), &object.namespace);
         let name = &object.name;
         let standing = in_time(revisions.get(name)).await?;
         let template = standing.data.as_ref().and_then(|data| template_of(&data.0));
         match Controller::of(&standing.metadata) {
-            Some(owner) if *owner.uid == *observed.uid => Ok(true),
+            Some(owner) if *owner.uid == *observed.uid => Ok(Some(standing.revision)),
             // Of two groups of one name one is gone.
-            Some(owner) if owner.group.as_ref() == Some(&observed.key.name) => Ok(false),
+            Some(owner) if owner.group.as_ref() == Some(&observed.key.name) => Ok(None),
             Some(_) => {
                 Err(RequestError::Conflict(format!("ControllerRevision {name} belongs to another object")))
             }
             None if template.as_ref() == Some(&group.spec.template) => {
-                let patch = json!({"metadata": {"uid": standing.uid(), "ownerReferences": [owner::reference(group)]}});
-                self.writes.patch(&path(object), &Patch::Strategic(patch)).await.map(|_| true)
+                let owners = [owner::reference(group)];
+                let patch = json!({"metadata": {"uid": standing.uid(), "ownerReferences": owners}, "revision": number});
+                self.writes.patch(&path(object), &Patch::Strategic(patch)).await.map(|_| Some(number))
             }
             None => Err(RequestError::Conflict(format!(
                 "ControllerRevision {name} contains another \

@@ -43,6 +43,11 @@ impl Revisions {
         }
     }
 
+    /// The revision of the spec's template, where it is kept.
+    pub(crate) fn stands(&self) -> Option<&Arc<Revision>> {
+        self.kept.iter().find(|kept| kept.hash == self.own)
+    }
+
     /// The template of a revision of `group`, whose revisions these are.
     pub fn template<'a>(&'a self, hash: &str, group: &'a ReplicaGroup) -> Option<&'a PodTemplate> {
         if *hash == *self.own {
@@ -67,7 +72,8 @@ impl Revisions {
         kept.map(|kept| kept.number)
     }
 
-    pub(super) fn is_known(&self, hash: &str) -> bool {
+    /// Whether pods of that revision can be made.
+    pub(crate) fn is_known(&self, hash: &str) -> bool {
         *hash == *self.own || template(&self.kept, hash).is_some()
     }
 }

@@ -237,6 +237,25 @@ fn while_the_template_cannot_be_stored_nothing_is_brought_to_it_and_what_exists_
 }
 
 #[test]
+fn a_rollback_goes_on_while_the_failed_template_cannot_be_stored() {
+    let stores = Stores::default();
+    let group = group(json!({}), json!({"replicas": 10}));
+    let own = revision::hash(&group.spec.template);
+    add_revision(&stores, "web-aaaaaaaaaa", "aaaaaaaaaa", 1);
+    add_pods(&stores, "aaaaaaaaaa", 8);
+    add_pods(&stores, &own, 2);
+    let mut observed = Observed::gather(&group, &stores).unwrap();
+    observed.revisions.stored = false;
+    let failed = Failed { revision: own, reason: Reason::CrashLoop, message: String::new() };
+    let state = State { current: Some("aaaaaaaaaa".into()), failed: Some(failed), rollout: None };
+    let moment = Duration::from_secs(1);
+    let look = Look { moment, wall: Timestamp::now(), watched: moment, sure: true };
+    let assessed = observed.assess(&group, &state, Evidence::default(), &look);
+    assert_eq!(assessed.decision.phase, rollout::Phase::RollingBack);
+    assert!(assessed.plan.delete.len() + assessed.plan.creations() > 0, "the failed pods are exchanged");
+}
+
+#[test]
 fn a_stored_template_that_is_equal_is_the_groups_revision_whatever_its_hash() {
     let stores = Stores::default();
     let mut group = group(json!({}), json!({}));

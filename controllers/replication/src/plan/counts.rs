@@ -1,6 +1,6 @@
 //! The counts of pods of each revision, which decide whether a rollout makes progress, is complete or has failed.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{cmp::Reverse, collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 
@@ -18,20 +18,22 @@ pub struct RevisionCounts {
     pub available: usize,
     /// The most restarts of a container of an active pod.
     pub restarts: i32,
-    /// The longest-lasting trouble of an active pod, apart from scheduling gates.
+    /// The longest-lasting trouble of an active pod, apart from not getting a node.
     pub blocker: Option<Trouble>,
     /// Active pods that a scheduling gate holds.
     pub gated: usize,
     /// Active pods that no node takes.
     pub unschedulable: usize,
+    /// For how long more of them than are excused have waited.
+    pub unschedulable_for: Duration,
 }
 
 /// The tallies of all revisions of which there are active pods. Orphans that are to be adopted count.
 pub type Tallies<'a> = BTreeMap<&'a str, RevisionCounts>;
 
-/// Counts the pods by revision.
-pub fn counts<'a>(pods: &[Pod<'a>], min_ready: Duration, now: Timestamp) -> Tallies<'a> {
-    let mut by_revision = Tallies::new();
+/// Counts the pods by revision. Of each, this many pods that no node takes are `excused`: those that have waited the longest.
+pub fn counts<'a>(pods: &[Pod<'a>], min_ready: Duration, now: Timestamp, excused: usize) -> Tallies<'a> {
+    let (mut by_revision, mut unscheduled) = (Tallies::new(), BTreeMap::<_, Vec<_>>::new());
     for pod in pods.iter().filter(|pod| !pod.phase.is_terminal() && !pod.terminating) {
         if !matches!(pod.claim, Claim::Mine | Claim::OrphanMatching) {
             continue;
@@ -40,11 +42,19 @@ pub fn counts<'a>(pods: &[Pod<'a>], min_ready: Duration, now: Timestamp) -> Tall
         counts.active += 1;
         counts.available += usize::from(is_available(pod, min_ready, now));
         counts.restarts = counts.restarts.max(pod.crashes);
-        let is_cause = |cause| pod.blocker.is_some_and(|blocker| blocker.cause == cause);
-        counts.gated += usize::from(is_cause(Cause::Gated));
-        counts.unschedulable += usize::from(is_cause(Cause::Unschedulable));
-        let blocker = pod.blocker.filter(|blocker| blocker.cause != Cause::Gated);
-        counts.blocker = [counts.blocker, blocker].into_iter().flatten().max_by_key(|blocker| blocker.lasts);
+        match pod.blocker {
+            Some(Trouble { cause: Cause::Gated, .. }) => counts.gated += 1,
+            Some(Trouble { cause: Cause::Unschedulable, lasts }) => {
+                unscheduled.entry(pod.revision).or_default().push(lasts);
+            }
+            blocker => counts.blocker = counts.blocker.into_iter().chain(blocker).max_by_key(|one| one.lasts),
+        }
+    }
+    for (revision, mut waits) in unscheduled {
+        waits.sort_unstable_by_key(|wait| Reverse(*wait));
+        let counts = by_revision.entry(revision).or_default();
+        counts.unschedulable = waits.len();
+        counts.unschedulable_for = waits.get(excused).copied().unwrap_or_default();
     }
     by_revision
 }

@@ -226,3 +226,24 @@ fn without_min_ready_a_ready_pod_is_available_whatever_the_clocks_say() {
     let plan = plan(&replicas(1), &[Pod { ready_since: Some(ago(-60)), ..pod("a") }], NOW);
     assert_eq!((plan.counts.available, plan.recheck_in), (1, None));
 }
+
+#[test]
+fn pods_that_no_node_takes_are_counted_apart_from_other_trouble() {
+    let troubled = |name, cause, seconds| {
+        let lasts = Duration::from_secs(seconds);
+        Pod { blocker: Some(Trouble { cause, lasts }), ..pending(name) }
+    };
+    let no_node = Cause::Unschedulable;
+    let pods = [
+        troubled("a", no_node, 90),
+        troubled("b", no_node, 30),
+        troubled("c", Cause::Image, 5),
+        troubled("d", Cause::Gated, 99),
+    ];
+    for (excused, waits) in [(0, 90), (1, 30), (2, 0)] {
+        let counts = counts(&pods, Duration::ZERO, NOW, excused)[""];
+        assert_eq!((counts.active, counts.gated, counts.unschedulable), (4, 1, 2));
+        assert_eq!(counts.unschedulable_for, Duration::from_secs(waits), "{excused}");
+        assert_eq!(counts.blocker.map(|blocker| blocker.cause), Some(Cause::Image));
+    }
+}

@@ -19,6 +19,8 @@ pub struct Command {
 impl Command {
     /// The command of that value, which is `<revision>`, or `<revision>/<step>` if a step `may_follow`, and whatever else
     /// after another `/`, so that a command can be given twice. `revision` is what the name of one stands for.
+    ///
+    /// What begins with a digit is meant as a step: where it is none, it would be dangerous to take it for all of them.
     pub(super) fn parse(
         text: &str,
         may_follow: bool,
@@ -26,7 +28,8 @@ impl Command {
     ) -> Option<Self> {
         let mut parts = text.split('/');
         let revision = revision(parts.next()?)?;
-        let step = match parts.next().filter(|_| may_follow) {
+        let is_step = |part: &&str| may_follow && part.starts_with(|first: char| first.is_ascii_digit());
+        let step = match parts.next().filter(is_step) {
             Some(step) => Some(step.parse().ok()?),
             None => None,
         };
@@ -76,6 +79,11 @@ mod tests {
         let b = |step| Some(("b".to_owned(), step));
         assert_eq!((parse("web-b", true), parse("web-b/2", true)), (b(None), b(Some(2))));
         assert_eq!((parse("web-b/2/again", true), parse("web-b/again", false)), (b(Some(2)), b(None)));
-        assert_eq!((parse("web-b/again", true), parse("other-b", true)), (None, None));
+        assert_eq!(
+            (parse("web-b/again", true), parse("web-b/2nd", true)),
+            (b(None), None),
+            "a word is no step"
+        );
+        assert_eq!((parse("web-b/", true), parse("other-b", true)), (b(None), None));
     }
 }

@@ -14,6 +14,7 @@ mod base;
 mod command;
 mod deadline;
 mod evidence;
+mod failure;
 mod hold;
 mod keep;
 #[cfg(test)]
@@ -33,7 +34,7 @@ pub use evidence::{Evidence, Look};
 pub use settings::{Pause, Settings, Step};
 pub use types::{Decision, Failed, Kept, Phase, Reason, Rollout, RolloutEvent, State};
 
-use crate::plan::{Cause, RevisionCounts, Share, Strategy, Tallies};
+use crate::plan::{RevisionCounts, Share, Strategy, Tallies};
 
 /// Decides what of a change is wanted now. `now` in whole seconds, as the status keeps times; `evidence` is what has been
 /// seen of the change up to now.
@@ -58,7 +59,7 @@ pub fn decide(
             continue;
         }
         let failure = change.failure(&state, &phase);
-        let waiting = change.waiting();
+        let waiting = change.waiting(&state);
         let (target, keep) = (change.target, change.keep);
         let (limit, overdue) = match failure {
             Ok(limit) => (limit, false),
@@ -156,6 +157,7 @@ impl Change<'_> {
             Rollout { ignored, ..Rollout::new(Arc::clone(&self.target), step, self.now) }
         });
         rollout.ignored.forget(self.settings.resume.as_ref(), self.settings.abort.as_ref());
+        rollout.unschedulable = rollout.unschedulable.max(self.without_room(base.as_ref()));
         if let Some(base) = &base {
             let old = self.old_to_keep(&mut rollout);
             self.keep = self.keep(base, old);
@@ -322,70 +324,7 @@ impl Change<'_> {
         command.is_some_and(|command| command.step.is_none_or(|last| step <= last))
     }
 
-    /// Whether the rollout in progress was aborted by hand. Without a current revision there is nothing to go back to.
-    fn is_aborted(&self, state: &State) -> bool {
-        let changes = state.current.as_ref().is_some_and(|current| *current != self.target);
-        let rollout = state.rollout.as_ref().filter(|rollout| rollout.revision == self.target);
-        let Some(rollout) = rollout.filter(|_| changes && state.failed.is_none()) else { return false };
-        self.settings.abort.as_ref().is_some_and(|command| {
-            command.revision == self.target && rollout.ignored.abort.as_ref() != Some(&command.text)
-        })
-    }
-
-    /// Whether the change has failed; if not, when the trouble that there is makes it fail.
-    fn failure(&self, state: &State, phase: &Phase) -> Result<Option<Duration>, (Reason, String)> {
-        if state.rollout.is_none() {
-            return Ok(None);
-        }
-        let proven = state.current.as_ref() == Some(&self.target);
-        let watched = matches!(phase, Phase::Rolling | Phase::StepPaused { .. } | Phase::PartitionReached);
-        if proven || state.failed.is_some() || !watched {
-            return Ok(None);
-        }
-        let (counts, settings, evidence) = (self.counts(), self.settings, &*self.evidence);
-        if counts.restarts > settings.max_restarts {
-            let message = format!("a container of a new pod restarted {} times", counts.restarts);
-            return Err((Reason::CrashLoop, message));
-        }
-        let lacks_room = |cause| cause == Cause::Unschedulable && self.lacks_room();
-        let blocker = counts.blocker.filter(|blocker| !lacks_room(blocker.cause)).and_then(|blocker| {
-            let (reason, what) = (Reason::of(blocker.cause)?, what(blocker.cause));
-            Some((reason, what, settings.patience, blocker.lasts.min(evidence.seen)))
-        });
-        let stuck = matches!(phase, Phase::Rolling).then(|| {
-            let what = "no further new pod became available";
-            (Reason::ProgressDeadlineExceeded, what, settings.deadline, evidence.idle)
-        });
-        for (reason, what, limit, so_far) in [blocker, stuck].into_iter().flatten() {
-            if so_far >= limit {
-                return Err((reason, format!("{what} for {} s", so_far.as_secs())));
-            }
-        }
-        Ok(blocker.map(|(.., limit, so_far)| limit - so_far))
-    }
-
-    /// Whether there is no room for pods of other revisions either, which says nothing of this one.
-    fn lacks_room(&self) -> bool {
-        let mut others = self.by_revision.iter().filter(|&(&revision, _)| *revision != *self.target);
-        others.any(|(_, counts)| counts.unschedulable > 0)
-    }
-
-    /// How many pods of the target wait for what its template cannot be blamed for.
-    fn waiting(&self) -> usize {
-        let RevisionCounts { gated, unschedulable, .. } = self.counts();
-        gated + if self.lacks_room() { unschedulable } else { 0 }
-    }
-
     fn since(&self, start: Timestamp) -> Duration {
         Duration::try_from(self.now.duration_since(start)).unwrap_or_default()
-    }
-}
-
-fn what(cause: Cause) -> &'static str {
-    match cause {
-        Cause::Gated => "a scheduling gate held a new pod",
-        Cause::Unschedulable => "a new pod could not be scheduled",
-        Cause::Image => "a new pod could not get an image",
-        Cause::Config => "a new pod could not get its configuration",
     }
 }

@@ -247,7 +247,7 @@ impl World {
             let moment = Duration::from_secs(self.now.unsigned_abs());
             let look = Look { moment, wall: at(self.now), watched: moment - self.unwatched, sure: true };
             evidence.look(&look, self.settings.max_restarts, &mut pods);
-            let by_revision = plan::counts(&pods, Duration::ZERO, at(self.now));
+            let by_revision = plan::counts(&pods, Duration::ZERO, at(self.now), 0);
             let mut state = self.state.clone();
             state.stand_on_what_serves(&wanted, &by_revision, |revision| revision[1..].parse().ok());
             let mut decision = decide(&self.settings, &wanted, &state, evidence, &by_revision, at(self.now));

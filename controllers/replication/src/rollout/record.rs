@@ -57,6 +57,7 @@ impl State {
             kept: rollout
                 .kept
                 .map(|kept| KeptReplicas { replicas: number(kept.replicas), of: number(kept.of) }),
+            unschedulable_replicas: number(rollout.unschedulable),
             ignored_continue: rollout.ignored.resume.as_ref().map(|text| text.to_string()),
             ignored_abort: rollout.ignored.abort.as_ref().map(|text| text.to_string()),
         });
@@ -88,6 +89,7 @@ fn read_rollout(group: &ReplicaGroup, rollout: &RolloutStatus) -> Option<Rollout
         reached: rollout.reached_at.as_ref().map(|at| at.0),
         held: rollout.held.iter().filter_map(share).collect(),
         kept: rollout.kept.as_ref().map(|kept| Kept { replicas: count(kept.replicas), of: count(kept.of) }),
+        unschedulable: count(rollout.unschedulable_replicas),
         ignored: Ignored {
             resume: rollout.ignored_continue.as_deref().map(Into::into),
             abort: rollout.ignored_abort.as_deref().map(Into::into),

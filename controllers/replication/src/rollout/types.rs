@@ -18,6 +18,13 @@ pub struct State {
     pub rollout: Option<Rollout>,
 }
 
+impl State {
+    /// Whether that revision has failed.
+    pub(crate) fn has_failed(&self, revision: &str) -> bool {
+        self.failed.as_ref().is_some_and(|failed| *failed.revision == *revision)
+    }
+}
+
 /// A failed revision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failed {
@@ -48,6 +55,9 @@ pub struct Rollout {
     pub held: Vec<Share>,
     /// The old pods that are kept up; `None` where the change began without any.
     pub kept: Option<Kept>,
+    /// The most old pods that no node took at one time: there was no room for as many new ones either. The pods themselves may
+    /// be gone since, as the rollout deletes them first.
+    pub unschedulable: usize,
     /// Commands that are older than the rollout.
     pub ignored: Ignored,
 }
@@ -63,6 +73,7 @@ impl Rollout {
             reached: None,
             held: Vec::new(),
             kept: None,
+            unschedulable: 0,
             ignored: Ignored::default(),
         }
     }

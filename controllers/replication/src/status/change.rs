@@ -8,7 +8,7 @@ use crate::{
     names::{ABORT, CONTINUE},
     plan::Strategy,
     revision,
-    rollout::{Decision, Failed, Phase},
+    rollout::{Command, Decision, Failed, Phase},
 };
 
 impl Seen<'_> {
@@ -51,7 +51,7 @@ impl Seen<'_> {
             target.active, target.available
         );
         let starting = target.active - target.available;
-        let others = self.assessed.plan.counts.active.saturating_sub(target.active);
+        let others = self.others();
         if let Some(text) = self.blocked {
             format!("{done}; a PodDisruptionBudget blocks the rest: {text}")
         } else if let Some(hooks) = hook_sentence(&self.assessed.plan) {
@@ -79,6 +79,43 @@ impl Seen<'_> {
         )
     }
 
+    /// How many pods are not of the target.
+    fn others(&self) -> usize {
+        self.assessed.plan.counts.active.saturating_sub(self.assessed.target.active)
+    }
+
+    /// That no pod is made of the target, and why, where no request has failed.
+    fn not_stored(&self) -> String {
+        let target = self.target();
+        let why = if self.failures.is_empty() {
+            "; one that a deleted group of this name has left is still to be removed by the garbage collector"
+        } else {
+            ""
+        };
+        format!(
+            "no pod is created of {target} or updated to it before it is stored as a ControllerRevision{why}"
+        )
+    }
+
+    /// Which commands have no effect as they cannot be read.
+    fn unreadable(&self) -> String {
+        let (settings, revisions) = (&self.observed.settings, &self.observed.revisions);
+        let commands = [(CONTINUE, &settings.resume), (ABORT, &settings.abort)];
+        let note = |(annotation, command): (&str, &Option<Command>)| {
+            let text = self.group.annotations().get(annotation)?;
+            let is_known = |command: &Command| {
+                *command.revision == *self.assessed.decision.target || revisions.is_known(&command.revision)
+            };
+            let is_read = command.as_ref().is_some_and(is_known);
+            (!is_read).then(|| {
+                format!(
+                    "; {annotation}={text} names no revision of this group, or no step, and has no effect"
+                )
+            })
+        };
+        commands.into_iter().filter_map(note).collect()
+    }
+
     /// Which commands have no effect on this rollout, as they were given before it began.
     fn ignored(&self) -> String {
         let ignored = self.assessed.decision.state.rollout.as_ref().map(|rollout| &rollout.ignored);
@@ -87,11 +124,12 @@ impl Seen<'_> {
         let values = values.filter_map(|(annotation, text)| Some(format!("{annotation}={}", text.as_ref()?)));
         let values: Vec<_> = values.collect();
         if values.is_empty() {
-            return String::new();
+            return self.unreadable();
         }
         format!(
-            "; {} is from before this rollout and has no effect: to give the command again, append /again to its value",
-            values.join(" and ")
+            "; {} is from before this rollout and has no effect: to give the command again, append /again to its value{}",
+            values.join(" and "),
+            self.unreadable()
         )
     }
 
@@ -113,7 +151,7 @@ impl Seen<'_> {
         match self.assessed.decision.waiting {
             0 => String::new(),
             waiting => format!(
-                ", of which {waiting} wait for a scheduling gate, or for room that pods of other revisions lack too"
+                ", of which {waiting} wait for a scheduling gate, or for room that old pods lacked too"
             ),
         }
     }
@@ -144,11 +182,16 @@ pub(super) fn lasting_failure(seen: &Seen<'_>) -> Option<Failure> {
 pub(super) fn rolled_back_failure(seen: &Seen<'_>) -> Option<Failure> {
     let is_back = seen.assessed.decision.phase != Phase::RollingBack;
     let failed = seen.failed().filter(|_| seen.goes_back() && is_back)?;
-    let message = format!(
-        "the pods are of {}, because {}; change spec.template to try again",
-        seen.target(),
-        seen.failure_sentence(failed)
-    );
+    let (target, others) = (seen.target(), seen.others());
+    let pods = match seen.assessed.decision.phase {
+        _ if others == 0 => format!("the pods are of {target}"),
+        Phase::WaitingForDeletion => {
+            format!("{others} pods are not of {target} and stay until they are deleted by hand")
+        }
+        _ => format!("{others} pods are not of {target} yet"),
+    };
+    let message =
+        format!("{pods}, because {}; change spec.template to try again", seen.failure_sentence(failed));
     Some(Failure { reason: failed.reason.as_str(), stalled: true, message })
 }
 
@@ -157,8 +200,13 @@ pub(super) fn readiness(seen: &Seen<'_>) -> Option<(bool, &'static str, String)>
     let decision = &seen.assessed.decision;
     let target = seen.target();
     let is_first = decision.state.current.is_none();
+    let (stored, counts) = (seen.observed.revisions.stored, seen.assessed.plan.counts);
+    let wanted = seen.observed.policy.replicas;
     let (reason, message) = match decision.phase {
         Phase::Complete | Phase::PartitionReached | Phase::WaitingForDeletion | Phase::Failed => return None,
+        Phase::Rolling if is_first && !stored && counts.active < wanted => {
+            ("TemplateNotStored", seen.not_stored())
+        }
         Phase::Rolling if is_first => return None,
         Phase::Rolling => {
             let message = format!(
@@ -184,17 +232,13 @@ pub(super) fn readiness(seen: &Seen<'_>) -> Option<(bool, &'static str, String)>
                     "step {step} of {of} ({weight} %) is reached: {} of {} pods are updated to {target}{}; \
                      the rollout {next}{}",
                     seen.assessed.target.active,
-                    seen.observed.policy.replicas,
+                    wanted,
                     seen.canary(),
                     seen.ignored()
                 ),
             )
         }
-        Phase::Paused if !seen.observed.revisions.stored => {
-            let message =
-                format!("no pod is updated to {target} before it is stored as a ControllerRevision");
-            ("TemplateNotStored", message)
-        }
+        Phase::Paused if !stored => ("TemplateNotStored", seen.not_stored()),
         Phase::Paused => {
             ("Paused", format!("spec.paused pauses the rollout of {target}: {}", seen.progress()))
         }
@@ -255,10 +299,7 @@ fn progressing(seen: &Seen<'_>) -> NewCondition {
             ("WaitingForDeletion", format!("pods are updated to {target} when they are deleted"))
         }
         // Then it is not the spec that pauses it.
-        Phase::Paused if !seen.observed.revisions.stored => (
-            "TemplateNotStored",
-            format!("no pod is updated to {target} before it is stored as a ControllerRevision"),
-        ),
+        Phase::Paused if !seen.observed.revisions.stored => ("TemplateNotStored", seen.not_stored()),
         Phase::Paused => ("Paused", format!("spec.paused pauses the rollout of {target}")),
     };
     verdict(true, reason, message)

@@ -21,7 +21,7 @@ impl Explain for ApplyError {
             ApplyError::Claim { .. } => "ClaimFailed",
             ApplyError::Delete { .. } => "DeleteFailed",
             ApplyError::Adopt { .. } | ApplyError::Release { .. } => "AdoptFailed",
-            ApplyError::Revision(_) | ApplyError::Prune(_) => "RevisionFailed",
+            ApplyError::Revision(_) | ApplyError::Number(_) | ApplyError::Prune(_) => "RevisionFailed",
             ApplyError::Read(_) => "ReadFailed",
         };
         let advice = match (error, error.request()) {

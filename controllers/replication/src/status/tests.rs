@@ -1,5 +1,7 @@
 //! What a person reads for each thing that can keep a group from what is wanted.
 
+mod told;
+
 use std::{sync::Arc, time::Duration};
 
 use mainstay_runtime::{
@@ -195,6 +197,7 @@ fn at_step(step: usize) -> Rollout {
         reached: Some(second),
         held: vec![Share { revision: "a".into(), replicas: 4 }],
         kept: Some(Kept { replicas: 2, of: 5 }),
+        unschedulable: 1,
         ignored: Ignored { resume: Some("web-b".into()), abort: None },
     }
 }
@@ -269,6 +272,7 @@ fn whoever_waits_for_a_change_that_was_rolled_back_learns_that_it_has_failed() {
         assessed.plan = plan(5, 5, 5);
         let decision = decided(Phase::Complete, State { failed: Some(failed), ..State::default() });
         assessed.decision = Decision { target: "a".into(), ..decision };
+        assessed.target = RevisionCounts { active: 5, available: 5, ..RevisionCounts::default() };
     });
     for (kind, expected) in [("Ready", "False"), ("Stalled", "True")] {
         let (ready, reason, message) = condition(&status, kind);

@@ -44,8 +44,8 @@ fn trouble_fails_after_its_patience_and_no_earlier() {
 #[test]
 fn a_scheduling_gate_or_want_of_room_is_no_failure_of_the_revision() {
     let b = RevisionCounts { active: 1, ..RevisionCounts::default() };
-    let blocker = Some(Trouble { cause: Cause::Unschedulable, lasts: Duration::from_secs(90_000) });
-    let unschedulable = RevisionCounts { unschedulable: 1, blocker, ..b };
+    let unschedulable =
+        RevisionCounts { unschedulable: 1, unschedulable_for: Duration::from_secs(90_000), ..b };
     let gated = by_revision(&[("a", 3)]).into_iter().chain([("b", RevisionCounts { gated: 1, ..b })]);
     let a = RevisionCounts { active: 3, available: 2, unschedulable: 1, ..RevisionCounts::default() };
     let full = Tallies::from([("a", a), ("b", unschedulable)]);
@@ -61,6 +61,41 @@ fn a_scheduling_gate_or_want_of_room_is_no_failure_of_the_revision() {
     let begun = decide(&settings(3), &rev("b"), &at_a(), &alone, at(10));
     let late = decide(&settings(3), &rev("b"), &begun, &alone, at(90_000));
     assert_eq!(late.state.failed.map(|failed| failed.reason), Some(Reason::Unschedulable));
+}
+
+/// This many pods that find no node, and for how many seconds those have waited that are not excused.
+fn unscheduled(count: usize, seconds: u64) -> RevisionCounts {
+    let unschedulable_for = Duration::from_secs(seconds);
+    RevisionCounts { active: count, unschedulable: count, unschedulable_for, ..RevisionCounts::default() }
+}
+
+#[test]
+fn as_many_new_pods_may_lack_room_as_old_ones_did_though_these_are_gone() {
+    let a = RevisionCounts { active: 4, available: 3, unschedulable: 1, ..RevisionCounts::default() };
+    let full = Tallies::from([("a", a)]);
+    let known = Known::from(&at_a());
+    let begun = look(&settings(4), &rev("b"), known, (&full, 0), at(10), |_| Plan::default());
+    let later = |b, second| {
+        // The pod that waited was deleted first.
+        let pods = Tallies::from([("a", by_revision(&[("a", 3)])["a"]), ("b", b)]);
+        look(&settings(4), &rev("b"), Known::from(&begun), (&pods, 0), at(second), |_| Plan::default())
+    };
+    let waits = later(unscheduled(1, 0), 90_000);
+    assert_eq!((&waits.state.failed, waits.waiting, waits.due), (&None, 1, None));
+    let reason = |failed: Decision| failed.state.failed.map(|failed| failed.reason);
+    assert_eq!(reason(later(unscheduled(3, 60), 90_000)), Some(Reason::Unschedulable), "more than lacked it");
+    let blocker = Some(Trouble { cause: Cause::Image, lasts: Duration::from_secs(60) });
+    let other = RevisionCounts { active: 2, blocker, ..unscheduled(1, 0) };
+    assert_eq!(reason(later(other, 90_000)), Some(Reason::ImagePullFailed), "it hides no other trouble");
+}
+
+#[test]
+fn a_revision_that_was_given_up_excuses_no_pod_of_the_next() {
+    let begun = decide(&settings(3), &rev("b"), &at_a(), &by_revision(&[("a", 3)]), at(10));
+    let mut pods = by_revision(&[("a", 2)]);
+    pods.insert("b", unscheduled(2, 30));
+    let next = decide(&settings(3), &rev("c"), &begun, &pods, at(40));
+    assert_eq!(next.state.rollout.map(|rollout| rollout.unschedulable), Some(0));
 }
 
 #[test]
