@@ -328,20 +328,4 @@ fn a_target_whose_pods_are_not_replaced_says_why() {
     }
 }
 
-#[test]
-fn a_stateful_set_that_waits_for_its_broken_pod_says_what_to_do() {
-    let failed = Failed {
-        reason: "DeadlineExceeded",
-        target: "StatefulSet/db".to_owned(),
-        message: "late".to_owned(),
-    };
-    let state = State { newest: 7, stable: Some(6), failed: Some((7, failed)), ..State::default() };
-    let outdated = Some("app=db,controller-revision-hash!=db-6".to_owned());
-    let progress =
-        Progress { observed: true, wanted: 2, updated: 1, available: 1, outdated, ..Progress::default() };
-    let observed = Observed { targets: vec![TargetView { progress, ..target() }], ..Observed::default() };
-    let plan = Plan { state, wait: Wait::Source, ..Plan::default() };
-    let (status, _, message) = say(&observed, &Findings::new(), &plan);
-    let command = "kubectl delete pods --selector 'app=db,controller-revision-hash!=db-6'";
-    assert!(message.contains(command) && holds(&status, "Stalled"), "{message}");
-}
+mod stuck;

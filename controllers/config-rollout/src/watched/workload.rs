@@ -153,8 +153,9 @@ impl<K: Resource<DynamicType = ()>> From<WatchedWorkload<K>> for Workload {
         annotations.retain(|key, _| is_written(key));
         let selector = Selector::try_from(spec.selector).ok().filter(|selector| !selector.selects_all());
         let pods = selector.map(|selector| selector.to_string());
-        // Only a StatefulSet tells its revision, as the label of its pods has it.
-        let outdated = pods.as_ref().zip(status.update_revision.as_ref());
+        // Others tell a revision too, and replace pods that are not ready by themselves.
+        let revision = status.update_revision.filter(|_| K::kind(&()) == "StatefulSet");
+        let outdated = pods.as_ref().zip(revision);
         Self {
             header,
             labels: metadata.labels.unwrap_or_default(),
@@ -300,5 +301,16 @@ mod tests {
         assert_eq!(progress(1, 1).is_stuck(), Some("app=db,controller-revision-hash!=db-6"));
         assert_eq!(progress(2, 1).is_stuck(), None, "a pod of the template is not ready yet");
         assert_eq!(progress(1, 2).is_stuck(), None, "it goes on");
+    }
+
+    #[test]
+    fn no_other_kind_waits_for_a_broken_pod() {
+        let group: WatchedWorkload<mainstay_crds::ReplicaGroup> = serde_json::from_value(json!({
+            "metadata": {"name": "db"},
+            "spec": {"replicas": 2, "selector": {"matchLabels": {"app": "db"}}},
+            "status": {"updatedReplicas": 1, "availableReplicas": 1, "updateRevision": "db-6"},
+        }))
+        .unwrap();
+        assert_eq!(Workload::from(group).progress.is_stuck(), None);
     }
 }
