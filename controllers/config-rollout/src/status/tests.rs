@@ -121,6 +121,8 @@ fn what_a_status_keeps_of_targets_is_what_was_remembered() {
         TargetState { passed: true, ..remembered.clone() },
         TargetState { held: true, changed: None, available: None, restarts_before: 0, ..remembered.clone() },
         TargetState { conflict: Some((4, "Deployment/web is managed by x".into())), ..remembered.clone() },
+        // Its pods are not replaced: its time has yet to begin.
+        TargetState { changed: None, available: None, broken: None, ..remembered.clone() },
         remembered,
     ] {
         let rollout = Rollout { to: 7, back: false, started: at(1), stage: 0, passed: None };
