@@ -231,7 +231,7 @@ impl Planner<'_> {
                 } else if remembered.given > 0 {
                     remembered.counts_as_reverted(now);
                     if remembered.reverts >= MOST_REVERTS {
-                        let said = "another field manager reverts every change of its references".to_owned();
+                        let said = "another field manager reverts every change of its template".to_owned();
                         remembered.stop(target.generation, said);
                     }
                     self.plan.news.push(RolloutEvent::Reverted(target.key.clone()));
