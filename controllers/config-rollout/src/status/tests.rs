@@ -280,10 +280,20 @@ fn a_source_that_pods_start_without_is_no_problem_and_one_that_is_no_source_any_
     assert_eq!(ready(&missing(uses(true))), "SourceMissing");
     let unused = Observed { missing_sources: vec![source()], ..Observed::default() };
     assert_eq!(ready(&unused), "SourceMissing", "its name may be wrong");
-    let dropped = Observed { uses: [(source(), uses(true))].into(), ..Observed::default() };
-    let (_, reason, message) = say(&dropped, &Findings::new(), &Plan::default());
+    let deselected = Observed {
+        deselected_sources: vec![source()],
+        uses: [(source(), uses(true))].into(),
+        ..Observed::default()
+    };
+    let (_, reason, message) = say(&deselected, &Findings::new(), &Plan::default());
     assert_eq!(reason, "SourceMissing");
     assert!(message.contains("ConfigMap/web is not among spec.sources any more"), "{message}");
+    assert!(
+        message.ends_with("the other sources are rolled out without it"),
+        "nothing holds them: {message}"
+    );
+    let (_, _, message) = say(&missing(uses(true)), &Findings::new(), &Plan::default());
+    assert!(message.ends_with("no revision is created of the other sources until then"), "{message}");
 }
 
 #[test]
