@@ -313,6 +313,7 @@ impl Planner<'_> {
         }
         if is_new && !back {
             state.last = Some(started);
+            self.ignore_older(goal, false);
             self.plan.news.push(RolloutEvent::Started(goal));
         }
     }

@@ -214,6 +214,7 @@ impl Planner<'_> {
 
     fn fail(&mut self, rollout: &Rollout, failed: Failed) {
         let Input { settings, now, .. } = *self.input;
+        self.ignore_older(rollout.to, true);
         let state = &mut self.plan.state;
         self.plan.news.push(RolloutEvent::Failed(rollout.to, failed.clone()));
         state.failed = Some((rollout.to, failed));
