@@ -199,7 +199,7 @@ What stops configuration from reaching its workloads. kubectl get configrollouts
 - alert: MainstayConfigRolloutStuck
   expr: |
     sum(max by (reason) (mainstay_config_rollout_rollouts{
-      reason=~"FieldManagerConflict|KeyMissing|RollingBack|ScaledToZero|SourceMissing|SourceTooLarge|StageEmpty|TargetMissing|TargetOnDelete|TargetPartition|TargetPaused|TargetUnreadable"})) > 0
+      reason=~"FieldManagerConflict|KeyMissing|RollingBack|ScaledToZero|SourceMissing|SourceTooLarge|StageEmpty|TargetMissing|TargetOnDelete|TargetPartition|TargetPaused|TargetStepPaused|TargetUnreadable"})) > 0
   for: 15m
   labels:
     severity: warning

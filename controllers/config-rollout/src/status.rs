@@ -232,6 +232,7 @@ fn readiness(told: &StatusInput<'_>, sources: &NewCondition) -> (bool, &'static 
                 Blocked::Paused => "TargetPaused",
                 Blocked::OnDelete => "TargetOnDelete",
                 Blocked::Partition => "TargetPartition",
+                Blocked::Step => "TargetStepPaused",
             },
         },
         (Wait::Unreadable(_), _) => "TargetUnreadable",

@@ -322,13 +322,14 @@ fn a_target_whose_pods_are_not_replaced_says_why() {
         (
             Blocked::OnDelete,
             "TargetOnDelete",
-            "has the update strategy OnDelete, so its pods do not have the revision",
+            "has the update strategy OnDelete, so not all of its pods have the revision",
         ),
         (
             Blocked::Partition,
             "TargetPartition",
             "set the partition to 0; until then revision 7 is not judged",
         ),
+        (Blocked::Step, "TargetStepPaused", "pauses in a step of its own update"),
     ] {
         let rollout = Rollout { to: 7, back: false, started: at(1), stage: 0, passed: None };
         let state = State { newest: 7, stable: Some(6), rollout: Some(rollout), ..State::default() };

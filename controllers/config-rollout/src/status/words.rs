@@ -122,8 +122,9 @@ fn blocked_words(target: &TargetKey, blocked: Blocked, stage: &str) -> String {
             ("has the update strategy OnDelete", "delete its pods, which are recreated with it")
         }
         Blocked::Partition => ("has a partition in its update strategy", "set the partition to 0"),
+        Blocked::Step => ("pauses in a step of its own update", "continue it as its condition Ready says"),
     };
-    format!("{target} of stage {stage} {why}, so its pods do not have the revision: {todo}")
+    format!("{target} of stage {stage} {why}, so not all of its pods have the revision: {todo}")
 }
 
 pub(super) fn progress(target: &TargetView) -> String {

@@ -32,6 +32,8 @@ pub enum Blocked {
     OnDelete,
     /// Its update strategy has a partition.
     Partition,
+    /// It has reached a step of its own update, of a ReplicaGroup, which has a pause.
+    Step,
 }
 
 impl Progress {

@@ -147,7 +147,9 @@ impl<K: Resource<DynamicType = ()>> From<WatchedWorkload<K>> for Workload {
         let header = Header::of(&watched);
         let WatchedWorkload { metadata, spec, status, kind: _ } = watched;
         let generation = metadata.generation.unwrap_or_default();
-        let (references, blocked) = (references::find(&spec.template.spec), spec.blocked());
+        let references = references::find(&spec.template.spec);
+        let step = || status.conditions.iter().any(Condition::is_step).then_some(Blocked::Step);
+        let blocked = spec.blocked().or_else(step);
         let template = Fingerprint::of(&spec.template, &references);
         let mut annotations = spec.template.metadata.annotations;
         annotations.retain(|key, _| is_written(key));
@@ -176,6 +178,13 @@ impl<K: Resource<DynamicType = ()>> From<WatchedWorkload<K>> for Workload {
                     .map(|(pods, revision)| format!("{pods},controller-revision-hash!={revision}")),
             },
         }
+    }
+}
+
+impl Condition {
+    /// Whether a ReplicaGroup says by it that its update waits in a step.
+    fn is_step(&self) -> bool {
+        self.r#type == "Progressing" && self.status == "True" && self.reason == "StepPaused"
     }
 }
 
@@ -265,6 +274,24 @@ mod tests {
         ] {
             assert_eq!(blocked(spec.clone()), expected, "{spec}");
         }
+    }
+
+    #[test]
+    fn a_group_that_pauses_in_a_step_of_its_own_is_blocked_until_it_goes_on() {
+        let blocked = |reason: &str| {
+            let group: WatchedWorkload<mainstay_crds::ReplicaGroup> = serde_json::from_value(json!({
+                "metadata": {"name": "web"},
+                "spec": {"replicas": 4, "update": {"type": "Rolling", "steps": [{"weight": 25, "pause": {}}]}},
+                "status": {
+                    "replicas": 4, "updatedReplicas": 1, "availableReplicas": 4,
+                    "conditions": [{"type": "Progressing", "status": "True", "reason": reason}],
+                },
+            }))
+            .unwrap();
+            Workload::from(group).progress.is_blocked()
+        };
+        assert_eq!(blocked("StepPaused"), Some(Blocked::Step));
+        assert_eq!(blocked("RollingOut"), None);
     }
 
     #[test]
