@@ -91,10 +91,10 @@ pub struct ConfigRolloutSpec {
     #[schemars(range(min = 0, max = 100))]
     pub history_limit: i32,
 
-    /// The field managers from which the rollout may take over the fields of a target that it writes. If a field has
-    /// another manager, the target is not changed and the condition `Conflict` is set, which names the manager. Default:
-    /// none, because a pipeline that applies a target again needs the fields itself. The fields of a ConfigRollout that
-    /// does not exist any more are always taken over.
+    /// For `Repoint`: the field managers from which the rollout may take over the references of a target. If a reference
+    /// has another manager, the target is not changed and the condition `Conflict` is set, which names the manager.
+    /// Default: none, because a pipeline that applies a target again needs the fields itself. Those of `kubectl rollout
+    /// undo`, and of a ConfigRollout that does not exist any more, are always taken over.
     #[serde(default)]
     #[schemars(schema_with = "managers")]
     pub take_over_from: Vec<String>,

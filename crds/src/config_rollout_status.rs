@@ -43,8 +43,8 @@ pub struct ConfigRolloutStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_rollout_at: Option<Time>,
 
-    /// The values of the annotations `mainstay.dev/retry`, `continue` and `abort` that were carried out. Each value is
-    /// carried out once.
+    /// The values of the annotations `mainstay.dev/retry`, `continue` and `abort` that were carried out, or were set
+    /// before the rollout or the failure that they name. Each value is carried out once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub requests: Option<ConfigRequests>,
 

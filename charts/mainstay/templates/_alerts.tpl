@@ -203,22 +203,22 @@ What stops configuration from reaching its workloads. kubectl get configrollouts
 - alert: MainstayConfigRolloutFailed
   expr: |
     sum(max by (reason) (mainstay_config_rollout_rollouts{
-      reason=~"DeadlineExceeded|MoreRestarts|ProgressDeadlineExceeded"})) > 0
+      reason=~"Aborted|DeadlineExceeded|MoreRestarts|ProgressDeadlineExceeded|RollingBack"})) > 0
   labels:
     severity: warning
     mainstay_controller: {{ .name }}
   annotations:
-    summary: {{ "The newest revision of {{ $value }} ConfigRollouts has failed at its gates; it is not tried again until a source changes." | quote }}
+    summary: {{ "The newest revision of {{ $value }} ConfigRollouts has failed at its gates or was aborted; it is not tried again until a source changes." | quote }}
 - alert: MainstayConfigRolloutStuck
   expr: |
     sum(max by (reason) (mainstay_config_rollout_rollouts{
-      reason=~"FieldManagerConflict|KeyMissing|RollingBack|ScaledToZero|SourceMissing|SourceTooLarge|StageEmpty|TargetMissing|TargetOnDelete|TargetPartition|TargetPaused|TargetUnreadable"})) > 0
+      reason=~"FieldManagerConflict|KeyMissing|ScaledToZero|SourceMissing|SourceTooLarge|StageEmpty|TargetMissing|TargetOnDelete|TargetPartition|TargetPaused|TargetStepPaused|TargetUnreadable"})) > 0
   for: 15m
   labels:
     severity: warning
     mainstay_controller: {{ .name }}
   annotations:
-    summary: {{ "For 15 minutes {{ $value }} ConfigRollouts have waited for a source, a target, a rollback, or another manager of a field." | quote }}
+    summary: {{ "For 15 minutes {{ $value }} ConfigRollouts have waited for a source, a target, or another manager of a field." | quote }}
 - alert: MainstayConfigReverted
   expr: sum(increase(mainstay_config_rollout_reverts_total[1h])) > 3
   labels:

@@ -80,7 +80,23 @@ pub fn observe(
         rollout: key.name,
     };
     targets::find(stores, rollout, &names, &mut observed)?;
+    find_deselected(stores, &names.namespace, &mut observed);
     Ok(Seen { observed, names })
+}
+
+/// Sources that targets use, of which the spec names none: what a selector found and is deleted is missing, as what a
+/// name finds. What is there still was taken out of the spec.
+fn find_deselected(stores: &Stores, namespace: &Arc<str>, observed: &mut Observed) {
+    let is_named = |source: &&SourceKey| {
+        observed.sources.contains_key(*source) || observed.missing_sources.contains(source)
+    };
+    let others: Vec<_> = observed.uses.keys().filter(|source| !is_named(source)).cloned().collect();
+    for source in others {
+        match stores.configs(source.kind).get(&ObjectKey::new(namespace, &source.name)) {
+            Some(_) => observed.deselected_sources.push(source),
+            None => observed.missing_sources.push(source),
+        }
+    }
 }
 
 /// The objects of a rollout's revisions.
@@ -139,7 +155,10 @@ pub fn add_snapshot(snapshots: &mut Snapshots, kind: SourceKind, name: &str, uid
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::api::core::v1::Secret;
+    use k8s_openapi::api::{
+        apps::v1::Deployment,
+        core::v1::{ConfigMap, Secret},
+    };
     use kube::runtime::watcher::Event;
     use mainstay_crds::{ReplicaGroup, TargetKind};
     use mainstay_runtime::decode::Decoded;
@@ -148,7 +167,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        plan::TargetKey,
+        plan::{Findings, TargetKey},
         watched::{WatchedConfig, WatchedWorkload},
     };
 
@@ -224,6 +243,51 @@ mod tests {
         let mut volume = pulls(json!([{"name": "pull-7"}]));
         volume["volumes"] = json!([{"name": "a", "secret": {"secretName": "pull"}}]);
         assert_eq!(pins(volume), [(source, [0, 7].into())].into(), "a volume reads what it names");
+    }
+
+    #[test]
+    fn a_source_of_a_selector_is_missing_when_it_is_deleted_and_deselected_when_it_is_there() {
+        let stores = Stores::new(&Registry::new());
+        let mark = Mark {
+            rollout: "web".into(),
+            source: "web".into(),
+            number: 7,
+            source_uid: "s".into(),
+            source_version: "1".into(),
+        };
+        let config = |metadata: Value| {
+            let config: WatchedConfig<ConfigMap> =
+                serde_json::from_value(json!({"metadata": metadata})).unwrap();
+            stores.config_maps.apply(Event::Apply(config.into()), |_| {});
+        };
+        config(json!(mark.write("shop")));
+        let target: WatchedWorkload<Deployment> = serde_json::from_value(json!({
+            "metadata": {"name": "web", "namespace": "shop", "uid": "t"},
+            "spec": {"template": {"spec": {"containers": [{"envFrom": [{"configMapRef": {"name": "web"}}]}]}}},
+        }))
+        .unwrap();
+        stores.deployments.apply(Event::Apply(target.into()), |_| {});
+        let rollout: ConfigRollout = serde_json::from_value(json!({
+            "apiVersion": "mainstay.dev/v1alpha1",
+            "kind": "ConfigRollout",
+            "metadata": {"name": "web", "namespace": "shop"},
+            "spec": {
+                "sources": [{"kind": "ConfigMap", "selector": {"matchLabels": {"app": "web"}}}],
+                "stages": [{"name": "all", "targets": [{"kind": "Deployment", "name": "web"}]}],
+            },
+        }))
+        .unwrap();
+        let source = SourceKey { kind: SourceKind::ConfigMap, name: "web".into() };
+        let observed = observe(&stores, &rollout, 7, true).unwrap().observed;
+        assert_eq!(
+            (&*observed.missing_sources, &*observed.deselected_sources),
+            (&[source.clone()][..], &[][..])
+        );
+        assert!(observed.is_incomplete(&Findings::new()));
+        config(json!({"name": "web", "namespace": "shop", "uid": "s", "resourceVersion": "1"}));
+        let observed = observe(&stores, &rollout, 7, true).unwrap().observed;
+        assert_eq!((&*observed.missing_sources, &*observed.deselected_sources), (&[][..], &[source][..]));
+        assert!(!observed.is_incomplete(&Findings::new()));
     }
 
     #[test]

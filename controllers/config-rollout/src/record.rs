@@ -150,7 +150,7 @@ pub(crate) fn target_status(
         available_at: available.map(Time),
         broken_at: broken.map(Time),
         unavailable_before: *unavailable_before,
-        restarts_before: changed.map(|_| *restarts_before),
+        restarts_before: Some(*restarts_before).filter(|restarts| *restarts != 0),
         reverts: *reverts,
         reverted_at: reverted.map(Time),
         conflict_generation: conflict.as_ref().map(|(generation, _)| *generation),

@@ -38,7 +38,8 @@ pub fn told(told: &StatusInput<'_>, now: Timestamp) -> ConfigRolloutStatus {
         ..ConfigRolloutStatus::default()
     };
     record::write(rollout, &plan.state, &mut status);
-    let sources = sources_ready(observed, &problems, rollout.spec.incomplete_policy);
+    let holds = rollout.spec.incomplete_policy == IncompletePolicy::Hold;
+    let sources = sources_ready(observed, &problems, holds && observed.is_incomplete(told.findings));
     let (ready, reason, message) = readiness(told, &sources);
     let stalled = stalled(told);
     let none = |kind| NewCondition { kind, status: false, reason: "None", message: String::new() };
@@ -123,13 +124,10 @@ fn problems(told: &StatusInput<'_>) -> Vec<SourceProblem> {
         .iter()
         .filter(|source| !is_optional(source))
         .map(|source| problem(source, "SourceMissing", format!("{source} does not exist: create it")));
-    let is_known = |source: &&SourceKey| {
-        observed.sources.contains_key(*source) || observed.missing_sources.contains(source)
-    };
-    let dropped = observed.uses.keys().filter(|source| !is_known(source)).map(|source| {
+    let deselected = observed.deselected_sources.iter().map(|source| {
         let message = format!(
-            "{source} is not among spec.sources any more, or was deleted, and targets use its last copy: add it, \
-             or remove it from their templates"
+            "{source} is not among spec.sources any more, and targets use its last copy: add it, or remove it from \
+             their templates"
         );
         problem(source, "SourceMissing", message)
     });
@@ -142,10 +140,10 @@ fn problems(told: &StatusInput<'_>) -> Vec<SourceProblem> {
             Problem::Refused(said) => problem(source, "SourceTooLarge", format!("{source}: {said}")),
         })
     });
-    missing.chain(dropped).chain(found).collect()
+    missing.chain(deselected).chain(found).collect()
 }
 
-fn sources_ready(observed: &Observed, problems: &[SourceProblem], policy: IncompletePolicy) -> NewCondition {
+fn sources_ready(observed: &Observed, problems: &[SourceProblem], is_held: bool) -> NewCondition {
     let verdict = |status, reason, message| NewCondition { kind: "SourcesReady", status, reason, message };
     match problems.first() {
         None => verdict(true, "AllPresent", format!("{} sources exist", observed.sources.len())),
@@ -157,9 +155,9 @@ fn sources_ready(observed: &Observed, problems: &[SourceProblem], policy: Incomp
             };
             let more = problems.len() - 1;
             let more = if more > 0 { format!(", and {more} more problems") } else { String::new() };
-            let others = match policy {
-                IncompletePolicy::Hold => "no revision is created of the other sources until then",
-                IncompletePolicy::Proceed => "the other sources are rolled out without it",
+            let others = match is_held {
+                true => "no revision is created of the other sources until then",
+                false => "the other sources are rolled out without it",
             };
             verdict(false, reason, format!("{}{more}; {others}", first.message))
         }
@@ -234,6 +232,7 @@ fn readiness(told: &StatusInput<'_>, sources: &NewCondition) -> (bool, &'static 
                 Blocked::Paused => "TargetPaused",
                 Blocked::OnDelete => "TargetOnDelete",
                 Blocked::Partition => "TargetPartition",
+                Blocked::Step => "TargetStepPaused",
             },
         },
         (Wait::Unreadable(_), _) => "TargetUnreadable",

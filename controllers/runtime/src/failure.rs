@@ -35,7 +35,7 @@ pub enum RequestError {
         /// The server's words.
         message: String,
         /// The field managers that have them.
-        managers: Vec<String>,
+        managers: Vec<FieldOwner>,
     },
     /// The server asked to come back later.
     #[error("{message}")]
@@ -54,6 +54,15 @@ pub enum RequestError {
     /// No answer came: the request may or may not have been carried out.
     #[error("no answer from the API server: {0}")]
     NoAnswer(String),
+}
+
+/// A field manager that has fields which a server-side apply would take.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FieldOwner {
+    /// Its name.
+    pub manager: String,
+    /// Whether it wrote them by server-side apply, so that it will meet a conflict itself once they are another's.
+    pub applies: bool,
 }
 
 impl RequestError {
@@ -157,12 +166,18 @@ impl From<Status> for RequestError {
 }
 
 /// The managers that the server names in a refused apply: each cause of the reason `FieldManagerConflict` says
-/// `conflict with "manager"…` (apimachinery, structured-merge-diff's conflicts as `pkg/api/errors` words them).
-fn managers(status: &Status) -> Vec<String> {
+/// `conflict with "manager"`, and ` using` and a version after it if that did not apply (apimachinery,
+/// `pkg/util/managedfields/internal/conflict.go`).
+fn managers(status: &Status) -> Vec<FieldOwner> {
     let causes = status.details.iter().flat_map(|details| &details.causes);
     let conflicts = causes.filter(|cause| cause.reason == "FieldManagerConflict");
-    let managers: BTreeSet<_> =
-        conflicts.map(|cause| cause.message.split('"').nth(1).unwrap_or(&cause.message).to_owned()).collect();
+    let owner = |said: &str| {
+        let mut parts = said.splitn(3, '"');
+        let manager = parts.nth(1).unwrap_or(said).to_owned();
+        let applies = parts.next().is_none_or(|rest| !rest.contains(" using "));
+        FieldOwner { manager, applies }
+    };
+    let managers: BTreeSet<_> = conflicts.map(|cause| owner(&cause.message)).collect();
     managers.into_iter().collect()
 }
 
@@ -216,19 +231,21 @@ mod tests {
     fn the_managers_of_fields_that_an_apply_would_take_are_named() {
         let status: Status = serde_json::from_value(serde_json::json!({
             "status": "Failure", "reason": "Conflict", "code": 409, "message": "Apply failed with 1 conflict",
-            "details": {"causes": [{
-                "reason": "FieldManagerConflict",
-                "message": "conflict with \"argocd-controller\" using apps/v1",
-                "field": ".spec.template.spec.volumes[name=\"c\"].configMap.name",
-            }]},
+            "details": {"causes": [
+                {
+                    "reason": "FieldManagerConflict",
+                    "message": "conflict with \"argocd-controller\" using apps/v1",
+                    "field": ".spec.template.spec.volumes[name=\"c\"].configMap.name",
+                },
+                {"reason": "FieldManagerConflict", "message": "conflict with \"kubectl\"", "field": ".spec.a"},
+            ]},
         }))
         .unwrap();
         let error = RequestError::from(status);
         let RequestError::FieldManagerConflict { managers, .. } = &error else { panic!("{error:?}") };
-        assert_eq!(
-            (&**managers, error.reason()),
-            (&["argocd-controller".to_owned()][..], "FieldManagerConflict")
-        );
+        let owner = |manager: &str, applies| FieldOwner { manager: manager.to_owned(), applies };
+        let expected = [owner("argocd-controller", false), owner("kubectl", true)];
+        assert_eq!((&**managers, error.reason()), (&expected[..], "FieldManagerConflict"));
     }
 
     #[test]

@@ -142,11 +142,15 @@ impl Writer {
     ) -> Result<Examined, ApplyError> {
         let mut reads = Vec::new();
         let mut examined = Examined::default();
+        let mut is_complete = true;
         for source in observed.sound_sources(findings) {
             if observed.is_copied(source, state.newest) {
                 continue;
             }
-            let Some(finding) = self.compare(rollout, observed, state, source).await? else { continue };
+            let Some(finding) = self.compare(rollout, observed, state, source).await? else {
+                is_complete = false;
+                continue;
+            };
             if finding.problem.is_none() {
                 reads.push((source.clone(), finding));
             } else {
@@ -165,7 +169,7 @@ impl Writer {
         });
         let settled = state.newest > 0 && equal(state.newest) || rolls_back;
         // What was found is known from now on, and holds the next revision up.
-        let is_held = holds && !examined.findings.is_empty();
+        let is_held = holds && !(is_complete && examined.findings.is_empty());
         if !settled && !is_held {
             reads.retain(|(source, finding)| {
                 let object = observed.object(source, state.newest);

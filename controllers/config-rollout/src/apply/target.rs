@@ -1,5 +1,7 @@
 //! Gives a target a revision, by server-side apply.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
     Api, ResourceExt,
@@ -7,11 +9,11 @@ use kube::{
 };
 use mainstay_crds::{ConfigMode, ConfigRollout};
 use mainstay_runtime::{
-    failure::RequestError,
+    failure::{FieldOwner, RequestError},
     index::ObjectKey,
     request::{ObjectPath, in_time, read},
     slim,
-    writes::Writes,
+    writes::{Writes, Written},
 };
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -29,6 +31,9 @@ use crate::{
 
 /// What an object without any field manager is said to be managed by.
 const BEFORE_FIRST_APPLY: &str = "before-first-apply";
+/// What `kubectl rollout undo` writes a template as. Such a target is held until a source changes; then it is meant to
+/// follow. A pipeline with `kubectl apply --server-side` has one of these names too, and applies.
+const BY_HAND: [&str; 2] = ["kubectl", "kubectl-rollout"];
 
 /// What has come of giving a target a revision.
 #[derive(Debug, PartialEq, Eq)]
@@ -92,13 +97,12 @@ impl Writer {
         });
         let (writes, rollout_key) = (self.of_rollout(rollout), ObjectKey::of(rollout));
         let noted = writes.noted(&self.targets[target.kind as usize], &rollout_key);
-        let mut given = noted.patch(&path, &Patch::Apply(&body)).await;
-        if let Err(RequestError::FieldManagerConflict { managers, .. }) = &given
-            && self.may_be_taken(rollout, managers).await.map_err(failed)?
-        {
-            tracing::info!(%target, ?managers, "taking fields over, as spec.takeOverFrom says");
-            given = noted.apply(&path, &body).await;
-        }
+        let given = if rollout.spec.mode == ConfigMode::Repoint {
+            self.repoint(rollout, target, &noted, &path, &body).await
+        } else {
+            // The annotations belong to this rollout, whichever manager wrote the template last.
+            noted.apply(&path, &body).await
+        };
         match given {
             Ok(_) => Ok(TargetResult::Done),
             Err(RequestError::FieldManagerConflict { managers, .. }) => {
@@ -107,6 +111,25 @@ impl Writer {
             Err(RequestError::NotFound(_)) => Ok(TargetResult::Gone),
             Err(error) => Err(failed(error)),
         }
+    }
+
+    /// Writes references, which may be another manager's, as far as they may be taken over.
+    async fn repoint(
+        &self,
+        rollout: &ConfigRollout,
+        target: &TargetKey,
+        writes: &Writes<'_>,
+        path: &ObjectPath,
+        body: &Value,
+    ) -> Result<Written, RequestError> {
+        let given = writes.patch(path, &Patch::Apply(body)).await;
+        if let Err(RequestError::FieldManagerConflict { managers, .. }) = &given
+            && self.may_be_taken(rollout, managers).await?
+        {
+            tracing::info!(%target, ?managers, "taking fields over");
+            return writes.apply(path, body).await;
+        }
+        given
     }
 
     /// What the target's template is to say. What an earlier apply said and this one does not is taken away by the
@@ -146,14 +169,20 @@ impl Writer {
         }
     }
 
-    /// Whether the fields of all these managers may be taken over: the spec names them, or they are ConfigRollouts that
-    /// do not exist any more.
-    async fn may_be_taken(&self, rollout: &ConfigRollout, managers: &[String]) -> Result<bool, RequestError> {
+    /// Whether the fields of all these managers may be taken over: the spec names them, a user has rolled the target back
+    /// by hand, or they are ConfigRollouts that do not exist any more.
+    async fn may_be_taken(
+        &self,
+        rollout: &ConfigRollout,
+        managers: &[FieldOwner],
+    ) -> Result<bool, RequestError> {
         let own = format!("{FIELD_MANAGER}.");
         let namespace = rollout.namespace().unwrap_or_default();
         let others = Api::<ConfigRollout>::namespaced(self.client.clone(), &namespace);
-        for manager in managers {
-            if manager == BEFORE_FIRST_APPLY || rollout.spec.take_over_from.contains(manager) {
+        for owner in managers {
+            let FieldOwner { manager, applies } = owner;
+            let is_undone = BY_HAND.contains(&manager.as_str()) && !applies;
+            if is_undone || manager == BEFORE_FIRST_APPLY || rollout.spec.take_over_from.contains(manager) {
                 continue;
             }
             let Some(other) = manager.strip_prefix(&own) else { return Ok(false) };
@@ -182,18 +211,19 @@ fn objects(observed: &Observed, target: &TargetKey, number: Number) -> String {
     objects.collect::<Vec<_>>().join(",")
 }
 
-fn sentence(target: &TargetKey, managers: &[String]) -> String {
+fn sentence(target: &TargetKey, managers: &[FieldOwner]) -> String {
+    let managers: BTreeSet<_> = managers.iter().map(|owner| owner.manager.as_str()).collect();
     format!(
         "{target} is managed by {}: use spec.mode {:?}, which does not change its references, or name that \
          manager in spec.takeOverFrom",
-        managers.join(" and "),
+        managers.into_iter().collect::<Vec<_>>().join(" and "),
         ConfigMode::Admission
     )
 }
 
 #[cfg(test)]
 mod tests {
-    use http::{Request, Response};
+    use http::{Method, Request, Response};
     use k8s_openapi::api::{
         apps::v1::Deployment,
         core::v1::{ConfigMap, Secret},
@@ -224,10 +254,9 @@ mod tests {
         json!({"metadata": metadata})
     }
 
-    /// What the template of a Deployment with this pod spec is to say in revision 7 of a rollout of the ConfigMap `web`
-    /// and the Secret `keys`.
-    fn template(stores: &Stores, mode: &str, spec: &Value) -> Value {
-        let rollout: ConfigRollout = serde_json::from_value(json!({
+    /// A rollout of the ConfigMap `web` and the Secret `keys`.
+    fn rollout(mode: &str) -> ConfigRollout {
+        serde_json::from_value(json!({
             "apiVersion": "mainstay.dev/v1alpha1", "kind": "ConfigRollout",
             "metadata": {"name": "web", "namespace": "ns"},
             "spec": {
@@ -236,20 +265,77 @@ mod tests {
                 "stages": [{"name": "all", "targets": [{"kind": "Deployment", "name": "web"}]}],
             },
         }))
-        .unwrap();
+        .unwrap()
+    }
+
+    fn key() -> TargetKey {
+        TargetKey { kind: TargetKind::Deployment, name: "web".into() }
+    }
+
+    /// What is seen of the rollout and of a Deployment with this pod spec.
+    fn seen(stores: &Stores, rollout: &ConfigRollout, spec: &Value) -> Seen {
         let target: WatchedWorkload<Deployment> = serde_json::from_value(json!({
             "metadata": {"name": "web", "namespace": "ns", "uid": "t"},
             "spec": {"template": {"spec": spec}},
         }))
         .unwrap();
         stores.deployments.apply(Event::Apply(target.into()), |_| {});
-        let seen = observe(stores, &rollout, LAST, true).unwrap();
+        observe(stores, rollout, LAST, true).unwrap()
+    }
+
+    /// What the template of a Deployment with this pod spec is to say in revision 7.
+    fn template(stores: &Stores, mode: &str, spec: &Value) -> Value {
+        let rollout = rollout(mode);
+        let seen = seen(stores, &rollout, spec);
         let silent = tower::service_fn(|_: Request<Body>| async {
             Err::<Response<Body>, _>(std::io::Error::other("no request is expected"))
         });
         let writer = Writer::new(Client::new(silent, "ns"), stores.clone());
-        let key = TargetKey { kind: TargetKind::Deployment, name: "web".into() };
-        writer.template(&rollout, &seen, &key, spec, LAST)
+        writer.template(&rollout, &seen, &key(), spec, LAST)
+    }
+
+    /// What comes of giving a Deployment revision 7 where the server says this of the manager of its template.
+    async fn given(mode: &str, conflict: &'static str) -> TargetResult {
+        let stores = Stores::new(&Registry::new());
+        let config: WatchedConfig<ConfigMap> = serde_json::from_value(mark("web", 7)).unwrap();
+        stores.config_maps.apply(Event::Apply(config.into()), |_| {});
+        let (rollout, spec) = (rollout(mode), spec("web-6", "keys"));
+        let seen = seen(&stores, &rollout, &spec);
+        let server = tower::service_fn(move |request: Request<Body>| {
+            let is_forced = request.uri().query().is_some_and(|query| query.contains("force=true"));
+            let refused = json!({
+                "status": "Failure", "reason": "Conflict", "code": 409, "message": conflict,
+                "details": {"causes": [{"reason": "FieldManagerConflict", "message": conflict, "field": ".spec"}]},
+            });
+            let target = json!({
+                "metadata": {"name": "web", "namespace": "ns", "uid": "t", "resourceVersion": "1"},
+                "spec": {"template": {"spec": spec}},
+            });
+            let (code, answer) = match *request.method() {
+                Method::PATCH if !is_forced => (409, refused),
+                _ => (200, target),
+            };
+            let answer = Response::builder().status(code).body(Body::from(answer.to_string().into_bytes()));
+            async { Ok::<_, std::io::Error>(answer.unwrap()) }
+        });
+        let writer = Writer::new(Client::new(server, "ns"), stores);
+        writer.give(&rollout, &seen, &key(), LAST).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_template_that_was_rolled_back_by_hand_follows_the_next_revision() {
+        for mode in ["Admission", "RestartOnly", "Repoint"] {
+            let given = given(mode, "conflict with \"kubectl\" using apps/v1").await;
+            assert_eq!(given, TargetResult::Done, "{mode}");
+        }
+    }
+
+    #[tokio::test]
+    async fn references_that_a_pipeline_applies_are_left_to_it() {
+        for conflict in ["conflict with \"kubectl\"", "conflict with \"git-tool\" using apps/v1"] {
+            let given = given("Repoint", conflict).await;
+            assert!(matches!(given, TargetResult::Conflict(_)), "{conflict}: {given:?}");
+        }
     }
 
     fn spec(config: &str, keys: &str) -> Value {

@@ -9,7 +9,8 @@ use super::{
 };
 
 /// The revision that the targets of the last stage have, which an unproven one reaches last; the oldest where they have
-/// several. `None` where no template names a revision.
+/// several. `None` where none of them names a revision, whatever those of earlier stages name: it may be one that a
+/// canary tests.
 pub(super) fn current(observed: &Observed) -> Option<Number> {
     let numbers: BTreeSet<Number> =
         observed.snapshots.values().flat_map(|objects| objects.keys().copied()).collect();
@@ -17,8 +18,9 @@ pub(super) fn current(observed: &Observed) -> Option<Number> {
         let names_one = target.pins.0.values().flatten().any(|pin| *pin > 0);
         numbers.iter().rev().copied().find(|number| names_one && observed.is_at(target, *number))
     };
-    let had = observed.targets.iter().filter_map(|target| Some((target.stage, has(target)?)));
-    let had: Vec<_> = had.collect();
-    let last = had.iter().map(|(stage, _)| *stage).max()?;
-    had.into_iter().filter(|(stage, _)| *stage == last).map(|(_, number)| number).min()
+    let using = || observed.targets.iter().filter(|target| !target.pins.0.is_empty());
+    // What one that cannot be read has is not known.
+    let unreadable = observed.unreadable_targets.iter().map(|(_, stage)| *stage);
+    let last = using().map(|target| target.stage).chain(unreadable).max()?;
+    using().filter(|target| target.stage == last).filter_map(has).min()
 }

@@ -137,9 +137,8 @@ fn missing(
         None | Some(0) => String::new(),
         Some(before) => format!("; before the change {before} were not available"),
     };
-    let stuck = progress.stuck_words().unwrap_or_default();
     format!(
-        "after {seconds} s {} of {} pods run the new template; {} exist, and {} are available{before}{stuck}",
+        "after {seconds} s {} of {} pods run the new template; {} exist, and {} are available{before}",
         progress.updated, progress.wanted, progress.current, progress.available
     )
 }

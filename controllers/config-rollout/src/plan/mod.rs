@@ -231,7 +231,7 @@ impl Planner<'_> {
                 } else if remembered.given > 0 {
                     remembered.counts_as_reverted(now);
                     if remembered.reverts >= MOST_REVERTS {
-                        let said = "another field manager reverts every change of its references".to_owned();
+                        let said = "another field manager reverts every change of its template".to_owned();
                         remembered.stop(target.generation, said);
                     }
                     self.plan.news.push(RolloutEvent::Reverted(target.key.clone()));
@@ -313,6 +313,7 @@ impl Planner<'_> {
         }
         if is_new && !back {
             state.last = Some(started);
+            self.ignore_older(goal, false);
             self.plan.news.push(RolloutEvent::Started(goal));
         }
     }

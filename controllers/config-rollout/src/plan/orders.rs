@@ -1,5 +1,6 @@
 //! What a user requests by an annotation. Each request is carried out once: its value is remembered, so that an
-//! annotation that stays requests nothing more, and another value is another request.
+//! annotation that stays requests nothing more, and another value is another request. A value that is older than what it
+//! is about is not carried out: numbers come back when a revision is retried, and when a ConfigRollout is recreated.
 
 use std::sync::Arc;
 
@@ -21,6 +22,17 @@ impl Planner<'_> {
         }
     }
 
+    /// What was there when a rollout of `number` begins, or when it fails, was meant for an earlier one of that number.
+    pub(super) fn ignore_older(&mut self, number: Number, has_failed: bool) {
+        let (settings, taken) = (self.input.settings, &mut self.plan.state.taken);
+        if has_failed {
+            ignore(settings.retry.as_ref(), &mut taken.retry, |of| *of == number);
+        } else {
+            ignore(settings.goes_on.as_ref(), &mut taken.goes_on, |(of, _)| *of == number);
+            ignore(settings.abort.as_ref(), &mut taken.abort, |of| *of == number);
+        }
+    }
+
     /// Whether the pause after a stage is ended by hand.
     pub(super) fn take_leave(&mut self, rollout: &Rollout, stage: &Arc<str>) -> bool {
         let is_meant = |(number, name): &(Number, Arc<str>)| *number == rollout.to && name == stage;
@@ -34,6 +46,11 @@ impl Planner<'_> {
         let message = "it was aborted by hand".to_owned();
         is_aborted.then(|| Failed { reason: ABORTED, target: String::new(), message })
     }
+}
+
+/// Takes an order without carrying it out.
+fn ignore<T>(order: Option<&Order<T>>, taken: &mut Option<Arc<str>>, is_meant: impl Fn(&T) -> bool) {
+    take(order, taken, is_meant);
 }
 
 /// Takes an order that is meant and was not taken before.

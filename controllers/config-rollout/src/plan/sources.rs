@@ -88,26 +88,26 @@ impl Observed {
 }
 
 /// What the targets should have.
-/// With `holds`, none is made while a source that is used is incomplete.
+/// With `holds`, none is made, and none begins, while a source that is used is incomplete.
 pub fn wanted(observed: &Observed, findings: &Findings, state: &State, holds: bool) -> Wanted {
     let sound: Vec<_> = observed.sound_sources(findings).collect();
     let all_equal = |number| sound.iter().all(|source| observed.equals(findings, source, number));
     let newest = state.newest;
+    let is_held = holds && observed.is_incomplete(findings);
+    // One that was made of a part, because the server refused a copy, or of what is complete no more.
+    let is_part = newest == 0 || is_held && !state.has_begun(newest);
+    let or_nothing = if is_part { Wanted::Nothing } else { Wanted::Revision(newest) };
     if sound.is_empty() {
         // Sources that are missing keep the targets where they are.
-        return if newest == 0 || observed.uses.is_empty() {
-            Wanted::Nothing
-        } else {
-            Wanted::Revision(newest)
-        };
+        return if observed.uses.is_empty() { Wanted::Nothing } else { or_nothing };
     }
     if newest > 0 && all_equal(newest) {
-        return Wanted::Revision(newest);
+        return or_nothing;
     }
     match state.stable {
         // Somebody has taken a change back.
         Some(stable) if stable > 0 && all_equal(stable) => Wanted::Revision(stable),
-        _ if holds && observed.is_incomplete(findings) => Wanted::Nothing,
+        _ if is_held => Wanted::Nothing,
         _ => Wanted::Unknown,
     }
 }

@@ -141,7 +141,8 @@ impl Planner<'_> {
     }
 
     /// Sets targets of other stages back to the current revision if they were changed by others: a template that names
-    /// the sources again would read unproven content there. Targets of earlier stages may have the new revision.
+    /// the sources again would read unproven content there. Targets of earlier stages may have the new revision. So do
+    /// those of the stage in progress when a rollback by hand has stopped it.
     /// Before the first revision is proven there is nothing to go back to; neither is there for pods that read the
     /// sources themselves, which keep what they have read until their stage begins.
     ///
@@ -153,11 +154,16 @@ impl Planner<'_> {
         if settings.paused || settings.restarts_only || self.plan.state.is_ungated(&rollout) {
             return;
         }
+        // The stage in progress gives nothing any more while a target of it is held.
+        let is_stopped = matches!(self.plan.wait, Wait::Unproven(Unproven::Held(_)));
         let mut pending = Vec::new();
         for (index, target) in observed.targets.iter().enumerate() {
             let Some(remembered) = self.plan.state.targets.get_mut(&target.key) else { continue };
-            let has_new = target.stage < rollout.stage && observed.is_at(target, rollout.to);
-            if target.stage == rollout.stage || has_new || remembered.held || remembered.is_stopped(target) {
+            let is_current = target.stage == rollout.stage;
+            let may_have_new = target.stage < rollout.stage || is_current && is_stopped;
+            let has_new = may_have_new && observed.is_at(target, rollout.to);
+            let waits = is_current && !is_stopped;
+            if waits || has_new || remembered.held || remembered.is_stopped(target) {
                 continue;
             }
             let has_it = observed.is_at(target, stable);
@@ -214,6 +220,7 @@ impl Planner<'_> {
 
     fn fail(&mut self, rollout: &Rollout, failed: Failed) {
         let Input { settings, now, .. } = *self.input;
+        self.ignore_older(rollout.to, true);
         let state = &mut self.plan.state;
         self.plan.news.push(RolloutEvent::Failed(rollout.to, failed.clone()));
         state.failed = Some((rollout.to, failed));

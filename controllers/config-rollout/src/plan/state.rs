@@ -26,6 +26,15 @@ pub struct State {
     pub taken: Taken,
 }
 
+impl State {
+    /// Whether targets were given the revision, and have not been given another one since.
+    pub fn has_begun(&self, number: Number) -> bool {
+        self.stable == Some(number)
+            || self.rollout.as_ref().is_some_and(|rollout| rollout.to == number)
+            || self.failed.as_ref().is_some_and(|(failed, _)| *failed == number)
+    }
+}
+
 /// The values of annotations that were carried out.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Taken {

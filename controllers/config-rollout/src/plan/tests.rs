@@ -249,6 +249,37 @@ fn a_missing_source_keeps_the_others_where_a_revision_is_to_be_complete() {
 }
 
 #[test]
+fn a_copy_that_is_refused_keeps_the_others_of_its_revision_where_that_is_to_be_complete() {
+    for holds in [true, false] {
+        let mut world = settled(2);
+        world.settings.holds_incomplete = holds;
+        world.write(0, 2);
+        world.write(1, 5);
+        world.pass(false);
+        // The server has stored one copy, and refuses the other.
+        world.objects.remove(&(1, 2)).unwrap();
+        let finding = world.findings.get_mut(&source(1)).unwrap();
+        finding.equals.remove(&2);
+        finding.problem = Some(Problem::Refused("it is too large".into()));
+        world.run(20);
+        assert!(all_have(&world, if holds { [1, 1] } else { [2, 1] }), "{:?}", world.last);
+        world.write(1, 6);
+        world.run(20);
+        assert!(all_have(&world, [2, 6]), "{:?}", world.last);
+    }
+}
+
+#[test]
+fn what_has_begun_goes_on_where_a_source_is_deleted_meanwhile() {
+    let mut world = proof::at_the_canary(3);
+    world.settings.holds_incomplete = true;
+    world.sources[1] = None;
+    world.settings.goes_on = order((2, "canary".into()), "2/canary");
+    world.run(20);
+    assert!(all_have(&world, [2, 1]), "{:?}", world.last);
+}
+
+#[test]
 fn sources_rest_before_they_are_read_but_not_for_ever() {
     let mut world = settled(2);
     world.settings.debounce = Duration::from_secs(4);

@@ -87,8 +87,10 @@ pub struct Evidence {
 pub struct Observed {
     /// The sources that exist, in use or not.
     pub sources: BTreeMap<SourceKey, SourceVersion>,
-    /// The sources that are named and do not exist.
+    /// The sources that are named, or that targets use the last copy of, and that do not exist.
     pub missing_sources: Vec<SourceKey>,
+    /// Those of which targets use the last copy, and that exist, but are no sources any more.
+    pub deselected_sources: Vec<SourceKey>,
     /// What of each source the targets use; sources that none uses are left out.
     pub uses: BTreeMap<SourceKey, Uses>,
     /// The objects of all revisions, by source and number.

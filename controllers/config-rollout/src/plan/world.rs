@@ -11,6 +11,8 @@ use mainstay_crds::{SourceKind, TargetKind};
 use super::*;
 use crate::watched::{Blocked, Fingerprint, Progress};
 
+mod kept;
+
 /// What a source says. Those from [`BAD`] on keep every target from becoming available.
 pub(super) type Value = u8;
 pub(super) const BAD: Value = 100;
@@ -300,7 +302,9 @@ impl World {
 
     /// One reconcile: what is decided is remembered and, unless the process dies at once, carried out.
     pub(super) fn pass(&mut self, dies: bool) {
-        let plan = self.plan();
+        let mut plan = self.plan();
+        self.note_restarts(&mut plan);
+        self.assert_kept(&plan);
         self.state = plan.state.clone();
         self.news.extend(plan.news.iter().cloned());
         self.last = plan.clone();

@@ -121,6 +121,8 @@ fn what_a_status_keeps_of_targets_is_what_was_remembered() {
         TargetState { passed: true, ..remembered.clone() },
         TargetState { held: true, changed: None, available: None, restarts_before: 0, ..remembered.clone() },
         TargetState { conflict: Some((4, "Deployment/web is managed by x".into())), ..remembered.clone() },
+        // Its pods are not replaced: its time has yet to begin.
+        TargetState { changed: None, available: None, broken: None, ..remembered.clone() },
         remembered,
     ] {
         let rollout = Rollout { to: 7, back: false, started: at(1), stage: 0, passed: None };
@@ -278,10 +280,20 @@ fn a_source_that_pods_start_without_is_no_problem_and_one_that_is_no_source_any_
     assert_eq!(ready(&missing(uses(true))), "SourceMissing");
     let unused = Observed { missing_sources: vec![source()], ..Observed::default() };
     assert_eq!(ready(&unused), "SourceMissing", "its name may be wrong");
-    let dropped = Observed { uses: [(source(), uses(true))].into(), ..Observed::default() };
-    let (_, reason, message) = say(&dropped, &Findings::new(), &Plan::default());
+    let deselected = Observed {
+        deselected_sources: vec![source()],
+        uses: [(source(), uses(true))].into(),
+        ..Observed::default()
+    };
+    let (_, reason, message) = say(&deselected, &Findings::new(), &Plan::default());
     assert_eq!(reason, "SourceMissing");
     assert!(message.contains("ConfigMap/web is not among spec.sources any more"), "{message}");
+    assert!(
+        message.ends_with("the other sources are rolled out without it"),
+        "nothing holds them: {message}"
+    );
+    let (_, _, message) = say(&missing(uses(true)), &Findings::new(), &Plan::default());
+    assert!(message.ends_with("no revision is created of the other sources until then"), "{message}");
 }
 
 #[test]
@@ -310,13 +322,14 @@ fn a_target_whose_pods_are_not_replaced_says_why() {
         (
             Blocked::OnDelete,
             "TargetOnDelete",
-            "has the update strategy OnDelete, so its pods do not have the revision",
+            "has the update strategy OnDelete, so not all of its pods have the revision",
         ),
         (
             Blocked::Partition,
             "TargetPartition",
             "set the partition to 0; until then revision 7 is not judged",
         ),
+        (Blocked::Step, "TargetStepPaused", "pauses in a step of its own update"),
     ] {
         let rollout = Rollout { to: 7, back: false, started: at(1), stage: 0, passed: None };
         let state = State { newest: 7, stable: Some(6), rollout: Some(rollout), ..State::default() };
@@ -328,20 +341,4 @@ fn a_target_whose_pods_are_not_replaced_says_why() {
     }
 }
 
-#[test]
-fn a_stateful_set_that_waits_for_its_broken_pod_says_what_to_do() {
-    let failed = Failed {
-        reason: "DeadlineExceeded",
-        target: "StatefulSet/db".to_owned(),
-        message: "late".to_owned(),
-    };
-    let state = State { newest: 7, stable: Some(6), failed: Some((7, failed)), ..State::default() };
-    let outdated = Some("app=db,controller-revision-hash!=db-6".to_owned());
-    let progress =
-        Progress { observed: true, wanted: 2, updated: 1, available: 1, outdated, ..Progress::default() };
-    let observed = Observed { targets: vec![TargetView { progress, ..target() }], ..Observed::default() };
-    let plan = Plan { state, wait: Wait::Source, ..Plan::default() };
-    let (status, _, message) = say(&observed, &Findings::new(), &plan);
-    let command = "kubectl delete pods --selector 'app=db,controller-revision-hash!=db-6'";
-    assert!(message.contains(command) && holds(&status, "Stalled"), "{message}");
-}
+mod stuck;

@@ -8,7 +8,7 @@ use crate::{
     names::CONTINUE,
     plan::{Plan, State, TargetKey, TargetView, Unproven, Wait},
     record,
-    settings::next_order,
+    settings::{next_order, rolls_back},
     watched::Blocked,
 };
 
@@ -122,18 +122,16 @@ fn blocked_words(target: &TargetKey, blocked: Blocked, stage: &str) -> String {
             ("has the update strategy OnDelete", "delete its pods, which are recreated with it")
         }
         Blocked::Partition => ("has a partition in its update strategy", "set the partition to 0"),
+        Blocked::Step => ("pauses in a step of its own update", "continue it as its condition Ready says"),
     };
-    format!("{target} of stage {stage} {why}, so its pods do not have the revision: {todo}")
+    format!("{target} of stage {stage} {why}, so not all of its pods have the revision: {todo}")
 }
 
 pub(super) fn progress(target: &TargetView) -> String {
     let (key, progress) = (&target.key, &target.progress);
     format!(
-        "{key}: {} of {} pods run the new template and {} are available{}",
-        progress.updated,
-        progress.wanted,
-        progress.available,
-        progress.stuck_words().unwrap_or_default()
+        "{key}: {} of {} pods run the new template and {} are available",
+        progress.updated, progress.wanted, progress.available
     )
 }
 
@@ -147,9 +145,33 @@ pub(super) fn conflict(state: &State) -> Option<String> {
 /// What is wrong with a revision that is not tried again.
 pub(super) fn failed_sentence(told: &StatusInput<'_>) -> Option<(&'static str, String)> {
     let (number, failed) = told.plan.state.failed.as_ref()?;
-    let stuck = told.observed.targets.iter().find_map(|target| target.progress.stuck_words());
-    let stuck = stuck.unwrap_or_default();
+    let stuck = stuck_words(told).unwrap_or_default();
     Some((failed.reason, format!("{}{stuck}", failed.sentence(*number))))
+}
+
+/// What a person has to do about pods of the failed template that a StatefulSet's controller does not replace. Those of
+/// a target that is rolled back alone: of any other they may be the ones that work.
+fn stuck_words(told: &StatusInput<'_>) -> Option<String> {
+    let StatusInput { rollout, observed, plan, .. } = told;
+    let state = &plan.state;
+    let goal = match &state.rollout {
+        Some(under_way) => under_way.back.then_some(under_way.to)?,
+        None => Some(state.stable.unwrap_or_default()).filter(|_| rolls_back(rollout))?,
+    };
+    let is_back = |target: &&TargetView| {
+        let given = state.targets.get(&target.key).map(|remembered| remembered.given);
+        given == Some(goal) && observed.is_at(target, goal)
+    };
+    let (target, selector) = observed
+        .targets
+        .iter()
+        .filter(is_back)
+        .find_map(|target| Some((&target.key, target.progress.is_stuck()?)))?;
+    let namespace = rollout.namespace().unwrap_or_default();
+    Some(format!(
+        "; a StatefulSet replaces no pod while another is not ready: if {target} waits for one, delete the pods of the \
+         failed template with `kubectl delete pods --namespace {namespace} --selector '{selector}'`"
+    ))
 }
 
 pub(super) fn words(number: u64) -> String {

@@ -32,6 +32,8 @@ pub enum Blocked {
     OnDelete,
     /// Its update strategy has a partition.
     Partition,
+    /// It has reached a step of its own update, of a ReplicaGroup, which has a pause.
+    Step,
 }
 
 impl Progress {
@@ -53,21 +55,13 @@ impl Progress {
         self.blocked.filter(|_| self.observed && self.updated < self.wanted)
     }
 
-    /// By which labels the pods are found that have to be deleted by hand: a StatefulSet's controller replaces no pod
-    /// while another one that it has replaced is not ready, not even with the template that would repair it
-    /// (kubernetes/kubernetes#67250).
+    /// By which labels the pods are found that may have to be deleted by hand: a StatefulSet's controller replaces no
+    /// pod while another one is not ready, not even with the template that would repair it
+    /// (kubernetes/kubernetes#67250). The counters are the same in every update that goes well, so only who knows that
+    /// the template is the one that repairs it may name these pods.
     pub fn is_stuck(&self) -> Option<&str> {
         let is_stuck = self.observed && self.updated < self.wanted && self.available < self.wanted;
         self.outdated.as_deref().filter(|_| is_stuck)
-    }
-
-    /// What a person has to do about pods that a StatefulSet's controller does not replace.
-    pub fn stuck_words(&self) -> Option<String> {
-        let selector = self.is_stuck()?;
-        Some(format!(
-            "; a StatefulSet replaces no pod while another is not ready: delete the pods of the old template with \
-             `kubectl delete pods --selector '{selector}'`"
-        ))
     }
 
     /// How many pods are not available.

@@ -147,14 +147,17 @@ impl<K: Resource<DynamicType = ()>> From<WatchedWorkload<K>> for Workload {
         let header = Header::of(&watched);
         let WatchedWorkload { metadata, spec, status, kind: _ } = watched;
         let generation = metadata.generation.unwrap_or_default();
-        let (references, blocked) = (references::find(&spec.template.spec), spec.blocked());
+        let references = references::find(&spec.template.spec);
+        let step = || status.conditions.iter().any(Condition::is_step).then_some(Blocked::Step);
+        let blocked = spec.blocked().or_else(step);
         let template = Fingerprint::of(&spec.template, &references);
         let mut annotations = spec.template.metadata.annotations;
         annotations.retain(|key, _| is_written(key));
         let selector = Selector::try_from(spec.selector).ok().filter(|selector| !selector.selects_all());
         let pods = selector.map(|selector| selector.to_string());
-        // Only a StatefulSet tells its revision, as the label of its pods has it.
-        let outdated = pods.as_ref().zip(status.update_revision.as_ref());
+        // Others tell a revision too, and replace pods that are not ready by themselves.
+        let revision = status.update_revision.filter(|_| K::kind(&()) == "StatefulSet");
+        let outdated = pods.as_ref().zip(revision);
         Self {
             header,
             labels: metadata.labels.unwrap_or_default(),
@@ -175,6 +178,13 @@ impl<K: Resource<DynamicType = ()>> From<WatchedWorkload<K>> for Workload {
                     .map(|(pods, revision)| format!("{pods},controller-revision-hash!={revision}")),
             },
         }
+    }
+}
+
+impl Condition {
+    /// Whether a ReplicaGroup says by it that its update waits in a step.
+    fn is_step(&self) -> bool {
+        self.r#type == "Progressing" && self.status == "True" && self.reason == "StepPaused"
     }
 }
 
@@ -267,6 +277,24 @@ mod tests {
     }
 
     #[test]
+    fn a_group_that_pauses_in_a_step_of_its_own_is_blocked_until_it_goes_on() {
+        let blocked = |reason: &str| {
+            let group: WatchedWorkload<mainstay_crds::ReplicaGroup> = serde_json::from_value(json!({
+                "metadata": {"name": "web"},
+                "spec": {"replicas": 4, "update": {"type": "Rolling", "steps": [{"weight": 25, "pause": {}}]}},
+                "status": {
+                    "replicas": 4, "updatedReplicas": 1, "availableReplicas": 4,
+                    "conditions": [{"type": "Progressing", "status": "True", "reason": reason}],
+                },
+            }))
+            .unwrap();
+            Workload::from(group).progress.is_blocked()
+        };
+        assert_eq!(blocked("StepPaused"), Some(Blocked::Step));
+        assert_eq!(blocked("RollingOut"), None);
+    }
+
+    #[test]
     fn what_a_rollout_writes_is_told_from_other_changes_of_a_template() {
         let of = |config: &str, image: &str, number: &str| {
             let object = json!({"metadata": {"name": "web"}, "spec": {"template": {
@@ -300,5 +328,16 @@ mod tests {
         assert_eq!(progress(1, 1).is_stuck(), Some("app=db,controller-revision-hash!=db-6"));
         assert_eq!(progress(2, 1).is_stuck(), None, "a pod of the template is not ready yet");
         assert_eq!(progress(1, 2).is_stuck(), None, "it goes on");
+    }
+
+    #[test]
+    fn no_other_kind_waits_for_a_broken_pod() {
+        let group: WatchedWorkload<mainstay_crds::ReplicaGroup> = serde_json::from_value(json!({
+            "metadata": {"name": "db"},
+            "spec": {"replicas": 2, "selector": {"matchLabels": {"app": "db"}}},
+            "status": {"updatedReplicas": 1, "availableReplicas": 1, "updateRevision": "db-6"},
+        }))
+        .unwrap();
+        assert_eq!(Workload::from(group).progress.is_stuck(), None);
     }
 }

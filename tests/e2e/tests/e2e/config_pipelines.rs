@@ -38,6 +38,26 @@ async fn a_target_that_is_applied_again_and_again_keeps_its_revision() {
 }
 
 #[tokio::test]
+async fn a_target_that_is_rolled_back_by_hand_gets_the_next_revision() {
+    let scenario = Scenario::start("undone", &[ConfigRollout]).await;
+    scenario.mode("one").await;
+    scenario.secret("web", &[("token", "first")]).await;
+    scenario.apply(&deployment("web", reader()));
+    let draft = config_rollout("web").with("spec.mode", "Admission").with("spec.takeOverFrom", json!([]));
+    let rollout = scenario.create(&draft).await;
+    rollout.completes(1).await;
+    scenario.mode("two").await;
+    rollout.completes(2).await;
+    scenario.kubectl("rollout undo deployment/web").succeeded();
+    rollout.says("Ready", false, "TargetHeld").await;
+    scenario.read_by("web", "one", "first").await;
+    scenario.mode("three").await;
+    rollout.completes(3).await;
+    scenario.read_by("web", "three", "first").await;
+    rollout.says("Conflict", false, "None").await;
+}
+
+#[tokio::test]
 async fn a_rollout_waits_for_a_target_that_is_paused() {
     let scenario = Scenario::start("heldback", &[ConfigRollout]).await;
     scenario.mode("one").await;

@@ -12,7 +12,7 @@ use mainstay_faults::{
 };
 use serde_json::{Value, json};
 
-fn given() -> [Value; 5] {
+fn given(mode: &str) -> [Value; 5] {
     let config =
         json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "web"}, "data": {"a": "1"}});
     let deployment = json!({
@@ -28,7 +28,7 @@ fn given() -> [Value; 5] {
     let rollout = json!({
         "apiVersion": "mainstay.dev/v1alpha1", "kind": "ConfigRollout", "metadata": {"name": "web"},
         "spec": {
-            "sources": [{"kind": "ConfigMap", "name": "web"}], "takeOverFrom": ["user"],
+            "mode": mode, "sources": [{"kind": "ConfigMap", "name": "web"}], "takeOverFrom": ["user"],
             "stages": [{"name": "all", "targets": [{"kind": "Deployment", "name": "web"}], "soakSeconds": 10,
                 "gate": {"deadlineSeconds": 120}}],
         },
@@ -45,15 +45,19 @@ fn source_stays() -> Box<dyn Oracle> {
 }
 
 pub(crate) fn scenarios() -> Vec<Scenario> {
+    [("one change", "Admission"), ("one change of references", "Repoint")].map(scenario).into()
+}
+
+fn scenario((name, mode): (&'static str, &str)) -> Scenario {
     let changed = change("/api/v1/namespaces/ns/configmaps/web", json!({"data": {"a": "2"}}));
-    let mut one = Scenario::new("one change", Controller::ConfigRollout, given()).at(120, changed);
+    let mut scenario = Scenario::new(name, Controller::ConfigRollout, given(mode)).at(120, changed);
     // Versions count all writes, also of others.
-    one.scrub = |object| {
+    scenario.scrub = |object| {
         if let Some(annotations) = object["metadata"]["annotations"].as_object_mut() {
             annotations.remove("mainstay.dev/source-resource-version");
         }
     };
-    vec![one.watched(|| vec![source_stays()])]
+    scenario.watched(|| vec![source_stays()])
 }
 
 #[test]

@@ -27,6 +27,19 @@ fn a_canary_goes_on_being_one() {
 }
 
 #[test]
+fn what_a_canary_tests_is_not_adopted_where_no_other_target_names_a_revision() {
+    for unreadable in [false, true] {
+        let mut world = at_the_canary(3);
+        (1..3).for_each(|place| world.revert(place));
+        (1..3).for_each(|place| world.targets[place].unreadable = unreadable);
+        world.lose_status();
+        world.run(20);
+        let wait = if unreadable { Wait::Unreadable(target(1)) } else { Wait::Stage(None) };
+        assert_eq!((world.state.stable, world.last.wait.clone()), (None, wait));
+    }
+}
+
+#[test]
 fn what_names_the_sources_adopts_nothing() {
     let mut world = settled(2);
     (0..2).for_each(|place| world.revert(place));

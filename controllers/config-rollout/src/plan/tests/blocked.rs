@@ -29,6 +29,18 @@ fn a_target_that_is_paused_is_waited_for_also_in_the_last_stage() {
 }
 
 #[test]
+fn what_the_pods_of_a_paused_target_restarted_before_is_not_held_against_it() {
+    let mut world = settled(2);
+    (world.targets[0].blocked, world.targets[0].restarts) = (Some(Blocked::Paused), 3);
+    world.write(0, 2);
+    world.run(10);
+    assert_eq!(world.values(0)[0], Some(2));
+    world.targets[0].blocked = None;
+    world.run(20);
+    assert!(all_have(&world, [2, 1]), "{:?}", world.state.failed);
+}
+
+#[test]
 fn another_change_of_the_template_restarts_the_gate() {
     let mut world = settled(2);
     world.startup = Duration::from_secs(10_000);

@@ -48,6 +48,27 @@ fn in_the_last_stage_no_further_target_gets_what_was_rolled_back_by_hand() {
 }
 
 #[test]
+fn no_target_of_a_stage_that_was_stopped_by_hand_reads_the_sources() {
+    let mut world = settled(4);
+    world.settings.stages[1].max_parallel = 1;
+    world.settings.stages[1].soak = Duration::from_secs(20);
+    world.write(0, 2);
+    world.run(15);
+    undo(&mut world, 1);
+    world.run(5);
+    for place in [2, 3] {
+        world.make(place);
+        assert_eq!(world.values(place)[0], Some(2), "it reads what no target has shown");
+    }
+    world.run(10);
+    assert_eq!([0, 1, 2, 3].map(|place| world.values(place)[0]), [Some(2), Some(1), Some(1), Some(1)]);
+    assert_eq!(world.last.wait, Wait::Unproven(Unproven::Held(target(1))));
+    let before = world.state.clone();
+    world.run(3);
+    assert_eq!((&world.state, world.last.moves.len()), (&before, 0));
+}
+
+#[test]
 fn a_rollback_takes_what_it_leads_to_for_its_own() {
     let mut world = settled(2);
     world.startup = Duration::from_secs(10_000);
