@@ -167,7 +167,7 @@ async fn a_revision_that_a_paused_rollout_holds_is_not_removed() {
     let group = group("c");
     let observed = replication.observe(&group).unwrap();
     let held = vec![Share { revision: hash("b"), replicas: 1 }];
-    let now = jiff::Timestamp::UNIX_EPOCH;
+    let now = Timestamp::UNIX_EPOCH;
     let rollout = json!({
         "revision": revision::name("web", &hash("c")), "startedAt": now, "progressedAt": now,
         "held": [{"revision": revision::name("web", &hash("b")), "replicas": 1}],

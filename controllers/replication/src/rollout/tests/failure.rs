@@ -1,7 +1,7 @@
 //! When a change has failed, and what runs against it.
 
 use super::*;
-use crate::plan::{Trouble, Wait};
+use crate::plan::{Cause, Trouble, Wait};
 
 #[test]
 fn crashing_pods_are_a_failure_that_leads_back_and_stays_so() {
