@@ -3,7 +3,9 @@
 //! Each controller runs as the program runs it, with its own watches, queue, gates and Lease; only its connection leads to a
 //! [`model`] of the API server in the same thread. The [`world`] around it schedules and runs pods, renews Leases and collects
 //! garbage. [`play`] plays scenarios. Time is tokio's paused clock, so a minute costs nothing but what happens in it, and the
-//! crate `mainstay-still` gives each run the same random numbers, hash maps and wall clock: a run is its script.
+//! crate `mainstay-still` gives each run the same random numbers, hash maps and wall clock. One thing is left to chance: which
+//! of two tasks that are due at the same moment goes first. So a script plays the same fault at the request of the same number
+//! again, and nearly always, but not by promise, the same run.
 //!
 //! # How to write a scenario
 //! In `tests/play/<controller>.rs`, in the list that `scenarios()` returns:
@@ -25,15 +27,21 @@
 //!
 //! # How to write a fault
 //! A [`Fault`](play::fault::Fault) is a value. What happens to one request is a variant of [`Blow`](play::fault::Blow) and one
-//! arm in `play/gate.rs`; what happens to watches is a [`Slow`](play::fault::Slow). `explore` plays each blow that it is given
-//! at each request, `explore_all` the faults that it is given. Requests are counted over all processes of a run; watches, the
-//! Leases of leadership and Events are not counted.
+//! arm in `play/gate.rs`; what happens to watches is a [`Slow`](play::fault::Slow). With `MAINSTAY_FAULTS_ALL` set, `explore` plays scenarios with all
+//! that `play/faults.rs` lists: each blow at each request, each kind of write refused for good, each watch lagging in each way,
+//! and what the scenario is [`about`](play::scenario::Scenario::about) deleted at each request. Requests are counted over all
+//! processes of a run; watches, the Leases of leadership and Events are not counted.
 //!
 //! # How to write an oracle
 //! An oracle is a closure over [`Written`](play::oracle::Written), or an [`Oracle`](play::oracle::Oracle) where it also looks at
 //! the end. It is created for each run, sees each write that the server accepted together with all objects after it, and
 //! returns in words what is broken; the first word names the promise. Every run is held, besides, against the undisturbed one:
-//! the same end, no more than [`Scenario::more`](play::scenario::Scenario::more) requests beyond it, and silence.
+//! the same end, no more than [`Scenario::more`](play::scenario::Scenario::more) requests beyond it, and silence. Each oracle
+//! has a row in `tests/play/mutations.rs`: a defect by which the same runs break its promise.
+//!
+//! # What is known to be broken
+//! is marked in [`Scenario::known`](play::scenario::Scenario::known), by name and with the fault that shows it, and listed in
+//! `docs/reliability.md`. When that fault breaks nothing any more, the exploration fails until the mark is taken away.
 //!
 //! # A failure
 //! prints a script for each run that broke a promise. The test `replay` of `tests/play` plays it again.

@@ -1,5 +1,6 @@
-//! Runs a test on a thread of its own in which nothing is left to chance: the order of hash maps, random numbers, the branch
-//! that `select!` polls first, and the wall clock are the same in each run.
+//! Runs a test on a thread of its own in which little is left to chance: the order of hash maps, random numbers and the wall
+//! clock are the same in each run. What stays to chance is what tokio draws by itself: the branch that `select!` polls first,
+//! and which of two tasks that are due at the same moment goes first.
 //!
 //! All of these come from two functions of the C library, `getrandom` and `clock_gettime`. A program that is linked with this
 //! crate has its own. On other threads they ask the kernel, as ever.
@@ -21,7 +22,7 @@ thread_local! {
 }
 
 /// Plays a test with tokio's clock paused, which goes on by itself when everything waits, and with the wall clock that follows
-/// it. With the same seed it is the same each time.
+/// it. With the same seed the random numbers and hash maps are the same each time.
 ///
 /// # Panics
 /// When the test does.

@@ -368,8 +368,7 @@ async fn another_thing_to_do_with_pods_does_not_wait_for_what_was_to_be_done_bef
 #[tokio::test]
 async fn what_has_come_of_a_write_whose_answer_was_lost_is_told_when_it_is_seen() {
     let (node_health, _policies) = node_health();
-    let refusals: [(fn(String) -> RequestError, bool); 2] =
-        [(RequestError::NoAnswer, true), (RequestError::Forbidden, false)];
+    let refusals = [(RequestError::NoAnswer as fn(String) -> _, true), (RequestError::Forbidden, false)];
     for (refusal, waits) in refusals {
         let mut state = LeaderState::new(16);
         node_health.pass(&mut state);

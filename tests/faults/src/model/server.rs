@@ -248,6 +248,9 @@ impl Server {
             defaults::set(kind, &mut new);
             self.admit(request, &new)?;
             rules::valid(kind, None, &new)?;
+            if request.query.contains_key("dryRun") {
+                return Ok(shown(201, &new, request));
+            }
             let made = self.store.create(kind, new);
             return Ok(shown(201, &made, request));
         };

@@ -34,7 +34,7 @@ pub enum Fate {
     Answered(bool, Reply),
     /// The connection breaks, after the server has carried it out if the flag says so.
     Lost(bool),
-    /// There is no answer, after the server has carried it out if the flag says so.
+    /// There is no answer, after the server has carried it out if the flag says so. The client's connection gives up then.
     Hung(bool),
 }
 
@@ -51,8 +51,8 @@ pub struct Served<'a> {
 
 /// Sees the requests of one process.
 pub trait Gate: Send + Sync {
-    /// What becomes of a request that has come to the server.
-    fn fate(&self, server: &mut Server, request: &Request) -> Fate;
+    /// What becomes of a request that has come to the server, and what the server takes it for.
+    fn fate(&self, server: &mut Server, request: &mut Request) -> Fate;
     /// A request was served so, before its answer is sent.
     fn served(&self, server: &Server, served: &Served<'_>);
     /// Whether the process is still there to send requests and to read answers.
@@ -80,7 +80,7 @@ async fn serve(
 ) -> Result<Response<Answer>, BoxError> {
     let (parts, body) = request.into_parts();
     let body = body.collect_bytes().await?;
-    let request = Request::read(&parts, &body);
+    let mut request = Request::read(&parts, &body);
     sleep(WAY).await;
     if !gate.is_alive() {
         return Err("the process has ended".into());
@@ -96,7 +96,7 @@ async fn serve(
             Err(reply) => encode(reply),
         };
     }
-    let fate = gate.fate(&mut server.lock(), &request);
+    let fate = gate.fate(&mut server.lock(), &mut request);
     let carried_out = || {
         let mut server = server.lock();
         let before = request
@@ -121,10 +121,10 @@ async fn serve(
             (None, matches!(fate, Fate::Hung(_)))
         }
     };
-    if hangs || !gate.is_alive() {
+    if !gate.is_alive() {
         std::future::pending::<()>().await;
     }
-    sleep(WAY).await;
+    sleep(if hangs { watch::SILENCE } else { WAY }).await;
     match reply {
         Some(reply) => encode(reply),
         None => Err("connection reset by peer".into()),

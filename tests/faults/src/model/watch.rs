@@ -25,6 +25,9 @@ use super::{
 /// A watch ends after this time where the client names none (the server: between 30 and 60 minutes).
 const LONGEST: Duration = Duration::from_secs(1800);
 
+/// A connection on which nothing came for this time is closed by the client, as the program's connector does.
+pub(super) const SILENCE: Duration = Duration::from_secs(45);
+
 /// What a watch does instead of following the server.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Lag {
@@ -33,7 +36,7 @@ pub enum Lag {
     None,
     /// It shows each change so much later.
     Late(Duration),
-    /// From now on it shows nothing, and does not end by itself.
+    /// From now on it shows nothing, and ends only as the client gives it up.
     Deaf,
     /// It breaks now.
     Cut,
@@ -55,6 +58,8 @@ struct Watch {
     next: usize,
     changes: watch::Receiver<u64>,
     ends: Instant,
+    /// When the last event was sent.
+    heard: Instant,
     first: Vec<Bytes>,
     ended: bool,
 }
@@ -86,6 +91,7 @@ pub(super) fn begin(
         next: locked.store.history(kind).partition_point(|change| change.version <= from),
         changes: locked.store.changes(),
         ends,
+        heard: Instant::now(),
         first: Vec::new(),
         ended: false,
         server: Arc::clone(server),
@@ -121,14 +127,18 @@ impl Watch {
                     return Some((Ok(Frame::data(line("ERROR", &status))), self));
                 }
                 Lag::Deaf => {
-                    std::future::pending::<()>().await;
-                    return None;
+                    sleep_until(self.heard + SILENCE).await;
+                    self.ended = true;
+                    return Some((Err("nothing came".into()), self));
                 }
                 Lag::None => self.advance(Duration::ZERO),
                 Lag::Late(by) => self.advance(by),
             };
             match until {
-                Ok(line) => return Some((Ok(Frame::data(line)), self)),
+                Ok(line) => {
+                    self.heard = Instant::now();
+                    return Some((Ok(Frame::data(line)), self));
+                }
                 Err(until) => {
                     let until = until.map_or(self.ends, |until| until.min(self.ends));
                     tokio::select! {

@@ -1,97 +1,144 @@
 //! Every fault at every request of a scenario, each run held against the undisturbed one.
 
 use std::{
-    collections::BTreeMap,
-    fmt::Write,
+    env,
     sync::{
         Mutex,
         atomic::{AtomicUsize, Ordering},
     },
+    time::{Duration, Instant},
 };
 
+use http::Method;
 use serde_json::{Value, json};
 
 use super::{
-    fault::{Blow, Fault},
+    fault::Fault,
+    faults,
+    report::{Report, Violation},
     run::Run,
-    scenario::Scenario,
+    scenario::{Scenario, user},
 };
 use crate::part::Part;
 
+/// Where this is set, all faults are played; else the common blows to the first scenario of a controller, and the others as
+/// they are.
+const ALL: &str = "MAINSTAY_FAULTS_ALL";
 /// How many runs are played at the same time.
 const AT_ONCE: usize = 2;
+/// The first scenario of a controller is played with every fault, the others with one of so many. With 7, which divides no
+/// number of blows, each blow meets each kind of request in one scenario or another.
+const SHARE: usize = 7;
+/// In the run that the others are held against where a user deletes something, it is deleted this long after the last step.
+const SETTLES: Duration = Duration::from_secs(300);
 
-/// Of reads with the same words, as a poll makes them, so many are disturbed.
-const ALIKE: usize = 4;
-
-/// A run that broke a promise.
+/// The undisturbed runs of a scenario.
 #[derive(Debug)]
-pub struct Violation {
-    /// By which [`replay`] plays it again.
-    pub script: String,
-    /// What was broken, in words.
-    pub broken: Vec<String>,
-    /// Everything that happened.
-    pub story: Vec<String>,
+pub struct Clean {
+    run: Run,
+    /// The one in whose end what the scenario is about was deleted.
+    deleted: Option<Run>,
 }
 
-/// What an exploration has found.
-#[derive(Debug, Default)]
-pub struct Report {
-    /// How many requests the undisturbed run makes.
-    pub requests: usize,
-    /// How many runs were made.
-    pub runs: usize,
-    /// Those that broke a promise.
-    pub violations: Vec<Violation>,
+impl Clean {
+    /// Plays them.
+    pub fn of(scenario: &Scenario) -> Self {
+        let good = Scenario { defect: None, ..scenario.clone() };
+        let deleted = scenario.subject.map(|subject| {
+            let last = scenario.steps.iter().map(|(after, _)| *after).max().unwrap_or_default();
+            let delete = move |server: &mut _, _: &mut _| user(server, Method::DELETE, subject, Value::Null);
+            Run::of(&good.clone().at((last + SETTLES).as_secs(), delete), &Fault::None)
+        });
+        Self { run: Run::of(&good, &Fault::None), deleted }
+    }
+
+    /// The one that a run with this fault is held against.
+    fn beside(&self, fault: &Fault) -> &Run {
+        match fault {
+            Fault::Deleted(_) => self.deleted.as_ref().unwrap_or(&self.run),
+            _ => &self.run,
+        }
+    }
+
+    /// The number of the first request whose words begin so.
+    pub fn first(&self, words: &str) -> Option<usize> {
+        self.run.requests.iter().position(|sent| sent.words.starts_with(words))
+    }
 }
 
-/// Plays a scenario with each of these blows at each request: of these runs the part that the environment names.
-pub fn explore(scenario: &Scenario, blows: &[Blow]) -> Report {
-    let clean = Run::of(scenario, &Fault::None);
-    let places = places(&clean.requests);
-    let at = |blow: &Blow| {
-        let blow = *blow;
-        places.iter().map(move |number| Fault::At(*number, blow))
+/// Plays these scenarios of a controller, the first with every fault and the others with a share of them; of these runs the part that the environment names, and prints a row
+/// of the table.
+///
+/// # Panics
+/// When a promise is broken that is not known to be broken, or one that is known is kept.
+pub fn explore(controller: &str, scenarios: &[Scenario]) {
+    let (part, began) = (Part::from_environment(), Instant::now());
+    let scenarios = scenarios.iter().enumerate();
+    let reports = scenarios.map(|(number, scenario)| explore_one(number, scenario, part));
+    let report = reports.fold(Report::default(), Report::and);
+    println!("faults | {controller:14} | {report} {:4} s", began.elapsed().as_secs());
+    report.assert_kept();
+}
+
+fn explore_one(number: usize, scenario: &Scenario, part: Part) -> Report {
+    let clean = Clean::of(scenario);
+    let places = faults::places(&clean.run.requests).len();
+    assert!(places > 5, "{}: the controller does nothing:\n{}", scenario.name, clean.run.story.join("\n"));
+    let share = if number == 0 { 1 } else { SHARE };
+    let all = match (env::var_os(ALL), number) {
+        (Some(_), _) => faults::of(scenario, &clean.run),
+        (None, 0) => faults::common(&clean.run),
+        (None, _) => Vec::new(),
     };
-    let part = Part::from_environment();
-    let blows = blows.iter().flat_map(at).enumerate().filter(|(number, _)| part.has(*number));
-    let faults: Vec<Fault> = [Fault::None].into_iter().chain(blows.map(|(_, fault)| fault)).collect();
-    explore_all(scenario, &clean, &faults)
-}
-
-/// The requests that are worth a fault: all writes, and of reads that are alike the first.
-fn places(requests: &[String]) -> Vec<usize> {
-    let mut seen = BTreeMap::new();
-    let mut is_worth = |words: &String| {
-        let times = seen.entry(words.clone()).or_insert(0);
-        *times += 1;
-        *times <= ALIKE || !words.starts_with("GET")
-    };
-    (0..requests.len()).filter(|number| is_worth(&requests[*number])).collect()
+    let all = all.into_iter().skip(number % share).step_by(share).enumerate();
+    let chosen = all.filter(|(number, _)| part.has(*number)).map(|(_, fault)| fault);
+    let mut faults = vec![Fault::None];
+    if number == 0 {
+        faults.extend(scenario.known.iter().map(|known| known.shown_by.clone()));
+    }
+    faults.extend(chosen);
+    Report { scenarios: 1, places, ..explore_all(scenario, &clean, &faults) }
 }
 
 /// Plays a scenario with each of these faults, and holds each run against an undisturbed one.
-pub fn explore_all(scenario: &Scenario, clean: &Run, faults: &[Fault]) -> Report {
+pub fn explore_all(scenario: &Scenario, clean: &Clean, faults: &[Fault]) -> Report {
     let (next, violations) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let known = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for _ in 0..AT_ONCE {
             scope.spawn(|| {
                 while let Some(fault) = faults.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let run = Run::of(scenario, fault);
-                    let broken = verdict(scenario, clean, fault, &run);
-                    if !broken.is_empty() {
-                        let violation =
-                            Violation { script: script(scenario, fault), broken, story: run.story };
-                        violations.lock().expect("no run panics here").push(violation);
+                    let broken = verdict(scenario, clean.beside(fault), fault, &run);
+                    let broken = unknown(scenario, fault, broken, &known);
+                    if broken.is_empty() {
+                        continue;
                     }
+                    let violation = Violation { script: script(scenario, fault), broken, story: run.story };
+                    violations.lock().expect("no run panics here").push(violation);
                 }
             });
         }
     });
     let mut violations = violations.into_inner().expect("no run panics here");
     violations.sort_by(|one, other| one.script.cmp(&other.script));
-    Report { requests: clean.requests.len(), runs: faults.len(), violations }
+    Report { runs: faults.len(), known: known.into_inner(), violations, ..Report::default() }
+}
+
+/// What of this is not known to be broken, and what is known and was kept. Counts the runs that break what is known.
+fn unknown(scenario: &Scenario, fault: &Fault, broken: Vec<String>, known: &AtomicUsize) -> Vec<String> {
+    let shown = scenario.known.iter().find(|known| known.shown_by == *fault);
+    let is_known = scenario.known.iter().any(|known| known.shown_by == *fault || (known.explains)(fault));
+    match shown {
+        Some(shown) if broken.is_empty() => {
+            vec![format!("known: {} is kept now, take its mark away", shown.name)]
+        }
+        _ if is_known && !broken.is_empty() => {
+            known.fetch_add(1, Ordering::Relaxed);
+            Vec::new()
+        }
+        _ => broken,
+    }
 }
 
 /// The promises that a run broke.
@@ -123,29 +170,20 @@ fn verdict(scenario: &Scenario, clean: &Run, fault: &Fault, run: &Run) -> Vec<St
 
 /// What plays a run again: see [`replay`].
 fn script(scenario: &Scenario, fault: &Fault) -> String {
-    json!({"scenario": scenario.name, "fault": fault}).to_string()
+    let controller = format!("{:?}", scenario.controller);
+    json!({"controller": controller, "scenario": scenario.name, "fault": fault}).to_string()
 }
 
-/// Plays what a script says, if it is about one of these scenarios; returns the undisturbed run, the run and what it broke.
-pub fn replay(script: &str, scenarios: &[Scenario]) -> Option<(Run, Run, Vec<String>)> {
+/// Plays what a script says, if it is about one of these scenarios; returns the stories of the undisturbed run and of the run,
+/// and what that broke.
+pub fn replay(script: &str, scenarios: &[Scenario]) -> Option<(Vec<String>, Vec<String>, Vec<String>)> {
     let script: Value = serde_json::from_str(script).ok()?;
-    let scenario = scenarios.iter().find(|scenario| script["scenario"] == scenario.name)?;
+    let is_meant = |scenario: &&Scenario| {
+        script["scenario"] == scenario.name && script["controller"] == format!("{:?}", scenario.controller)
+    };
+    let scenario = scenarios.iter().find(is_meant)?;
     let fault: Fault = serde_json::from_value(script["fault"].clone()).ok()?;
-    let (clean, run) = (Run::of(scenario, &Fault::None), Run::of(scenario, &fault));
-    let broken = verdict(scenario, &clean, &fault, &run);
-    Some((clean, run, broken))
-}
-
-impl Report {
-    /// # Panics
-    /// When a run broke a promise: with the scripts of all such runs, and the story of the first.
-    pub fn assert_kept(&self) {
-        let Some(first) = self.violations.first() else { return };
-        let mut text = format!("{} of {} runs broke a promise\n", self.violations.len(), self.runs);
-        for violation in &self.violations {
-            let words: Vec<_> = violation.broken.iter().filter_map(|words| words.lines().next()).collect();
-            let _ = writeln!(text, "MAINSTAY_FAULTS_REPLAY='{}'  {}", violation.script, words.join("; "));
-        }
-        panic!("{text}\n{}\n{}", first.broken.join("\n"), first.story.join("\n"));
-    }
+    let (clean, run) = (Clean::of(scenario), Run::of(scenario, &fault));
+    let broken = verdict(scenario, clean.beside(&fault), &fault, &run);
+    Some((clean.run.story, run.story, broken))
 }

@@ -1,4 +1,4 @@
-//! What goes wrong in a run: one thing, at one request.
+//! What goes wrong in a run: one thing, most often at one request.
 
 use std::time::Duration;
 
@@ -16,6 +16,8 @@ pub enum Fault {
     At(usize, Blow),
     /// From a request on, every write like it is refused with 403.
     Refused(usize),
+    /// Before this request a user deletes what the scenario is about.
+    Deleted(usize),
     /// From a request on and for this many seconds, the watches of this plural name lag.
     Watch(usize, String, Slow, u64),
     /// Lists that allow it are this many versions behind.
@@ -41,8 +43,10 @@ pub enum Blow {
     Hung(bool),
     /// The object that it names was deleted and recreated just before.
     Recreated,
-    /// A second process is told that it leads.
+    /// Someone deletes the Lease of leadership, and a second process starts.
     Rival,
+    /// The process is told to end, and a second one waits to take over.
+    Handover,
 }
 
 /// How a watch lags.
@@ -70,12 +74,12 @@ impl Slow {
     }
 }
 
-/// The blows that every scenario is explored with.
-pub const COMMON: [Blow; 5] =
+/// The blows that are played without being asked for all.
+pub(super) const COMMON: [Blow; 5] =
     [Blow::CrashBefore, Blow::CrashAfter, Blow::AnswerLost, Blow::Code(409), Blow::Code(500)];
 
-/// All blows but a rival.
-pub const MANY: [Blow; 14] = [
+/// What happens to writes.
+pub(super) const TO_WRITES: [Blow; 16] = [
     Blow::CrashBefore,
     Blow::CrashAfter,
     Blow::AnswerLost,
@@ -90,4 +94,23 @@ pub const MANY: [Blow; 14] = [
     Blow::Hung(false),
     Blow::Hung(true),
     Blow::Recreated,
+    Blow::Rival,
+    Blow::Handover,
 ];
+
+/// What happens to reads: whether one was carried out makes no difference.
+pub(super) const TO_READS: [Blow; 9] = [
+    Blow::CrashBefore,
+    Blow::AnswerLost,
+    Blow::Code(410),
+    Blow::Code(429),
+    Blow::Code(500),
+    Blow::Hung(true),
+    Blow::Recreated,
+    Blow::Rival,
+    Blow::Handover,
+];
+
+/// What happens to watches, and for how many seconds.
+pub(super) const TO_WATCHES: [(Slow, u64); 5] =
+    [(Slow::Late(3), 60), (Slow::Late(20), 60), (Slow::Deaf, 100), (Slow::Cut, 20), (Slow::Gone, 20)];

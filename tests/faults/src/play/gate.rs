@@ -8,12 +8,15 @@ use std::{
     time::Duration,
 };
 
+use http::Method;
 use serde_json::{Value, json};
 use tokio::{sync::mpsc::UnboundedSender, time::Instant};
 
 use super::{
     fault::{Blow, Fault},
     ledger::Shared,
+    scenario::user,
+    sent::sort,
 };
 use crate::model::{
     kinds::Kind,
@@ -31,6 +34,8 @@ pub(super) enum Call {
     Restart(usize),
     /// A second one starts.
     Rival,
+    /// A second one starts, and this process is told to end.
+    Handover(usize),
 }
 
 /// The gate of one process.
@@ -75,26 +80,37 @@ impl Door {
                 let _ = self.calls.send(Call::Rival);
                 Fate::Served
             }
+            Blow::Handover => {
+                let _ = self.calls.send(Call::Handover(self.process));
+                Fate::Served
+            }
         }
     }
 }
 
 impl Gate for Door {
-    fn fate(&self, server: &mut Server, request: &Request) -> Fate {
+    fn fate(&self, server: &mut Server, request: &mut Request) -> Fate {
         let mut ledger = self.ledger.lock();
         let Some(number) = ledger.count(request) else { return Fate::Served };
-        let like = || (request.method.clone(), request.kind(), request.subresource.clone());
+        if let Some(defect) = ledger.defect {
+            defect(server, request);
+        }
         let fate = match ledger.fault.clone() {
             Fault::At(at, blow) if at == number => {
                 ledger.tell(&format!("{blow:?}:"));
                 self.blow(server, request, blow)
             }
-            Fault::Refused(at) if at == number && request.is_write() => {
-                ledger.refused = Some(like());
+            Fault::Refused(at) if at == number => {
+                ledger.refused = sort(request);
                 Fate::Answered(false, failure(403))
             }
-            Fault::Refused(_) if ledger.refused.as_ref().is_some_and(|refused| *refused == like()) => {
+            Fault::Refused(_) if ledger.refused.is_some() && ledger.refused == sort(request) => {
                 Fate::Answered(false, failure(403))
+            }
+            Fault::Deleted(at) if at == number => {
+                ledger.tell("a user deletes what this is about");
+                ledger.subject.iter().for_each(|subject| user(server, Method::DELETE, subject, Value::Null));
+                Fate::Served
             }
             Fault::Watch(at, plural, slow, seconds) if at == number => {
                 let until = Instant::now() + Duration::from_secs(seconds);
@@ -146,18 +162,32 @@ fn failure(code: u16) -> Reply {
 /// Deletes the object that a request names, and recreates it as a user would.
 fn recreate(server: &mut Server, request: &Request) {
     let Some(kind) = request.kind() else { return };
-    let Some(old) = server.store.find(kind, &request.namespace, &request.name).cloned() else { return };
+    let Some(old) = server.store.find(kind, &request.namespace, request.object()).cloned() else { return };
+    // With a namespace goes all that is in it, which the model does not do.
+    if request.is_of("namespaces") {
+        return;
+    }
     let mut new = Value::clone(&old);
     let metadata = map(&mut new, "metadata");
-    for of_server in
-        ["uid", "resourceVersion", "deletionTimestamp", "deletionGracePeriodSeconds", "finalizers"]
-    {
+    for of_server in [
+        "uid",
+        "resourceVersion",
+        "managedFields",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "finalizers",
+    ] {
         metadata.remove(of_server);
+    }
+    // A node's kubelet writes its status again; for all else that begins anew.
+    if kind.row().status && !request.is_of("nodes") {
+        map(&mut new, "spec").remove("nodeName");
+        new.as_object_mut().map(|object| object.remove("status"));
     }
     server.store.edit(kind, &key(&old), |object| object["metadata"]["finalizers"] = json!([]));
     server.store.delete(kind, &key(&old), Some(0));
     if server.store.get(kind, &key(&old)).is_none() {
-        server.store.create(kind, new);
+        server.given(new);
     }
 }
 

@@ -1,6 +1,9 @@
 //! What happens in a run.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use http::Method;
 use tokio::time::Instant;
@@ -8,9 +11,10 @@ use tokio::time::Instant;
 use super::{
     fault::{Fault, Slow},
     oracle::{Oracle, Written},
-    scenario::Scenario,
+    scenario::{Defect, Scenario},
+    sent::{Sent, sort},
 };
-use crate::model::{kinds::Kind, request::Request, server::Server, service::Served};
+use crate::model::{request::Request, server::Server, service::Served};
 
 /// What happens in a run.
 pub(super) struct Ledger {
@@ -18,7 +22,7 @@ pub(super) struct Ledger {
     background: fn(&Request) -> bool,
     began: Instant,
     /// The requests that count.
-    pub(super) requests: Vec<String>,
+    pub(super) requests: Vec<Sent>,
     /// How many of them are not of the background.
     pub(super) busy: usize,
     /// When the last of these came.
@@ -29,7 +33,13 @@ pub(super) struct Ledger {
     pub(super) story: Vec<String>,
     oracles: Vec<Box<dyn Oracle>>,
     /// Which kinds of writes are refused for good.
-    pub(super) refused: Option<(Method, Option<Kind>, String)>,
+    pub(super) refused: Option<String>,
+    /// What is deleted where the fault says so.
+    pub(super) subject: Option<&'static str>,
+    /// What its processes do wrong.
+    pub(super) defect: Option<Defect>,
+    /// Which kinds are watched, by plural name.
+    pub(super) watched: BTreeSet<&'static str>,
     /// How watches of a kind lag, and until when.
     pub(super) lags: BTreeMap<String, (Slow, Instant)>,
 }
@@ -47,6 +57,9 @@ impl Ledger {
             story: Vec::new(),
             oracles: (scenario.oracles)(),
             refused: None,
+            subject: scenario.subject,
+            defect: scenario.defect,
+            watched: BTreeSet::new(),
             lags: BTreeMap::new(),
         }
     }
@@ -62,7 +75,7 @@ impl Ledger {
             self.last = Instant::now();
             self.busy += 1;
         }
-        self.requests.push(format!("{request:?}"));
+        self.requests.push(Sent { words: format!("{request:?}"), sort: sort(request) });
         Some(self.requests.len() - 1)
     }
 

@@ -5,9 +5,12 @@
 pub mod controller;
 pub mod explore;
 pub mod fault;
+mod faults;
 mod gate;
 mod ledger;
 pub mod oracle;
 mod outcome;
+pub mod report;
 pub mod run;
 pub mod scenario;
+pub mod sent;

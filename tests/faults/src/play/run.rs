@@ -1,6 +1,7 @@
 //! One run of a scenario with one fault, from the start of the controller until the cluster is quiet.
 
 use std::{
+    collections::BTreeSet,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -10,7 +11,7 @@ use std::{
 
 use futures::FutureExt;
 use mainstay_endpoints::network::Network;
-use mainstay_probe::{Outcome, ResolveError};
+use mainstay_probe::{Answer, Failure, Outcome, ResolveError};
 use parking_lot::Mutex;
 use tokio::{
     sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
@@ -25,6 +26,7 @@ use super::{
     ledger::{Ledger, Shared},
     outcome::outcome,
     scenario::{Act, Scenario},
+    sent::Sent,
 };
 use crate::{
     model::{
@@ -41,8 +43,16 @@ const QUIET: Duration = Duration::from_secs(180);
 const REFUSED: Duration = Duration::from_secs(1800);
 /// A cluster that is not quiet after this time will never be.
 const LONGEST: Duration = Duration::from_secs(7200);
+/// A cluster in which so many requests were made will never be quiet either.
+const MOST: usize = 3000;
+/// One whose controller has a defect is given up sooner: only that it is seen counts.
+const MOST_WITH_DEFECT: usize = 300;
 /// A process that has ended is started again after this time.
 const RESTART: Duration = Duration::from_secs(2);
+/// How long a check takes.
+const CHECK: Duration = Duration::from_millis(5);
+/// How long an answer of the DNS holds.
+const HOLDS: Duration = Duration::from_secs(30);
 /// The seed of every run, so that only the fault makes a difference.
 const SEED: u64 = 1;
 
@@ -50,9 +60,11 @@ const SEED: u64 = 1;
 #[derive(Debug)]
 pub struct Run {
     /// The requests that count.
-    pub requests: Vec<String>,
+    pub requests: Vec<Sent>,
     /// How many of them are not of the background.
     pub busy: usize,
+    /// Which kinds were watched, by plural name.
+    pub watched: BTreeSet<&'static str>,
     /// What the cluster looks like in the end.
     pub outcome: Vec<String>,
     /// Promises broken, in words.
@@ -71,13 +83,19 @@ impl Run {
     }
 }
 
+struct Process {
+    task: AbortHandle,
+    /// Tells it to end.
+    shutdown: CancellationToken,
+}
+
 struct Player<'a> {
     scenario: &'a Scenario,
     server: Arc<Mutex<Server>>,
     cluster: Arc<Mutex<Cluster>>,
     ledger: Shared,
     calls: (UnboundedSender<Call>, UnboundedReceiver<Call>),
-    processes: Vec<AbortHandle>,
+    processes: Vec<Process>,
 }
 
 impl<'a> Player<'a> {
@@ -117,8 +135,11 @@ impl<'a> Player<'a> {
                     None => {}
                 },
             }
-            if began.elapsed() > LONGEST {
-                self.ledger.lock().broken.push(format!("quiet: requests are still made after {LONGEST:?}"));
+            let most = if self.scenario.defect.is_some() { MOST_WITH_DEFECT } else { MOST };
+            let mut ledger = self.ledger.lock();
+            if began.elapsed() > LONGEST || ledger.busy > most {
+                let (busy, after) = (ledger.busy, began.elapsed().as_secs());
+                ledger.broken.push(format!("quiet: after {after} s and {busy} requests more are made"));
                 break;
             }
         }
@@ -151,6 +172,7 @@ impl<'a> Player<'a> {
         Run {
             requests: std::mem::take(&mut ledger.requests),
             busy: ledger.busy,
+            watched: std::mem::take(&mut ledger.watched),
             outcome: outcome(&server.store, self.scenario.scrub),
             broken: std::mem::take(&mut ledger.broken),
             story: std::mem::take(&mut ledger.story),
@@ -159,13 +181,22 @@ impl<'a> Player<'a> {
 
     async fn answer(&mut self, call: Call) {
         self.ledger.lock().disturbed();
-        if let Call::Restart(process) = call {
-            if let Some(task) = self.processes.get(process) {
-                task.abort();
+        match call {
+            Call::Rival => self.start(),
+            Call::Handover(process) => {
+                self.start();
+                self.processes[process].shutdown.cancel();
             }
-            sleep(RESTART).await;
+            Call::Restart(process) => {
+                let process = &self.processes[process];
+                process.task.abort();
+                // One that was told to end has its successor.
+                if !process.shutdown.is_cancelled() {
+                    sleep(RESTART).await;
+                    self.start();
+                }
+            }
         }
-        self.start();
     }
 
     /// Starts a process of the controller.
@@ -180,37 +211,45 @@ impl<'a> Player<'a> {
         let client = service::connect(&self.server, &gate(&door), &self.lags());
         let (controller, flags) = (self.scenario.controller, self.scenario.flags.clone());
         let (network, calls, ledger) = (self.network(), self.calls.0.clone(), Arc::clone(&self.ledger));
+        let shutdown = CancellationToken::new();
+        let told = shutdown.clone();
         ledger.lock().tell(&format!("process {process} starts"));
         let run = async move {
-            let ended = controller.run(&flags, client, network, CancellationToken::new()).await;
+            let ended = controller.run(&flags, client, network, told).await;
             ledger.lock().tell(&format!("process {process} ended: {ended:?}"));
             door.alive.store(false, Ordering::Release);
             let _ = calls.send(Call::Restart(process));
         };
-        self.processes.push(spawn_local(run).abort_handle());
+        self.processes.push(Process { task: spawn_local(run).abort_handle(), shutdown });
     }
 
     fn lags(&self) -> Lags {
         let ledger = Arc::clone(&self.ledger);
         Arc::new(move |kind| {
-            let ledger = ledger.lock();
+            let mut ledger = ledger.lock();
+            ledger.watched.insert(kind.row().plural);
             let lag = ledger.lags.get(kind.row().plural).filter(|(_, until)| *until > Instant::now());
             lag.map_or(Lag::None, |(slow, _)| slow.lag())
         })
     }
 
     fn network(&self) -> Network {
-        let answers = Arc::clone(&self.scenario.answers);
+        let (checked, asked) = (Arc::clone(&self.cluster), Arc::clone(&self.cluster));
         Network {
             check: Box::new(move |_, address| {
-                let result = answers(address);
+                let is_dead = checked.lock().dead.contains(&address.ip());
+                let result = if is_dead { Err(Failure::Refused) } else { Ok(()) };
                 async move {
-                    sleep(Duration::from_millis(5)).await;
-                    Outcome { took: Duration::from_millis(5), result }
+                    sleep(CHECK).await;
+                    Outcome { took: CHECK, result }
                 }
                 .boxed()
             }),
-            look_up: Box::new(|_| std::future::ready(Err(ResolveError::NoSuchName)).boxed()),
+            look_up: Box::new(move |name| {
+                let addresses = asked.lock().dns.get(name.trim_end_matches('.')).cloned();
+                let answer = |addresses| Answer { addresses, valid_for: HOLDS, unanswered: None };
+                std::future::ready(addresses.map(answer).ok_or(ResolveError::NoSuchName)).boxed()
+            }),
         }
     }
 }

@@ -1,12 +1,11 @@
 //! What a cluster goes through while a controller serves it.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use http::Method;
-use mainstay_probe::Failure;
 use serde_json::Value;
 
-use super::{controller::Controller, oracle::Oracle};
+use super::{controller::Controller, fault::Fault, oracle::Oracle};
 use crate::{
     model::{request::Request, server::Server},
     world::Cluster,
@@ -16,6 +15,20 @@ use crate::{
 pub type Act = Arc<dyn Fn(&mut Server, &mut Cluster) + Send + Sync>;
 /// Makes the oracles of one run.
 pub type Oracles = Arc<dyn Fn() -> Vec<Box<dyn Oracle>> + Send + Sync>;
+
+/// What is wrong with a controller: what its processes send instead of a request, and do besides.
+pub type Defect = fn(&mut Server, &mut Request);
+
+/// A violation that is known and not repaired yet.
+#[derive(Debug, Clone)]
+pub struct Known {
+    /// What it is called where it is written down.
+    pub name: &'static str,
+    /// A fault that shows it. Where it no longer does, the exploration fails: the mark is to be taken away.
+    pub shown_by: Fault,
+    /// Whether a run with another fault may break a promise for the same reason.
+    pub explains: fn(&Fault) -> bool,
+}
 
 /// What a cluster goes through while a controller serves it. See the head of the crate.
 #[derive(Clone)]
@@ -30,8 +43,6 @@ pub struct Scenario {
     pub given: Vec<Value>,
     /// What is done then, and how long after the start.
     pub steps: Vec<(Duration, Act)>,
-    /// What checks of an address say.
-    pub answers: Arc<dyn Fn(SocketAddr) -> Result<(), Failure> + Send + Sync>,
     /// Requests that never end in a settled cluster.
     pub background: fn(&Request) -> bool,
     /// Takes out of an object what may differ between runs that end well.
@@ -40,6 +51,12 @@ pub struct Scenario {
     pub oracles: Oracles,
     /// How many requests a fault may cost.
     pub more: usize,
+    /// What it is about: a path as in a URL. Faults delete it.
+    pub subject: Option<&'static str>,
+    /// What is wrong with the controller, to show that an oracle sees it.
+    pub defect: Option<Defect>,
+    /// What is known to be broken.
+    pub known: Vec<Known>,
 }
 
 impl Scenario {
@@ -51,11 +68,13 @@ impl Scenario {
             flags: Vec::new(),
             given: given.into_iter().collect(),
             steps: Vec::new(),
-            answers: Arc::new(|_| Ok(())),
             background: |_| false,
             scrub: |_| {},
             oracles: Arc::new(Vec::new),
             more: 60,
+            subject: None,
+            defect: None,
+            known: Vec::new(),
         }
     }
 
@@ -68,6 +87,18 @@ impl Scenario {
     ) -> Self {
         self.steps.push((Duration::from_secs(seconds), Arc::new(act)));
         self
+    }
+
+    /// The same, and this is what it is about: a path as in a URL.
+    #[must_use]
+    pub fn about(self, path: &'static str) -> Self {
+        Self { subject: Some(path), ..self }
+    }
+
+    /// The same, by a controller that has this defect.
+    #[must_use]
+    pub fn with(self, defect: Defect) -> Self {
+        Self { defect: Some(defect), ..self }
     }
 
     /// The same, and each run is watched by these oracles.
@@ -116,7 +147,8 @@ pub fn node(name: &str) -> Value {
     })
 }
 
-fn user(server: &mut Server, method: Method, path: &str, body: Value) {
+/// A user sends a request. The path is as in a URL.
+pub(super) fn user(server: &mut Server, method: Method, path: &str, body: Value) {
     let mut request = Request::new(method, path, body);
     request.query.insert("fieldManager".to_owned(), "user".to_owned());
     let reply = server.handle(&request);

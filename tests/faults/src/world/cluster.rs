@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     time::Duration,
 };
 
@@ -48,6 +49,10 @@ pub struct Cluster {
     pub life: Box<dyn Fn(&Value) -> Life + Send>,
     /// Nodes whose kubelets do nothing.
     pub silent: BTreeSet<String>,
+    /// Addresses at which no server answers a check.
+    pub dead: BTreeSet<IpAddr>,
+    /// What the DNS says of names; of others it says that they do not exist.
+    pub dns: BTreeMap<String, Vec<IpAddr>>,
     /// Whether there is a scheduler.
     pub schedules: bool,
     /// What has waited since when.
@@ -61,6 +66,8 @@ impl Default for Cluster {
         Self {
             life: Box::new(|_| Life::default()),
             silent: BTreeSet::new(),
+            dead: BTreeSet::new(),
+            dns: BTreeMap::new(),
             schedules: true,
             timers: Timers::default(),
             addresses: BTreeMap::new(),

@@ -1,11 +1,12 @@
 //! The five controllers, each with its real wiring, explored on the model of the cluster.
 //!
 //! A violation prints a script. `MAINSTAY_FAULTS_REPLAY='<script>' cargo test --workspace --test play replay -- --nocapture`
-//! plays exactly that run again and prints its story.
+//! plays that fault again and prints what happens.
 
 mod accounts;
 mod config_rollout;
 mod endpoints;
+mod mutations;
 mod node_health;
 mod replay;
 mod replication;

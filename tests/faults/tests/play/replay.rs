@@ -14,6 +14,6 @@ fn replay_what_a_script_says() {
     ];
     let (clean, run, broken) =
         replay(&script, &scenarios.concat()).expect("a script of one of the scenarios");
-    println!("undisturbed:\n{}\n\n{script}:\n{}", clean.story.join("\n"), run.story.join("\n"));
+    println!("undisturbed:\n{}\n\n{script}:\n{}", clean.join("\n"), run.join("\n"));
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
