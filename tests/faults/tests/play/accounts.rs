@@ -12,16 +12,6 @@ use mainstay_faults::{
 };
 use serde_json::{Value, json};
 
-<<<<<<< HEAD
-fn given() -> [Value; 4] {
-    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "blue", "labels": {"team": "blue"}}});
-    let authority = json!({
-        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kube-root-ca.crt", "namespace": "ns"},
-        "data": {"ca.crt": "an authority"},
-    });
-    let edit = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "edit"}});
-    let policy = json!({
-=======
 const POLICY: &str = "/apis/mainstay.dev/v1alpha1/accountpolicies/pipelines";
 
 fn namespace(name: &str, team: &str) -> Value {
@@ -30,7 +20,6 @@ fn namespace(name: &str, team: &str) -> Value {
 
 fn policy(besides: &Value) -> Value {
     let mut policy = json!({
->>>>>>> f22
         "apiVersion": "mainstay.dev/v1alpha1", "kind": "AccountPolicy", "metadata": {"name": "pipelines"},
         "spec": {
             "namespaceSelector": {"matchLabels": {"team": "blue"}},
@@ -84,7 +73,7 @@ fn selected() -> Box<dyn Oracle> {
 
 fn played(name: &'static str, policy: Value) -> Scenario {
     let authority = json!({
-        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kube-root-ca.crt", "namespace": "kube-system"},
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kube-root-ca.crt", "namespace": "ns"},
         "data": {"ca.crt": "an authority"},
     });
     let edit = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "edit"}});
