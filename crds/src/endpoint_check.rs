@@ -115,7 +115,7 @@ pub struct HttpCheck {
     #[schemars(length(min = 1, max = 1024), regex(pattern = r"^/[!-~]*$"))]
     pub path: String,
 
-    /// The header `Host`. Default: the endpoint's address and port.
+    /// The header `Host`. Default: `tls.serverName`, or else the endpoint's address and port.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[A-Za-z0-9.:_\[\]-]+$"))]
     pub host: Option<String>,
@@ -139,7 +139,7 @@ pub struct GrpcCheck {
     #[schemars(length(max = 253))]
     pub service: String,
 
-    /// The pseudo header `:authority`. Default: the endpoint's address and port.
+    /// The pseudo header `:authority`. Default: `tls.serverName`, or else the endpoint's address and port.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[A-Za-z0-9.:_\[\]-]+$"))]
     pub authority: Option<String>,

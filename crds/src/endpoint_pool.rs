@@ -64,7 +64,7 @@ pub struct EndpointPoolSpec {
 
     /// Panic mode: when fewer than this percentage of the active tier's members pass their check, health checks are
     /// ignored and all ready members are used, because the checks are more likely wrong than all members. Default 1: only
-    /// when no member is healthy; 0 turns this off. The condition `Panic` reports it.
+    /// when no member is healthy; 0 turns this off. It ends when one member more passes. The condition `Panic` reports it.
     #[serde(default = "one")]
     #[schemars(range(min = 0, max = 100))]
     pub panic_threshold: i32,
