@@ -209,7 +209,7 @@ pub struct EndpointPoolStatus {
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["tier"]))]
     pub tiers: Vec<TierHealth>,
 
-    /// Members that are not used, and why; at most 20 of them.
+    /// Members that are not used, and why, and those that are used although their check fails; at most 20 of them.
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub out: Vec<MemberOut>,
 
@@ -265,7 +265,7 @@ pub struct TierHealth {
     pub expected: Option<i32>,
 }
 
-/// A member that is not used.
+/// A member that is not used, or is used although its check fails.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct MemberOut {
     /// Its address.
@@ -276,7 +276,7 @@ pub struct MemberOut {
     /// Its pod or DNS name, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Why it is not used.
+    /// Why it is not used; `KeptDespiteFailing`: it is used, because too many members fail.
     #[serde(default)]
     pub reason: String,
     /// The result of its last check, or what to do.

@@ -144,19 +144,21 @@ fn verdicts(
     ]
 }
 
-/// The members that are not used, the most urgent first.
+/// The members that are not used, or only because too many fail, the most urgent first.
 fn out(seen: &Seen<'_>, standing: &[MemberOut], now: Timestamp) -> Vec<MemberOut> {
     let members = seen.observed.members.iter().zip(&seen.plan.choice.uses);
     let members = members.filter(|(member, _)| member.is_reachable).filter_map(|(member, used)| {
         let (rank, reason) = match used {
             Use::Failing => (0, "CheckFailed"),
-            Use::NotReady => (1, "PodNotReady"),
-            Use::Unchecked => (2, "NotChecked"),
-            Use::Waiting => (3, "SlowStart"),
-            Use::InUse | Use::KeptDespiteFailing | Use::Standby | Use::Leaving => return None,
+            Use::KeptDespiteFailing => (1, "KeptDespiteFailing"),
+            Use::NotReady => (2, "PodNotReady"),
+            Use::Unchecked => (3, "NotChecked"),
+            Use::Waiting => (4, "SlowStart"),
+            Use::InUse | Use::Standby | Use::Leaving => return None,
         };
         let failure = seen.states.and_then(|states| states.get(&member.target)?.failure.as_ref());
-        let message = failure.filter(|_| rank != 1).map(|failure| format!("last check: {failure}"));
+        let message =
+            failure.filter(|_| *used != Use::NotReady).map(|failure| format!("last check: {failure}"));
         let out = MemberOut {
             address: member.target.1.to_string(),
             set: member.target.0.to_string(),
@@ -176,7 +178,7 @@ fn out(seen: &Seen<'_>, standing: &[MemberOut], now: Timestamp) -> Vec<MemberOut
             message: Some(refused.message.clone()),
             since: None,
         };
-        (4, out)
+        (5, out)
     });
     let mut all: Vec<_> = members.chain(refused).collect();
     all.sort_by_key(|(rank, _)| *rank);

@@ -215,6 +215,15 @@ fn panic_and_failover_are_conditions_with_their_numbers() {
             && message.starts_with("panic mode: 0 of 2 checked members"),
         "{message}"
     );
+    let last = |out: &MemberOut| {
+        (out.reason.clone(), out.message.as_deref().is_some_and(|text| text.contains("503")))
+    };
+    let expected = ("KeptDespiteFailing".to_owned(), true);
+    assert_eq!(
+        status.out.iter().map(last).collect::<Vec<_>>(),
+        [expected.clone(), expected],
+        "why they fail is told"
+    );
     assert_eq!(head(&status, "FailedOver").0, "False");
 
     let over = [(0, Use::Failing), (1, Use::InUse)];
