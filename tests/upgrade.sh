@@ -17,7 +17,7 @@ work=$(mktemp -d)
 before=$work/before
 
 clear_up() {
-  kill "$(jobs -p)" 2>/dev/null || true
+  jobs -p | xargs --no-run-if-empty kill 2>/dev/null || true
   "$cluster" down >/dev/null || true
   git worktree remove --force "$before" 2>/dev/null || true
   rm -rf "$work"
@@ -83,8 +83,15 @@ noted() {
   in_cluster kubectl -n used get secrets,configmaps -o json |
     jq -S '[.items[] | {kind, name: .metadata.name, uid: .metadata.uid, version: .metadata.resourceVersion}]'
 }
+# The examples' own first rollout has ended when the pods that it replaced are gone.
+none_ends() {
+  [ -z "$(in_cluster kubectl -n used get pods -o json | jq -r '.items[].metadata | select(.deletionTimestamp) | .name')" ]
+}
+until_true 120 'pods that end to be gone' none_ends
 noted >"$work/noted"
-in_cluster kubectl -n used get pods,endpointslices --watch-only -o json >"$work/events" &
+for kind in pods endpointslices; do
+  in_cluster kubectl -n used get "$kind" --watch-only -o json >"$work/events-$kind" &
+done
 
 echo '== The upgrade'
 holders() { in_cluster kubectl -n mainstay get leases -o 'jsonpath={range .items[*]}{.metadata.name} {.spec.holderIdentity}{"\n"}{end}' | sort; }
@@ -105,6 +112,6 @@ until_true 60 'an account in the later namespace' in_cluster kubectl -n later ge
 in_cluster kubectl -n used wait --for=condition=Ready --timeout=60s "${kinds[@]}" >/dev/null
 noted >"$work/noted-after"
 diff "$work/noted" "$work/noted-after" || { echo 'The upgrade has touched what is above.' >&2; exit 1; }
-gone=$(jq -r 'select(.metadata.deletionTimestamp or .type == "DELETED") | "\(.kind) \(.metadata.name)"' "$work/events")
+gone=$(jq -r 'select(.metadata.deletionTimestamp or .type == "DELETED") | "\(.kind) \(.metadata.name)"' "$work"/events-*)
 [ -z "$gone" ] || { printf 'deleted meanwhile:\n%s\n' "$gone" >&2; exit 1; }
 echo '== Pods, endpoints and objects are as they were.'
