@@ -210,7 +210,7 @@ impl ConfigRollouts {
     /// What was decided last: as this process remembers it, or else as the status has it.
     fn state(&self, rollout: &ConfigRollout, key: &ObjectKey) -> State {
         let remembered = self.memory.of(key, |memory| memory.state.clone());
-        remembered.unwrap_or_else(|| record::state(rollout, self.status_writer.last(key).as_ref()))
+        remembered.unwrap_or_else(|| record::state(rollout, self.status_writer.last(rollout).as_ref()))
     }
 
     /// The generation of the spec that was answered last.
@@ -351,7 +351,7 @@ impl ConfigRollouts {
             failures: &context.failures(),
         };
         let status = status::told(&told, Timestamp::now());
-        if self.is_written(&rollout, &key, &plan.state) {
+        if self.is_written(&rollout, &plan.state) {
             context.outcomes.well(STATUS);
             self.put(&rollout, status);
         } else if context.turn.held(STATUS).is_some() {
@@ -361,7 +361,7 @@ impl ConfigRollouts {
             let record = self.status_writer.record(&*rollout, standing, status, status::is_urgent);
             context.outcomes.end(STATUS, record.await);
         }
-        let written = self.is_written(&rollout, &key, &plan.state);
+        let written = self.is_written(&rollout, &plan.state);
         if written {
             self.memory.of(&key, |memory| memory.state = Some(plan.state.clone()));
         }
@@ -369,8 +369,8 @@ impl ConfigRollouts {
     }
 
     /// Whether the status has what was decided.
-    fn is_written(&self, rollout: &ConfigRollout, key: &ObjectKey, state: &State) -> bool {
-        let written = self.status_writer.last(key).or_else(|| rollout.status.clone()).unwrap_or_default();
+    fn is_written(&self, rollout: &ConfigRollout, state: &State) -> bool {
+        let written = self.status_writer.last(rollout).or_else(|| rollout.status.clone()).unwrap_or_default();
         record::read(rollout, &written).remembers(state)
     }
 

@@ -351,7 +351,7 @@ impl Replication {
 
     /// The group's status as this process wrote it last, or else as the store shows it.
     fn last_status(&self, group: &ReplicaGroup) -> Option<ReplicaGroupStatus> {
-        self.status_writer.last(&ObjectKey::of(group)).or_else(|| group.status.clone())
+        self.status_writer.last(group).or_else(|| group.status.clone())
     }
 
     fn memory<T>(&self, key: &ObjectKey, of: impl FnOnce(&mut Memory) -> T) -> T {

@@ -142,9 +142,12 @@ impl<S: Clone + PartialEq + Serialize + Send + Sync + 'static> StatusWriter<S> {
         }
     }
 
-    /// The status as this process wrote it last; the store may not show it yet.
-    pub fn last(&self, key: &ObjectKey) -> Option<S> {
-        self.state.lock().entries.get(key)?.written.as_ref().map(|written| written.status.clone())
+    /// The status as this process wrote it last, where `object` does not show it yet. Afterwards the object's own is the last:
+    /// a write of which the answer was lost is in it too.
+    pub fn last(&self, object: &impl Resource) -> Option<S> {
+        let state = self.state.lock();
+        let written = state.entries.get(&ObjectKey::of(object))?.written.as_ref();
+        written.filter(|written| written.is_news_to(object)).map(|written| written.status.clone())
     }
 
     /// The status as this process wants it to be: as it is to be written, or was written last.

@@ -118,7 +118,7 @@ async fn a_status_that_is_refused_delays_no_other_and_is_tried_less_and_less_oft
     assert_eq!(bench.of("a", SOON).await, [json!(1)]);
     let tries = bench.of("refused", Duration::from_secs(60)).await.len();
     assert!((7..13).contains(&tries), "tried {tries} times in a minute");
-    assert_eq!(bench.status_writer.last(&key("refused")), None);
+    assert_eq!(bench.status_writer.last(&pod("refused")), None);
     assert_eq!(bench.status_writer.wanted(&key("refused")), Some(json!(1)));
     assert_eq!(bench.failing(), 1.0);
     bench.status_writer.forget(&key("refused"));
@@ -144,6 +144,19 @@ async fn a_refused_status_that_is_wanted_no_more_is_not_counted() {
     assert_eq!(bench.failing(), 0.0, "what stands is what is wanted");
 }
 
+/// The answer of the write that made it so may have been lost.
+#[tokio::test(start_paused = true)]
+async fn what_the_store_shows_after_a_write_is_the_last_status() {
+    let bench = Bench::new();
+    bench.start();
+    bench.put("a", json!(1));
+    assert_eq!(bench.of("a", SOON).await, [json!(1)]);
+    let mut shown = pod("a");
+    assert_eq!(bench.status_writer.last(&shown), Some(json!(1)), "the store is behind");
+    shown.metadata.resource_version = Some("3".into());
+    assert_eq!(bench.status_writer.last(&shown), None, "the object has what was written since");
+}
+
 #[tokio::test(start_paused = true)]
 async fn where_the_store_is_behind_the_object_is_looked_at_again() {
     let bench = Bench::new();
@@ -153,7 +166,7 @@ async fn where_the_store_is_behind_the_object_is_looked_at_again() {
     bench.start();
     bench.put("behind", json!(1));
     assert_eq!(bench.of("behind", SOON).await, [json!(1)]);
-    assert_eq!((bench.work.depth(), bench.status_writer.last(&key("behind"))), (1, None));
+    assert_eq!((bench.work.depth(), bench.status_writer.last(&pod("behind"))), (1, None));
 }
 
 #[tokio::test(start_paused = true)]
