@@ -155,11 +155,8 @@ impl Policies {
 
     /// One event for each namespace that has begun to fail.
     fn tell_failing(&self, policy: &AccountPolicy, told: &Told) {
-        let before = self
-            .status_writer
-            .wanted(&ObjectKey::of(policy))
-            .or_else(|| policy.status.clone())
-            .unwrap_or_default();
+        let before =
+            self.status_writer.ahead_of(policy).or_else(|| policy.status.clone()).unwrap_or_default();
         let before: BTreeSet<_> = before.failing.iter().map(|failing| failing.name.as_str()).collect();
         let failing = told.failing.iter().chain(&told.stuck);
         for (namespace, Failing { message, .. }) in failing.take(before.len() + 10) {

@@ -214,15 +214,15 @@ impl ConfigRollouts {
     }
 
     /// The generation of the spec that was answered last.
-    fn answers(&self, rollout: &ConfigRollout, key: &ObjectKey) -> Option<i64> {
-        let status = self.status_writer.wanted(key).or_else(|| rollout.status.clone());
-        status.map(|status| status.observed_generation)
+    fn answers(&self, rollout: &ConfigRollout) -> Option<i64> {
+        let shown = self.status_writer.current(rollout);
+        shown.status.as_ref().map(|status| status.observed_generation)
     }
 
     fn plan(&self, context: &Context, settings: &Settings, seen: &Seen) -> Plan {
         let (rollout, key) = (&*context.rollout, &context.key);
         let mut state = self.state(rollout, key);
-        if self.answers(rollout, key) != rollout.metadata.generation {
+        if self.answers(rollout) != rollout.metadata.generation {
             // The new spec may let the rollout do what stood in its way.
             state.targets.values_mut().for_each(|target| target.conflict = None);
         }

@@ -150,14 +150,6 @@ impl<S: Clone + PartialEq + Serialize + Send + Sync + 'static> StatusWriter<S> {
         written.filter(|written| written.is_news_to(object)).map(|written| written.status.clone())
     }
 
-    /// The status as this process wants it to be: as it is to be written, or was written last.
-    pub fn wanted(&self, key: &ObjectKey) -> Option<S> {
-        let state = self.state.lock();
-        let entry = state.entries.get(key)?;
-        let pending = entry.pending.as_ref().map(|(status, _)| status);
-        pending.or(entry.written.as_ref().map(|written| &written.status)).cloned()
-    }
-
     /// The status that takes the place of the one in `object`, where the store is behind what this process has put or written.
     pub fn ahead_of(&self, object: &impl Resource) -> Option<S> {
         let state = self.state.lock();

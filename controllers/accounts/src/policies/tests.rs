@@ -102,7 +102,7 @@ async fn a_policy_that_goes_is_not_kept_by_what_it_says_and_a_refusal_is_told() 
     let going = policy(true, &[FINALIZER], &selector);
     let outcomes = Arc::clone(&policies).reconcile(Arc::clone(&going), Turn::default()).await;
     assert!(outcomes.has_failed(FINALIZERS));
-    let told = policies.status_writer.wanted(&ObjectKey::of(&*going)).unwrap();
+    let told = policies.status_writer.ahead_of(&*going).unwrap();
     let failed = told.conditions.iter().find(|condition| condition.type_ == "FinalizerFailed").unwrap();
     assert!(failed.message.contains("the finalizer of AccountPolicy p"), "{failed:?}");
     *server.refuses.lock() = false;

@@ -160,11 +160,26 @@ async fn a_target_that_is_refused_keeps_no_other_from_its_revision_and_is_named_
         if expected == [0, 0] {
             continue;
         }
-        let status = reconciler.status_writer.wanted(&key).unwrap();
+        let status = reconciler.status_writer.ahead_of(&*rollout).unwrap();
         let failed = status.conditions.iter().find(|condition| condition.type_ == "TargetsFailed").unwrap();
         assert!(
             failed.message.contains("Deployment/a") && failed.message.contains("a policy says no"),
             "{failed:?}"
         );
     }
+}
+
+/// The answer of the write that made it so may have been lost.
+#[tokio::test(start_paused = true)]
+async fn the_generation_that_the_store_shows_as_answered_is_the_last_one() {
+    let (reconciler, _) = reconciler(Server::RefusesA, &["a"]);
+    let first: Arc<ConfigRollout> = Arc::new(serde_json::from_value(rollout(&["a"])).unwrap());
+    let answers =
+        |observed_generation| ConfigRolloutStatus { observed_generation, ..ConfigRolloutStatus::default() };
+    reconciler.status_writer.record(&*first, None, answers(1), |_, _| true).await.unwrap();
+    assert_eq!(reconciler.answers(&first), Some(1), "the store is behind");
+    let mut shown = ConfigRollout::clone(&first);
+    (shown.metadata.generation, shown.metadata.resource_version) = (Some(2), Some("12".to_owned()));
+    shown.status = Some(answers(2));
+    assert_eq!(reconciler.answers(&shown), Some(2));
 }

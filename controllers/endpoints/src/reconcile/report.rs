@@ -38,7 +38,7 @@ impl Endpoints {
             failed_over: plan.choice.tier > Some(status::best_tier(&context.pool)),
         };
         self.metrics.set(&context.key, gauged);
-        self.publish(&context.pool, &context.key, status);
+        self.publish(&context.pool, status);
     }
 
     pub(super) fn report_unusable(&self, pool: &Arc<EndpointPool>, key: &ObjectKey, failure: &Failure) {
@@ -48,12 +48,12 @@ impl Endpoints {
         if self.memory.lock().entry(key.clone()).or_default().is_news(failure) {
             self.announcer.unusable(pool, failure);
         }
-        self.publish(pool, key, status);
+        self.publish(pool, status);
     }
 
-    fn publish(&self, pool: &Arc<EndpointPool>, key: &ObjectKey, status: EndpointPoolStatus) {
+    fn publish(&self, pool: &Arc<EndpointPool>, status: EndpointPoolStatus) {
         let standing = pool.status.as_ref();
-        let last = self.status_writer.wanted(key).or_else(|| standing.cloned()).unwrap_or_default();
+        let last = self.status_writer.ahead_of(&**pool).or_else(|| standing.cloned()).unwrap_or_default();
         self.announcer.changed(pool, &last, &status, &self.metrics);
         self.status_writer.put(&**pool, standing, status, status::is_urgent);
     }

@@ -116,7 +116,7 @@ async fn a_service_that_is_refused_keeps_no_endpoint_from_its_slice() {
     let outcomes = Arc::clone(&endpoints).reconcile(pool(), Turn::default()).await;
     assert!(outcomes.failed());
     assert_eq!((count(&sent, "/services"), count(&sent, "/endpointslices")), (1, 1), "{:?}", sent.lock());
-    let status = endpoints.status_writer.wanted(&ObjectKey::new("ns", "pool")).unwrap();
+    let status = endpoints.status_writer.ahead_of(&*pool()).unwrap();
     let failed = status.conditions.iter().find(|condition| condition.type_ == "ServiceFailed").unwrap();
     assert!(failed.status == "True" && failed.message.contains("the port is taken"), "{failed:?}");
 
@@ -127,7 +127,7 @@ async fn a_service_that_is_refused_keeps_no_endpoint_from_its_slice() {
     let outcomes = Arc::clone(&endpoints).reconcile(pool(), held).await;
     assert!(!outcomes.failed());
     assert_eq!((count(&sent, "/services"), count(&sent, "/endpointslices")), (1, 2), "{:?}", sent.lock());
-    let status = endpoints.status_writer.wanted(&key).unwrap();
+    let status = endpoints.status_writer.ahead_of(&*pool()).unwrap();
     assert!(status.conditions.iter().any(|condition| condition.type_ == "ServiceFailed"), "it is still so");
 }
 
@@ -136,7 +136,7 @@ async fn slices_that_are_refused_keep_nobody_from_saying_so() {
     let (endpoints, _) = endpoints("/endpointslices");
     let outcomes = Arc::clone(&endpoints).reconcile(pool(), Turn::default()).await;
     assert!(outcomes.failed());
-    let status = endpoints.status_writer.wanted(&ObjectKey::new("ns", "pool")).unwrap();
+    let status = endpoints.status_writer.ahead_of(&*pool()).unwrap();
     let kinds: Vec<_> = status.conditions.iter().map(|condition| condition.type_.as_str()).collect();
     assert!(kinds.contains(&"SlicesFailed") && !kinds.contains(&"ServiceFailed"), "{kinds:?}");
 }
@@ -174,7 +174,7 @@ async fn a_gate_that_is_refused_is_told_also_while_it_waits_and_until_it_opens()
     let (pool, key) = (Arc::new(pool), ObjectKey::new("ns", "pool"));
     let work = work();
     let is_told = || {
-        let status = endpoints.status_writer.wanted(&key).unwrap();
+        let status = endpoints.status_writer.ahead_of(&*pool).unwrap();
         status.conditions.iter().any(|condition| condition.type_ == "ReadinessGatesFailed")
     };
     let outcomes = Arc::clone(&endpoints).reconcile(Arc::clone(&pool), Turn::default()).await;
@@ -186,7 +186,7 @@ async fn a_gate_that_is_refused_is_told_also_while_it_waits_and_until_it_opens()
     work.conclude(&key, Duration::ZERO, outcomes);
     refuses.store(false, std::sync::atomic::Ordering::SeqCst);
     tokio::time::advance(Duration::from_secs(1)).await;
-    Arc::clone(&endpoints).reconcile(pool, work.turn(&key)).await;
+    Arc::clone(&endpoints).reconcile(Arc::clone(&pool), work.turn(&key)).await;
     assert_eq!((count(&sent, "/pods/"), is_told()), (2, false));
 }
 

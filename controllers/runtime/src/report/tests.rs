@@ -119,7 +119,7 @@ async fn a_status_that_is_refused_delays_no_other_and_is_tried_less_and_less_oft
     let tries = bench.of("refused", Duration::from_secs(60)).await.len();
     assert!((7..13).contains(&tries), "tried {tries} times in a minute");
     assert_eq!(bench.status_writer.last(&pod("refused")), None);
-    assert_eq!(bench.status_writer.wanted(&key("refused")), Some(json!(1)));
+    assert_eq!(bench.status_writer.ahead_of(&pod("refused")), Some(json!(1)));
     assert_eq!(bench.failing(), 1.0);
     bench.status_writer.forget(&key("refused"));
     assert_eq!(bench.failing(), 0.0, "it is gone");
@@ -176,7 +176,7 @@ async fn nothing_is_written_or_remembered_of_an_object_that_is_forgotten() {
     bench.status_writer.forget(&key("a"));
     bench.start();
     assert_eq!(bench.of("a", Duration::from_secs(60)).await, Vec::<Value>::new());
-    assert_eq!(bench.status_writer.wanted(&key("a")), None);
+    assert_eq!(bench.status_writer.ahead_of(&pod("a")), None);
 }
 
 #[tokio::test(start_paused = true)]
