@@ -41,8 +41,8 @@ impl ServerClock {
         *self.known.lock() = (time, self.clock.now());
     }
 
-    /// Asks the API server for its time, at once and again and again: a standby may have begun to lead hours after it started. Calls `jumped` where it is another than was known: what is due by it was
-    /// expected at another time.
+    /// Asks the API server for its time, at once and again and again: a standby may have begun to lead hours after it
+    /// started. Calls `jumped` where it is another than was known: what is due by it was expected at another time.
     pub async fn follow(&self, client: &Client, jumped: impl Fn()) {
         loop {
             if self.ask(client).await {

@@ -32,13 +32,19 @@ fn a_canary_that_is_rolled_back_by_hand_stays_and_stops_the_rollout() {
     }
 }
 
-#[test]
-fn in_the_last_stage_no_further_target_gets_what_was_rolled_back_by_hand() {
+/// The first of the three targets of the last stage has the new value, and the next waits for its soak.
+fn within_the_last_stage() -> World {
     let mut world = settled(4);
     world.settings.stages[1].max_parallel = 1;
     world.settings.stages[1].soak = Duration::from_secs(20);
     world.write(0, 2);
     world.run(15);
+    world
+}
+
+#[test]
+fn in_the_last_stage_no_further_target_gets_what_was_rolled_back_by_hand() {
+    let mut world = within_the_last_stage();
     let has_new: Vec<_> = (0..4).map(|place| world.values(place)[0] == Some(2)).collect();
     assert_eq!(has_new, [true, true, false, false]);
     undo(&mut world, 1);
@@ -49,11 +55,7 @@ fn in_the_last_stage_no_further_target_gets_what_was_rolled_back_by_hand() {
 
 #[test]
 fn no_target_of_a_stage_that_was_stopped_by_hand_reads_the_sources() {
-    let mut world = settled(4);
-    world.settings.stages[1].max_parallel = 1;
-    world.settings.stages[1].soak = Duration::from_secs(20);
-    world.write(0, 2);
-    world.run(15);
+    let mut world = within_the_last_stage();
     undo(&mut world, 1);
     world.run(5);
     for place in [2, 3] {

@@ -42,7 +42,7 @@ impl Budget {
         let standing = endpoints.filter(|endpoint| {
             endpoint.target.is_some() || !endpoint.conditions.terminating && named.contains(&endpoint.address)
         });
-        let mut budget = Self { standing: HashMap::new(), others: MAX_MEMBERS, taken: 0 };
+        let mut budget = Self::any();
         for endpoint in standing.take(MAX_MEMBERS) {
             *budget.standing.entry(endpoint.address).or_default() += 1;
             budget.others -= 1;
