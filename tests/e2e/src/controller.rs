@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf};
 
 use http::Request;
-use k8s_openapi::api::{coordination::v1::Lease, core::v1::Pod};
+use k8s_openapi::api::{apps::v1::Deployment, coordination::v1::Lease, core::v1::Pod};
 use kube::{
     Api, Client, Config, ResourceExt,
     api::{DeleteParams, ListParams},
@@ -13,6 +13,7 @@ use crate::{
     command::{Finished, kubectl, run},
     local::is_local,
     metrics::Metrics,
+    pods::is_ready,
     wait::eventually,
 };
 
@@ -158,9 +159,10 @@ impl Controller {
     }
 
     /// Finds a pod's process, so that [`Victim::kill`] loses no time.
-    pub fn victim(&self, pod: &str) -> Victim {
+    pub async fn victim(&self, pod: &str) -> Victim {
         let process = is_local().then(|| process_of(pod)).flatten();
-        Victim { process, pod: pod.to_owned(), pods: self.pods() }
+        let restarts = self.pods().get(pod).await.map(|pod| restarts(&pod)).unwrap_or_default();
+        Victim { process, pod: pod.to_owned(), restarts, controller: self.clone() }
     }
 }
 
@@ -168,12 +170,14 @@ impl Controller {
 pub struct Victim {
     process: Option<String>,
     pod: String,
-    pods: Api<Pod>,
+    restarts: i32,
+    controller: Controller,
 }
 
 impl Victim {
     /// Kills it with no chance to say farewell: by SIGKILL on the local cluster, whose containers are processes
-    /// of this machine, elsewhere by a deletion without grace.
+    /// of this machine, elsewhere by a deletion without grace. Returns when the cluster knows of it: before that,
+    /// [`rolled_out`] would find everything well, and the next test would send a webhook's requests to a dead process.
     ///
     /// # Panics
     /// When that fails.
@@ -182,10 +186,28 @@ impl Victim {
             Some(process) => drop(run("kill", &["-KILL", process], "").succeeded()),
             None => {
                 let now = DeleteParams::default().grace_period(0);
-                self.pods.delete(&self.pod, &now).await.expect("the pod is deleted");
+                self.controller.pods().delete(&self.pod, &now).await.expect("the pod is deleted");
             }
         }
+        eventually("the cluster knows that the pod has died", async || self.is_known().await).await;
     }
+
+    async fn is_known(&self) -> Result<(), String> {
+        let pod = self.controller.pods().get_opt(&self.pod).await.map_err(|error| error.to_string())?;
+        if pod.is_none_or(|pod| is_ready(&pod) && restarts(&pod) > self.restarts) {
+            return Ok(());
+        }
+        let deployments = Api::<Deployment>::namespaced(self.controller.client.clone(), NAMESPACE);
+        let found = deployments.get(&self.controller.name()).await.map_err(|error| error.to_string())?;
+        let missing = found.status.and_then(|status| status.unavailable_replicas).unwrap_or_default();
+        (missing > 0).then_some(()).ok_or_else(|| "all pods are available".to_owned())
+    }
+}
+
+/// How often the pod's containers were started anew.
+fn restarts(pod: &Pod) -> i32 {
+    let containers = pod.status.as_ref().and_then(|status| status.container_statuses.as_deref());
+    containers.unwrap_or_default().iter().map(|container| container.restart_count).sum()
 }
 
 /// The ID of the process whose environment says that it is the controller of this pod.

@@ -70,7 +70,7 @@ async fn a_restart_issues_nothing_anew() {
     let before = secret(&scenario).await.resource_version();
     let controller = scenario.accounts_controller();
     let leader = controller.leader().await;
-    controller.victim(&leader).kill().await;
+    controller.victim(&leader).await.kill().await;
     rolled_out(&controller.name()).succeeded();
     // A namespace that comes now shows that the new leader has seen all there is.
     let other = scenario.beside("later").await;

@@ -207,7 +207,7 @@ async fn whenever_the_controller_dies_the_rollout_comes_to_its_end() {
     let controller = scenario.config_controller();
     let mut revision = 1;
     for (place, phase) in PHASES.into_iter().enumerate() {
-        let victim = controller.victim(&controller.leader().await);
+        let victim = controller.victim(&controller.leader().await).await;
         let is_bad = phase == "RolloutFailed";
         if is_bad {
             let mut canary = stage("canary", &["canary"]);

@@ -103,7 +103,7 @@ async fn a_leader_that_is_killed_in_a_failover_leaves_it_to_the_next() {
     let written = version(&web).await;
 
     let before = Before::note(&scenario).await;
-    before.controller.victim(&before.leader).kill().await;
+    before.controller.victim(&before.leader).await.kill().await;
     // The other pod, or the killed one with a new process: whoever finds first that the Lease has run out.
     before.is_over().await;
     web.has(&endpoints).await;
@@ -136,7 +136,7 @@ async fn a_leader_that_is_killed_leaves_the_addresses_of_names_to_the_next() {
     let record = Recorder::<EndpointSlice>::start(scenario.api()).await;
 
     let before = Before::note(&scenario).await;
-    before.controller.victim(&before.leader).kill().await;
+    before.controller.victim(&before.leader).await.kill().await;
     before.is_over().await;
     db.has(&endpoints).await;
     record.catch_up().await;

@@ -34,7 +34,7 @@ async fn when_the_leader_is_killed_in_the_middle_of_a_scale_up_nothing_is_double
     let killed = controller.leader().await;
     assert_eq!(leaders(&controller).await, std::slice::from_ref(&killed), "one pod leads");
     let lease = controller.leases().get(NAME).await.unwrap();
-    let victim = controller.victim(&killed);
+    let victim = controller.victim(&killed).await;
     let grown = scenario.create(&group("grown", pods::gated()).replicas(0)).await;
     grown.ready().await;
 

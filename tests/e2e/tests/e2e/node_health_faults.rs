@@ -126,7 +126,7 @@ async fn a_controller_that_is_killed_in_each_step_goes_on() {
     health.watches(3).await;
     let kill = async || {
         let leader = controller.leader().await;
-        controller.victim(&leader).kill().await;
+        controller.victim(&leader).await.kill().await;
     };
     scenario.orphan("moves", "moves", nodes.pod_on(1)).await;
     nodes.silence(&[1]).await;

@@ -168,7 +168,7 @@ async fn a_controller_that_dies_between_the_word_and_the_deletion_is_followed_by
     let scenario = Scenario::alone("hookcrash", &[Replication]).await;
     let Some(nodes) = FakeNodes::make(&scenario, &["zone-a"]).await else { return };
     let controller = scenario.controller();
-    let victim = controller.victim(&controller.leader().await);
+    let victim = controller.victim(&controller.leader().await).await;
     let hooked = scenario.create(&hooked(&nodes, 3, LONG)).await;
     hooked.ready().await;
     let record = Recorder::<Pod>::start(scenario.pods()).await;

@@ -47,7 +47,7 @@ async fn whenever_the_controller_dies_a_rollout_ends_within_its_bounds() {
     const ROUNDS: usize = 4;
     for round in 1..=ROUNDS {
         let leader = controller.leader().await;
-        let victim = controller.victim(&leader);
+        let victim = controller.victim(&leader).await;
         crashed.change(&round.to_string()).await;
         // The time itself is what is tried.
         let moment = random.below(LATEST_MILLISECONDS);

@@ -14,7 +14,7 @@ async fn claims_that_a_controller_made_before_it_died_are_used_by_the_next() {
     const MANY: usize = 150;
     let scenario = Scenario::alone("claimcrash", &[Replication]).await;
     let controller = scenario.controller();
-    let victim = controller.victim(&controller.leader().await);
+    let victim = controller.victim(&controller.leader().await).await;
     let draft = group("store", pods::gated()).replicas(0).rolling(0, 1);
     let store = scenario.create(&draft.claims(["data", "log"].map(unbound_claim))).await;
     store.ready().await;
