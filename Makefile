@@ -12,8 +12,6 @@ FAULTS_PART := $(shell commit=$$(git rev-parse HEAD 2>/dev/null || echo 0); echo
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 IMAGE := localhost/mainstay:$(VERSION)
 IMAGE_FILE := $(TARGET)/mainstay-image.tar
-# How many seconds each test on the cluster took.
-SECONDS_FILE := $(TARGET)/e2e-seconds
 E2E_PROGRAM := $(TARGET)/e2e-program
 # `make image` is for a cluster of one's own. The demo and the tests run what the tests are built from anyway: it needs no
 # second build of every third-party crate, links without LTO, and has debug assertions on.
@@ -69,14 +67,8 @@ e2e-program:
 	cargo test --workspace --test e2e --no-run 2>&1 | tee /dev/stderr | \
 		sed -n 's/^ *Executable .*(\(.*\))$$/\1/p' >$(E2E_PROGRAM)
 e2e-steps:
-	@rm -f $(SECONDS_FILE)
-	@failed=; $(CLUSTER) exec $(EXISTING) -- env MAINSTAY_IMAGE_FILE=$(abspath $(IMAGE_FILE)) \
-		MAINSTAY_E2E_SECONDS=$(abspath $(SECONDS_FILE)) MAINSTAY_PROGRAM=$(abspath $(TARGET)/debug/mainstay) \
-		"$$(realpath "$$(cat $(E2E_PROGRAM))")" --test-threads 500 | \
-		grep --line-buffered -v 'has been running for over 60 seconds' || failed=yes; \
-	echo 'The ten slowest tests on the cluster, without what they waited for others:'; \
-	sort --reverse --numeric-sort $(SECONDS_FILE) | sed -n 1,10p; \
-	[ -z "$$failed" ]
+	@CLUSTER=$(CLUSTER) EXISTING=$(EXISTING) IMAGE_FILE=$(IMAGE_FILE) E2E_PROGRAM=$(E2E_PROGRAM) \
+		PROGRAM=$(TARGET)/debug/mainstay tests/e2e.sh
 
 # Minutes of load.
 MINUTES ?= 20
