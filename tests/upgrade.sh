@@ -14,12 +14,12 @@ cluster=${CLUSTER:-target/debug/mainstay-cluster}
 export MAINSTAY_CLUSTER_NAME=upgrade
 target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 work=$(mktemp -d)
-before=$work/before
+# Always the same folder for a commit, and files as old as it is: Cargo builds nothing anew the next time.
+before=$target/upgrade/$(git rev-parse --verify "$from^{commit}")
 
 clear_up() {
   jobs -p | xargs --no-run-if-empty kill 2>/dev/null || true
   "$cluster" down >/dev/null || true
-  git worktree remove --force "$before" 2>/dev/null || true
   rm -rf "$work"
 }
 trap clear_up EXIT
@@ -36,7 +36,8 @@ until_true() { # seconds, what, command...
 }
 
 echo "== The image of $(git log -1 --format='%h %s' "$from")"
-git worktree add --quiet --detach "$before" "$from"
+mkdir -p "$before"
+git archive "$from" | tar --extract --directory "$before"
 (
   cd "$before"
   # One program, or one for each controller.
