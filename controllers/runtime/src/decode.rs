@@ -45,15 +45,10 @@ impl Undecodable {
         ObjectKey::new(&text(&self.metadata.namespace), &text(&self.metadata.name))
     }
 
-    fn read<K: DeserializeOwned>(mut raw: Value) -> Result<Self, serde_json::Error> {
-        // Once more, and slower, for the path.
-        let failure = serde_path_to_error::deserialize::<_, K>(&raw).err();
-        let (field, error) = failure
-            .map(|failure| (failure.path().to_string(), failure.into_inner().to_string()))
-            .unwrap_or_default();
+    fn read<K: DeserializeOwned>(mut raw: Value, error: &str) -> Result<Self, serde_json::Error> {
         Ok(Self {
+            field: refused_field::<K>(&raw, error),
             metadata: serde_json::from_value(raw["metadata"].take())?,
-            field,
             error: error.chars().take(MOST).collect(),
             conditions: match raw["status"]["conditions"].take() {
                 Value::Array(conditions) => conditions,
@@ -63,17 +58,79 @@ impl Undecodable {
     }
 }
 
+/// The path of the value that the decoder refuses with `error`, as `spec.update.maxSurge`.
+///
+/// The decoder ends at the first value that it refuses. So an object of which only the first entries are kept gives the same
+/// error exactly when that value is among them, and its place is found by halving. `serde_path_to_error` tells the path as
+/// well, but it needs the whole decoder of each kind a second time, which were several megabytes of the program.
+fn refused_field<K: DeserializeOwned>(raw: &Value, error: &str) -> String {
+    let (mut raw, mut pointer, mut path) = (raw.clone(), String::new(), String::new());
+    while let Some(whole) = raw.pointer(&pointer).cloned() {
+        let mut is_refused = |entries: usize| {
+            if let Some(place) = raw.pointer_mut(&pointer) {
+                *place = first(&whole, entries);
+            }
+            K::deserialize(&raw).err().is_some_and(|now| now.to_string() == error)
+        };
+        let (mut kept, mut refused) = (0, length(&whole));
+        if refused == 0 || is_refused(kept) {
+            break;
+        }
+        while refused - kept > 1 {
+            let middle = usize::midpoint(kept, refused);
+            if is_refused(middle) {
+                refused = middle;
+            } else {
+                kept = middle;
+            }
+        }
+        is_refused(refused);
+        match &whole {
+            Value::Object(fields) => {
+                let Some(name) = fields.keys().nth(kept) else { break };
+                pointer += &format!("/{}", name.replace('~', "~0").replace('/', "~1"));
+                path += &if path.is_empty() { name.clone() } else { format!(".{name}") };
+            }
+            _ => {
+                pointer += &format!("/{kept}");
+                path += &format!("[{kept}]");
+            }
+        }
+    }
+    path
+}
+
+/// How many entries it has; none where it is neither an object nor an array.
+fn length(value: &Value) -> usize {
+    value.as_object().map_or_else(|| value.as_array().map_or(0, Vec::len), serde_json::Map::len)
+}
+
+/// The first of its entries.
+fn first(value: &Value, entries: usize) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let kept = fields.iter().take(entries);
+            Value::Object(kept.map(|(name, value)| (name.clone(), value.clone())).collect())
+        }
+        Value::Array(items) => items.iter().take(entries).cloned().collect(),
+        _ => value.clone(),
+    }
+}
+
 impl<'de, K: DeserializeOwned> Deserialize<'de> for Decoded<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut raw = Value::deserialize(deserializer)?;
         if let Some(metadata) = raw.get_mut("metadata").and_then(Value::as_object_mut) {
             metadata.remove("managedFields");
         }
-        if let Ok(object) = K::deserialize(&raw) {
-            return Ok(Self::Object(object));
+        match K::deserialize(&raw) {
+            Ok(object) => Ok(Self::Object(object)),
+            Err(error) => {
+                let undecodable =
+                    Undecodable::read::<K>(raw, &error.to_string()).map_err(D::Error::custom)?;
+                Ok(Self::Undecodable(undecodable.into()))
+            }
         }
-        let undecodable = Undecodable::read::<K>(raw).map_err(D::Error::custom)?;
-        Ok(Self::Undecodable(undecodable.into()))
     }
 }
 
@@ -99,7 +156,7 @@ impl<K: Resource<DynamicType = ()>> Resource for Decoded<K> {
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+    use k8s_openapi::api::{apps::v1::Deployment, policy::v1::PodDisruptionBudget};
     use serde_json::json;
 
     use super::*;
@@ -134,6 +191,32 @@ mod tests {
             assert_eq!(undecodable.key(), ObjectKey::new("ns", "a"));
             assert_eq!((undecodable.metadata.generation, undecodable.conditions.len()), (Some(2), 1));
         }
+    }
+
+    #[test]
+    fn the_refused_field_is_found_at_every_depth() {
+        let field = |template: Value| {
+            let template =
+                json!({"metadata": {"name": "a"}, "spec": {"containers": [{"name": "a"}, template]}});
+            let object = json!({
+                "metadata": {"name": "a"},
+                "spec": {"selector": {}, "template": template},
+                "status": {"replicas": "many"},
+            });
+            match serde_json::from_value::<Decoded<Deployment>>(object).expect("nothing fails a watch") {
+                Decoded::Object(_) => panic!("it cannot be decoded"),
+                Decoded::Undecodable(undecodable) => undecodable.field,
+            }
+        };
+        let container = |rest: &str| format!("spec.template.spec.containers[1]{rest}");
+        assert_eq!(field(json!({"name": 7})), container(".name"));
+        assert_eq!(field(json!("b")), container(""));
+        // The first of two that are refused with the same words.
+        let twice = json!({"name": "b", "ports": [{"containerPort": 1}, {"containerPort": {}}, {"containerPort": {}}]});
+        assert_eq!(field(twice), container(".ports[1].containerPort"));
+        let odd = json!({"name": "b", "resources": {"limits": {"example.com/a~b": []}}});
+        assert_eq!(field(odd), container(".resources.limits.example.com/a~b"));
+        assert_eq!(field(json!({"name": "b"})), "status.replicas");
     }
 
     #[test]

@@ -1,7 +1,8 @@
-//! Writes container images without a container daemon: one uncompressed layer in an OCI archive (OCI image
-//! layout 1.0.0 in a tar file). The same files give the same bytes.
+//! Writes container images without a container daemon: one layer in an OCI archive (OCI image layout 1.0.0 in a tar
+//! file), compressed as registries keep it. The same files give the same bytes.
 
 use crate::error::{Context, Error, Result, output};
+use flate2::{Compression, GzBuilder};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::{
@@ -68,12 +69,13 @@ impl Image {
     fn write_archive(&self, tag: &str, file: &mut File) -> Result<()> {
         let layer = self.layer()?;
         let diff = digest(&layer);
+        let layer = compressed(&layer).context(|| "cannot compress the layer".into())?;
         let config = self.config(&diff).to_string().into_bytes();
         let manifest = json!({
             "schemaVersion": 2,
             "mediaType": "application/vnd.oci.image.manifest.v1+json",
             "config": descriptor("application/vnd.oci.image.config.v1+json", &config),
-            "layers": [descriptor("application/vnd.oci.image.layer.v1.tar", &layer)],
+            "layers": [descriptor("application/vnd.oci.image.layer.v1.tar+gzip", &layer)],
         });
         let manifest = manifest.to_string().into_bytes();
         let mut entry = descriptor("application/vnd.oci.image.manifest.v1+json", &manifest);
@@ -158,6 +160,13 @@ fn append<W: Write>(
     archive.append_data(&mut header, path, bytes)
 }
 
+/// With no time and no name in its header. A better compression saves a tenth more, in three times the time.
+fn compressed(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut encoder = GzBuilder::new().write(Vec::new(), Compression::fast());
+    encoder.write_all(bytes)?;
+    encoder.finish()
+}
+
 fn digest(bytes: &[u8]) -> String {
     let hex: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
     format!("sha256:{hex}")
@@ -240,7 +249,9 @@ mod tests {
         assert_eq!(index["manifests"][0]["annotations"]["io.containerd.image.name"], "localhost/x:dev");
         let manifest = json(&blob(&index["manifests"][0]));
         let config = json(&blob(&manifest["config"]));
-        let layer = blob(&manifest["layers"][0]);
+        let mut layer = Vec::new();
+        let compressed = blob(&manifest["layers"][0]);
+        flate2::read::GzDecoder::new(compressed.as_slice()).read_to_end(&mut layer).unwrap();
         assert_eq!(config["rootfs"]["diff_ids"][0], digest(&layer));
         assert_eq!(config["config"]["Entrypoint"], json!(["/bin/x"]));
 
