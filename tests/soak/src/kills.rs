@@ -51,7 +51,7 @@ impl Victim {
                 let controller = Controller::new(world.client.clone(), component);
                 let leader = timeout(LEADER, insist(async || controller.holder().await)).await;
                 let leader = leader.map_err(|_| format!("no pod leads {}", component.name()))?;
-                let (victim, now) = (controller.victim(&leader), Instant::now());
+                let (victim, now) = (controller.victim(&leader).await, Instant::now());
                 victim.kill().await;
                 return Ok(now);
             }
