@@ -116,6 +116,14 @@ impl<T: Indexed> Inner<T> {
     }
 }
 
+/// Whether both are one version of one object. A server that was restored to an older state may give a version twice.
+fn is_unchanged<T: Indexed>(known: &T, new: &T) -> bool {
+    known.version().is_some()
+        && known.version() == new.version()
+        && known.header().uid == new.header().uid
+        && known.is_same(new)
+}
+
 /// Reports a change that reconciles can see.
 fn report<T: Indexed>(old: Option<&Arc<T>>, new: Option<&Arc<T>>, changed: &mut impl FnMut(Change<'_, T>)) {
     if !old.zip(new).is_some_and(|(old, new)| old.is_same(new)) {
@@ -148,9 +156,13 @@ impl<T: Indexed> Index<T> {
                 inner.listing = Some((Instant::now(), HashMap::new()));
             }
             watcher::Event::InitApply(object) => {
-                if let Some((_, seen)) = &mut self.inner.write().listing {
-                    seen.insert(object.key().clone(), Arc::new(object));
-                }
+                let mut inner = self.inner.write();
+                let Inner { objects, listing, .. } = &mut *inner;
+                let Some((_, seen)) = listing else { return };
+                // Most of a list is known already: it takes no memory a second time.
+                let stands = objects.get(object.key()).filter(|known| is_unchanged(&***known, &object));
+                let object = stands.map(Arc::clone).unwrap_or_else(|| Arc::new(object));
+                seen.insert(object.key().clone(), object);
             }
             watcher::Event::InitDone => self.replace(changed),
         }
