@@ -1,8 +1,8 @@
 //! The pod template inside a custom resource.
 //!
-//! In Rust it is kept as the user wrote it, so that no field is lost and none is refused for being newer than
-//! this crate or written in another form (`cpu: 1` is a number). Its schema is the one that the built-in
-//! kinds have, so that the API server finds a mistake at admission and merges lists by the same keys.
+//! In Rust it is kept as the user wrote it, so that nothing is lost that is written in another form (`cpu: 1` is a
+//! number). Its schema is the one that the built-in kinds have, so that the API server finds a mistake at admission and
+//! merges lists by the same keys. A field that is newer than the schema is pruned at admission, as any unknown one.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -158,8 +158,7 @@ fn inlined(schema: &Value, definitions: &Definitions) -> Value {
 
 /// Says how a list is merged: by key, as a set, or (what upstream does with all others) as a whole.
 ///
-/// The API server wants every key required or defaulted. The two that upstream leaves optional get upstream's
-/// defaults: `TCP`, and the empty name.
+/// The fields that are keys upstream and optional get upstream's defaults: `TCP`, and the empty name.
 fn merge_list(kind: &str, field: &str, list: &mut Value) {
     let keys = KEYED_LISTS.iter().find(|(kinds, name, _)| kinds.contains(&kind) && *name == field);
     if let Some((_, _, keys)) = keys {
@@ -178,19 +177,18 @@ fn merge_list(kind: &str, field: &str, list: &mut Value) {
 }
 
 /// Kinds, field and keys of the lists that are merged by key, as `x-kubernetes-list-map-keys` in upstream's
-/// OpenAPI (Kubernetes 1.36, api/openapi-spec/swagger.json) has them.
+/// OpenAPI (Kubernetes 1.36, api/openapi-spec/swagger.json) has them, but for three: `ports`, `hostAliases` and
+/// `imagePullSecrets`. The server refuses a custom resource with two entries of a key, and takes a pod with such. In `env` it
+/// does so too, but several writers share that list, each with entries of its own.
 const KEYED_LISTS: &[(&[&str], &str, &[&str])] = &[
     (POD, "containers", &["name"]),
     (POD, "ephemeralContainers", &["name"]),
-    (POD, "hostAliases", &["ip"]),
-    (POD, "imagePullSecrets", &["name"]),
     (POD, "initContainers", &["name"]),
     (POD, "resourceClaims", &["name"]),
     (POD, "schedulingGates", &["name"]),
     (POD, "topologySpreadConstraints", &["topologyKey", "whenUnsatisfiable"]),
     (POD, "volumes", &["name"]),
     (CONTAINER, "env", &["name"]),
-    (CONTAINER, "ports", &["containerPort", "protocol"]),
     (CONTAINER, "volumeDevices", &["devicePath"]),
     (CONTAINER, "volumeMounts", &["mountPath"]),
     (&["ResourceRequirements"], "claims", &["name"]),

@@ -202,7 +202,10 @@ fn a_template_merges_lists_by_the_keys_of_a_pod() {
     let container = &pod["containers"]["items"]["properties"];
     assert_eq!(keys(&pod["containers"]), json!(["name"]));
     assert_eq!(keys(&pod["topologySpreadConstraints"]), json!(["topologyKey", "whenUnsatisfiable"]));
-    assert_eq!(keys(&container["ports"]), json!(["containerPort", "protocol"]));
+    assert_eq!(keys(&container["env"]), json!(["name"]));
+    for list in [&container["ports"], &pod["hostAliases"], &pod["imagePullSecrets"]] {
+        assert_eq!(list["x-kubernetes-list-type"], "atomic", "a pod may have an entry of one key twice");
+    }
     assert_eq!(keys(&container["resources"]["properties"]["claims"]), json!(["name"]));
     assert_eq!(pod["tolerations"]["x-kubernetes-list-type"], "atomic");
     assert_eq!(

@@ -323,8 +323,10 @@ async fn what_the_built_in_kinds_take_and_ignore_is_taken() {
     (claim["apiVersion"], claim["kind"]) = (json!("v1"), json!("PersistentVolumeClaim"));
     (claim["status"], claim["metadata"]["creationTimestamp"]) = (json!({"phase": "Pending"}), Value::Null);
     let container = json!({
-        "name": "a", "image": pods::PAUSE, "env": null, "resources": {"requests": {"cpu": 0.5, "memory": "64Mi"}}
+        "name": "a", "image": pods::PAUSE, "env": null, "resources": {"requests": {"cpu": 0.5, "memory": "64Mi"}},
+        "ports": [{"name": "http", "containerPort": 80}, {"name": "web", "containerPort": 80}]
     });
+    let alias = json!({"ip": "10.0.0.1", "hostnames": ["a"]});
     let draft = valid()
         .replicas(0)
         .claims([claim])
@@ -332,6 +334,8 @@ async fn what_the_built_in_kinds_take_and_ignore_is_taken() {
         .with("spec.template.metadata.creationTimestamp", Value::Null)
         .with("spec.template.metadata.annotations", Value::Null)
         .with("spec.template.spec.affinity", Value::Null)
+        .with("spec.template.spec.hostAliases", json!([alias, alias]))
+        .with("spec.template.spec.imagePullSecrets", json!([{"name": "pull"}, {"name": "pull"}]))
         .with("spec.template.spec.containers", json!([container]));
     let said = scenario.kubectl_create(draft.object(), &["--dry-run=server", "--output=json"]).succeeded();
     let group: Value = serde_json::from_str(&said).expect("kubectl prints JSON");
