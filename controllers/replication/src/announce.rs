@@ -49,6 +49,7 @@ impl Announcer {
             waiting: _,
             evicted: _,
             unfinished: _,
+            refused: _,
             ended,
             held: _,
         } = applied;

@@ -63,6 +63,13 @@ impl Memory {
         due
     }
 
+    /// Remembers which pods the server refused, if any were to be made.
+    pub(crate) fn note_refused(&mut self, applied: &mut Applied) {
+        if let Some(refused) = applied.refused.take() {
+            self.evidence.refuse(refused);
+        }
+    }
+
     /// When to look again after a reconcile that did or did not find the stores behind the server.
     pub(crate) fn catch_up(&mut self, stale: bool) -> Option<Duration> {
         self.stale = if stale { self.stale.saturating_add(1) } else { 0 };

@@ -246,8 +246,9 @@ impl Replication {
             Ok(false) => return outcomes.again(self.catch_up(observed, true)),
             Err(error) => return outcomes.end(STATUS, Err(error)),
         }
-        let applied = self.writer.apply(group, observed, &assessed.plan, turn).await;
+        let mut applied = self.writer.apply(group, observed, &assessed.plan, turn).await;
         self.announcer.applied(group, &applied);
+        self.memory(&observed.key, |memory| memory.note_refused(&mut applied));
         outcomes.again(self.memory(&observed.key, |memory| memory.note_blocked(&applied)));
         outcomes.again(self.catch_up(observed, applied.stale));
         outcomes.again(applied.waiting.then_some(RECHECK));

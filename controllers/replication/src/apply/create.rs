@@ -22,7 +22,7 @@ use super::{
     body::{self, Body},
     not_created, path,
 };
-use crate::{claim, plan::Plan};
+use crate::{claim, plan::Plan, rollout::Refusal};
 
 /// How often one pod is tried before the reconcile gives up and leaves the rest to the key's backoff.
 const ATTEMPTS: u32 = 4;
@@ -34,6 +34,7 @@ pub(super) struct Made {
     pub(super) pods: usize,
     pub(super) claims: usize,
     pub(super) failure: Option<ApplyError>,
+    pub(super) refused: Vec<Refusal>,
 }
 
 /// What new pods have in common, and what each gets of its own.
@@ -43,6 +44,10 @@ struct Making<'a> {
     slots: &'a Mutex<Iter<'a, Arc<str>>>,
     /// How many claims were made.
     claims: &'a AtomicUsize,
+}
+
+fn refusal(revision: &Arc<str>, error: &ApplyError) -> Refusal {
+    Refusal { revision: Arc::clone(revision), blamed: !error.befalls_any_template(), text: error.to_string() }
 }
 
 impl Writer {
@@ -60,6 +65,7 @@ impl Writer {
                     let making = Making { body, slots: &slots, claims: &claims };
                     let (pods, failure) = self.create(job, &making, wanted.count).await;
                     made.pods += pods;
+                    made.refused.extend(failure.as_ref().map(|error| refusal(&wanted.revision, error)));
                     // Pods of one revision that are refused say nothing of another's.
                     made.failure = made.failure.or(failure);
                 }

@@ -106,6 +106,20 @@ pub enum ApplyError {
 }
 
 impl ApplyError {
+    /// Whether the server refuses pods of any template: there is no room in a quota, it has too much to do, or the controller has
+    /// no right to create pods.
+    pub(super) fn befalls_any_template(&self) -> bool {
+        match self.request() {
+            RequestError::QuotaExceeded(_)
+            | RequestError::TooManyRequests { .. }
+            | RequestError::NamespaceTerminating(_) => true,
+            // The authorizer's words (k8s.io/apiserver, pkg/endpoints/handlers/responsewriters/errors.go); an admission plugin
+            // says what it minds in the pod.
+            RequestError::Forbidden(text) => text.contains(" cannot create resource "),
+            _ => false,
+        }
+    }
+
     /// What the server said.
     pub fn request(&self) -> &RequestError {
         match self {

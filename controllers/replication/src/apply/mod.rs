@@ -5,6 +5,7 @@
 //! read has confirmed the group that it is done for.
 
 mod adopt;
+mod applied;
 mod body;
 mod claims;
 mod create;
@@ -17,7 +18,7 @@ mod remove;
 mod revisions;
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -33,7 +34,7 @@ use mainstay_runtime::{
     failure::RequestError,
     gate::Gate,
     index::ObjectKey,
-    outcome::{Concern, Part, Turn},
+    outcome::{Concern, Turn},
     request::ObjectPath,
     writes::Writes,
 };
@@ -41,19 +42,13 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+pub use self::applied::Applied;
 pub use self::error::{
     ADOPTION, ApplyError, CLAIMS, CREATION, DELETION, FINALIZER, GATES, HOOKS, NUMBERING, PRUNING, READS,
     REVISIONS,
 };
 use self::job::Job;
-use crate::{
-    claim,
-    names::FIELD_MANAGER,
-    observe::Observed,
-    plan::{Plan, Why},
-    pod::Pod,
-    stores::Stores,
-};
+use crate::{claim, names::FIELD_MANAGER, observe::Observed, plan::Plan, pod::Pod, stores::Stores};
 
 /// A reconcile begins new writes for this long, and as long again to create and delete pods. Then it ends and is queued again,
 /// so that no group delays the others.
@@ -64,51 +59,6 @@ const EXCHANGE: Duration = Duration::from_millis(500);
 
 /// How the server refuses a second controller (k8s.io/apimachinery, pkg/api/validation/objectmeta.go).
 const SECOND_CONTROLLER: &str = "Only one reference can have Controller set to true";
-
-/// What of a plan was carried out.
-#[derive(Debug, Default)]
-pub struct Applied {
-    /// Pods adopted.
-    pub adopted: usize,
-    /// Pods released.
-    pub released: usize,
-    /// Pods created.
-    pub created: usize,
-    /// Pods deleted, by the rule that chose them.
-    pub deleted: Vec<(Arc<str>, Why)>,
-    /// Pods whose images were changed in place.
-    pub changed: usize,
-    /// Pods whose hook's owner was told that they are to go.
-    pub notified: usize,
-    /// Pods that need not go after all, as their hook's owner was told.
-    pub cancelled: usize,
-    /// Pods whose hook has taken too long.
-    pub timed_out: Vec<Arc<str>>,
-    /// Volume claims made.
-    pub claims_created: usize,
-    /// Volume claims deleted.
-    pub claims_deleted: usize,
-    /// Whether a pod that is out of service is waited for.
-    pub waiting: bool,
-    /// How many of the deleted were evicted.
-    pub evicted: usize,
-    /// What the server said when a PodDisruptionBudget refused an eviction.
-    pub blocked: Option<String>,
-    /// Whether the time for it was over before all was done.
-    pub unfinished: bool,
-    /// Whether the stores turned out to lag behind the server, so that nothing more was done.
-    pub stale: bool,
-    /// What failed of each concern that was tried.
-    pub ended: Vec<(Concern, Vec<ApplyError>)>,
-    /// What is still to be done and was not tried, because it failed last or the time is over.
-    pub held: BTreeSet<Part>,
-}
-
-impl Applied {
-    fn end(&mut self, concern: Concern, result: Result<(), ApplyError>) {
-        self.ended.push((concern, result.err().into_iter().collect()));
-    }
-}
 
 /// Whether a reconcile may write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -288,6 +238,7 @@ impl Writer {
         let all_tried = may_claim && (created.is_some() || plan.creations() == 0);
         if let Some(made) = created {
             (applied.created, applied.claims_created) = (made.pods, made.claims);
+            applied.refused = Some(made.refused);
             match made.failure {
                 Some(error) if error.concern() == CLAIMS => claims = Err(error),
                 failure => applied.end(CREATION, failure.map_or(Ok(()), Err)),

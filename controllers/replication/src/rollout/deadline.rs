@@ -12,11 +12,12 @@ impl Decision {
     ///
     /// While all new pods are available and none can be made, what holds the change up are old pods: they terminate,
     /// hold their volumes, or a budget or a hook keeps them. That says nothing against the revision, nor do new pods that
-    /// wait for a scheduling gate, or for room that old ones lack as well.
+    /// wait for a scheduling gate or for room, or that the server refuses whatever their template.
     pub fn keep_time(&mut self, settings: &Settings, target: RevisionCounts, plan: &Plan) {
         let proven = self.state.current.as_ref() == Some(&self.target);
         let watched = self.phase == Phase::Rolling && self.state.failed.is_none() && !proven;
-        let creates = plan.create.iter().any(|creation| creation.revision == self.target)
+        let refused = self.evidence.refusal(&self.target).is_some_and(|refusal| !refusal.blamed);
+        let creates = !refused && plan.create.iter().any(|creation| creation.revision == self.target)
             || matches!(&plan.wait, Some(Wait::Backoff { revision, .. }) if *revision == self.target);
         self.evidence.runs = watched && (target.active > target.available + self.waiting || creates);
         if self.evidence.runs && !self.overdue {

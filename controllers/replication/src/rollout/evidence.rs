@@ -30,6 +30,17 @@ pub struct Look {
     pub sure: bool,
 }
 
+/// What the server said when it last refused to make a pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Of this revision.
+    pub revision: Arc<str>,
+    /// Whether another template may be accepted.
+    pub blamed: bool,
+    /// In the server's words.
+    pub text: String,
+}
+
 /// What this process has seen of a group's change while it looked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Evidence {
@@ -53,6 +64,8 @@ pub struct Evidence {
     pub(super) living: usize,
     /// The fewest pods that were seen to be in the change's way.
     in_the_way: usize,
+    /// Which pods the server refused when some were last to be made.
+    refused: Vec<Refusal>,
     /// The pods of which something is to be remembered, by UID.
     pods: HashMap<Arc<str>, Seen>,
 }
@@ -113,6 +126,16 @@ impl Evidence {
     /// no change can get on, neither by this process nor by kubelets.
     pub fn doubt(&mut self, doubted: bool) {
         self.doubted = doubted;
+    }
+
+    /// What the server refused of all that was to be made.
+    pub fn refuse(&mut self, refused: Vec<Refusal>) {
+        self.refused = refused;
+    }
+
+    /// Why the server makes no pod of that revision.
+    pub(super) fn refusal(&self, revision: &str) -> Option<&Refusal> {
+        self.refused.iter().find(|refusal| *refusal.revision == *revision)
     }
 
     /// The rollout in progress, with the number of pods that block it. Returns whether it has made progress because

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Change, Phase, Reason, State};
+use super::{Change, Phase, Reason, Rollout, State};
 use crate::plan::{Cause, RevisionCounts, Trouble};
 
 impl Change<'_> {
@@ -29,7 +29,7 @@ impl Change<'_> {
             let message = format!("a container of a new pod restarted {} times", counts.restarts);
             return Err((Reason::CrashLoop, message));
         }
-        let too_many = counts.unschedulable > rollout.unschedulable;
+        let too_many = counts.unschedulable > self.excused(rollout);
         let unscheduled =
             too_many.then_some(Trouble { cause: Cause::Unschedulable, lasts: counts.unschedulable_for });
         let troubles = [counts.blocker, unscheduled].into_iter().flatten().filter_map(|trouble| {
@@ -42,7 +42,10 @@ impl Change<'_> {
         });
         for (reason, what, limit, so_far) in troubles.clone().chain(stuck) {
             if so_far >= limit {
-                return Err((reason, format!("{what} for {} s", so_far.as_secs())));
+                let refusal = evidence.refusal(&self.target);
+                let refusal = refusal.filter(|_| reason == Reason::ProgressDeadlineExceeded);
+                let why = refusal.map(|refusal| format!("; {}", refusal.text)).unwrap_or_default();
+                return Err((reason, format!("{what} for {} s{why}", so_far.as_secs())));
             }
         }
         Ok(troubles.map(|(.., limit, so_far)| limit - so_far).min())
@@ -59,7 +62,13 @@ impl Change<'_> {
     /// How many pods of the target wait for what its template cannot be blamed for.
     pub(super) fn waiting(&self, state: &State) -> usize {
         let RevisionCounts { gated, unschedulable, .. } = self.counts();
-        gated + state.rollout.as_ref().map_or(0, |rollout| unschedulable.min(rollout.unschedulable))
+        gated + state.rollout.as_ref().map_or(0, |rollout| unschedulable.min(self.excused(rollout)))
+    }
+
+    /// How many pods of the target may lack room. Once one of them has been available, a node takes the template: what the others
+    /// lack then is room for more of them, after the group has grown or nodes were lost.
+    fn excused(&self, rollout: &Rollout) -> usize {
+        if self.available_once(rollout) > 0 { usize::MAX } else { rollout.unschedulable }
     }
 }
 

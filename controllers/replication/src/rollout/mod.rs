@@ -30,7 +30,7 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 
 pub use command::{Command, Ignored};
-pub use evidence::{Evidence, Look};
+pub use evidence::{Evidence, Look, Refusal};
 pub use settings::{Pause, Settings, Step};
 pub use types::{Decision, Failed, Kept, Phase, Reason, Rollout, RolloutEvent, State};
 

@@ -309,12 +309,18 @@ impl World {
         self.pods.retain(|pod| pod.ends.is_none_or(|ends| ends > self.now));
         self.check_deletions(before, &victims);
         // From here on the plan's indices say nothing any more.
+        let mut refused = Vec::new();
         for creation in &plan.create {
+            if creation.count.min(left) > self.quota.saturating_sub(self.pods.len()) {
+                let (revision, text) = (Arc::clone(&creation.revision), "exceeded quota".to_owned());
+                refused.push(Refusal { revision, blamed: false, text });
+            }
             for _ in 0..creation.count.min(left).min(self.quota.saturating_sub(self.pods.len())) {
                 self.make(Arc::clone(&creation.revision));
             }
             left = left.saturating_sub(creation.count);
         }
+        self.evidence.refuse(refused);
         self.slots -= if left > 0 { plan.discard } else { 0 };
         self.check_size(before.1);
     }

@@ -150,9 +150,7 @@ impl Seen<'_> {
     fn waiting(&self) -> String {
         match self.assessed.decision.waiting {
             0 => String::new(),
-            waiting => format!(
-                ", of which {waiting} wait for a scheduling gate, or for room that old pods lacked too"
-            ),
+            waiting => format!(", of which {waiting} wait for a scheduling gate or for room on a node"),
         }
     }
 

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ResourceQuota;
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::{
+    Api,
+    api::{Patch, PatchParams, PostParams},
+};
 use mainstay_crds::ReplicaGroupStatus;
 use mainstay_e2e::{Component::Replication, Group, Scenario, condition, eventually, group, pods, within};
 use serde_json::{Value, json};
@@ -35,18 +38,49 @@ async fn assert_failed_create(group: &Group, words: &str) {
     assert!(said.contains(words), "the event does not say {words:?}: {said}");
 }
 
-#[tokio::test]
-async fn a_full_quota_is_reported_and_room_in_it_used_at_once() {
-    let scenario = Scenario::start("quota", &[Replication]).await;
+/// A quota of two pods.
+async fn enforce_quota(scenario: &Scenario) -> Api<ResourceQuota> {
     let quotas = scenario.api::<ResourceQuota>();
     let quota = json!({"metadata": {"name": "few"}, "spec": {"hard": {"pods": "2"}}});
-    quotas.create(&PostParams::default(), &serde_json::from_value(quota).unwrap()).await.unwrap();
+    let quota = serde_json::from_value(quota).expect("a quota");
+    quotas.create(&PostParams::default(), &quota).await.expect("the quota is created");
     eventually("the quota is enforced", async || {
-        let status = quotas.get("few").await.unwrap().status.unwrap_or_default();
+        let status = quotas.get("few").await.map_err(|error| error.to_string())?.status.unwrap_or_default();
         status.hard.filter(|hard| !hard.is_empty()).ok_or("not yet".to_owned())
     })
     .await;
+    quotas
+}
 
+async fn raise_quota(quotas: &Api<ResourceQuota>) {
+    let raised = Patch::Merge(json!({"spec": {"hard": {"pods": "10"}}}));
+    quotas.patch("few", &PatchParams::default(), &raised).await.expect("the quota is raised");
+}
+
+#[tokio::test]
+async fn a_rollout_waits_for_room_in_a_quota_for_longer_than_its_deadline() {
+    let scenario = Scenario::start("rolloutquota", &[Replication]).await;
+    let draft = group("web", pods::pause())
+        .replicas(2)
+        .rolling(1, 0)
+        .with("spec.progressDeadlineSeconds", 3)
+        .version("1");
+    let web = scenario.create(&draft).await;
+    web.completes("1").await;
+    let quotas = enforce_quota(&scenario).await;
+    web.change("2").await;
+    web.reason("QuotaExceeded").await;
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    let status = web.reason("QuotaExceeded").await;
+    assert_eq!((&status.failed_revision, status.updated_replicas), (&None, 0), "{status:?}");
+    raise_quota(&quotas).await;
+    web.completes("2").await;
+}
+
+#[tokio::test]
+async fn a_full_quota_is_reported_and_room_in_it_used_at_once() {
+    let scenario = Scenario::start("quota", &[Replication]).await;
+    let quotas = enforce_quota(&scenario).await;
     let controller = scenario.controller();
     let (series, labels) = QUOTA_REFUSALS;
     let before = controller.total(series, labels).await;
@@ -62,8 +96,7 @@ async fn a_full_quota_is_reported_and_room_in_it_used_at_once() {
         (refused >= 8.0).then_some(()).ok_or(format!("{refused} refusals"))
     })
     .await;
-    let raised = Patch::Merge(json!({"spec": {"hard": {"pods": "10"}}}));
-    quotas.patch("few", &PatchParams::default(), &raised).await.unwrap();
+    raise_quota(&quotas).await;
     within(Duration::from_secs(8), "the raised quota is used before the next attempt is due", async || {
         let pods = starved.pods().await.len();
         (pods == 5).then_some(()).ok_or(format!("{pods} pods"))

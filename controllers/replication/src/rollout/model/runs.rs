@@ -97,4 +97,26 @@ proptest! {
         }
         prop_assert!(world.broken.is_empty(), "{:#?}\n{world:#?}", world.broken);
     }
+
+    /// A quota that is full for longer than any deadline is no failure of a good revision.
+    #[test]
+    fn a_good_revision_waits_for_a_full_quota(
+        settings in generate::settings(),
+        grace in 0i64..4,
+        room in 0usize..3,
+    ) {
+        let replicas = settings.replicas.max(2);
+        let settings = Settings { replicas, reach: replicas, steps: Vec::new(), ..settings };
+        let (hook, volumes, replacement) = (None, None, Replacement::WhenTerminating);
+        let leaving = Leaving { hook, grace, replacement, volumes };
+        let mut world = World::new(settings, vec![Quality::Good(1), Quality::Good(1)], leaving);
+        world.run(20);
+        world.happen(Event::Template(1));
+        world.quota = room;
+        world.run(300);
+        world.quota = usize::MAX;
+        world.run(100);
+        prop_assert!(world.broken.is_empty(), "{:#?}\n{world:#?}", world.broken);
+        prop_assert!(world.pods.iter().all(|pod| pod.revision == revision(1)), "{world:#?}");
+    }
 }

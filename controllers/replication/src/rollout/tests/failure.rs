@@ -258,3 +258,38 @@ fn nothing_is_given_up_that_is_not_certain() {
     assert_eq!((decision.overdue, &decision.state.failed), (true, &None));
     assert_eq!((decision.news.len(), decision.due), (0, None));
 }
+
+#[test]
+fn pods_beside_available_ones_of_their_revision_wait_for_room_without_a_failure() {
+    // The group has grown, or a node was lost: that a node takes the template is known.
+    let calm = |known: &Decision, pods: &Tallies<'_>, second| {
+        look(&settings(3), &rev("b"), Known::from(known), (pods, 0), at(second), |_| Plan::default())
+    };
+    let begun = decide(&settings(3), &rev("b"), &at_a(), &by_revision(&[("a", 3)]), at(0));
+    let one = calm(&begun, &by_revision(&[("a", 2), ("b", 1)]), 10);
+    for available in [1, 0] {
+        let b = RevisionCounts { active: 2 + available, available, ..unscheduled(2, 89_000) };
+        let pods = Tallies::from([("a", by_revision(&[("a", 1)])["a"]), ("b", b)]);
+        let late = calm(&one, &pods, 90_000);
+        assert_eq!((&late.state.failed, late.waiting, late.due), (&None, 2, None), "{available}");
+    }
+}
+
+#[test]
+fn a_refusal_that_the_template_cannot_be_blamed_for_is_no_failure_and_any_other_is_named() {
+    let pods = by_revision(&[("a", 3), ("b", 1)]);
+    let after = |revision: &str, blamed| {
+        let begun = decide(&settings(4), &rev("b"), &at_a(), &pods, at(0));
+        let Known(state, mut evidence) = Known::from(&begun);
+        let text = "could not create a pod: exceeded quota: q".to_owned();
+        evidence.refuse(vec![Refusal { revision: rev(revision), blamed, text }]);
+        let refused = decide(&settings(4), &rev("b"), Known(state, evidence), &pods, at(1));
+        decide(&settings(4), &rev("b"), &refused, &pods, at(90_000))
+    };
+    let waits = after("b", false);
+    assert_eq!((&waits.state.failed, waits.due), (&None, None));
+    let failed = after("b", true).state.failed.unwrap();
+    assert_eq!(failed.reason, Reason::ProgressDeadlineExceeded);
+    assert!(failed.message.ends_with("; could not create a pod: exceeded quota: q"), "{}", failed.message);
+    assert!(after("a", false).state.failed.is_some(), "that is of another revision");
+}
