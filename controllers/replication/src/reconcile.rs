@@ -247,9 +247,9 @@ impl Replication {
             Err(error) => return outcomes.end(STATUS, Err(error)),
         }
         let mut applied = self.writer.apply(group, observed, &assessed.plan, turn).await;
+        let ready = assessed.plan.counts.ready;
+        outcomes.again(self.memory(&observed.key, |memory| memory.note(&mut applied, ready)));
         self.announcer.applied(group, &applied);
-        self.memory(&observed.key, |memory| memory.note_refused(&mut applied));
-        outcomes.again(self.memory(&observed.key, |memory| memory.note_blocked(&applied)));
         outcomes.again(self.catch_up(observed, applied.stale));
         outcomes.again(applied.waiting.then_some(RECHECK));
         outcomes.again(applied.unfinished.then_some(PACE));
