@@ -148,10 +148,35 @@ impl Observed {
         })
     }
 
+    /// Does without the orphans of which `is_refused` says by their names that the group may not adopt them: it has its pods
+    /// all the same. Returns their names.
+    pub fn leave(&mut self, is_refused: impl Fn(&str) -> bool) -> Vec<Arc<str>> {
+        let orphans = self.pods.iter_mut().filter(|member| member.claim == Claim::OrphanMatching);
+        let refused = orphans.filter(|member| is_refused(&member.pod.header.key.name));
+        refused
+            .map(|member| {
+                member.claim = Claim::Foreign;
+                Arc::clone(&member.pod.header.key.name)
+            })
+            .collect()
+    }
+
     /// What `group`, which this is about, needs at this look, given what is remembered of it and what has been seen of its
     /// change.
-    pub fn assess(
+    pub fn assess(&self, group: &ReplicaGroup, state: &State, evidence: Evidence, look: &Look) -> Assessment {
+        self.assess_if(self.settings.paused, group, state, evidence, look)
+    }
+
+    /// What can be done of that while nothing new can be decided: lost pods come back as what they were, and none has to go.
+    pub fn repairs(&self, group: &ReplicaGroup, state: &State, evidence: Evidence, look: &Look) -> Plan {
+        let Plan { adopt, release, create, open, counts, .. } =
+            self.assess_if(true, group, state, evidence, look).plan;
+        Plan { adopt, release, create, open, counts, ..Plan::default() }
+    }
+
+    fn assess_if(
         &self,
+        paused: bool,
         group: &ReplicaGroup,
         state: &State,
         mut evidence: Evidence,
@@ -172,7 +197,7 @@ impl Observed {
         let unstored = self.holds_unstored(&wanted, &state);
         let settings = Settings {
             strategy: self.strategy(group, &wanted, &by_revision),
-            paused: self.settings.paused || unstored && !state.has_failed(&wanted),
+            paused: paused || unstored && !state.has_failed(&wanted),
             ..self.settings.clone()
         };
         let mut decision = rollout::decide(&settings, &wanted, &state, evidence, &by_revision, second);

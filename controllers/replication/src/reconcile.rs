@@ -22,12 +22,10 @@ use parking_lot::Mutex;
 
 use crate::{
     announce::Announcer,
-    apply::{
-        ADOPTION, ApplyError, CLAIMS, CREATION, DELETION, FINALIZER, GATES, HOOKS, NUMBERING, PRUNING, READS,
-        REVISIONS, WritePermit, Writer,
-    },
+    apply::{ADOPTION, CLAIMS, CREATION, DELETION, FINALIZER, GATES, HOOKS, READS, WritePermit, Writer},
     memory::Memory,
     observe::{Assessment, ObserveError, Observed},
+    plan::Plan,
     rollout::{Look, State},
     status,
     stores::Stores,
@@ -100,7 +98,7 @@ impl Reconciler for Replication {
 impl Replication {
     async fn pass(&self, group: &ReplicaGroup, turn: &Turn, outcomes: &mut Outcomes) {
         let showed = self.writer.gates_are_open(&ObjectKey::of(group));
-        let mut observed = match self.observe(group) {
+        let mut observed = match self.observe(group, turn, outcomes) {
             Ok(observed) => observed,
             Err(error) => {
                 let current = self.status_writer.current(group);
@@ -113,7 +111,7 @@ impl Replication {
         let mut assessed = self.assess(group, &observed, now, false);
         if assessed.decision.overdue && self.is_shown(group, &observed).await {
             // What the server has just been asked about is looked at as it is shown now.
-            if let Ok(again) = self.observe(group) {
+            if let Ok(again) = self.observe(group, turn, outcomes) {
                 observed = again;
                 observed.revisions.stored = stored;
                 assessed = self.assess(group, &observed, now, true);
@@ -130,20 +128,30 @@ impl Replication {
             PODS.iter().for_each(|concern| outcomes.well(*concern));
             return self.report_on(group, &observed, &assessed, turn, outcomes).await;
         }
-        if [READS, STATUS].iter().any(|concern| turn.held(*concern).is_some()) {
+        if turn.held(READS).is_some() {
             return self.report_on(group, &observed, &assessed, turn, outcomes).await;
         }
         self.write(group, &observed, showed, &assessed, turn, outcomes).await;
         self.observe_and_report(group, stored, turn, outcomes).await;
     }
 
-    fn observe(&self, group: &ReplicaGroup) -> Result<Observed, ObserveError> {
-        Observed::gather(group, &self.stores)
+    /// The group and its pods, without the orphans whose adoption is refused: these do not belong to it.
+    fn observe(
+        &self,
+        group: &ReplicaGroup,
+        turn: &Turn,
+        outcomes: &mut Outcomes,
+    ) -> Result<Observed, ObserveError> {
+        let mut observed = Observed::gather(group, &self.stores)?;
+        observed.leave(|pod| outcomes.refused(ADOPTION, pod));
+        let waits = observed.leave(|pod| turn.refused(ADOPTION, pod));
+        waits.into_iter().for_each(|pod| outcomes.waits((ADOPTION, Some(pod))));
+        Ok(observed)
     }
 
     /// What the group needs now. Unless it is `sure` that the pods are as the stores show them, its change is not given up.
     fn assess(&self, group: &ReplicaGroup, observed: &Observed, now: Timestamp, sure: bool) -> Assessment {
-        let look = Look { moment: self.clock.now(), wall: now, watched: self.stores.pods.watched(), sure };
+        let look = self.look(now, sure);
         let evidence = self.memory(&observed.key, |memory| memory.evidence.clone());
         let assessed = observed.assess(group, &self.state(group), evidence, &look);
         if !assessed.decision.overdue {
@@ -152,6 +160,10 @@ impl Replication {
         let evidence = assessed.decision.evidence.clone();
         self.memory(&observed.key, |memory| memory.evidence = evidence);
         assessed
+    }
+
+    fn look(&self, wall: Timestamp, sure: bool) -> Look {
+        Look { moment: self.clock.now(), wall, watched: self.stores.pods.watched(), sure }
     }
 
     /// Whether the server has just said that the pods are as the stores show them. While it does not, it is asked less and
@@ -177,49 +189,6 @@ impl Replication {
         self.last_status(group).map(|status| State::read(group, &status)).unwrap_or_default()
     }
 
-    /// Keeps the template as a revision. Returns whether it is kept: without that nothing is brought to it, as nothing could
-    /// be rolled back to it later, while pods of other revisions are replaced and scaled as before. One that is kept need not
-    /// wait for its number, which is for people.
-    async fn keep_revision(
-        &self,
-        group: &ReplicaGroup,
-        observed: &Observed,
-        turn: &Turn,
-        outcomes: &mut Outcomes,
-    ) -> bool {
-        let stands = observed.revisions.stands().is_some();
-        if stands && turn.held(NUMBERING).is_none() {
-            outcomes.note(NUMBERING, self.writer.renew_revision(group, observed).await);
-        }
-        if turn.held(REVISIONS).is_some() && !stands {
-            return false;
-        }
-        let kept = self.writer.keep_revision(group, observed).await;
-        // In a namespace that is being deleted nothing new is made, and what is there is still to be seen to.
-        let goes = |error: &ApplyError| matches!(error.request(), RequestError::NamespaceTerminating(_));
-        let goes = kept.as_ref().is_err_and(goes);
-        let kept = outcomes.note(REVISIONS, kept);
-        if kept == Some(false) {
-            outcomes.again(Some(RECHECK));
-        }
-        goes || kept.unwrap_or_default()
-    }
-
-    /// Keeps no more of the old revisions than the spec asks for.
-    async fn prune_revisions(
-        &self,
-        group: &ReplicaGroup,
-        observed: &Observed,
-        assessed: &Assessment,
-        turn: &Turn,
-        outcomes: &mut Outcomes,
-    ) {
-        if turn.held(PRUNING).is_none() {
-            let pruned = self.writer.prune_revisions(group, observed, &assessed.decision.state).await;
-            outcomes.note(PRUNING, pruned);
-        }
-    }
-
     /// Carries the plan out, unless the stores had yet to show what the process itself has written.
     async fn write(
         &self,
@@ -241,13 +210,23 @@ impl Replication {
             None => return,
         }
         // Decided first, done after: a successor must not decide otherwise than pods were changed for.
-        match self.keep_decision(group, assessed).await {
-            Ok(true) => {}
-            Ok(false) => return outcomes.again(self.catch_up(observed, true)),
-            Err(error) => return outcomes.end(STATUS, Err(error)),
+        let decided = match self.keep_decision(group, assessed, turn).await {
+            Ok(Some(true)) => true,
+            Ok(Some(false)) => return outcomes.again(self.catch_up(observed, true)),
+            Ok(None) => false,
+            Err(error) => {
+                outcomes.end(STATUS, Err(error));
+                false
+            }
+        };
+        let repairs = (!decided).then(|| self.repairs(group, observed));
+        let plan = repairs.as_ref().unwrap_or(&assessed.plan);
+        let mut applied = self.writer.apply(group, observed, plan, turn).await;
+        if !decided {
+            // Nothing was tried of these.
+            applied.ended.retain(|(concern, _)| ![DELETION, HOOKS].contains(concern));
         }
-        let mut applied = self.writer.apply(group, observed, &assessed.plan, turn).await;
-        let ready = assessed.plan.counts.ready;
+        let ready = plan.counts.ready;
         outcomes.again(self.memory(&observed.key, |memory| memory.note(&mut applied, ready)));
         self.announcer.applied(group, &applied);
         outcomes.again(self.catch_up(observed, applied.stale));
@@ -266,11 +245,20 @@ impl Replication {
     }
 
     /// Writes what was decided of the group's revisions into its status; what else it says waits until the pods have
-    /// been changed. Returns `false` when the group turned out to be another than the store shows.
-    async fn keep_decision(&self, group: &ReplicaGroup, assessed: &Assessment) -> Result<bool, RequestError> {
+    /// been changed. Returns `false` when the group turned out to be another than the store shows, and `None` if the status is
+    /// not to be written yet, as it could not be last.
+    async fn keep_decision(
+        &self,
+        group: &ReplicaGroup,
+        assessed: &Assessment,
+        turn: &Turn,
+    ) -> Result<Option<bool>, RequestError> {
         let state = &assessed.decision.state;
         if state.decides_as(&self.state(group)) {
-            return Ok(true);
+            return Ok(Some(true));
+        }
+        if turn.held(STATUS).is_some() {
+            return Ok(None);
         }
         let mut status = self.last_status(group).unwrap_or_default();
         state.write(group, &mut status);
@@ -279,7 +267,13 @@ impl Replication {
         if kept {
             self.announcer.news(group, &assessed.decision);
         }
-        Ok(kept)
+        Ok(Some(kept))
+    }
+
+    /// What the pods need that does not wait for a decision which cannot be written down.
+    fn repairs(&self, group: &ReplicaGroup, observed: &Observed) -> Plan {
+        let evidence = self.memory(&observed.key, |memory| memory.evidence.clone());
+        observed.repairs(group, &self.state(group), evidence, &self.look(Timestamp::now(), false))
     }
 
     /// Reports the group as the stores show it now.
@@ -295,7 +289,7 @@ impl Replication {
         };
         // A group that is gone has no status to write, and what failed says nothing of another spec, which is due anyway.
         let Some(group) = self.groups.get(&ObjectRef::from_obj(group)).filter(is_meant) else { return };
-        let Ok(mut observed) = self.observe(&group) else { return };
+        let Ok(mut observed) = self.observe(&group, turn, outcomes) else { return };
         observed.revisions.stored = stored;
         let assessed = self.assess(&group, &observed, Timestamp::now(), false);
         self.report_on(&group, &observed, &assessed, turn, outcomes).await;
@@ -360,5 +354,6 @@ impl Replication {
     }
 }
 
+mod revisions;
 #[cfg(test)]
 mod tests;

@@ -45,6 +45,14 @@ impl Turn {
         self.left(&(concern, Some(name.into()))).max(self.held(concern))
     }
 
+    /// Whether what `concern` asked for the object of that name was refused, until a person or another object changes something,
+    /// and is not tried again yet.
+    pub fn refused(&self, concern: Concern, name: &str) -> bool {
+        let find = || self.failed.get(&(concern, Some(name.into())));
+        !self.failed.is_empty()
+            && find().is_some_and(|standing| standing.failure.stalled && standing.left.is_some())
+    }
+
     /// Whether all may be tried.
     pub fn holds_nothing(&self) -> bool {
         self.failed.values().all(|standing| standing.left.is_none())
@@ -166,6 +174,13 @@ impl Outcomes {
         self.failed.contains_key(part)
     }
 
+    /// Whether what `concern` asked for the object of that name was refused now, until a person or another object changes
+    /// something.
+    pub fn refused(&self, concern: Concern, name: &str) -> bool {
+        let find = || self.failed.get(&(concern, Some(name.into())));
+        !self.failed.is_empty() && find().is_some_and(|failed| failed.failure.stalled)
+    }
+
     /// Whether anything failed.
     pub fn failed(&self) -> bool {
         !self.failed.is_empty()
@@ -240,6 +255,16 @@ mod tests {
         assert_eq!((one.held(GATES), one.held_for(SERVICE, "a")), (None, Some(second)));
         let whole = turn([((SERVICE, None), 1), ((WHOLE, None), 2)]);
         assert_eq!((whole.held(SERVICE), whole.held_for(SLICES, "a")), (Some(2 * second), Some(2 * second)));
+    }
+
+    #[test]
+    fn only_what_needs_a_change_is_refused_and_only_while_it_waits() {
+        let turn = turn([(part(GATES, "a"), 9), (part(GATES, "b"), 0)]);
+        assert_eq!(["a", "b", "c"].map(|name| turn.refused(GATES, name)), [true, false, false]);
+        let mut outcomes = Outcomes::default();
+        outcomes.fail(part(GATES, "a"), &refused());
+        outcomes.fail(part(GATES, "b"), &RequestError::timed_out(Duration::from_secs(3)));
+        assert_eq!(["a", "b", "c"].map(|name| outcomes.refused(GATES, name)), [true, false, false]);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What becomes of revisions when the server refuses a write.
 
+mod refused;
+
 use http::{Method, Request, Response};
 use kube::{
     Client,
@@ -13,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::{
+    apply::REVISIONS,
     metrics::Metrics,
     names::{FIELD_MANAGER, REVISION},
     plan::Share,
@@ -60,7 +63,7 @@ fn stored(image: &str, number: i64, owners: &Value) -> Value {
 /// A controller of a group with these revisions of its own. The server has `stands` where a revision is to be made, and answers
 /// to a patch with this code.
 fn controller(own: &[(&str, i64)], stands: Option<Value>, patched: u16) -> (Replication, Sent) {
-    let (sent, registry) = (Sent::default(), Registry::new());
+    let sent = Sent::default();
     let noted = Arc::clone(&sent);
     let server = tower::service_fn(move |request: Request<Body>| {
         let (noted, stands) = (Arc::clone(&noted), stands.clone());
@@ -85,14 +88,18 @@ fn controller(own: &[(&str, i64)], stands: Option<Value>, patched: u16) -> (Repl
             Ok::<_, std::io::Error>(answer.unwrap())
         }
     });
-    let client = Client::new(server, "ns");
-    let stores = Stores::default();
+    (built(Client::new(server, "ns"), own).0, sent)
+}
+
+/// A controller of a group with these revisions of its own, and the store of groups.
+fn built(client: Client, own: &[(&str, i64)]) -> (Replication, reflector::store::Writer<ReplicaGroup>) {
+    let (stores, registry) = (Stores::default(), Registry::new());
     for (image, number) in own {
         let revision: WatchedRevision =
             serde_json::from_value(stored(image, *number, &owner("web", "u"))).unwrap();
         stores.revisions.apply(Event::Apply(revision.into()), |_| {});
     }
-    let groups = reflector::store().0;
+    let (groups, group_writer) = reflector::store();
     let writer = Writer::new(client.clone(), stores.clone(), groups.clone(), 1, CancellationToken::new());
     let replication = Replication {
         stores,
@@ -108,13 +115,17 @@ fn controller(own: &[(&str, i64)], stands: Option<Value>, patched: u16) -> (Repl
         unsure: Backoff::new(ASK_AGAIN),
         clock: Clock::start(),
     };
-    (replication, sent)
+    (replication, group_writer)
+}
+
+fn observe(replication: &Replication, group: &ReplicaGroup) -> Observed {
+    replication.observe(group, &Turn::default(), &mut Outcomes::default()).unwrap()
 }
 
 /// Whether the template of this image is kept, what failed, and what was sent for it.
 async fn kept(replication: &Replication, image: &str) -> (bool, Outcomes) {
     let group = group(image);
-    let observed = replication.observe(&group).unwrap();
+    let observed = observe(replication, &group);
     let mut outcomes = Outcomes::default();
     let stored = replication.keep_revision(&group, &observed, &Turn::default(), &mut outcomes).await;
     (stored, outcomes)
@@ -165,7 +176,7 @@ async fn a_revision_that_is_taken_over_gets_the_next_number() {
 async fn a_revision_that_a_paused_rollout_holds_is_not_removed() {
     let (replication, sent) = controller(&[("a", 1), ("b", 2), ("c", 3)], None, 200);
     let group = group("c");
-    let observed = replication.observe(&group).unwrap();
+    let observed = observe(&replication, &group);
     let held = vec![Share { revision: hash("b"), replicas: 1 }];
     let now = Timestamp::UNIX_EPOCH;
     let rollout = json!({
