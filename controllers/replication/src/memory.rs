@@ -16,11 +16,16 @@ const CATCH_UP: Growth = Growth { first: Duration::from_millis(200), cap: Durati
 /// When an eviction that a PodDisruptionBudget refused is tried again; each further time in a row twice as late.
 const BLOCKED: Growth = Growth { first: Duration::from_secs(5), cap: Duration::from_secs(60) };
 
+/// A group is told of a watch that keeps it from writing for longer than this.
+const BEHIND: Duration = Duration::from_secs(30);
+
 /// What is remembered of one group.
 #[derive(Debug, Default)]
 pub struct Memory {
     /// How often in a row the stores were found behind the server.
     stale: u32,
+    /// Since when the stores have not shown what they must before anything is written.
+    behind: Option<Instant>,
     /// The last eviction that a PodDisruptionBudget refused.
     blocked: Option<Blocked>,
     /// What this process has seen of its change.
@@ -73,8 +78,19 @@ impl Memory {
         Some(BLOCKED.delay(self.blocked.insert(blocked).times))
     }
 
+    /// Notes whether something is to be written that waits until the stores show more.
+    pub(crate) fn wait_for_watch(&mut self, waits: bool) {
+        self.behind = waits.then(|| self.behind.unwrap_or_else(Instant::now));
+    }
+
+    /// Whether that has lasted for long.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.behind.is_some_and(|since| since.elapsed() >= BEHIND)
+    }
+
     /// When to look again after a reconcile that did or did not find the stores behind the server.
     pub(crate) fn catch_up(&mut self, stale: bool) -> Option<Duration> {
+        self.wait_for_watch(stale);
         self.stale = if stale { self.stale.saturating_add(1) } else { 0 };
         stale.then(|| CATCH_UP.delay(self.stale))
     }
@@ -141,5 +157,18 @@ mod tests {
         assert_eq!(left(&mut memory, 3), Some(50));
         assert_eq!(left(&mut memory, 2), Some(50));
         assert_eq!(left(&mut memory, 3), None, "one has come back");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_that_lags_for_long_is_told_of_until_it_shows_more() {
+        let mut memory = Memory::default();
+        for seconds in [0, 29] {
+            memory.wait_for_watch(true);
+            assert!(!memory.is_behind(), "{seconds}");
+            tokio::time::advance(Duration::from_secs(29)).await;
+        }
+        assert!(memory.is_behind());
+        memory.catch_up(false);
+        assert!(!memory.is_behind());
     }
 }

@@ -124,6 +124,7 @@ impl Replication {
         }
         self.prune_revisions(group, &observed, &assessed, turn, outcomes).await;
         if assessed.plan.is_empty() && observed.upkeep.is_empty() {
+            self.memory(&observed.key, |memory| memory.wait_for_watch(false));
             // Nothing is left to be done that could fail.
             PODS.iter().for_each(|concern| outcomes.well(*concern));
             return self.report_on(group, &observed, &assessed, turn, outcomes).await;
@@ -202,6 +203,7 @@ impl Replication {
         match outcomes.note(READS, self.writer.may_write(group, observed, showed).await) {
             Some(WritePermit::Granted) => {}
             Some(WritePermit::GateClosed) => {
+                self.memory(&observed.key, |memory| memory.wait_for_watch(true));
                 self.metrics.stale_skips.inc();
                 let is_open = self.writer.gates_are_open(&observed.key);
                 return outcomes.again(Some(if is_open { PACE } else { RECHECK }));
@@ -305,13 +307,14 @@ impl Replication {
         turn: &Turn,
         outcomes: &mut Outcomes,
     ) {
-        let blocked = self.memory(&observed.key, |memory| memory.blocked());
+        let (blocked, behind) = self.memory(&observed.key, |memory| (memory.blocked(), memory.is_behind()));
         let seen = status::Seen {
             group: &self.status_writer.current(group),
             observed,
             assessed,
             failures: &outcomes.failures(turn),
             blocked: blocked.as_deref(),
+            behind,
         };
         let status = status::observed(&seen, Timestamp::now());
         if assessed.decision.state.decides_as(&self.state(group)) {

@@ -109,6 +109,12 @@ fn readiness(seen: &Seen<'_>, failure: Option<&Failure>) -> (bool, &'static str,
     if let Some(failure) = failure {
         return (false, failure.reason, failure.message.clone());
     }
+    if seen.behind {
+        let message = "pods are to be created, changed or deleted, but the controller's watch has not shown the present \
+                       state of the group for a while: see the metric watch_last_event_age_seconds of the controller, \
+                       and its log";
+        return (false, "WaitingForWatch", message.to_owned());
+    }
     match &plan.wait {
         Some(Wait::Backoff { until, .. }) => {
             let message = format!(

@@ -20,6 +20,8 @@ pub struct Seen<'a> {
     pub failures: &'a Failures,
     /// What a PodDisruptionBudget said when it refused an eviction.
     pub blocked: Option<&'a str>,
+    /// Whether pods are to be changed and the stores have not shown for long what they must before that.
+    pub behind: bool,
 }
 
 /// Which hooks are waited for, and for how long.

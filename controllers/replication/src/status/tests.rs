@@ -76,7 +76,9 @@ fn report_from(
     change(&mut assessed);
     let failed = failed.map(|failed| (failed.concern(), failed.explain()));
     let failures: Failures = failed.iter().map(|(concern, failure)| (*concern, failure)).collect();
-    observed(&Seen { group, observed: &seen, assessed: &assessed, failures: &failures, blocked: None }, now)
+    let (observed_pods, assessed, failures) = (&seen, &assessed, &failures);
+    let seen = Seen { group, observed: observed_pods, assessed, failures, blocked: None, behind: false };
+    observed(&seen, now)
 }
 
 fn condition<'a>(status: &'a ReplicaGroupStatus, kind: &str) -> (&'a str, &'a str, &'a str) {

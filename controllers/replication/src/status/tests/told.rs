@@ -52,7 +52,7 @@ fn a_command_that_cannot_be_read_is_named() {
 }
 
 #[test]
-fn a_group_that_waits_for_what_its_namesake_left_behind_says_so() {
+fn a_group_that_waits_for_a_watch_or_for_what_its_namesake_left_behind_says_so() {
     let group = group(None);
     let mut seen = Observed::gather(&group, &Stores::default()).unwrap();
     seen.revisions.stored = false;
@@ -60,7 +60,26 @@ fn a_group_that_waits_for_what_its_namesake_left_behind_says_so() {
     let assessed = seen.assess(&group, &State::default(), Evidence::default(), &look);
     let failures = Failures::default();
     let status = observed(
-        &Seen { group: &group, observed: &seen, assessed: &assessed, failures: &failures, blocked: None },
+        &Seen {
+            group: &group,
+            observed: &seen,
+            assessed: &assessed,
+            failures: &failures,
+            blocked: None,
+            behind: true,
+        },
+        at(0),
+    );
+    assert_eq!(condition(&status, "Ready").1, "WaitingForWatch");
+    let status = observed(
+        &Seen {
+            group: &group,
+            observed: &seen,
+            assessed: &assessed,
+            failures: &failures,
+            blocked: None,
+            behind: false,
+        },
         at(0),
     );
     let (_, reason, message) = condition(&status, "Ready");
