@@ -27,7 +27,8 @@ pub fn observed(seen: &Seen<'_>, now: Timestamp) -> ReplicaGroupStatus {
     let Seen { group, observed, assessed, .. } = *seen;
     let Counts { active, ready, available, terminating, fully_labeled } = assessed.plan.counts;
     let unknown = observed.revisions.unknown.as_ref().map(|name| failure::unknown_revision(name));
-    let lasting = seen.failures.first().cloned().or(unknown).or_else(|| change::lasting_failure(seen));
+    let lasting = seen.failures.first().cloned().or(unknown);
+    let lasting = lasting.or_else(|| change::lost_revision(seen)).or_else(|| change::lasting_failure(seen));
     let readiness = readiness(seen, lasting.as_ref());
     let stalled = lasting.filter(|failure| failure.stalled).or_else(|| change::rolled_back_failure(seen));
     let mut verdicts = verdicts(readiness, stalled.as_ref(), failure::of_replicas(seen.failures));

@@ -169,6 +169,20 @@ impl Seen<'_> {
     }
 }
 
+/// Pods that are missing of a revision whose template is lost.
+pub(super) fn lost_revision(seen: &Seen<'_>) -> Option<Failure> {
+    let is_lost = |hash: &str| !hash.is_empty() && !seen.observed.revisions.is_known(hash);
+    let lost = seen.assessed.plan.create.iter().find(|creation| is_lost(&creation.revision))?;
+    let message = format!(
+        "the pods of {name} that are missing ({}) cannot be created, because there is no ControllerRevision {name} \
+         any more: restore it, or end what keeps pods of this revision (spec.paused, or a failed spec.template), so \
+         that others take their place",
+        lost.count,
+        name = seen.name(&lost.revision)
+    );
+    Some(Failure { reason: "RevisionLost", stalled: true, message })
+}
+
 /// A failure that lasts until the template changes.
 pub(super) fn lasting_failure(seen: &Seen<'_>) -> Option<Failure> {
     let failed = seen.failed().filter(|_| !seen.goes_back())?;

@@ -14,7 +14,7 @@ use super::*;
 use crate::{
     apply::ApplyError,
     observe::{Assessment, Observed},
-    plan::{Plan, RevisionCounts, Share},
+    plan::{Creation, Plan, RevisionCounts, Share},
     rollout::{Decision, Evidence, Failed, Ignored, Kept, Look, Phase, Reason, Rollout, RolloutEvent},
     stores::Stores,
 };

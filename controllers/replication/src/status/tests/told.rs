@@ -86,3 +86,20 @@ fn a_group_that_waits_for_a_watch_or_for_what_its_namesake_left_behind_says_so()
     assert_eq!(reason, "TemplateNotStored");
     assert!(message.contains("a deleted group of this name has left"), "{message}");
 }
+
+#[test]
+fn pods_of_a_revision_that_somebody_has_deleted_are_named() {
+    let creation = |revision: &str| Creation { revision: revision.into(), count: 2 };
+    let group = group(None);
+    let own = revision::hash(&group.spec.template);
+    for (revision, is_lost) in [("lost", true), (&*own, false)] {
+        let status = report(&group, None, at(0), |assessed| {
+            assessed.plan = Plan { create: vec![creation(revision)], ..plan(3, 3, 3) };
+            assessed.decision = decided(Phase::Paused, State::default());
+        });
+        let (_, reason, message) = condition(&status, "Ready");
+        assert_eq!(reason == "RevisionLost", is_lost, "{message}");
+        assert_eq!(message.starts_with("the pods of web-lost that are missing (2)"), is_lost, "{message}");
+        assert_eq!(condition(&status, "Stalled").0 == "True", is_lost);
+    }
+}
