@@ -327,7 +327,7 @@ impl Replication {
             }
         }
         let unsure = assessed.decision.overdue.then(|| self.unsure.held(&observed.key).unwrap_or(RECHECK));
-        [assessed.plan.recheck_in, assessed.decision.due, unsure]
+        [assessed.plan.recheck_in, assessed.decision.due, status::due(assessed), unsure]
             .into_iter()
             .for_each(|due| outcomes.again(due));
     }

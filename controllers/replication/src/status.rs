@@ -1,5 +1,7 @@
 //! Conditions and counters, computed from what a reconcile observed. Pure: the clock is an argument.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
@@ -10,6 +12,7 @@ use mainstay_runtime::{
 };
 
 use crate::{
+    observe::Assessment,
     plan::{Counts, Wait},
     revision,
     rollout::State,
@@ -49,6 +52,11 @@ pub fn observed(seen: &Seen<'_>, now: Timestamp) -> ReplicaGroupStatus {
     };
     assessed.decision.state.write(group, &mut status);
     status
+}
+
+/// When time alone changes what the status says.
+pub fn due(assessed: &Assessment) -> Option<Duration> {
+    change::due(assessed)
 }
 
 /// The status of a group that cannot be planned: its counters stay as they were.
@@ -158,7 +166,7 @@ fn readiness(seen: &Seen<'_>, failure: Option<&Failure>) -> (bool, &'static str,
     } else if active > wanted {
         (false, "ScalingDown", format!("{active} pods exist, {wanted} are wanted"))
     } else if ready < wanted {
-        (false, "PodsNotReady", format!("{ready} of {wanted} pods are ready"))
+        (false, "PodsNotReady", format!("{ready} of {wanted} pods are ready{}", seen.unprepared()))
     } else if available < wanted {
         let message = format!("{available} of {wanted} pods have been ready for spec.minReadySeconds");
         (false, "PodsNotAvailable", message)

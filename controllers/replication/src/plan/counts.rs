@@ -18,14 +18,32 @@ pub struct RevisionCounts {
     pub available: usize,
     /// The most restarts of a container of an active pod.
     pub restarts: i32,
-    /// The longest-lasting trouble of an active pod, apart from not getting a node.
+    /// The longest-lasting trouble of an active pod, apart from those that are counted.
     pub blocker: Option<Trouble>,
     /// Active pods that a scheduling gate holds.
     pub gated: usize,
+    /// Active pods that their nodes have not prepared, which takes a moment for each.
+    pub unprepared: usize,
+    /// The longest that one of these has waited.
+    pub unprepared_for: Duration,
     /// Active pods that no node takes.
     pub unschedulable: usize,
     /// For how long more of them than are excused have waited.
     pub unschedulable_for: Duration,
+}
+
+impl RevisionCounts {
+    /// What pods wait for that their nodes have not prepared.
+    pub(crate) fn setup(&self) -> String {
+        let pods = match self.unprepared {
+            1 => "1 pod waits".to_owned(),
+            pods => format!("{pods} pods wait"),
+        };
+        format!(
+            "{pods} for volumes or a network, for example because a ConfigMap or Secret does not exist: see the \
+             events of such a pod"
+        )
+    }
 }
 
 /// The tallies of all revisions of which there are active pods. Orphans that are to be adopted count.
@@ -46,6 +64,10 @@ pub fn counts<'a>(pods: &[Pod<'a>], min_ready: Duration, now: Timestamp, excused
             Some(Trouble { cause: Cause::Gated, .. }) => counts.gated += 1,
             Some(Trouble { cause: Cause::Unschedulable, lasts }) => {
                 unscheduled.entry(pod.revision).or_default().push(lasts);
+            }
+            Some(Trouble { cause: Cause::Setup, lasts }) => {
+                counts.unprepared += 1;
+                counts.unprepared_for = counts.unprepared_for.max(lasts);
             }
             blocker => counts.blocker = counts.blocker.into_iter().chain(blocker).max_by_key(|one| one.lasts),
         }

@@ -217,6 +217,8 @@ pub enum Cause {
     Gated,
     /// No node takes it.
     Unschedulable,
+    /// Its node has not prepared it: its volumes, such as that of a missing ConfigMap, or its network.
+    Setup,
     /// An image cannot be had.
     Image,
     /// A ConfigMap, a Secret or a key of these that a container needs is missing, or a container cannot be made.

@@ -75,6 +75,13 @@ fn trouble_tells_what() {
     assert_eq!(unschedulable.blocker, Some(Cause::Unschedulable));
     let gated = pod(json!({"conditions": scheduled("False", "SchedulingGated")}));
     assert_eq!(gated.blocker, Some(Cause::Gated));
+    let unprepared = |phase: &str, reason: &str| {
+        let condition = json!([{"type": "PodReadyToStartContainers", "status": "False"}]);
+        pod(json!({"phase": phase, "conditions": condition, "containerStatuses": waiting(reason)})).blocker
+    };
+    assert_eq!(unprepared("Pending", "ContainerCreating"), Some(Cause::Setup));
+    assert_eq!(unprepared("Pending", "ErrImagePull"), Some(Cause::Image));
+    assert_eq!(unprepared("Running", "ContainerCreating"), None, "its sandbox is made anew");
     for (reason, cause) in [
         ("ImagePullBackOff", Some(Cause::Image)),
         ("CreateContainerConfigError", Some(Cause::Config)),

@@ -177,7 +177,11 @@ pub(super) fn blocker(status: &WatchedStatus) -> Option<Cause> {
     }
     let waiting =
         status.containers().filter_map(|container| container.state.waiting.as_ref()?.reason.as_deref());
-    waiting.filter_map(cause).next()
+    // Without volumes and a network the kubelet begins no container, and gives no other sign of what is missing than events
+    // (pkg/kubelet/status/generate.go, `GeneratePodReadyToStartContainersCondition`).
+    let unprepared = status.phase.as_deref() == Some("Pending")
+        && status.conditions.get("PodReadyToStartContainers").is_some_and(|found| found.status == "False");
+    waiting.filter_map(cause).next().or(unprepared.then_some(Cause::Setup))
 }
 
 /// The kubelet's reasons (pkg/kubelet/images/types.go, pkg/kubelet/kuberuntime/kuberuntime_container.go).

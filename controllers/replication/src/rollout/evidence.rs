@@ -97,14 +97,18 @@ impl Evidence {
                 Claim::MineUnmatched | Claim::OrphanHooked | Claim::Foreign => false,
             };
             self.living += usize::from(counts);
-            if counts && !pod.terminating && (is_notable(pod, look.wall) || known.contains_key(pod.uid)) {
+            let notable = is_notable(pod, look.wall);
+            if counts && !pod.terminating && (notable || known.contains_key(pod.uid)) {
                 // Who was not remembered by a process that has looked before had nothing to remember.
                 let old = unseen >= window && is_older(pod, window, look.wall);
                 let before = if old { pod.crashes } else { 0 };
                 let entry = known.remove_entry(pod.uid).filter(|(_, seen)| *seen.revision == *pod.revision);
                 let (uid, mut seen) = entry.unwrap_or_else(|| (pod.uid.into(), Seen::of(pod, before, look)));
                 seen.again(pod, window, look, self.time);
-                self.pods.insert(uid, seen);
+                // Each pod waits a moment for its node, and is forgotten when that is over.
+                if notable || seen.restarts.0 > 0 || seen.ready.is_some() {
+                    self.pods.insert(uid, seen);
+                }
             }
         }
     }

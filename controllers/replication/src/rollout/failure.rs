@@ -44,7 +44,12 @@ impl Change<'_> {
             if so_far >= limit {
                 let refusal = evidence.refusal(&self.target);
                 let refusal = refusal.filter(|_| reason == Reason::ProgressDeadlineExceeded);
-                let why = refusal.map(|refusal| format!("; {}", refusal.text)).unwrap_or_default();
+                let unprepared = counts.unprepared > 0 && reason == Reason::ProgressDeadlineExceeded;
+                let why = match refusal {
+                    Some(refusal) => format!("; {}", refusal.text),
+                    None if unprepared => format!("; {}", counts.setup()),
+                    None => String::new(),
+                };
                 return Err((reason, format!("{what} for {} s{why}", so_far.as_secs())));
             }
         }
@@ -75,6 +80,7 @@ impl Change<'_> {
 fn what(cause: Cause) -> &'static str {
     match cause {
         Cause::Gated => "a scheduling gate held a new pod",
+        Cause::Setup => "a new pod was not prepared",
         Cause::Unschedulable => "a new pod could not be scheduled",
         Cause::Image => "a new pod could not get an image",
         Cause::Config => "a new pod could not get its configuration",

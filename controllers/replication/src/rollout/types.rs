@@ -126,7 +126,7 @@ impl Reason {
     /// The reason for trouble that lasts.
     pub(super) fn of(cause: Cause) -> Option<Self> {
         match cause {
-            Cause::Gated => None,
+            Cause::Gated | Cause::Setup => None,
             Cause::Unschedulable => Some(Self::Unschedulable),
             Cause::Image => Some(Self::ImagePullFailed),
             Cause::Config => Some(Self::ConfigError),

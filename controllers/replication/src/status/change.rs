@@ -1,15 +1,30 @@
 //! The messages about a rollout: what it is doing and what it waits for.
 
+use std::time::Duration;
+
 use kube::ResourceExt;
 use mainstay_runtime::{conditions::NewCondition, outcome::Failure};
 
 use super::seen::{Seen, hook_sentence};
 use crate::{
     names::{ABORT, CONTINUE},
+    observe::Assessment,
     plan::Strategy,
     revision,
     rollout::{Command, Decision, Failed, Phase},
 };
+
+/// The node of a pod has prepared it in less, unless something is wrong.
+const SETUP: Duration = Duration::from_secs(30);
+
+/// When it can be told that pods are not prepared, if no event comes first.
+pub(super) fn due(assessed: &Assessment) -> Option<Duration> {
+    let target = &assessed.target;
+    (target.unprepared > 0)
+        .then(|| SETUP.checked_sub(target.unprepared_for))
+        .flatten()
+        .filter(|left| !left.is_zero())
+}
 
 impl Seen<'_> {
     fn name(&self, hash: &str) -> String {
@@ -57,7 +72,11 @@ impl Seen<'_> {
         } else if let Some(hooks) = hook_sentence(&self.assessed.plan) {
             format!("{done}; {hooks}")
         } else if starting > 0 {
-            format!("{done}; waiting for {starting} to become available{}", self.waiting())
+            format!(
+                "{done}; waiting for {starting} to become available{}{}",
+                self.waiting(),
+                self.unprepared()
+            )
         } else if others > 0 {
             format!("{done}; {others} old pods are left")
         } else {
@@ -144,6 +163,12 @@ impl Seen<'_> {
         format!(
             "kubectl annotate replicagroup {name} --namespace {namespace} --overwrite {CONTINUE}={command}{again}"
         )
+    }
+
+    /// How many pods are not prepared by their nodes, once that has taken long.
+    pub(super) fn unprepared(&self) -> String {
+        let target = &self.assessed.target;
+        if target.unprepared_for < SETUP { String::new() } else { format!("; {}", target.setup()) }
     }
 
     /// How many new pods wait for what is no failure.

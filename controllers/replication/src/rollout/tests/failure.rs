@@ -293,3 +293,15 @@ fn a_refusal_that_the_template_cannot_be_blamed_for_is_no_failure_and_any_other_
     assert!(failed.message.ends_with("; could not create a pod: exceeded quota: q"), "{}", failed.message);
     assert!(after("a", false).state.failed.is_some(), "that is of another revision");
 }
+
+#[test]
+fn a_change_whose_pods_are_not_prepared_says_so_when_its_time_is_over() {
+    let mut pods = by_revision(&[("a", 3)]);
+    pods.insert("b", RevisionCounts { active: 1, unprepared: 1, ..RevisionCounts::default() });
+    let begun = decide(&settings(3), &rev("b"), &at_a(), &pods, at(0));
+    let early = decide(&settings(3), &rev("b"), &begun, &pods, at(599));
+    assert_eq!(early.state.failed, None);
+    let failed = decide(&settings(3), &rev("b"), &early, &pods, at(600)).state.failed.unwrap();
+    assert_eq!(failed.reason, Reason::ProgressDeadlineExceeded);
+    assert!(failed.message.contains("; 1 pod waits for volumes"), "{}", failed.message);
+}

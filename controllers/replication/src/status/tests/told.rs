@@ -103,3 +103,20 @@ fn pods_of_a_revision_that_somebody_has_deleted_are_named() {
         assert_eq!(condition(&status, "Stalled").0 == "True", is_lost);
     }
 }
+
+#[test]
+fn pods_that_wait_for_a_volume_or_a_network_are_named_after_a_while() {
+    for (seconds, is_told) in [(29, false), (30, true)] {
+        let unprepared_for = Duration::from_secs(seconds);
+        let target = RevisionCounts { active: 2, unprepared: 2, unprepared_for, ..RevisionCounts::default() };
+        for phase in [Phase::Rolling, Phase::Complete] {
+            let status = report(&group(None), None, at(0), |assessed| {
+                assessed.plan = plan(5, 3, 3);
+                assessed.decision = decided(phase, State::default());
+                assessed.target = target;
+            });
+            let (_, _, message) = condition(&status, "Ready");
+            assert_eq!(message.contains("2 pods wait for volumes"), is_told, "{phase:?}: {message}");
+        }
+    }
+}
