@@ -78,7 +78,8 @@ impl ServiceError {
 pub struct Observed {
     /// The pool's Service, if it is the pool's to write endpoints for.
     pub service: Result<Arc<Service>, ServiceError>,
-    /// Members that may become endpoints, in a stable order: tiers first.
+    /// Members that may become endpoints, in a stable order: tiers first. Without a Service to write endpoints for, those whose
+    /// pods wait for their readiness gate.
     pub members: Vec<Member>,
     /// Those that may not, and why.
     pub refused: Vec<Refused>,
@@ -103,7 +104,7 @@ impl Observed {
         let names = Names::new(settings, &slices, view.lookups);
         let gathered = match &service {
             Ok(service) => members::gather(key, settings, service, &names, &slices, view),
-            Err(_) => Gathered::default(),
+            Err(_) => waiting(pool, key, settings, &names, &slices, view),
         };
         let Gathered { members, refused, awaited, replaced } = gathered;
         let mut kept = names.kept(&slices, &members, &refused);
@@ -132,6 +133,25 @@ impl Observed {
         slices.sort_by(Slice::by_name);
         slices
     }
+}
+
+/// What there is of a pool that has no Service to write endpoints for: only the pods that wait for their readiness gate. What is
+/// asked of them does not depend on who writes the endpoints. Where there is no Service at all, nothing says at which port, so
+/// only a pool without checks has such.
+fn waiting(
+    pool: &EndpointPool,
+    key: &ObjectKey,
+    settings: &Settings,
+    names: &Names<'_>,
+    slices: &[Arc<Slice>],
+    view: &View<'_>,
+) -> Gathered {
+    let absent = || Arc::new(Service::absent(service_key(pool, key)));
+    let service = found(pool, key, view).or_else(|| settings.check.is_none().then(absent));
+    let Some(service) = service else { return Gathered::default() };
+    let Gathered { mut members, .. } = members::gather(key, settings, &service, names, slices, view);
+    members.retain(Member::waits_for_gate);
+    Gathered { members, ..Gathered::default() }
 }
 
 /// Whether the pool may use an address that it does not name.
@@ -166,17 +186,24 @@ fn pod_of(endpoint: &Endpoint, target: &Target, stores: &Stores) -> Option<Arc<P
     (pod.is_placed() && pod.addresses.contains(&endpoint.address)).then_some(pod)
 }
 
+fn service_key(pool: &EndpointPool, key: &ObjectKey) -> ObjectKey {
+    ObjectKey::new(&key.namespace, &pool.spec.service_ref.name)
+}
+
+/// The Service that the pool names, whoever writes its endpoints.
+fn found(pool: &EndpointPool, key: &ObjectKey, view: &View<'_>) -> Option<Arc<Service>> {
+    view.stores.services.get(&service_key(pool, key)).filter(|service| !service.header.terminating)
+}
+
 /// The Service of a pool.
 fn service(pool: &EndpointPool, key: &ObjectKey, view: &View<'_>) -> Result<Arc<Service>, ServiceError> {
     let name = &pool.spec.service_ref.name;
-    let service_key = ObjectKey::new(&key.namespace, name);
-    if let Some(holder) = view.interests.holder(&service_key)
+    if let Some(holder) = view.interests.holder(&service_key(pool, key))
         && *holder != *pool.name_any()
     {
         return Err(ServiceError::Taken { service: name.clone(), pool: holder });
     }
-    let found = view.stores.services.get(&service_key).filter(|service| !service.header.terminating);
-    match found {
+    match found(pool, key, view) {
         None => Err(ServiceError::NotFound(name.clone())),
         Some(service) if service.is_external_name => Err(ServiceError::IsExternalName(name.clone())),
         Some(service) if service.has_selector => Err(ServiceError::HasSelector(name.clone())),

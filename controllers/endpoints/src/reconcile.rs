@@ -122,9 +122,17 @@ impl Reconciler for Endpoints {
         match context.observed.service.clone() {
             Ok(service) => self.serve(&context, &service, &mut outcomes).await,
             Err(error) => {
-                if !self.keep_service(&context, &mut outcomes).await {
+                let is_coming = self.keep_service(&context, &mut outcomes).await;
+                if is_coming && context.settings.check.is_some() {
+                    // What its checks have shown is kept until it is there.
+                    return outcomes;
+                }
+                if !is_coming {
                     self.clear(&context, &Failure::from(&error), &mut outcomes).await;
                 }
+                // A rollout that waits for its gates does not depend on who writes the endpoints.
+                let states = self.check(&context);
+                self.open_gates(&context, states.as_ref(), &mut outcomes).await;
             }
         }
         outcomes
@@ -216,10 +224,7 @@ impl Endpoints {
 
     /// Takes the slices of a pool away that has no Service to write for.
     async fn clear(&self, context: &Context, failure: &Failure, outcomes: &mut Outcomes) {
-        self.checker.forget(&context.key);
         self.memory.lock().entry(context.key.clone()).or_default().restart();
-        // No slice is wanted, and no gate to be opened.
-        outcomes.well(GATES);
         if context.observed.slices.is_empty() {
             outcomes.well(SLICES);
         }

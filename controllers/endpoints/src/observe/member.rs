@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use crate::{
     checker::Target,
-    watched::{Endpoint, Pod, Port},
+    watched::{Endpoint, Gate, Pod, Port},
 };
 
 /// One address that may become an endpoint.
@@ -38,6 +38,11 @@ impl Member {
     /// Whether its pod is terminating.
     pub fn is_terminating(&self) -> bool {
         self.pod.as_ref().is_some_and(|pod| pod.header.terminating)
+    }
+
+    /// Whether its pod waits for its readiness gate.
+    pub fn waits_for_gate(&self) -> bool {
+        self.pod.as_ref().is_some_and(|pod| pod.gate == Some(Gate::Closed) && !pod.header.terminating)
     }
 
     /// Whether a check can tell anything: the server has started. A pod that waits for its gate is not ready before.

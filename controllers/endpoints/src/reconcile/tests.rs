@@ -15,7 +15,9 @@ use crate::{
     watched::{Pod, Service, WatchedNode, WatchedPod, WatchedService, WatchedSlice},
 };
 
+mod checked;
 mod frozen;
+mod gates;
 
 /// Which requests were sent: method, path and body.
 type Sent = Arc<Mutex<Vec<(Method, String, Value)>>>;

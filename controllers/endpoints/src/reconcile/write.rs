@@ -16,7 +16,7 @@ use crate::{
     choose::Use,
     health::Verdict,
     plan::{self, Plan},
-    watched::{Gate, Pod, Service},
+    watched::{Pod, Service},
 };
 
 impl Endpoints {
@@ -102,8 +102,7 @@ impl Endpoints {
         let mut seen = HashSet::new();
         let closed = context.observed.members.iter().filter_map(|member| {
             let pod = member.pod.as_ref()?;
-            let waits = pod.gate == Some(Gate::Closed) && !pod.header.terminating;
-            (waits && has_passed(&member.target) && seen.insert(pod.header.uid.clone()))
+            (member.waits_for_gate() && has_passed(&member.target) && seen.insert(pod.header.uid.clone()))
                 .then(|| Arc::clone(pod))
         });
         let is_held = |pod: &Arc<Pod>| context.turn.held_for(GATES, &pod.header.key.name).is_some();

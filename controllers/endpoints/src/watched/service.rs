@@ -7,7 +7,7 @@ use k8s_openapi::{
     apimachinery::pkg::{apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
 };
 use mainstay_runtime::{
-    index::Indexed,
+    index::{Indexed, ObjectKey},
     owner::controller,
     slim::{self, Header},
     stands_for,
@@ -104,6 +104,25 @@ pub struct Service {
     pub distribution: Distribution,
     /// Its own addresses.
     pub addresses: Vec<IpAddr>,
+}
+
+impl Service {
+    /// One of which nothing is known, because it is not there.
+    pub fn absent(key: ObjectKey) -> Self {
+        Self {
+            header: Header { key, uid: Box::default(), version: None, terminating: false },
+            labels: BTreeMap::new(),
+            owner: None,
+            has_selector: false,
+            is_external_name: false,
+            is_headless: true,
+            families: families_of(&[]),
+            ports: Vec::new(),
+            publish_not_ready: false,
+            distribution: Distribution::default(),
+            addresses: Vec::new(),
+        }
+    }
 }
 
 impl From<WatchedService> for Service {
