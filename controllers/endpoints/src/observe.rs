@@ -29,7 +29,7 @@ pub use self::{
 use crate::{
     settings::Settings,
     stores::Stores,
-    watched::{Endpoint, Pod, Service, Slice, Target},
+    watched::{Conditions, Endpoint, Pod, Service, Slice, Target},
 };
 
 /// Why a pool has no Service to write endpoints for. The variant's name is the reason of `Ready`.
@@ -100,7 +100,7 @@ impl Observed {
     /// Gathers what there is of `pool`.
     pub fn gather(pool: &EndpointPool, key: &ObjectKey, settings: &Settings, view: &View<'_>) -> Self {
         let service = service(pool, key, view);
-        let slices = Self::slices(key, view.stores);
+        let slices = Self::own_slices(pool, key, view.stores);
         let names = Names::new(settings, &slices, view.lookups);
         let gathered = match &service {
             Ok(service) => members::gather(key, settings, service, &names, &slices, view),
@@ -125,6 +125,16 @@ impl Observed {
     pub fn standing(key: &ObjectKey, stores: &Stores) -> Vec<IpAddr> {
         let slices = Self::slices(key, stores);
         slices.iter().flat_map(|slice| &slice.endpoints).map(|endpoint| endpoint.address).collect()
+    }
+
+    /// The slices of the pool. Of one in its deletion, one without its owner was orphaned, and is not to be deleted with it.
+    pub fn own_slices(pool: &EndpointPool, key: &ObjectKey, stores: &Stores) -> Vec<Arc<Slice>> {
+        let mut slices = Self::slices(key, stores);
+        if pool.metadata.deletion_timestamp.is_some() {
+            let uid = pool.metadata.uid.as_deref();
+            slices.retain(|slice| slice.owner.as_ref().map(|(_, owner)| &**owner) == uid);
+        }
+        slices
     }
 
     /// The slices that carry the pool's name.
@@ -171,12 +181,25 @@ pub fn may_drain(pool: &ObjectKey, endpoint: &Endpoint, view: &View<'_>) -> bool
     })
 }
 
-/// Whether an endpoint of a pool whose spec is not followed may stay: nothing forbids the pool to use it, and its pod has not
-/// gone.
-pub fn may_stay(pool: &ObjectKey, endpoint: &Endpoint, view: &View<'_>) -> bool {
-    let Some(target) = &endpoint.target else { return may_use(pool, endpoint.address, view) };
-    let pod = pod_of(endpoint, target, view.stores);
-    pod.is_some_and(|pod| judge_pod(pool, &pod, view.stores) != Judgement::NotGranted)
+/// What an endpoint of a pool of which no spec can be followed may say at most, as `before` it was lowered: nothing if it may not
+/// stay, because something forbids the pool to use it, or its pod has gone. One whose pod does not serve is not ready, except in a
+/// Service that `publishes` those.
+pub fn may_say(
+    pool: &ObjectKey,
+    endpoint: &Endpoint,
+    before: Conditions,
+    publishes: bool,
+    view: &View<'_>,
+) -> Option<Conditions> {
+    let Some(target) = &endpoint.target else {
+        return may_use(pool, endpoint.address, view).then_some(before);
+    };
+    let pod = pod_of(endpoint, target, view.stores)?;
+    (judge_pod(pool, &pod, view.stores) != Judgement::NotGranted).then(|| Conditions {
+        ready: before.ready && (publishes || (pod.ready && !pod.header.terminating)),
+        serving: before.serving && pod.ready,
+        terminating: before.terminating || pod.header.terminating,
+    })
 }
 
 /// The pod of an endpoint, if it is still there, at this address, and has not ended.

@@ -75,10 +75,23 @@ pub struct Endpoints {
     pub memory: Mutex<HashMap<ObjectKey, Remembered>>,
 }
 
+/// Which spec of a pool is followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// The one that it has.
+    Current,
+    /// The last one that could be used.
+    Unusable,
+    /// The one that it has, as far as that needs no new slice and no Service: the pool is being deleted, and they go with it once
+    /// nothing holds it back any more.
+    Deleted,
+}
+
 /// One pool as a reconcile works on it.
 struct Context {
     pool: Arc<EndpointPool>,
     key: ObjectKey,
+    stage: Stage,
     settings: Arc<Settings>,
     observed: Observed,
     standing: Standing,
@@ -99,28 +112,31 @@ impl Reconciler for Endpoints {
     async fn reconcile(self: Arc<Self>, pool: Arc<EndpointPool>, turn: Turn) -> Outcomes {
         let mut outcomes = Outcomes::default();
         let key = ObjectKey::of(&*pool);
-        if pool.metadata.deletion_timestamp.is_some() {
-            // Its slices go with it, once nothing holds it back any more.
+        let read = self.settings(&key, &pool);
+        let stage = match &read {
+            _ if pool.metadata.deletion_timestamp.is_some() => Stage::Deleted,
+            Err(error) => {
+                self.report_unusable(&pool, &key, &Failure::from(error));
+                Stage::Unusable
+            }
+            Ok(_) => Stage::Current,
+        };
+        // Until the spec can be read again, the last one that could is followed.
+        let Some(settings) = read.ok().or_else(|| self.usable(&key)) else {
             self.restrict(&pool, &key, &turn, &mut outcomes).await;
             return outcomes;
-        }
-        let settings = match self.settings(&key, &pool) {
-            Ok(settings) => settings,
-            // What stands and may stand is kept until the spec can be read again.
-            Err(error) => {
-                self.report_unusable(&pool, &key, &Failure::from(&error));
-                self.restrict(&pool, &key, &turn, &mut outcomes).await;
-                return outcomes;
-            }
         };
         self.lookups.want(&key, settings.names());
         self.interests.reach(&key, Observed::reached(&key, &settings, &self.view()));
         let may_write = self.may_write(&pool, &key, &turn, &mut outcomes).await;
         let observed = Observed::gather(&pool, &key, &settings, &self.view());
         let standing = Standing::of(&observed.slices);
-        let context = Context { pool, key, settings, observed, standing, turn, may_write };
+        let context = Context { pool, key, stage, settings, observed, standing, turn, may_write };
         match context.observed.service.clone() {
             Ok(service) => self.serve(&context, &service, &mut outcomes).await,
+            Err(_) if stage != Stage::Current => {
+                self.restrict(&context.pool, &context.key, &context.turn, &mut outcomes).await;
+            }
             Err(error) => {
                 let is_coming = self.keep_service(&context, &mut outcomes).await;
                 if is_coming && context.settings.check.is_some() {
@@ -162,6 +178,11 @@ impl Endpoints {
         self.memory.lock().entry(key.clone()).or_default().settings(pool)
     }
 
+    /// The last settings of the pool that could be read.
+    fn usable(&self, key: &ObjectKey) -> Option<Arc<Settings>> {
+        self.memory.lock().get(key)?.usable()
+    }
+
     /// Whether slices may be written as the stores are about to be observed. Asked before they are read: what they come to
     /// show afterwards is not observed, and would be made again.
     async fn may_write(
@@ -187,7 +208,9 @@ impl Endpoints {
 
     /// Makes and keeps the Service of a pool that says so. Returns whether it is being created, or could not be made.
     async fn keep_service(&self, context: &Context, outcomes: &mut Outcomes) -> bool {
-        let template = context.pool.spec.service_ref.create.as_ref().filter(|_| !self.is_taken(context));
+        let is_deleted = context.stage == Stage::Deleted;
+        let template = context.pool.spec.service_ref.create.as_ref();
+        let template = template.filter(|_| !is_deleted && !self.is_taken(context));
         let Some(template) = template else {
             outcomes.well(SERVICE);
             return false;

@@ -15,12 +15,15 @@ type Changes = pack::Plan<Group, Endpoint>;
 /// One slice that is rewritten.
 type Update = pack::Update<Group, Endpoint>;
 
-/// The slices without the endpoints that may not stay, as far as there are such; otherwise as they are.
-pub fn restricted(slices: &[Arc<Slice>], may_stay: impl Fn(&Endpoint) -> bool) -> Vec<Update> {
+/// The slices with their endpoints as they may stay, as far as that changes them.
+pub fn restricted(
+    slices: &[Arc<Slice>],
+    mut stays: impl FnMut(&Endpoint) -> Option<Endpoint>,
+) -> Vec<Update> {
     let slices = slices.iter().enumerate().filter(|(_, slice)| !slice.header.terminating);
     let update = |(id, slice): (usize, &Arc<Slice>)| {
-        let items: Vec<_> = slice.endpoints.iter().filter(|endpoint| may_stay(endpoint)).cloned().collect();
-        (items.len() < slice.endpoints.len()).then(|| Update { id, group: slice.group.clone(), items })
+        let items: Vec<_> = slice.endpoints.iter().filter_map(&mut stays).collect();
+        (items != slice.endpoints).then(|| Update { id, group: slice.group.clone(), items })
     };
     slices.filter_map(update).collect()
 }

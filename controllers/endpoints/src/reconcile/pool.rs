@@ -13,6 +13,7 @@ use crate::{
     observe::Member,
     plan,
     settings::{Settings, SettingsError},
+    watched::{Conditions, EndpointKey},
 };
 
 /// The key of the pool's Service.
@@ -27,6 +28,10 @@ type Spec = (Option<i64>, Result<Arc<Settings>, SettingsError>);
 #[derive(Debug, Default)]
 pub struct Remembered {
     settings: Option<Spec>,
+    /// The last that could be read.
+    usable: Option<Arc<Settings>>,
+    /// What endpoints said before they were lowered because their pods do not serve, while no spec could be followed.
+    pub(super) lowered: HashMap<EndpointKey, Conditions>,
     /// What the last plan left; `None` before the first one.
     pub(super) plan: Option<plan::Memory>,
     /// When the readiness of each pod whose fate was decided had last changed, when the slices were last written.
@@ -44,11 +49,19 @@ impl Remembered {
         {
             return settings.clone();
         }
-        let before = self.settings.take().and_then(|(_, settings)| settings.ok());
-        let settings =
-            Settings::read(pool).map(|settings| Arc::new(keep_definition(settings, before.as_deref())));
+        let read = Settings::read(pool);
+        let settings = read.map(|settings| Arc::new(keep_definition(settings, self.usable.as_deref())));
+        if let Ok(settings) = &settings {
+            self.usable = Some(Arc::clone(settings));
+            self.lowered.clear();
+        }
         self.settings = Some((generation, settings.clone()));
         settings
+    }
+
+    /// The last settings that could be read; `None` where this process has read none.
+    pub(super) fn usable(&self) -> Option<Arc<Settings>> {
+        self.usable.clone()
     }
 
     /// Whether this process has planned the pool before.

@@ -9,7 +9,7 @@ use mainstay_runtime::{
     outcome::{Failure, Failures},
 };
 
-use super::{Context, Endpoints};
+use super::{Context, Endpoints, Stage};
 use crate::{
     announce::condition,
     checker::{State, Target},
@@ -38,7 +38,10 @@ impl Endpoints {
             failed_over: plan.choice.tier > Some(status::best_tier(&context.pool)),
         };
         self.metrics.set(&context.key, gauged);
-        self.publish(&context.pool, status);
+        // Of a spec that is not followed it is said what is wrong with it.
+        if context.stage == Stage::Current {
+            self.publish(&context.pool, status);
+        }
     }
 
     pub(super) fn report_unusable(&self, pool: &Arc<EndpointPool>, key: &ObjectKey, failure: &Failure) {

@@ -16,6 +16,7 @@ use crate::{
 };
 
 mod checked;
+mod followed;
 mod frozen;
 mod gates;
 

@@ -9,7 +9,7 @@ use std::{
 use jiff::Timestamp;
 use mainstay_runtime::{failure::RequestError, outcome::Outcomes};
 
-use super::{CATCH_UP, Context, Endpoints, GATES};
+use super::{CATCH_UP, Context, Endpoints, GATES, Stage};
 use crate::{
     apply::{self, ApplyError},
     checker::{State, Target},
@@ -27,7 +27,9 @@ impl Endpoints {
         service: &Service,
         plan: &Plan,
     ) -> Result<Option<Duration>, ApplyError> {
-        let (found, unfound) = self.writer.find_lost(&context.job()).await;
+        let is_deleted = context.stage == Stage::Deleted;
+        let (found, unfound) =
+            if is_deleted { (false, None) } else { self.writer.find_lost(&context.job()).await };
         if found {
             return Ok(Some(CATCH_UP));
         }
@@ -36,6 +38,7 @@ impl Endpoints {
         let slices = plan::slices(plan, &context.observed.slices, context.settings.max_per_slice, |slice| {
             slice.labels == labels && slice.owner.as_ref().map(|(_, uid)| &**uid) == uid
         });
+        let slices = if is_deleted { plan::without_new(&slices, &context.observed.slices) } else { slices };
         let changes = self.changes(context, plan);
         let mut due = None;
         if !slices.is_empty() {

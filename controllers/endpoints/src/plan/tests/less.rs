@@ -73,7 +73,8 @@ fn a_slice_that_is_not_needed_goes_unless_it_holds_what_has_no_other_place() {
 #[test]
 fn a_slice_is_written_only_if_it_holds_what_may_not_stay() {
     let slices = [slice_of(80, &[1, 2]), slice_of(80, &[3])];
-    let updates = restricted(&slices, |endpoint| *endpoint != address(2));
+    let updates =
+        restricted(&slices, |endpoint| Some(endpoint.clone()).filter(|endpoint| *endpoint != address(2)));
     assert_eq!(updates, [update(0, 80, vec![address(1)])]);
     let named = Member { name: Some("db.example".into()), ..outside(0, "10.0.0.1") };
     let plan = Case::of(vec![named, outside(0, "10.0.0.2")])

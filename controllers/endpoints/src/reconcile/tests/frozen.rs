@@ -5,9 +5,20 @@ use mainstay_crds::EndpointGrant;
 use super::*;
 
 /// Has a slice of the pool hold these addresses, each of a pod or of none.
-fn stands(endpoints: &Endpoints, owner: &str, all: &[(&str, Value)]) {
+pub(super) fn stands(endpoints: &Endpoints, owner: &str, all: &[(&str, Value)]) {
+    stands_as(endpoints, owner, all, |_| true);
+}
+
+/// The same, ready or not.
+pub(super) fn stands_as(
+    endpoints: &Endpoints,
+    owner: &str,
+    all: &[(&str, Value)],
+    is_ready: impl Fn(&str) -> bool,
+) {
     let of = |(address, target): &(&str, Value)| {
-        let conditions = json!({"ready": true, "serving": true, "terminating": false});
+        let ready = is_ready(address);
+        let conditions = json!({"ready": ready, "serving": ready, "terminating": false});
         json!({"addresses": [address], "conditions": conditions, "targetRef": target})
     };
     let slice: WatchedSlice = serde_json::from_value(json!({
@@ -53,7 +64,7 @@ fn put(sent: &Sent) -> Vec<Vec<String>> {
     sent.iter().filter(|(method, ..)| *method == Method::PUT).map(|(_, _, body)| of(body)).collect()
 }
 
-fn unreadable() -> EndpointPool {
+pub(super) fn unreadable() -> EndpointPool {
     let mut pool = EndpointPool::clone(&pool());
     pool.spec.check = serde_json::from_value(
         json!({"type": "HTTP", "http": {"path": "/", "expectedStatuses": ["399-200"]}}),
@@ -62,7 +73,7 @@ fn unreadable() -> EndpointPool {
     pool
 }
 
-fn held_back() -> EndpointPool {
+pub(super) fn held_back() -> EndpointPool {
     let mut pool = EndpointPool::clone(&pool());
     pool.metadata = serde_json::from_value(json!({
         "name": "pool", "namespace": "ns", "uid": "pool", "deletionTimestamp": "2026-01-01T00:00:00Z",
@@ -74,38 +85,36 @@ fn held_back() -> EndpointPool {
 
 #[tokio::test]
 async fn a_pool_whose_spec_is_not_followed_keeps_nothing_that_it_may_not_use() {
-    for frozen in [unreadable(), held_back()] {
-        for is_granted in [false, true] {
-            let (mut endpoints, sent) = endpoints("nothing");
-            let forbidden = Forbidden(vec!["198.51.100.0/24".parse().unwrap()]);
-            Arc::get_mut(&mut endpoints).unwrap().forbidden = forbidden;
-            let (theirs, ours) =
-                (pod(&endpoints, "other", "a", "10.0.0.1"), pod(&endpoints, "ns", "c", "10.0.0.3"));
-            pod(&endpoints, "other", "b", "10.0.0.2");
-            let gone = json!({"kind": "Pod", "namespace": "ns", "name": "gone", "uid": "gone"});
-            let all = [
-                ("10.0.0.1", theirs),
-                ("10.0.0.2", Value::Null),
-                ("10.0.0.3", ours),
-                ("10.0.0.4", gone),
-                ("192.0.2.1", Value::Null),
-                ("198.51.100.1", Value::Null),
-            ];
-            stands(&endpoints, "pool", &all);
-            let granted: &[_] = if is_granted {
-                grant(&endpoints);
-                &["10.0.0.1", "10.0.0.2", "10.0.0.3", "192.0.2.1"]
-            } else {
-                &["10.0.0.3", "192.0.2.1"]
-            };
-            let outcomes = Arc::clone(&endpoints).reconcile(Arc::new(frozen.clone()), Turn::default()).await;
-            assert!(!outcomes.failed());
-            assert_eq!(put(&sent), [granted], "{is_granted}");
-            assert_eq!(count(&sent, "/endpointslices"), 1, "nothing is added: {:?}", sent.lock());
-            let sent = sent.lock();
-            let (_, _, body) = sent.iter().find(|(method, ..)| *method == Method::PUT).unwrap();
-            assert_eq!(body["metadata"]["labels"]["of-the-service"], "then", "nothing else is changed");
-        }
+    for is_granted in [false, true] {
+        let (mut endpoints, sent) = endpoints("nothing");
+        let forbidden = Forbidden(vec!["198.51.100.0/24".parse().unwrap()]);
+        Arc::get_mut(&mut endpoints).unwrap().forbidden = forbidden;
+        let (theirs, ours) =
+            (pod(&endpoints, "other", "a", "10.0.0.1"), pod(&endpoints, "ns", "c", "10.0.0.3"));
+        pod(&endpoints, "other", "b", "10.0.0.2");
+        let gone = json!({"kind": "Pod", "namespace": "ns", "name": "gone", "uid": "gone"});
+        let all = [
+            ("10.0.0.1", theirs),
+            ("10.0.0.2", Value::Null),
+            ("10.0.0.3", ours),
+            ("10.0.0.4", gone),
+            ("192.0.2.1", Value::Null),
+            ("198.51.100.1", Value::Null),
+        ];
+        stands(&endpoints, "pool", &all);
+        let granted: &[_] = if is_granted {
+            grant(&endpoints);
+            &["10.0.0.1", "10.0.0.2", "10.0.0.3", "192.0.2.1"]
+        } else {
+            &["10.0.0.3", "192.0.2.1"]
+        };
+        let outcomes = Arc::clone(&endpoints).reconcile(Arc::new(unreadable()), Turn::default()).await;
+        assert!(!outcomes.failed());
+        assert_eq!(put(&sent), [granted], "{is_granted}");
+        assert_eq!(count(&sent, "/endpointslices"), 1, "nothing is added: {:?}", sent.lock());
+        let sent = sent.lock();
+        let (_, _, body) = sent.iter().find(|(method, ..)| *method == Method::PUT).unwrap();
+        assert_eq!(body["metadata"]["labels"]["of-the-service"], "then", "nothing else is changed");
     }
 }
 
