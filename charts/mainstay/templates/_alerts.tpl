@@ -124,13 +124,21 @@ What is wrong with pools. The series name none: kubectl get endpointpools does.
 */}}
 {{- define "mainstay.endpointsAlerts" -}}
 - alert: MainstayPoolServesNothing
-  expr: max(mainstay_endpoints_pools_not_ready) > 0
+  expr: max by (reason) (mainstay_endpoints_pools_not_ready{reason!~"NoMembers|ServiceTaken"}) > 0
   for: 10m
   labels:
     severity: critical
     mainstay_controller: {{ .name }}
   annotations:
-    summary: {{ "For 10 minutes {{ $value }} EndpointPools have had no endpoint that gets traffic." | quote }}
+    summary: {{ "For 10 minutes {{ $value }} EndpointPools have had no endpoint that gets traffic: {{ $labels.reason }}." | quote }}
+- alert: MainstayPoolUnused
+  expr: max by (reason) (mainstay_endpoints_pools_not_ready{reason=~"NoMembers|ServiceTaken"}) > 0
+  for: 1h
+  labels:
+    severity: warning
+    mainstay_controller: {{ .name }}
+  annotations:
+    summary: {{ "For an hour {{ $value }} EndpointPools have had nothing to serve: {{ $labels.reason }}." | quote }}
 - alert: MainstayPoolInPanic
   expr: max(mainstay_endpoints_pools_in_panic) > 0
   for: 10m

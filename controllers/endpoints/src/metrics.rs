@@ -1,6 +1,6 @@
 //! The controller's own metrics.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use mainstay_crds::MemberCounts;
 use mainstay_runtime::{
@@ -38,16 +38,44 @@ impl Operation {
 }
 
 /// What one pool adds to the gauges.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Gauged {
     /// Its members by state.
     pub members: MemberCounts,
-    /// Whether it serves.
-    pub ready: bool,
+    /// Why it does not serve, in one word; `None` when it does.
+    pub not_ready: Option<&'static str>,
     /// Whether it is in panic.
     pub panic: bool,
     /// Whether a better tier than the one in use has members.
     pub failed_over: bool,
+}
+
+impl Gauged {
+    /// Of a pool that has no endpoints, for this reason.
+    pub fn none(reason: &'static str) -> Self {
+        Self { not_ready: Some(reason), ..Self::default() }
+    }
+}
+
+/// Why pools do not serve: most of that is an outage, and the first two can be meant. The other reasons of
+/// `Ready` have a series once there was such a pool.
+const REASONS: [&str; 8] = [
+    "NoMembers",
+    "ServiceTaken",
+    "MembersRefused",
+    "NoneHealthy",
+    "AwaitingChecks",
+    "AwaitingLookups",
+    "ServiceNotFound",
+    "ServiceHasSelector",
+];
+
+/// What the gauges add up.
+#[derive(Debug, Default)]
+struct Pools {
+    known: HashMap<ObjectKey, Gauged>,
+    /// The reasons that have a series.
+    reasons: BTreeSet<&'static str>,
 }
 
 /// What the controller does for pools.
@@ -61,10 +89,10 @@ pub struct Metrics {
     gates: IntCounter,
     pools: IntGauge,
     members: IntGaugeVec,
-    not_ready: IntGauge,
+    not_ready: IntGaugeVec,
     in_panic: IntGauge,
     failed_over: IntGauge,
-    of_pools: Mutex<HashMap<ObjectKey, Gauged>>,
+    of_pools: Mutex<Pools>,
 }
 
 impl Metrics {
@@ -104,10 +132,11 @@ impl Metrics {
                 "Members of all pools by state.",
                 &["state"],
             ),
-            not_ready: gauge(
+            not_ready: gauges(
+                registry,
                 "mainstay_endpoints_pools_not_ready",
-                "Pools that have no endpoint that gets \
-                                                                    traffic.",
+                "Pools that have no endpoint that gets traffic, by the reason.",
+                &["reason"],
             ),
             in_panic: gauge(
                 "mainstay_endpoints_pools_in_panic",
@@ -118,7 +147,7 @@ impl Metrics {
                 "mainstay_endpoints_pools_failed_over",
                 "Pools whose best tier is not active.",
             ),
-            of_pools: Mutex::default(),
+            of_pools: Mutex::new(Pools { reasons: REASONS.into(), ..Pools::default() }),
         }
     }
 
@@ -148,27 +177,32 @@ impl Metrics {
     }
 
     pub(crate) fn set(&self, pool: &ObjectKey, gauged: Gauged) {
-        self.of_pools.lock().insert(pool.clone(), gauged);
+        let mut of_pools = self.of_pools.lock();
+        of_pools.reasons.extend(gauged.not_ready);
+        of_pools.known.insert(pool.clone(), gauged);
     }
 
-    /// How many pools are known not to be ready.
+    /// How many pools are known not to be ready for this reason.
     #[cfg(test)]
-    pub(crate) fn not_ready(&self) -> i64 {
+    pub(crate) fn not_ready(&self, reason: &str) -> i64 {
         self.refresh(0);
-        self.not_ready.get()
+        self.not_ready.with_label_values(&[reason]).get()
     }
 
     pub(crate) fn forget(&self, pool: &ObjectKey) {
-        self.of_pools.lock().remove(pool);
+        self.of_pools.lock().known.remove(pool);
     }
 
     /// Adds the pools up, for the moment of a scrape.
     pub fn refresh(&self, pools: usize) {
-        let of_pools = self.of_pools.lock();
+        let Pools { known: of_pools, reasons } = &*self.of_pools.lock();
         let count = |is: fn(&Gauged) -> bool| of_pools.values().filter(|pool| is(pool)).count();
         let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         self.pools.set(number(pools));
-        self.not_ready.set(number(count(|pool| !pool.ready)));
+        for &reason in reasons {
+            let such = of_pools.values().filter(|pool| pool.not_ready == Some(reason)).count();
+            self.not_ready.with_label_values(&[reason]).set(number(such));
+        }
         self.in_panic.set(number(count(|pool| pool.panic)));
         self.failed_over.set(number(count(|pool| pool.failed_over)));
         for (state, members) in STATES {

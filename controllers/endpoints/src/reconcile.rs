@@ -231,8 +231,9 @@ impl Endpoints {
             Err(error) => {
                 self.failed(&context.pool, &error, outcomes);
                 if context.observed.service.is_err() {
-                    self.metrics.set(&context.key, Gauged::default());
-                    self.report_unusable(&context.pool, &context.key, &error.explain());
+                    let failure = error.explain();
+                    self.metrics.set(&context.key, Gauged::none(failure.reason));
+                    self.report_unusable(&context.pool, &context.key, &failure);
                 }
                 true
             }
@@ -251,7 +252,7 @@ impl Endpoints {
         if context.observed.slices.is_empty() {
             outcomes.well(SLICES);
         }
-        self.metrics.set(&context.key, Gauged::default());
+        self.metrics.set(&context.key, Gauged::none(failure.reason));
         if context.may_write && !context.observed.slices.is_empty() {
             let applied = self.writer.clear(&context.job()).await;
             match applied.error {

@@ -103,6 +103,16 @@ pub fn choice_of(pool: &EndpointPool) -> choose::Memory {
     choose::Memory { tier, expected: tier.zip(expected), panic, ..choose::Memory::default() }
 }
 
+/// Why a pool that has its Service does not serve, in one word: the reason of `Ready`, but for members that are all refused, of
+/// which that says no more than of none.
+pub fn why_not_ready(seen: &Seen<'_>) -> Option<&'static str> {
+    match readiness(seen) {
+        (true, ..) => None,
+        (false, "NoMembers", _) if counts(seen).refused > 0 => Some("MembersRefused"),
+        (false, reason, _) => Some(reason),
+    }
+}
+
 /// The status of a pool that has no endpoints to write.
 pub fn unusable(pool: &EndpointPool, failure: &Failure, slices: usize, now: Timestamp) -> EndpointPoolStatus {
     let verdicts = verdicts((false, failure.reason, failure.message.clone()), Some(failure));

@@ -11,7 +11,6 @@ use mainstay_runtime::{
 
 use super::{Context, Endpoints, Stage};
 use crate::{
-    announce::condition,
     checker::{State, Target},
     metrics::Gauged,
     observe::Observed,
@@ -33,7 +32,7 @@ impl Endpoints {
         let status = status::observed(&seen, Timestamp::now());
         let gauged = Gauged {
             members: status.members,
-            ready: condition(&status, "Ready").is_some_and(|(ready, _)| ready),
+            not_ready: status::why_not_ready(&seen),
             panic: plan.choice.panic,
             failed_over: plan.choice.tier > Some(status::best_tier(&context.pool)),
         };

@@ -246,7 +246,31 @@ async fn a_pool_whose_service_cannot_be_created_is_counted_as_not_ready() {
     let service: Service = serde_json::from_value::<WatchedService>(service()).unwrap().into();
     endpoints.stores.services.apply(Event::Delete(service), |_| {});
     Arc::clone(&endpoints).reconcile(pool(), Turn::default()).await;
-    assert_eq!(endpoints.metrics.not_ready(), 1);
+    assert_eq!(endpoints.metrics.not_ready("ServiceRefused"), 1);
+}
+
+#[tokio::test]
+async fn pools_that_serve_nothing_are_counted_by_the_reason() {
+    let (endpoints, _) = endpoints("nothing");
+    let counted = |reason: &str| endpoints.metrics.not_ready(reason);
+    let mut idle = EndpointPool::clone(&pool());
+    idle.spec.service_ref.create = None;
+    idle.spec.members =
+        serde_json::from_value(json!([{"name": "pods", "podSelector": {"matchLabels": {"app": "idle"}}}]))
+            .unwrap();
+    Arc::clone(&endpoints).reconcile(Arc::new(idle.clone()), Turn::default()).await;
+    assert_eq!((counted("NoMembers"), counted("MembersRefused")), (1, 0), "scaled to zero");
+    idle.spec.members =
+        serde_json::from_value(json!([{"name": "outside", "addresses": [{"ip": "2001:db8::1"}]}])).unwrap();
+    idle.metadata.generation = Some(2);
+    Arc::clone(&endpoints).reconcile(Arc::new(idle.clone()), Turn::default()).await;
+    assert_eq!((counted("NoMembers"), counted("MembersRefused")), (0, 1), "all are refused");
+    let mut older = idle.clone();
+    older.metadata.name = Some("older".to_owned());
+    older.metadata.creation_timestamp = serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
+    endpoints.interests.set(&older);
+    Arc::clone(&endpoints).reconcile(Arc::new(idle), Turn::default()).await;
+    assert_eq!((counted("ServiceTaken"), counted("MembersRefused")), (1, 0), "a younger pool is no outage");
 }
 
 /// The store does not show it yet.

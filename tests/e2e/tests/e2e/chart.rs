@@ -286,6 +286,23 @@ fn a_certificate_that_ends_raises_an_alert_where_there_is_a_webhook() {
 }
 
 #[test]
+fn a_pool_of_which_nothing_is_expected_raises_no_critical_alert() {
+    let objects = rendered(&["--set=prometheusRule.enabled=true,prometheusRule.policy=alwaysRender"]);
+    let rule = find(&objects, "PrometheusRule", "mainstay-endpoints");
+    let rules = rule["spec"]["groups"][0]["rules"].as_array().expect("it has rules");
+    let alert = |name: &str| {
+        let alert = rules.iter().find(|rule| rule["alert"] == name).expect("it is there");
+        (alert["labels"]["severity"].as_str(), alert["expr"].as_str().expect("it has an expression"))
+    };
+    let (critical, expression) = alert("MainstayPoolServesNothing");
+    assert_eq!(critical, Some("critical"));
+    assert!(expression.contains("reason!~\"NoMembers|ServiceTaken\""), "{expression}");
+    let (warning, expression) = alert("MainstayPoolUnused");
+    assert_eq!(warning, Some("warning"));
+    assert!(expression.contains("reason=~\"NoMembers|ServiceTaken\""), "{expression}");
+}
+
+#[test]
 fn no_rule_has_a_wildcard() {
     for object in rendered(&[]) {
         for rule in object["rules"].as_array().into_iter().flatten() {
