@@ -156,7 +156,7 @@ pub struct TlsCheck {
 
     /// The trusted certificate authorities, as PEM. Default: the roots in the controller's image.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 65536))]
+    #[schemars(length(min = 1, max = 65536), regex(pattern = r"-----BEGIN CERTIFICATE-----"))]
     pub ca_bundle: Option<String>,
 }
 

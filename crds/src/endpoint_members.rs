@@ -35,7 +35,10 @@ pub struct PoolMembers {
 
     /// Addresses of servers, inside the cluster or outside. At most 1000.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 1000), extend("x-kubernetes-list-type" = "atomic"))]
+    #[schemars(
+        length(max = 1000),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["ip"])
+    )]
     pub addresses: Vec<MemberAddress>,
 
     /// DNS names, which are looked up when their TTL ends. Names must be fully qualified: no search path

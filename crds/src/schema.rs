@@ -208,7 +208,7 @@ pub(crate) fn pod_names(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// Fully qualified DNS names, in lower case.
+/// Fully qualified DNS names.
 pub(crate) fn dns_names(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "array",
@@ -218,7 +218,10 @@ pub(crate) fn dns_names(_: &mut SchemaGenerator) -> Schema {
             "type": "string",
             "minLength": 1,
             "maxLength": 253,
-            "pattern": "^([a-z0-9_]([-a-z0-9_]{0,61}[a-z0-9_])?\\.)*[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\\.?$",
+            "pattern": "^([A-Za-z0-9_]([-A-Za-z0-9_]{0,61}[A-Za-z0-9_])?\\.)*[A-Za-z0-9]([-A-Za-z0-9]{0,61}[A-Za-z0-9])?\\.?$",
+            "x-kubernetes-validations": [
+                Rule::new("!isIP(self)").message("a DNS name must not be an IP address: write it into addresses"),
+            ],
         },
     })
 }
@@ -230,7 +233,15 @@ pub(crate) fn statuses(_: &mut SchemaGenerator) -> Schema {
         "x-kubernetes-list-type": "atomic",
         "minItems": 1,
         "maxItems": 16,
-        "items": { "type": "string", "maxLength": 7, "pattern": "^[1-5][0-9]{2}(-[1-5][0-9]{2})?$" },
+        "items": {
+            "type": "string",
+            "maxLength": 7,
+            "pattern": "^[1-5][0-9]{2}(-[1-5][0-9]{2})?$",
+            "x-kubernetes-validations": [
+                Rule::new("size(self) < 7 || self.substring(0, 3) <= self.substring(4)")
+                    .message("a range of status codes must not end before it begins"),
+            ],
+        },
     })
 }
 

@@ -1,6 +1,12 @@
 //! A pool's spec, converted once for each generation to the types of a reconcile.
 
-use std::{collections::HashMap, net::IpAddr, ops::RangeInclusive, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+    ops::RangeInclusive,
+    sync::Arc,
+    time::Duration,
+};
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::{
@@ -196,7 +202,7 @@ fn set(members: &PoolMembers, own: &str) -> Result<Set, SettingsError> {
             let selector = Selector::try_from(selector.clone()).map_err(unusable)?;
             Source::Pods { namespace: namespace.as_deref().unwrap_or(own).into(), selector }
         }
-        None if !dns_names.is_empty() => Source::Names(dns_names.clone()),
+        None if !dns_names.is_empty() => Source::Names(lowered(dns_names)),
         None => {
             Source::Addresses(addresses.iter().map(|address| fixed(name, address)).collect::<Result<_, _>>()?)
         }
@@ -208,6 +214,13 @@ fn set(members: &PoolMembers, own: &str) -> Result<Set, SettingsError> {
         ports: ports.collect(),
         source,
     })
+}
+
+/// The names in lower case, each once: the DNS tells none apart by its case.
+fn lowered(names: &[String]) -> Vec<String> {
+    let mut seen = HashSet::new();
+    let names = names.iter().map(|name| name.to_ascii_lowercase());
+    names.filter(|name| seen.insert(name.clone())).collect()
 }
 
 fn fixed(set: &str, address: &MemberAddress) -> Result<Fixed, SettingsError> {
@@ -315,6 +328,18 @@ mod tests {
             let named = json!({"type": kind, "tls": tls, part: {name: "other.example"}});
             assert_eq!(host(named).as_deref(), Some("other.example"));
         }
+    }
+
+    #[test]
+    fn a_name_is_the_same_in_capitals() {
+        let pool = json!({
+            "apiVersion": "mainstay.dev/v1alpha1", "kind": "EndpointPool",
+            "metadata": {"name": "pool", "namespace": "ns"},
+            "spec": {"serviceRef": {"name": "web"},
+                "members": [{"name": "db", "dnsNames": ["DB.Example.com", "a.example", "db.example.COM"]}]},
+        });
+        let settings = Settings::read(&serde_json::from_value(pool).unwrap()).unwrap();
+        assert_eq!(settings.names().collect::<Vec<_>>(), ["db.example.com", "a.example"]);
     }
 
     #[test]

@@ -223,6 +223,29 @@ async fn wrong_pools_are_refused_with_the_field() {
             ["spec.check.http.expectedStatuses[0]", "Invalid value"],
         ),
         (
+            "a range of statuses that ends before it begins",
+            valid().with(
+                "spec.check",
+                json!({"type": "HTTP", "http": {"expectedStatuses": ["200", "399-200"]}}),
+            ),
+            ["spec.check.http.expectedStatuses[1]", "must not end before it begins"],
+        ),
+        (
+            "certificates that are none",
+            valid().with("spec.check", json!({"type": "HTTP", "tls": {"caBundle": "YWJj"}})),
+            ["spec.check.tls.caBundle", "BEGIN CERTIFICATE"],
+        ),
+        (
+            "an address as a name",
+            set(json!({"name": "x", "dnsNames": ["db.example", "192.0.2.1"]})),
+            ["spec.members[0].dnsNames[1]", "write it into addresses"],
+        ),
+        (
+            "an address twice",
+            set(json!({"name": "x", "addresses": [{"ip": "192.0.2.1"}, {"ip": "192.0.2.1", "zone": "a"}]})),
+            ["spec.members[0].addresses[1]", "Duplicate value"],
+        ),
+        (
             "a return below the failover",
             valid().with("spec.failover", json!({"belowPercent": 80})),
             ["spec.failover.returnPercent", "must not be less"],
