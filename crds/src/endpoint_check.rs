@@ -41,14 +41,14 @@ pub struct EndpointCheck {
     #[schemars(range(min = 1, max = 3600))]
     pub interval_seconds: i32,
 
-    /// The interval while the result is about to change, and while an endpoint fails. Default 2.
+    /// The interval while the result is about to change. Default 2.
     #[serde(default = "two")]
     #[schemars(range(min = 1, max = 3600))]
     pub edge_interval_seconds: i32,
 
     /// Seconds after which a check without an answer fails. Default 2.
     #[serde(default = "two")]
-    #[schemars(range(min = 1, max = 300))]
+    #[schemars(range(min = 1, max = 60))]
     pub timeout_seconds: i32,
 
     /// Number of consecutive successful checks required to mark a failing endpoint healthy. Default 2. For a new endpoint

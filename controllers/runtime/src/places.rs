@@ -3,8 +3,10 @@
 //! Keys have owners, which share the places: pools, or kinds of work. It promises:
 //!
 //! - Of the owners with a key that is due, the one with the fewest keys under way comes first, and of several the one
-//!   whose key is due since longest. Of an owner's keys, the one that is due since longest. What owners are called decides
-//!   nothing.
+//!   whose key is due since longest. Of an owner's keys, those that are due for the first time come first, and then the one that
+//!   is due since longest. What owners are called decides nothing.
+//! - Of an owner that is [bounded](Places::bound), an eighth of what it may have under way is only for keys that are due for the
+//!   first time: those that are known and hang hold up no new one.
 //! - An owner gets a place only while more are free than it has itself: the last one goes to an owner that has none, and
 //!   one owner alone gets half of them. Whose jobs hang holds up no other.
 //! - A key is under way once at a time.
@@ -51,10 +53,15 @@ pub enum Next<O, K> {
 struct Owner<K> {
     number: u64,
     keys: HashMap<K, Key>,
-    /// The keys that are not under way.
+    /// The keys that are due for the first time and not under way.
+    new: BTreeSet<(Moment, K)>,
+    /// The others that are not under way.
     waiting: BTreeSet<(Moment, K)>,
     under_way: usize,
     most: usize,
+    /// How many of those under way were not due for the first time.
+    repeated: usize,
+    most_repeated: usize,
     /// Its place in `later` or in `ready`; `None` while it may begin nothing at any time.
     listed: Option<(usize, Moment)>,
 }
@@ -63,7 +70,15 @@ struct Owner<K> {
 #[derive(Debug, Default)]
 struct Key {
     due: Option<Moment>,
-    under_way: bool,
+    /// Whether that is for the first time.
+    is_new: bool,
+    under_way: Option<Turn>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    First,
+    Repeated,
 }
 
 impl<O: Hash + Eq + Clone, K: Hash + Ord + Clone> Places<O, K> {
@@ -81,27 +96,33 @@ impl<O: Hash + Eq + Clone, K: Hash + Ord + Clone> Places<O, K> {
 
     /// A key is due at this time, and no longer when it was due before. One that is under way becomes due after its end.
     pub fn put(&mut self, owner: &O, key: K, due: Moment) {
-        self.change(owner, key, |_| due);
+        self.change(owner, key, |_, _| (due, false));
+    }
+
+    /// A key is due at this time for the first time, or when it was due before if that is sooner.
+    pub fn begin(&mut self, owner: &O, key: K, due: Moment) {
+        self.change(owner, key, |before, _| (before.map_or(due, |before| before.min(due)), true));
     }
 
     /// A key is due at this time, or when it was due before if that is sooner.
     pub fn hasten(&mut self, owner: &O, key: K, due: Moment) {
-        self.change(owner, key, |before| before.map_or(due, |before| before.min(due)));
+        self.change(owner, key, |before, is_new| (before.map_or(due, |before| before.min(due)), is_new));
     }
 
-    fn change(&mut self, owner: &O, key: K, due: impl FnOnce(Option<Moment>) -> Moment) {
+    fn change(&mut self, owner: &O, key: K, due: impl FnOnce(Option<Moment>, bool) -> (Moment, bool)) {
         let of = self.owners.entry(owner.clone()).or_insert_with(|| {
             self.made += 1;
             Owner::new(self.made)
         });
         let known = of.keys.entry(key.clone()).or_default();
-        let due = due(known.due);
-        let before = known.due.replace(due);
-        if !known.under_way {
+        let (before, was_new) = (known.due, known.is_new);
+        let (due, is_new) = due(before, was_new);
+        (known.due, known.is_new) = (Some(due), is_new);
+        if known.under_way.is_none() {
             if let Some(before) = before {
-                of.waiting.remove(&(before, key.clone()));
+                of.line(was_new).remove(&(before, key.clone()));
             }
-            of.waiting.insert((due, key));
+            of.line(is_new).insert((due, key));
         }
         self.list(owner);
     }
@@ -110,11 +131,11 @@ impl<O: Hash + Eq + Clone, K: Hash + Ord + Clone> Places<O, K> {
     pub fn remove(&mut self, owner: &O, key: &K) {
         let Some(of) = self.owners.get_mut(owner) else { return };
         let Some(known) = of.keys.get_mut(key) else { return };
-        let due = known.due.take();
-        if !known.under_way {
+        let (due, is_new) = (known.due.take(), std::mem::take(&mut known.is_new));
+        if known.under_way.is_none() {
             of.keys.remove(key);
             if let Some(due) = due {
-                of.waiting.remove(&(due, key.clone()));
+                of.line(is_new).remove(&(due, key.clone()));
             }
         }
         self.list(owner);
@@ -125,6 +146,9 @@ impl<O: Hash + Eq + Clone, K: Hash + Ord + Clone> Places<O, K> {
     pub fn bound(&mut self, owner: &O, most: usize) {
         if let Some(of) = self.owners.get_mut(owner) {
             of.most = most.max(1);
+            // An owner alone has half of the places, whatever its bound is.
+            let share = of.most.min(self.limit.div_ceil(2));
+            of.most_repeated = share - share / 8;
         }
         self.list(owner);
     }
@@ -143,9 +167,12 @@ impl<O: Hash + Eq + Clone, K: Hash + Ord + Clone> Places<O, K> {
             return Next::Wait(next.map(|((due, _), _)| *due));
         };
         let of = self.owners.get_mut(&owner).expect("only owners that are known are listed");
-        let (due, key) = of.waiting.pop_first().expect("only owners with a key that waits are listed");
+        let is_new = of.new.first().is_some_and(|(due, _)| *due <= now);
+        let (due, key) = of.line(is_new).pop_first().expect("only owners with a key that waits are listed");
         let known = of.keys.get_mut(&key).expect("only keys that are known wait");
-        *known = Key { due: None, under_way: true };
+        let turn = if is_new { Turn::First } else { Turn::Repeated };
+        *known = Key { due: None, is_new: false, under_way: Some(turn) };
+        of.repeated += usize::from(!is_new);
         of.under_way += 1;
         self.under_way += 1;
         self.list(&owner);
@@ -155,12 +182,13 @@ impl<O: Hash + Eq + Clone, K: Hash + Ord + Clone> Places<O, K> {
     /// What has begun has ended. Nothing becomes of a key that is not under way.
     pub fn ended(&mut self, owner: &O, key: &K) {
         let Some(of) = self.owners.get_mut(owner) else { return };
-        let Some(known) = of.keys.get_mut(key).filter(|known| known.under_way) else { return };
-        known.under_way = false;
-        match known.due {
-            Some(due) => drop(of.waiting.insert((due, key.clone()))),
-            None => drop(of.keys.remove(key)),
+        let Some(known) = of.keys.get_mut(key) else { return };
+        let Some(turn) = known.under_way.take() else { return };
+        match (known.due, known.is_new) {
+            (Some(due), is_new) => drop(of.line(is_new).insert((due, key.clone()))),
+            (None, _) => drop(of.keys.remove(key)),
         }
+        of.repeated -= usize::from(turn == Turn::Repeated);
         of.under_way -= 1;
         self.under_way -= 1;
         self.list(owner);
@@ -168,7 +196,7 @@ impl<O: Hash + Eq + Clone, K: Hash + Ord + Clone> Places<O, K> {
 
     /// Whether a key is under way.
     pub fn is_under_way(&self, owner: &O, key: &K) -> bool {
-        self.owners.get(owner).and_then(|of| of.keys.get(key)).is_some_and(|known| known.under_way)
+        self.owners.get(owner).and_then(|of| of.keys.get(key)).is_some_and(|known| known.under_way.is_some())
     }
 
     /// Whether no key is known.
@@ -185,17 +213,31 @@ impl<O: Hash + Eq + Clone, K: Hash + Ord + Clone> Places<O, K> {
         }
         if of.keys.is_empty() {
             self.owners.remove(owner);
-        } else if let Some((due, _)) = of.waiting.first().filter(|_| of.under_way < of.most) {
-            of.listed = Some((of.under_way, *due));
-            self.later.insert((*due, of.number), owner.clone());
+        } else if let Some(due) = of.next_due() {
+            of.listed = Some((of.under_way, due));
+            self.later.insert((due, of.number), owner.clone());
         }
     }
 }
 
-impl<K> Owner<K> {
+impl<K: Hash + Ord> Owner<K> {
     fn new(number: u64) -> Self {
-        let (keys, waiting) = (HashMap::new(), BTreeSet::new());
-        Self { number, keys, waiting, under_way: 0, most: usize::MAX, listed: None }
+        let (keys, new, waiting) = Default::default();
+        let (most, most_repeated) = (usize::MAX, usize::MAX);
+        Self { number, keys, new, waiting, under_way: 0, most, repeated: 0, most_repeated, listed: None }
+    }
+
+    fn line(&mut self, is_new: bool) -> &mut BTreeSet<(Moment, K)> {
+        if is_new { &mut self.new } else { &mut self.waiting }
+    }
+
+    /// When the first of the keys that may begin is due.
+    fn next_due(&self) -> Option<Moment> {
+        if self.under_way >= self.most {
+            return None;
+        }
+        let repeated = self.waiting.first().filter(|_| self.repeated < self.most_repeated);
+        self.new.first().into_iter().chain(repeated).map(|(due, _)| *due).min()
     }
 }
 

@@ -83,9 +83,11 @@ impl Table {
         let redefined = pool.define(definition);
         pool.forget_all_but(|target| targets.contains_key(target), |target| places.remove(key, target));
         for (target, wanted) in targets {
-            let phase = phase(key, &target.1);
-            if let Some(due) = pool.want(&target, wanted, redefined, now, phase) {
-                places.hasten(key, target, due);
+            let phase = phase(key, &target.address);
+            match pool.want(&target, wanted, redefined, now, phase) {
+                Some((due, true)) => places.begin(key, target, due),
+                Some((due, false)) => places.hasten(key, target, due),
+                None => {}
             }
         }
         places.bound(key, pool.definition.max_concurrent);
@@ -177,7 +179,7 @@ impl Pool {
         });
     }
 
-    /// Returns when the target is due at the latest, if something about it is new.
+    /// Returns when the target is due at the latest, if something about it is new, and whether nothing is known of it.
     fn want(
         &mut self,
         target: &Target,
@@ -185,18 +187,18 @@ impl Pool {
         redefined: bool,
         now: Moment,
         phase: f64,
-    ) -> Option<Moment> {
+    ) -> Option<(Moment, bool)> {
         let settings = &self.definition.settings;
         let mut place = match self.targets.entry(target.clone()) {
             Place::Vacant(place) => {
-                return Some(place.insert(Entry::new(wanted, now, settings, phase)).record.due());
+                return Some(place.insert(Entry::new(wanted, now, settings, phase)).first());
             }
             Place::Occupied(place) => place,
         };
         let entry = place.get_mut();
         if entry.stage == Stage::Forgotten {
             *entry = Entry { stage: Stage::Outdated, ..Entry::new(wanted, now, settings, phase) };
-            return Some(entry.record.due());
+            return Some(entry.first());
         }
         if !redefined && entry.port == wanted.port {
             return None;
@@ -205,7 +207,7 @@ impl Pool {
         if entry.stage != Stage::Waiting {
             entry.stage = Stage::Outdated;
         }
-        Some(Record::new(now, settings, phase).due())
+        Some((Record::new(now, settings, phase).due(), false))
     }
 
     /// What to ask the target, and at which port.
@@ -250,6 +252,11 @@ impl Entry {
             Some(Verdict::Unknown) | None => Record::new(now, settings, phase),
         };
         Self { record, failure: None, port: wanted.port, stage: Stage::Waiting }
+    }
+
+    /// When it is due as a new target, and whether nothing is known of it.
+    fn first(&self) -> (Moment, bool) {
+        (self.record.due(), self.record.verdict() == Verdict::Unknown)
     }
 
     fn state(&self) -> State {

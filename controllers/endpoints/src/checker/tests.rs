@@ -38,18 +38,23 @@ async fn a_verdict_changes_after_as_many_results_in_a_row_as_the_thresholds_say(
     sleep(SECOND * 2).await;
     bench.fail(1, 80);
     let before = bench.asked(80).len();
-    sleep(SECOND * 20).await;
+    sleep(SECOND * 50).await;
     let state = bench.state(&a, 1).unwrap();
     assert_eq!((state.verdict, state.failure), (Verdict::Failing, Some(Failure::Refused)));
     let asked = bench.asked(80);
     let third = asked[before + 2];
     assert!(state.since >= third && state.since <= third + TOOK * 2, "three failures: {asked:?}");
     assert!(third - asked[before] < SECOND * 5, "2 s from one to the next while in doubt: {asked:?}");
-    assert!(asked.len() - before > 5, "and while it fails: {asked:?}");
+    let known: Vec<_> = asked[before + 2..].windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(!known.is_empty(), "{asked:?}");
+    assert!(
+        known.iter().all(|wait| *wait > SECOND * 8),
+        "and once it is sure to fail, each interval: {asked:?}"
+    );
 
     bench.pass(1, 80);
     let before = asked.len();
-    sleep(SECOND * 10).await;
+    sleep(SECOND * 15).await;
     let state = bench.state(&a, 1).unwrap();
     assert_eq!((state.verdict, state.failure), (Verdict::Passing, None));
     let second = bench.asked(80)[before + 1];

@@ -30,11 +30,11 @@ const MOST_DOUBLINGS: u32 = 4;
 /// How an address is checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Time from one check to the next while the address is healthy. Above zero.
+    /// Time from one check to the next while results agree with the verdict. Above zero.
     pub interval: Duration,
     /// How long an answer may take.
     pub timeout: Duration,
-    /// From one check to the next, while the verdict is in doubt, unknown or failing. Above zero.
+    /// From one check to the next, while the verdict is in doubt or unknown. Above zero.
     pub unhealthy_interval: Duration,
     /// Number of consecutive successes that make a failing address healthy. Zero counts as one.
     pub successes: u32,
@@ -124,7 +124,7 @@ impl Record {
             self.returned = self.verdict == Verdict::Failing;
             (self.verdict, self.since, self.doubt) = (found, now, 0);
         }
-        let sure = self.verdict == Verdict::Passing && self.doubt == 0;
+        let sure = self.verdict != Verdict::Unknown && self.doubt == 0;
         let interval = if sure { settings.interval } else { settings.unhealthy_interval };
         self.due = now.saturating_add(interval.mul_f64(1.0 + JITTER * jitter.clamp(-1.0, 1.0)));
         changed

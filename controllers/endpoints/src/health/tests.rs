@@ -48,7 +48,7 @@ fn verdicts_change_after_as_many_results_in_a_row_as_asked_for() {
 }
 
 #[test]
-fn doubt_and_failure_are_looked_into_at_the_edge_interval() {
+fn doubt_is_looked_into_at_the_edge_interval() {
     let mut record = Record::resumed(Verdict::Passing, second(0), &settings(), 0.5);
     assert_eq!(record.due(), second(5), "the first checks of many are spread over the interval");
     let due = |record: &mut Record, passed, now| {
@@ -58,9 +58,13 @@ fn doubt_and_failure_are_looked_into_at_the_edge_interval() {
     assert_eq!(due(&mut record, true, 10), second(10));
     assert_eq!(due(&mut record, false, 20), second(2));
     assert_eq!(due(&mut record, true, 22), second(10));
-    for now in [30, 32, 34, 36] {
-        assert_eq!(due(&mut record, false, now), second(2));
+    for (passed, now, interval) in
+        [(false, 30, 2), (false, 32, 2), (false, 34, 10), (false, 44, 10), (true, 54, 2), (false, 56, 10)]
+    {
+        assert_eq!(due(&mut record, passed, now), second(interval), "{now}");
     }
+    let mut unknown = Record::new(second(0), &settings(), 0.0);
+    assert_eq!(due(&mut unknown, false, 1), second(2));
 }
 
 #[test]

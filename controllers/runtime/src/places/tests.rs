@@ -135,6 +135,30 @@ fn of_a_freed_place_the_owner_with_the_fewest_under_way_comes_first() {
     assert_eq!(begin(&mut places, SECOND * 3), [("e", 4)]);
 }
 
+#[test]
+fn what_is_due_for_the_first_time_stands_behind_nothing_that_is_known() {
+    let mut places = Line::new(400);
+    (0..5000).for_each(|key| places.put(&"a", key, SECOND));
+    places.bound(&"a", 50);
+    let begun = begin(&mut places, SECOND * 2);
+    assert_eq!(begun.len(), 44, "the rest is for new ones");
+    places.begin(&"a", 7000, SECOND * 3);
+    assert_eq!(begin(&mut places, SECOND * 2), [], "it is not due yet");
+    assert_eq!(begin(&mut places, SECOND * 3), [("a", 7000)]);
+    (8000..8010).for_each(|key| places.begin(&"a", key, SECOND * 3));
+    assert_eq!(begin(&mut places, SECOND * 3).len(), 5, "all that it may have");
+    places.ended(&"a", &begun[0].1);
+    assert_eq!(begin(&mut places, SECOND * 3), [("a", 8005)], "a new one has the next place");
+    // What has begun once is no longer new.
+    places.put(&"a", 7000, SECOND * 4);
+    places.ended(&"a", &7000);
+    assert_eq!(begin(&mut places, SECOND * 4), [("a", 8006)]);
+    assert_eq!(wait(&mut places, SECOND * 4), None);
+    places.begin(&"b", 1, SECOND * 5);
+    places.remove(&"b", &1);
+    assert_eq!(wait(&mut places, SECOND * 5), None, "what is taken back is not due");
+}
+
 /// A pool of 5,000 addresses goes dark, and a tenant has 20 more whose addresses hang: each check of theirs holds its place
 /// for long, and is due again at once. Those of the others, which are answered, begin as if nothing were.
 #[test]
