@@ -100,7 +100,7 @@ impl Checker {
 
     async fn check(&self, job: &Job) -> Outcome {
         let _in_flight = self.metrics.begun(job.delay);
-        let address = SocketAddr::new(job.target.1, job.port);
+        let address = SocketAddr::new(job.target.address, job.port);
         let outcome = (self.ask)(Arc::clone(&job.check), address).await;
         self.metrics.ended(&job.check.kind, &outcome);
         outcome

@@ -155,7 +155,7 @@ fn exchanged<'a>(input: &Input<'a>, candidates: &[Candidate], now: Moment) -> Ve
             && !input.standing.has(member)
         {
             let over = candidate.verdict_since.saturating_add(SUCCESSION);
-            let until = until.entry((&*member.target.0, &**name)).or_default();
+            let until = until.entry((&*member.target.set, &**name)).or_default();
             *until = over.max(*until);
         }
     }
@@ -224,8 +224,8 @@ fn note(noted: &mut Noted, member: &Member, candidate: &Candidate) {
         noted.failing.insert(place());
     }
     if let (None, Some(name)) = (&member.pod, &member.name) {
-        noted.origins.insert(place(), (Arc::clone(&member.target.0), Arc::clone(name)));
-        noted.tiers.insert(Arc::clone(&member.target.0), member.tier);
+        noted.origins.insert(place(), (Arc::clone(&member.target.set), Arc::clone(name)));
+        noted.tiers.insert(Arc::clone(&member.target.set), member.tier);
     }
 }
 

@@ -170,8 +170,8 @@ fn out(seen: &Seen<'_>, standing: &[MemberOut], now: Timestamp) -> Vec<MemberOut
         let message =
             failure.filter(|_| *used != Use::NotReady).map(|failure| format!("last check: {failure}"));
         let out = MemberOut {
-            address: member.target.1.to_string(),
-            set: member.target.0.to_string(),
+            address: member.target.address.to_string(),
+            set: member.target.set.to_string(),
             name: member.name.as_deref().map(Into::into),
             reason: reason.into(),
             message,

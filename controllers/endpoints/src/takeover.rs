@@ -136,7 +136,7 @@ impl Case {
     fn states(&self, observed: &Observed, is_after: bool) -> Option<HashMap<Target, State>> {
         let members = observed.members.iter().filter(|member| member.is_checkable());
         let states = members.map(|member| {
-            let octets: Vec<_> = member.target.1.to_string().split('.').map(str::to_owned).collect();
+            let octets: Vec<_> = member.target.address.to_string().split('.').map(str::to_owned).collect();
             let index = |octet: usize| octets[octet].parse::<usize>().unwrap();
             let (before, after) = match index(1) {
                 0 => self.pods[index(3)].3,

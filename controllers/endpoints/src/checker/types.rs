@@ -7,9 +7,16 @@ use mainstay_runtime::clock::Moment;
 
 use crate::health::{Settings, Verdict};
 
-/// Which endpoint of a pool: the set that it comes from, and its address. Its port may change without losing the
-/// verdict.
-pub type Target = (Arc<str>, IpAddr);
+/// Which endpoint of a pool. Its port may change without losing the verdict.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Target {
+    /// The set that it comes from.
+    pub set: Arc<str>,
+    /// Its address.
+    pub address: IpAddr,
+    /// The name of its pod: those on the network of their node share its address.
+    pub pod: Option<Arc<str>>,
+}
 
 /// What is wanted of a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

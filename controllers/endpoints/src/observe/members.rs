@@ -21,6 +21,7 @@ use super::{
     view::View,
 };
 use crate::{
+    checker::Target,
     settings::{Fixed, Set, Settings, Source},
     watched::{self, Bucket, Conditions, Endpoint, Family, Pod, Port, Service, Slice},
 };
@@ -335,7 +336,7 @@ impl Gathering<'_> {
             self.check_port_not_found(set, why);
         }
         self.found.members.push(Member {
-            target: (Arc::clone(&set.name), address),
+            target: Target { set: Arc::clone(&set.name), address, pod: pod_name.clone() },
             tier: set.tier,
             pod: pod.cloned(),
             name: pod_name.or_else(|| name.cloned()),

@@ -187,7 +187,7 @@ impl<'a> Names<'a> {
 
 /// The addresses that are members, or are not for a reason.
 fn judged(members: &[Member], refused: &[Refused]) -> HashSet<IpAddr> {
-    let members = members.iter().filter(|member| member.pod.is_none()).map(|member| member.target.1);
+    let members = members.iter().filter(|member| member.pod.is_none()).map(|member| member.target.address);
     members.chain(refused.iter().filter_map(|refused| refused.address)).collect()
 }
 

@@ -114,7 +114,8 @@ impl World {
     fn seen(&self, members: Value) -> (Vec<(String, Vec<u16>)>, Vec<&'static str>) {
         let observed = self.observe(members);
         let numbers = |member: &Member| member.ports.iter().map(|port| port.port).collect();
-        let members = observed.members.iter().map(|member| (member.target.1.to_string(), numbers(member)));
+        let members =
+            observed.members.iter().map(|member| (member.target.address.to_string(), numbers(member)));
         (members.collect(), observed.refused.iter().map(|refused| refused.reason).collect())
     }
 }
@@ -209,7 +210,7 @@ fn what_two_sets_name_belongs_to_the_lower_tier() {
         {"name": "standby", "tier": 1, "podSelector": selector},
         {"name": "main", "podSelector": selector},
     ]));
-    let members: Vec<_> = observed.members.iter().map(|member| (&*member.target.0, member.tier)).collect();
+    let members: Vec<_> = observed.members.iter().map(|member| (&*member.target.set, member.tier)).collect();
     assert_eq!(members, [("main", 0)]);
 }
 

@@ -48,7 +48,7 @@ fn outside(tier: u8, address: &str) -> Member {
         hint_zone: None,
         hint_node: None,
     };
-    let target = ("set".into(), address);
+    let target = Target { set: "set".into(), address, pod: None };
     Member {
         target,
         tier,
@@ -203,7 +203,7 @@ fn a_set_that_is_renamed_takes_nobody_out_of_use() {
     case.slow_start = Some(slow);
     case.memory = case.plan(NOW).memory;
     // If all were, they would be taken for a pool that starts.
-    case.members.iter_mut().take(6).for_each(|member| member.target.0 = "renamed".into());
+    case.members.iter_mut().take(6).for_each(|member| member.target.set = "renamed".into());
     let plan = case.plan(NOW + Duration::from_secs(600));
     assert_eq!(plan.choice.uses, [Use::InUse; 8]);
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    checker::State,
+    checker::{State, Target},
     choose::{self, Choice},
     health,
     observe::{Awaited, CHECK_PORT_NOT_FOUND, Member, Observed, Refused},
@@ -43,7 +43,7 @@ fn member(tier: u8, index: usize) -> Member {
         hint_node: None,
     };
     Member {
-        target: ("set".into(), address),
+        target: Target { set: "set".into(), address, pod: None },
         tier,
         pod: None,
         name: None,

@@ -130,7 +130,7 @@ pub(super) fn address(host: u16) -> IpAddr {
 }
 
 pub(super) fn target(host: u16) -> Target {
-    ("set".into(), address(host))
+    Target { set: "set".into(), address: address(host), pod: None }
 }
 
 pub(super) fn pool(name: &str) -> ObjectKey {

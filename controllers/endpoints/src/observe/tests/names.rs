@@ -26,7 +26,7 @@ impl World {
     /// The addresses of members, and those that are kept beside them.
     fn addresses(&self, members: Value) -> (Vec<String>, Vec<String>) {
         let observed = self.observe(members);
-        let members = observed.members.iter().map(|member| member.target.1.to_string());
+        let members = observed.members.iter().map(|member| member.target.address.to_string());
         let kept = observed.kept.iter().map(|kept| kept.endpoint.address.to_string());
         (members.collect(), kept.collect())
     }

@@ -65,7 +65,7 @@ fn a_pod_that_is_selected_and_named_by_its_address_is_one_member() {
         |tier| json!({"name": "by-label", "tier": tier, "podSelector": {"matchLabels": {"app": "web"}}});
     for (one, other, expected) in [(1, 0, "by-label"), (0, 0, "by-label"), (0, 1, "by-address")] {
         let observed = world.observe(json!([by_address(one), by_label(other)]));
-        let sets: Vec<_> = observed.members.iter().map(|member| &*member.target.0).collect();
+        let sets: Vec<_> = observed.members.iter().map(|member| &*member.target.set).collect();
         assert_eq!(sets, [expected]);
     }
 }
@@ -114,7 +114,7 @@ fn where_there_are_too_many_members_those_that_stand_stay() {
     let members = crowd(&world);
     let last = ["11.119.0.14", "11.119.0.15"];
     let is_member = |observed: &Observed, address: &str| {
-        observed.members.iter().any(|member| member.target.1.to_string() == address)
+        observed.members.iter().any(|member| member.target.address.to_string() == address)
     };
     assert!(last.iter().all(|address| !is_member(&world.observe(members.clone()), address)));
     let endpoints: Vec<_> = last.iter().map(|address| json!({"addresses": [address]})).collect();
