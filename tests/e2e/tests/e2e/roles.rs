@@ -38,6 +38,7 @@ const ENDPOINTS_ROLE: Rules = &[
     ("", "services", &["create", "get", "list", "patch", "watch"]),
     ("", "nodes", &["list", "watch"]),
     ("discovery.k8s.io", "endpointslices", &["create", "delete", "get", "list", "update", "watch"]),
+    ("discovery.k8s.io", "endpointslices/restricted", &["create"]),
     ("events.k8s.io", "events", &["create", "patch"]),
 ];
 
