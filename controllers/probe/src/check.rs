@@ -75,7 +75,8 @@ impl Check {
                 // Closing with a reset leaves no TIME_WAIT behind, which at thousands of checks a minute would use
                 // up the local ports. A reset throws away what is still on its way; here nothing was sent, so
                 // nothing can be lost. After a request it could take the other side's answer away from a proxy
-                // between, so HTTP and gRPC close in order.
+                // between, so HTTP and gRPC close in order; only an answer whose body has come and is not read ends
+                // with a reset all the same.
                 connect(target).await?.set_zero_linger().map_err(Failure::from_io)
             }
             Kind::Http(check) => {

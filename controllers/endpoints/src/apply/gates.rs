@@ -13,7 +13,8 @@ use super::{Writer, error::ApplyError};
 use crate::{names::READINESS_GATE, watched::Pod};
 
 impl Writer {
-    /// Opens the gates of these pods, each once. Returns how many, and what failed: the other gates are opened all the same.
+    /// Opens the gates of these pods, each once until the store shows it closed after that. Returns how many, and what failed: the
+    /// other gates are opened all the same.
     pub async fn open_gates(&self, pool: &ObjectKey, pods: &[Arc<Pod>]) -> (usize, Vec<ApplyError>) {
         if pods.is_empty() {
             self.opened.lock().remove(pool);
@@ -23,13 +24,17 @@ impl Writer {
         let known = {
             let mut opened = self.opened.lock();
             let opened = opened.entry(pool.clone()).or_default();
-            opened.retain(|uid| uids.contains(uid));
+            opened.retain(|uid, _| uids.contains(uid));
             opened.clone()
         };
-        let closed: Vec<_> = pods.iter().filter(|pod| !known.contains(&pod.header.uid)).cloned().collect();
+        let is_open = |pod: &&Arc<Pod>| {
+            let opened = known.get(&pod.header.uid);
+            opened.is_some_and(|opened| opened.is_none() || pod.header.version <= *opened)
+        };
+        let closed: Vec<_> = pods.iter().filter(|pod| !is_open(pod)).cloned().collect();
         let opens = stream::iter(closed).map(|pod| async move {
             let failed = |source| ApplyError::Gate { pod: Arc::clone(&pod.header.key.name), source };
-            self.open_gate(&pod).await.map_err(failed).map(|()| pod.header.uid.clone())
+            self.open_gate(&pod).await.map_err(failed).map(|version| (pod.header.uid.clone(), version))
         });
         let (opened, failed) = all(opens.buffer_unordered(self.max_in_flight)).await;
         let count = opened.len();
@@ -37,7 +42,8 @@ impl Writer {
         (count, failed)
     }
 
-    async fn open_gate(&self, pod: &Pod) -> Result<(), RequestError> {
+    /// Returns the pod's version after that.
+    async fn open_gate(&self, pod: &Pod) -> Result<Option<u64>, RequestError> {
         let patch = json!({
             "metadata": {"uid": &*pod.header.uid},
             "status": {"conditions": [{
@@ -47,8 +53,9 @@ impl Writer {
         });
         let pod = ObjectPath::of::<v1::Pod>(&pod.header.key);
         match self.writes.patch_status(&pod, &Patch::Strategic(patch)).await {
+            Ok(written) => Ok(written.version()),
             // It is gone, or another pod has its name.
-            Ok(_) | Err(RequestError::NotFound(_) | RequestError::Conflict(_)) => Ok(()),
+            Err(RequestError::NotFound(_) | RequestError::Conflict(_)) => Ok(None),
             Err(error) => Err(error),
         }
     }

@@ -58,9 +58,12 @@ pub struct Writer {
     deleted: Mutex<HashSet<Box<str>>>,
     /// The slices of each pool that are gone otherwise, as the watch has it, and have not been looked for.
     lost: Mutex<HashMap<ObjectKey, Lost>>,
-    /// The pods of each pool whose gates were opened, by UID, which the store may not show yet.
-    opened: Mutex<HashMap<ObjectKey, HashSet<Box<str>>>>,
+    /// The pods of each pool whose gates were opened, by UID, with the version after that, which the store may not show yet.
+    opened: Mutex<HashMap<ObjectKey, Opened>>,
 }
+
+/// Pods whose gates were opened, by UID: the version of each after that.
+type Opened = HashMap<Box<str>, Option<u64>>;
 
 /// Slices that are gone, by name: the UID of each, and since when.
 type Lost = HashMap<ObjectKey, (Box<str>, Instant)>;
@@ -240,6 +243,7 @@ impl Writer {
             head.slice(&name, group, endpoints, None).map_err(|error| ApplyError::Create(error.into()))?;
         match self.slices(job.key).create(&path(&object), body).await {
             Ok(_) => {
+                // The event that shows it is waited for: the status counts the slices that the store shows.
                 self.metrics.wrote(Operation::Create);
                 Ok(true)
             }

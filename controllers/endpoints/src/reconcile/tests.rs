@@ -19,6 +19,7 @@ mod checked;
 mod followed;
 mod frozen;
 mod gates;
+mod slices;
 
 /// Which requests were sent: method, path and body.
 type Sent = Arc<Mutex<Vec<(Method, String, Value)>>>;

@@ -42,7 +42,10 @@ impl Endpoints {
         let changes = self.changes(context, plan);
         let mut due = None;
         if !slices.is_empty() {
-            let trigger = changes.iter().map(|(_, at)| *at).min();
+            // As upstream, of the first slices: it is the Service that is new, or here the pool.
+            let created = context.pool.metadata.creation_timestamp.as_ref().map(|time| time.0);
+            let first = created.max(service.created).filter(|_| context.observed.slices.is_empty());
+            let trigger = first.or_else(|| changes.iter().map(|(_, at)| *at).min());
             let applied = self.writer.write(&context.job(), service, slices, trigger, &plan.noted).await;
             if applied.written > 0 {
                 tracing::debug!(slices = applied.written, "wrote slices");

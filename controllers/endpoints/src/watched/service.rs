@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
+use jiff::Timestamp;
 use k8s_openapi::{
     api::core::v1,
     apimachinery::pkg::{apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
@@ -84,6 +85,8 @@ pub enum Distribution {
 pub struct Service {
     /// Name, UID and version.
     pub header: Header,
+    /// When it was created.
+    pub created: Option<Timestamp>,
     /// `metadata.labels`.
     pub labels: BTreeMap<String, String>,
     /// The UID of the object that controls it.
@@ -111,6 +114,7 @@ impl Service {
     pub fn absent(key: ObjectKey) -> Self {
         Self {
             header: Header { key, uid: Box::default(), version: None, terminating: false },
+            created: None,
             labels: BTreeMap::new(),
             owner: None,
             has_selector: false,
@@ -134,6 +138,7 @@ impl From<WatchedService> for Service {
         let families: Vec<_> = spec.ip_families.iter().filter_map(|name| Family::named(name)).collect();
         Self {
             header,
+            created: metadata.creation_timestamp.map(|time| time.0),
             labels: metadata.labels.unwrap_or_default(),
             owner,
             has_selector: !spec.selector.is_empty(),

@@ -84,3 +84,15 @@ async fn a_pod_that_waits_for_its_gate_is_checked_while_the_service_has_a_select
     Arc::clone(&endpoints).reconcile(pool, Turn::default()).await;
     assert_eq!((count(&sent, "/pods/web-1"), count(&sent, "/endpointslices")), (1, 0), "{:?}", sent.lock());
 }
+
+#[tokio::test]
+async fn a_gate_that_was_closed_again_is_opened_again() {
+    let (endpoints, sent) = endpoints("nothing");
+    let pool = Arc::new(of_pods(Value::Null));
+    // The server answers an opening with version 9: what the store shows before that does not know of it.
+    for (version, opened) in [(6, 1), (6, 1), (8, 1), (12, 2)] {
+        waiting_at(&endpoints, "web-1", "10.0.0.1", version);
+        Arc::clone(&endpoints).reconcile(Arc::clone(&pool), Turn::default()).await;
+        assert_eq!(count(&sent, "/pods/web-1"), opened, "{version}: {:?}", sent.lock());
+    }
+}
