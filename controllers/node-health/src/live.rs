@@ -25,15 +25,45 @@ const PULSE: Duration = Duration::from_secs(1);
 /// A live read that takes longer says nothing: in the meantime the node may have been heard of.
 const LIMIT: Duration = Duration::from_secs(2);
 
+/// This many answers in a row without a second opinion end the doubt that an earlier one has raised: a single probe may be lost.
+const MISSED: u32 = 3;
+
 /// What a live read has shown of a node.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Answer {
+    /// When it came. `None`: not yet.
+    pub at: Option<Moment>,
     /// The failure that is confirmed, by its beginning.
     pub silence: Option<Moment>,
     /// The failing condition that does, by its beginning.
     pub failing: Option<Moment>,
     /// What says otherwise.
     pub doubt: Option<Arc<str>>,
+    /// Who was asked for a second opinion: the kubelet, and pods.
+    pub asked: (Option<KubeletCheck>, bool),
+    /// How many answers in a row have had no second opinion.
+    pub missed: u32,
+}
+
+impl Answer {
+    /// What it says, `before` considered: a doubt about the same silence stands until several answers in a row have had none.
+    pub fn after(mut self, before: &Self, now: Moment) -> Self {
+        self.at = Some(now);
+        if self.doubt.is_some() {
+            return self;
+        }
+        let is_same = self.silence.is_some() && self.silence == before.silence && self.asked == before.asked;
+        self.missed = if is_same { before.missed.saturating_add(1) } else { 1 };
+        if self.missed < MISSED && is_same {
+            self.doubt.clone_from(&before.doubt);
+        }
+        self
+    }
+
+    /// Whether who was asked may only have missed the question.
+    pub fn may_be_lost(&self) -> bool {
+        self.asked != (None, false) && self.doubt.is_none() && self.missed < MISSED
+    }
 }
 
 /// What is asked about a node.
@@ -59,7 +89,8 @@ impl Question {
         let name = self.node.name();
         let lease = tokio::try_join!(self.lease(client), self.still_failing(client));
         let (renewed, still_failing) = lease?;
-        let mut answer = Answer::default();
+        let asked = (self.settings.kubelet, self.settings.pods);
+        let mut answer = Answer { asked, ..Answer::default() };
         if still_failing {
             answer.failing = self.failing.as_ref().map(|(_, _, since)| *since);
         }
@@ -191,5 +222,54 @@ pub async fn listen(client: &Client, clock: &Clock, observations: &Observations)
             }
         }
         clock.until(Some(began + PULSE)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Moment = Moment::from_secs(60);
+
+    fn answer(doubt: Option<&str>) -> Answer {
+        let silence = Some(Moment::from_secs(9));
+        Answer { silence, doubt: doubt.map(Arc::from), asked: (None, true), ..Answer::default() }
+    }
+
+    #[test]
+    fn one_answer_that_is_lost_ends_no_doubt() {
+        let doubts = answer(Some("its kubelet answers")).after(&Answer::default(), NOW);
+        let first = answer(None).after(&doubts, NOW);
+        let second = answer(None).after(&first, NOW);
+        let third = answer(None).after(&second, NOW);
+        let is_doubted = [&first, &second, &third].map(|answer| answer.doubt.is_some());
+        assert_eq!(is_doubted, [true, true, false]);
+        // One that is heard in between begins anew.
+        let heard = answer(Some("its kubelet answers")).after(&second, NOW);
+        assert!(answer(None).after(&answer(None).after(&heard, NOW), NOW).doubt.is_some());
+    }
+
+    #[test]
+    fn a_doubt_is_of_one_silence_and_of_who_was_asked() {
+        let doubts = answer(Some("its kubelet answers"));
+        let of = |change: fn(&mut Answer)| {
+            let mut next = answer(None);
+            change(&mut next);
+            next.after(&doubts, NOW).doubt
+        };
+        assert_eq!(of(|next| next.silence = Some(Moment::from_secs(10))), None);
+        assert_eq!(of(|next| next.silence = None), None);
+        assert_eq!(of(|next| next.asked = (None, false)), None);
+        assert!(of(|_| {}).is_some());
+    }
+
+    #[test]
+    fn who_has_said_nothing_yet_may_not_have_heard() {
+        let first = answer(None).after(&Answer::default(), NOW);
+        let second = answer(None).after(&first, NOW);
+        let third = answer(None).after(&second, NOW);
+        assert_eq!([first, second, third].map(|answer| answer.may_be_lost()), [true, true, false]);
+        let unasked = Answer { asked: (None, false), ..answer(None) };
+        assert!(!unasked.after(&Answer::default(), NOW).may_be_lost());
     }
 }

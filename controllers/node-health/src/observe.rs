@@ -142,6 +142,7 @@ pub fn view(
         failing: fails.map(|(held, _)| (held.words(), held.since)),
         failing_due: failing.as_ref().map(|(_, due)| *due).filter(|due| *due > now),
         confirmed,
+        answered: answer.at.filter(|_| confirmed),
         doubt: answer.doubt.clone().filter(|_| silence_stands),
         record: unread.map_or_else(|| record(node, known), Record::clone),
         unread: unread.is_some(),

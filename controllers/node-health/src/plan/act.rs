@@ -18,6 +18,9 @@ use crate::{
     record::{Taken, confirmation},
 };
 
+/// No node is taken by a live read that is older.
+const FRESH: Duration = Duration::from_secs(4);
+
 /// The nodes that are to be taken, in the order in which they are.
 pub(super) struct Queue {
     now: Now,
@@ -74,6 +77,8 @@ impl Queue {
             let Some(rules) = draft.rules else { continue };
             match self.refusal(draft.node, rules, due) {
                 Some(words) => draft.plan.waits_for = words,
+                // It may have waited for long.
+                None if !draft.is_answer_fresh() => draft.ask_again(),
                 None => {
                     self.taken.entry(Arc::clone(&rules.policy)).or_default().push(signed(self.now.moment));
                     if draft.node.control_plane {
@@ -149,6 +154,17 @@ impl Draft<'_> {
         let is_down = verdict.answers_nobody(self.node) || is_of && verdict.failing;
         let is_next = is_of && self.is_candidate;
         self.node.unread || self.node.leaving || is_taken || is_down && !is_next
+    }
+
+    /// Whether what a live read has shown of the node is new enough to begin to act on it.
+    fn is_answer_fresh(&self) -> bool {
+        self.node.answered.is_some_and(|at| self.now.moment.saturating_sub(at) <= FRESH)
+    }
+
+    fn ask_again(&mut self) {
+        self.plan.ask = true;
+        "another live read before anything is done: the last one is some time ago"
+            .clone_into(&mut self.plan.waits_for);
     }
 
     /// The node is acted on from now on.

@@ -38,6 +38,7 @@ impl<'a> Draft<'a> {
             why: String::new(),
             waits_for: String::new(),
             next: None,
+            ask: false,
             record,
             pods: PodsPlan::default(),
             remediation: keep(node, node.record.is_taken()),
@@ -93,6 +94,7 @@ impl<'a> Draft<'a> {
             self.plan.state = State::Waiting;
             let settled = since.saturating_add(rules.breakers.settle);
             self.is_candidate = settled <= self.now.moment;
+            self.plan.ask |= !self.is_candidate;
             "spec.breakers.settle, to see whether other nodes fail too".clone_into(&mut self.plan.waits_for);
             due.at(Some(settled));
         }
@@ -157,7 +159,7 @@ impl<'a> Draft<'a> {
     /// Whether it is not certain yet that the node is unhealthy. What is set on it is kept as it is.
     fn keep_until_certain(&mut self, rules: &Rules, due: &mut Due) -> bool {
         if !self.node.confirmed {
-            self.plan.state = State::Unconfirmed;
+            (self.plan.state, self.plan.ask) = (State::Unconfirmed, true);
             "a live read of its Lease and conditions from the API server"
                 .clone_into(&mut self.plan.waits_for);
             return true;
@@ -166,12 +168,13 @@ impl<'a> Draft<'a> {
             self.memory.doubted_since = None;
             return false;
         };
+
         let since = *self.memory.doubted_since.get_or_insert(self.now.moment);
         let over = since.saturating_add(rules.max_doubt);
         if over <= self.now.moment {
             return false;
         }
-        self.plan.state = State::Doubted;
+        (self.plan.state, self.plan.ask) = (State::Doubted, true);
         self.plan.waits_for = format!("the second opinion: {doubt}");
         due.at(Some(over));
         true

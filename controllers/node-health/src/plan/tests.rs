@@ -88,6 +88,27 @@ fn a_second_opinion_delays_and_is_shown() {
 }
 
 #[test]
+fn a_node_is_asked_again_before_it_is_taken() {
+    let mut world = three_zones();
+    world.rules[0].breakers.settle = seconds(4);
+    world.stop("a-3");
+    world.until(seconds(30), |world| world.state("a-3") == State::Waiting);
+    assert!(world.of("a-3").ask, "while the verdict settles");
+    world.rules[0].pause_requests = vec!["an upgrade".into()];
+    world.run(seconds(600));
+    assert!(!world.of("a-3").ask, "it is not asked for hours for nothing");
+    world.rules[0].pause_requests.clear();
+    world.pass();
+    assert_eq!((world.state("a-3"), world.of("a-3").ask), (State::Waiting, true), "what it said is old");
+    assert_eq!(world.taken(), Vec::<&str>::new());
+    world.node("a-3").doubt = Some("its kubelet answers".into());
+    world.pass();
+    assert_eq!((world.state("a-3"), world.taken()), (State::Doubted, vec![]));
+    world.node("a-3").doubt = None;
+    world.until(seconds(2), |world| world.state("a-3") == State::Acting);
+}
+
+#[test]
 fn a_lease_that_is_renewed_too_rarely_says_nothing_and_conditions_still_do() {
     let mut world = three_zones();
     world.rules[0].unreachable_after = seconds(12);

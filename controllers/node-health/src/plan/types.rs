@@ -28,6 +28,8 @@ pub struct NodeView {
     pub failing_due: Option<Moment>,
     /// Whether a live read has confirmed the failure or the failing condition since it began.
     pub confirmed: bool,
+    /// When it did.
+    pub answered: Option<Moment>,
     /// What says otherwise: a kubelet that answers, pods that are seen to serve. In words.
     pub doubt: Option<Arc<str>>,
     /// What this controller has set on the node.
@@ -203,6 +205,8 @@ pub struct NodePlan {
     pub waits_for: String,
     /// The step that comes next, and when, where time alone brings it.
     pub next: Option<(Step, Moment)>,
+    /// Whether it is to be read live, and asked for a second opinion.
+    pub ask: bool,
     /// What this controller should set on the node.
     pub record: Record,
     /// What is done with its pods.

@@ -183,6 +183,7 @@ impl World {
             node.out_of_service = node.record.out_of_service().is_some();
             // A live read takes its time, and confirms what the watch shows.
             node.confirmed |= planned.state == State::Unconfirmed;
+            node.answered = if planned.ask { Some(self.now) } else { node.answered };
         }
         self.repair(&plan);
         self.memory = plan.memory.clone();
@@ -257,6 +258,7 @@ fn node(name: &str, zone: &str) -> NodeView {
         failing: None,
         failing_due: None,
         confirmed: false,
+        answered: None,
         doubt: None,
         record: Record::default(),
         unread: false,

@@ -52,7 +52,7 @@ impl NodeHealth {
             self.write(state, pass, node, (wanted, recorded), view.heartbeat.renewed);
         }
         let Some(settings) = settings else { return };
-        if matches!(planned.state, State::Unconfirmed | State::Doubted) {
+        if planned.ask {
             self.confirm(state, pass, node, settings, view);
         }
         if dry_run {

@@ -20,6 +20,8 @@ use crate::{
 const CATCH_UP: Duration = Duration::from_millis(500);
 /// How often those are asked again that have said that a silent node lives.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
+/// How often those are that have not answered: several such questions fit into the time that a verdict settles.
+const ASK_SOON: Duration = Duration::from_millis(500);
 /// How often pods that are to leave are looked at, and remediations.
 const VISIT: Duration = Duration::from_secs(2);
 /// How often pods are looked at that a PodDisruptionBudget holds: less and less often, as long as none leaves.
@@ -61,10 +63,9 @@ fn after(
 ) -> Result<Duration, Option<Duration>> {
     match outcome {
         Outcome::Confirmed(Ok(answer)) => {
-            if let Some(known) = state.known.get_mut(name) {
-                known.answer = answer;
-            }
-            Ok(ASK_AGAIN)
+            let Some(known) = state.known.get_mut(name) else { return Ok(ASK_AGAIN) };
+            known.answer = answer.after(&known.answer, now);
+            Ok(if known.answer.may_be_lost() { ASK_SOON } else { ASK_AGAIN })
         }
         Outcome::Confirmed(Err(error)) => {
             tracing::debug!(node = %name, %error, "a live read failed");
