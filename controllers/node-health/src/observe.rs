@@ -73,6 +73,13 @@ impl Known {
         }
     }
 
+    /// A live read has shown that the node is no longer unhealthy, which no watch has: it is to be confirmed anew.
+    pub fn refute(&mut self, refuted: bool) {
+        if refuted {
+            self.answer = Answer::default();
+        }
+    }
+
     /// What is known of a node at first sight.
     pub fn first(node: &Node, dry_run: bool) -> Self {
         let record = if dry_run { Record::default() } else { node.facts.record.clone() };

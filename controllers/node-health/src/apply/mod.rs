@@ -10,5 +10,6 @@ pub mod pods;
 pub mod remediation;
 #[cfg(test)]
 pub(crate) mod server;
+pub mod still;
 
 pub use self::error::ApplyError;

@@ -11,11 +11,11 @@ use mainstay_runtime::{
 };
 use serde_json::{Map, Value, json};
 
-use super::error::ApplyError;
+use super::{error::ApplyError, still::last_renewal};
 use crate::{
     names::{FIELD_MANAGER, OUT_OF_SERVICE, RECORD, UNHEALTHY},
     record::{Record, Taken},
-    watched::{self, Facts, LEASES, Lease, WatchedLease, WatchedNode},
+    watched::{self, Facts, WatchedNode},
 };
 
 /// How often a write is tried that others came before.
@@ -194,14 +194,6 @@ pub(super) async fn is_there(client: &Client, name: &str, uid: Option<&str>) -> 
 
 fn path(node: &str) -> ObjectPath {
     ObjectPath::of::<v1::Node>(&ObjectKey::new("", node))
-}
-
-/// When the node's Lease was last renewed, read from the server and not from a watch.
-async fn last_renewal(client: &Client, node: &str) -> Result<Option<Timestamp>, ApplyError> {
-    let leases: Api<WatchedLease> = Api::namespaced(client.clone(), LEASES);
-    let lease = in_time(leases.get_opt(node)).await;
-    let lease = lease.map_err(|source| ApplyError::Read { what: "the Lease of the node".into(), source })?;
-    Ok(lease.and_then(|lease| Lease::from(lease).renewed))
 }
 
 #[cfg(test)]

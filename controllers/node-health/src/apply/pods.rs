@@ -24,13 +24,13 @@ use mainstay_runtime::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{error::ApplyError, node};
+use super::{error::ApplyError, still::Precondition};
 use crate::{
     names::{FIELD_MANAGER, MIRROR, UNHEALTHY},
     plan::{Evict, PodsPlan},
 };
 
-/// How many pods of one node are written at the same time.
+/// How many pods of one node are written at the same time. Before each such batch of evictions the node is read again.
 const IN_FLIGHT: usize = 16;
 
 /// A pod as it is listed.
@@ -110,6 +110,8 @@ pub struct Visit {
     pub left: usize,
     /// What the server said when a PodDisruptionBudget refused an eviction, and the pod that it was about.
     pub blocked: Option<(String, String)>,
+    /// Whether a live read has shown that the node is no longer unhealthy, so that its pods were left alone.
+    pub refuted: bool,
     /// The first failure.
     pub error: Option<ApplyError>,
 }
@@ -125,10 +127,11 @@ pub async fn list(client: &Client, node: &str) -> Result<Vec<ListedPod>, Request
     in_time(pods.list(&params.at("0"))).await.map(|list| list.items)
 }
 
-/// Does with the pods of the node of this name and UID what the plan says. Those of a node that was recreated are another's.
-pub async fn visit(client: &Client, (name, uid): (&str, &str), plan: PodsPlan) -> Visit {
+/// Does with the pods of the node what the plan says, as long as what it is based on holds. Those of a node that was recreated
+/// are another's.
+pub async fn visit(client: &Client, node: &Precondition, plan: PodsPlan) -> Visit {
     let mut visit = Visit::default();
-    let pods = match list(client, name).await {
+    let pods = match list(client, &node.node).await {
         Ok(pods) => pods,
         Err(source) => {
             visit.error = Some(ApplyError::Read { what: "the pods of the node".into(), source });
@@ -139,23 +142,13 @@ pub async fn visit(client: &Client, (name, uid): (&str, &str), plan: PodsPlan) -
     let serving: Vec<_> = pods.iter().filter(|pod| plan.not_ready && pod.is_ready()).cloned().collect();
     let leaving: Vec<_> = pods.into_iter().filter(|pod| pod.is_to_leave() && !pod.is_going()).collect();
     visit.left = leaving.len();
-    if serving.is_empty() && (leaving.is_empty() || plan.evict.is_none()) {
-        return visit;
-    }
-    // Asked after the list: what was listed before is of the node that is still there.
-    match node::is_there(client, name, Some(uid)).await {
-        Ok(true) => {}
-        Ok(false) => return Visit::default(),
-        Err(error) => {
-            visit.fail(error);
-            return visit;
-        }
-    }
+    // The node is read after the list: what was listed before is of the node that is still there.
     // Those that serve are taken out of Services first: it is what users feel.
-    visit.mark_all(client, serving).await;
+    if !serving.is_empty() && visit.may_go_on(client, node, true).await {
+        visit.mark_all(client, serving).await;
+    }
     if let Some(evict) = plan.evict {
-        visit.left = 0;
-        visit.remove_all(client, leaving, evict).await;
+        visit.remove_all(client, node, leaving, evict).await;
     }
     visit
 }
@@ -174,7 +167,40 @@ impl Visit {
         }
     }
 
-    async fn remove_all(&mut self, client: &Client, pods: Vec<Arc<ListedPod>>, evict: Evict) {
+    async fn remove_all(
+        &mut self,
+        client: &Client,
+        node: &Precondition,
+        pods: Vec<Arc<ListedPod>>,
+        evict: Evict,
+    ) {
+        for batch in pods.chunks(IN_FLIGHT) {
+            if !self.may_go_on(client, node, false).await {
+                return;
+            }
+            self.left -= batch.len();
+            self.remove_batch(client, batch.to_vec(), evict).await;
+        }
+    }
+
+    /// Whether the node is still unhealthy, or even silent: nothing that was decided is done to one that has come back.
+    async fn may_go_on(&mut self, client: &Client, node: &Precondition, only_silent: bool) -> bool {
+        if self.refuted {
+            return false;
+        }
+        match node.holds(client).await {
+            Ok(holds) => {
+                self.refuted = !holds.is_bad();
+                holds.silent || holds.failing && !only_silent
+            }
+            Err(error) => {
+                self.fail(error);
+                false
+            }
+        }
+    }
+
+    async fn remove_batch(&mut self, client: &Client, pods: Vec<Arc<ListedPod>>, evict: Evict) {
         let evictions = pods.into_iter().map(|pod| async move { (remove(client, &pod, evict).await, pod) });
         let mut evictions = stream::iter(evictions).buffer_unordered(IN_FLIGHT);
         while let Some((result, pod)) = evictions.next().await {
@@ -243,7 +269,10 @@ async fn mark_disrupted(client: &Client, pod: &ListedPod) -> Result<(), RequestE
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::apply::server::Server;
+    use crate::apply::{
+        server::Server,
+        still::tests::{LEASE, renewed, silent},
+    };
 
     fn pod(metadata: Value, tolerations: Value, phase: &str) -> ListedPod {
         let pod =
@@ -285,13 +314,33 @@ mod tests {
         server.set("/api/v1/pods", Ok(json!({"metadata": {}, "items": [pod]})));
         server.set("/api/v1/nodes/n", Ok(json!({"metadata": {"name": "n", "uid": "new"}})));
         let plan = PodsPlan { not_ready: true, evict: Some(Evict::Politely) };
-        let visited = visit(&server.client(), ("n", "old"), plan).await;
-        assert_eq!((server.writes().len(), visited.marked, visited.left), (0, 0, 0));
-        let visited = visit(&server.client(), ("n", "new"), plan).await;
+        let visited = visit(&server.client(), &silent("old"), plan).await;
+        assert_eq!((server.writes().len(), visited.marked, visited.refuted), (0, 0, true));
+        let visited = visit(&server.client(), &silent("new"), plan).await;
         assert_eq!((visited.marked, visited.evicted, visited.left), (1, 1, 0), "{:?}", visited.error);
         let (_, path, eviction) = server.writes().pop().unwrap();
         assert_eq!(path, "/api/v1/namespaces/ns/pods/a/eviction");
         assert_eq!(eviction["deleteOptions"]["preconditions"]["uid"], "p");
+    }
+
+    #[tokio::test]
+    async fn the_pods_of_a_node_that_comes_back_are_left_alone_from_then_on() {
+        let server = Server::default();
+        let pods: Vec<_> = (0..2 * IN_FLIGHT + 1)
+            .map(|index| json!({"metadata": {"name": format!("p{index}"), "namespace": "ns", "uid": "p"}}))
+            .collect();
+        server.set("/api/v1/pods", Ok(json!({"metadata": {}, "items": pods})));
+        server.set("/api/v1/nodes/n", Ok(json!({"metadata": {"name": "n", "uid": "u"}})));
+        let plan = PodsPlan { not_ready: false, evict: Some(Evict::Politely) };
+        server.set(LEASE, Ok(renewed()));
+        let visited = visit(&server.client(), &silent("u"), plan).await;
+        assert_eq!((server.writes().len(), visited.refuted), (0, true), "its Lease is newer than the watch");
+        // It renews its Lease while the first pods leave.
+        server.set(LEASE, Err(404));
+        server.set_once_written(LEASE, Ok(renewed()));
+        let visited = visit(&server.client(), &silent("u"), plan).await;
+        assert_eq!((visited.evicted, visited.left, visited.refuted), (IN_FLIGHT, IN_FLIGHT + 1, true));
+        assert_eq!(server.writes().len(), IN_FLIGHT);
     }
 
     #[tokio::test]
@@ -301,7 +350,7 @@ mod tests {
         server.set("/api/v1/pods", Ok(json!({"metadata": {}, "items": [pod]})));
         server.set("/api/v1/nodes/n", Ok(json!({"metadata": {"name": "n", "uid": "u"}})));
         let plan = PodsPlan { not_ready: false, evict: Some(Evict::Force) };
-        assert_eq!(visit(&server.client(), ("n", "u"), plan).await.evicted, 1);
+        assert_eq!(visit(&server.client(), &silent("u"), plan).await.evicted, 1);
         let [(_, marked, mark), (_, deleted, delete)] = &server.writes()[..] else { panic!("two writes") };
         assert_eq!(
             (&**marked, &**deleted),

@@ -21,7 +21,7 @@ use mainstay_runtime::{
 };
 use serde_json::json;
 
-use super::{error::ApplyError, node};
+use super::{error::ApplyError, still::Precondition};
 use crate::{
     names::{BOOT, FIELD_MANAGER, MULTIPLE, NODE_NAME, NODE_UID, POLICY, TEMPLATE_NAME, TIMED_OUT},
     plan::Wanted,
@@ -35,12 +35,8 @@ pub struct Case {
     pub policy: Arc<str>,
     /// Its UID: it owns the remediations.
     pub policy_uid: Box<str>,
-    /// The node's name.
-    pub node: Arc<str>,
-    /// Its UID: none is made for another node of its name.
-    pub node_uid: Box<str>,
-    /// The boot that the node reports.
-    pub boot_id: Arc<str>,
+    /// The node, and why it is unhealthy: none is made for another node of its name, nor for one that has come back.
+    pub node: Precondition,
     /// The templates, in their order.
     pub templates: Vec<TemplateRef>,
     /// Which of them is to stand.
@@ -63,6 +59,8 @@ pub struct Visit {
     pub out_of_reach: Option<ApplyError>,
     /// The templates that are.
     pub unreached: Vec<TemplateRef>,
+    /// Whether a live read has shown that the node is no longer unhealthy, so that no remediation began or was ended.
+    pub refuted: bool,
 }
 
 impl Visit {
@@ -93,6 +91,7 @@ pub async fn visit(client: &Client, case: &Case) -> Result<Visit, ApplyError> {
                 Wanted::Template(wanted) if index == wanted => {
                     match remediation.create(client, case, template).await {
                         Ok(created) => {
+                            visit.refuted |= created.is_none();
                             visit.stands = created.is_some().then_some((index, None));
                             visit.created = created;
                         }
@@ -126,7 +125,11 @@ pub async fn visit(client: &Client, case: &Case) -> Result<Visit, ApplyError> {
                     && succeeded.is_none()
                     && !standing.annotations().contains_key(TIMED_OUT) =>
             {
-                visit.timed_out.push(remediation.time_out(standing).await?);
+                if case.node.holds(client).await?.is_bad() {
+                    visit.timed_out.push(remediation.time_out(standing).await?);
+                } else {
+                    visit.refuted = true;
+                }
             }
             Wanted::Look | Wanted::Template(_) => {}
         }
@@ -160,7 +163,7 @@ impl Remediation {
         let resource = resource(client, &reference.api_version, kind).await;
         let resource = resource.map_err(unread(format!("the kind {kind}")))?;
         let (mut path, mut standing, mut is_name_taken) = (path(&resource, reference, ""), None, false);
-        for name in names(&case.node, reference, template.as_ref().ok()) {
+        for name in names(&case.node.node, reference, template.as_ref().ok()) {
             path.key.name = name.as_str().into();
             let found: Option<DynamicObject> =
                 read(client, &path).await.map_err(unread(format!("{kind} {name}")))?;
@@ -188,7 +191,7 @@ impl Remediation {
         move |source| ApplyError::Remediation { action, remediation, source }
     }
 
-    /// Makes it. `None`: the node that it was to be for is gone, or was recreated.
+    /// Makes it. `None`: the node that it was to be for is gone, was recreated, or is no longer unhealthy.
     async fn create(
         self,
         client: &Client,
@@ -199,7 +202,7 @@ impl Remediation {
             Ok(ref template) => template,
             Err(error) => return Err(error),
         };
-        if !node::is_there(client, &case.node, Some(&case.node_uid)).await? {
+        if !case.node.holds(client).await?.is_bad() {
             return Ok(None);
         }
         let object = json!({
@@ -210,7 +213,7 @@ impl Remediation {
                 "namespace": reference.namespace,
                 "labels": {POLICY: &*case.policy},
                 "annotations": {
-                    NODE_NAME: &*case.node, NODE_UID: &*case.node_uid, BOOT: &*case.boot_id,
+                    NODE_NAME: &*case.node.node, NODE_UID: &*case.node.uid, BOOT: &*case.node.boot_id,
                     TEMPLATE_NAME: reference.name,
                 },
                 "ownerReferences": [{
@@ -282,7 +285,7 @@ fn is_made_from(remediation: &DynamicObject, reference: &TemplateRef) -> bool {
 /// those of a node and of one that was there before it.
 fn is_of_another(remediation: &DynamicObject, reference: &TemplateRef, case: &Case) -> bool {
     let says = |key: &str, other: &str| remediation.annotations().get(key).is_some_and(|said| said != other);
-    says(TEMPLATE_NAME, &reference.name) || says(NODE_NAME, &case.node) || says(NODE_UID, &case.node_uid)
+    says(TEMPLATE_NAME, &reference.name) || says(NODE_NAME, &case.node.node) || says(NODE_UID, &case.node.uid)
 }
 
 fn name_taken(kind: &str, name: &str) -> ApplyError {

@@ -12,12 +12,19 @@ use serde_json::{Value, json};
 pub(crate) struct Server {
     objects: Arc<Mutex<BTreeMap<String, Result<Value, u16>>>>,
     writes: Arc<Mutex<Vec<(Method, String, Value)>>>,
+    /// What stands somewhere from the first write on.
+    then: Arc<Mutex<BTreeMap<String, Result<Value, u16>>>>,
 }
 
 impl Server {
     /// What stands at `path` from now on.
     pub(crate) fn set(&self, path: &str, answer: Result<Value, u16>) {
         self.objects.lock().insert(path.to_owned(), answer);
+    }
+
+    /// What stands at `path` from the next write on.
+    pub(crate) fn set_once_written(&self, path: &str, answer: Result<Value, u16>) {
+        self.then.lock().insert(path.to_owned(), answer);
     }
 
     /// What was written: where, and the body.
@@ -40,6 +47,7 @@ impl Server {
             self.objects.lock().get(&path).cloned().unwrap_or(Err(404))
         } else {
             let body = request.into_body().collect_bytes().await.unwrap();
+            self.objects.lock().extend(std::mem::take(&mut *self.then.lock()));
             self.writes.lock().push((method, path, serde_json::from_slice(&body).unwrap()));
             Ok(json!({"metadata": {"name": "written", "uid": "u"}}))
         };

@@ -15,10 +15,11 @@ use crate::{
         node::{self, Change},
         pods,
         remediation::{self, Case},
+        still::Precondition,
     },
     live::Question,
     observe::{self, DEFAULT_INTERVAL},
-    plan::{NodePlan, NodeView, PodsPlan, Remediation, State, Wanted},
+    plan::{NodePlan, NodeView, PodsPlan, Remediation, State, Wanted, unreachable_at},
     record::Record,
     settings::Settings,
     status::Judged,
@@ -60,8 +61,26 @@ impl NodeHealth {
         }
         // Pods that are evicted before the cordon stands could be placed on the node again.
         let evict = planned.pods.evict.filter(|_| stands);
-        self.visit_pods(state, pass, node, PodsPlan { evict, ..planned.pods });
-        self.remedy(state, pass, node, settings, view, planned);
+        let still = self.precondition(pass, node, settings, view);
+        self.visit_pods(state, pass, &still, PodsPlan { evict, ..planned.pods });
+        self.remedy(state, pass, still, settings, view, planned);
+    }
+
+    /// What is to hold of the node still when something is done that cannot be undone.
+    fn precondition(&self, pass: &Pass, node: &Node, settings: &Settings, view: &NodeView) -> Precondition {
+        let heartbeat = view.heartbeat;
+        let now = pass.now.moment;
+        let is_silent = unreachable_at(heartbeat, &settings.rules).is_some_and(|at| at <= now);
+        let failing = observe::failing(node, settings, &self.observations, heartbeat.listening)
+            .filter(|(_, due)| *due <= now)
+            .map(|(held, _)| (Arc::clone(held.kind), Arc::clone(held.status)));
+        Precondition {
+            node: Arc::clone(node.name()),
+            uid: node.uid().into(),
+            boot_id: Arc::clone(&node.facts.boot_id),
+            silent: is_silent.then_some(heartbeat.renewed),
+            failing,
+        }
     }
 
     fn write(
@@ -104,18 +123,24 @@ impl NodeHealth {
         });
     }
 
-    pub(super) fn visit_pods(&self, state: &mut LeaderState, pass: &Pass, node: &Arc<Node>, plan: PodsPlan) {
-        let known = state.known.get_mut(node.name()).expect("every node of the plan is known");
+    pub(super) fn visit_pods(
+        &self,
+        state: &mut LeaderState,
+        pass: &Pass,
+        node: &Precondition,
+        plan: PodsPlan,
+    ) {
+        let known = state.known.get_mut(&node.node).expect("every node of the plan is known");
         // What is to be done now does not wait until it is time to look at what was to be done before.
         if std::mem::replace(&mut known.pods_plan, plan) != plan {
-            state.jobs.forget(&[Task::Pods], node.name());
+            state.jobs.forget(&[Task::Pods], &node.node);
         }
         if plan == PodsPlan::default() {
             return;
         }
-        let (client, of, seen) = (self.client.clone(), (node.name(), node.uid()), Arc::clone(node));
+        let (client, of, still) = (self.client.clone(), (&node.node, &*node.uid), node.clone());
         state.jobs.start_for(Task::Pods, of, pass.now.moment, async move {
-            Outcome::Visited(plan, pods::visit(&client, (seen.name(), seen.uid()), plan).await)
+            Outcome::Visited(plan, pods::visit(&client, &still, plan).await)
         });
     }
 
@@ -123,7 +148,7 @@ impl NodeHealth {
         &self,
         state: &mut LeaderState,
         pass: &Pass,
-        node: &Arc<Node>,
+        node: Precondition,
         settings: &Arc<Settings>,
         view: &NodeView,
         planned: &NodePlan,
@@ -139,14 +164,13 @@ impl NodeHealth {
         let case = Case {
             policy: Arc::clone(&settings.name),
             policy_uid: policy_uid.into(),
-            node: Arc::clone(node.name()),
-            node_uid: node.uid().into(),
-            boot_id: Arc::clone(&node.facts.boot_id),
+            node,
             templates: settings.templates.clone(),
             wanted: planned.remediation,
         };
         let client = self.client.clone();
-        state.jobs.start_for(Task::Remedy, (node.name(), node.uid()), pass.now.moment, async move {
+        let (name, uid) = (Arc::clone(&case.node.node), case.node.uid.clone());
+        state.jobs.start_for(Task::Remedy, (&name, &uid), pass.now.moment, async move {
             Outcome::Remedied(remediation::visit(&client, &case).await)
         });
     }

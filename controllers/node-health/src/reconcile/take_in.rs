@@ -140,12 +140,13 @@ fn visited(
     name: &Arc<str>,
     (plan, visit): (PodsPlan, pods::Visit),
 ) -> Result<Duration, Option<Duration>> {
-    let pods::Visit { marked, evicted, left, blocked, error } = visit;
+    let pods::Visit { marked, evicted, left, blocked, refuted, error } = visit;
     node_health.metrics.acted(Action::PodNotReady, metrics::Outcome::Success, marked);
     node_health.metrics.acted(Action::Evict, metrics::Outcome::Success, evicted);
     let (known, mut held_visits, mut is_outdated) = (state.known.get_mut(name), 0, false);
     let told = known.and_then(|known| {
         known.pods = left;
+        known.refute(refuted);
         is_outdated = known.pods_plan != plan;
         held_visits = if blocked.is_some() && evicted == 0 { known.held_visits + 1 } else { 0 };
         known.held_visits = held_visits;
@@ -168,7 +169,7 @@ fn visited(
         }
         // What is to be done with them is another thing by now.
         None if is_outdated => Ok(Duration::ZERO),
-        None if left == 0 => Ok(REVISIT),
+        None if left == 0 && !refuted => Ok(REVISIT),
         None => Ok(HELD.delay(held_visits)),
     }
 }
@@ -180,7 +181,8 @@ fn remedied(
     visit: remediation::Visit,
     now: Moment,
 ) -> Result<Duration, Option<Duration>> {
-    let remediation::Visit { stands, succeeded, created, timed_out, out_of_reach, unreached } = visit;
+    let remediation::Visit { stands, succeeded, created, timed_out, out_of_reach, unreached, refuted } =
+        visit;
     if let Some(remediation) = &created {
         node_health.metrics.acted(Action::Remediate, metrics::Outcome::Success, 1);
         node_health.with_node(name, |node| node_health.announcer.remediation_created(node, remediation));
@@ -189,6 +191,7 @@ fn remedied(
         node_health.with_node(name, |node| node_health.announcer.remediation_timed_out(node, remediation));
     }
     let Some(known) = state.known.get_mut(name) else { return Ok(VISIT) };
+    known.refute(refuted);
     (known.succeeded, known.unreached) = (succeeded, unreached);
     let before = known.remediation;
     known.remediation = Some(match (stands, before) {

@@ -3,7 +3,10 @@
 use serde_json::Value;
 
 use super::*;
-use crate::apply::server::Server;
+use crate::apply::{
+    server::Server,
+    still::tests::{LEASE, renewed, silent},
+};
 
 /// Where the remediations and their templates are.
 const API: &str = "/apis/x.dev/v1/namespaces/ns";
@@ -41,9 +44,7 @@ fn case(kinds: &[&str], wanted: Wanted) -> Case {
     Case {
         policy: "p".into(),
         policy_uid: "uid".into(),
-        node: "n".into(),
-        node_uid: "u".into(),
-        boot_id: "boot-1".into(),
+        node: silent("u"),
         templates: kinds.iter().map(|kind| reference(kind)).collect(),
         wanted,
     }
@@ -106,6 +107,21 @@ async fn none_is_made_for_another_node_of_the_name() {
             (made, made, made)
         );
     }
+}
+
+#[tokio::test]
+async fn none_begins_and_none_is_ended_for_a_node_that_has_come_back() {
+    let server = with_kinds(&["RepairTemplate", "Repair"]);
+    server.set(LEASE, Ok(renewed()));
+    let seen = visit(&server.client(), &case(&["RepairTemplate"], Wanted::Template(0))).await.unwrap();
+    assert_eq!((seen.stands, seen.created, seen.refuted), (None, None, true));
+    // Its time is over, and it may be what has brought the node back.
+    server.set(&format!("{API}/repairs/n"), Ok(json!({"metadata": {"name": "n", "labels": {POLICY: "p"}}})));
+    let mut both = case(&["RepairTemplate", "RepairTemplate"], Wanted::Template(1));
+    both.templates[1].name = "hard".into();
+    let seen = visit(&server.client(), &both).await.unwrap();
+    assert_eq!((seen.timed_out, seen.created, seen.refuted), (vec![], None, true));
+    assert_eq!(server.writes(), []);
 }
 
 #[tokio::test]
