@@ -200,6 +200,10 @@ impl Draft<'_> {
         taken.taint = taint.map(|(effect, _)| effect);
         let not_ready = steps.pods_not_ready.is_some_and(|after| clock.is_due(Step::PodsNotReady, after));
         self.plan.pods.not_ready = not_ready && verdict.unreachable;
+        if let Some(other) = self.other_down.clone() {
+            self.plan.record.taken = Some(taken);
+            return self.go_no_further(&other);
+        }
         self.plan.pods.evict = evict(steps, &mut clock);
         if self.plan.pods.evict.is_some() && self.node.pods > 0 {
             self.wait_for(format!("pods to be evicted: {}", self.node.pods));
@@ -214,6 +218,17 @@ impl Draft<'_> {
         self.plan.record.taken = Some(taken);
         self.plan.next = clock.next;
         due.at(clock.next.map(|(_, at)| at));
+    }
+
+    /// While another node of the control plane is down, what stands is kept. Its etcd may live although a condition is bad: to cut
+    /// the power of a second node could take the quorum of all.
+    fn go_no_further(&mut self, other: &str) {
+        self.plan.state = State::Waiting;
+        self.plan.remediation = keep(self.node, true);
+        self.plan.waits_for = format!(
+            "control plane node {other}, which is down too: no eviction, remediation or taint out-of-service \
+             begins meanwhile, since etcd may lose its quorum"
+        );
     }
 
     /// The boot that is dead. A node that renews its Lease is not dead, whatever is claimed. Without proof, says what

@@ -1,5 +1,7 @@
 //! The plan of one node.
 
+use std::sync::Arc;
+
 use super::{
     breakers::{BreakerStates, OpenBreaker},
     due::Due,
@@ -14,6 +16,8 @@ pub(super) struct Draft<'a> {
     pub(super) node: &'a NodeView,
     pub(super) rules: Option<&'a Rules>,
     open_breaker: Option<&'a OpenBreaker>,
+    /// If it runs the control plane: another node of it that is down.
+    pub(super) other_down: Option<Arc<str>>,
     pub(super) now: Now,
     pub(super) memory: NodeMemory,
     pub(super) plan: NodePlan,
@@ -47,6 +51,7 @@ impl<'a> Draft<'a> {
             node,
             rules: node.rules.map(|index| &rules[index]),
             open_breaker: breaker_states.open_breaker(node),
+            other_down: None,
             now,
             memory: memory.nodes.get(&node.name).cloned().unwrap_or_default(),
             plan,

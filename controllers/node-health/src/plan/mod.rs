@@ -11,7 +11,7 @@
 //!   in any window than the policy allows, also after a breaker has closed.
 //! - Volumes detach only from a node that does not renew its Lease, and with proof that it is dead.
 //! - At most one control plane node is out of use because of this controller, and it acts on none while another is out
-//!   of use for any other reason.
+//!   of use for any other reason: what it has begun with one before goes no further.
 //! - While nothing can be observed nothing changes. Neither does a node whose policy cannot be read: it counts as out
 //!   of use.
 //! - When no node of the cluster answers, neither by its Lease nor to a second opinion, cordons and taints are
@@ -23,6 +23,7 @@
 
 mod act;
 mod breakers;
+mod control_plane;
 mod draft;
 mod due;
 #[cfg(test)]
@@ -38,7 +39,7 @@ mod world;
 
 use std::sync::Arc;
 
-use self::{act::Queue, draft::Draft, due::Due, verdict::Verdict};
+use self::{act::Queue, control_plane::ControlPlane, draft::Draft, due::Due, verdict::Verdict};
 pub use self::{
     rules::*,
     types::*,
@@ -52,11 +53,13 @@ pub fn plan(rules: &[Rules], nodes: &[NodeView], memory: &Memory, now: Now, blin
     verdicts.iter().for_each(|verdict| due.at(verdict.due));
     let breaker_states =
         breakers::breaker_states(rules, nodes, &verdicts, memory, now.moment, blind, &mut due);
+    let control_plane = ControlPlane::of(rules, nodes, &verdicts);
     let mut queue = Queue::new(rules, nodes, memory, &breaker_states, now);
     let mut next = Memory { breakers: breaker_states.memory.clone(), ..Memory::default() };
     let mut planned = Vec::with_capacity(nodes.len());
     for (node, verdict) in nodes.iter().zip(&verdicts) {
         let mut draft = Draft::new(rules, node, memory, &breaker_states, now);
+        draft.other_down = control_plane.other_down(rules, node);
         if blind || node.unread {
             draft.hold(verdict, blind);
         } else {

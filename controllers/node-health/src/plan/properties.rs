@@ -144,7 +144,13 @@ fn look(world: &mut World, denied: &Denied, takings: &mut Vec<Moment>) -> Result
         }
         prop_assert!(!node.leaving || planned.record == node.record.clone().at_boot(&node.boot_id));
         prop_assert_eq!(planned.record.is_taken(), planned.record.taken.is_some());
-        prop_assert!(planned.pods == PodsPlan::default() || planned.state == State::Acting);
+        prop_assert!(planned.pods == PodsPlan::default() || planned.state.is_unhealthy());
+        let is_down = |other: &NodeView| other.leaving || other.failing.is_some();
+        let other_down = |other: &NodeView| other.name != node.name && other.control_plane && is_down(other);
+        if node.control_plane && world.seen.iter().any(other_down) {
+            let begins = planned.pods.evict.is_some() || matches!(planned.remediation, Wanted::Template(_));
+            prop_assert!(!begins, "{planned:?}");
+        }
         if matches!(planned.remediation, Wanted::Template(_)) {
             let since = memory.nodes.get(&node.name).and_then(|memory| memory.taken_since);
             let is_due = since.is_some_and(|since| since + REMEDIATE_AFTER <= world.now);

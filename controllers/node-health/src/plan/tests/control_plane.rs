@@ -62,6 +62,36 @@ fn none_is_taken_while_another_is_silent_that_is_not_acted_on() {
 }
 
 #[test]
+fn what_was_begun_with_one_goes_no_further_while_another_is_down() {
+    let mut world = with_control_plane();
+    world.rules[0].steps.remediation = vec![seconds(60), seconds(60)];
+    world.rules[0].steps.remediate_after = seconds(30);
+    world.rules[0].steps.out_of_service = Some(seconds(30));
+    world.repairs = Some(vec![None; world.nodes.len()]);
+    // Its etcd may well live.
+    let now = world.now;
+    world.node("a-0").failing = Some(("its condition Ready is False".into(), now));
+    world.until(seconds(5), |world| world.node_is_taken("a-0"));
+    world.stop("b-0");
+    world.until(seconds(30), |world| world.state("b-0") == State::Waiting);
+    world.run(seconds(100));
+    let planned = world.of("a-0").clone();
+    assert_eq!((planned.state, planned.remediation), (State::Waiting, Wanted::None), "{planned:?}");
+    assert_eq!(planned.pods, PodsPlan::default());
+    assert!(planned.record.taken.as_ref().is_some_and(|taken| taken.cordon), "what stands is kept");
+    assert!(planned.waits_for.contains("control plane node b-0"), "{}", planned.waits_for);
+    world.start("b-0");
+    world.until(seconds(30), |world| world.of("a-0").remediation == Wanted::Template(0));
+    // One that stands is kept, and is followed by no other.
+    world.stop("c-0");
+    world.until(seconds(30), |world| world.state("c-0") == State::Waiting);
+    world.run(seconds(100));
+    assert_eq!(world.of("a-0").remediation, Wanted::Look);
+    world.start("c-0");
+    world.until(seconds(30), |world| world.of("a-0").remediation == Wanted::Template(1));
+}
+
+#[test]
 fn one_that_somebody_says_is_alive_keeps_no_other_from_its_turn() {
     let mut world = with_control_plane();
     world.rules[0].max_doubt = seconds(600);
