@@ -76,7 +76,12 @@ impl Queue {
             let draft = &mut drafts[index];
             let Some(rules) = draft.rules else { continue };
             match self.refusal(draft.node, rules, due) {
-                Some(words) => draft.plan.waits_for = words,
+                Some((words, until)) => {
+                    draft.plan.waits_for = words;
+                    if let Some(until) = until {
+                        draft.begins_at(rules, until);
+                    }
+                }
                 // It may have waited for long.
                 None if !draft.is_answer_fresh() => draft.ask_again(),
                 None => {
@@ -90,18 +95,23 @@ impl Queue {
         }
     }
 
-    fn refusal(&self, node: &NodeView, rules: &Rules, due: &mut Due) -> Option<String> {
+    /// What keeps the node from being taken, and until when, where time alone ends it.
+    fn refusal(&self, node: &NodeView, rules: &Rules, due: &mut Due) -> Option<(String, Option<Moment>)> {
         let other = self.control_plane[usize::from(rules.dry_run)].as_ref();
         if let Some(other) = other.filter(|other| node.control_plane && **other != node.name) {
-            return Some(format!("control plane node {other}: only one may be out of use at a time"));
+            return Some((format!("control plane node {other}: only one may be out of use at a time"), None));
         }
         let rate = rules.breakers.rate;
         let taken = self.taken.get(&rules.policy).map_or(&[][..], |taken| taken);
         if taken.len() < rate.count {
             return None;
         }
-        due.at(taken.iter().min().and_then(|oldest| free(*oldest, rate.window)));
-        Some(format!("the rate limit: at most {} nodes per {:?}", rate.count, rate.window))
+        let mut moments: Vec<_> = taken.iter().filter_map(|taken| free(*taken, rate.window)).collect();
+        moments.sort_unstable();
+        due.at(moments.first().copied());
+        // Of more than the rate allows, as after it was lowered, several leave the window first.
+        let until = moments.get(moments.len().saturating_sub(rate.count)).copied();
+        Some((format!("the rate limit: at most {} nodes per {:?}", rate.count, rate.window), until))
     }
 }
 

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use mainstay_runtime::clock::Moment;
+
 use super::{
     breakers::{BreakerStates, OpenBreaker},
     due::Due,
-    rules::Rules,
-    types::{Memory, NodeMemory, NodePlan, NodeView, Now, PodsPlan, Remediation, State, Wanted},
+    rules::{Rules, Steps},
+    types::{Memory, NodeMemory, NodePlan, NodeView, Now, PodsPlan, Remediation, State, Step, Wanted},
     verdict::Verdict,
 };
 use crate::record::{Record, Taken};
@@ -99,7 +101,10 @@ impl<'a> Draft<'a> {
             self.plan.state = State::Waiting;
             let settled = since.saturating_add(rules.breakers.settle);
             self.is_candidate = settled <= self.now.moment;
-            self.plan.ask |= !self.is_candidate;
+            if !self.is_candidate {
+                self.plan.ask = true;
+                self.begins_at(rules, settled);
+            }
             "spec.breakers.settle, to see whether other nodes fail too".clone_into(&mut self.plan.waits_for);
             due.at(Some(settled));
         }
@@ -182,7 +187,31 @@ impl<'a> Draft<'a> {
         (self.plan.state, self.plan.ask) = (State::Doubted, true);
         self.plan.waits_for = format!("the second opinion: {doubt}");
         due.at(Some(over));
+        let settle = rules.breakers.settle;
+        let since = self.memory.unhealthy_since.unwrap_or(over);
+        self.begins_at(rules, over.max(since.saturating_add(settle)));
         true
+    }
+
+    /// Says which step comes first, for a node that waits for nothing but this moment before it is acted on.
+    pub(super) fn begins_at(&mut self, rules: &Rules, moment: Moment) {
+        let waits_for_more = self.open_breaker.is_some() || !rules.pause_requests.is_empty();
+        if waits_for_more || self.other_down.is_some() || self.plan.record.is_taken() {
+            return;
+        }
+        let Steps { cordon, taint, pods_not_ready, drain, out_of_service, remediation, remediate_after } =
+            &rules.steps;
+        let steps = [
+            (Step::Cordon, *cordon),
+            (Step::Taint, taint.map(|(_, after)| after)),
+            (Step::PodsNotReady, *pods_not_ready),
+            (Step::Drain, drain.as_ref().map(|drain| drain.after)),
+            (Step::Remediate, (!remediation.is_empty()).then_some(*remediate_after)),
+            (Step::OutOfService, *out_of_service),
+        ];
+        let steps = steps.into_iter().filter_map(|(step, after)| Some((step, after?)));
+        let first = steps.min_by_key(|(_, after)| *after);
+        self.plan.next = first.map(|(step, after)| (step, moment.saturating_add(after)));
     }
 
     pub(super) fn wait_for_boot(&mut self) {

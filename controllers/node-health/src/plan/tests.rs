@@ -7,6 +7,7 @@ use crate::record::{Record, TaintEffect};
 
 mod control_plane;
 mod ends;
+mod next;
 mod quarantine;
 mod rates;
 mod unread;

@@ -203,7 +203,7 @@ pub struct NodePlan {
     pub why: String,
     /// What is waited for, in words; empty when nothing is.
     pub waits_for: String,
-    /// The step that comes next, and when, where time alone brings it.
+    /// The step that comes next, and when, or not before when, where time alone brings it.
     pub next: Option<(Step, Moment)>,
     /// Whether it is to be read live, and asked for a second opinion.
     pub ask: bool,
