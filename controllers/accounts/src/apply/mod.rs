@@ -179,10 +179,15 @@ impl Writer {
     ) -> Result<Done, ApplyError> {
         let made = self.create(part, namespace, body).await?;
         if made.is_none() {
-            let mut refused = self.refused.lock();
-            refused.entry(Arc::clone(&namespace.name)).or_default().insert(name.into());
+            self.is_taken(namespace, name);
         }
         Ok(Done::made(made))
+    }
+
+    /// Notes that there is a Secret of this name, which the next reconcile looks at.
+    fn is_taken(&self, namespace: &ObjectKey, name: &str) {
+        let mut refused = self.refused.lock();
+        refused.entry(Arc::clone(&namespace.name)).or_default().insert(name.into());
     }
 
     /// Writes objects of the namespace that are such parts of a policy.

@@ -26,12 +26,12 @@ use mainstay_runtime::{
     failure::RequestError,
     index::ObjectKey,
     names,
-    request::{ObjectPath, in_time, send},
+    request::{ObjectPath, find, in_time, send},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{ApplyError, Done, MAX_NAME, Writer};
+use super::{ApplyError, Done, MAX_NAME, Writer, path};
 use crate::{
     names::{
         ACCOUNT, EXPIRES, HANDLE, HANDLE_UID, ISSUED, MADE_FOR, OUTPUT, PART, POLICY, PREVIOUS,
@@ -64,6 +64,14 @@ impl Writer {
             return Ok(Done::Stale);
         };
         let failed = |operation, source| ApplyError { operation, what: format!("token {output}"), source };
+        // No watch shows the Secret of somebody else: a token that cannot be written anywhere is not issued.
+        let secret = path(Part::Token, &ObjectKey::new(&namespace.name, output));
+        if standing.is_none()
+            && find(&self.client, &secret).await.map_err(|error| failed("look for", error))?.is_some()
+        {
+            self.is_taken(namespace, output);
+            return Ok(Done::Stale);
+        }
         let authority =
             self.authority().await.map_err(|error| failed("read the certificate authority for", error))?;
         let (handle, uid) = match handle {

@@ -179,3 +179,25 @@ async fn no_token_is_issued_while_the_authority_is_not_known() {
     assert!(error.to_string().contains("home/kube-root-ca.crt"), "{error}");
     assert_eq!(server.written(), []);
 }
+
+#[tokio::test]
+async fn no_token_is_issued_into_the_secret_of_somebody_else() {
+    let namespace = ObjectKey::new("", "ns");
+    for (stands, expected) in [(true, Done::Stale), (false, Done::Written)] {
+        let server = Server::new(move |method, url| match *method {
+            Method::POST if url.contains("/bot/token") => issued(),
+            Method::GET if url.contains("/configmaps/") => (200, json!({"data": {"ca.crt": "ca"}})),
+            Method::GET if stands => metadata("bot-token"),
+            Method::GET => refuse(404, "NotFound"),
+            _ => metadata("bot-token"),
+        });
+        let Action::Issue { policy, output, token, made_for, .. } = renewal() else { unreachable!() };
+        let first =
+            Action::Issue { policy, output, token, made_for, standing: None, handle: None, why: Why::First };
+        assert_eq!(server.writer.apply(&namespace, &first).await.unwrap(), expected);
+        // Without one: the handle, the token, and the Secret.
+        assert_eq!(server.written().len(), if stands { 0 } else { 3 }, "{:?}", server.written());
+        let looked = look(&server, Observed::default()).await.unwrap().unseen;
+        assert_eq!(looked.contains_key("bot-token"), stands, "the next reconcile looks whose it is");
+    }
+}
