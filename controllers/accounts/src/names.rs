@@ -12,6 +12,8 @@ pub const PART: &str = "mainstay.dev/account-part";
 pub const ADOPTED: &str = "mainstay.dev/adopted";
 /// The annotation by which the owner of an object, or of a namespace, lets a policy of this name take it over.
 pub const ADOPT: &str = "mainstay.dev/adopt";
+/// The annotation of a binding that a policy has adopted: the subjects that it had before, for its owner to read.
+pub const SUBJECTS: &str = "mainstay.dev/subjects";
 /// The annotation by which a token is revoked.
 pub const REVOKE: &str = "mainstay.dev/revoke";
 /// The annotation with the pull secrets that a policy has given an account.

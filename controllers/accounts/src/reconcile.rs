@@ -322,6 +322,7 @@ impl Action {
             Self::Mark(_, part, name, _) | Self::Delete(part, name, _) | Self::Release(part, name, _) => {
                 (REMOVAL, *part, name)
             }
+            Self::RestoreBinding(name, _) => (REMOVAL, Part::Binding, name),
             Self::Restore { name, .. } => (REMOVAL, Part::Account, name),
         };
         (concern, Some(format!("{part:?}/{name}").into()))
@@ -343,6 +344,7 @@ impl Action {
     fn owner<'a>(&'a self, observed: &'a Observed) -> Option<&'a Arc<str>> {
         match self {
             Self::Delete(part, name, _) | Self::Release(part, name, _) => observed.owner(*part, name),
+            Self::RestoreBinding(name, _) => observed.owner(Part::Binding, name),
             Self::Restore { name, .. } => observed.owner(Part::Account, name),
             other => other.policy(),
         }
@@ -358,7 +360,7 @@ impl Action {
             Self::UpdateAccount { policy, .. }
             | Self::UpdateBinding { policy, .. }
             | Self::Issue { policy, .. } => Some(policy),
-            Self::Delete(..) | Self::Release(..) | Self::Restore { .. } => None,
+            Self::Delete(..) | Self::Release(..) | Self::RestoreBinding(..) | Self::Restore { .. } => None,
         }
     }
 }

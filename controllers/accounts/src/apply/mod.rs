@@ -4,6 +4,7 @@
 
 mod anew;
 mod error;
+mod handed_back;
 mod objects;
 mod tokens;
 
@@ -124,6 +125,7 @@ impl Writer {
             Action::Mark(policy, part, name, uid) => self.mark(namespace, policy, *part, (name, uid)).await,
             Action::Delete(part, name, uid) => self.delete(namespace, *part, (name, uid), None).await,
             Action::Release(part, name, uid) => self.release(namespace, *part, name, uid).await,
+            Action::RestoreBinding(name, uid) => self.restore_binding(namespace, (name, uid)).await,
             Action::Restore { .. } => self.restore(namespace, action).await,
         }
     }

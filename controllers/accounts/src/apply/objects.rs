@@ -79,7 +79,7 @@ impl Writer {
         namespace: &ObjectKey,
         action: &Action,
     ) -> Result<Done, ApplyError> {
-        let Action::UpdateBinding { policy, name, uid, binding, anew, adopted } = action else {
+        let Action::UpdateBinding { policy, name, uid, binding, anew, adopted, first } = action else {
             return Ok(Done::Stale);
         };
         if *anew {
@@ -89,6 +89,12 @@ impl Writer {
                 Done::Written => self.make_binding(namespace, policy, name, binding).await,
                 other => Ok(other),
             };
+        }
+        if *first {
+            let noted = self.note_subjects(namespace, (name, uid)).await?;
+            if noted != Done::Written {
+                return Ok(noted);
+            }
         }
         let mut body = binding_body(namespace, policy, name, binding, *adopted);
         body["metadata"]["uid"] = json!(uid);

@@ -12,6 +12,7 @@ use crate::plan::{
 };
 
 mod anew;
+mod handed_back;
 
 /// A request: method, path with query, body.
 type Asked = (Method, String, Value);
@@ -79,6 +80,7 @@ fn anew(kind: &str) -> Action {
         },
         anew: true,
         adopted: false,
+        first: false,
     }
 }
 

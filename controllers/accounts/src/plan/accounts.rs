@@ -163,6 +163,7 @@ impl Planner<'_> {
                     binding: wanted.clone(),
                     anew,
                     adopted,
+                    first: adopted && standing.mark.is_none(),
                 });
             }
         }
@@ -192,7 +193,13 @@ impl Planner<'_> {
         for (name, binding) in &observed.bindings {
             let Some(mark) = &binding.mark else { continue };
             if !self.gives(&mark.policy, |desired| desired.bindings.contains_key(name)) {
-                self.take(Part::Binding, &mark.policy, name, &binding.uid, mark.origin);
+                match self.end(&mark.policy, mark.origin) {
+                    Some(End::Restore) => {
+                        let restore = Action::RestoreBinding(Arc::clone(name), binding.uid.clone());
+                        self.plan.actions.push(restore);
+                    }
+                    end => self.act(end, Part::Binding, name, &binding.uid),
+                }
             }
         }
         for (name, account) in &observed.accounts {

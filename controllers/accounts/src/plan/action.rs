@@ -46,6 +46,8 @@ pub enum Action {
         anew: bool,
         /// Whether it is adopted from another owner.
         adopted: bool,
+        /// Whether it is so now: who is bound is its owner's choice still.
+        first: bool,
     },
     /// Copy a pull secret: policy, name, source, and the existing copy.
     Copy(Arc<str>, Arc<str>, Copy, Option<Box<CopyView>>),
@@ -72,6 +74,8 @@ pub enum Action {
     Delete(Part, Arc<str>, Box<str>),
     /// Take a policy's mark off an object, and leave it as it is.
     Release(Part, Arc<str>, Box<str>),
+    /// Take a policy's mark off an adopted binding, and the accounts that the policy has bound: name and UID.
+    RestoreBinding(Arc<str>, Box<str>),
     /// Remove a policy's ownership label from an adopted account, and all that the policy has added.
     Restore {
         /// Its name.

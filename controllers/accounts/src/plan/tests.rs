@@ -1,3 +1,4 @@
+mod bindings;
 mod several;
 mod token;
 mod unseen;

@@ -135,6 +135,7 @@ async fn the_account_of_pods_that_name_none_is_adopted_without_consent_and_stays
 async fn what_others_made_is_taken_over_with_their_consent_alone_and_handed_back() {
     let scenario = Scenario::start("consent", &[Accounts]).await;
     scenario.kubectl("create serviceaccount bot").succeeded();
+    scenario.kubectl("create rolebinding bot --clusterrole=view --user=jane").succeeded();
     scenario.pick(&scenario, true);
     let policy = account_policy(&scenario).create(&scenario.client).await;
     let status = policy.until("says whose it is", |status| !status.failing.is_empty()).await;
@@ -142,12 +143,27 @@ async fn what_others_made_is_taken_over_with_their_consent_alone_and_handed_back
     assert!(said.contains(&format!("mainstay.dev/adopt={}", scenario.namespace)), "{said}");
     assert!(policy.event("NamespaceFailing").await.contains("ServiceAccount bot"));
     scenario
-        .kubectl(&format!("annotate serviceaccount bot mainstay.dev/adopt={}", scenario.namespace))
+        .kubectl(&format!(
+            "annotate serviceaccount,rolebinding bot mainstay.dev/adopt={}",
+            scenario.namespace
+        ))
         .succeeded();
     policy.ready(1).await;
+    let bindings = scenario.api::<RoleBinding>();
+    let subjects = async || {
+        let binding = bindings.get("bot").await.expect("it was there before");
+        let names = binding.subjects.clone().unwrap_or_default().into_iter().map(|subject| subject.name);
+        (names.collect::<Vec<_>>(), binding)
+    };
+    assert_eq!(subjects().await.0, ["bot"]);
     policy.delete().await;
     let account = scenario.api::<ServiceAccount>().get("bot").await.expect("it was there before");
     assert!(!account.labels().contains_key("mainstay.dev/account-policy"));
+    // The account is no longer bound, and the annotation tells the owner who was.
+    let (names, binding) = subjects().await;
+    assert_eq!(names, [""; 0]);
+    assert!(!binding.labels().contains_key("mainstay.dev/account-policy"));
+    assert!(binding.annotations()["mainstay.dev/subjects"].contains("jane"));
 }
 
 #[tokio::test]
