@@ -14,6 +14,11 @@ use crate::plan::{ABORTED, Failed, Number, Rollout, State, Taken, TargetKey, Tar
 pub(crate) const PASSED: &str = "Passed";
 pub(crate) const HELD: &str = "Held";
 pub(crate) const MISSING: &str = "Missing";
+pub(crate) const SOAKING: &str = "Soaking";
+/// Its template is seen with what it was given.
+pub(crate) const UPDATING: &str = "Updating";
+/// It waits for what it is to be given.
+pub(crate) const PENDING: &str = "Pending";
 
 /// The kinds of failure.
 const REASONS: [&str; 4] = ["DeadlineExceeded", "MoreRestarts", "ProgressDeadlineExceeded", ABORTED];
@@ -73,7 +78,8 @@ fn target(status: &ConfigTargetStatus) -> (TargetKey, TargetState) {
     let state = TargetState {
         uid: status.uid.as_deref().unwrap_or_default().into(),
         given: unsigned(status.revision),
-        seen: false,
+        // Where nothing is on its way, it has had what it was given, or was given nothing.
+        seen: status.changed_at.is_none() || [UPDATING, SOAKING, PASSED].contains(&&*status.state),
         changed: status.changed_at.as_ref().map(|time| time.0),
         available: status.available_at.as_ref().map(|time| time.0),
         broken: status.broken_at.as_ref().map(|time| time.0),

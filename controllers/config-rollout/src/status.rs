@@ -18,7 +18,7 @@ use self::words::{conflict, failed_sentence, held_words, progress, unreadable_wo
 use crate::{
     names::RETRY,
     plan::{Observed, Plan, Problem, SourceKey, State, TargetState, TargetView, Unproven, Wait},
-    record::{self, HELD, MISSING, PASSED},
+    record::{self, HELD, MISSING, PASSED, PENDING, SOAKING, UPDATING},
     settings::{next_order, rolls_back},
     watched::Blocked,
 };
@@ -317,10 +317,12 @@ fn word(
     }
     match (&state.rollout, remembered.changed) {
         (Some(_), _) if remembered.passed => (PASSED, None),
-        (Some(_), Some(_)) if remembered.available.is_some() => ("Soaking", None),
-        (_, Some(_)) => ("Updating", Some(progress(target))),
-        (Some(rollout), None) if !observed.is_at(target, rollout.to) => ("Pending", None),
-        _ => ("Current", None),
+        (Some(_), Some(_)) if remembered.available.is_some() => (SOAKING, None),
+        (_, Some(_)) if remembered.seen => (UPDATING, Some(progress(target))),
+        (_, Some(_)) => (PENDING, Some(progress(target))),
+        (Some(rollout), None) if !observed.is_at(target, rollout.to) => (PENDING, None),
+        _ if observed.is_at(target, state.stable.unwrap_or_default()) => ("Current", None),
+        _ => (PENDING, None),
     }
 }
 

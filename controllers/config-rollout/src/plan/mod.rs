@@ -155,20 +155,23 @@ impl TargetState {
         }
     }
 
-    /// Forgets how far it was in a rollout.
+    /// Forgets how far it was in a rollout, and what it was given and was not seen to have.
     fn rest(&mut self) {
         self.changed = None;
         self.available = None;
         self.broken = None;
         self.passed = false;
         self.restarts_before = 0;
+        if !self.seen {
+            self.given = 0;
+        }
     }
 
     fn counts_as_reverted(&mut self, now: Timestamp) {
         let adds_up = self.reverted.is_some_and(|last| since(last, now) < REVERTS_ADD_UP);
         self.reverts = if adds_up { self.reverts + 1 } else { 1 };
         self.reverted = Some(second(now));
-        self.seen = false;
+        (self.seen, self.given) = (false, 0);
     }
 
     /// The server has it as it was written: if the store shows another template, it has been reverted since.

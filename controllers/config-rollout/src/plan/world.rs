@@ -192,7 +192,7 @@ impl World {
     /// The process restarts: what is only in memory is lost.
     pub(super) fn restart(&mut self) {
         self.findings.clear();
-        self.state.targets.values_mut().for_each(|target| (target.seen, target.template) = (false, None));
+        self.state = self.read(&Plan { state: self.state.clone(), ..self.last.clone() });
         self.changed = None;
     }
 

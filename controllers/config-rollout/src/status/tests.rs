@@ -241,8 +241,13 @@ fn a_target_that_cannot_be_read_says_where_to_look_and_what_it_holds_up() {
 #[test]
 fn targets_that_join_the_others_are_judged_by_nobody() {
     let rollout = Rollout { to: 6, back: false, started: at(1), stage: 0, passed: None };
-    let remembered =
-        TargetState { uid: "u".into(), given: 6, changed: Some(at(10)), ..TargetState::default() };
+    let remembered = TargetState {
+        uid: "u".into(),
+        given: 6,
+        seen: true,
+        changed: Some(at(10)),
+        ..TargetState::default()
+    };
     let targets = [(target().key, remembered)].into();
     let state = State { newest: 6, stable: Some(6), rollout: Some(rollout), targets, ..State::default() };
     let observed = Observed { targets: vec![target()], ..Observed::default() };

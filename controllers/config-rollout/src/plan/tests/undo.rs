@@ -32,6 +32,61 @@ fn a_canary_that_is_rolled_back_by_hand_stays_and_stops_the_rollout() {
     }
 }
 
+#[test]
+fn what_was_rolled_back_by_hand_while_no_process_looked_stays_too() {
+    for (canary, passed) in [(true, true), (true, false), (false, true)] {
+        let mut world = if canary { at_the_canary(3) } else { settled(3) };
+        if !passed {
+            world.startup = Duration::from_secs(10_000);
+            world.write(0, 3);
+            world.run(5);
+        } else if !canary {
+            world.write(0, 2);
+            world.run(30);
+        }
+        world.news.clear();
+        world.restart();
+        undo(&mut world, 0);
+        world.startup = Duration::from_secs(3);
+        world.run(30);
+        assert_eq!(world.news, [RolloutEvent::Held(target(0))], "{canary} {passed}");
+        assert_eq!(world.values(0)[0], Some(1));
+    }
+}
+
+#[test]
+fn what_a_process_decided_and_did_not_do_was_not_rolled_back_by_hand() {
+    let mut world = settled(3);
+    world.write(0, 2);
+    world.run(1);
+    world.pass(true);
+    world.restart();
+    world.run(30);
+    assert!(all_have(&world, [2, 1]), "{:?}", world.news);
+    assert!(!world.news.contains(&RolloutEvent::Held(target(0))));
+}
+
+#[test]
+fn what_follows_after_it_was_held_is_not_held_again_by_another_process() {
+    let mut world = settled(3);
+    world.write(0, 2);
+    world.run(30);
+    undo(&mut world, 2);
+    world.run(10);
+    assert!(world.state.targets[&target(2)].held);
+    world.settings.stages[0].pause = Some(PauseSettings::Continue);
+    world.settings.stages[1].max_parallel = 1;
+    world.settings.stages[1].soak = Duration::from_secs(10);
+    world.write(0, 3);
+    world.run(2);
+    world.restart();
+    world.run(20);
+    world.settings.goes_on = order((3, "canary".into()), "3/canary");
+    world.restart();
+    world.run(60);
+    assert!(all_have(&world, [3, 1]), "{:?}", world.last);
+}
+
 /// The first of the three targets of the last stage has the new value, and the next waits for its soak.
 fn within_the_last_stage() -> World {
     let mut world = settled(4);

@@ -4,7 +4,7 @@ use mainstay_crds::ConfigRollout;
 use mainstay_runtime::outcome::Failures;
 use serde_json::json;
 
-use super::{Plan, StageSettings, World};
+use super::{Plan, StageSettings, State, World};
 use crate::{
     record,
     status::{self, StatusInput},
@@ -21,6 +21,12 @@ impl World {
         }
     }
 
+        let read = self.read(plan);
+        assert!(read.remembers(&plan.state), "{:?} is read as {read:?}", plan.state);
+    }
+
+    /// What another process reads from the status.
+    pub(super) fn read(&self, plan: &Plan) -> State {
     /// A status keeps all that a plan remembers.
     pub(super) fn assert_kept(&self, plan: &Plan) {
         let stage = |stage: &StageSettings| json!({"name": &*stage.name, "targets": []});
@@ -39,7 +45,6 @@ impl World {
             failures: &failures,
         };
         let status = status::told(&told, self.now);
-        let read = record::read(&rollout, &status);
-        assert!(read.remembers(&plan.state), "{:?} is read as {read:?}", plan.state);
+        record::read(&rollout, &status)
     }
 }
