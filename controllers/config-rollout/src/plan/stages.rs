@@ -146,27 +146,39 @@ impl Planner<'_> {
     /// Before the first revision is proven there is nothing to go back to; neither is there for pods that read the
     /// sources themselves, which keep what they have read until their stage begins.
     ///
+    /// Where no rollout is in progress, or where it is paused, targets that name the sources are set back and no others:
+    /// nothing new is begun by that. Those that have a failed revision which is kept stay as they are.
+    ///
     /// They come before those of the stage, which read what has been proven.
     pub(super) fn put_back(&mut self) {
         let Input { observed, settings, .. } = *self.input;
-        let Some(rollout) = self.plan.state.rollout.clone() else { return };
-        let Some(stable) = self.plan.state.stable else { return };
-        if settings.paused || settings.restarts_only || self.plan.state.is_ungated(&rollout) {
+        let Some(stable) = self.plan.state.stable.filter(|_| !settings.restarts_only) else { return };
+        let rollout = self.plan.state.rollout.clone();
+        let is_idle = rollout.as_ref().is_none_or(|rollout| settings.paused && !rollout.back);
+        if !is_idle && rollout.as_ref().is_some_and(|rollout| self.plan.state.is_ungated(rollout)) {
             return;
         }
+        let failed = self.plan.state.failed.as_ref().map(|(number, _)| *number);
         // The stage in progress gives nothing any more while a target of it is held.
-        let is_stopped = matches!(self.plan.wait, Wait::Unproven(Unproven::Held(_)));
+        let is_stopped = is_idle || matches!(self.plan.wait, Wait::Unproven(Unproven::Held(_)));
         let mut pending = Vec::new();
         for (index, target) in observed.targets.iter().enumerate() {
             let Some(remembered) = self.plan.state.targets.get_mut(&target.key) else { continue };
-            let is_current = target.stage == rollout.stage;
-            let may_have_new = target.stage < rollout.stage || is_current && is_stopped;
-            let has_new = may_have_new && observed.is_at(target, rollout.to);
-            let waits = is_current && !is_stopped;
+            let (waits, has_new) = match &rollout {
+                Some(rollout) => {
+                    let is_current = target.stage == rollout.stage;
+                    let may_have_new = target.stage < rollout.stage || is_current && is_stopped;
+                    (is_current && !is_stopped, may_have_new && observed.is_at(target, rollout.to))
+                }
+                None => (false, Some(remembered.given) == failed),
+            };
             if waits || has_new || remembered.held || remembered.is_stopped(target) {
                 continue;
             }
             let has_it = observed.is_at(target, stable);
+            if is_idle && !has_it && !target.pins.0.values().flatten().any(|pin| *pin == 0) {
+                continue;
+            }
             if !has_it || remembered.given != stable {
                 remembered.rest();
             }

@@ -351,5 +351,6 @@ mod orders;
 mod places;
 mod proof;
 mod short;
+mod sources;
 mod stable;
 mod undo;
