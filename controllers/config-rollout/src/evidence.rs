@@ -2,10 +2,7 @@
 //!
 //! Which pods a change has brought is told by the revision that they have, by no clock.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 use futures::{FutureExt, StreamExt};
 use k8s_openapi::{api::core::v1, apimachinery::pkg::apis::meta::v1::ObjectMeta};
@@ -96,16 +93,14 @@ pub(crate) struct Gatherer<'a> {
 }
 
 impl Gatherer<'_> {
-    /// What is to be known of the targets that are judged.
-    ///
-    /// # Errors
-    /// When the pods of one cannot be listed.
+    /// What is to be known of those of the judged targets that are asked about.
     pub(crate) async fn of_judged(
         self,
         rollout: &ConfigRollout,
         seen: &Seen,
         state: &State,
-    ) -> Result<BTreeMap<TargetKey, Evidence>, ApplyError> {
+        asked: &BTreeSet<TargetKey>,
+    ) -> Vec<(TargetKey, Result<Evidence, ApplyError>)> {
         let to = state.rollout.as_ref().map_or(0, |rollout| rollout.to);
         let settled = |target: &&TargetView| {
             let remembered = state.targets.get(&target.key);
@@ -115,6 +110,7 @@ impl Gatherer<'_> {
             plan::judged(&seen.observed, state).filter(settled).map(|target| &target.key).collect();
         self.probes.keep(&ObjectKey::of(rollout), &probed);
         let questions: Vec<_> = plan::judged(&seen.observed, state)
+            .filter(|target| asked.contains(&target.key))
             .map(|target| {
                 // No service need be asked whose pods are not available.
                 let remembered = state.targets.get(&target.key).filter(|_| probed.contains(&target.key));
@@ -124,38 +120,40 @@ impl Gatherer<'_> {
         self.answers(questions).await
     }
 
-    /// Notes how often the pods of the targets that are about to be changed have restarted, where that is judged.
-    ///
-    /// # Errors
-    /// When the pods of one cannot be listed.
-    pub(crate) async fn note_restarts(self, rollout: &ObjectKey, plan: &mut Plan) -> Result<(), ApplyError> {
-        let judged = plan.state.rollout.as_ref().filter(|to| !plan.state.is_ungated(to));
-        let Some(to) = judged.map(|rollout| rollout.to) else { return Ok(()) };
-        let moves = plan.moves.iter().filter(|(_, number)| *number == to);
+    /// Notes how often the pods of the targets that are about to be changed have restarted, where that is judged. Returns
+    /// the targets whose pods could not be listed.
+    pub(crate) async fn note_restarts(
+        self,
+        rollout: &ObjectKey,
+        plan: &mut Plan,
+    ) -> Vec<(TargetKey, ApplyError)> {
+        let moves = plan.state.judged_moves(&plan.moves);
         let counts: Vec<_> = moves
             .map(|(target, _)| {
                 self.counts(&rollout.namespace, target, None).map(move |counts| (target, counts))
             })
             .collect();
-        for (target, counts) in self.answers(counts).await? {
-            if let Some(remembered) = plan.state.targets.get_mut(&target) {
-                remembered.restarts_before = counts.restarts;
+        let mut failed = Vec::new();
+        for (target, counts) in self.answers(counts).await {
+            match (counts, plan.state.targets.get_mut(&target)) {
+                (Ok(counts), Some(remembered)) => remembered.restarts_before = counts.restarts,
+                (Ok(_), None) => {}
+                (Err(error), _) => failed.push((target, error)),
             }
         }
-        Ok(())
+        failed
     }
 
     async fn answers<'k, T>(
         self,
         questions: Vec<impl Future<Output = (&'k TargetKey, Result<T, RequestError>)>>,
-    ) -> Result<BTreeMap<TargetKey, T>, ApplyError> {
-        let mut answers = futures::stream::iter(questions).buffer_unordered(self.at_once);
-        let mut all = BTreeMap::new();
-        while let Some((target, answer)) = answers.next().await {
-            let failed = |source| ApplyError::Read { what: format!("the pods of {target}"), source };
-            all.insert(target.clone(), answer.map_err(failed)?);
-        }
-        Ok(all)
+    ) -> Vec<(TargetKey, Result<T, ApplyError>)> {
+        let answers = futures::stream::iter(questions).buffer_unordered(self.at_once);
+        let told = |(target, answer): (&TargetKey, Result<T, RequestError>)| {
+            let failed = |source| ApplyError::Pods { what: target.to_string(), source };
+            (target.clone(), answer.map_err(failed))
+        };
+        answers.map(told).collect().await
     }
 
     /// What a target's pods show; those alone that have the revision, if it is given.

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::plan::{
-    Changed, Findings, Number, Observed, SourceKey, SourceVersion, State, TargetKey, TargetState,
+    Changed, Evidence, Findings, Number, Observed, SourceKey, SourceVersion, State, TargetKey, TargetState,
 };
 
 /// What is remembered, by rollout.
@@ -39,6 +39,16 @@ pub(crate) struct Memory {
     pub(crate) changed: Option<Changed>,
     /// The objects that something referred to when that was searched for, and when.
     pub(crate) kept: Option<(Vec<(SourceKey, Number)>, Instant)>,
+    /// What the pods of targets that have passed have shown last.
+    pub(crate) watched: BTreeMap<TargetKey, Watched>,
+}
+
+/// What the pods of a target have shown since a change, and when.
+#[derive(Debug, Clone)]
+pub(crate) struct Watched {
+    pub(crate) change: Option<Timestamp>,
+    pub(crate) at: Instant,
+    pub(crate) evidence: Evidence,
 }
 
 impl Memory {

@@ -16,17 +16,18 @@ use tokio::time::Instant;
 
 use crate::{
     announce::Announcer,
-    apply::{ApplyError, COLLECTION, READS, REVISIONS, TARGETS, TargetResult, Writer},
-    evidence::Gatherer,
+    apply::{ApplyError, COLLECTION, EVIDENCE, READS, TARGETS, TargetResult, Writer},
     memory::Memories,
     observe::{self, ObserveError, Seen},
-    plan::{self, Input, Plan, Settings, State, TargetKey, TargetState, Wait},
+    plan::{self, Plan, Settings, State, TargetState, Wait},
     probes::Probes,
     record, settings,
     slots::Slots,
     status::{self, StatusInput},
     stores::Stores,
 };
+
+mod decide;
 
 /// How often a rollout's status follows its sentences while nothing else changes.
 pub const STATUS_PACE: Duration = Duration::from_millis(500);
@@ -133,6 +134,9 @@ impl ConfigRollouts {
             }
         };
         context.outcomes.well(READS);
+        for target in &plan.held {
+            context.outcomes.waits((EVIDENCE, Some(target.to_string().into())));
+        }
         let told = context.failures();
         if !self.report(context, &seen, &plan).await {
             let is_held = context.turn.held(STATUS).is_some();
@@ -159,45 +163,11 @@ impl ConfigRollouts {
         self.slots.forget(key).iter().for_each(|waiting| self.work.trigger(waiting));
     }
 
-    /// What is to be done; `None` when the stores are about to show something that it depends on.
-    async fn decide(
-        &self,
-        context: &mut Context,
-        settings: &Settings,
-        seen: &mut Seen,
-        showed: Result<bool, ApplyError>,
-    ) -> Result<Option<Plan>, ApplyError> {
-        let (rollout, key) = (Arc::clone(&context.rollout), context.key.clone());
-        if !showed? {
-            return Ok(None);
-        }
-        let (evidence, state) = (self.evidence(), self.state(&rollout, &key));
-        seen.observed.evidence = evidence.of_judged(&rollout, seen, &state).await?;
-        let mut plan = self.plan(context, settings, seen);
-        if !plan.unsettled {
-            context.outcomes.well(REVISIONS);
-        }
-        if plan.examine && context.turn.held(REVISIONS).is_none() {
-            match self.examine(&rollout, settings, seen, &plan.state).await {
-                // What is planned before the stores show the revision would be about the last one.
-                Ok(true) => return Ok(None),
-                Ok(false) => {
-                    context.outcomes.well(REVISIONS);
-                    plan = self.plan(context, settings, seen);
-                }
-                // What has been decided of earlier revisions goes on.
-                Err(error) => self.failed(context, REVISIONS, &error),
-            }
-        }
-        evidence.note_restarts(&key, &mut plan).await?;
-        Ok(Some(plan))
-    }
-
     /// Tells what could not be done.
     fn failed(&self, context: &mut Context, concern: Concern, error: &ApplyError) {
         self.announcer.failed(&context.rollout, error);
         let name = match error {
-            ApplyError::Target { what, .. } => Some(what.as_str().into()),
+            ApplyError::Target { what, .. } | ApplyError::Pods { what, .. } => Some(what.as_str().into()),
             _ => None,
         };
         context.outcomes.fail((concern, name), error);
@@ -217,63 +187,6 @@ impl ConfigRollouts {
     fn answers(&self, rollout: &ConfigRollout) -> Option<i64> {
         let shown = self.status_writer.current(rollout);
         shown.status.as_ref().map(|status| status.observed_generation)
-    }
-
-    fn plan(&self, context: &Context, settings: &Settings, seen: &Seen) -> Plan {
-        let (rollout, key) = (&*context.rollout, &context.key);
-        let mut state = self.state(rollout, key);
-        if self.answers(rollout) != rollout.metadata.generation {
-            // The new spec may let the rollout do what stood in its way.
-            state.targets.values_mut().for_each(|target| target.conflict = None);
-        }
-        let (observed, now) = (&seen.observed, Timestamp::now());
-        let (findings, changed) = self.memory.of(key, |memory| {
-            memory.note(observed, now);
-            (memory.findings.clone(), memory.changed)
-        });
-        let targets = observed.targets.iter().map(|target| &target.key);
-        let is_held = |target: &&TargetKey| context.turn.held_for(TARGETS, &target.to_string()).is_some();
-        let held: BTreeSet<_> = targets.filter(is_held).cloned().collect();
-        let (plan, freed) = self.slots.decide(key, |slots| {
-            let plan = plan::plan(&Input {
-                observed,
-                settings,
-                findings: &findings,
-                state: &state,
-                changed,
-                slots,
-                held: &held,
-                now,
-            });
-            let (taken, waits) = (plan.state.in_progress(), plan.needs_slots);
-            (plan, taken, waits)
-        });
-        if !plan.unsettled {
-            self.memory.of(key, |memory| memory.changed = None);
-        }
-        freed.iter().filter(|waiting| *waiting != key).for_each(|waiting| self.work.trigger(waiting));
-        plan
-    }
-
-    /// Reads the sources. Returns whether a revision was made.
-    async fn examine(
-        &self,
-        rollout: &ConfigRollout,
-        settings: &Settings,
-        seen: &Seen,
-        state: &State,
-    ) -> Result<bool, ApplyError> {
-        let (key, holds) = (ObjectKey::of(rollout), settings.holds_incomplete);
-        let findings = self.memory.of(&key, |memory| memory.findings.clone());
-        let examined = self.writer.examine(&key, &seen.observed, state, &findings, holds).await?;
-        self.memory.of(&key, |memory| {
-            memory.findings.extend(examined.findings);
-            memory.changed = None;
-        });
-        if let Some(number) = examined.made {
-            self.announcer.made(rollout, number);
-        }
-        Ok(examined.made.is_some())
     }
 
     /// Carries the moves out. A target that refuses keeps no other from its own.
@@ -376,11 +289,6 @@ impl ConfigRollouts {
 
     fn put(&self, rollout: &ConfigRollout, status: ConfigRolloutStatus) {
         self.status_writer.put(rollout, rollout.status.as_ref(), status, status::is_urgent);
-    }
-
-    fn evidence(&self) -> Gatherer<'_> {
-        let Self { client, stores, probes, work, max_in_flight: at_once, .. } = self;
-        Gatherer { client, stores, probes, work, at_once: *at_once }
     }
 }
 

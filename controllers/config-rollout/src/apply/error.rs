@@ -9,6 +9,8 @@ use thiserror::Error;
 
 /// Reads without which nothing can be decided.
 pub const READS: Concern = Concern::new("Reads", "ReadsFailed");
+/// Reading what the pods of a target show.
+pub const EVIDENCE: Concern = Concern::new("Evidence", "EvidenceFailed");
 /// Making revisions of the sources.
 pub const REVISIONS: Concern = Concern::new("Revisions", "RevisionsFailed");
 /// Changing targets.
@@ -23,6 +25,16 @@ pub enum ApplyError {
     #[error("could not read {what}: {source}")]
     Read {
         /// Kind and name.
+        what: String,
+        /// What the server said.
+        source: RequestError,
+    },
+    /// The pods of a target could not be listed.
+    #[error(
+        "could not list the pods of {what}, which is not judged and gets no new revision until then: {source}"
+    )]
+    Pods {
+        /// Kind and name of the target.
         what: String,
         /// What the server said.
         source: RequestError,
@@ -58,6 +70,7 @@ impl ApplyError {
     pub fn operation(&self) -> &'static str {
         match self {
             Self::Read { .. } => "read",
+            Self::Pods { .. } => "list_pods",
             Self::Create { .. } => "create",
             Self::Target { .. } => "change_target",
             Self::Collect { .. } => "collect",
@@ -71,6 +84,7 @@ impl ReconcileError for ApplyError {
     fn request(&self) -> &RequestError {
         match self {
             Self::Read { source, .. }
+            | Self::Pods { source, .. }
             | Self::Create { source, .. }
             | Self::Target { source, .. }
             | Self::Collect { source, .. } => source,

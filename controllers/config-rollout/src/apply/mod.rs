@@ -10,7 +10,7 @@ mod target;
 mod writer;
 
 pub use self::{
-    error::{ApplyError, COLLECTION, READS, REVISIONS, TARGETS},
+    error::{ApplyError, COLLECTION, EVIDENCE, READS, REVISIONS, TARGETS},
     revision::Examined,
     target::TargetResult,
     writer::Writer,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use mainstay_runtime::conditions::second;
 
-use super::{Evidence, Failed, StageSettings, TargetState, TargetView, next_second, since};
+use super::{Evidence, Failed, StageSettings, TargetState, TargetView, WATCH, next_second, since};
 
 /// How often an updating target is checked: neither restarts nor probes arrive as events.
 const LOOK: Duration = Duration::from_secs(1);
@@ -35,20 +35,15 @@ pub(super) fn judge(
     let look_again = now.checked_add(LOOK).unwrap_or(now);
     let failed =
         |reason, message| Standing::Failed(Failed { reason, target: target.key.to_string(), message });
-    let restarts = evidence.map_or(0, |evidence| evidence.restarts);
-    if restarts > remembered.restarts_before.saturating_add(stage.more_restarts) {
-        let before = remembered.restarts_before;
-        let message = format!(
-            "a new pod has restarted {restarts} times, but no pod before the change more than \
-                     {before} times"
-        );
+    if let Some(message) = crashed(remembered, stage, evidence) {
         return failed("MoreRestarts", message);
     }
     let probe = evidence.and_then(|evidence| evidence.probe.as_ref());
     let answers = !stage.probed || probe.is_some_and(Result::is_ok);
     let is_new = remembered.has_new(target, evidence);
-    if is_new && stage.probed && probe.is_none() && remembered.available.is_some() {
-        // What is not known interrupts nothing, and lets nothing pass.
+    // What is not known interrupts nothing, and lets nothing pass.
+    let is_unknown = evidence.is_none() && remembered.is_settled(&target.progress);
+    if is_unknown || is_new && stage.probed && probe.is_none() && remembered.available.is_some() {
         return Standing::Waiting(look_again);
     }
     if is_new && answers {
@@ -79,29 +74,55 @@ pub(super) fn judge(
     Standing::Waiting(look_again)
 }
 
-/// Judges a target that has passed, for as long as the rollout goes on: it fails when its pods are not available for
-/// its deadline.
+/// Judges a target that has passed, for as long as the rollout goes on: it fails when a pod restarts, and when its pods
+/// are not available, or its probe does not succeed, for its deadline.
 pub(super) fn judge_passed(
     target: &TargetView,
     remembered: &mut TargetState,
     stage: &StageSettings,
+    evidence: Option<&Evidence>,
     now: Timestamp,
 ) -> Standing {
-    if remembered.is_settled(&target.progress) || target.progress.is_blocked().is_some() {
+    let failed = |reason, message| {
+        let message = format!("after it had passed, {message}");
+        Standing::Failed(Failed { reason, target: target.key.to_string(), message })
+    };
+    if let Some(message) = crashed(remembered, stage, evidence) {
+        return failed("MoreRestarts", message);
+    }
+    let look_again = Standing::Waiting(now.checked_add(WATCH).unwrap_or(now));
+    let probe = evidence.and_then(|evidence| evidence.probe.as_ref()).filter(|_| stage.probed);
+    if target.progress.is_blocked().is_some() {
         remembered.broken = None;
-        return Standing::Passed;
+        return look_again;
+    }
+    let is_settled = remembered.is_settled(&target.progress);
+    match probe {
+        Some(Err(_)) => {}
+        None if is_settled && stage.probed => return look_again,
+        _ if is_settled => {
+            remembered.broken = None;
+            return look_again;
+        }
+        _ => {}
     }
     let broken = *remembered.broken.get_or_insert_with(|| second(now));
     if since(broken, now) > stage.deadline {
-        let message = format!("after it had passed, {}", missing(target, remembered, None, stage.deadline));
-        return Standing::Failed(Failed {
-            reason: "DeadlineExceeded",
-            target: target.key.to_string(),
-            message,
-        });
+        let probe = probe.filter(|_| is_settled);
+        return failed("DeadlineExceeded", missing(target, remembered, probe, stage.deadline));
     }
-    let until = broken.checked_add(stage.deadline).and_then(|until| until.checked_add(LOOK));
-    Standing::Waiting(until.unwrap_or(now))
+    look_again
+}
+
+/// Why a target has failed of which a new pod restarts more often than any before.
+fn crashed(remembered: &TargetState, stage: &StageSettings, evidence: Option<&Evidence>) -> Option<String> {
+    let restarts = evidence.map_or(0, |evidence| evidence.restarts);
+    let before = remembered.restarts_before;
+    (restarts > before.saturating_add(stage.more_restarts)).then(|| {
+        format!(
+            "a new pod has restarted {restarts} times, but no pod before the change more than {before} times"
+        )
+    })
 }
 
 impl TargetState {
@@ -152,17 +173,22 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
-    /// The result of a target's gate with two pods, of which one was not available before, 20 s after its change.
-    fn stands(progress: Progress, ready: i32) -> Standing {
-        let target = TargetView {
+    /// A target of two pods.
+    fn target(progress: Progress) -> TargetView {
+        TargetView {
             key: world::target(0),
             uid: "u".into(),
             stage: 0,
             generation: 1,
             pins: super::super::Pins::default(),
             template: crate::watched::Fingerprint::default(),
-            progress: Progress { observed: true, wanted: 2, current: 2, available: 1, ..progress },
-        };
+            progress: Progress { observed: true, wanted: 2, current: 2, ..progress },
+        }
+    }
+
+    /// The result of a target's gate with two pods, of which one was not available before, 20 s after its change.
+    fn stands(progress: Progress, ready: i32) -> Standing {
+        let target = target(Progress { available: 1, ..progress });
         let mut remembered =
             TargetState { changed: Some(at(10)), unavailable_before: Some(1), ..TargetState::default() };
         let evidence = Evidence { ready, ..Evidence::default() };
@@ -174,6 +200,19 @@ mod tests {
         let mixed = Progress { updated: 1, ..Progress::default() };
         assert_eq!(stands(mixed.clone(), 0), Standing::Waiting(at(31)));
         assert_eq!(stands(mixed, 1), Standing::Passed);
+    }
+
+    #[test]
+    fn a_target_of_whose_pods_nothing_is_known_neither_passes_nor_fails() {
+        let settled = Progress { updated: 2, available: 2, ..Progress::default() };
+        let (target, stage) = (target(settled), world::stage("all"));
+        let mut remembered = TargetState { changed: Some(at(10)), ..TargetState::default() };
+        for second in [20, 1000] {
+            let standing = judge(&target, &mut remembered, &stage, None, at(second));
+            assert_eq!(standing, Standing::Waiting(at(second + 1)));
+        }
+        let evidence = Evidence { ready: 2, ..Evidence::default() };
+        assert_eq!(judge(&target, &mut remembered, &stage, Some(&evidence), at(1001)), Standing::Passed);
     }
 
     #[test]

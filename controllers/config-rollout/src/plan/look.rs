@@ -76,7 +76,8 @@ impl Planner<'_> {
                 && observed.is_at(target, rollout.to)
             {
                 stage.has_shown |= is_current;
-                stage.note(gate::judge_passed(target, remembered, of_stage, now));
+                let evidence = observed.evidence.get(&target.key);
+                stage.note(gate::judge_passed(target, remembered, of_stage, evidence, now));
             } else if is_current {
                 self.look_at_one(rollout, index, &mut stage);
             }

@@ -63,6 +63,8 @@ pub struct Input<'a> {
     pub slots: usize,
     /// The targets that could not be changed when that was last tried, and are to wait.
     pub held: &'a BTreeSet<TargetKey>,
+    /// The targets of which it is not known how often their pods have restarted. They get nothing that is judged.
+    pub unknown: &'a BTreeSet<TargetKey>,
     /// The time.
     pub now: Timestamp,
 }
@@ -85,11 +87,13 @@ pub fn plan(input: &Input<'_>) -> Plan {
     planner.finish()
 }
 
-/// The targets whose gates are being judged, and with them what has to be asked first.
+/// The targets whose gates are being judged, and those that have passed and are watched: what has to be asked about first.
 pub fn judged<'a>(observed: &'a Observed, state: &'a State) -> impl Iterator<Item = &'a TargetView> {
     observed.targets.iter().filter(move |target| {
-        let remembered = state.targets.get(&target.key);
-        remembered.is_some_and(TargetState::is_on_its_way) && state.judges(observed, target)
+        state.targets.get(&target.key).is_some_and(|remembered| {
+            remembered.is_on_its_way() && state.judges(observed, target)
+                || state.watches(observed, target, remembered)
+        })
     })
 }
 
@@ -157,14 +161,14 @@ impl TargetState {
 
     /// Forgets how far it was in a rollout, and what it was given and was not seen to have.
     fn rest(&mut self) {
+        if !self.seen {
+            self.given = 0;
+        }
         self.changed = None;
         self.available = None;
         self.broken = None;
         self.passed = false;
         self.restarts_before = 0;
-        if !self.seen {
-            self.given = 0;
-        }
     }
 
     fn counts_as_reverted(&mut self, now: Timestamp) {
@@ -308,8 +312,9 @@ impl Planner<'_> {
         if is_new {
             for target in state.targets.values_mut() {
                 // One that was taken back and follows now is not taken back once more while it waits for its stage.
-                target.seen &= !target.held;
-                target.held = false;
+                if std::mem::take(&mut target.held) {
+                    (target.seen, target.given) = (false, 0);
+                }
                 target.conflict = None;
                 target.reverts = 0;
             }

@@ -35,12 +35,32 @@ impl State {
         self.rollout.as_ref().filter(|rollout| !self.is_ungated(rollout)).map(|rollout| rollout.stage)
     }
 
+    /// The revision after which its targets are judged.
+    fn judged_revision(&self) -> Option<Number> {
+        self.rollout.as_ref().filter(|rollout| !self.is_ungated(rollout)).map(|rollout| rollout.to)
+    }
+
+    /// Those of `moves` after which the targets are judged.
+    pub fn judged_moves<'m>(
+        &self,
+        moves: &'m [(TargetKey, Number)],
+    ) -> impl Iterator<Item = &'m (TargetKey, Number)> + use<'m> {
+        let judged = self.judged_revision();
+        moves.iter().filter(move |(_, number)| Some(*number) == judged)
+    }
+
     /// Whether the state of a target is about the revision in progress: the target has it, and is in its stage.
     pub(super) fn judges(&self, observed: &Observed, target: &TargetView) -> bool {
         let has_it = |rollout: &Rollout| observed.is_at(target, rollout.to);
         self.judged_stage() == Some(target.stage)
             && self.rollout.as_ref().is_some_and(has_it)
             && !observed.is_at(target, self.stable.unwrap_or_default())
+    }
+
+    /// Whether a target has passed the gate of the revision in progress.
+    pub(super) fn watches(&self, observed: &Observed, target: &TargetView, remembered: &TargetState) -> bool {
+        let has_it = |to| remembered.given == to && observed.is_at(target, to);
+        remembered.passed && self.judged_revision().is_some_and(has_it)
     }
 
     /// Forgets how far the targets were in a rollout. Whose pods are not back keeps its place.
@@ -103,14 +123,15 @@ impl Planner<'_> {
 
     /// Gives as many of those that wait for it what they are to have as there are places.
     pub(super) fn give_places(&mut self) {
-        let Input { observed, settings, slots, held, .. } = *self.input;
+        let Input { observed, settings, slots, held, unknown, .. } = *self.input;
+        let judged = self.plan.state.judged_revision();
         let pending = std::mem::take(&mut self.pending);
         let mut places: Vec<_> = (0..settings.stages.len()).map(|stage| self.places(stage)).collect();
         let mut free = slots.saturating_sub(self.plan.state.in_progress());
         for (index, to) in pending {
             let target = &observed.targets[index];
             // One that is refused takes no place from those that can be changed.
-            if held.contains(&target.key) {
+            if held.contains(&target.key) || judged == Some(to) && unknown.contains(&target.key) {
                 self.plan.held.push(target.key.clone());
                 continue;
             }

@@ -14,6 +14,9 @@ use super::{
 };
 use crate::watched::{Blocked, Fingerprint, Progress};
 
+/// How often a target that has passed is checked until the rollout is complete.
+pub const WATCH: Duration = Duration::from_secs(10);
+
 /// What of a source the targets use.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Uses {

@@ -291,6 +291,7 @@ impl World {
             changed: self.changed,
             slots: self.slots,
             held: &BTreeSet::new(),
+            unknown: &BTreeSet::new(),
             now: self.now,
         })
     }

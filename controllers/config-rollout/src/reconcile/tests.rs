@@ -42,7 +42,7 @@ fn shown(object: &Value) -> Event<crate::watched::Config> {
 fn target(name: &str) -> Value {
     json!({
         "metadata": {"name": name, "namespace": "ns", "uid": name, "resourceVersion": "1", "generation": 1},
-        "spec": {"replicas": 1, "template": {"spec": {"containers": [
+        "spec": {"replicas": 1, "selector": {"matchLabels": {"app": name}}, "template": {"spec": {"containers": [
             {"name": "app", "envFrom": [{"configMapRef": {"name": "web"}}]},
         ]}}},
     })
@@ -55,6 +55,8 @@ enum Server {
     LosesAnswers,
     /// It creates the revision, which the watch shows at once, and refuses to change the target `a`.
     RefusesA,
+    /// It does not list the pods of the target `a`.
+    HidesPodsOfA,
 }
 
 /// A controller of a rollout with these targets.
@@ -67,6 +69,7 @@ fn reconciler(how: Server, targets: &'static [&'static str]) -> (Arc<ConfigRollo
         let (log, shows, made) = (Arc::clone(&log), shows.clone(), Arc::clone(&made));
         async move {
             let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+            let is_of_a = request.uri().query().is_some_and(|query| query.contains("app%3Da"));
             log.lock().push((method.clone(), path.clone()));
             let body = request.into_body().collect_bytes().await.unwrap();
             let (mut code, name) = (200, path.rsplit('/').next().unwrap_or_default());
@@ -87,6 +90,10 @@ fn reconciler(how: Server, targets: &'static [&'static str]) -> (Arc<ConfigRollo
                     json!({"status": "Failure", "code": 403, "reason": "Forbidden", "message": "a policy says no"})
                 }
                 _ if path.contains("/deployments/") => target(name),
+                Method::GET if name == "pods" && is_of_a && how == Server::HidesPodsOfA => {
+                    code = 403;
+                    json!({"status": "Failure", "code": 403, "reason": "Forbidden", "message": "not the pods of a"})
+                }
                 Method::GET if name == "web" => source(),
                 Method::GET if ["pods", "replicasets", "controllerrevisions"].contains(&name) => {
                     json!({"metadata": {}, "items": []})
@@ -166,6 +173,80 @@ async fn a_target_that_is_refused_keeps_no_other_from_its_revision_and_is_named_
             failed.message.contains("Deployment/a") && failed.message.contains("a policy says no"),
             "{failed:?}"
         );
+    }
+}
+
+/// Revision 2 is being rolled out to `a`, and `b` waits for it.
+fn in_progress(reconciler: &ConfigRollouts, name_of_a: &str) -> Value {
+    for (number, version) in [(1, "1"), (2, "3")] {
+        let mark = crate::watched::Mark {
+            rollout: "web".into(),
+            source: "web".into(),
+            number,
+            source_uid: "s".into(),
+            source_version: version.into(),
+        };
+        let mut metadata = json!(mark.write("ns"));
+        (metadata["uid"], metadata["resourceVersion"]) = (json!(format!("web-{number}")), json!("4"));
+        reconciler.stores.config_maps.apply(shown(&json!({"metadata": metadata})), |_| {});
+    }
+    for (name, config) in [("a", name_of_a), ("b", "web-1")] {
+        let mut target = target(name);
+        target["spec"]["template"]["spec"]["containers"][0]["envFrom"][0]["configMapRef"]["name"] =
+            config.into();
+        let target: WatchedWorkload<Deployment> = serde_json::from_value(target).unwrap();
+        reconciler.stores.deployments.apply(Event::Apply(target.into()), |_| {});
+    }
+    let now = Timestamp::now();
+    let state = |name: &str, revision: u8| json!({"kind": "Deployment", "name": name, "uid": name, "stage": "all", "revision": revision, "state": "Pending"});
+    let mut targets = json!([state("a", 1), state("b", 1)]);
+    if name_of_a == "web-2" {
+        (targets[0]["revision"], targets[0]["changedAt"]) = (json!(2), json!(now.to_string()));
+    }
+    let mut rollout = rollout(&["a", "b"]);
+    rollout["status"] = json!({
+        "observedGeneration": 1, "revision": 2, "currentRevision": 1, "targets": targets,
+        "rollout": {"revision": 2, "stage": "all", "startedAt": now.to_string()},
+    });
+    rollout
+}
+
+/// Reconciles so often.
+async fn reconcile(reconciler: &Arc<ConfigRollouts>, rollout: Value, times: usize) -> ConfigRolloutStatus {
+    let rollout: Arc<ConfigRollout> = Arc::new(serde_json::from_value(rollout).unwrap());
+    let (work, key) = (Arc::clone(&reconciler.work), ObjectKey::of(&*rollout));
+    work.root_changed(None, Some(&*rollout), |_| false);
+    for _ in 0..times {
+        let outcomes = Arc::clone(reconciler).reconcile(Arc::clone(&rollout), work.turn(&key)).await;
+        work.conclude(&key, Duration::ZERO, outcomes);
+    }
+    reconciler.status_writer.ahead_of(&*rollout).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_that_cannot_be_listed_keep_no_order_from_being_carried_out() {
+    let (reconciler, sent) = reconciler(Server::HidesPodsOfA, &["a", "b"]);
+    let mut rollout = in_progress(&reconciler, "web-2");
+    rollout["metadata"]["annotations"] = json!({"mainstay.dev/abort": "2"});
+    let status = reconcile(&reconciler, rollout, 3).await;
+    assert_eq!(status.failed_revision, Some(2), "{status:?}");
+    assert!(count(&sent, &Method::PATCH, "/deployments/a") > 0, "it is rolled back: {:?}", sent.lock());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_whose_pods_cannot_be_listed_waits_alone() {
+    // The store does not show a change that was made, so that a second reconcile would take it for taken back.
+    for (name_of_a, times) in [("web-1", 1), ("web-2", 3)] {
+        let (mut reconciler, sent) = reconciler(Server::HidesPodsOfA, &["a", "b"]);
+        Arc::get_mut(&mut reconciler).unwrap().slots = Slots::new(2);
+        let rollout = in_progress(&reconciler, name_of_a);
+        let status = reconcile(&reconciler, rollout, times).await;
+        let tried = ["a", "b"].map(|name| count(&sent, &Method::PATCH, &format!("/deployments/{name}")));
+        assert_eq!((tried, status.failed_revision), ([0, 1], None), "{name_of_a}: {:?}", sent.lock());
+        let failed = status.conditions.iter().find(|condition| condition.type_ == "EvidenceFailed");
+        let failed = failed.unwrap_or_else(|| panic!("{name_of_a}: {status:?}"));
+        assert!(failed.message.contains("the pods of Deployment/a"), "{failed:?}");
+        assert!(count(&sent, &Method::GET, "/pods") < 6, "it is not asked again at once: {:?}", sent.lock());
     }
 }
 

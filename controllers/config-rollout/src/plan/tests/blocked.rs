@@ -75,3 +75,43 @@ fn a_canary_is_watched_until_the_rollout_is_over() {
     world.run(20);
     assert!(all_have(&world, [1, 1]));
 }
+
+/// A rollout whose canary has passed, and that waits in the pause after it.
+fn paused_after_the_canary(probed: bool) -> World {
+    let mut world = settled(2);
+    world.settings.stages[0].pause = Some(PauseSettings::Continue);
+    world.settings.stages[0].probed = probed;
+    world.probe = probed.then_some(true);
+    world.write(0, 2);
+    world.run(20);
+    assert_eq!((failed(&world), world.last.wait.clone()), (None, Wait::Stage(None)));
+    world
+}
+
+#[test]
+fn a_canary_that_crashes_after_it_has_passed_fails() {
+    let mut world = paused_after_the_canary(false);
+    world.run(30);
+    assert!(world.last.recheck_in.is_some(), "no watch shows that a pod restarts");
+    world.targets[0].restarts += 1;
+    world.run(20);
+    assert_eq!(failed(&world), Some(2));
+    assert_eq!(world.state.failed.clone().unwrap().1.reason, "MoreRestarts");
+    world.run(20);
+    assert!(all_have(&world, [1, 1]));
+}
+
+#[test]
+fn a_canary_whose_probe_fails_after_it_has_passed_has_its_deadline_to_succeed_again() {
+    let mut world = paused_after_the_canary(true);
+    for (works, seconds) in [(Some(false), 50), (Some(true), 10), (Some(false), 50), (None, 100)] {
+        world.probe = works;
+        world.run(seconds);
+        assert_eq!(failed(&world), None, "{works:?}");
+    }
+    world.probe = Some(false);
+    world.run(75);
+    assert_eq!(failed(&world), Some(2));
+    let (_, failed) = world.state.failed.clone().unwrap();
+    assert_eq!(failed.message, "after it had passed, its probe did not succeed within 60 s: 503");
+}

@@ -33,7 +33,7 @@ fn targets_that_are_put_back_are_as_many_together_as_their_stage_allows() {
     assert!((1..5).all(|place| world.values(place)[0] == Some(1)));
     let before = world.state.clone();
     world.run(3);
-    assert_eq!((&world.state, world.last.recheck_in), (&before, None), "and that is all");
+    assert_eq!((&world.state, world.last.recheck_in), (&before, Some(WATCH)), "the canary alone is watched");
 }
 
 #[test]

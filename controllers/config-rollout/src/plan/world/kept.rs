@@ -13,22 +13,20 @@ use crate::{
 impl World {
     /// As `evidence` notes what the pods showed before a change that is judged.
     pub(super) fn note_restarts(&self, plan: &mut Plan) {
-        let judged = plan.state.rollout.as_ref().filter(|rollout| !plan.state.is_ungated(rollout));
-        let Some(to) = judged.map(|rollout| rollout.to) else { return };
-        for (key, _) in plan.moves.iter().filter(|(_, number)| *number == to) {
+        for (key, _) in plan.state.judged_moves(&plan.moves) {
             let remembered = plan.state.targets.get_mut(key).unwrap();
             remembered.restarts_before = self.targets[self.place(key)].restarts;
         }
     }
 
+    /// A status keeps all that a plan remembers.
+    pub(super) fn assert_kept(&self, plan: &Plan) {
         let read = self.read(plan);
         assert!(read.remembers(&plan.state), "{:?} is read as {read:?}", plan.state);
     }
 
     /// What another process reads from the status.
     pub(super) fn read(&self, plan: &Plan) -> State {
-    /// A status keeps all that a plan remembers.
-    pub(super) fn assert_kept(&self, plan: &Plan) {
         let stage = |stage: &StageSettings| json!({"name": &*stage.name, "targets": []});
         let stages: Vec<_> = self.settings.stages.iter().map(stage).collect();
         let rollout: ConfigRollout = serde_json::from_value(json!({
