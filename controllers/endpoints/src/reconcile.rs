@@ -218,7 +218,13 @@ impl Endpoints {
         if context.turn.held(SERVICE).is_some() {
             return true;
         }
+        let shows_last = self.writer.shows_service(&context.key);
         let standing = self.stores.services.get(&pool::service_key(&context.pool));
+        if !shows_last {
+            self.loop_metrics.stale_skips.inc();
+            outcomes.again(Some(RECHECK));
+            return standing.is_none();
+        }
         match self.writer.keep_service(&context.job(), template, standing.as_deref()).await {
             Ok(made) => {
                 if made {

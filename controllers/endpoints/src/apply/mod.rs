@@ -46,6 +46,8 @@ pub struct Writer {
     writes: Writes<'static>,
     stores: Stores,
     gate: Gate<ObjectKey>,
+    /// Of Services.
+    service_gate: Gate<ObjectKey>,
     metrics: Arc<Metrics>,
     max_in_flight: usize,
     /// The version at which this process has left each slice that it changed.
@@ -119,6 +121,7 @@ impl Writer {
             client,
             stores,
             gate: Gate::default(),
+            service_gate: Gate::default(),
             own: Mutex::default(),
             waiting: Mutex::default(),
             metrics,
@@ -133,6 +136,7 @@ impl Writer {
     /// Forgets a pool that is gone.
     pub fn forget(&self, key: &ObjectKey) {
         self.gate.forget(key);
+        self.service_gate.forget(key);
         self.waiting.lock().remove(key);
         self.services.lock().remove(key);
         self.lost.lock().remove(key);

@@ -15,6 +15,11 @@ use super::{Job, Kept, Writer, error::ApplyError};
 use crate::watched::{Service, ServicePort};
 
 impl Writer {
+    /// Whether the store shows what was last written of the pool's Service, so that it may be written.
+    pub fn shows_service(&self, pool: &ObjectKey) -> bool {
+        self.service_gate.is_open(pool, &self.stores.services)
+    }
+
     /// Makes the pool's Service if there is none, and keeps it as the pool says if it is the pool's own. Returns whether
     /// it was made.
     ///
@@ -61,6 +66,7 @@ impl Writer {
             "spec": spec,
         });
         let service = ObjectPath::of::<v1::Service>(&ObjectKey::new(&job.key.namespace, name));
+        let writes = self.writes.noted(&self.service_gate, job.key);
         // Only what is the pool's own is written over, and not a later Service of the same name.
         let Some(standing) = standing else {
             // The store may not show one of somebody else yet: an apply would add the pool's owner reference to it.
@@ -72,15 +78,15 @@ impl Writer {
             if !find(&self.client, &service).await?.is_none_or(is_ours) {
                 return Err(RequestError::Conflict("it exists already".to_owned()));
             }
-            return Ok(self.writes.patch(&service, &Patch::Apply(patch)).await?.version());
+            return Ok(writes.patch(&service, &Patch::Apply(patch)).await?.version());
         };
         patch["metadata"]["uid"] = json!(&*standing.header.uid);
         if has_foreign_ports(standing, template) {
             // Server-side apply would leave ports that somebody else has added.
             let ports = json!({"metadata": patch["metadata"], "spec": {"ports": spec["ports"]}});
-            self.writes.patch(&service, &Patch::Merge(ports)).await?;
+            writes.patch(&service, &Patch::Merge(ports)).await?;
         }
-        Ok(self.writes.apply(&service, patch).await?.version())
+        Ok(writes.apply(&service, patch).await?.version())
     }
 }
 

@@ -274,6 +274,31 @@ async fn pools_that_serve_nothing_are_counted_by_the_reason() {
     assert_eq!((counted("ServiceTaken"), counted("MembersRefused")), (1, 0), "a younger pool is no outage");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_service_that_was_written_is_left_alone_until_the_watch_shows_it() {
+    let (endpoints, sent) = endpoints_at(|method, path, _| {
+        let missing = json!({"status": "Failure", "code": 404, "reason": "NotFound", "message": "none"});
+        (*method == Method::GET && path.contains("/services/")).then_some(Ok((404, missing)))
+    });
+    let at = |version: &str| -> Service {
+        let mut service = service();
+        service["metadata"]["resourceVersion"] = json!(version);
+        serde_json::from_value::<WatchedService>(service).unwrap().into()
+    };
+    endpoints.stores.services.apply(Event::Delete(at("6")), |_| {});
+    let requests = || sent.lock().iter().filter(|(_, path, _)| path.contains("/services")).count();
+    for _ in 0..3 {
+        Arc::clone(&endpoints).reconcile(pool(), Turn::default()).await;
+        assert_eq!(requests(), 2, "it is looked for and made: {:?}", sent.lock());
+    }
+    endpoints.stores.services.apply(Event::Apply(at("9")), |_| {});
+    Arc::clone(&endpoints).reconcile(pool(), Turn::default()).await;
+    assert_eq!(requests(), 2);
+    endpoints.stores.services.apply(Event::Delete(at("10")), |_| {});
+    Arc::clone(&endpoints).reconcile(pool(), Turn::default()).await;
+    assert_eq!(requests(), 4, "somebody has deleted it");
+}
+
 /// The store does not show it yet.
 #[tokio::test(start_paused = true)]
 async fn a_service_of_somebody_else_is_left_alone_and_its_own_is_written_again() {

@@ -9,9 +9,8 @@ use mainstay_faults::{
     play::{
         controller::Controller,
         explore::explore,
-        fault::{Fault, Slow},
         oracle::{Oracle, Written},
-        scenario::{Known, Scenario, change, create, delete, node},
+        scenario::{Scenario, change, create, delete, node},
     },
     world::Cluster,
 };
@@ -83,11 +82,6 @@ fn played(name: &'static str, pool: Value) -> Scenario {
             endpoints.sort_by_key(|endpoint| endpoint.to_string());
         }
     };
-    scenario.known.push(Known {
-        name: "a Service is written each second while its watch is late",
-        shown_by: Fault::Watch(0, "services".to_owned(), Slow::Deaf, 100),
-        explains: |fault| matches!(fault, Fault::Watch(_, plural, ..) if plural == "services"),
-    });
     scenario
 }
 
