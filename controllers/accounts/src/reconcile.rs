@@ -233,21 +233,22 @@ impl Namespaces {
             }
         }
         // An account is there before a token of it is asked for, and what is revoked ends before it is said to have ended;
-        // nothing else waits for another.
+        // nothing else waits for another. Of an account that is not there no token is given: its handle would be made for
+        // nothing.
         let (tokens, others): (Vec<_>, Vec<_>) =
             due.into_iter().partition(|action| matches!(action, Action::Issue { .. }));
         let Some(undone) = self.apply_all(key, observed, others, outcomes, ended).await else { return false };
-        let kept: Vec<_> =
-            held.iter().copied().chain(undone).filter(|it| it.ends_handle().is_some()).collect();
+        let undone: Vec<_> = held.iter().copied().chain(undone).collect();
         let revokes =
             |issue: &Action, end: &&Action| end.ends_handle().is_some_and(|handle| issue.revokes(handle));
+        let is_first = |issue: &Action, other: &&Action| revokes(issue, other) || issue.needs(other);
         let (wait, tokens): (Vec<_>, Vec<_>) =
-            tokens.into_iter().partition(|issue| kept.iter().any(|end| revokes(issue, end)));
+            tokens.into_iter().partition(|issue| undone.iter().any(|other| is_first(issue, other)));
         for issue in &wait {
             ended.waits(issue.part());
             // Where the store was found behind the server, it is about to show what stands.
             let is_refused = |end: &&Action| held.contains(end) || ended.fails(&end.part());
-            let refused = kept.iter().any(|end| revokes(issue, end) && is_refused(end));
+            let refused = undone.iter().any(|end| revokes(issue, end) && is_refused(end));
             if let (true, Some(policy), Action::Issue { output, .. }) = (refused, issue.policy(), issue) {
                 let message = format!(
                     "the tokens of Secret {output} are to be revoked, and are still valid: their bound Secret could not \
@@ -338,6 +339,12 @@ impl Action {
     fn revokes(&self, handle: &str) -> bool {
         let Self::Issue { why: Why::Revoked, standing: Some(standing), .. } = self else { return false };
         standing.names(handle)
+    }
+
+    /// Whether it issues a token of the account that the other one makes.
+    fn needs(&self, other: &Self) -> bool {
+        let (Self::Issue { token, .. }, Self::MakeAccount(_, name, _)) = (self, other) else { return false };
+        token.account == *name
     }
 
     /// The policy that cannot have, or be rid of, what this is about.

@@ -108,6 +108,32 @@ async fn a_secret_that_cannot_be_looked_for_keeps_nothing_else_from_being_done()
     assert_eq!((looks, accounts), (1, 2), "each account is tried: {:?}", sent.lock());
 }
 
+#[tokio::test(start_paused = true)]
+async fn nothing_is_made_for_the_token_of_an_account_that_cannot_be_made() {
+    let (namespaces, namespace, sent) = namespaces();
+    let mut given = Arc::into_inner(policy(&json!([{"name": "bot"}]))).unwrap();
+    let token = Token {
+        account: "bot".into(),
+        audiences: vec![],
+        ttl: Duration::from_secs(86_400),
+        overlap: Duration::from_secs(60),
+        server: None,
+    };
+    given.desired.tokens.insert("bot-token".into(), token);
+    *namespaces.stores.policies.write() = Arc::new(vec![Arc::new(given)]);
+    let work = Work::new(LoopMetrics::new(&Registry::new(), "namespace", 1));
+    work.root_changed(None, Some(&*namespace), |_| false);
+    let key = ObjectKey::new("", "ns");
+    for _ in 0..2 {
+        let outcomes = Arc::clone(&namespaces).reconcile(Arc::clone(&namespace), work.turn(&key)).await;
+        work.conclude(&key, Duration::ZERO, outcomes);
+    }
+    let failing = namespaces.outcomes.of("ns", "p").flatten().unwrap();
+    assert!(failing.message.contains("ServiceAccount bot"), "{failing:?}");
+    let sent: Vec<_> = sent.lock().iter().map(|(_, path)| path.clone()).collect();
+    assert_eq!(sent, ["/api/v1/namespaces/ns/serviceaccounts"], "and it waits");
+}
+
 /// A handle is what keeps a token valid.
 #[tokio::test(start_paused = true)]
 async fn no_token_is_issued_for_a_revoked_one_that_could_not_be_ended() {
