@@ -51,8 +51,8 @@ pub struct Checker {
 
 impl Checker {
     /// Checks by `ask`. At most `limit` checks of all pools run at the same time; zero counts as one. `changed` is called for a pool
-    /// when the verdict of one of its targets changes or is known for the first time, and never for a check that does
-    /// not change a verdict. It may call back into the checker.
+    /// when the verdict of one of its targets changes or is known for the first time, and when the first check tells why one
+    /// fails of which a former leader said so; never for a check that says nothing new. It may call back into the checker.
     pub fn new(
         ask: impl Fn(Arc<Check>, SocketAddr) -> BoxFuture<'static, Outcome> + Send + Sync + 'static,
         limit: usize,

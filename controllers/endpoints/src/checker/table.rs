@@ -52,6 +52,8 @@ struct Pool {
 struct Entry {
     record: Record,
     failure: Option<Failure>,
+    /// Whether a check of this process has ended.
+    seen: bool,
     port: u16,
     stage: Stage,
 }
@@ -119,7 +121,7 @@ impl Table {
     }
 
     /// Takes in how a check ended, with a `jitter` from -1 to 1 for the next; `None`: it has said nothing. Returns whether the
-    /// verdict changed.
+    /// verdict changed, or it is known for the first time why one fails that a former leader said so of.
     pub(super) fn ended(
         &mut self,
         job: &Job,
@@ -235,7 +237,10 @@ impl Pool {
             (Stage::UnderWay, Some(result)) => {
                 let changed = entry.record.observe(result.is_ok(), now, settings, jitter);
                 entry.failure = result.err();
-                (changed, Some(entry.record.due()))
+                let is_first = !std::mem::replace(&mut entry.seen, true);
+                let is_explained =
+                    is_first && entry.failure.is_some() && entry.record.verdict() == Verdict::Failing;
+                (changed || is_explained, Some(entry.record.due()))
             }
             (Stage::UnderWay, None) => (false, Some(now.saturating_add(settings.unhealthy_interval))),
             (Stage::Waiting | Stage::Outdated, _) => (false, None),
@@ -251,7 +256,7 @@ impl Entry {
             }
             Some(Verdict::Unknown) | None => Record::new(now, settings, phase),
         };
-        Self { record, failure: None, port: wanted.port, stage: Stage::Waiting }
+        Self { record, failure: None, seen: false, port: wanted.port, stage: Stage::Waiting }
     }
 
     /// When it is due as a new target, and whether nothing is known of it.
