@@ -12,6 +12,8 @@ use kube::{
 };
 use mainstay_crds::AccountPolicy;
 use mainstay_runtime::{
+    backoff::{Backoff, CATCH_UP},
+    behind::Behind,
     clock::Clock,
     events::Events,
     index::{Change, Index, Indexed, ObjectKey},
@@ -103,6 +105,8 @@ pub async fn build(manager: &Manager, options: Options) -> Controller {
         outcomes,
         status_writer: Arc::new(StatusWriter::new(manager.client.clone(), FIELD_MANAGER, STATUS_PACE)),
         announcer,
+        behind: Behind::default(),
+        leaves: Backoff::new(CATCH_UP),
     });
     let (all, woken) = (namespaces.clone(), Arc::clone(&work));
     let sources = Sources::new(manager.client.clone(), stores.clone(), move || trigger_all(&woken, &all));

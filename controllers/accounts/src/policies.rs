@@ -10,6 +10,8 @@ use kube::{
 };
 use mainstay_crds::{AccountPolicy, AccountPolicyStatus};
 use mainstay_runtime::{
+    backoff::{Backoff, CATCH_UP},
+    behind::Behind,
     conditions::same_heads,
     failure::RequestError,
     index::ObjectKey,
@@ -49,10 +51,12 @@ pub struct Policies {
     pub status_writer: Arc<StatusWriter<AccountPolicyStatus>>,
     /// Tells people and Prometheus.
     pub announcer: Announcer,
+    /// Policies whose finalizer was written, or that were found to be other than the store shows.
+    pub behind: Behind,
+    /// Policies that go and have something left that the stores do not show.
+    pub leaves: Backoff<ObjectKey>,
 }
 
-/// When a policy is looked at again whose store was found to be behind the server.
-const CATCH_UP: Duration = Duration::from_millis(200);
 /// How long a policy rests after a reconcile, a namespace: each looks at all of them.
 const PACE_A_NAMESPACE: Duration = Duration::from_micros(50);
 /// No policy rests for longer.
@@ -96,6 +100,8 @@ impl Reconciler for Policies {
 
     fn forget(&self, key: &ObjectKey) {
         self.status_writer.forget(key);
+        self.behind.forget(key);
+        self.leaves.forget(key);
         self.announcer.metrics.forget(&key.name);
     }
 }
@@ -171,9 +177,15 @@ impl Policies {
     /// What was made by a reconcile that has not ended, or that no watch has shown yet, would be left without a policy: so
     /// the API server is asked.
     async fn end(&self, policy: &AccountPolicy) -> Result<Option<Duration>, ApplyError> {
-        let name: Arc<str> = policy.name_any().into();
-        if self.stores.may_give(&name) || self.has_any(&name).await? {
-            return Ok(Some(CATCH_UP));
+        let (key, name) = (ObjectKey::of(policy), policy.name_any().into());
+        if self.stores.may_give(&name) {
+            return Ok(Some(CATCH_UP.first));
+        }
+        if let Some(left) = self.leaves.held(&key) {
+            return Ok(Some(left));
+        }
+        if self.has_any(&name).await? {
+            return Ok(Some(self.leaves.fail(&key, None)));
         }
         self.set_finalizer(policy, false).await
     }
@@ -211,6 +223,10 @@ impl Policies {
         if finalizers.iter().any(|finalizer| finalizer == FINALIZER) == wanted {
             return Ok(None);
         }
+        let (key, version) = (ObjectKey::of(policy), policy.metadata.resource_version.as_deref());
+        if let Some(left) = self.behind.left(&key, version) {
+            return Ok(Some(left));
+        }
         finalizers.retain(|finalizer| finalizer != FINALIZER);
         if wanted {
             finalizers.push(FINALIZER.to_owned());
@@ -222,11 +238,10 @@ impl Policies {
             "finalizers": finalizers,
         }});
         let writes = Writes::new(self.client.clone(), FIELD_MANAGER);
-        let object = ObjectPath::of::<AccountPolicy>(&ObjectKey::of(policy));
-        match writes.patch(&object, &Patch::Merge(patch)).await {
-            Ok(_) | Err(RequestError::NotFound(_)) => Ok(None),
+        match writes.patch(&ObjectPath::of::<AccountPolicy>(&key), &Patch::Merge(patch)).await {
+            Err(RequestError::NotFound(_)) => Ok(None),
             // The store is about to show another version, which may be of its own status: that is no reason to look again.
-            Err(RequestError::Conflict(_)) => Ok(Some(CATCH_UP)),
+            Ok(_) | Err(RequestError::Conflict(_)) => Ok(Some(self.behind.note(&key, version))),
             Err(source) => {
                 let what = format!("the finalizer of AccountPolicy {}", policy.name_any());
                 Err(ApplyError { operation: "change", what, source })

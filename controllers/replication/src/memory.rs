@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mainstay_runtime::backoff::Growth;
+use mainstay_runtime::backoff::{CATCH_UP, Growth};
 use tokio::time::Instant;
 
 use crate::{
@@ -11,8 +11,6 @@ use crate::{
     rollout::Evidence,
 };
 
-/// When a reconcile that found the stores behind the server looks again; each further time in a row twice as late.
-const CATCH_UP: Growth = Growth { first: Duration::from_millis(200), cap: Duration::from_secs(5) };
 /// When an eviction that a PodDisruptionBudget refused is tried again; each further time in a row twice as late.
 const BLOCKED: Growth = Growth { first: Duration::from_secs(5), cap: Duration::from_secs(60) };
 

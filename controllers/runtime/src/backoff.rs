@@ -18,6 +18,9 @@ pub struct Growth {
     pub cap: Duration,
 }
 
+/// When to look again after a store was found behind the server; each further time in a row twice as late.
+pub const CATCH_UP: Growth = Growth { first: Duration::from_millis(200), cap: Duration::from_secs(5) };
+
 impl Default for Growth {
     /// 100 ms doubling to one minute: client-go's queue goes to 16 minutes, which users report as a stall
     /// (kubernetes/kubernetes#98656).

@@ -22,6 +22,7 @@
 //! | [`places`] | fair shares of a limit: which of the keys that are due gets the next place |
 //! | [`watch`] | the one way to fill a store: supervised, never deaf, never fooled |
 //! | [`gate`] | no key is planned against a store that has not seen the key's own last writes |
+//! | [`behind`] | a write at a version that the server has passed waits for the store |
 //! | [`backoff`] | exponential delays with jitter, a key at a time |
 //! | [`report`] | the status as it is written, not more often than it helps |
 //! | [`request`] | requests that are given up in time and answered with no more than is read |
@@ -39,6 +40,7 @@ pub use kube;
 
 pub mod backoff;
 pub mod batch;
+pub mod behind;
 pub mod client;
 pub mod clock;
 mod concern;

@@ -16,6 +16,7 @@ use tokio::{sync::Notify, time::Instant};
 
 use crate::{
     backoff::{Backoff, Growth},
+    behind::Behind,
     concern::STATUS,
     failure::RequestError,
     key::ObjectKey,
@@ -25,8 +26,6 @@ use crate::{
     writes::Writes,
 };
 
-/// When a status that the server found to be made from an old object is computed again.
-const CATCH_UP: Duration = Duration::from_millis(200);
 /// After this time a store that shows an older version than the one that was written is not behind.
 const RESTORED: Duration = Duration::from_secs(60);
 /// How long the store may show another status than the one that was written.
@@ -44,9 +43,8 @@ struct Target {
     version: Option<String>,
 }
 
-/// The version of an object, where it is a number.
-fn version(object: &impl Resource) -> Option<u64> {
-    object.meta().resource_version.as_deref()?.parse().ok()
+fn version(object: &impl Resource) -> Option<&str> {
+    object.meta().resource_version.as_deref()
 }
 
 impl Target {
@@ -95,7 +93,8 @@ struct Written<S> {
 impl<S> Written<S> {
     /// Whether `object` is as it was before this was written.
     fn is_news_to(&self, object: &impl Resource) -> bool {
-        match (self.version, version(object)) {
+        let shown = version(object).and_then(|version| version.parse::<u64>().ok());
+        match (self.version, shown) {
             // A server whose etcd was restored to an older state does not come to show it.
             (Some(written), Some(shown)) => shown < written && self.at.elapsed() < RESTORED,
             _ => self.at.elapsed() < ECHO,
@@ -127,6 +126,8 @@ pub struct StatusWriter<S> {
     state: Mutex<State<S>>,
     /// What is pending and was refused. Its number is a metric, so what is pending no more is forgotten here too.
     refused: Arc<Backoff<ObjectKey>>,
+    /// Objects whose first status was made from an old version of them.
+    behind: Behind,
     wake: Notify,
 }
 
@@ -138,6 +139,7 @@ impl<S: Clone + PartialEq + Serialize + Send + Sync + 'static> StatusWriter<S> {
             pace,
             state: Mutex::new(State { entries: HashMap::new(), queue: Queue::default() }),
             refused: Arc::new(Backoff::new(Growth::default())),
+            behind: Behind::default(),
             wake: Notify::new(),
         }
     }
@@ -184,6 +186,7 @@ impl<S: Clone + PartialEq + Serialize + Send + Sync + 'static> StatusWriter<S> {
         state.queue.remove(key);
         drop(state);
         self.refused.forget(key);
+        self.behind.forget(key);
     }
 
     /// Has `status` written, in place of what was put before, unless it is what stands in `object`. While nothing urgent
@@ -197,8 +200,15 @@ impl<S: Clone + PartialEq + Serialize + Send + Sync + 'static> StatusWriter<S> {
         let State { entries, queue } = &mut *state;
         let entry = entries.entry(key.clone()).or_default();
         let news = entry.written.as_ref().filter(|written| written.is_news_to(object));
-        let latest = entry.pending.as_ref().map(|(pending, _)| pending);
-        if latest.or(news.map(|written| &written.status)).or(standing) == Some(&status) {
+        let stands = match &entry.pending {
+            // The first one names the version that it was made from, which is a later one now.
+            Some((pending, target)) => {
+                *pending == status
+                    && (entry.written.is_some() || target.version.as_deref() == version(object))
+            }
+            None => news.map(|written| &written.status).or(standing) == Some(&status),
+        };
+        if stands {
             return;
         }
         let waits = |written: &Written<S>| {
@@ -207,8 +217,8 @@ impl<S: Clone + PartialEq + Serialize + Send + Sync + 'static> StatusWriter<S> {
         };
         let due = entry.written.as_ref().and_then(waits);
         entry.pending = Some((status, Target::of(object)));
-        let held = self.refused.held(&key).map(|left| Instant::now() + left);
-        queue.put(&key, Lane::Change, due.max(held));
+        let held = self.refused.held(&key).max(self.behind.left(&key, version(object)));
+        queue.put(&key, Lane::Change, due.max(held.map(|left| Instant::now() + left)));
         drop(state);
         self.wake.notify_one();
     }
@@ -267,6 +277,7 @@ impl<S: Clone + PartialEq + Serialize + Send + Sync + 'static> StatusWriter<S> {
             Err(RequestError::NotFound(_)) => self.wrote_now(key, &writing, status, None),
             // The store is behind, and with it what was decided.
             Err(RequestError::Conflict(_)) if first => {
+                self.behind.note(key, target.version.as_deref());
                 self.settled(key, &writing, &status, None);
                 work.trigger(key);
             }
@@ -358,6 +369,9 @@ impl<S: Clone + PartialEq + Serialize + Send + Sync + 'static> StatusWriter<S> {
         if news.map_or(standing == Some(&status), |last| last.status == status) {
             return Ok(None);
         }
+        if let Some(left) = self.behind.left(&key, version(object)) {
+            return Ok(Some(left));
+        }
         let first = last.is_none();
         if let Some(Written { status: last, at, .. }) = last {
             let wait = self.pace.checked_sub(at.elapsed()).filter(|wait| !wait.is_zero());
@@ -368,7 +382,7 @@ impl<S: Clone + PartialEq + Serialize + Send + Sync + 'static> StatusWriter<S> {
         }
         match Target::of(object).write(&self.writes, &status, first).await {
             // The store is behind, and with it what was decided.
-            Err(RequestError::Conflict(_)) => return Ok(Some(CATCH_UP)),
+            Err(RequestError::Conflict(_)) => return Ok(Some(self.behind.note(&key, version(object)))),
             Ok(version) => self.wrote_now(&key, &writing, status, version),
             Err(RequestError::NotFound(_)) => self.wrote_now(&key, &writing, status, None),
             Err(error) => return Err(error),

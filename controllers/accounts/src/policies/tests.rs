@@ -16,12 +16,14 @@ struct Server {
     has_binding: Arc<Mutex<bool>>,
     refuses: Arc<Mutex<bool>>,
     patches: Arc<Mutex<Vec<Value>>>,
+    requests: Arc<Mutex<usize>>,
 }
 
 impl Server {
     async fn answer(self, request: Request<Body>) -> Result<Response<Body>, std::io::Error> {
         let is_list_of_bindings = request.uri().path().ends_with("/rolebindings");
         let method = request.method().clone();
+        *self.requests.lock() += 1;
         let body = request.into_body().collect_bytes().await.map_err(std::io::Error::other)?;
         let (code, answer) = if method == Method::GET {
             let has_any = is_list_of_bindings && *self.has_binding.lock();
@@ -49,6 +51,8 @@ fn policies(server: &Server) -> Arc<Policies> {
             events: Events::start(client.clone(), FIELD_MANAGER, "test"),
             metrics: Metrics::new(&Registry::new()),
         },
+        behind: Behind::default(),
+        leaves: Backoff::new(CATCH_UP),
         client,
     })
 }
@@ -65,7 +69,7 @@ fn policy(going: bool, finalizers: &[&str], selector: &Value) -> Arc<AccountPoli
     Arc::new(serde_json::from_value(policy).unwrap())
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_policy_keeps_its_finalizer_until_nothing_is_left_and_nothing_more_can_come() {
     let (server, all) = (Server::default(), json!({}));
     let policies = policies(&server);
@@ -89,8 +93,29 @@ async fn a_policy_keeps_its_finalizer_until_nothing_is_left_and_nothing_more_can
     *server.has_binding.lock() = true;
     assert_eq!(reconcile().await, 0, "the watch has not shown what it gave");
     *server.has_binding.lock() = false;
+    tokio::time::advance(CATCH_UP.first).await;
     assert_eq!(reconcile().await, 1);
     assert_eq!(server.patches.lock()[0]["metadata"]["finalizers"], json!([]));
+}
+
+/// The watch of policies is late, or nothing that is left is shown.
+#[tokio::test(start_paused = true)]
+async fn where_the_store_is_behind_the_server_is_asked_less_and_less_often() {
+    let (server, all) = (Server::default(), json!({}));
+    let policies = policies(&server);
+    let requests = async |policy: Arc<AccountPolicy>| {
+        *server.requests.lock() = 0;
+        for _ in 0..200 {
+            Arc::clone(&policies).reconcile(Arc::clone(&policy), Turn::default()).await;
+            tokio::time::advance(Duration::from_millis(100)).await;
+        }
+        *server.requests.lock()
+    };
+    let stays = requests(policy(false, &[], &all)).await;
+    assert!((2..12).contains(&stays), "{stays} requests in 20 s");
+    *server.has_binding.lock() = true;
+    let goes = requests(policy(true, &[FINALIZER], &all)).await;
+    assert!((6..40).contains(&goes), "{goes} requests in 20 s, three each time");
 }
 
 #[tokio::test]

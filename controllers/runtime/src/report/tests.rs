@@ -169,6 +169,30 @@ async fn where_the_store_is_behind_the_object_is_looked_at_again() {
     assert_eq!((bench.work.depth(), bench.status_writer.last(&pod("behind"))), (1, None));
 }
 
+/// Each refusal triggers the object, and each reconcile puts the status again.
+#[tokio::test(start_paused = true)]
+async fn while_the_store_is_behind_the_first_status_is_tried_less_and_less_often() {
+    let bench = Bench::new();
+    bench.start();
+    let mut tries = 0;
+    for _ in 0..200 {
+        bench.put("behind", json!("failed"));
+        tries += bench.of("behind", Duration::from_millis(100)).await.len();
+    }
+    assert!((5..12).contains(&tries), "tried {tries} times in 20 s");
+    let mut shown = pod("behind");
+    shown.metadata.resource_version = Some("2".into());
+    bench.status_writer.put(&shown, None, json!("failed"), |_, _| true);
+    assert_eq!(bench.of("behind", SOON).await.len(), 1, "the store shows a later version");
+    let recorded = async || bench.status_writer.record(&pod("behind"), None, json!("new"), |_, _| true).await;
+    for _ in 0..200 {
+        assert!(recorded().await.unwrap().is_some());
+        tokio::time::advance(Duration::from_millis(100)).await;
+    }
+    let tries = bench.of("behind", SOON).await.len();
+    assert!((5..12).contains(&tries), "recorded {tries} times in 20 s");
+}
+
 #[tokio::test(start_paused = true)]
 async fn nothing_is_written_or_remembered_of_an_object_that_is_forgotten() {
     let bench = Bench::new();
