@@ -27,8 +27,8 @@
 //!
 //! # How to write a fault
 //! A [`Fault`](play::fault::Fault) is a value. What happens to one request is a variant of [`Blow`](play::fault::Blow) and one
-//! arm in `play/gate.rs`; what happens to watches is a [`Slow`](play::fault::Slow). With `MAINSTAY_FAULTS_ALL` set, `explore` plays scenarios with all
-//! that `play/faults.rs` lists: each blow at each request, each kind of write refused for good, each watch lagging in each way,
+//! arm in `play/gate.rs`; what happens to watches is a [`Slow`](play::fault::Slow). `explore` plays scenarios with what
+//! `play/faults.rs` lists: each blow at each request, each kind of write refused for good, each watch lagging in each way,
 //! and what the scenario is [`about`](play::scenario::Scenario::about) deleted at each request. Requests are counted over all
 //! processes of a run; watches, the Leases of leadership and Events are not counted.
 //!
@@ -36,8 +36,9 @@
 //! An oracle is a closure over [`Written`](play::oracle::Written), or an [`Oracle`](play::oracle::Oracle) where it also looks at
 //! the end. It is created for each run, sees each write that the server accepted together with all objects after it, and
 //! returns in words what is broken; the first word names the promise. Every run is held, besides, against the undisturbed one:
-//! the same end, no more than [`Scenario::more`](play::scenario::Scenario::more) requests beyond it, and silence. Each oracle
-//! has a row in `tests/play/mutations.rs`: a defect by which the same runs break its promise.
+//! the same end but for what [`Scenario::open`](play::scenario::Scenario::open) leaves open after some faults, no more than
+//! [`Scenario::more`](play::scenario::Scenario::more) requests beyond it, and silence. Each oracle has a row in
+//! `tests/play/mutations.rs`: a defect by which the same runs break its promise.
 //!
 //! # What is known to be broken
 //! is marked in [`Scenario::known`](play::scenario::Scenario::known), by name and with the fault that shows it, and listed in

@@ -1,73 +1,34 @@
 //! Every fault at every request of a scenario, each run held against the undisturbed one.
 
 use std::{
-    env,
     sync::{
         Mutex,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use http::Method;
 use serde_json::{Value, json};
 
+pub use super::clean::Clean;
 use super::{
     fault::Fault,
     faults,
+    outcome::differences,
     report::{Report, Violation},
     run::Run,
-    scenario::{Scenario, user},
+    scenario::Scenario,
 };
 use crate::part::Part;
 
-/// Where this is set, all faults are played; else the common blows to the first scenario of a controller, and the others as
-/// they are.
-const ALL: &str = "MAINSTAY_FAULTS_ALL";
 /// How many runs are played at the same time.
 const AT_ONCE: usize = 2;
 /// The first scenario of a controller is played with every fault, the others with one of so many. With 7, which divides no
 /// number of blows, each blow meets each kind of request in one scenario or another.
 const SHARE: usize = 7;
-/// In the run that the others are held against where a user deletes something, it is deleted this long after the last step.
-const SETTLES: Duration = Duration::from_secs(300);
 
-/// The undisturbed runs of a scenario.
-#[derive(Debug)]
-pub struct Clean {
-    run: Run,
-    /// The one in whose end what the scenario is about was deleted.
-    deleted: Option<Run>,
-}
-
-impl Clean {
-    /// Plays them.
-    pub fn of(scenario: &Scenario) -> Self {
-        let good = Scenario { defect: None, ..scenario.clone() };
-        let deleted = scenario.subject.map(|subject| {
-            let last = scenario.steps.iter().map(|(after, _)| *after).max().unwrap_or_default();
-            let delete = move |server: &mut _, _: &mut _| user(server, Method::DELETE, subject, Value::Null);
-            Run::of(&good.clone().at((last + SETTLES).as_secs(), delete), &Fault::None)
-        });
-        Self { run: Run::of(&good, &Fault::None), deleted }
-    }
-
-    /// The one that a run with this fault is held against.
-    fn beside(&self, fault: &Fault) -> &Run {
-        match fault {
-            Fault::Deleted(_) => self.deleted.as_ref().unwrap_or(&self.run),
-            _ => &self.run,
-        }
-    }
-
-    /// The number of the first request whose words begin so.
-    pub fn first(&self, words: &str) -> Option<usize> {
-        self.run.requests.iter().position(|sent| sent.words.starts_with(words))
-    }
-}
-
-/// Plays these scenarios of a controller, the first with every fault and the others with a share of them; of these runs the part that the environment names, and prints a row
-/// of the table.
+/// Plays these scenarios of a controller, the first with every fault and the others with a share of them; of these runs the
+/// part that the environment names, and prints a row of the table.
 ///
 /// # Panics
 /// When a promise is broken that is not known to be broken, or one that is known is kept.
@@ -85,12 +46,7 @@ fn explore_one(number: usize, scenario: &Scenario, part: Part) -> Report {
     let places = faults::places(&clean.run.requests).len();
     assert!(places > 5, "{}: the controller does nothing:\n{}", scenario.name, clean.run.story.join("\n"));
     let share = if number == 0 { 1 } else { SHARE };
-    let all = match (env::var_os(ALL), number) {
-        (Some(_), _) => faults::of(scenario, &clean.run),
-        (None, 0) => faults::common(&clean.run),
-        (None, _) => Vec::new(),
-    };
-    let all = all.into_iter().skip(number % share).step_by(share).enumerate();
+    let all = faults::of(scenario, &clean.run).into_iter().skip(number % share).step_by(share).enumerate();
     let chosen = all.filter(|(number, _)| part.has(*number)).map(|(_, fault)| fault);
     let mut faults = vec![Fault::None];
     if number == 0 {
@@ -109,7 +65,7 @@ pub fn explore_all(scenario: &Scenario, clean: &Clean, faults: &[Fault]) -> Repo
             scope.spawn(|| {
                 while let Some(fault) = faults.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let run = Run::of(scenario, fault);
-                    let broken = verdict(scenario, clean.beside(fault), fault, &run);
+                    let broken = verdict(scenario, clean, fault, &run);
                     let broken = unknown(scenario, fault, broken, &known);
                     if broken.is_empty() {
                         continue;
@@ -142,16 +98,18 @@ fn unknown(scenario: &Scenario, fault: &Fault, broken: Vec<String>, known: &Atom
 }
 
 /// The promises that a run broke.
-fn verdict(scenario: &Scenario, clean: &Run, fault: &Fault, run: &Run) -> Vec<String> {
+fn verdict(scenario: &Scenario, clean: &Clean, fault: &Fault, run: &Run) -> Vec<String> {
     let mut broken = run.broken.clone();
     let is_refused = matches!(fault, Fault::Refused(_));
-    if !is_refused && clean.outcome != run.outcome {
-        let missing = clean.outcome.iter().filter(|object| !run.outcome.contains(object));
-        let strange = run.outcome.iter().filter(|object| !clean.outcome.contains(object));
-        let lines = missing.map(|it| format!("- {it}")).chain(strange.map(|it| format!("+ {it}")));
-        broken.push(format!("outcome:\n{}", lines.collect::<Vec<_>>().join("\n")));
+    if !is_refused {
+        let shown = |end: &Vec<String>| settled(scenario, fault, end);
+        let good: Vec<_> = clean.ends(fault, run).iter().map(shown).collect();
+        let differences = differences(&good, &shown(&run.outcome));
+        if !differences.is_empty() {
+            broken.push(format!("outcome: {}", differences.join("\n  ")));
+        }
     }
-    let most = clean.busy * if is_refused { 10 } else { 1 } + scenario.more;
+    let most = clean.run.busy * if is_refused { 10 } else { 1 } + scenario.more;
     if run.busy > most {
         broken.push(format!("requests: {} made, at most {most} expected", run.busy));
     }
@@ -162,10 +120,24 @@ fn verdict(scenario: &Scenario, clean: &Run, fault: &Fault, run: &Run) -> Vec<St
         requests.sort();
         requests
     };
-    if *fault == Fault::None && sorted(clean) != sorted(run) {
+    if *fault == Fault::None && sorted(&clean.run) != sorted(run) {
         broken.push("repeatable: the same run made other requests".to_owned());
     }
     broken
+}
+
+/// An end without what is left open after this fault.
+fn settled(scenario: &Scenario, fault: &Fault, end: &[String]) -> Vec<String> {
+    let (is_open, take_out) = scenario.open;
+    if !is_open(fault) {
+        return end.to_vec();
+    }
+    let shown = |object: &String| {
+        let mut object: Value = object.parse().expect("it was written as JSON");
+        take_out(&mut object);
+        (!object.is_null()).then(|| object.to_string())
+    };
+    end.iter().filter_map(shown).collect()
 }
 
 /// What plays a run again: see [`replay`].
@@ -184,6 +156,6 @@ pub fn replay(script: &str, scenarios: &[Scenario]) -> Option<(Vec<String>, Vec<
     let scenario = scenarios.iter().find(is_meant)?;
     let fault: Fault = serde_json::from_value(script["fault"].clone()).ok()?;
     let (clean, run) = (Clean::of(scenario), Run::of(scenario, &fault));
-    let broken = verdict(scenario, clean.beside(&fault), &fault, &run);
+    let broken = verdict(scenario, &clean, &fault, &run);
     Some((clean.run.story, run.story, broken))
 }

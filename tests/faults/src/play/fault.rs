@@ -74,10 +74,6 @@ impl Slow {
     }
 }
 
-/// The blows that are played without being asked for all.
-pub(super) const COMMON: [Blow; 5] =
-    [Blow::CrashBefore, Blow::CrashAfter, Blow::AnswerLost, Blow::Code(409), Blow::Code(500)];
-
 /// What happens to writes.
 pub(super) const TO_WRITES: [Blow; 16] = [
     Blow::CrashBefore,

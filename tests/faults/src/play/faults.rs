@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    fault::{COMMON, Fault, TO_READS, TO_WATCHES, TO_WRITES},
+    fault::{Fault, TO_READS, TO_WATCHES, TO_WRITES},
     run::Run,
     scenario::Scenario,
     sent::Sent,
@@ -24,12 +24,6 @@ pub(super) fn places(requests: &[Sent]) -> Vec<usize> {
     };
     let numbered = requests.iter().enumerate();
     numbered.filter(|(_, sent)| is_worth(sent)).map(|(number, _)| number).collect()
-}
-
-/// The common blows at each request.
-pub(super) fn common(clean: &Run) -> Vec<Fault> {
-    let places = places(&clean.requests);
-    places.iter().flat_map(|place| COMMON.map(|blow| Fault::At(*place, blow))).collect()
 }
 
 /// All faults that are worth a run, in a scenario whose undisturbed run is this one.

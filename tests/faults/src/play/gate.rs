@@ -14,13 +14,13 @@ use tokio::{sync::mpsc::UnboundedSender, time::Instant};
 
 use super::{
     fault::{Blow, Fault},
-    ledger::Shared,
+    ledger::{Ledger, Shared},
     scenario::user,
     sent::sort,
 };
 use crate::model::{
     kinds::Kind,
-    object::map,
+    object::{map, uid},
     request::{Reply, Request},
     server::Server,
     service::{Fate, Gate, Served},
@@ -52,7 +52,7 @@ impl Door {
         let _ = self.calls.send(Call::Restart(self.process));
     }
 
-    fn blow(&self, server: &mut Server, request: &Request, blow: Blow) -> Fate {
+    fn blow(&self, server: &mut Server, request: &Request, blow: Blow, ledger: &mut Ledger) -> Fate {
         match blow {
             Blow::CrashBefore => {
                 self.end();
@@ -68,7 +68,8 @@ impl Door {
             Blow::DoneBut(code) => Fate::Answered(true, failure(code)),
             Blow::Hung(done) => Fate::Hung(done),
             Blow::Recreated => {
-                recreate(server, request);
+                ledger.recreated = recreate(server, request);
+                ledger.begins_anew = ledger.is_about(request);
                 Fate::Served
             }
             Blow::Rival => {
@@ -78,6 +79,7 @@ impl Door {
                     server.store.delete(leases, &lease, None);
                 }
                 let _ = self.calls.send(Call::Rival);
+                ledger.contested = true;
                 Fate::Served
             }
             Blow::Handover => {
@@ -98,7 +100,7 @@ impl Gate for Door {
         let fate = match ledger.fault.clone() {
             Fault::At(at, blow) if at == number => {
                 ledger.tell(&format!("{blow:?}:"));
-                self.blow(server, request, blow)
+                self.blow(server, request, blow, &mut ledger)
             }
             Fault::Refused(at) if at == number => {
                 ledger.refused = sort(request);
@@ -159,13 +161,13 @@ fn failure(code: u16) -> Reply {
     Reply::detailed(code, reason, "a fault of this run", details)
 }
 
-/// Deletes the object that a request names, and recreates it as a user would.
-fn recreate(server: &mut Server, request: &Request) {
-    let Some(kind) = request.kind() else { return };
-    let Some(old) = server.store.find(kind, &request.namespace, request.object()).cloned() else { return };
+/// Deletes the object that a request names, and recreates it as a user would. Returns the UID that it has then.
+pub(super) fn recreate(server: &mut Server, request: &Request) -> Option<String> {
+    let kind = request.kind()?;
+    let old = server.store.find(kind, &request.namespace, request.object()).cloned()?;
     // With a namespace goes all that is in it, which the model does not do.
     if request.is_of("namespaces") {
-        return;
+        return None;
     }
     let mut new = Value::clone(&old);
     let metadata = map(&mut new, "metadata");
@@ -186,9 +188,8 @@ fn recreate(server: &mut Server, request: &Request) {
     }
     server.store.edit(kind, &key(&old), |object| object["metadata"]["finalizers"] = json!([]));
     server.store.delete(kind, &key(&old), Some(0));
-    if server.store.get(kind, &key(&old)).is_none() {
-        server.given(new);
-    }
+    let is_gone = server.store.get(kind, &key(&old)).is_none();
+    is_gone.then(|| uid(&server.given(new)).to_owned())
 }
 
 /// The gate as the model takes it.

@@ -6,6 +6,7 @@ use std::{
 };
 
 use http::Method;
+use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{
@@ -34,6 +35,12 @@ pub(super) struct Ledger {
     oracles: Vec<Box<dyn Oracle>>,
     /// Which kinds of writes are refused for good.
     pub(super) refused: Option<String>,
+    /// Whether two processes may take themselves for the leader.
+    pub(super) contested: bool,
+    /// The UID of what was deleted and recreated.
+    pub(super) recreated: Option<String>,
+    /// Whether that is what the scenario is about.
+    pub(super) begins_anew: bool,
     /// What is deleted where the fault says so.
     pub(super) subject: Option<&'static str>,
     /// What its processes do wrong.
@@ -57,6 +64,9 @@ impl Ledger {
             story: Vec::new(),
             oracles: (scenario.oracles)(),
             refused: None,
+            contested: false,
+            recreated: None,
+            begins_anew: false,
             subject: scenario.subject,
             defect: scenario.defect,
             watched: BTreeSet::new(),
@@ -79,6 +89,15 @@ impl Ledger {
         Some(self.requests.len() - 1)
     }
 
+    /// Whether a request names what the scenario is about.
+    pub(super) fn is_about(&self, request: &Request) -> bool {
+        let named = |subject| Request::new(Method::GET, subject, Value::Null);
+        self.subject.map(named).is_some_and(|subject| {
+            (&subject.target, &subject.namespace, &*subject.name)
+                == (&request.target, &request.namespace, request.object())
+        })
+    }
+
     pub(super) fn tell(&mut self, words: &str) {
         let at = self.began.elapsed().as_secs_f64();
         self.story.push(format!("{at:9.3} {words}"));
@@ -94,7 +113,14 @@ impl Ledger {
         if !request.is_write() || !reply.is_success() {
             return;
         }
-        let written = Written { process, request, before: before.as_ref(), store: &server.store };
+        let written = Written {
+            process,
+            request,
+            before: before.as_ref(),
+            contested: self.contested,
+            refused: self.refused.as_deref(),
+            store: &server.store,
+        };
         let broken: Vec<_> = self.oracles.iter_mut().filter_map(|oracle| oracle.wrote(&written)).collect();
         for words in broken {
             self.tell(&format!("BROKEN: {words}"));

@@ -2,6 +2,7 @@
 //!
 //! See the head of the crate for how to write a scenario, a fault and an oracle.
 
+mod clean;
 pub mod controller;
 pub mod explore;
 pub mod fault;

@@ -15,6 +15,10 @@ pub struct Written<'a> {
     pub request: &'a Request,
     /// The object that it names, as it was before; `None` where it was not there.
     pub before: Option<&'a Arc<Value>>,
+    /// Whether the Lease of leadership was taken away and the process that had it may not have noticed yet.
+    pub contested: bool,
+    /// Which kind of write is refused for good, if one is: method, kind and subresource.
+    pub refused: Option<&'a str>,
     /// All objects, after the write.
     pub store: &'a Store,
 }

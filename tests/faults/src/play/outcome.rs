@@ -1,6 +1,6 @@
 //! What a cluster looks like in the end, without what chance has chosen: names, UIDs, versions, addresses and times.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -13,8 +13,12 @@ use crate::model::{
 /// Kinds whose objects say when something was, and not what is.
 const PASSING: [&str; 2] = ["leases", "events"];
 
-/// The objects of the cluster, in an order of their own.
-pub(super) fn outcome(store: &Store, scrub: fn(&mut Value)) -> Vec<String> {
+/// The objects of the cluster, in an order of their own, and which of them has this UID.
+pub(super) fn outcome(
+    store: &Store,
+    scrub: fn(&mut Value),
+    of: Option<&str>,
+) -> (Vec<String>, Option<String>) {
     let kinds: Vec<Kind> = ROWS
         .iter()
         .filter(|row| !PASSING.contains(&row.plural))
@@ -22,17 +26,17 @@ pub(super) fn outcome(store: &Store, scrub: fn(&mut Value)) -> Vec<String> {
         .collect();
     let objects = || kinds.iter().flat_map(|kind| store.all(*kind));
     let names = placeholders(objects().map(|object| &**object));
-    let mut all: Vec<String> = objects()
-        .map(|object| {
-            let mut object = Value::clone(object);
-            bare(&mut object);
-            scrub(&mut object);
-            replace(&mut object, &names);
-            object.to_string()
-        })
-        .collect();
+    let shown = |object: &Value| {
+        let mut object = object.clone();
+        bare(&mut object);
+        scrub(&mut object);
+        replace(&mut object, &names);
+        (!object.is_null()).then(|| object.to_string())
+    };
+    let mut all: Vec<String> = objects().filter_map(|object| shown(object)).collect();
     all.sort();
-    all
+    let meant = objects().find(|object| Some(uid(object)) == of).and_then(|object| shown(object));
+    (all, meant)
 }
 
 /// What stands for what: names of objects that have a controller, all UIDs, and addresses of pods.
@@ -56,6 +60,69 @@ fn placeholders<'a>(objects: impl Iterator<Item = &'a Value>) -> BTreeMap<String
     names
 }
 
+/// What of an end is as in none of the good ones, in words: a line for each field, or for each object. Between two good
+/// ends are those that have what both have, and of the rest what one of them has.
+pub(super) fn differences(good: &[Vec<String>], found: &[String]) -> Vec<String> {
+    let good: Vec<_> = good.iter().map(|good| counts(good)).collect();
+    let found = counts(found);
+    let objects: BTreeSet<&str> = good.iter().chain([&found]).flat_map(|end| end.keys().copied()).collect();
+    let (mut missing, mut strange) = (Vec::new(), Vec::new());
+    for object in objects {
+        let count = found.get(object).copied().unwrap_or_default();
+        let in_good = || good.iter().map(|good| good.get(object).copied().unwrap_or_default());
+        let (least, most) = (in_good().min().unwrap_or_default(), in_good().max().unwrap_or_default());
+        let read = || object.parse::<Value>().expect("it was written as JSON");
+        missing.extend((count..least).map(|_| read()));
+        strange.extend((most..count).map(|_| read()));
+    }
+    let mut lines = Vec::new();
+    for object in missing {
+        match strange.iter().position(|other| title(other) == title(&object)) {
+            Some(place) => compare(&title(&object), &object, &strange.remove(place), &mut lines),
+            None => lines.push(format!("- {}", title(&object))),
+        }
+    }
+    lines.extend(strange.iter().map(|object| format!("+ {}", title(object))));
+    lines
+}
+
+/// Whether two objects of ends are of the same kind and name.
+pub(super) fn is_same(one: &str, other: &str) -> bool {
+    let title = |object: &str| object.parse().map(|object| title(&object)).unwrap_or_default();
+    title(one) == title(other)
+}
+
+/// How often each object is there: what chance has chosen is taken out, so that some are the same.
+fn counts(end: &[String]) -> BTreeMap<&str, usize> {
+    let mut counts = BTreeMap::new();
+    end.iter().for_each(|object| *counts.entry(&**object).or_default() += 1);
+    counts
+}
+
+fn title(object: &Value) -> String {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    format!("{} {}", text(&object["kind"]), name(object))
+}
+
+fn compare(path: &str, wanted: &Value, found: &Value, lines: &mut Vec<String>) {
+    if wanted == found {
+        return;
+    }
+    match (wanted, found) {
+        (Value::Object(one), Value::Object(other)) => {
+            for key in one.keys().chain(other.keys().filter(|key| !one.contains_key(*key))) {
+                compare(&format!("{path}.{key}"), &wanted[key], &found[key], lines);
+            }
+        }
+        (Value::Array(one), Value::Array(other)) if one.len() == other.len() => {
+            for (place, (one, other)) in one.iter().zip(other).enumerate() {
+                compare(&format!("{path}[{place}]"), one, other, lines);
+            }
+        }
+        _ => lines.push(format!("{path}: {wanted} became {found}")),
+    }
+}
+
 /// Without what only says when and how often it was written.
 fn bare(object: &mut Value) {
     let generation = object["metadata"]["generation"].clone();
@@ -65,6 +132,10 @@ fn bare(object: &mut Value) {
         }
     }
     settle(object, &generation);
+    // A map by their types: which came first says nothing.
+    if let Some(conditions) = object["status"].get_mut("conditions").and_then(Value::as_array_mut) {
+        conditions.sort_by_key(|condition| condition["type"].as_str().unwrap_or_default().to_owned());
+    }
 }
 
 /// Says of each observed generation only whether it is the present one.

@@ -50,8 +50,10 @@ impl Report {
         let Some(first) = self.violations.first() else { return };
         let mut text = format!("{} of {} runs broke a promise\n", self.violations.len(), self.runs);
         for violation in &self.violations {
-            let words: Vec<_> = violation.broken.iter().filter_map(|words| words.lines().next()).collect();
-            let _ = writeln!(text, "MAINSTAY_FAULTS_REPLAY='{}'  {}", violation.script, words.join("; "));
+            let mut words = violation.broken.clone();
+            // An oracle tells the same at each write.
+            words.dedup();
+            let _ = writeln!(text, "MAINSTAY_FAULTS_REPLAY='{}'\n  {}", violation.script, words.join("\n  "));
         }
         panic!("{text}\n{}\n{}", first.broken.join("\n"), first.story.join("\n"));
     }

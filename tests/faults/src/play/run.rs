@@ -67,6 +67,10 @@ pub struct Run {
     pub watched: BTreeSet<&'static str>,
     /// What the cluster looks like in the end.
     pub outcome: Vec<String>,
+    /// Of these objects the one that was deleted and recreated, as by a user.
+    pub recreated: Option<String>,
+    /// Whether that was what the scenario is about.
+    pub begins_anew: bool,
     /// Promises broken, in words.
     pub broken: Vec<String>,
     /// Everything that happened, for people.
@@ -169,11 +173,14 @@ impl<'a> Player<'a> {
         let server = self.server.lock();
         let mut ledger = self.ledger.lock();
         ledger.ended(&server);
+        let (outcome, recreated) = outcome(&server.store, self.scenario.scrub, ledger.recreated.as_deref());
         Run {
             requests: std::mem::take(&mut ledger.requests),
             busy: ledger.busy,
             watched: std::mem::take(&mut ledger.watched),
-            outcome: outcome(&server.store, self.scenario.scrub),
+            outcome,
+            recreated,
+            begins_anew: ledger.begins_anew,
             broken: std::mem::take(&mut ledger.broken),
             story: std::mem::take(&mut ledger.story),
         }
@@ -216,7 +223,11 @@ impl<'a> Player<'a> {
         ledger.lock().tell(&format!("process {process} starts"));
         let run = async move {
             let ended = controller.run(&flags, client, network, told).await;
-            ledger.lock().tell(&format!("process {process} ended: {ended:?}"));
+            {
+                let mut ledger = ledger.lock();
+                ledger.tell(&format!("process {process} ended: {ended:?}"));
+                ledger.contested = false;
+            }
             door.alive.store(false, Ordering::Release);
             let _ = calls.send(Call::Restart(process));
         };

@@ -19,6 +19,9 @@ pub type Oracles = Arc<dyn Fn() -> Vec<Box<dyn Oracle>> + Send + Sync>;
 /// What is wrong with a controller: what its processes send instead of a request, and do besides.
 pub type Defect = fn(&mut Server, &mut Request);
 
+/// After which faults something of an end is left open, and what takes it out.
+pub type Open = (fn(&Fault) -> bool, fn(&mut Value));
+
 /// A violation that is known and not repaired yet.
 #[derive(Debug, Clone)]
 pub struct Known {
@@ -45,8 +48,10 @@ pub struct Scenario {
     pub steps: Vec<(Duration, Act)>,
     /// Requests that never end in a settled cluster.
     pub background: fn(&Request) -> bool,
-    /// Takes out of an object what may differ between runs that end well.
+    /// Takes out of an object what may differ between runs that end well; the whole object where it leaves null.
     pub scrub: fn(&mut Value),
+    /// After which faults more is left open of an end, and what: it is taken out as by `scrub`.
+    pub open: Open,
     /// What must hold on the way.
     pub oracles: Oracles,
     /// How many requests a fault may cost.
@@ -70,6 +75,7 @@ impl Scenario {
             steps: Vec::new(),
             background: |_| false,
             scrub: |_| {},
+            open: (|_| false, |_| {}),
             oracles: Arc::new(Vec::new),
             more: 60,
             subject: None,

@@ -88,6 +88,9 @@ fn played(name: &'static str, policy: Value) -> Scenario {
         }
         if let Some(annotations) = metadata["annotations"].as_object_mut() {
             annotations.retain(|key, _| !key.starts_with("mainstay.dev/handle"));
+            if let Some(previous) = annotations.get_mut("mainstay.dev/previous-handle") {
+                *previous = "handle".into();
+            }
         }
         if object["kind"] == "Secret" && object["data"].is_object() {
             let keys: Vec<_> =

@@ -106,6 +106,14 @@ fn skips_stage(server: &mut Server, request: &mut Request) {
     }
 }
 
+/// A second revision is taken for the first.
+fn stays_behind(_: &mut Server, request: &mut Request) {
+    if request.is_of("deployments") && request.is_write() {
+        let body = request.body.to_string().replace("web-2", "web-1");
+        request.body = body.parse().unwrap_or_default();
+    }
+}
+
 /// What is written is never stored.
 fn never_stored(request: &mut Request) {
     if request.is_write() {
@@ -159,7 +167,7 @@ fn loses_services(_: &mut Server, request: &mut Request) {
 
 /// A finalizer is never removed.
 fn never_lets_go(_: &mut Server, request: &mut Request) {
-    if request.is_of("accountpolicies") && request.subresource.is_empty() {
+    if request.is_of("accountpolicies") && request.body["metadata"]["finalizers"] == json!([]) {
         never_stored(request);
     }
 }
@@ -198,6 +206,7 @@ fn table() -> Vec<Row> {
         ("source", config("one change"), prunes_source, Fault::None),
         ("whole", config("two stages"), skips_stage, Fault::None),
         ("stage", config("two stages"), skips_stage, Fault::None),
+        ("follows", config("one change"), stays_behind, Fault::None),
         ("rollback", config("one change"), fails_early, Fault::None),
         ("tokens", accounts("one namespace"), mints_short_ones, Fault::None),
         ("account", accounts("one namespace"), loses_account, Fault::None),

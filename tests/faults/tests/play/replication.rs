@@ -4,7 +4,7 @@ use http::Method;
 use mainstay_faults::{
     model::{
         kinds::Kind,
-        object::{is_terminating, is_true},
+        object::{controller, is_terminating, is_true, uid},
         request::Reply,
         server::Server,
         store::key,
@@ -77,10 +77,15 @@ fn at_most(pods: usize) -> Box<dyn Oracle> {
 
 /// Once so many pods are ready, no fewer are, for as long as the group is wanted.
 fn at_least(pods: usize) -> Box<dyn Oracle> {
-    let mut were_ready = false;
+    let (mut were_ready, mut last) = (false, None);
     Box::new(move |written: &Written<'_>| {
         let group = written.store.find(Kind::named("replicagroups"), "ns", "web");
-        let ready = standing(written).filter(|pod| is_true(pod, "Ready")).count();
+        // With a group go its pods, and the next one of its name begins anew.
+        let group_uid = group.map(|group| uid(group).to_owned());
+        let is_own = |pod: &&Value| controller(pod) == group_uid.as_deref();
+        let ready = standing(written).filter(is_own).filter(|pod| is_true(pod, "Ready")).count();
+        were_ready &= group_uid == last;
+        last = group_uid;
         were_ready |= ready >= pods;
         let is_wanted = group.is_some_and(|group| !is_terminating(group));
         (were_ready && is_wanted && ready < pods)
@@ -93,7 +98,10 @@ fn none_taken_back() -> Box<dyn Oracle> {
     Box::new(|written: &Written<'_>| {
         let group = written.store.find(Kind::named("replicagroups"), "ns", "web")?;
         let failed = group["status"]["failedRevision"].as_str()?;
-        Some(format!("rollback: {failed} was taken back, and is good"))
+        // Where no pod may ever be made, no template gets on.
+        let none_is_made =
+            written.refused.is_some_and(|sort| sort.starts_with("POST") && sort.contains("pods"));
+        (!none_is_made).then(|| format!("rollback: {failed} was taken back, and is good"))
     })
 }
 
