@@ -10,13 +10,16 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 /// that neither CEL nor [`GoDuration`] gets a duration that it cannot represent: the latter panics.
 const MAX_DIGITS: usize = 6;
 
+/// The most hours that [`MAX_DIGITS`] hold.
+const MOST_HOURS: u128 = 999_999;
+
 /// The time that a field says in whole seconds; less than none is none.
 pub fn seconds(number: i32) -> time::Duration {
     time::Duration::from_secs(number.try_into().unwrap_or_default())
 }
 
 /// A duration as `metav1.Duration` reads it, but not negative, in no unit below a millisecond, and in numbers of at most
-/// six digits; written in the largest units, as `90s` would be `1m30s`.
+/// six digits; written in the largest units, as `90s` would be `1m30s`, and so that it is read as the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Duration(time::Duration);
 
@@ -41,16 +44,25 @@ impl From<Duration> for time::Duration {
 impl fmt::Display for Duration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut left = self.0.as_millis();
-        if left == 0 {
+        let fraction = self.0.subsec_nanos() % 1_000_000;
+        if self.0.is_zero() {
             return f.write_str("0s");
         }
-        for (unit, millis) in [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)] {
+        while left >= MOST_HOURS * 3_600_000 {
+            write!(f, "{MOST_HOURS}h")?;
+            left -= MOST_HOURS * 3_600_000;
+        }
+        for (unit, millis) in [("h", 3_600_000), ("m", 60_000), ("s", 1_000)] {
             if left >= millis {
                 write!(f, "{}{unit}", left / millis)?;
                 left %= millis;
             }
         }
-        Ok(())
+        match (left, fraction) {
+            (0, 0) => Ok(()),
+            (_, 0) => write!(f, "{left}ms"),
+            _ => write!(f, "{left}.{}ms", format!("{fraction:06}").trim_end_matches('0')),
+        }
     }
 }
 
@@ -98,9 +110,16 @@ mod tests {
 
     #[test]
     fn durations_are_read_in_any_unit_and_written_in_the_largest() {
-        for (text, written) in
-            [("0s", "0s"), ("90s", "1m30s"), ("1.5h", "1h30m"), ("300s", "5m"), ("1500ms", "1s500ms")]
-        {
+        for (text, written) in [
+            ("0s", "0s"),
+            ("90s", "1m30s"),
+            ("1.5h", "1h30m"),
+            ("300s", "5m"),
+            ("1500ms", "1s500ms"),
+            ("0.000001ms", "0.000001ms"),
+            ("1.5005s", "1s500.5ms"),
+            ("999999h999999h99999h", "999999h999999h99999h"),
+        ] {
             let duration: Duration = serde_json::from_value(text.into()).unwrap();
             assert_eq!(duration.to_string(), written);
             assert_eq!(serde_json::from_value::<Duration>(written.into()).unwrap(), duration);
