@@ -173,7 +173,7 @@ impl TargetState {
 
     fn counts_as_reverted(&mut self, now: Timestamp) {
         let adds_up = self.reverted.is_some_and(|last| since(last, now) < REVERTS_ADD_UP);
-        self.reverts = if adds_up { self.reverts + 1 } else { 1 };
+        self.reverts = if adds_up { self.reverts.saturating_add(1) } else { 1 };
         self.reverted = Some(second(now));
         (self.seen, self.given) = (false, 0);
     }

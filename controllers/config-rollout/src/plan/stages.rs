@@ -42,15 +42,12 @@ impl Planner<'_> {
             let Some(remembered) = self.plan.state.targets.get_mut(&target.key) else { continue };
             let has_it = observed.is_at(target, rollout.to);
             remembered.held &= !has_it;
-            // The others need not wait for what somebody else keeps.
-            if remembered.held || remembered.is_stopped(target) {
-                continue;
-            }
             if has_it {
                 remembered.given = rollout.to;
                 remembered.seen = true;
                 waits |= rollout.back && remembered.is_on_its_way();
-            } else {
+            } else if !remembered.held && !remembered.is_stopped(target) {
+                // The others need not wait for what somebody else keeps.
                 waits = true;
                 let has_unproven = remembered.given > rollout.to && observed.is_at(target, remembered.given);
                 remembered.rest();
@@ -66,7 +63,15 @@ impl Planner<'_> {
             self.complete(rollout);
         }
         if kept.is_none() {
-            taken_back.into_iter().for_each(|index| self.give(index, rollout.to));
+            for index in taken_back {
+                let target = &observed.targets[index].key;
+                // One that is refused is tried again after its own pause, and keeps no other waiting.
+                if self.input.held.contains(target) {
+                    self.plan.held.push(target.clone());
+                } else {
+                    self.give(index, rollout.to);
+                }
+            }
             self.pending.extend(pending.into_iter().map(|index| (index, rollout.to)));
         }
         false

@@ -63,6 +63,8 @@ pub(super) struct World {
     pub(super) probe: Option<bool>,
     /// How many targets may be updating, given the other rollouts.
     pub(super) slots: usize,
+    /// The targets that refused and wait.
+    pub(super) held: BTreeSet<TargetKey>,
     changed: Option<Changed>,
     clock: u64,
 }
@@ -139,6 +141,7 @@ impl World {
             startup: Duration::from_secs(3),
             probe: None,
             slots: 100,
+            held: BTreeSet::new(),
             changed: None,
             clock: 10,
         }
@@ -290,7 +293,7 @@ impl World {
             state: &self.state,
             changed: self.changed,
             slots: self.slots,
-            held: &BTreeSet::new(),
+            held: &self.held,
             unknown: &BTreeSet::new(),
             now: self.now,
         })

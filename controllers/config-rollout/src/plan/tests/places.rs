@@ -172,3 +172,19 @@ fn a_target_that_somebody_takes_back_while_it_is_put_back_stays() {
     assert_eq!((world.values(2)[0], world.state.in_progress()), (Some(1), 0));
     assert!(world.state.targets[&target(2)].held);
 }
+
+#[test]
+fn a_target_that_refuses_its_rollback_is_not_tried_again_with_every_reconcile() {
+    let mut world = settled(3);
+    world.write(0, BAD);
+    let goes_back = |plan: &Plan| plan.state.rollout.as_ref().is_some_and(|rollout| rollout.back);
+    while !goes_back(&world.plan()) {
+        world.pass(false);
+        world.advance(1);
+    }
+    let moves = world.plan().moves;
+    assert_eq!(moves, [(target(0), 1)]);
+    world.held = [target(0)].into();
+    let plan = world.plan();
+    assert_eq!((plan.moves, plan.held), (vec![], vec![target(0)]));
+}

@@ -138,3 +138,34 @@ fn a_rollback_takes_what_it_leads_to_for_its_own() {
     assert!(!world.state.targets[&target(0)].held);
     assert_eq!((world.state.rollout.clone(), world.last.wait.clone()), (None, Wait::Source));
 }
+
+#[test]
+fn a_status_that_counts_as_many_reverts_as_it_can_stops_nothing() {
+    let mut world = settled(2);
+    let target_state = world.state.targets.get_mut(&target(0)).unwrap();
+    (target_state.reverts, target_state.reverted) = (i32::MAX, Some(world.now));
+    world.revert(0);
+    world.pass(false);
+    let target_state = &world.state.targets[&target(0)];
+    assert_eq!((target_state.reverts, target_state.conflict.is_some()), (i32::MAX, true));
+}
+
+#[test]
+fn a_target_that_has_what_a_rollback_gives_is_told_of_once_although_another_manager_was_in_the_way() {
+    let mut world = settled(3);
+    world.targets[2].unreadable = true;
+    let first = world.objects[&(0, 1)];
+    world.objects.insert((0, 2), first);
+    world.state.newest = 2;
+    let failed = Failed { reason: ABORTED, target: String::new(), message: String::new() };
+    world.state.failed = Some((2, failed));
+    let started = world.now;
+    world.state.rollout = Some(Rollout { to: 1, back: true, started, stage: 0, passed: None });
+    let generation = world.targets[0].generation;
+    let remembered = world.state.targets.get_mut(&target(0)).unwrap();
+    (remembered.given, remembered.seen) = (2, true);
+    remembered.conflict = Some((generation, "another has it".to_owned()));
+    world.run(5);
+    let told = world.news.iter().filter(|news| **news == RolloutEvent::Held(target(0))).count();
+    assert!(told <= 1, "{:?}", world.news);
+}
