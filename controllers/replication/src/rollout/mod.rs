@@ -230,6 +230,8 @@ impl Change<'_> {
             rollout.held = hold::standing(self.by_revision, &self.target);
         }
         let mut shares = hold::proportional(&rollout.held, self.settings.replicas);
+        // The status may list them in another order.
+        shares.sort_by_key(|share| share.revision != self.target);
         if shares.is_empty() {
             let revision = base.unwrap_or_else(|| Arc::clone(&self.target));
             shares.push(self.share(&revision, self.settings.replicas));

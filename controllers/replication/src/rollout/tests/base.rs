@@ -47,3 +47,12 @@ fn what_has_never_served_is_nothing_to_go_back_to() {
         (vec![("b", 3)], None, &None)
     );
 }
+
+#[test]
+fn the_shares_of_a_paused_group_begin_with_the_target_however_the_status_lists_them() {
+    let paused = Settings { paused: true, ..settings(4) };
+    let mut before = decide(&paused, &rev("b"), &at_a(), &by_revision(&[("a", 2), ("b", 2)]), at(0));
+    before.state.rollout.as_mut().unwrap().held.reverse();
+    let held = decide(&paused, &rev("b"), &before, &by_revision(&[("a", 2), ("b", 2)]), at(5));
+    assert_eq!(shares(&held), [("b", 2), ("a", 2)]);
+}
