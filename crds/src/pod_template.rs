@@ -221,10 +221,15 @@ pub(crate) fn ignored(kind: &str) -> Value {
     json!({ "type": kind, "description": "Ignored." })
 }
 
-/// A time that is accepted and has no effect. One that is none cannot be decoded, and is refused.
+/// A time that is accepted and has no effect. One that is none is refused: by a pattern, since the API server takes a list
+/// for a text that has a format.
 pub(crate) fn ignored_time() -> Value {
-    json!({ "type": "string", "format": "date-time", "description": "Ignored." })
+    json!({ "type": "string", "maxLength": 40, "pattern": TIME, "description": "Ignored." })
 }
+
+/// A time as RFC 3339 has it.
+const TIME: &str =
+    "^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\\.[0-9]+)?([Zz]|[-+][0-9]{2}:[0-9]{2})$";
 
 fn strings() -> Value {
     json!({ "type": "object", "additionalProperties": { "type": "string" } })
