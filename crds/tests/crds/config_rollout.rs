@@ -29,7 +29,7 @@ fn the_api_server_and_the_types_agree_on_defaults() {
     for sparse in sparse {
         let typed: ConfigRolloutSpec = serde_json::from_value(sparse.clone()).unwrap();
         let mut stored = sparse;
-        crate::defaults::set(&mut stored, &spec_schema());
+        mainstay_cases::set_defaults(&mut stored, &spec_schema());
         assert_eq!(serde_json::to_value(&typed).unwrap(), stored);
     }
 }

@@ -4,6 +4,5 @@
 
 mod config_rollout;
 mod decoding;
-mod defaults;
 mod definitions;
 mod node_health_policy;

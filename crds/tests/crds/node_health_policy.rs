@@ -31,7 +31,7 @@ fn the_api_server_and_the_types_agree_on_defaults() {
     for sparse in sparse {
         let typed: NodeHealthPolicySpec = serde_json::from_value(sparse.clone()).unwrap();
         let mut stored = sparse;
-        crate::defaults::set(&mut stored, &schema()["properties"]["spec"]);
+        mainstay_cases::set_defaults(&mut stored, &schema()["properties"]["spec"]);
         assert_eq!(serde_json::to_value(&typed).unwrap(), stored);
     }
 }

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 /// Sets what is not there to its default, and goes on within, as the API server does
 /// (apiextensions-apiserver `pkg/apiserver/schema/defaulting`).
-pub(crate) fn set(value: &mut Value, schema: &Value) {
+pub fn set_defaults(value: &mut Value, schema: &Value) {
     match value {
         Value::Object(fields) => {
             for (name, property) in schema["properties"].as_object().into_iter().flatten() {
@@ -12,11 +12,11 @@ pub(crate) fn set(value: &mut Value, schema: &Value) {
                     fields.entry(name).or_insert_with(|| default.clone());
                 }
                 if let Some(field) = fields.get_mut(name) {
-                    set(field, property);
+                    set_defaults(field, property);
                 }
             }
         }
-        Value::Array(items) => items.iter_mut().for_each(|item| set(item, &schema["items"])),
+        Value::Array(items) => items.iter_mut().for_each(|item| set_defaults(item, &schema["items"])),
         _ => {}
     }
 }
