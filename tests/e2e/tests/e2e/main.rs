@@ -4,6 +4,7 @@ mod accounts;
 mod accounts_tokens;
 mod admission;
 mod admission_kinds;
+mod bad_input;
 mod basics;
 mod canary;
 mod chart;
