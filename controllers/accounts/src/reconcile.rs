@@ -26,7 +26,7 @@ use parking_lot::Mutex;
 use crate::{
     announce::Announcer,
     apply::{ApplyError, Done, Writer},
-    plan::{Action, Observed, Part, Plan, Unseen, Why, plan},
+    plan::{Action, Observed, Part, Plan, Problem, Unseen, Why, plan},
     server_clock::ServerClock,
     stores::Stores,
 };
@@ -112,6 +112,24 @@ pub struct Failing {
     pub message: String,
 }
 
+/// How many problems of a policy in a namespace are told one by one.
+const TOLD: usize = 3;
+
+impl Failing {
+    /// What is wrong with each policy. The reason is that of the first problem: an account comes before what needs it.
+    fn all(problems: &[Problem]) -> BTreeMap<Arc<str>, Self> {
+        let mut of = BTreeMap::<_, Vec<&Problem>>::new();
+        problems.iter().for_each(|problem| of.entry(Arc::clone(&problem.policy)).or_default().push(problem));
+        let told = |(policy, problems): (_, Vec<&Problem>)| {
+            let told: Vec<_> = problems.iter().take(TOLD).map(|problem| &*problem.message).collect();
+            let left = problems.len() - told.len();
+            let and = if left > 0 { format!("; and {left} more problems") } else { String::new() };
+            (policy, Self { reason: problems[0].reason, message: told.join("; ") + &and })
+        };
+        of.into_iter().map(told).collect()
+    }
+}
+
 /// What came of the last reconcile over each namespace: for each policy that gives it something, whether it has everything.
 #[derive(Debug, Default)]
 pub struct Outcomes(Mutex<HashMap<Arc<str>, OfPolicies>>);
@@ -165,9 +183,8 @@ impl Reconciler for Namespaces {
         let plan = plan(&observed, now);
         let mut outcomes: BTreeMap<_, Option<Failing>> =
             observed.desired.iter().map(|desired| (Arc::clone(&desired.policy), None)).collect();
-        for problem in &plan.problems {
-            let failing = Failing { reason: problem.reason, message: problem.message.clone() };
-            outcomes.insert(Arc::clone(&problem.policy), Some(failing));
+        for (policy, failing) in Failing::all(&plan.problems) {
+            outcomes.insert(policy, Some(failing));
         }
         let all = self.carry_out(&key, (&observed, &plan), &turn, &mut outcomes, &mut ended).await;
         drop(giving);

@@ -83,6 +83,20 @@ fn namespaces() -> (Arc<Namespaces>, Arc<MetadataOf<v1::Namespace>>, Sent) {
     (Arc::new(namespaces), Arc::new(namespace), sent)
 }
 
+#[test]
+fn each_problem_of_a_policy_is_told_and_many_are_counted() {
+    let problem = |policy: &str, message: &str| Problem {
+        policy: policy.into(),
+        reason: if message == "one" { "Conflict" } else { "Forbidden" },
+        message: message.into(),
+    };
+    let all = ["one", "two", "three", "four", "five"].map(|message| problem("p", message));
+    let [few, many] = [2, 5].map(|count| Failing::all(&all[..count])["p"].clone());
+    assert_eq!((few.reason, &*few.message), ("Conflict", "one; two"));
+    assert_eq!(&*many.message, "one; two; three; and 2 more problems");
+    assert_eq!(Failing::all(&[problem("q", "two"), problem("p", "one")])["q"].message, "two");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_secret_that_cannot_be_looked_for_keeps_nothing_else_from_being_done() {
     let (namespaces, namespace, sent) = namespaces();

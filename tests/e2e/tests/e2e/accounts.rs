@@ -141,7 +141,8 @@ async fn what_others_made_is_taken_over_with_their_consent_alone_and_handed_back
     let status = policy.until("says whose it is", |status| !status.failing.is_empty()).await;
     let said = &status.failing[0].message;
     assert!(said.contains(&format!("mainstay.dev/adopt={}", scenario.namespace)), "{said}");
-    assert!(policy.event("NamespaceFailing").await.contains("ServiceAccount bot"));
+    let event = policy.event("NamespaceFailing").await;
+    assert!(event.contains("ServiceAccount bot"), "{event}, and the status {said}");
     scenario
         .kubectl(&format!(
             "annotate serviceaccount,rolebinding bot mainstay.dev/adopt={}",
