@@ -138,6 +138,8 @@ impl From<Status> for RequestError {
             status.details.as_ref().map(|details| details.retry_after_seconds).filter(|s| *s > 0);
         let namespace_terminating = has_cause("NamespaceTerminating");
         let managers = managers(&status);
+        let mut causes = status.details.iter().flat_map(|details| &details.causes);
+        let of_uid = causes.any(|cause| cause.field == "metadata.uid");
         let message = status.message;
         match (status.code, status.reason.as_str()) {
             _ if namespace_terminating => Self::NamespaceTerminating(message),
@@ -149,6 +151,8 @@ impl From<Status> for RequestError {
             (409, "AlreadyExists") => Self::AlreadyExists(message),
             (409, _) if !managers.is_empty() => Self::FieldManagerConflict { message, managers },
             (409, _) => Self::Conflict(message),
+            // A patch or an apply names the UID of another object: to the server that is a change of the UID.
+            (422, _) if of_uid => Self::Conflict(message),
             (429, _) if has_cause("DisruptionBudget") => Self::DisruptionBudget(message),
             // A refusal that stands for as long as the budgets do, with an error's code (k8s.io/kubernetes,
             // pkg/registry/core/pod/storage/eviction.go).
@@ -225,6 +229,21 @@ mod tests {
         for (status, reason) in cases {
             assert_eq!(RequestError::from(status).reason(), reason);
         }
+    }
+
+    #[test]
+    fn another_object_of_the_name_is_a_conflict_also_where_the_server_calls_it_invalid() {
+        // What API servers answer to a patch or an apply with the UID of an earlier object.
+        let status: Status = serde_json::from_value(serde_json::json!({
+            "status": "Failure", "reason": "Invalid", "code": 422,
+            "message": "ConfigMap \"a\" is invalid: metadata.uid: Invalid value: \"x\": field is immutable",
+            "details": {"name": "a", "kind": "ConfigMap", "causes": [{
+                "reason": "FieldValueInvalid", "message": "Invalid value: \"x\": field is immutable",
+                "field": "metadata.uid",
+            }]},
+        }))
+        .unwrap();
+        assert_eq!(RequestError::from(status).reason(), "Conflict");
     }
 
     #[test]

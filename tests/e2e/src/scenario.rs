@@ -27,7 +27,7 @@ use crate::{
     object::{DraftOf, Kind, Made},
     pods::{self, is_active, is_ready},
     rollout::version,
-    setup::install,
+    setup::{install, install_kinds},
     wait::eventually,
 };
 
@@ -43,18 +43,31 @@ pub struct Scenario {
 impl Scenario {
     /// A namespace of this name and some letters, for a test that needs `uses` undisturbed.
     pub async fn start(name: &str, uses: &[Component]) -> Self {
-        Self::new(name, Some(Hold::shared(name, uses).await)).await
+        let hold = Hold::shared(name, uses).await;
+        install();
+        Self::new(name, Some(hold)).await
     }
 
     /// The same while no other test uses `disturbs`: for a test that disturbs these controllers, or that no other may
     /// disturb.
     pub async fn alone(name: &str, disturbs: &[Component]) -> Self {
-        Self::new(name, Some(Hold::alone(name, disturbs).await)).await
+        let hold = Hold::alone(name, disturbs).await;
+        install();
+        Self::new(name, Some(hold)).await
     }
 
     /// The same while no other test runs at all: for one that disturbs the cluster.
     pub async fn alone_in_the_cluster(name: &str) -> Self {
-        Self::new(name, Some(Hold::cluster(name).await)).await
+        let hold = Hold::cluster(name).await;
+        install();
+        Self::new(name, Some(hold)).await
+    }
+
+    /// The same for a test of the kinds alone: the controllers need not be installed.
+    pub async fn without_controllers(name: &str) -> Self {
+        let hold = Hold::shared(name, &[]).await;
+        install_kinds();
+        Self::new(name, Some(hold)).await
     }
 
     /// A further namespace for the same test. It must not outlive this one, which holds the controllers for both: a test
@@ -64,7 +77,6 @@ impl Scenario {
     }
 
     async fn new(name: &str, hold: Option<Hold>) -> Self {
-        install();
         let client = Client::try_default().await.expect("KUBECONFIG names a cluster");
         let metadata = ObjectMeta { generate_name: Some(format!("e2e-{name}-")), ..ObjectMeta::default() };
         let namespace = Namespace { metadata, ..Namespace::default() };

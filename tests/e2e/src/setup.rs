@@ -47,8 +47,10 @@ fn values_key(component: &str) -> String {
     })
 }
 
+static KINDS: LazyLock<()> = LazyLock::new(kinds_release);
+
 static INSTALLED: LazyLock<()> = LazyLock::new(|| {
-    kinds_release();
+    install_kinds();
     let namespace = json!({
         "apiVersion": "v1",
         "kind": "Namespace",
@@ -61,6 +63,11 @@ static INSTALLED: LazyLock<()> = LazyLock::new(|| {
 /// Loads the image and installs both charts, the first time it is called.
 pub fn install() {
     *INSTALLED
+}
+
+/// Installs the chart of the kinds, the first time it is called.
+pub(crate) fn install_kinds() {
+    *KINDS
 }
 
 /// The values that the release under test is installed with.

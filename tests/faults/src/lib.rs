@@ -47,6 +47,9 @@
 //! # A failure
 //! prints a script for each run that broke a promise. The test `replay` of `tests/play` plays it again.
 //!
+//! # Is the model right?
+//! [`scripts`] are requests that the model and a real API server must answer alike.
+//!
 //! # A real cluster
 //! [`proxy`] stands between a controller and the API server and misbehaves as it is told.
 //!
@@ -66,6 +69,7 @@ pub mod process;
 pub mod proxy;
 pub mod run;
 pub mod scenario;
+pub mod scripts;
 pub mod server;
 pub mod wire;
 pub mod world;

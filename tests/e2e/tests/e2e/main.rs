@@ -27,6 +27,7 @@ mod failures;
 mod in_place;
 mod install;
 mod leader;
+mod model;
 mod node_health;
 mod node_health_ends;
 mod node_health_faults;

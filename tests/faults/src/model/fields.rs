@@ -6,8 +6,9 @@
 use serde_json::{Map, Value};
 
 use super::{
+    kinds::Kind,
     object::items,
-    schema::{self, List},
+    schema::{self, Key, List},
 };
 
 /// The steps to a field.
@@ -43,6 +44,10 @@ pub(super) fn remove(set: &mut Fields, path: &[String]) -> bool {
         } else {
             !child.is_empty() && remove(child, rest)
         };
+        // What has nothing left below it is a leaf.
+        if child.len() == 1 && child.contains_key(".") {
+            child.clear();
+        }
         if is_empty {
             set.remove(first);
         }
@@ -60,29 +65,11 @@ pub(super) fn contains(set: &Fields, path: &[String]) -> bool {
     below(set, path).is_some_and(|node| node.is_empty() || node.contains_key("."))
 }
 
-/// The fields of a set.
-pub(super) fn paths(set: &Fields) -> Vec<Path> {
-    fn walk(set: &Fields, path: &mut Path, all: &mut Vec<Path>) {
-        for (step, child) in set {
-            let Some(child) = child.as_object().filter(|_| step != ".") else { continue };
-            path.push(step.clone());
-            if child.is_empty() || child.contains_key(".") {
-                all.push(path.clone());
-            }
-            walk(child, path, all);
-            path.pop();
-        }
-    }
-    let mut all = Vec::new();
-    walk(set, &mut Vec::new(), &mut all);
-    all
-}
-
 /// The step to an item of a list that is merged by these keys.
-pub(super) fn step(keys: &[(&str, Option<&str>)], item: &Value) -> String {
+pub(super) fn step(keys: &[Key], item: &Value) -> String {
     let keys = keys.iter().filter_map(|(key, default)| {
-        let value = item.get(*key).cloned().or_else(|| default.map(Value::from));
-        Some(((*key).to_owned(), value?))
+        let value = item.get(key).or(default.as_ref())?;
+        Some((key.clone(), value.clone()))
     });
     format!("k:{}", Value::Object(keys.collect()))
 }
@@ -100,84 +87,167 @@ impl Difference {
     /// What has become of an object.
     pub(super) fn between(old: &Value, new: &Value) -> Self {
         let mut difference = Self::default();
-        difference.walk(&mut Vec::new(), Some(old), Some(new));
+        let old = Some(old).filter(|old| !old.is_null());
+        difference.walk(&mut Vec::new(), old, Some(new), Kind::of_object(new));
         difference
     }
 
-    /// Every field that an object has.
-    pub(super) fn all_of(object: &Value) -> Vec<Path> {
-        let mut difference = Self::default();
-        difference.walk(&mut Vec::new(), None, Some(object));
-        difference.written
-    }
-
-    fn walk(&mut self, path: &mut Path, old: Option<&Value>, new: Option<&Value>) {
+    fn walk(&mut self, path: &mut Path, old: Option<&Value>, new: Option<&Value>, kind: Option<Kind>) {
         if old == new || is_not_owned(path) {
             return;
         }
-        if [old, new].into_iter().flatten().all(|value| is_map(path, value)) {
+        let sides = || [old, new].into_iter().flatten();
+        let is_empty = sides().all(|value| match value {
+            Value::Object(map) => map.is_empty(),
+            Value::Array(list) => list.is_empty(),
+            _ => false,
+        });
+        if !is_empty && sides().all(|value| is_map(kind, path, value)) {
             let empty = Map::new();
             let olds = old.and_then(Value::as_object).unwrap_or(&empty);
             let news = new.and_then(Value::as_object).unwrap_or(&empty);
-            if old.is_none() && news.is_empty() && !path.is_empty() {
-                self.written.push(path.clone());
-            }
             for (key, value) in olds {
-                self.step(path, format!("f:{key}"), Some(value), news.get(key));
+                self.step(path, format!("f:{key}"), Some(value), news.get(key), kind);
             }
             for (key, value) in news.iter().filter(|(key, _)| !olds.contains_key(*key)) {
-                self.step(path, format!("f:{key}"), None, Some(value));
+                self.step(path, format!("f:{key}"), None, Some(value), kind);
             }
+        } else if !is_empty && sides().all(Value::is_array) && schema::list(kind, path) != List::Atomic {
+            let steps = |list: Option<&Value>| -> Vec<(String, Value)> {
+                let items = list.map(items).into_iter().flatten();
+                items.map(|item| (item_step(kind, path, item), item.clone())).collect()
+            };
+            let (olds, news) = (steps(old), steps(new));
+            let find = |list: &[(String, Value)], name: &str| {
+                list.iter().find(|(step, _)| step == name).map(|(_, item)| item.clone())
+            };
+            for (name, item) in &olds {
+                self.step(path, name.clone(), Some(item), find(&news, name).as_ref(), kind);
+            }
+            for (name, item) in news.iter().filter(|(name, _)| find(&olds, name).is_none()) {
+                self.step(path, name.clone(), None, Some(item), kind);
+            }
+        } else if old.is_some() && new.is_some() {
+            self.written.push(path.clone());
             return;
         }
-        let is_list = |value: &Value| value.is_array();
-        match schema::list(path) {
-            List::Map(keys) if [old, new].into_iter().flatten().all(is_list) => {
-                let find = |list: Option<&Value>, name: &str| {
-                    list.and_then(|list| items(list).find(|item| step(keys, item) == name).cloned())
-                };
-                for item in old.map(items).into_iter().flatten() {
-                    let name = step(keys, item);
-                    let now = find(new, &name);
-                    if now.is_none() {
-                        self.removed.push(joined(path, &name));
-                    }
-                    self.step(path, name, Some(item), now.as_ref());
-                }
-                for item in new.map(items).into_iter().flatten() {
-                    let name = step(keys, item);
-                    if find(old, &name).is_none() {
-                        self.written.push(joined(path, &name));
-                        self.step(path, name, None, Some(item));
-                    }
-                }
+        if !is_always_there(path, kind) {
+            match (old, new) {
+                (None, Some(_)) => self.written.push(path.clone()),
+                (Some(_), None) => self.removed.push(path.clone()),
+                _ => {}
             }
-            List::Set if [old, new].into_iter().flatten().all(is_list) => {
-                let has =
-                    |list: Option<&Value>, it: &Value| list.is_some_and(|list| items(list).any(|i| i == it));
-                let gone = old.map(items).into_iter().flatten().filter(|item| !has(new, item));
-                self.removed.extend(gone.map(|item| joined(path, &format!("v:{item}"))));
-                let added = new.map(items).into_iter().flatten().filter(|item| !has(old, item));
-                self.written.extend(added.map(|item| joined(path, &format!("v:{item}"))));
-            }
-            _ if new.is_some() => self.written.push(path.clone()),
-            _ => self.removed.push(path.clone()),
         }
     }
 
-    fn step(&mut self, path: &mut Path, step: String, old: Option<&Value>, new: Option<&Value>) {
+    fn step(
+        &mut self,
+        path: &mut Path,
+        step: String,
+        old: Option<&Value>,
+        new: Option<&Value>,
+        kind: Option<Kind>,
+    ) {
         path.push(step);
-        self.walk(path, old, new);
+        self.walk(path, old, new, kind);
         path.pop();
     }
 }
 
-fn joined(path: &[String], step: &str) -> Path {
-    path.iter().cloned().chain([step.to_owned()]).collect()
+/// The fields of an object that is applied.
+pub(super) fn applied(config: &Value) -> Vec<Path> {
+    fn walk(kind: Option<Kind>, path: &mut Path, value: &Value, all: &mut Vec<Path>) {
+        if is_not_owned(path) {
+            return;
+        }
+        match value {
+            Value::Object(object) if is_map(kind, path, value) => {
+                for (key, child) in object {
+                    path.push(format!("f:{key}"));
+                    walk(kind, path, child, all);
+                    let is_leaf = child.is_null()
+                        || is_map(kind, path, child) && child.as_object().is_some_and(Map::is_empty);
+                    if (is_leaf || schema::is_free(kind, path)) && !is_not_owned(path) {
+                        all.push(path.clone());
+                    }
+                    path.pop();
+                }
+            }
+            Value::Array(list) if schema::list(kind, path) != List::Atomic => {
+                for item in list {
+                    path.push(item_step(kind, path, item));
+                    if is_map(kind, path, item) {
+                        walk(kind, path, item, all);
+                    }
+                    all.push(path.clone());
+                    path.pop();
+                }
+            }
+            Value::Null => {}
+            _ => all.push(path.clone()),
+        }
+    }
+    let mut all = Vec::new();
+    walk(Kind::of_object(config), &mut Vec::new(), config, &mut all);
+    all
 }
 
-fn is_map(path: &[String], value: &Value) -> bool {
-    value.is_object() && !schema::is_atomic(path)
+/// The fields of a set, and the fields that have some of them: an owner of `a.b` has `a` too.
+pub(super) fn with_parents(set: &Fields) -> Vec<Path> {
+    fn walk(set: &Fields, path: &mut Path, all: &mut Vec<Path>) {
+        for (step, child) in set {
+            let Some(child) = child.as_object().filter(|_| step != ".") else { continue };
+            path.push(step.clone());
+            if step.starts_with("f:") || child.is_empty() || child.contains_key(".") {
+                all.push(path.clone());
+            }
+            walk(child, path, all);
+            path.pop();
+        }
+    }
+    let mut all = Vec::new();
+    walk(set, &mut Vec::new(), &mut all);
+    all.retain(|path| *path != ["f:metadata"]);
+    all
+}
+
+/// Whether an owner of this set keeps a field from being removed: an item of a list only if the item is its own.
+pub(super) fn keeps(set: &Fields, path: &[String]) -> bool {
+    match path.last() {
+        Some(last) if last.starts_with("f:") => below(set, path).is_some(),
+        _ => contains(set, path),
+    }
+}
+
+/// The step to an item of the list at this path.
+fn item_step(kind: Option<Kind>, path: &[String], item: &Value) -> String {
+    match schema::list(kind, path) {
+        List::Map(keys) => step(&keys, item),
+        _ => format!("v:{item}"),
+    }
+}
+
+/// Whether the structures in which the server has its own kinds always have this field.
+fn is_always_there(path: &[String], kind: Option<Kind>) -> bool {
+    let is_structure = |step: &String| {
+        let always = [
+            "metadata",
+            "spec",
+            "status",
+            "strategy",
+            "updateStrategy",
+            "template",
+            "containers",
+            "boundObjectRef",
+        ];
+        step.strip_prefix("f:").is_some_and(|name| always.contains(&name))
+    };
+    let is_custom = kind.is_some_and(Kind::is_custom);
+    path.is_empty() || *path == ["f:metadata"] || !is_custom && path.iter().all(is_structure)
+}
+
+fn is_map(kind: Option<Kind>, path: &[String], value: &Value) -> bool {
+    value.is_object() && !schema::is_atomic(kind, path)
 }
 
 /// What no manager owns: the object's identity, and what the server alone writes.

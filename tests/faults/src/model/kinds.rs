@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde_json::Value;
+
 /// What the server knows of a kind.
 #[derive(Debug)]
 pub struct Row {
@@ -101,6 +103,13 @@ impl Kind {
         Self(place.unwrap_or_else(|| panic!("{api_version} {kind} is no row of model/kinds.rs")))
     }
 
+    /// The kind of an object that may be of none.
+    pub(super) fn of_object(object: &Value) -> Option<Self> {
+        let (version, kind) = (object["apiVersion"].as_str()?, object["kind"].as_str()?);
+        let (group, _) = version.split_once('/').unwrap_or(("", version));
+        ROWS.iter().position(|row| row.group == group && row.kind == kind).map(Self)
+    }
+
     /// The kind of this plural name, that no two groups share but for events.
     ///
     /// # Panics
@@ -113,6 +122,64 @@ impl Kind {
     /// What the server knows of it.
     pub fn row(self) -> &'static Row {
         &ROWS[self.0]
+    }
+
+    /// Whether a CustomResourceDefinition makes it.
+    pub fn is_custom(self) -> bool {
+        [OURS.0, REPAIR.0].contains(&self.row().group)
+    }
+
+    /// Whether its objects are replaced also by one that names no version.
+    pub fn is_replaced_unseen(self) -> bool {
+        !self.is_custom()
+            && !["leases", "poddisruptionbudgets", "volumeattachments"].contains(&self.row().plural)
+    }
+
+    /// Whether a deletion answers with the object that is gone; with a `Status` for other kinds.
+    pub fn is_shown_gone(self) -> bool {
+        let shown = [
+            "namespaces",
+            "persistentvolumeclaims",
+            "persistentvolumes",
+            "pods",
+            "resourcequotas",
+            "serviceaccounts",
+            "services",
+            "volumeattachments",
+        ];
+        shown.contains(&self.row().plural)
+    }
+
+    /// Whether field selectors may name this field.
+    pub fn selects_by(self, field: &str) -> bool {
+        let own: &[&str] = match self.row().plural {
+            "namespaces" => &["status.phase"],
+            "nodes" => &["spec.unschedulable"],
+            "pods" => &[
+                "spec.hostNetwork",
+                "spec.nodeName",
+                "spec.restartPolicy",
+                "spec.schedulerName",
+                "spec.serviceAccountName",
+                "status.nominatedNodeName",
+                "status.phase",
+                "status.podIP",
+            ],
+            "secrets" => &["type"],
+            "services" => &["spec.clusterIP", "spec.type"],
+            "events" => &[
+                "involvedObject.kind",
+                "involvedObject.name",
+                "involvedObject.namespace",
+                "involvedObject.uid",
+                "reason",
+                "type",
+            ],
+            _ => &[],
+        };
+        field == "metadata.name"
+            || field == "metadata.namespace" && self.row().namespaced
+            || own.contains(&field)
     }
 
     /// `apiVersion` of its objects.

@@ -4,8 +4,9 @@ use serde_json::{Map, Value, json};
 
 use super::{
     fields::{self, Difference, Fields, Path},
+    kinds::Kind,
+    merge::merge,
     object::{items, map},
-    schema::{self, List},
 };
 
 /// Who writes.
@@ -31,6 +32,20 @@ impl Entry {
             && self.head["operation"] == operation
             && self.head["subresource"].as_str().unwrap_or_default() == writer.subresource
     }
+
+    /// How a conflict names it.
+    fn words(&self) -> String {
+        let text = |field: &str| self.head[field].as_str().unwrap_or_default();
+        let subresource = match text("subresource") {
+            "" => String::new(),
+            subresource => format!(" with subresource \"{subresource}\""),
+        };
+        let version = match text("operation") {
+            "Update" => format!(" using {}", text("apiVersion")),
+            _ => String::new(),
+        };
+        format!("\"{}\"{subresource}{version}", text("manager"))
+    }
 }
 
 fn read(object: &Value) -> Vec<Entry> {
@@ -54,8 +69,17 @@ fn store(object: &mut Value, entries: Vec<Entry>) {
         }
         head
     });
-    let entries: Vec<_> = entries.collect();
-    map(object, "metadata").insert("managedFields".to_owned(), entries.into());
+    let mut entries: Vec<_> = entries.collect();
+    entries.sort_by_key(|entry| {
+        ["operation", "time", "manager", "subresource"]
+            .map(|field| entry[field].as_str().unwrap_or_default().to_owned())
+    });
+    let metadata = map(object, "metadata");
+    if entries.is_empty() {
+        metadata.remove("managedFields");
+    } else {
+        metadata.insert("managedFields".to_owned(), entries.into());
+    }
 }
 
 fn entry<'a>(
@@ -72,7 +96,6 @@ fn entry<'a>(
         entries.push(Entry { head, fields: Map::new() });
         entries.len() - 1
     });
-    entries[place].head["time"] = writer.now.into();
     &mut entries[place]
 }
 
@@ -87,12 +110,13 @@ pub fn updated(old: &Value, new: &mut Value, writer: Writer<'_>) {
     }
     if !written.is_empty() {
         let own = entry(&mut entries, writer, "Update", new);
+        own.head["time"] = writer.now.into();
         written.iter().for_each(|path| fields::insert(&mut own.fields, path));
     }
     store(new, entries);
 }
 
-/// A field that another manager has: its name, and the field.
+/// A field that another manager has: who that is, and the field.
 pub type Conflict = (String, String);
 
 /// Server-side apply of `config` to `old`, which is null where there is no object yet.
@@ -101,93 +125,57 @@ pub type Conflict = (String, String);
 /// The fields that others have and that would change, unless it is forced.
 pub fn apply(old: &Value, config: &Value, writer: Writer<'_>, force: bool) -> Result<Value, Vec<Conflict>> {
     let mut new = old.clone();
-    merge(&mut new, config, &mut Vec::new());
-    let wanted = Difference::all_of(config);
+    merge(Kind::of_object(config), &mut new, config, &mut Vec::new());
     let mut entries = read(old);
-    let changed = Difference::between(old, &new).written;
+    let own = entry(&mut entries, writer, "Apply", config);
+    let before = std::mem::take(&mut own.fields);
+    fields::applied(config).iter().for_each(|path| fields::insert(&mut own.fields, path));
+    for path in fields::with_parents(&before) {
+        if !entries.iter().any(|entry| fields::keeps(&entry.fields, &path)) {
+            fields::take(&mut new, &path);
+        }
+    }
+    let Difference { written, removed } = Difference::between(old, &new);
     let mut conflicts = Vec::new();
     for entry in entries.iter_mut().filter(|entry| !entry.is_of(writer, "Apply")) {
-        let theirs: Vec<_> = changed.iter().filter(|path| fields::contains(&entry.fields, path)).collect();
-        let manager = entry.head["manager"].as_str().unwrap_or_default().to_owned();
-        for path in theirs {
-            conflicts.push((manager.clone(), words(path)));
+        for path in written.iter().filter(|path| fields::contains(&entry.fields, path)) {
+            conflicts.push((entry.words(), words(path)));
+        }
+        for path in written.iter().chain(&removed) {
             fields::remove(&mut entry.fields, path);
         }
     }
     if !force && !conflicts.is_empty() {
         return Err(conflicts);
     }
-    let before = std::mem::take(&mut entry(&mut entries, writer, "Apply", config).fields);
-    let own = entry(&mut entries, writer, "Apply", config);
-    wanted.iter().for_each(|path| fields::insert(&mut own.fields, path));
-    // An item of a list goes as a whole: without the field that it is found by, the rest of it would stay.
-    for path in &fields::paths(&before) {
-        if !entries.iter().any(|entry| fields::below(&entry.fields, path).is_some()) {
-            fields::take(&mut new, path);
-        }
-    }
-    // An apply that changes nothing is no write.
-    let is_same = {
-        let mut bare = new.clone();
-        map(&mut bare, "metadata").remove("managedFields");
-        let mut before = old.clone();
-        if old.is_object() {
-            map(&mut before, "metadata").remove("managedFields");
-        }
-        bare == before
-    };
-    if is_same
-        && let Some(stood) = read(old).iter().find(|entry| entry.is_of(writer, "Apply"))
-        && entries.iter().any(|entry| entry.is_of(writer, "Apply") && entry.fields == stood.fields)
-    {
-        return Ok(old.clone());
+    if !is_alike(old, &new) {
+        entry(&mut entries, writer, "Apply", config).head["time"] = writer.now.into();
     }
     store(&mut new, entries);
     Ok(new)
 }
 
+/// Whether two objects differ in their managers at most.
+fn is_alike(old: &Value, new: &Value) -> bool {
+    let bare = |object: &Value| {
+        let mut object = object.clone();
+        if object.is_object() {
+            map(&mut object, "metadata").remove("managedFields");
+        }
+        object
+    };
+    bare(old) == bare(new)
+}
+
 fn words(path: &Path) -> String {
     path.iter().fold(String::new(), |words, step| match step.split_once(':') {
         Some(("f", name)) => format!("{words}.{name}"),
-        _ => format!("{words}[{step}]"),
+        Some(("k", keys)) => {
+            let keys: Map<String, Value> = serde_json::from_str(keys).unwrap_or_default();
+            let keys: Vec<_> = keys.iter().map(|(key, value)| format!("{key}={value}")).collect();
+            format!("{words}[{}]", keys.join(","))
+        }
+        Some((_, value)) => format!("{words}[={value}]"),
+        None => words,
     })
-}
-
-fn merge(object: &mut Value, config: &Value, path: &mut Path) {
-    match config {
-        Value::Object(config) if !(schema::is_atomic(path)) => {
-            if !object.is_object() {
-                *object = Value::Object(Map::new());
-            }
-            for (key, value) in config {
-                path.push(format!("f:{key}"));
-                merge(&mut object[key.as_str()], value, path);
-                path.pop();
-            }
-        }
-        Value::Array(config) if object.is_array() => {
-            let list = object.as_array_mut().expect("it is a list");
-            match schema::list(path) {
-                List::Atomic => list.clone_from(config),
-                List::Set => {
-                    let new: Vec<_> = config.iter().filter(|item| !list.contains(item)).cloned().collect();
-                    list.extend(new);
-                }
-                List::Map(keys) => {
-                    for item in config {
-                        let step = fields::step(keys, item);
-                        match list.iter().position(|old| fields::step(keys, old) == step) {
-                            Some(place) => {
-                                path.push(step);
-                                merge(&mut list[place], item, path);
-                                path.pop();
-                            }
-                            None => list.push(item.clone()),
-                        }
-                    }
-                }
-            }
-        }
-        _ => *object = config.clone(),
-    }
 }

@@ -88,6 +88,18 @@ pub fn tidy(object: &mut Value) {
     });
 }
 
+/// Takes what is null out of an object, as the server does where a field may not be null.
+pub(super) fn without_nulls(object: &mut Value) {
+    match object {
+        Value::Object(fields) => {
+            fields.retain(|_, value| !value.is_null());
+            fields.values_mut().for_each(without_nulls);
+        }
+        Value::Array(list) => list.iter_mut().for_each(without_nulls),
+        _ => {}
+    }
+}
+
 /// Its metadata alone, as `PartialObjectMetadata`.
 pub fn partial(object: &Value) -> Value {
     serde_json::json!({

@@ -22,8 +22,12 @@ pub fn merge(object: &mut Value, patch: &Value) {
     }
 }
 
-/// A strategic merge patch, with `$patch: delete` for items, `$deleteFromPrimitiveList` and `$setElementOrder` ignored.
+/// A strategic merge patch, with `$patch: delete` for items and `$deleteFromPrimitiveList`. It has no `$setElementOrder`.
 pub fn strategic(object: &mut Value, patch: &Value) {
+    below("", object, patch);
+}
+
+fn below(parent: &str, object: &mut Value, patch: &Value) {
     let Some(patch) = patch.as_object() else {
         *object = patch.clone();
         return;
@@ -40,15 +44,17 @@ pub fn strategic(object: &mut Value, patch: &Value) {
         } else if value.is_null() {
             object.as_object_mut().expect("it is a map").remove(key);
         } else if value.is_array() && key == "finalizers" {
-            let list = list(object, key);
-            let new: Vec<_> = items(value).filter(|item| !list.contains(item)).cloned().collect();
-            list.extend(new);
-        } else if let (true, Some(by)) = (value.is_array(), schema::strategic(key)) {
+            let new = items(value).map(|item| (item.clone(), item.clone())).collect();
+            merged(list(object, key), new, Clone::clone);
+        } else if let (true, Some(by)) = (value.is_array(), schema::strategic(parent, key)) {
             by_key(list(object, key), value, by);
         } else if value.is_object() {
-            strategic(&mut object[key.as_str()], value);
+            below(key, &mut object[key.as_str()], value);
         } else {
             object[key.as_str()] = value.clone();
+            for item in object[key.as_str()].as_array_mut().into_iter().flatten() {
+                item.as_object_mut().map(|item| item.remove("$patch"));
+            }
         }
     }
 }
@@ -61,15 +67,38 @@ fn list<'a>(object: &'a mut Value, key: &str) -> &'a mut Vec<Value> {
 }
 
 fn by_key(list: &mut Vec<Value>, patch: &Value, by: &str) {
+    let mut new = Vec::new();
     for item in items(patch) {
         let place = list.iter().position(|old| old[by] == item[by]);
         match (place, item["$patch"] == "delete") {
             (Some(place), true) => drop(list.remove(place)),
-            (Some(place), false) => strategic(&mut list[place], item),
+            (Some(place), false) => {
+                let mut both = list[place].clone();
+                strategic(&mut both, item);
+                new.push((item[by].clone(), both));
+            }
             (None, true) => {}
-            (None, false) => list.push(item.clone()),
+            (None, false) => new.push((item[by].clone(), item.clone())),
         }
     }
+    merged(list, new, |item| item[by].clone());
+}
+
+/// Puts the items of a patch between those that stand: new ones come first, the others where they stood.
+fn merged(list: &mut Vec<Value>, new: Vec<(Value, Value)>, by: impl Fn(&Value) -> Value) {
+    let standing: Vec<_> = list.iter().map(&by).collect();
+    let place = |key: &Value| standing.iter().position(|other| other == key);
+    let mut rest: Vec<_> =
+        list.drain(..).filter(|item| new.iter().all(|(key, _)| *key != by(item))).collect();
+    rest.reverse();
+    for (key, item) in new {
+        while let Some(next) = rest.pop_if(|next| place(&by(next)) < place(&key)) {
+            list.push(next);
+        }
+        list.push(item);
+    }
+    rest.reverse();
+    list.extend(rest);
 }
 
 /// RFC 6902, without `move` and `copy`.
@@ -89,6 +118,10 @@ pub fn json(object: &mut Value, patch: &Value) -> Result<(), String> {
         }
         let parent = object.pointer_mut(parent).ok_or_else(|| format!("{path:?} leads nowhere"))?;
         let removes = step["op"] == "remove";
+        let is_there = parent.get(&last).is_some() || parent.is_array();
+        if removes && !is_there {
+            return Err(format!("{path:?} leads nowhere"));
+        }
         match parent {
             Value::Object(map) if removes => drop(map.remove(&last)),
             Value::Object(map) => drop(map.insert(last, step["value"].clone())),

@@ -180,6 +180,16 @@ impl Reply {
         Self { code: status(code), retry_after: None, body: body.to_string().into_bytes() }
     }
 
+    /// A `Status` that says that an object is gone.
+    pub fn gone(kind: Kind, name: &str, uid: &str) -> Self {
+        let mut details = about(kind, name);
+        details["uid"] = uid.into();
+        Self::ok(
+            200,
+            &json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}),
+        )
+    }
+
     /// A `Status` of failure.
     pub fn failure(code: u16, reason: &str, message: &str) -> Self {
         Self::detailed(code, reason, message, json!({}))
@@ -188,33 +198,81 @@ impl Reply {
     /// A `Status` of failure with details.
     pub fn detailed(code: u16, reason: &str, message: &str, details: Value) -> Self {
         let retry_after = details["retryAfterSeconds"].as_u64();
-        let body = json!({
+        let mut body = json!({
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
             "message": message, "reason": reason, "details": details, "code": code,
         });
+        if reason.is_empty() {
+            body.as_object_mut().map(|body| body.remove("reason"));
+        }
         Self { code: status(code), retry_after, body: body.to_string().into_bytes() }
     }
 
     /// There is no such object.
     pub fn not_found(kind: Kind, name: &str) -> Self {
         let plural = kind.row().plural;
-        Self::failure(404, "NotFound", &format!("{plural} \"{name}\" not found"))
+        Self::detailed(404, "NotFound", &format!("{plural} \"{name}\" not found"), about(kind, name))
+    }
+
+    /// There is an object of this name.
+    pub fn exists(kind: Kind, name: &str) -> Self {
+        let plural = kind.row().plural;
+        Self::detailed(
+            409,
+            "AlreadyExists",
+            &format!("{plural} \"{name}\" already exists"),
+            about(kind, name),
+        )
     }
 
     /// The object is not as the request says.
     pub fn conflict(kind: Kind, name: &str, why: &str) -> Self {
         let plural = kind.row().plural;
-        Self::failure(
-            409,
-            "Conflict",
-            &format!("Operation cannot be fulfilled on {plural} \"{name}\": {why}"),
-        )
+        let message = format!("Operation cannot be fulfilled on {plural} \"{name}\": {why}");
+        Self::detailed(409, "Conflict", &message, about(kind, name))
+    }
+
+    /// The object is not the one that a deletion names.
+    pub fn precondition(kind: Kind, name: &str, why: &str) -> Self {
+        let of = kind.row().kind;
+        let mut details = about(kind, name);
+        details["kind"] = of.into();
+        let message = format!("Operation cannot be fulfilled on {of} \"{name}\": {why}");
+        Self::detailed(409, "Conflict", &message, details)
     }
 
     /// The object breaks a rule of its kind.
     pub fn invalid(kind: Kind, name: &str, why: &str) -> Self {
-        let kind = kind.row().kind;
-        Self::failure(422, "Invalid", &format!("{kind} \"{name}\" is invalid: {why}"))
+        let of = kind.row().kind;
+        let mut details = about(kind, name);
+        details["kind"] = of.into();
+        Self::detailed(422, "Invalid", &format!("{of} \"{name}\" is invalid: {why}"), details)
+    }
+
+    /// A patch names the UID of another object.
+    pub fn stranger(kind: Kind, name: &str) -> Self {
+        let (of, why) = (kind.row().kind, "metadata.uid: Invalid value: field is immutable");
+        let mut details = about(kind, name);
+        details["kind"] = of.into();
+        details["causes"] = json!([{"reason": "FieldValueInvalid", "message": why, "field": "metadata.uid"}]);
+        Self::detailed(422, "Invalid", &format!("{of} \"{name}\" is invalid: {why}"), details)
+    }
+
+    /// An object is to be replaced that names no version.
+    pub fn unseen(kind: Kind, name: &str) -> Self {
+        let why = "metadata.resourceVersion: Invalid value: must be specified for an update";
+        let plural = kind.row().plural;
+        Self::detailed(422, "Invalid", &format!("{plural} \"{name}\" is invalid: {why}"), about(kind, name))
+    }
+
+    /// A patch cannot be carried out.
+    pub fn unpatchable(why: &str) -> Self {
+        Self::failure(422, "Invalid", why)
+    }
+
+    /// The request itself is wrong.
+    pub fn bad(why: &str) -> Self {
+        Self::failure(400, "BadRequest", why)
     }
 
     /// A version is older than what the server has kept.
@@ -226,6 +284,18 @@ impl Reply {
     pub fn is_success(&self) -> bool {
         self.code.is_success()
     }
+}
+
+/// What a `Status` says that is about an object: the server names the plural there.
+fn about(kind: Kind, name: &str) -> Value {
+    let row = kind.row();
+    let mut details = json!({"kind": row.plural});
+    for (field, value) in [("name", name), ("group", row.group)] {
+        if !value.is_empty() {
+            details[field] = value.into();
+        }
+    }
+    details
 }
 
 fn status(code: u16) -> StatusCode {

@@ -2,7 +2,11 @@
 
 use serde_json::Value;
 
-use super::object::at;
+use super::{
+    kinds::Kind,
+    object::at,
+    request::{Reply, Request},
+};
 
 /// Which objects a list or a watch shows.
 #[derive(Debug, Clone, Default)]
@@ -29,6 +33,28 @@ impl Selector {
             labels: split(labels.unwrap_or_default()).map(requirement).collect(),
             fields: fields.collect(),
         }
+    }
+
+    /// The selector of a list or a watch of a kind.
+    ///
+    /// # Errors
+    /// 400 where the kind has no index of a field, or a set of labels does not end.
+    pub(super) fn of(kind: Kind, request: &Request) -> Result<Self, Reply> {
+        let labels = request.parameter("labelSelector");
+        let selector = Self::read(labels, request.parameter("fieldSelector"));
+        if let Some((field, ..)) = selector.fields.iter().find(|(field, ..)| !kind.selects_by(field)) {
+            return Err(Reply::bad(&format!("field label not supported: {field}")));
+        }
+        let count = |letter: char| labels.unwrap_or_default().matches(letter).count();
+        if count('(') != count(')') {
+            return Err(Reply::bad("unable to parse requirement"));
+        }
+        Ok(selector)
+    }
+
+    /// Whether it is for all objects.
+    pub(super) fn is_empty(&self) -> bool {
+        self.labels.is_empty() && self.fields.is_empty()
     }
 
     /// Whether it shows this object.

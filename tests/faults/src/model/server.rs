@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 use super::{
     defaults,
     kinds::Kind,
+    list::{self, Age},
     managed::{self, Writer},
-    object::{is_terminating, items, map, name, partial, uid, version},
+    object::{items, map, name, partial, tidy, uid, version, without_nulls},
     patch,
     request::{Reply, Request, Target},
     rules,
@@ -39,7 +40,9 @@ type Answer = Result<Reply, Reply>;
 impl Server {
     /// A server with the namespaces that every cluster has, and `ns`.
     pub fn new() -> Self {
+        // The store begins here: whatever is older is forgotten.
         let mut server = Self::default();
+        server.compacted = server.store.version();
         for name in ["default", "kube-system", "kube-node-lease", "ns"] {
             let labels = json!({"kubernetes.io/metadata.name": name});
             let namespace = json!({
@@ -63,6 +66,7 @@ impl Server {
         }
         defaults::set(kind, &mut object);
         managed::updated(&json!({}), &mut object, writer("user", "", &now()));
+        defaults::allocate(kind, &mut object);
         assert!(self.store.get(kind, &key(&object)).is_none(), "{object} is there already");
         self.store.create(kind, object)
     }
@@ -78,14 +82,14 @@ impl Server {
             Target::Other(path) => return special::other(path, request),
         };
         let key = (request.namespace.clone(), request.name.clone());
+        if request.subresource == "status" && !kind.row().status {
+            return Err(Reply::not_found(kind, &request.name));
+        }
         match (&request.method, request.name.is_empty(), &*request.subresource) {
             (&Method::GET, true, _) => self.list(kind, request),
             (&Method::GET, false, _) => self.read(kind, &key, request),
             (&Method::POST, true, _) => self.create(kind, request),
-            (&Method::POST, false, "eviction") => {
-                special::budget(&self.store, &key)?;
-                self.delete(kind, &key, &request.body["deleteOptions"], request)
-            }
+            (&Method::POST, false, "eviction") => self.evict(kind, &key, request),
             (&Method::POST, false, "token") => special::token(&self.store, &key, request),
             (&Method::PUT, false, _) => self.update(kind, &key, request),
             (&Method::PATCH, false, _) => self.patch(kind, &key, request),
@@ -100,67 +104,13 @@ impl Server {
         Ok(shown(200, object, request))
     }
 
-    fn list(&self, kind: Kind, request: &Request) -> Answer {
-        let selector = Selector::read(request.parameter("labelSelector"), request.parameter("fieldSelector"));
-        let (from, shown_version) = match request.parameter("continue") {
-            Some(token) => {
-                let mut parts = token.splitn(3, '|');
-                let version = parts.next().and_then(|version| version.parse().ok()).unwrap_or_default();
-                if version < self.compacted {
-                    return Err(Reply::expired());
-                }
-                let mut part = || parts.next().unwrap_or_default().to_owned();
-                (Some((part(), part())), version)
-            }
-            None => (None, self.store.version()),
-        };
-        let is_old = request.parameter("resourceVersion") == Some("0") && self.behind > 0;
-        let old = is_old.then(|| self.store.at(kind, shown_version.saturating_sub(self.behind)));
-        let shown_version = if is_old { shown_version.saturating_sub(self.behind) } else { shown_version };
-        let limit = request.parameter("limit").and_then(|limit| limit.parse().ok()).unwrap_or(usize::MAX);
-        let in_namespace = |object: &&Arc<Value>| {
-            request.namespace.is_empty() || object["metadata"]["namespace"] == request.namespace.as_str()
-        };
-        let objects: Box<dyn Iterator<Item = &Arc<Value>>> = match &old {
-            Some(old) => Box::new(old.values()),
-            None => Box::new(self.store.all(kind)),
-        };
-        let mut objects = objects
-            .filter(in_namespace)
-            .filter(|object| from.as_ref().is_none_or(|from| key(object) > *from))
-            .filter(|object| selector.matches(object))
-            .peekable();
-        let mut page = Vec::new();
-        while page.len() < limit
-            && let Some(object) = objects.next()
-        {
-            page.push(object);
-        }
-        let next = objects.peek().and(page.last()).map(|last| {
-            let (namespace, name) = key(last);
-            format!("{shown_version}|{namespace}|{name}")
-        });
-        let texts = page
-            .iter()
-            .map(|object| if request.partial { partial(object).to_string() } else { object.to_string() });
-        let (api_version, list) = if request.partial {
-            ("meta.k8s.io/v1".to_owned(), "PartialObjectMetadata")
-        } else {
-            (kind.api_version(), kind.row().kind)
-        };
-        let metadata = json!({"resourceVersion": shown_version.to_string(), "continue": next});
-        let body = format!(
-            r#"{{"kind":"{list}List","apiVersion":"{api_version}","metadata":{metadata},"items":[{}]}}"#,
-            texts.collect::<Vec<_>>().join(",")
-        );
-        Ok(Reply { body: body.into_bytes(), ..Reply::ok(200, &Value::Null) })
-    }
-
     fn create(&mut self, kind: Kind, request: &Request) -> Answer {
         let mut object = request.body.clone();
+        without_nulls(&mut object);
+        rules::is_meant(kind, &(request.namespace.clone(), name(&object).to_owned()), &object)?;
         if kind.row().namespaced {
             object["metadata"]["namespace"] = request.namespace.as_str().into();
-            rules::namespace(&self.store, &request.namespace)?;
+            rules::namespace(&self.store, kind, &request.namespace, name(&object))?;
         }
         if name(&object).is_empty()
             && let Some(prefix) = object["metadata"]["generateName"].as_str()
@@ -171,33 +121,48 @@ impl Server {
         object["kind"] = kind.row().kind.into();
         object["apiVersion"] = kind.api_version().into();
         if kind.row().status {
-            map(&mut object, "metadata");
             object.as_object_mut().expect("it is a map").remove("status");
         }
+        tidy(&mut object);
         defaults::set(kind, &mut object);
         self.admit(request, &object)?;
         rules::valid(kind, None, &object)?;
         if self.store.get(kind, &key(&object)).is_some() {
-            let (plural, name) = (kind.row().plural, name(&object));
-            let message = format!("{plural} \"{name}\" already exists");
-            return Err(Reply::failure(409, "AlreadyExists", &message));
+            return Err(Reply::exists(kind, name(&object)));
+        }
+        if !version(&object).is_empty() {
+            return Err(Reply::failure(
+                500,
+                "",
+                "resourceVersion should not be set on objects to be created",
+            ));
         }
         managed::updated(&json!({}), &mut object, writer(manager(request), "", &now()));
+        defaults::allocate(kind, &mut object);
+        self.made(kind, object, request)
+    }
+
+    /// Stores a new object, unless that is only tried.
+    fn made(&mut self, kind: Kind, object: Value, request: &Request) -> Answer {
+        let object = self.store.identified(kind, object);
         if request.query.contains_key("dryRun") {
-            object["metadata"]["uid"] = "dry-run".into();
             return Ok(shown(201, &object, request));
         }
-        let made = self.store.create(kind, object);
-        Ok(shown(201, &made, request))
+        Ok(shown(201, &self.store.put(kind, object), request))
     }
 
     fn update(&mut self, kind: Kind, key: &Key, request: &Request) -> Answer {
         let Some(old) = self.store.get(kind, key).cloned() else {
             return Err(Reply::not_found(kind, &key.1));
         };
-        let new = request.body.clone();
+        let mut new = request.body.clone();
+        without_nulls(&mut new);
+        rules::is_meant(kind, key, &new)?;
         if !uid(&new).is_empty() && uid(&new) != uid(&old) {
             return Err(Reply::conflict(kind, &key.1, "Precondition failed: UID in precondition"));
+        }
+        if version(&new).is_empty() && !kind.is_replaced_unseen() {
+            return Err(Reply::unseen(kind, &key.1));
         }
         self.write(kind, &old, new, request)
     }
@@ -212,29 +177,42 @@ impl Server {
         let body = &request.body;
         match &*request.content {
             "application/merge-patch+json" => patch::merge(&mut new, body),
-            "application/strategic-merge-patch+json" => patch::strategic(&mut new, body),
-            "application/json-patch+json" => patch::json(&mut new, body)
-                .map_err(|why| Reply::invalid(kind, &key.1, &format!("the patch fails: {why}")))?,
+            "application/strategic-merge-patch+json" if !kind.is_custom() => patch::strategic(&mut new, body),
+            "application/json-patch+json" => {
+                patch::json(&mut new, body).map_err(|why| Reply::unpatchable(&why))?
+            }
             other => return Err(Reply::failure(415, "UnsupportedMediaType", other)),
         }
-        if uid(&new) != uid(&old) {
-            return Err(Reply::invalid(kind, &key.1, "metadata.uid: Invalid value: field is immutable"));
+        rules::is_meant(kind, key, &new)?;
+        if !is_same(kind, &new, &old, request) {
+            return Err(Reply::stranger(kind, &key.1));
         }
         self.write(kind, &old, new, request)
     }
 
     fn apply(&mut self, kind: Kind, key: &Key, old: Option<Arc<Value>>, request: &Request) -> Answer {
         let mut config = request.body.clone();
+        rules::is_meant(kind, key, &config)?;
+        if !config["metadata"]["managedFields"].is_null() {
+            return Err(Reply::bad("metadata.managedFields must be nil"));
+        }
         config["metadata"]["name"] = key.1.as_str().into();
         if kind.row().namespaced {
             config["metadata"]["namespace"] = key.0.as_str().into();
         }
         let wanted = (uid(&config).to_owned(), version(&config).to_owned());
+        rules::of_subresource(kind, &mut config, &request.subresource);
         let metadata = map(&mut config, "metadata");
+        if kind.is_custom() && request.subresource == "status" {
+            metadata.retain(|field, _| field == "name" || field == "namespace");
+        }
         for server_alone in ["uid", "resourceVersion", "managedFields", "creationTimestamp"] {
             metadata.remove(server_alone);
         }
         let Some(old) = old else {
+            if name(&request.body).is_empty() {
+                return Err(Reply::bad("name must be provided"));
+            }
             if !wanted.0.is_empty() || !request.subresource.is_empty() {
                 return Err(if wanted.0.is_empty() {
                     Reply::not_found(kind, &key.1)
@@ -242,20 +220,19 @@ impl Server {
                     Reply::conflict(kind, &key.1, "uid mismatch: no existing object was found")
                 });
             }
-            rules::namespace(&self.store, &key.0)?;
+            if kind.row().namespaced {
+                rules::namespace(&self.store, kind, &key.0, &key.1)?;
+            }
             let applied = managed::apply(&Value::Null, &config, writer(manager(request), "", &now()), true);
             let mut new = applied.unwrap_or_else(|_| config.clone());
             defaults::set(kind, &mut new);
+            defaults::allocate(kind, &mut new);
             self.admit(request, &new)?;
             rules::valid(kind, None, &new)?;
-            if request.query.contains_key("dryRun") {
-                return Ok(shown(201, &new, request));
-            }
-            let made = self.store.create(kind, new);
-            return Ok(shown(201, &made, request));
+            return self.made(kind, new, request);
         };
-        if !wanted.0.is_empty() && wanted.0 != uid(&old) {
-            return Err(Reply::conflict(kind, &key.1, "Precondition failed: UID in precondition"));
+        if !wanted.0.is_empty() && !is_same(kind, &request.body, &old, request) {
+            return Err(Reply::stranger(kind, &key.1));
         }
         if !wanted.1.is_empty() && wanted.1 != version(&old) {
             return Err(stale(kind, &key.1));
@@ -285,7 +262,12 @@ impl Server {
         manager: Option<&str>,
     ) -> Answer {
         rules::restrict(kind, old, &mut new, &request.subresource);
+        if manager.is_some() {
+            new["metadata"]["managedFields"] = old["metadata"]["managedFields"].clone();
+            tidy(&mut new);
+        }
         defaults::set(kind, &mut new);
+        defaults::allocate(kind, &mut new);
         if new == **old {
             return Ok(shown(200, old, request));
         }
@@ -306,36 +288,47 @@ impl Server {
         let Some(old) = self.store.get(kind, key).cloned() else {
             return Err(Reply::not_found(kind, &key.1));
         };
-        let wanted = &options["preconditions"];
-        let fails = |wanted: &Value, found: &str| wanted.as_str().is_some_and(|wanted| wanted != found);
-        if fails(&wanted["uid"], uid(&old)) || fails(&wanted["resourceVersion"], version(&old)) {
-            return Err(Reply::conflict(kind, &key.1, "Precondition failed"));
-        }
+        precondition(kind, &old, &options["preconditions"])?;
         self.admit(request, &old)?;
         if request.query.contains_key("dryRun") || items(&options["dryRun"]).next().is_some() {
-            return Ok(shown(200, &old, request));
+            return Ok(gone(kind, &old, request));
         }
-        let holder = match options["propagationPolicy"].as_str() {
-            Some("Foreground") => Some("foregroundDeletion"),
-            Some("Orphan") => Some("orphan"),
-            _ => None,
-        };
-        if let Some(holder) = holder.filter(|_| !is_terminating(&old)) {
-            self.store.edit(kind, key, |object| {
-                let mut list = items(&object["metadata"]["finalizers"]).cloned().collect::<Vec<_>>();
-                list.push(holder.into());
-                object["metadata"]["finalizers"] = list.into();
-            });
-        }
-        self.store.delete(kind, key, options["gracePeriodSeconds"].as_i64());
-        match self.store.get(kind, key) {
-            Some(standing) => Ok(shown(200, standing, request)),
-            None => Ok(shown(200, &old, request)),
+        let policy = options["propagationPolicy"].as_str();
+        self.store.delete_so(kind, key, options["gracePeriodSeconds"].as_i64(), policy);
+        match (self.store.get(kind, key), self.store.history(kind).last()) {
+            (Some(standing), _) => Ok(shown(200, standing, request)),
+            (None, Some(last)) => Ok(gone(kind, &last.new, request)),
+            (None, None) => Ok(gone(kind, &old, request)),
         }
     }
 
+    /// Evicts a pod, which is told so by a condition.
+    fn evict(&mut self, kind: Kind, key: &Key, request: &Request) -> Answer {
+        let options = &request.body["deleteOptions"];
+        special::budget(&self.store, key)?;
+        let old = self.store.get(kind, key).cloned().ok_or_else(|| Reply::not_found(kind, &key.1))?;
+        precondition(kind, &old, &options["preconditions"])?;
+        if items(&options["dryRun"]).next().is_none() {
+            self.store.edit(kind, key, special::disrupted);
+        }
+        // It has another version now.
+        let mut options = options.clone();
+        options["preconditions"] = Value::Null;
+        self.delete(kind, key, &options, request)?;
+        Ok(Reply::ok(
+            201,
+            &json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}),
+        ))
+    }
+
+    fn list(&self, kind: Kind, request: &Request) -> Answer {
+        list::list(&self.store, Age { behind: self.behind, compacted: self.compacted }, kind, request)
+    }
+
+    /// Deletes what a list would show, and answers with it as it was.
     fn delete_all(&mut self, kind: Kind, request: &Request) -> Answer {
-        let selector = Selector::read(request.parameter("labelSelector"), request.parameter("fieldSelector"));
+        let list = self.list(kind, request)?;
+        let selector = Selector::of(kind, request)?;
         let is_meant = |object: &&Arc<Value>| {
             (request.namespace.is_empty() || super::object::namespace(object) == request.namespace)
                 && selector.matches(object)
@@ -344,7 +337,7 @@ impl Server {
         for key in &keys {
             self.delete(kind, key, &request.body, request)?;
         }
-        Ok(Reply::ok(200, &json!({"kind": "Status", "apiVersion": "v1", "status": "Success"})))
+        Ok(list)
     }
 
     fn admit(&self, request: &Request, object: &Value) -> Result<(), Reply> {
@@ -357,12 +350,31 @@ fn shown(code: u16, object: &Value, request: &Request) -> Reply {
     if request.partial { Reply::ok(code, &partial(object)) } else { Reply::ok(code, object) }
 }
 
+/// The answer that an object is gone.
+fn gone(kind: Kind, old: &Value, request: &Request) -> Reply {
+    if kind.is_shown_gone() { shown(200, old, request) } else { Reply::gone(kind, name(old), uid(old)) }
+}
+
+/// Whether the object is the one of these `preconditions`.
+fn precondition(kind: Kind, object: &Value, wanted: &Value) -> Result<(), Reply> {
+    let fails = |wanted: &Value, found: &str| wanted.as_str().is_some_and(|wanted| wanted != found);
+    if fails(&wanted["uid"], uid(object)) || fails(&wanted["resourceVersion"], version(object)) {
+        return Err(Reply::precondition(kind, name(object), "it is not the object of the precondition"));
+    }
+    Ok(())
+}
+
+/// Whether an object is written that has this UID. Of the status of a custom resource nothing else is looked at.
+fn is_same(kind: Kind, new: &Value, old: &Value, request: &Request) -> bool {
+    uid(new) == uid(old) || kind.is_custom() && request.subresource == "status"
+}
+
 fn writer<'a>(manager: &'a str, subresource: &'a str, now: &'a str) -> Writer<'a> {
     Writer { manager, subresource, now }
 }
 
 fn manager(request: &Request) -> &str {
-    request.parameter("fieldManager").unwrap_or("unknown")
+    request.parameter("fieldManager").filter(|manager| !manager.is_empty()).unwrap_or("unknown")
 }
 
 fn stale(kind: Kind, name: &str) -> Reply {
@@ -372,7 +384,7 @@ fn stale(kind: Kind, name: &str) -> Reply {
 
 fn conflicting(conflicts: &[managed::Conflict]) -> Reply {
     let causes = conflicts.iter().map(|(manager, field)| {
-        json!({"reason": "FieldManagerConflict", "message": format!("conflict with \"{manager}\""), "field": field})
+        json!({"reason": "FieldManagerConflict", "message": format!("conflict with {manager}"), "field": field})
     });
     let causes: Vec<_> = causes.collect();
     let message = format!("Apply failed with {} conflicts", causes.len());

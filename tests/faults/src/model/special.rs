@@ -6,9 +6,10 @@ use serde_json::{Value, json};
 
 use super::{
     kinds::{Kind, ROWS},
-    object::{is_terminating, is_true, uid},
+    managed::{self, Writer},
+    object::{is_terminating, is_true, items, uid},
     request::{Reply, Request},
-    store::{Key, Store},
+    store::{Key, Store, now},
 };
 
 /// Whether the budgets let a pod be evicted.
@@ -34,7 +35,7 @@ pub(super) fn budget(store: &Store, key: &Key) -> Result<(), Reply> {
             0 => Ok(()),
             _ => Err(Reply::failure(
                 500,
-                "InternalError",
+                "",
                 "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.",
             )),
         };
@@ -54,14 +55,28 @@ pub(super) fn budget(store: &Store, key: &Key) -> Result<(), Reply> {
         (None, None) => 0,
     };
     // A pod that is not ready may go where enough others are (unhealthyPodEvictionPolicy: IfHealthyBudget).
-    let left = healthy - usize::from(is_true(pod, "Ready"));
-    if left >= least {
+    let is_ready = is_true(pod, "Ready");
+    if !is_ready
+        && (budget["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow" || healthy >= least && least > 0)
+        || healthy > least
+    {
         return Ok(());
     }
     let details =
         json!({"causes": [{"reason": "DisruptionBudget", "message": "The disruption budget needs more"}]});
     let message = "Cannot evict pod as it would violate the pod's disruption budget.";
     Err(Reply::detailed(429, "TooManyRequests", message, details))
+}
+
+/// Says in a pod's status that it is evicted.
+pub(super) fn disrupted(pod: &mut Value) {
+    let mut conditions: Vec<_> = items(&pod["status"]["conditions"])
+        .filter(|condition| condition["type"] != "DisruptionTarget")
+        .cloned()
+        .collect();
+    conditions.push(json!({"type": "DisruptionTarget", "status": "True", "lastTransitionTime": now(),
+        "reason": "EvictionByEvictionAPI", "message": "Eviction API: evicting"}));
+    pod["status"]["conditions"] = conditions.into();
 }
 
 /// A token of an account, which expires with what it is bound to.
@@ -71,39 +86,66 @@ pub(super) fn budget(store: &Store, key: &Key) -> Result<(), Reply> {
 pub(super) fn token(store: &Store, key: &Key, request: &Request) -> Result<Reply, Reply> {
     let accounts = Kind::named("serviceaccounts");
     let account = store.get(accounts, key).ok_or_else(|| Reply::not_found(accounts, &key.1))?;
-    let spec = &request.body["spec"];
-    let bound = &spec["boundObjectRef"];
-    if let Some(name) = bound["name"].as_str() {
-        let kind = if bound["kind"] == "Pod" { "pods" } else { "secrets" };
-        let found = store.find(Kind::named(kind), &key.0, name);
-        let found = found.ok_or_else(|| Reply::not_found(Kind::named(kind), name))?;
-        if bound["uid"].as_str().is_some_and(|wanted| wanted != uid(found)) {
-            return Err(Reply::conflict(Kind::named(kind), name, "the UID in the bound object reference"));
-        }
+    let mut answer = request.body.clone();
+    let lasts = answer["spec"]["expirationSeconds"].as_i64().unwrap_or(3600);
+    if lasts < 600 {
+        let why = "TokenRequest is invalid: spec.expirationSeconds: Invalid value: may not specify a duration less than 10 minutes";
+        let details = json!({"group": "authentication.k8s.io", "kind": "TokenRequest"});
+        return Err(Reply::detailed(422, "Invalid", why, details));
     }
-    let (now, lasts) = (Timestamp::now(), spec["expirationSeconds"].as_i64().unwrap_or(3600));
-    let expires = now.checked_add(SignedDuration::from_secs(lasts)).unwrap_or(now);
+    let bound = answer["spec"]["boundObjectRef"].clone();
+    let mut about = json!({"namespace": key.0, "serviceaccount": {"name": key.1, "uid": uid(account)}});
+    if let Some(name) = bound["name"].as_str() {
+        let kind = Kind::named(if bound["kind"] == "Pod" { "pods" } else { "secrets" });
+        let found = store.find(kind, &key.0, name).ok_or_else(|| Reply::not_found(kind, name))?;
+        if bound["uid"].as_str().is_some_and(|wanted| !wanted.is_empty() && wanted != uid(found)) {
+            return Err(Reply::precondition(
+                kind,
+                name,
+                "the UID in the bound object reference does not match the UID in record",
+            ));
+        }
+        about[kind.row().kind.to_lowercase()] = json!({"name": name, "uid": uid(found)});
+    }
+    let issued = Timestamp::now();
+    let expires = issued.checked_add(SignedDuration::from_secs(lasts)).unwrap_or(issued);
     let claims = json!({
-        "iat": now.as_second(), "exp": expires.as_second(), "aud": spec["audiences"],
-        "sub": format!("system:serviceaccount:{}:{}", key.0, key.1),
-        "kubernetes.io": {"namespace": key.0, "serviceaccount": {"name": key.1, "uid": uid(account)},
-            "secret": {"name": bound["name"], "uid": bound["uid"]}},
+        "iat": issued.as_second(), "nbf": issued.as_second(), "exp": expires.as_second(), "aud": answer["spec"]["audiences"],
+        "sub": format!("system:serviceaccount:{}:{}", key.0, key.1), "kubernetes.io": about,
     });
     let part = |value: &Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
     let token = format!("{}.{}.c2lnbmF0dXJl", part(&json!({"alg": "RS256"})), part(&claims));
-    let mut answer = request.body.clone();
+    let at = now();
+    answer["spec"]["expirationSeconds"] = lasts.into();
+    written(&mut answer, request, "token", &at);
+    for (field, value) in
+        [("name", &*key.1), ("namespace", &*key.0), ("uid", uid(account)), ("creationTimestamp", &*at)]
+    {
+        answer["metadata"][field] = value.into();
+    }
     answer["status"] = json!({"token": token, "expirationTimestamp": expires.strftime("%FT%TZ").to_string()});
     Ok(Reply::ok(201, &answer))
 }
 
 /// The answer to a review, which is stored nowhere; `None` for other kinds. Everything is allowed.
-pub(super) fn review(body: &Value) -> Option<Reply> {
+pub(super) fn review(request: &Request) -> Option<Reply> {
+    let body = &request.body;
     let is_review = body["kind"].as_str().is_some_and(|kind| kind.ends_with("AccessReview"));
     is_review.then(|| {
         let mut answer = body.clone();
+        if let Some(attributes) = answer["spec"]["resourceAttributes"].as_object_mut() {
+            attributes.retain(|_, value| *value != "");
+        }
+        written(&mut answer, request, "", &now());
         answer["status"] = json!({"allowed": true});
         Reply::ok(201, &answer)
     })
+}
+
+/// Notes who wrote an object that is stored nowhere.
+fn written(object: &mut Value, request: &Request, subresource: &str, now: &str) {
+    let manager = request.parameter("fieldManager").unwrap_or("unknown");
+    managed::updated(&json!({}), object, Writer { manager, subresource, now });
 }
 
 /// What is under a path that is of no kind.
@@ -111,7 +153,7 @@ pub(super) fn review(body: &Value) -> Option<Reply> {
 /// # Errors
 /// 404 where there is nothing.
 pub(super) fn other(path: &str, request: &Request) -> Result<Reply, Reply> {
-    if let Some(answer) = review(&request.body) {
+    if let Some(answer) = review(request) {
         return Ok(answer);
     }
     let steps: Vec<_> = path.split('/').filter(|step| !step.is_empty()).collect();

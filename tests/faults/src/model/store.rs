@@ -3,12 +3,12 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::{sync::watch, time::Instant};
 
 use super::{
     kinds::{Kind, ROWS},
-    object::{finalizers, is_terminating, map, name, namespace, tidy},
+    object::{finalizers, is_terminating, items, map, name, namespace, tidy},
 };
 
 /// Where an object is within its kind: namespace and name.
@@ -96,7 +96,13 @@ impl Store {
     }
 
     /// Stores a new object, with a UID of its own.
-    pub fn create(&mut self, kind: Kind, mut object: Value) -> Arc<Value> {
+    pub fn create(&mut self, kind: Kind, object: Value) -> Arc<Value> {
+        let object = self.identified(kind, object);
+        self.put(kind, object)
+    }
+
+    /// A new object with what the server gives it, before it is stored.
+    pub(super) fn identified(&mut self, kind: Kind, mut object: Value) -> Value {
         self.made += 1;
         let uid = format!("{:08x}-0000-4000-8000-000000000000", self.made);
         let metadata = map(&mut object, "metadata");
@@ -106,17 +112,32 @@ impl Store {
             metadata.insert("generation".to_owned(), 1.into());
         }
         tidy(&mut object);
-        self.put(kind, object)
+        object
     }
 
     /// Stores an object in the place of the one before, as the next version. One that is to be deleted and that nothing holds
-    /// any more is gone then.
-    pub fn put(&mut self, kind: Kind, mut object: Value) -> Arc<Value> {
+    /// any more is gone then: what is returned was never stored, and watches show the one before.
+    pub fn put(&mut self, kind: Kind, object: Value) -> Arc<Value> {
+        let old = self.get(kind, &key(&object)).cloned();
+        if let Some(old) = old
+            && !is_held(&object)
+        {
+            self.remove(kind, &old);
+            return Arc::new(object);
+        }
+        self.note(kind, object, false)
+    }
+
+    /// Takes an object away.
+    pub(super) fn remove(&mut self, kind: Kind, object: &Value) {
+        self.note(kind, object.clone(), true);
+    }
+
+    /// Stores an object, or that it is gone, as the next version.
+    pub(super) fn note(&mut self, kind: Kind, mut object: Value, gone: bool) -> Arc<Value> {
         self.version += 1;
         let key = key(&object);
         map(&mut object, "metadata").insert("resourceVersion".to_owned(), self.version.to_string().into());
-        let waits = object["metadata"]["deletionGracePeriodSeconds"].as_i64().is_some_and(|left| left > 0);
-        let gone = is_terminating(&object) && !waits && finalizers(&object).next().is_none();
         let object = Arc::new(object);
         let table = &mut self.tables[kind.0];
         let old =
@@ -141,38 +162,11 @@ impl Store {
 
     /// Stores `new` in the place of `old`; where it has another spec, as the next generation.
     pub fn replace(&mut self, kind: Kind, old: &Value, mut new: Value) -> Arc<Value> {
-        if kind.row().counted && differs(old, &new) {
+        if kind.row().counted && differs(kind, old, &new) {
             let generation = old["metadata"]["generation"].as_i64().unwrap_or_default();
             new["metadata"]["generation"] = (generation + 1).into();
         }
         self.put(kind, new)
-    }
-
-    /// Begins the deletion of an object, which ends at once where nothing holds it. A pod on a node is held by its kubelet, for
-    /// `grace` seconds or those of its spec.
-    pub fn delete(&mut self, kind: Kind, key: &Key, grace: Option<i64>) {
-        let Some(old) = self.get(kind, key).cloned() else { return };
-        let mut new = Value::clone(&old);
-        let on_node = kind == Kind::named("pods") && old["spec"]["nodeName"].is_string();
-        let own = old["spec"]["terminationGracePeriodSeconds"].as_i64().unwrap_or(30);
-        let grace = if on_node { grace.unwrap_or(own) } else { 0 };
-        let metadata = map(&mut new, "metadata");
-        if is_terminating(&old) {
-            // What was asked for more time may get less.
-            let left = old["metadata"]["deletionGracePeriodSeconds"].as_i64().unwrap_or_default();
-            if grace >= left {
-                return;
-            }
-        } else {
-            metadata.insert("deletionTimestamp".to_owned(), json!(now()));
-            if kind.row().counted
-                && let Some(generation) = old["metadata"]["generation"].as_i64()
-            {
-                metadata.insert("generation".to_owned(), (generation + 1).into());
-            }
-        }
-        metadata.insert("deletionGracePeriodSeconds".to_owned(), grace.into());
-        self.put(kind, new);
     }
 }
 
@@ -186,11 +180,25 @@ pub fn now() -> String {
     Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-/// Whether anything but metadata and status differs.
-fn differs(old: &Value, new: &Value) -> bool {
+/// Whether something keeps an object there: its deletion has not begun, or waits.
+pub(super) fn is_held(object: &Value) -> bool {
+    let waits = object["metadata"]["deletionGracePeriodSeconds"].as_i64().is_some_and(|left| left > 0);
+    let is_namespace = object["kind"] == "Namespace" && items(&object["spec"]["finalizers"]).next().is_some();
+    !is_terminating(object) || waits || is_namespace || finalizers(object).next().is_some()
+}
+
+/// Whether anything but metadata and status differs, or what else makes a new generation of the kind.
+fn differs(kind: Kind, old: &Value, new: &Value) -> bool {
+    let besides = match kind.row().plural {
+        "deployments" => "annotations",
+        "endpointslices" => "labels",
+        _ => "",
+    };
     let count = |object: &Value| object.as_object().map_or(0, |map| map.keys().filter(|k| counts(k)).count());
     let same = |(key, value): (&String, &Value)| !counts(key) || new.get(key) == Some(value);
-    count(old) != count(new) || !old.as_object().is_some_and(|map| map.iter().all(same))
+    count(old) != count(new)
+        || !old.as_object().is_some_and(|map| map.iter().all(same))
+        || old["metadata"][besides] != new["metadata"][besides]
 }
 
 fn counts(key: &str) -> bool {

@@ -25,6 +25,9 @@ use super::{
 /// A watch ends after this time where the client names none (the server: between 30 and 60 minutes).
 const LONGEST: Duration = Duration::from_secs(1800);
 
+/// A watch that ends sooner is shown no bookmark (the server: about one a minute).
+const BOOKMARKS: Duration = Duration::from_secs(60);
+
 /// A connection on which nothing came for this time is closed by the client, as the program's connector does.
 pub(super) const SILENCE: Duration = Duration::from_secs(45);
 
@@ -61,6 +64,7 @@ struct Watch {
     /// When the last event was sent.
     heard: Instant,
     first: Vec<Bytes>,
+    bookmarks: bool,
     ended: bool,
 }
 
@@ -75,10 +79,16 @@ pub(super) fn begin(
     request: &Request,
 ) -> Result<impl Stream<Item = Result<Frame<Bytes>, BoxError>> + Send + use<>, Reply> {
     let locked = server.lock();
-    let selector = Selector::read(request.parameter("labelSelector"), request.parameter("fieldSelector"));
+    let selector = Selector::of(kind, request)?;
+    let streams = request.parameter("sendInitialEvents") == Some("true");
+    if streams && request.parameter("resourceVersionMatch") != Some("NotOlderThan") {
+        let why = "sendInitialEvents is only allowed with resourceVersionMatch NotOlderThan";
+        let details = json!({"group": "meta.k8s.io", "kind": "ListOptions"});
+        return Err(Reply::detailed(422, "Invalid", why, details));
+    }
     let from: u64 =
         request.parameter("resourceVersion").and_then(|version| version.parse().ok()).unwrap_or(0);
-    if (from > 0 && from < locked.compacted) || lags(kind) == Lag::Gone {
+    if lags(kind) == Lag::Gone {
         return Err(Reply::expired());
     }
     let seconds = request.parameter("timeoutSeconds").and_then(|seconds| seconds.parse().ok());
@@ -93,14 +103,22 @@ pub(super) fn begin(
         ends,
         heard: Instant::now(),
         first: Vec::new(),
+        bookmarks: request.parameter("allowWatchBookmarks") == Some("true")
+            && ends > Instant::now() + BOOKMARKS,
         ended: false,
         server: Arc::clone(server),
         lags,
     };
-    if from == 0 {
+    if from > 0 && from < locked.compacted {
+        watch.first.push(expired());
+        watch.ended = true;
+    } else if from == 0 || streams {
         watch.next = locked.store.history(kind).len();
         let shown = locked.store.all(kind).filter(|object| watch.shows(object));
         watch.first = shown.map(|object| watch.line("ADDED", object)).collect();
+        if streams {
+            watch.first.push(watch.bookmark(&locked, &json!({"k8s.io/initial-events-end": "true"})));
+        }
         watch.first.reverse();
     }
     drop(locked);
@@ -123,8 +141,7 @@ impl Watch {
                 }
                 Lag::Gone => {
                     self.ended = true;
-                    let status: Value = serde_json::from_slice(&Reply::expired().body).ok()?;
-                    return Some((Ok(Frame::data(line("ERROR", &status))), self));
+                    return Some((Ok(Frame::data(expired())), self));
                 }
                 Lag::Deaf => {
                     sleep_until(self.heard + SILENCE).await;
@@ -145,8 +162,11 @@ impl Watch {
                         biased;
                         _ = self.changes.changed() => {}
                         () = sleep_until(until) => if Instant::now() >= self.ends {
+                            if !self.bookmarks {
+                                return None;
+                            }
                             self.ended = true;
-                            let bookmark = self.bookmark();
+                            let bookmark = self.bookmark(&self.server.lock(), &Value::Null);
                             return Some((Ok(Frame::data(bookmark)), self));
                         }
                     }
@@ -185,7 +205,12 @@ impl Watch {
             (false, false) => None,
             (false, true) => Some(self.line("ADDED", &change.new)),
             (true, true) => Some(self.line("MODIFIED", &change.new)),
-            (true, false) => Some(self.line("DELETED", &change.new)),
+            (true, false) => {
+                // It is shown as it was when the watch saw it last.
+                let mut last = Value::clone(change.old.as_ref()?);
+                last["metadata"]["resourceVersion"] = change.version.to_string().into();
+                Some(self.line("DELETED", &last))
+            }
         }
     }
 
@@ -193,15 +218,15 @@ impl Watch {
         if self.partial { line(type_, &partial(object)) } else { line(type_, object) }
     }
 
-    fn bookmark(&self) -> Bytes {
-        let server = self.server.lock();
+    fn bookmark(&self, server: &Server, annotations: &Value) -> Bytes {
         let history = server.store.history(self.kind);
         // A watch that is late must not be told to go on from what it has not shown.
         let version = match history.get(self.next) {
             Some(next) => next.version - 1,
             None => server.store.version(),
         };
-        let metadata = json!({"resourceVersion": version.to_string(), "creationTimestamp": null});
+        let metadata = json!({"resourceVersion": version.to_string(), "creationTimestamp": null,
+            "annotations": annotations});
         let (kind, api_version) = if self.partial {
             ("PartialObjectMetadata", "meta.k8s.io/v1".to_owned())
         } else {
@@ -209,6 +234,12 @@ impl Watch {
         };
         line("BOOKMARK", &json!({"kind": kind, "apiVersion": api_version, "metadata": metadata}))
     }
+}
+
+/// What a watch shows last whose version is too old.
+fn expired() -> Bytes {
+    let status = serde_json::from_slice(&Reply::expired().body).unwrap_or_default();
+    line("ERROR", &status)
 }
 
 fn line(type_: &str, object: &Value) -> Bytes {

@@ -165,7 +165,7 @@ fn failure(code: u16) -> Reply {
 pub(super) fn recreate(server: &mut Server, request: &Request) -> Option<String> {
     let kind = request.kind()?;
     let old = server.store.find(kind, &request.namespace, request.object()).cloned()?;
-    // With a namespace goes all that is in it, which the model does not do.
+    // With a namespace goes all that is in it, which takes its time.
     if request.is_of("namespaces") {
         return None;
     }

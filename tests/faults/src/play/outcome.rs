@@ -132,9 +132,22 @@ fn bare(object: &mut Value) {
         }
     }
     settle(object, &generation);
+    object.get_mut("status").into_iter().for_each(drop_empty);
     // A map by their types: which came first says nothing.
     if let Some(conditions) = object["status"].get_mut("conditions").and_then(Value::as_array_mut) {
         conditions.sort_by_key(|condition| condition["type"].as_str().unwrap_or_default().to_owned());
+    }
+}
+
+/// Drops what says nothing: an apply that takes the last item away leaves null where another one leaves an empty list.
+fn drop_empty(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            map.values_mut().for_each(drop_empty);
+            map.retain(|_, child| !child.is_null() && child.as_array().is_none_or(|list| !list.is_empty()));
+        }
+        Value::Array(list) => list.iter_mut().for_each(drop_empty),
+        _ => {}
     }
 }
 

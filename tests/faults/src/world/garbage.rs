@@ -1,4 +1,4 @@
-//! The garbage collector: what has lost all its owners is deleted.
+//! The garbage collector: what has lost all its owners is deleted, and what is in a namespace that is.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,15 +9,14 @@ use serde_json::Value;
 
 use super::timers::Timers;
 use crate::model::{
+    deletion::{FOREGROUND, ORPHAN},
     kinds::{Kind, ROWS},
-    object::{finalizers, is_terminating, items, uid},
+    object::{finalizers, is_terminating, items, namespace, uid},
     store::{Key, Store, key},
 };
 
 /// How long it takes to notice.
 const TAKES: Duration = Duration::from_millis(200);
-const FOREGROUND: &str = "foregroundDeletion";
-const ORPHAN: &str = "orphan";
 
 pub(super) fn step(store: &mut Store, timers: &mut Timers) {
     let kinds: Vec<Kind> =
@@ -48,6 +47,23 @@ pub(super) fn step(store: &mut Store, timers: &mut Timers) {
             if !owners.is_empty() && !owners.iter().any(stands) && !is_terminating(object) {
                 lost.push((*kind, key(object), uid(object).to_owned()));
             }
+        }
+    }
+    let leaving: Vec<Key> =
+        store.all(Kind::named("namespaces")).filter(|space| is_terminating(space)).map(|s| key(s)).collect();
+    for (_, name) in leaving {
+        let of = |kind: &Kind| -> Vec<(Kind, Key, bool)> {
+            let inside = store.all(*kind).filter(|object| namespace(object) == name);
+            inside.map(|object| (*kind, key(object), is_terminating(object))).collect()
+        };
+        let inside: Vec<_> = kinds.iter().flat_map(of).collect();
+        if inside.is_empty() {
+            store.edit(Kind::named("namespaces"), &(String::new(), name), |space| {
+                space["spec"]["finalizers"] = Value::Array(Vec::new())
+            });
+        }
+        for (kind, key, _) in inside.into_iter().filter(|(_, _, is_leaving)| !is_leaving) {
+            store.delete(kind, &key, None);
         }
     }
     for (kind, key, uid) in lost {

@@ -1,5 +1,7 @@
 //! ReplicaGroups.
 
+use std::collections::BTreeMap;
+
 use http::Method;
 use mainstay_faults::{
     model::{
@@ -67,10 +69,15 @@ fn standing<'a>(written: &'a Written<'_>) -> impl Iterator<Item = &'a Value> {
     written.store.all(Kind::named("pods")).map(|pod| &**pod).filter(|pod| !is_terminating(pod))
 }
 
-/// Never more pods than this, but for those that have failed.
+/// Never more pods of a group than this, but for those that have failed. Those of an earlier group of the same name are about to
+/// be deleted by the garbage collector.
 fn at_most(pods: usize) -> Box<dyn Oracle> {
     Box::new(move |written: &Written<'_>| {
-        let standing = standing(written).filter(|pod| pod["status"]["phase"] != "Failed").count();
+        let mut groups = BTreeMap::<_, usize>::new();
+        for pod in standing(written).filter(|pod| pod["status"]["phase"] != "Failed") {
+            *groups.entry(controller(pod)).or_default() += 1;
+        }
+        let standing = groups.into_values().max().unwrap_or_default();
         (standing > pods).then(|| format!("pods: {standing} stand, at most {pods} may"))
     })
 }
