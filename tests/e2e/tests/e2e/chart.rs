@@ -18,7 +18,7 @@ const TEMPLATE: &[&str] = &[
 const ALL: &str = "--set=controllers.accounts.enabled=true";
 
 /// The objects that the chart renders with every controller and these further words.
-fn rendered(words: &[&str]) -> Vec<Value> {
+pub(crate) fn rendered(words: &[&str]) -> Vec<Value> {
     objects(&[&[ALL], words].concat())
 }
 
@@ -29,7 +29,7 @@ fn objects(words: &[&str]) -> Vec<Value> {
 }
 
 /// The kinds of objects, with their names, and their namespaces where those are not the release's.
-fn names(objects: &[Value]) -> BTreeSet<String> {
+pub(crate) fn names(objects: &[Value]) -> BTreeSet<String> {
     let name = |object: &Value| {
         let namespace = object["metadata"]["namespace"].as_str().filter(|namespace| *namespace != "default");
         let (kind, name) = (object["kind"].as_str()?, object["metadata"]["name"].as_str()?);

@@ -8,6 +8,7 @@ mod bad_input;
 mod basics;
 mod canary;
 mod chart;
+mod chart_series;
 mod claims;
 mod config_admission;
 mod config_gates;
