@@ -111,12 +111,22 @@ What is wrong with groups. The series name none: kubectl get replicagroups does.
 */}}
 {{- define "mainstay.replicationAlerts" -}}
 - alert: MainstayRolloutFailed
-  expr: sum by (reason) (increase(mainstay_replication_rollouts_failed_total{reason!="Aborted"}[1h])) > 0
+  expr: max by (reason) (mainstay_replication_groups_with_failed_rollout{reason!="Aborted"}) > 0
   labels:
     severity: warning
     mainstay_controller: {{ .name }}
   annotations:
-    summary: {{ "Rollouts of ReplicaGroups have failed in the last hour: {{ $labels.reason }}. They are not tried again until the template changes." | quote }}
+    summary: {{ "The rollouts of {{ $value }} ReplicaGroups have failed: {{ $labels.reason }}. They are not tried again until the template changes." | quote }}
+# What a rollout, a pause or a deletion in progress says, and what the alert above says, is no fault.
+- alert: MainstayGroupNotReady
+  expr: |
+    max by (reason) (mainstay_replication_groups_not_ready{reason!~"RollingOut|RollingBack|StepPaused|Paused|Deleting|ProgressDeadlineExceeded|CrashLoop|ImagePullFailed|ConfigError|Unschedulable|Aborted"}) > 0
+  for: 15m
+  labels:
+    severity: warning
+    mainstay_controller: {{ .name }}
+  annotations:
+    summary: {{ "For 15 minutes {{ $value }} ReplicaGroups have not been ready: {{ $labels.reason }}." | quote }}
 {{- end -}}
 
 {{/*

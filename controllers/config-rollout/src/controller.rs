@@ -21,7 +21,7 @@ use mainstay_runtime::{
     events::Events,
     index::{Change, ObjectKey},
     manager::{Controller, Manager},
-    metrics::LoopMetrics,
+    metrics::{LoopMetrics, set_each},
     reconcile::Work,
     report::StatusWriter,
 };
@@ -109,10 +109,7 @@ fn refresh(metrics: &Metrics, rollouts: &[Arc<ConfigRollout>]) {
         *reasons.entry(ready.unwrap_or_else(|| "Unknown".to_owned())).or_default() += 1;
         rolling += record::state(rollout, None).in_progress();
     }
-    metrics.rollouts.reset();
-    for (reason, count) in reasons {
-        metrics.rollouts.with_label_values(&[reason]).set(count);
-    }
+    set_each(&metrics.rollouts, &reasons);
     metrics.in_progress.set(i64::try_from(rolling).unwrap_or(i64::MAX));
 }
 

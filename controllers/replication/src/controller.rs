@@ -17,6 +17,7 @@ use mainstay_runtime::{
     labels::LabelPool,
     manager::{Controller, Manager},
     metrics::LoopMetrics,
+    node::WatchedNode,
     reconcile::Work,
     report::StatusWriter,
     slim::MetadataOf,
@@ -79,8 +80,7 @@ pub async fn build(manager: &Manager) -> Controller {
 
     let counted = groups.clone();
     let run = manager.reconcile(replication, groups, &work);
-    let refresh = move || own_metrics.groups.set(i64::try_from(counted.len()).unwrap_or(i64::MAX));
-    manager.controller(&work, run, refresh)
+    manager.controller(&work, run, move || own_metrics.refresh(&counted.state()))
 }
 
 /// The watches' side of the controller.
@@ -111,7 +111,7 @@ impl Watches {
         let this = self.clone();
         manager.watch::<WatchedPod>().fill(&self.stores.pods, slim, move |change| this.pod_changed(change));
 
-        manager.watch::<MetadataOf<v1::Node>>().fill(&self.stores.nodes, Into::into, |_| {});
+        manager.watch::<WatchedNode>().fill(&self.stores.nodes, Into::into, |_| {});
         manager.watch::<MetadataOf<PodDisruptionBudget>>().fill(&self.stores.budgets, Into::into, |_| {});
 
         let claims = manager.watch::<MetadataOf<v1::PersistentVolumeClaim>>().labels(SLOT);

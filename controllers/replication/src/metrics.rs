@@ -1,7 +1,11 @@
 //! The controller's own metrics.
 
-use mainstay_runtime::metrics::{WriteFailures, counter, counters, gauge, histograms};
-use prometheus::{HistogramVec, IntCounter, IntCounterVec, IntGauge, Registry};
+use std::{collections::BTreeMap, sync::Arc};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use mainstay_crds::ReplicaGroup;
+use mainstay_runtime::metrics::{WriteFailures, counter, counters, gauge, gauges, histograms, set_each};
+use prometheus::{HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 
 use crate::{
     apply::{Applied, ApplyError},
@@ -29,8 +33,9 @@ pub struct Metrics {
     failed: IntCounterVec,
     rolled_back: IntCounter,
     duration: HistogramVec,
-    /// How many groups there are.
-    pub groups: IntGauge,
+    groups: IntGauge,
+    not_ready: IntGaugeVec,
+    with_failure: IntGaugeVec,
 }
 
 impl Metrics {
@@ -88,6 +93,18 @@ impl Metrics {
                 &["outcome"],
             ),
             groups: gauge(registry, "mainstay_replication_groups", "ReplicaGroups."),
+            not_ready: gauges(
+                registry,
+                "mainstay_replication_groups_not_ready",
+                "ReplicaGroups that are not ready, by the reason of the condition Ready.",
+                &["reason"],
+            ),
+            with_failure: gauges(
+                registry,
+                "mainstay_replication_groups_with_failed_rollout",
+                "ReplicaGroups whose rollout has failed and whose template has not changed since, by the reason of the failure.",
+                &["reason"],
+            ),
         }
         .with_zeros()
     }
@@ -99,6 +116,21 @@ impl Metrics {
             .iter()
             .for_each(|outcome| drop(self.duration.with_label_values(&[outcome])));
         self
+    }
+
+    /// Brings the gauges up to date with the groups that there are, for the moment of a scrape.
+    pub(crate) fn refresh(&self, groups: &[Arc<ReplicaGroup>]) {
+        let (mut not_ready, mut with_failure) = (BTreeMap::new(), BTreeMap::new());
+        for status in groups.iter().filter_map(|group| group.status.as_ref()) {
+            let is_meant = |condition: &&Condition| condition.type_ == "Ready" && condition.status == "False";
+            let unready = status.conditions.iter().find(is_meant);
+            unready.into_iter().for_each(|ready| *not_ready.entry(ready.reason.clone()).or_default() += 1);
+            let failure = status.failure.as_ref().filter(|_| status.failed_revision.is_some());
+            failure.into_iter().for_each(|it| *with_failure.entry(it.reason.clone()).or_default() += 1);
+        }
+        self.groups.set(i64::try_from(groups.len()).unwrap_or(i64::MAX));
+        set_each(&self.not_ready, &not_ready);
+        set_each(&self.with_failure, &with_failure);
     }
 
     pub(crate) fn applied(&self, applied: &Applied) {
@@ -136,5 +168,57 @@ impl Metrics {
 
     pub(crate) fn failed(&self, error: &ApplyError) {
         self.failures.note(error.operation(), error.request());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn group(status: Value) -> Arc<ReplicaGroup> {
+        let spec = json!({"selector": {"matchLabels": {"app": "web"}}, "template": {"metadata": {"labels": {"app": "web"}}}});
+        let group = json!({
+            "apiVersion": "mainstay.dev/v1alpha1", "kind": "ReplicaGroup", "metadata": {"name": "web"},
+            "spec": spec, "status": status,
+        });
+        Arc::new(serde_json::from_value(group).unwrap())
+    }
+
+    fn ready(status: &str, reason: &str) -> Value {
+        json!({
+            "type": "Ready", "status": status, "reason": reason, "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z",
+        })
+    }
+
+    #[test]
+    fn groups_are_counted_by_what_they_lack_and_by_what_has_failed() {
+        let metrics = Metrics::new(&Registry::new());
+        let rolled_back = json!({
+            "conditions": [ready("False", "CrashLoop")], "failedRevision": "web-b",
+            "failure": {"reason": "CrashLoop", "message": ""},
+        });
+        let lacking = json!({"conditions": [ready("False", "PodsNotReady")]});
+        let well = json!({"conditions": [ready("True", "AllAvailable")]});
+        let counts = || {
+            let count = |gauges: &IntGaugeVec, reason| gauges.with_label_values(&[reason]).get();
+            let reasons = ["CrashLoop", "PodsNotReady", "AllAvailable"];
+            (
+                reasons.map(|reason| count(&metrics.not_ready, reason)),
+                count(&metrics.with_failure, "CrashLoop"),
+            )
+        };
+        metrics.refresh(&[
+            group(rolled_back.clone()),
+            group(lacking.clone()),
+            group(lacking),
+            group(well.clone()),
+        ]);
+        assert_eq!((metrics.groups.get(), counts()), (4, ([1, 2, 0], 1)));
+        metrics.refresh(&[group(rolled_back), group(well)]);
+        assert_eq!(counts(), ([1, 0, 0], 1));
+        metrics.refresh(&[]);
+        assert_eq!(counts(), ([0, 0, 0], 0));
     }
 }

@@ -1,4 +1,4 @@
-//! Pods, nodes and budgets as the stores keep them: what a plan reads, and nothing else.
+//! Pods and budgets as the stores keep them: what a plan reads, and nothing else.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -8,7 +8,6 @@ use kube::Resource;
 use mainstay_runtime::{
     index::Indexed,
     labels::{LabelPool, Labels},
-    node::ZONE,
     slim::{Header, MetadataOf},
 };
 
@@ -174,48 +173,31 @@ impl Pod {
     }
 }
 
-/// An object of which only the labels are read, as the store keeps it: a node, whose labels say what domains it
-/// lies in; or a budget, of which it matters that there is one.
+/// An object of which it matters only that there is one in its namespace.
 #[derive(Debug)]
-pub struct Labelled {
+pub struct Present {
     /// Name, UID and version.
     pub header: Header,
-    /// `metadata.labels`.
-    pub labels: BTreeMap<String, String>,
 }
 
-impl<K: Resource<DynamicType = ()>> From<MetadataOf<K>> for Labelled {
+impl<K: Resource<DynamicType = ()>> From<MetadataOf<K>> for Present {
     fn from(watched: MetadataOf<K>) -> Self {
-        let header = Header::of(&watched);
-        let metadata = watched.metadata;
-        Self { header, labels: metadata.labels.unwrap_or_default() }
+        Self { header: Header::of(&watched) }
     }
 }
 
-/// A set of labelled objects that reconciles ask for.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Scope {
-    /// Those of a namespace.
-    Namespace(Arc<str>),
-    /// Those that lie in none, such as nodes: the ones with a zone, or the ones without.
-    Zoned(bool),
-}
-
-impl Indexed for Labelled {
-    type Bucket = Scope;
+impl Indexed for Present {
+    /// The namespace.
+    type Bucket = Arc<str>;
 
     fn header(&self) -> &Header {
         &self.header
     }
-    fn buckets(&self) -> Vec<Scope> {
-        let namespace = &self.header.key.namespace;
-        if namespace.is_empty() {
-            return vec![Scope::Zoned(self.labels.contains_key(ZONE))];
-        }
-        vec![Scope::Namespace(Arc::clone(namespace))]
+    fn buckets(&self) -> Vec<Arc<str>> {
+        vec![Arc::clone(&self.header.key.namespace)]
     }
-    fn is_same(&self, other: &Self) -> bool {
-        self.labels == other.labels
+    fn is_same(&self, _: &Self) -> bool {
+        true
     }
 }
 

@@ -4,7 +4,8 @@ use mainstay_runtime::index::Index;
 
 use crate::{
     claim::Claim,
-    pod::{Labelled, Pod, Scope},
+    node::Node,
+    pod::{Pod, Present},
     revision::Revision,
 };
 
@@ -14,9 +15,9 @@ pub struct Stores {
     /// All pods.
     pub pods: Index<Pod>,
     /// All nodes.
-    pub nodes: Index<Labelled>,
+    pub nodes: Index<Node>,
     /// All PodDisruptionBudgets.
-    pub budgets: Index<Labelled>,
+    pub budgets: Index<Present>,
     /// The ControllerRevisions of all groups.
     pub revisions: Index<Revision>,
     /// The volume claims of all groups.
@@ -26,16 +27,15 @@ pub struct Stores {
 impl Stores {
     /// Whether every node has a zone, as far as there are nodes.
     pub fn all_nodes_have_zones(&self) -> bool {
-        let nodes = |zoned| self.nodes.count(&Scope::Zoned(zoned));
+        let nodes = |zoned| self.nodes.count(&zoned);
         nodes(true) > 0 && nodes(false) == 0
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::api::core::v1::Node;
     use kube::runtime::watcher::Event;
-    use mainstay_runtime::{node::ZONE, slim::MetadataOf};
+    use mainstay_runtime::node::{WatchedNode, ZONE};
     use serde_json::{Value, json};
 
     use super::*;
@@ -45,7 +45,7 @@ mod tests {
         let stores = Stores::default();
         let show = |name: &str, labels: Value| {
             let node = json!({"metadata": {"name": name, "uid": name, "labels": labels}});
-            let node: MetadataOf<Node> = serde_json::from_value(node).unwrap();
+            let node: WatchedNode = serde_json::from_value(node).unwrap();
             stores.nodes.apply(Event::Apply(node.into()), |_| {});
             stores.all_nodes_have_zones()
         };

@@ -4,14 +4,17 @@
 //! Every series exists from the start with the value 0: `rate()` sees the first increment.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, OnceLock},
     time::Duration,
 };
 
 use prometheus::{
     Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, exponential_buckets,
+    Registry,
+    core::Collector,
+    exponential_buckets,
+    proto::{LabelPair, MetricFamily},
 };
 
 use crate::{
@@ -25,7 +28,7 @@ use crate::{
 ///
 /// # Panics
 /// When a series of that name is registered already: two of them would be a mistake in the program.
-pub fn register<C: prometheus::core::Collector + Clone + 'static>(registry: &Registry, collector: C) -> C {
+pub fn register<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> C {
     registry.register(Box::new(collector.clone())).expect("each series is registered once");
     collector
 }
@@ -44,6 +47,21 @@ pub fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) ->
 /// As [`counters`].
 pub fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
     register(registry, IntGaugeVec::new(Opts::new(name, help), labels).expect("a valid name and labels"))
+}
+
+/// Sets each series of a gauge with one label to the value of its label, and removes all others. A series that goes on is never
+/// absent meanwhile: an alert on it would start again.
+pub fn set_each(gauges: &IntGaugeVec, values: &BTreeMap<String, i64>) {
+    let families = gauges.collect();
+    let shown =
+        families.iter().flat_map(MetricFamily::get_metric).filter_map(|series| series.get_label().first());
+    for gone in shown.map(LabelPair::value).filter(|label| !values.contains_key(*label)) {
+        // Another thread may have removed it.
+        let _ = gauges.remove_label_values(&[gone]);
+    }
+    for (label, value) in values {
+        gauges.with_label_values(&[label]).set(*value);
+    }
 }
 
 /// A histogram with labels.
