@@ -2,7 +2,9 @@
 //!
 //! In Rust it is kept as the user wrote it, so that nothing is lost that is written in another form (`cpu: 1` is a
 //! number). Its schema is the one that the built-in kinds have, so that the API server finds a mistake at admission and
-//! merges lists by the same keys. A field that is newer than the schema is pruned at admission, as any unknown one.
+//! merges lists by the same keys. A field that is newer than the schema is pruned at admission, as any unknown one. What is
+//! wrong with two fields together, such as a mount of a volume that the template does not have, is found when a pod is created:
+//! rules for that would cost more than the API server allows.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -96,9 +98,23 @@ fn pod_spec() -> Value {
                  or use a Job for pods that finish",
             )
             .field_path(".activeDeadlineSeconds"),
+        Rule::new("!has(self.ephemeralContainers)")
+            .message("spec.template.spec.ephemeralContainers must not be set: add them to a pod, with kubectl debug")
+            .field_path(".ephemeralContainers"),
     ]);
+    let properties = &mut spec["properties"];
+    properties["containers"]["minItems"] = 1.into();
+    for list in ["containers", "initContainers"] {
+        let fields = &mut properties[list]["items"]["properties"];
+        // A name without these is refused when the pod is created. An image may be left to an admission webhook.
+        (fields["name"]["pattern"], fields["name"]["maxLength"]) = (DNS_LABEL.into(), 63.into());
+        fields["image"]["minLength"] = 1.into();
+    }
     spec
 }
+
+/// A DNS label (RFC 1123), but for its length.
+const DNS_LABEL: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
 
 /// Upstream's definitions, keyed by kind alone: `io.k8s.api.core.v1.PodSpec` is `PodSpec`.
 type Definitions = BTreeMap<String, Value>;
@@ -177,12 +193,13 @@ fn merge_list(kind: &str, field: &str, list: &mut Value) {
 }
 
 /// Kinds, field and keys of the lists that are merged by key, as `x-kubernetes-list-map-keys` in upstream's
-/// OpenAPI (Kubernetes 1.36, api/openapi-spec/swagger.json) has them, but for three: `ports`, `hostAliases` and
-/// `imagePullSecrets`. The server refuses a custom resource with two entries of a key, and takes a pod with such. In `env` it
-/// does so too, but several writers share that list, each with entries of its own.
+/// OpenAPI (Kubernetes 1.36, api/openapi-spec/swagger.json) has them, but for two: `ports` and `hostAliases`. The server refuses a
+/// custom resource with two entries of a key, and takes a pod with such. In `env` and `imagePullSecrets` it does so too, but
+/// several writers share these lists, each with entries of its own: a ConfigRollout applies the entries that it changes.
 const KEYED_LISTS: &[(&[&str], &str, &[&str])] = &[
     (POD, "containers", &["name"]),
     (POD, "ephemeralContainers", &["name"]),
+    (POD, "imagePullSecrets", &["name"]),
     (POD, "initContainers", &["name"]),
     (POD, "resourceClaims", &["name"]),
     (POD, "schedulingGates", &["name"]),

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use crate::{
     apply::Applied,
+    losses::Losses,
     plan::{How, Plan, Victim},
     rollout::Evidence,
 };
@@ -28,6 +29,8 @@ pub struct Memory {
     blocked: Option<Blocked>,
     /// What this process has seen of its change.
     pub(crate) evidence: Evidence,
+    /// Which pods others have deleted.
+    pub(crate) losses: Losses,
 }
 
 impl Memory {
@@ -67,6 +70,7 @@ impl Memory {
         if let Some(refused) = applied.refused.take() {
             self.evidence.refuse(refused);
         }
+        self.losses.delete(applied.deleted.iter().map(|(pod, _)| pod));
         // A reconcile in which no eviction was tried says nothing of budgets.
         let before = self.blocked.take_if(|_| applied.blocked.is_some() || applied.evicted > 0);
         let text = applied.blocked.clone()?;

@@ -203,7 +203,7 @@ fn a_template_merges_lists_by_the_keys_of_a_pod() {
     assert_eq!(keys(&pod["containers"]), json!(["name"]));
     assert_eq!(keys(&pod["topologySpreadConstraints"]), json!(["topologyKey", "whenUnsatisfiable"]));
     assert_eq!(keys(&container["env"]), json!(["name"]));
-    for list in [&container["ports"], &pod["hostAliases"], &pod["imagePullSecrets"]] {
+    for list in [&container["ports"], &pod["hostAliases"]] {
         assert_eq!(list["x-kubernetes-list-type"], "atomic", "a pod may have an entry of one key twice");
     }
     assert_eq!(keys(&container["resources"]["properties"]["claims"]), json!(["name"]));

@@ -5,8 +5,8 @@ use std::{sync::LazyLock, time::Duration};
 use arbitrary::{Result, Unstructured};
 use jiff::Timestamp;
 use mainstay_replication::plan::{
-    Cause, Claim, Ending, Gate, Hook, Node, NodePreference, Phase, Plan, Pod, Policy, Replacement, Share,
-    Strategy, Trouble, Volumes, plan,
+    Cause, Claim, Ending, Gate, Hook, Lost, Node, NodePreference, Phase, Plan, Pod, Policy, Replacement,
+    Share, Strategy, Trouble, Volumes, plan,
 };
 
 use crate::input::{NOW, duration, maybe, number, one_of, some, time};
@@ -56,7 +56,12 @@ fn node(u: &mut Unstructured<'_>) -> Result<Node<'static>> {
     let name = one_of(u, &["n1", "n2", "n3", "n4"])?;
     let zone = maybe(u, |u| one_of(u, &["a", "b"]))?;
     let rack = maybe(u, |u| one_of(u, &["r1", "r2"]))?;
-    Ok(Node { name, domains: [zone, rack, None, None], pods: u.int_in_range(0..=30)? })
+    Ok(Node {
+        name,
+        domains: [zone, rack, None, None],
+        pods: u.int_in_range(0..=30)?,
+        leaving: u.ratio(1, 6)?,
+    })
 }
 
 /// The pods of a group.
@@ -101,6 +106,15 @@ fn policy(u: &mut Unstructured<'_>, pods: &[Pod<'_>]) -> Result<Policy> {
         min_ready: one_of(u, &[0, 0, 30, 600])?.seconds(),
         replacement: one_of(u, &[Replacement::WhenTerminating, Replacement::WhenTerminated])?,
         prefer: one_of(u, &[NodePreference::CrowdedNode, NodePreference::EmptiestNode])?,
+        replace_named: u.arbitrary()?,
+        lost: some(u, 3, |u| {
+            let (one, other) = (time(u)?, time(u)?);
+            Ok(Lost {
+                revision: one_of(u, &REVISIONS)?.into(),
+                created: one.min(other),
+                gone: one.max(other),
+            })
+        })?,
         pods_to_delete: some(u, 3, |u| one_of(u, &[0, 1, 5, 9]))?
             .iter()
             .map(|&pod| NAMES[pod].clone())

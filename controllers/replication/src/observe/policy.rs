@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use mainstay_crds::{ClaimReuse, NodePreference, PodReplacement, ReplicaGroup, Retention, seconds};
+use mainstay_crds::{
+    ClaimReuse, NodePreference, PodReplacement, PodsToDeletePolicy, ReplicaGroup, Retention, seconds,
+};
 
 use crate::{
     plan::{self, Policy},
@@ -25,6 +27,7 @@ pub(super) fn of(group: &ReplicaGroup) -> Policy {
             NodePreference::EmptiestNode => plan::NodePreference::EmptiestNode,
         },
         pods_to_delete: spec.scale_down.pods_to_delete.iter().cloned().collect(),
+        replace_named: spec.scale_down.pods_to_delete_policy == PodsToDeletePolicy::Replace,
         ending: upkeep::ending(group),
         hook_timeout: spec
             .lifecycle

@@ -5,6 +5,10 @@
 //! can (kubernetes/kubernetes#130411). The pause is computed from the ended pods only, so a restart of the controller
 //! neither forgets nor lengthens it, and deleting the ended pods ends it.
 //!
+//! Pods that another writer deletes again and again, soon after they were created, are made as fast otherwise
+//! (a `NoExecute` taint that they do not tolerate, or another controller). This leaves nothing behind that could be
+//! counted, so the caller tells what it has seen: [`Policy::lost`].
+//!
 //! An end, good or bad, is called a failure here: the pods should run. A *round* is a failure of a pod that was created
 //! after the previous failure. Ten pods evicted together are one
 //! round and are replaced at once; one pod that fails ten times is ten rounds. While the pause lasts it stops every
@@ -16,7 +20,7 @@ use jiff::Timestamp;
 
 use super::{
     time::elapsed,
-    types::{Claim, Pod},
+    types::{Claim, Pod, Policy},
 };
 
 /// The pause after the second round; each further round doubles it, as the kubelet does for containers.
@@ -29,9 +33,23 @@ const LONGEST: Duration = Duration::from_secs(5 * 60);
 /// keeps the end of a pause where it is while time passes.
 const MEMORY: Duration = Duration::from_secs(60 * 60);
 
+/// How many more rounds of deletions by others are taken without a pause than of failures: people delete pods too.
+const FORGIVEN: u32 = 2;
+
 /// When creation of pods of a revision may go on; `None` when it need not wait. What happened to other revisions
 /// says nothing of this one.
-pub(super) fn until(pods: &[Pod<'_>], revision: &str, now: Timestamp) -> Option<Timestamp> {
+pub(super) fn until(policy: &Policy, pods: &[Pod<'_>], revision: &str, now: Timestamp) -> Option<Timestamp> {
+    let lost = policy.lost.iter().filter(|lost| *lost.revision == *revision);
+    let lost = lost.map(|lost| Life { start: lost.created.min(now), end: lost.gone.min(now) }).collect();
+    [after(failed(pods, revision, now), 0), after(lost, FORGIVEN)]
+        .into_iter()
+        .flatten()
+        .max()
+        .filter(|until| *until > now)
+}
+
+/// The pods of a revision that have failed.
+fn failed(pods: &[Pod<'_>], revision: &str, now: Timestamp) -> Vec<Life> {
     // A pod that somebody deletes ends as well, which says nothing of its template.
     let failed = pods.iter().filter(|pod| {
         pod.claim == Claim::Mine
@@ -39,11 +57,15 @@ pub(super) fn until(pods: &[Pod<'_>], revision: &str, now: Timestamp) -> Option<
             && !pod.terminating
             && (revision.is_empty() || pod.revision == revision)
     });
-    let mut lives: Vec<Life> = failed.map(|pod| Life::of(pod, now)).collect();
+    failed.map(|pod| Life::of(pod, now)).collect()
+}
+
+/// When the pause after the newest of these lives is over.
+fn after(mut lives: Vec<Life>, forgiven: u32) -> Option<Timestamp> {
     let newest = lives.iter().map(|life| life.end).max()?;
     lives.retain(|life| elapsed(life.end, newest) <= MEMORY);
-    let until = newest.checked_add(delay(rounds(lives))).unwrap_or(Timestamp::MAX);
-    (until > now).then_some(until)
+    let delay = delay(rounds(lives).saturating_sub(forgiven));
+    Some(newest.checked_add(delay).unwrap_or(Timestamp::MAX))
 }
 
 /// From the making of a pod to its failure.
@@ -91,11 +113,32 @@ mod tests {
         super::tests::{NOW, ago, failed, pod},
         *,
     };
-    use crate::plan::Phase;
+    use crate::plan::{Lost, Phase};
 
     /// How many seconds creation waits.
     fn wait(pods: &[Pod<'_>]) -> Option<u64> {
-        until(pods, "", NOW).map(|until| elapsed(NOW, until).as_secs())
+        wait_for(&Policy::default(), pods)
+    }
+
+    fn wait_for(policy: &Policy, pods: &[Pod<'_>]) -> Option<u64> {
+        until(policy, pods, "", NOW).map(|until| elapsed(NOW, until).as_secs())
+    }
+
+    #[test]
+    fn pods_that_others_delete_in_turn_are_made_more_slowly_after_some_rounds() {
+        let wait = |rounds: i64, revision: &str| {
+            let lost = |round: i64| {
+                let one =
+                    Lost { revision: revision.into(), created: ago(3 * round + 2), gone: ago(3 * round) };
+                vec![one; 5]
+            };
+            wait_for(&Policy { lost: (0..rounds).flat_map(lost).collect(), ..Policy::default() }, &[])
+        };
+        assert_eq!(
+            [0, 1, 3, 4, 5, 20].map(|rounds| wait(rounds, "")),
+            [None, None, None, Some(10), Some(20), Some(300)]
+        );
+        assert_eq!(wait(20, "another"), None);
     }
 
     /// This many pods, each created a second after the previous one had failed, the last failing now.

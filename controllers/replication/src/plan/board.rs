@@ -314,7 +314,9 @@ mod tests {
 
     #[test]
     fn zones_outrank_the_preferred_node() {
-        let at = |name, zone, pods| on(name, Node { domains: [Some(zone), None, None, None], pods, name });
+        let at = |name, zone, pods| {
+            on(name, Node { domains: [Some(zone), None, None, None], pods, name, leaving: false })
+        };
         let policy = Policy { prefer: NodePreference::EmptiestNode, ..replicas(2) };
         let pods = [at("a1", "a", 1), at("b1", "b", 50), at("b2", "b", 40)];
         assert_eq!(names(&policy, &pods), ["b2"]);

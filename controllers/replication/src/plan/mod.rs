@@ -35,8 +35,8 @@ pub use self::{
     answer::{Counts, Creation, How, Plan, Victim, Wait},
     counts::{RevisionCounts, Tallies, counts},
     types::{
-        Cause, Claim, Domains, Ending, Gate, Hook, MAX_SPREAD_KEYS, Node, NodePreference, Phase, Pod, Policy,
-        Replacement, Share, Strategy, Trouble, Volumes,
+        Cause, Claim, Domains, Ending, Gate, Hook, Lost, MAX_SPREAD_KEYS, Node, NodePreference, Phase, Pod,
+        Policy, Replacement, Share, Strategy, Trouble, Volumes,
     },
     why::Why,
 };

@@ -30,7 +30,12 @@ fn nodes() -> impl Strategy<Value = Node<'static>> {
         ("n8", Some("a"), "r3", 5),
         ("n9", None, "r1", 2),
     ];
-    let node = |(name, zone, rack, pods)| Node { name, domains: [zone, Some(rack), None, None], pods };
+    let node = |(name, zone, rack, pods)| Node {
+        name,
+        domains: [zone, Some(rack), None, None],
+        pods,
+        leaving: false,
+    };
     select(&NODES).prop_map(node)
 }
 
@@ -376,7 +381,7 @@ proptest! {
     // But for those it makes the group forget: no time lies just beyond the hour.
     #[test]
     fn one_more_failure_never_shortens_the_pause(pods in pods_with(past_time().boxed()), lived in 0i64..10_000) {
-        let until = |pods: &[Pod<'_>]| backoff::until(pods, "", NOW);
+        let until = |pods: &[Pod<'_>]| backoff::until(&Policy::default(), pods, "", NOW);
         let mut more = pods.clone();
         let ended_at = Some(NOW);
         more.push(Pod { phase: Phase::Failed, created: ago(lived), ended_at, ready_since: None, ..pod("more") });

@@ -97,6 +97,8 @@ struct Class {
     /// Its hook's owner has not been told that it is to go. Only a pod that serves less takes the place of one of which
     /// it has.
     untold: bool,
+    /// Its node is not about to be emptied, by which it would go next.
+    remains: bool,
     deletion_cost: i32,
 }
 
@@ -112,6 +114,7 @@ impl Class {
             ready: wait.is_some(),
             available: wait.is_some_and(|wait| wait.is_zero()),
             untold: pod.hook.is_none_or(|hook| hook.since.is_none()),
+            remains: pod.node.is_none_or(|node| !node.leaving),
             deletion_cost: pod.deletion_cost,
         }
     }
@@ -127,6 +130,7 @@ impl Class {
             ready,
             available,
             untold: _,
+            remains,
             deletion_cost,
         } = self;
         let rules = [
@@ -135,6 +139,7 @@ impl Class {
             (phase != other.phase, Why::NotRunning),
             (ready != other.ready, Why::NotReady),
             (available != other.available, Why::NotAvailable),
+            (remains != other.remains, Why::LeavingNode),
             (deletion_cost != other.deletion_cost, Why::DeletionCost),
         ];
         rules.into_iter().find_map(|(differs, why)| differs.then_some(why))
@@ -204,12 +209,15 @@ mod tests {
     fn each_rule_outranks_those_after_it() {
         type Change = fn(&mut Pod<'_>);
         // One change a rule, from the weakest to the strongest: what makes a pod go first.
-        let changes: [(Why, Change); 9] = [
+        let changes: [(Why, Change); 10] = [
             (Why::Younger, |pod| pod.created = ago(7100)),
             (Why::Restarts, |pod| pod.sidecar_restarts = 1),
             (Why::Restarts, |pod| pod.restarts = 1),
             (Why::Younger, |pod| pod.ready_since = Some(ago(3000))),
             (Why::DeletionCost, |pod| pod.deletion_cost = -1),
+            (Why::LeavingNode, |pod| {
+                pod.node = pod.node.map(|node| super::super::Node { leaving: true, ..node })
+            }),
             (Why::NotAvailable, |pod| pod.ready_since = Some(ago(59))),
             (Why::NotReady, |pod| pod.ready_since = None),
             (Why::NotRunning, |pod| pod.phase = Phase::Unknown),

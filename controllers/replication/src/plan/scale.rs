@@ -34,7 +34,7 @@ fn replace(plan: &mut Plan, policy: &Policy, pods: &[Pod<'_>], now: Timestamp) {
         return;
     }
     let revision = policy.shares.first().map(|share| Arc::clone(&share.revision)).unwrap_or_default();
-    match backoff::until(pods, &revision, now) {
+    match backoff::until(policy, pods, &revision, now) {
         None => plan.create.push(Creation { revision, count: missing - held }),
         Some(until) => {
             plan.wait = Some(Wait::Backoff { revision, until });

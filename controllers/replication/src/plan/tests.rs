@@ -44,7 +44,7 @@ fn new(count: usize) -> Vec<Creation> {
 
 /// A node without domains and without other pods.
 pub(super) fn node(name: &str) -> Node<'_> {
-    Node { name, domains: Domains::default(), pods: 1 }
+    Node { name, domains: Domains::default(), pods: 1, leaving: false }
 }
 
 /// A pod that has not been scheduled.

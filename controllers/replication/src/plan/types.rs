@@ -22,8 +22,10 @@ pub struct Policy {
     pub replacement: Replacement,
     /// Which nodes lose pods first at a scale-down.
     pub prefer: NodePreference,
-    /// Names of pods that go first when the group scales down. Naming a pod does not delete it otherwise.
+    /// Names of pods that go first when the group scales down.
     pub pods_to_delete: BTreeSet<String>,
+    /// Whether these are replaced as well, as pods of an old revision are. If not, naming a pod does not delete it otherwise.
+    pub replace_named: bool,
     /// The group itself is being deleted.
     pub ending: Option<Ending>,
     /// How pods of another revision than the wanted one are replaced.
@@ -37,8 +39,21 @@ pub struct Policy {
     pub volumes: Option<Volumes>,
     /// For how long the hook of a pod that is to go is waited for.
     pub hook_timeout: Duration,
+    /// Pods that others have deleted soon after they were created.
+    pub lost: Vec<Lost>,
     /// There are PodDisruptionBudgets that may have a say in which pods make way for another revision.
     pub budgets: bool,
+}
+
+/// A pod that this controller has not deleted itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lost {
+    /// Its revision.
+    pub revision: Arc<str>,
+    /// When it was created.
+    pub created: Timestamp,
+    /// When its deletion was seen.
+    pub gone: Timestamp,
 }
 
 /// What happens to the pods of a group that is being deleted.
@@ -236,6 +251,8 @@ pub struct Node<'a> {
     /// How many pods of any owner it carries, including this group's. Pods that have ended or are terminating should
     /// not count, or a scale-down in steps may delete other pods than one done at once.
     pub pods: usize,
+    /// Whether its pods are about to go.
+    pub leaving: bool,
 }
 
 /// The relation of a pod to the group: its controller reference and the group's selector.

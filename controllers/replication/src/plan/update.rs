@@ -24,14 +24,22 @@ pub(super) fn is_under_way(policy: &Policy, pods: &[Pod<'_>], active: &[usize]) 
     if policy.keep.is_some() {
         return true;
     }
+    let is_other = |pod: &Pod<'_>| pod.revision != &*only.revision || policy.is_replaced(pod);
     match policy.strategy {
         Strategy::OnDelete => false,
-        Strategy::Rolling { .. } => active.iter().any(|&index| pods[index].revision != &*only.revision),
+        Strategy::Rolling { .. } => active.iter().any(|&index| is_other(&pods[index])),
         Strategy::Recreate => pods.iter().any(|pod| pod.lives() && pod.revision != &*only.revision),
     }
 }
 
-/// Fills in the creations and deletions of a group with pods of several revisions.
+impl Policy {
+    /// Whether another pod of the same revision is wanted in the place of this one.
+    fn is_replaced(&self, pod: &Pod<'_>) -> bool {
+        self.replace_named && self.pods_to_delete.contains(pod.name)
+    }
+}
+
+/// Fills in the creations and deletions of a group with pods of several revisions, or with pods that are replaced.
 pub(super) fn exchange(plan: &mut Plan, policy: &Policy, pods: &[Pod<'_>], active: &[usize], now: Timestamp) {
     match policy.strategy {
         Strategy::Rolling { surge, unavailable } => {
@@ -66,7 +74,7 @@ pub(super) fn to_open(plan: &Plan, pods: &[Pod<'_>], active: &[usize]) -> Vec<us
 /// A budget guards the pods that are ready: to take one that is not leaves no fewer of these. Were it asked all the same,
 /// it would refuse for as long as too few pods are ready, and keep out the very revision that puts this right.
 fn make_way(victim: &mut Victim, policy: &Policy, pods: &[Pod<'_>]) {
-    victim.why = Why::Outdated;
+    victim.why = if policy.is_replaced(&pods[victim.pod]) { Why::Named } else { Why::Outdated };
     if policy.budgets && pods[victim.pod].ready_since.is_some() {
         victim.how = How::Evict;
     }
@@ -114,7 +122,8 @@ impl<'a> Group<'a> {
         let mut groups: Vec<_> = [(None, 0)].into_iter().chain(keep).chain(shares).map(empty).collect();
         for &index in active {
             let of = |group: &Self| group.revision == Some(pods[index].revision);
-            let group = groups.iter().position(of).unwrap_or_default();
+            let share = groups.iter().position(of).filter(|_| !policy.is_replaced(&pods[index]));
+            let group = share.unwrap_or_default();
             let pods_of = &mut groups[group];
             let kind = if is_available(&pods[index], policy.min_ready, now) {
                 &mut pods_of.available
@@ -165,7 +174,7 @@ fn create(
         if count == 0 {
             continue;
         }
-        match backoff::until(pods, revision, now) {
+        match backoff::until(policy, pods, revision, now) {
             None => plan.create.push(Creation { revision: revision.into(), count }),
             Some(until) => {
                 plan.wait = Some(Wait::Backoff { revision: revision.into(), until });

@@ -25,6 +25,8 @@ pub enum Why {
     NotReady,
     /// It is ready, but not for `min_ready` yet (upstream asks for it: kubernetes/kubernetes#22065).
     NotAvailable,
+    /// Its node is cordoned, or about to be removed (not upstream).
+    LeavingNode,
     /// Its deletion cost is lower.
     DeletionCost,
     /// Its domain holds more of the group's pods (not upstream: kubernetes/kubernetes#124149, #124306).
@@ -51,6 +53,7 @@ impl Why {
             Self::NotRunning => "NotRunning",
             Self::NotReady => "NotReady",
             Self::NotAvailable => "NotAvailable",
+            Self::LeavingNode => "LeavingNode",
             Self::DeletionCost => "DeletionCost",
             Self::Spread => "Spread",
             Self::NodePreference => "NodePreference",

@@ -90,7 +90,7 @@ impl Member {
             name: &self.name,
             uid: &self.name,
             claim: Claim::Mine,
-            node: Some(Node { name: "n", domains: plan::Domains::default(), pods: 0 }),
+            node: Some(Node { name: "n", domains: plan::Domains::default(), pods: 0, leaving: false }),
             phase: PodPhase::Running,
             terminating: self.ends.is_some(),
             ready_since: self.ready.map(at),

@@ -110,6 +110,26 @@ fn wrong() -> Vec<(&'static str, Draft, [&'static str; 2])> {
             ["spec.template.spec.activeDeadlineSeconds", "must not be set"],
         ),
         (
+            "pods that are being debugged",
+            valid().with("spec.template.spec.ephemeralContainers", json!([{"name": "e", "image": "x"}])),
+            ["spec.template.spec.ephemeralContainers", "must not be set"],
+        ),
+        (
+            "pods without containers",
+            valid().with("spec.template.spec.containers", json!([])),
+            ["spec.template.spec.containers", "at least 1 item"],
+        ),
+        (
+            "a container's name in capitals",
+            valid().with("spec.template.spec.containers", json!([{"name": "Web_1", "image": "x"}])),
+            ["spec.template.spec.containers[0].name", "should match"],
+        ),
+        (
+            "a container with an empty image",
+            valid().with("spec.template.spec.containers", json!([{"name": "web", "image": ""}])),
+            ["spec.template.spec.containers[0].image", "at least 1 char"],
+        ),
+        (
             "fewer than no pods",
             valid().with("spec.replicas", -1),
             ["spec.replicas", "greater than or equal to 0"],
@@ -335,7 +355,6 @@ async fn what_the_built_in_kinds_take_and_ignore_is_taken() {
         .with("spec.template.metadata.annotations", Value::Null)
         .with("spec.template.spec.affinity", Value::Null)
         .with("spec.template.spec.hostAliases", json!([alias, alias]))
-        .with("spec.template.spec.imagePullSecrets", json!([{"name": "pull"}, {"name": "pull"}]))
         .with("spec.template.spec.containers", json!([container]));
     let said = scenario.kubectl_create(draft.object(), &["--dry-run=server", "--output=json"]).succeeded();
     let group: Value = serde_json::from_str(&said).expect("kubectl prints JSON");

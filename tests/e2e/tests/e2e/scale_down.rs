@@ -146,3 +146,47 @@ async fn named_then_unscheduled_then_unready_then_cheap_pods_go_first() {
         scenario.pods().list(&Default::default()).await.unwrap().iter().all(|pod| pod.name_any() != "ghost")
     );
 }
+
+#[tokio::test]
+async fn a_cordoned_node_loses_its_pods_first() {
+    let scenario = Scenario::start("cordoned", &[Replication]).await;
+    let Some(nodes) = FakeNodes::make(&scenario, &[A, B, C]).await else { return };
+    let group = placed(&scenario, &nodes, &[2, 2, 2], group("placed", nodes.pod())).await;
+    nodes.patch(1, json!({"spec": {"unschedulable": true}})).await;
+    // The scheduler's pods do not tell when the controller has heard of it: one pod of the node is enough.
+    eventually("the controller has seen it", async || {
+        group.scale(5).await;
+        group.has(5).await;
+        let counts = by_node(&group, &nodes, 3).await;
+        if counts == [2, 1, 2] {
+            return Ok(());
+        }
+        group.scale(6).await;
+        group.ready().await;
+        Err(format!("{counts:?}"))
+    })
+    .await;
+    group.scale(4).await;
+    group.has(4).await;
+    assert_eq!(by_node(&group, &nodes, 3).await, [2, 0, 2]);
+}
+
+#[tokio::test]
+async fn a_pod_that_is_named_is_replaced_at_once_by_choice() {
+    let scenario = Scenario::start("specified", &[Replication]).await;
+    let Some(nodes) = FakeNodes::make(&scenario, &[A]).await else { return };
+    let group = scenario.create(&group("web", nodes.pod()).replicas(3)).await;
+    group.ready().await;
+    let before = group.pod_names().await;
+    let named = before.iter().next().expect("it has three").clone();
+    group
+        .patch(json!({"spec": {"scaleDown": {"podsToDelete": [named], "podsToDeletePolicy": "Replace"}}}))
+        .await;
+    eventually("another pod has taken its place", async || {
+        let after = group.pod_names().await;
+        let kept = before.intersection(&after).count();
+        ((after.len(), kept) == (3, 2) && !after.contains(&named)).then_some(()).ok_or(format!("{after:?}"))
+    })
+    .await;
+    group.ready().await;
+}

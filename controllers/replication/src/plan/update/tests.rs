@@ -215,3 +215,30 @@ fn zones_stay_balanced_while_pods_are_exchanged() {
     let (_, gone) = exchanged(&policy(wide, &[("b", 4)]), &all);
     assert_eq!(gone, [("a2", Why::Outdated), ("a3", Why::Outdated), ("a1", Why::Outdated)]);
 }
+
+#[test]
+fn pods_that_are_named_are_replaced_by_choice_within_the_same_bounds() {
+    let named = |names: &[&str], replace_named, strategy, shares: &[(&str, usize)]| Policy {
+        pods_to_delete: names.iter().map(|&name| name.to_owned()).collect(),
+        replace_named,
+        budgets: true,
+        ..policy(strategy, shares)
+    };
+    let all = pods(&["b1", "b2", "b3", "b4"]);
+    let of = |policy: &Policy| exchanged(policy, &all);
+    let two = named(&["b2", "b3", "b9"], true, FULL, &[("b", 4)]);
+    assert_eq!(of(&two), (created("b", 2), vec![("b2", Why::Named)]));
+    assert_eq!(plan(&two, &all, NOW).delete[0].how, How::Evict);
+    let tight = Strategy::Rolling { surge: 1, unavailable: 0 };
+    assert_eq!(of(&named(&["b2", "b3"], true, tight, &[("b", 4)])), (created("b", 1), vec![]));
+    let surged = pods(&["b1", "b2", "b3", "b4", "b5"]);
+    assert_eq!(
+        exchanged(&named(&["b2"], true, tight, &[("b", 4)]), &surged),
+        (vec![], vec![("b2", Why::Named)])
+    );
+    // By default a name alone deletes nothing, and a scale-down asks no budget.
+    assert_eq!(of(&named(&["b2"], false, FULL, &[("b", 4)])), (vec![], vec![]));
+    let fewer = named(&["b2"], true, Strategy::Rolling { surge: 0, unavailable: 1 }, &[("b", 3)]);
+    let scaled = plan(&fewer, &all, NOW);
+    assert_eq!((scaled.delete.len(), scaled.delete[0].how, scaled.creations()), (1, How::Delete, 0));
+}

@@ -15,7 +15,7 @@ fn pod(name: &str) -> Pod<'_> {
         name,
         uid: name,
         claim: Claim::Mine,
-        node: Some(Node { name: "n", domains: Domains::default(), pods: 1 }),
+        node: Some(Node { name: "n", domains: Domains::default(), pods: 1, leaving: false }),
         phase: PodPhase::Running,
         terminating: false,
         ready_since: None,
