@@ -68,7 +68,8 @@ pub use node_health_status::{
 };
 pub use pod_template::{PodTemplate, PodTemplateMeta};
 pub use replica_group::{
-    NodePreference, PodReplacement, ReplicaGroup, ReplicaGroupSpec, ReplicaGroupStatus, ScaleDown,
+    NodePreference, PodReplacement, PodsToDeletePolicy, ReplicaGroup, ReplicaGroupSpec, ReplicaGroupStatus,
+    ScaleDown,
 };
 pub use service_template::ServiceTemplate;
 pub use update::{

@@ -125,8 +125,10 @@ pub struct ReplicaGroupSpec {
     #[schemars(range(min = 0, max = 1000))]
     pub revision_history_limit: i32,
 
-    /// The name of a ControllerRevision of the group (`kubectl get controllerrevisions`). While it is set the pods
-    /// follow that revision instead of the template.
+    /// The name of a ControllerRevision of the group (`kubectl get controllerrevisions`), or `previous`: the last other
+    /// revision of which all pods were available. While it is set the pods follow that revision instead of the
+    /// template, and what `previous` stands for does not change; see `status.rollbackRevision`. A rollback has no
+    /// steps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub rollback_to: Option<String>,
@@ -226,11 +228,16 @@ pub struct ScaleDown {
     /// group. `EmptiestNode`: the one with the fewest pods of any owner, so that nodes become empty.
     pub prefer: NodePreference,
 
-    /// Names of pods that are deleted first at a scale-down. Naming a pod here does not delete it by itself, and
-    /// a name that no pod has is ignored. At most 1000.
+    /// Names of pods that are deleted first at a scale-down; see `podsToDeletePolicy`. A name that no pod has is
+    /// ignored. At most 1000.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::pod_names")]
     pub pods_to_delete: Vec<String>,
+
+    /// When the pods of `podsToDelete` are deleted. `OnScaleDown` (the default): only when there are too many pods.
+    /// `Replace`: at once, and new pods are created in their place, within `update.maxSurge` and
+    /// `update.maxUnavailable` and with the consent of PodDisruptionBudgets; this needs `update.type: Rolling`.
+    pub pods_to_delete_policy: PodsToDeletePolicy,
 }
 
 impl Default for ScaleDown {
@@ -239,8 +246,19 @@ impl Default for ScaleDown {
             spread: vec!["topology.kubernetes.io/zone".into()],
             prefer: NodePreference::default(),
             pods_to_delete: Vec::new(),
+            pods_to_delete_policy: PodsToDeletePolicy::default(),
         }
     }
+}
+
+/// When pods that are named are deleted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum PodsToDeletePolicy {
+    /// When there are too many pods.
+    #[default]
+    OnScaleDown,
+    /// At once, for new pods in their place.
+    Replace,
 }
 
 /// From which node a pod is deleted first.
@@ -289,6 +307,14 @@ pub struct ReplicaGroupStatus {
     /// The last revision of which all pods have been available. A failed rollout rolls back to it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub current_revision: Option<String>,
+
+    /// The last other revision of which all pods were available before that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub previous_revision: Option<String>,
+
+    /// What `spec.rollbackTo: previous` stands for, as long as the spec says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rollback_revision: Option<String>,
 
     /// The revision that the spec asks for.
     #[serde(skip_serializing_if = "Option::is_none")]

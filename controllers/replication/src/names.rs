@@ -39,6 +39,14 @@ pub const FINALIZER: &str = "mainstay.dev/pre-delete";
 /// The finalizer by which the garbage collector orphans the pods.
 pub(crate) const ORPHAN: &str = "orphan";
 
+/// The annotation by which a user says why a template was changed. Each revision keeps its own
+/// (<https://kubernetes.io/docs/reference/labels-annotations-taints/#change-cause>).
+pub const CHANGE_CAUSE: &str = "kubernetes.io/change-cause";
+
+/// The annotation by which `kubectl rollout restart` changes a template
+/// (<https://kubernetes.io/docs/reference/labels-annotations-taints/#kubectl-k8s-io-restart-at>).
+pub(crate) const RESTARTED_AT: &str = "kubectl.kubernetes.io/restartedAt";
+
 /// The annotation that ends the pause of a step: `<revision>` or `<revision>/<step>`.
 pub const CONTINUE: &str = "mainstay.dev/continue";
 

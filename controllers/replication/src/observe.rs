@@ -18,8 +18,9 @@ use thiserror::Error;
 use crate::{
     claim,
     names::REVISION,
+    node::Node,
     plan::{self, Claim, Domains, MAX_SPREAD_KEYS, Plan, Policy, RevisionCounts, Strategy, Tallies, Trouble},
-    pod::{Bucket, Labelled, Pod, Scope},
+    pod::{Bucket, Pod},
     rollout::{self, Decision, Evidence, Look, Settings, State},
     slots::Slots,
     stores::Stores,
@@ -29,6 +30,7 @@ use crate::{
 mod policy;
 mod revisions;
 
+pub(crate) use self::revisions::PREVIOUS;
 pub use self::revisions::Revisions;
 
 /// A group that cannot be planned.
@@ -60,6 +62,8 @@ pub struct Observed {
     /// What the group and its claims need besides the pods.
     pub upkeep: Upkeep,
     pub(crate) slots: Slots,
+    /// Orphans whose adoption was refused and is tried once more. They do not count until it succeeds.
+    pub(crate) refused: Vec<usize>,
     pods: Vec<Member>,
     nodes: HashMap<Arc<str>, Place>,
     spread: Vec<String>,
@@ -76,6 +80,10 @@ pub struct Assessment {
     pub updated: usize,
     /// The pods of the target revision.
     pub target: RevisionCounts,
+    /// Whether pods are replaced that would be changed in place, were one of them allowed to be unavailable.
+    pub none_may_be_unavailable: bool,
+    /// How long new pods may still wait for room before that is told as what keeps the change from getting on.
+    pub may_wait: Option<Duration>,
 }
 
 /// A pod that the group controls or may adopt.
@@ -95,7 +103,7 @@ struct Judged {
 
 #[derive(Debug)]
 struct Place {
-    node: Option<Arc<Labelled>>,
+    node: Option<Arc<Node>>,
     pods: usize,
 }
 
@@ -119,7 +127,7 @@ impl Observed {
         };
         let mut policy = policy::of(group);
         let pods = members(own.into_iter().chain(orphans), policy.ending.is_some(), judge);
-        policy.budgets = stores.budgets.count(&Scope::Namespace(Arc::clone(&key.namespace))) > 0;
+        policy.budgets = stores.budgets.count(&key.namespace) > 0;
         let slots = slots(group, &key, &pods, stores);
         policy.volumes = claim::are_wanted(group).then(|| policy::volumes(group, &slots));
         let mut nodes = HashMap::new();
@@ -145,18 +153,20 @@ impl Observed {
             pods,
             nodes,
             spread: group.spec.scale_down.spread.iter().take(MAX_SPREAD_KEYS).cloned().collect(),
+            refused: Vec::new(),
         })
     }
 
     /// Does without the orphans of which `is_refused` says by their names that the group may not adopt them: it has its pods
-    /// all the same. Returns their names.
-    pub fn leave(&mut self, is_refused: impl Fn(&str) -> bool) -> Vec<Arc<str>> {
-        let orphans = self.pods.iter_mut().filter(|member| member.claim == Claim::OrphanMatching);
-        let refused = orphans.filter(|member| is_refused(&member.pod.header.key.name));
+    /// all the same. Returns their places and names.
+    pub fn leave(&mut self, is_refused: impl Fn(&str) -> bool) -> Vec<(usize, Arc<str>)> {
+        let orphans = |(_, member): &(_, &mut Member)| member.claim == Claim::OrphanMatching;
+        let refused = self.pods.iter_mut().enumerate().filter(orphans);
         refused
-            .map(|member| {
+            .filter(|(_, member)| is_refused(&member.pod.header.key.name))
+            .map(|(place, member)| {
                 member.claim = Claim::Foreign;
-                Arc::clone(&member.pod.header.key.name)
+                (place, Arc::clone(&member.pod.header.key.name))
             })
             .collect()
     }
@@ -164,7 +174,7 @@ impl Observed {
     /// What `group`, which this is about, needs at this look, given what is remembered of it and what has been seen of its
     /// change.
     pub fn assess(&self, group: &ReplicaGroup, state: &State, evidence: Evidence, look: &Look) -> Assessment {
-        self.assess_if(self.settings.paused, group, state, evidence, look)
+        self.assess_if(false, group, state, evidence, look)
     }
 
     /// What can be done of that while nothing new can be decided: lost pods come back as what they were, and none has to go.
@@ -176,7 +186,7 @@ impl Observed {
 
     fn assess_if(
         &self,
-        paused: bool,
+        repairs: bool,
         group: &ReplicaGroup,
         state: &State,
         mut evidence: Evidence,
@@ -188,6 +198,7 @@ impl Observed {
         let excused = state.rollout.as_ref().map_or(0, |rollout| rollout.unschedulable);
         let by_revision = plan::counts(&pods, self.policy.min_ready, now, excused);
         let mut state = state.clone();
+        state.pinned = self.revisions.pinned.clone();
         // To a revision whose template is lost nothing leads back.
         state.current.take_if(|current| !self.revisions.is_known(current));
         let number = |hash: &str| self.revisions.number(hash);
@@ -195,9 +206,14 @@ impl Observed {
         let second = Timestamp::from_second(now.as_second()).unwrap_or(now);
         let wanted = self.wanted(&state);
         let unstored = self.holds_unstored(&wanted, &state);
+        // A restart brings nothing new that would have to be tried out.
+        let restarts = |current: &Arc<str>| self.revisions.only_restarts(current, &wanted, group);
+        let is_restart = !self.settings.steps.is_empty() && state.current.as_ref().is_some_and(restarts);
         let settings = Settings {
+            steps: if is_restart { Vec::new() } else { self.settings.steps.clone() },
             strategy: self.strategy(group, &wanted, &by_revision),
-            paused: paused || unstored && !state.has_failed(&wanted),
+            paused: repairs || self.settings.paused || unstored && !state.has_failed(&wanted),
+            repairs,
             ..self.settings.clone()
         };
         let mut decision = rollout::decide(&settings, &wanted, &state, evidence, &by_revision, second);
@@ -216,22 +232,32 @@ impl Observed {
         let updated = by_revision.get(&*decision.wanted).map_or(0, |counts| counts.active);
         let target = by_revision.get(&*decision.target).copied().unwrap_or_default();
         decision.keep_time(&self.settings, target, &plan);
-        Assessment { decision, plan, updated, target }
+        let none_may_be_unavailable =
+            matches!(self.settings.strategy, Strategy::Rolling { unavailable: 0, .. })
+                && self.change_in_place(group, &decision.target, &by_revision);
+        let waits = decision.state.rollout.as_ref().filter(|_| decision.waiting > 0);
+        let waited = |start: Timestamp| Duration::try_from(now.duration_since(start)).unwrap_or_default();
+        let may_wait = waits.map(|rollout| self.settings.deadline.saturating_sub(waited(rollout.progressed)));
+        Assessment { decision, plan, updated, target, none_may_be_unavailable, may_wait }
     }
 
     /// How pods are replaced by those of `target`. Pods that can be updated in place need no other pod beside them.
     fn strategy(&self, group: &ReplicaGroup, target: &str, by_revision: &Tallies<'_>) -> Strategy {
-        let follows = |hash: &&str| self.revisions.changed_images(hash, target, group).is_some();
         match self.settings.strategy {
             Strategy::Rolling { unavailable, .. }
-                if group.spec.update.in_place == InPlace::IfPossible
-                    && unavailable > 0
-                    && by_revision.keys().filter(|hash| **hash != target).all(follows) =>
+                if unavailable > 0 && self.change_in_place(group, target, by_revision) =>
             {
                 Strategy::Rolling { surge: 0, unavailable }
             }
             strategy => strategy,
         }
+    }
+
+    /// Whether the spec asks for all pods of other revisions than `target` to be changed in place, and they can be.
+    fn change_in_place(&self, group: &ReplicaGroup, target: &str, by_revision: &Tallies<'_>) -> bool {
+        let follows = |hash: &&str| self.revisions.changed_images(hash, target, group).is_some();
+        group.spec.update.in_place == InPlace::IfPossible
+            && by_revision.keys().filter(|hash| **hash != target).all(follows)
     }
 
     /// A group whose spec names a revision that does not exist stays as it is, and does not forget what has failed.
@@ -289,12 +315,14 @@ impl Observed {
 
     fn place<'a>(&'a self, name: &'a str) -> plan::Node<'a> {
         let place = self.nodes.get(name);
-        let labels = place.and_then(|place| place.node.as_ref()).map(|node| &node.labels);
+        let node = place.and_then(|place| place.node.as_ref());
+        let labels = node.map(|node| &node.labels);
         let mut domains: Domains<'a> = [None; MAX_SPREAD_KEYS];
         for (domain, key) in domains.iter_mut().zip(&self.spread) {
             *domain = labels.and_then(|labels| labels.get(key)).map(String::as_str);
         }
-        plan::Node { name, domains, pods: place.map_or(0, |place| place.pods) }
+        let leaving = node.is_some_and(|node| node.leaving);
+        plan::Node { name, domains, pods: place.map_or(0, |place| place.pods), leaving }
     }
 }
 

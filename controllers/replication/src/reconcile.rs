@@ -123,7 +123,7 @@ impl Replication {
             outcomes.waits((DELETION, Some(Arc::clone(&observed.pod(victim.pod).header.key.name))));
         }
         self.prune_revisions(group, &observed, &assessed, turn, outcomes).await;
-        if assessed.plan.is_empty() && observed.upkeep.is_empty() {
+        if assessed.plan.is_empty() && observed.upkeep.is_empty() && observed.refused.is_empty() {
             self.memory(&observed.key, |memory| memory.wait_for_watch(false));
             // Nothing is left to be done that could fail.
             PODS.iter().for_each(|concern| outcomes.well(*concern));
@@ -144,9 +144,17 @@ impl Replication {
         outcomes: &mut Outcomes,
     ) -> Result<Observed, ObserveError> {
         let mut observed = Observed::gather(group, &self.stores)?;
+        observed.revisions.resolve(group, &self.state(group));
         observed.leave(|pod| outcomes.refused(ADOPTION, pod));
-        let waits = observed.leave(|pod| turn.refused(ADOPTION, pod));
-        waits.into_iter().for_each(|pod| outcomes.waits((ADOPTION, Some(pod))));
+        for (place, pod) in observed.leave(|pod| turn.refused(ADOPTION, pod)) {
+            if turn.held_for(ADOPTION, &pod).is_some() {
+                outcomes.waits((ADOPTION, Some(pod)));
+            } else {
+                observed.refused.push(place);
+            }
+        }
+        let now = Timestamp::now();
+        observed.policy.lost = self.memory(&observed.key, |memory| memory.losses.look(&observed, now));
         Ok(observed)
     }
 

@@ -127,8 +127,8 @@ fn readiness(seen: &Seen<'_>, failure: Option<&Failure>) -> (bool, &'static str,
     match &plan.wait {
         Some(Wait::Backoff { until, .. }) => {
             let message = format!(
-                "{active} of {wanted} pods exist; pods ended one after the other, so the next is created \
-                 at {}: see the ended pods' status and logs",
+                "{active} of {wanted} pods exist; pods ended one after the other, or were deleted by others soon after they were \
+                 created, so the next is created at {}: see the ended pods' status and logs, or the audit log",
                 until.strftime("%FT%TZ")
             );
             return (false, "CreateBackoff", message);

@@ -45,12 +45,11 @@ impl Turn {
         self.left(&(concern, Some(name.into()))).max(self.held(concern))
     }
 
-    /// Whether what `concern` asked for the object of that name was refused, until a person or another object changes something,
-    /// and is not tried again yet.
+    /// Whether what `concern` asked for the object of that name was refused when it was last tried, until a person or another
+    /// object changes something.
     pub fn refused(&self, concern: Concern, name: &str) -> bool {
         let find = || self.failed.get(&(concern, Some(name.into())));
-        !self.failed.is_empty()
-            && find().is_some_and(|standing| standing.failure.stalled && standing.left.is_some())
+        !self.failed.is_empty() && find().is_some_and(|standing| standing.failure.stalled)
     }
 
     /// Whether all may be tried.
@@ -258,9 +257,9 @@ mod tests {
     }
 
     #[test]
-    fn only_what_needs_a_change_is_refused_and_only_while_it_waits() {
+    fn only_what_needs_a_change_is_refused_whether_it_waits_or_is_due() {
         let turn = turn([(part(GATES, "a"), 9), (part(GATES, "b"), 0)]);
-        assert_eq!(["a", "b", "c"].map(|name| turn.refused(GATES, name)), [true, false, false]);
+        assert_eq!(["a", "b", "c"].map(|name| turn.refused(GATES, name)), [true, true, false]);
         let mut outcomes = Outcomes::default();
         outcomes.fail(part(GATES, "a"), &refused());
         outcomes.fail(part(GATES, "b"), &RequestError::timed_out(Duration::from_secs(3)));

@@ -44,6 +44,8 @@ fn state(u: &mut Unstructured<'_>) -> Result<State> {
     let ignored = |u: &mut Unstructured<'_>| maybe(u, |u| Ok(Arc::from(one_of(u, &["x", "y"])?)));
     Ok(State {
         current: maybe(u, revision)?,
+        previous: maybe(u, revision)?,
+        pinned: maybe(u, revision)?,
         failed: maybe(u, |u| {
             let (revision, reason) = (revision(u)?, one_of(u, &Reason::ALL)?);
             Ok(Failed { revision, reason, message: "it failed".into() })

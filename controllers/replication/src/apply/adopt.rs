@@ -19,6 +19,15 @@ use crate::{
     pod::Pod,
 };
 
+/// What is done about the relation of a pod to the group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Claiming {
+    Adopt,
+    /// Adopt one of which that was refused before. The plan does not count it.
+    Again,
+    Release,
+}
+
 impl Writer {
     /// Adopts and releases. Returns `false` when another was quicker to have one of these: creations and deletions were
     /// counted with it, so that the plan is to be made again. While one could not be adopted, no pod is deleted.
@@ -31,31 +40,34 @@ impl Writer {
         let may_try = |index: &usize| this.may_try(ADOPTION, *index);
         let (due, held): (Vec<_>, Vec<_>) = plan.adopt.iter().copied().partition(may_try);
         let releases = plan.release.iter().copied().filter(may_try);
+        let refused = this.observed.refused.iter().map(|index| (*index, Claiming::Again));
+        let due = due.into_iter().map(|index| (index, Claiming::Adopt));
         let claims: Vec<_> =
-            due.into_iter().map(|index| (index, true)).chain(releases.map(|index| (index, false))).collect();
+            due.chain(refused).chain(releases.map(|index| (index, Claiming::Release))).collect();
         // A plan that counts on pods of which the adoption did not begin deletes none either.
         let late = AtomicBool::new(!held.is_empty());
-        let claims = stream::iter(claims).filter(|(index, adopts)| {
+        let claims = stream::iter(claims).filter(|(index, how)| {
             let begins = self.begins(this, ADOPTION, this.observed.pod(*index));
-            late.fetch_or(*adopts && !begins, Ordering::Relaxed);
+            late.fetch_or(*how == Claiming::Adopt && !begins, Ordering::Relaxed);
             ready(begins)
         });
-        let claims = claims.map(|(index, adopts)| async move {
+        let claims = claims.map(|(index, how)| async move {
             let pod = this.observed.pod(index);
-            let claimed = if adopts { self.adopt(this, pod).await } else { self.release(this, pod).await };
-            (adopts, claimed)
+            let releases = how == Claiming::Release;
+            let claimed = if releases { self.release(this, pod).await } else { self.adopt(this, pod).await };
+            (how, claimed)
         });
         let mut claims = claims.buffer_unordered(self.max_in_flight);
         let (mut strangers, mut failed, mut all) = (false, Vec::new(), true);
-        while let Some((adopts, claimed)) = claims.next().await {
+        while let Some((how, claimed)) = claims.next().await {
             match claimed {
                 Ok(true) => {
-                    applied.adopted += usize::from(adopts);
-                    applied.released += usize::from(!adopts);
+                    applied.adopted += usize::from(how != Claiming::Release);
+                    applied.released += usize::from(how == Claiming::Release);
                 }
-                Ok(false) => all = false,
+                Ok(false) => all &= how == Claiming::Again,
                 Err(error) => {
-                    strangers |= adopts;
+                    strangers |= how == Claiming::Adopt;
                     failed.push(error);
                 }
             }

@@ -108,7 +108,7 @@ pub enum ApplyError {
 impl ApplyError {
     /// Whether the server refuses pods of any template: there is no room in a quota, it has too much to do, or the controller has
     /// no right to create pods.
-    pub(super) fn befalls_any_template(&self) -> bool {
+    pub(crate) fn befalls_any_template(&self) -> bool {
         match self.request() {
             RequestError::QuotaExceeded(_)
             | RequestError::TooManyRequests { .. }

@@ -66,8 +66,9 @@ impl Writer {
     }
 
     /// Sets or removes the finalizer by which the deletion of the group waits for hooks. It is the only field of the
-    /// group besides its status that is ever written, and applied alone, so that it overwrites no other's.
-    pub(super) async fn set_finalizer(&self, job: &Job<'_>, wanted: bool) -> Result<(), RequestError> {
+    /// group besides its status that is ever written, and applied alone, so that it overwrites no other's. Returns `false` where
+    /// the group is gone.
+    pub(super) async fn set_finalizer(&self, job: &Job<'_>, wanted: bool) -> Result<bool, RequestError> {
         let finalizers = if wanted { vec![FINALIZER] } else { Vec::new() };
         // The UID keeps the server from making a group where there is none any more.
         let patch = json!({
@@ -76,7 +77,8 @@ impl Writer {
             "metadata": {"uid": &*job.observed.uid, "finalizers": finalizers},
         });
         match self.writes.apply(&ObjectPath::of::<ReplicaGroup>(&job.observed.key), patch).await {
-            Ok(_) | Err(RequestError::NotFound(_) | RequestError::Conflict(_)) => Ok(()),
+            Ok(_) => Ok(true),
+            Err(RequestError::NotFound(_) | RequestError::Conflict(_)) => Ok(false),
             Err(error) => Err(error),
         }
     }

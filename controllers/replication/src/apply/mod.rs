@@ -194,6 +194,7 @@ impl Writer {
     async fn is_as_seen(&self, job: &Job<'_>, plan: &Plan) -> Result<bool, RequestError> {
         let irreversible = !plan.delete.is_empty()
             || !plan.adopt.is_empty()
+            || !job.observed.refused.is_empty()
             || plan.discard > 0
             || job.observed.upkeep.finalizer == Some(false);
         if irreversible && !self.group_is_current(job, false).await? {
@@ -268,8 +269,10 @@ impl Writer {
             return false;
         }
         let set = self.set_finalizer(job, wanted).await;
-        let is_set = set.is_ok();
-        applied.end(FINALIZER, set.map_err(ApplyError::Finalizer));
+        // The group is gone, or it is another one: nothing is made for it.
+        applied.stale |= wanted && matches!(set, Ok(false));
+        let is_set = set.as_ref().is_ok_and(|is_set| *is_set || !wanted);
+        applied.end(FINALIZER, set.map(drop).map_err(ApplyError::Finalizer));
         is_set
     }
 

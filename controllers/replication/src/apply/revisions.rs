@@ -15,12 +15,17 @@ use serde_json::json;
 
 use super::{ApplyError, Writer, not_created};
 use crate::{
-    names::REVISION,
+    names::{CHANGE_CAUSE, REVISION},
     observe::Observed,
     owner::Controller,
     revision::{self, data, template_of},
     rollout::State,
 };
+
+/// Why the template was changed, where the group says so.
+fn change_cause(group: &ReplicaGroup) -> Option<&String> {
+    group.annotations().get(CHANGE_CAUSE)
+}
 
 impl Writer {
     /// Sees to it that the template of the spec is kept as a revision. Returns whether it is kept; if not, a group of the
@@ -67,7 +72,9 @@ impl Writer {
             return Ok(());
         }
         let number = self.next_number(observed);
-        let patch = json!({"metadata": {"uid": &*revision.header.uid}, "revision": number});
+        let metadata =
+            json!({"uid": &*revision.header.uid, "annotations": {CHANGE_CAUSE: change_cause(group)}});
+        let patch = json!({"metadata": metadata, "revision": number});
         match self.writes.patch(&path(&revision.header.key), &Patch::Strategic(patch)).await {
             Ok(_) => {
                 self.revisions.lock().entry(observed.key.clone()).or_default().newest = number;
@@ -99,7 +106,12 @@ impl Writer {
         labels.insert(REVISION.to_owned(), hash.to_string());
         let body = json!({
             "apiVersion": "apps/v1", "kind": "ControllerRevision",
-            "metadata": {"name": &*object.name, "labels": labels, "ownerReferences": [owner::reference(group)]},
+            "metadata": {
+                "name": &*object.name,
+                "labels": labels,
+                "annotations": change_cause(group).map(|cause| json!({CHANGE_CAUSE: cause})),
+                "ownerReferences": [owner::reference(group)],
+            },
             "data": data(&group.spec.template),
             "revision": number,
         });

@@ -6,9 +6,14 @@ use mainstay_crds::{PodTemplate, ReplicaGroup};
 
 use crate::{
     images::{self, Image},
+    names::RESTARTED_AT,
     revision::{self, Revision},
+    rollout::State,
     stores::Stores,
 };
+
+/// What `spec.rollbackTo` names instead of a revision, to go back to the one before.
+pub(crate) const PREVIOUS: &str = "previous";
 
 /// The templates that a group has and has had.
 #[derive(Debug)]
@@ -19,6 +24,8 @@ pub struct Revisions {
     pub own: Arc<str>,
     /// `spec.rollbackTo`, where it names no revision of the group.
     pub unknown: Option<String>,
+    /// What `previous` in `spec.rollbackTo` was taken for.
+    pub pinned: Option<Arc<str>>,
     /// Those that are kept.
     pub kept: Vec<Arc<Revision>>,
     /// Whether the spec's template is kept, or is to be within this reconcile. If not, no pod is brought to it.
@@ -38,9 +45,35 @@ impl Revisions {
             unknown: named.filter(|_| found.is_none()).cloned(),
             wanted: found.unwrap_or_else(|| Arc::clone(&own)),
             own,
+            pinned: None,
             kept,
             stored: true,
         }
+    }
+
+    /// Where `group`, whose revisions these are, goes back to the one before, finds out which that is. Once that is in its
+    /// `state` it stays so: neither the end of the rollback nor a corrected template must turn it round.
+    pub(crate) fn resolve(&mut self, group: &ReplicaGroup, state: &State) {
+        if group.spec.rollback_to.as_deref() != Some(PREVIOUS) {
+            return;
+        }
+        let is_there = |hash: &&Arc<str>| **hash == self.own || template(&self.kept, hash).is_some();
+        let is_other = |hash: &&Arc<str>| **hash != self.own && is_there(hash);
+        let found = state.pinned.as_ref().filter(is_there);
+        let found =
+            found.or(state.current.as_ref().filter(is_other)).or(state.previous.as_ref().filter(is_other));
+        self.pinned = found.cloned().or_else(|| self.before_own(state));
+        if let Some(pinned) = &self.pinned {
+            (self.wanted, self.unknown) = (Arc::clone(pinned), None);
+        }
+    }
+
+    /// The revision below that of the spec's template, in a group whose status does not say which was current before.
+    fn before_own(&self, state: &State) -> Option<Arc<str>> {
+        let own = self.number(&self.own).unwrap_or(i64::MAX);
+        let is_before = |kept: &&Arc<Revision>| kept.template.is_some() && kept.number < own;
+        let good = self.kept.iter().filter(is_before).filter(|kept| !state.has_failed(&kept.hash));
+        good.max_by_key(|kept| kept.number).map(|kept| Arc::clone(&kept.hash))
     }
 
     /// The revision of the spec's template, where it is kept.
@@ -64,6 +97,16 @@ impl Revisions {
         group: &'a ReplicaGroup,
     ) -> Option<Vec<Image<'a>>> {
         images::changed(self.template(old, group)?, self.template(new, group)?)
+    }
+
+    /// Whether two revisions of `group` are the same but for when their pods were to be restarted.
+    pub(crate) fn only_restarts(&self, old: &str, new: &str, group: &ReplicaGroup) -> bool {
+        let without = |hash| {
+            let mut template = self.template(hash, group)?.clone();
+            template.metadata.as_mut()?.annotations.remove(RESTARTED_AT);
+            Some(template)
+        };
+        old != new && without(old).is_some_and(|old| without(new) == Some(old))
     }
 
     /// The place in the group's history of a revision whose template is kept.

@@ -43,6 +43,91 @@ fn an_unknown_revision_changes_nothing_and_makes_no_failure_forgotten() {
     assert_eq!(observed.wanted(&State { failed: Some(failed), ..stands }), own);
 }
 
+#[test]
+fn a_restart_has_no_steps_and_any_other_change_has() {
+    let at = |time: &str, image: &str| {
+        json!({
+            "metadata": {"labels": {"app": "web"}, "annotations": {"kubectl.kubernetes.io/restartedAt": time}},
+            "spec": {"containers": [{"name": "web", "image": image}]},
+        })
+    };
+    let of = |template| {
+        group(
+            json!({}),
+            json!({"template": template, "update": {"steps": [{"weight": 25, "pause": {}}]}, "replicas": 4}),
+        )
+    };
+    let old = of(at("1", "a"));
+    let stores = Stores::default();
+    let current = revision::hash(&old.spec.template);
+    let kept = json!({
+        "metadata": {
+            "name": revision::name("web", &current), "namespace": "ns", "uid": "r", "labels": {REVISION: &*current},
+            "ownerReferences": owner(),
+        },
+        "data": {"spec": {"template": old.spec.template}}, "revision": 1,
+    });
+    let kept: revision::WatchedRevision = serde_json::from_value(kept).unwrap();
+    stores.revisions.apply(Event::Apply(kept.into()), |_| {});
+    let state = State { current: Some(current), ..State::default() };
+    let moment = Duration::from_secs(1);
+    let look = Look { moment, wall: Timestamp::now(), watched: moment, sure: true };
+    let step = |template| {
+        let group = of(template);
+        let observed = Observed::gather(&group, &stores).unwrap();
+        let assessed = observed.assess(&group, &state, Evidence::default(), &look);
+        assessed.decision.state.rollout.and_then(|rollout| rollout.step)
+    };
+    assert_eq!((step(at("2", "a")), step(at("2", "b"))), (None, Some(0)));
+}
+
+#[test]
+fn the_previous_revision_is_found_once_and_stays() {
+    let stores = Stores::default();
+    for (number, hash) in ["aaaaaaaaaa", "bbbbbbbbbb", "cccccccccc"].into_iter().enumerate() {
+        add_revision(&stores, &format!("web-{hash}"), hash, i64::try_from(number).unwrap());
+    }
+    let group = group(json!({}), json!({"rollbackTo": "previous"}));
+    let own = revision::hash(&group.spec.template);
+    let known = |hash: &str| Some(Arc::<str>::from(hash));
+    let failed =
+        |hash: &str| Failed { revision: hash.into(), reason: Reason::CrashLoop, message: String::new() };
+    let at_own = State { current: Some(Arc::clone(&own)), ..State::default() };
+    for (state, expected) in [
+        // In a rollout, and after an automatic rollback, it is what the group comes from.
+        (
+            State { current: known("bbbbbbbbbb"), previous: known("aaaaaaaaaa"), ..State::default() },
+            "bbbbbbbbbb",
+        ),
+        (State { previous: known("aaaaaaaaaa"), ..at_own.clone() }, "aaaaaaaaaa"),
+        // A status of an earlier version does not say it.
+        (at_own.clone(), "cccccccccc"),
+        (State { failed: Some(failed("cccccccccc")), ..at_own.clone() }, "bbbbbbbbbb"),
+        (
+            State { previous: known("aaaaaaaaaa"), pinned: known("bbbbbbbbbb"), ..at_own.clone() },
+            "bbbbbbbbbb",
+        ),
+        // The template was corrected, and is now what the pods follow.
+        (State { previous: known("cccccccccc"), pinned: Some(Arc::clone(&own)), ..at_own.clone() }, &own),
+        // It was deleted.
+        (
+            State { pinned: known("dddddddddd"), previous: known("aaaaaaaaaa"), ..at_own.clone() },
+            "aaaaaaaaaa",
+        ),
+    ] {
+        let mut observed = Observed::gather(&group, &stores).unwrap();
+        observed.revisions.resolve(&group, &state);
+        assert_eq!(&*observed.wanted(&state), expected, "{state:?}");
+        assert_eq!(
+            (observed.revisions.pinned.as_deref(), &observed.revisions.unknown),
+            (Some(expected), &None)
+        );
+    }
+    let mut first = Observed::gather(&group, &Stores::default()).unwrap();
+    first.revisions.resolve(&group, &at_own);
+    assert_eq!((first.wanted(&at_own), first.revisions.unknown.as_deref()), (own, Some("previous")));
+}
+
 fn add_claim(stores: &Stores, name: &str, slot: &str, owned: bool) {
     let claim: MetadataOf<PersistentVolumeClaim> = serde_json::from_value(json!({"metadata": {
         "name": name, "namespace": "ns", "uid": name, "labels": {GROUP: "web", SLOT: slot},
@@ -247,7 +332,7 @@ fn a_rollback_goes_on_while_the_failed_template_cannot_be_stored() {
     let mut observed = Observed::gather(&group, &stores).unwrap();
     observed.revisions.stored = false;
     let failed = Failed { revision: own, reason: Reason::CrashLoop, message: String::new() };
-    let state = State { current: Some("aaaaaaaaaa".into()), failed: Some(failed), rollout: None };
+    let state = State { current: Some("aaaaaaaaaa".into()), failed: Some(failed), ..State::default() };
     let moment = Duration::from_secs(1);
     let look = Look { moment, wall: Timestamp::now(), watched: moment, sure: true };
     let assessed = observed.assess(&group, &state, Evidence::default(), &look);

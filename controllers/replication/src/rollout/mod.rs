@@ -205,9 +205,12 @@ impl Change<'_> {
             return;
         }
         let first = state.current.is_none();
-        let proven = state.current.replace(Arc::clone(&self.target)).as_ref() == Some(&self.target);
+        let before = state.current.replace(Arc::clone(&self.target));
+        let proven = before.as_ref() == Some(&self.target);
         if !proven {
             state.failed = None;
+            // What has been left by a rollback is none to go back to.
+            state.previous = if state.pinned.is_none() { before } else { state.previous.take() };
         }
         if let Some(rollout) = rollout.filter(|_| !first) {
             let took = self.since(rollout.started);
@@ -253,7 +256,8 @@ impl Change<'_> {
             let current = state.current.as_ref();
             let current = current.filter(|current| **current == self.target || rollout.kept.is_some());
             if let Some(current) = current {
-                let proven = (self.available_once(rollout) > 0).then_some(&*self.target);
+                let is_proven = !self.settings.repairs && self.available_once(rollout) > 0;
+                let proven = is_proven.then_some(&*self.target);
                 hold::feed_only(&mut shares, self.by_revision, current, proven);
             }
         }

@@ -25,6 +25,8 @@ impl State {
         });
         Self {
             current: status.current_revision.as_ref().and_then(own),
+            previous: status.previous_revision.as_ref().and_then(own),
+            pinned: status.rollback_revision.as_ref().and_then(own),
             failed,
             rollout: status.rollout.as_ref().and_then(|rollout| read_rollout(group, rollout)),
         }
@@ -34,6 +36,8 @@ impl State {
     pub fn write(&self, group: &ReplicaGroup, status: &mut ReplicaGroupStatus) {
         let name = |hash: &Arc<str>| revision::name(&group.name_any(), hash);
         status.current_revision = self.current.as_ref().map(name);
+        status.previous_revision = self.previous.as_ref().map(name);
+        status.rollback_revision = self.pinned.as_ref().map(name);
         status.failed_revision = self.failed.as_ref().map(|failed| name(&failed.revision));
         status.failure = self.failed.as_ref().map(|failed| FailureStatus {
             reason: failed.reason.to_string(),

@@ -26,6 +26,8 @@ pub struct Settings {
     pub steps: Vec<Step>,
     /// No pods are updated for now.
     pub paused: bool,
+    /// What is decided cannot be noted: only what was lost comes back, of what is proven.
+    pub repairs: bool,
     /// Whether a failed rollout is rolled back.
     pub roll_back: bool,
     /// More restarts of a container are a failure, unless they are far apart ([`Evidence`](super::Evidence)).
@@ -80,8 +82,10 @@ impl Settings {
             replicas,
             strategy: strategy(&spec.update, replicas),
             reach: replicas - part(&spec.update.partition, replicas),
-            steps: spec.update.steps.iter().map(step).collect(),
+            // A rollback by hand is not tried out first.
+            steps: spec.update.steps.iter().filter(|_| spec.rollback_to.is_none()).map(step).collect(),
             paused: spec.paused,
+            repairs: false,
             roll_back: spec.failure.action == FailureAction::Rollback,
             max_restarts: spec.failure.max_restarts,
             patience: seconds(spec.failure.unschedulable_seconds),

@@ -2,6 +2,7 @@
 
 mod base;
 mod failure;
+mod repairs;
 
 use super::*;
 use crate::plan::{Creation, Plan};
@@ -71,6 +72,7 @@ fn settings(replicas: usize) -> Settings {
         strategy: Strategy::Rolling { surge: 1, unavailable: 1 },
         reach: replicas,
         steps: Vec::new(),
+        repairs: false,
         paused: false,
         roll_back: true,
         max_restarts: 2,
@@ -118,8 +120,24 @@ fn a_change_begins_and_completes() {
     let half = decide(&settings(3), &rev("b"), &begun, &by_revision(&[("a", 2), ("b", 2)]), at(20));
     assert_eq!((half.phase, half.news.len()), (Phase::Rolling, 0));
     let done = decide(&settings(3), &rev("b"), &half, &by_revision(&[("b", 3)]), at(40));
-    assert_eq!(done.state, State { current: Some(rev("b")), ..State::default() });
+    assert_eq!(done.state, State { current: Some(rev("b")), previous: Some(rev("a")), ..State::default() });
     assert_eq!(done.news, [RolloutEvent::Completed { took: Duration::from_secs(30) }]);
+}
+
+#[test]
+fn what_a_rollback_by_hand_has_left_is_none_to_go_back_to() {
+    let at_b = State {
+        current: Some(rev("b")),
+        previous: Some(rev("a")),
+        pinned: Some(rev("a")),
+        ..State::default()
+    };
+    let back = decide(&settings(3), &rev("a"), &at_b, &by_revision(&[("a", 3)]), at(10));
+    assert_eq!(back.state, State { current: Some(rev("a")), ..at_b });
+    let unpinned = State { pinned: None, ..back.state.clone() };
+    let begun = decide(&settings(3), &rev("c"), &unpinned, &by_revision(&[("a", 3)]), at(20));
+    let done = decide(&settings(3), &rev("c"), &begun, &by_revision(&[("c", 3)]), at(40));
+    assert_eq!((done.state.current, done.state.previous), (Some(rev("c")), Some(rev("a"))));
 }
 
 #[test]

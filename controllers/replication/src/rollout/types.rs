@@ -12,6 +12,10 @@ use crate::plan::{Cause, Share};
 pub struct State {
     /// The last revision of which all pods were available, or else the one that [`State::stand_on_what_serves`] has found.
     pub current: Option<Arc<str>>,
+    /// The last other one of which all pods were available before that.
+    pub previous: Option<Arc<str>>,
+    /// What `spec.rollbackTo: previous` stands for, for as long as the spec says so: it is decided once.
+    pub pinned: Option<Arc<str>>,
     /// What has failed, for as long as the spec asks for it.
     pub failed: Option<Failed>,
     /// The rollout in progress.

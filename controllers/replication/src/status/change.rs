@@ -14,16 +14,17 @@ use crate::{
     rollout::{Command, Decision, Failed, Phase},
 };
 
+/// The reason of `Ready` and `Progressing` where new pods have waited for room for too long.
+const NO_ROOM: &str = "WaitingForRoom";
+
 /// The node of a pod has prepared it in less, unless something is wrong.
 const SETUP: Duration = Duration::from_secs(30);
 
 /// When it can be told that pods are not prepared, if no event comes first.
 pub(super) fn due(assessed: &Assessment) -> Option<Duration> {
     let target = &assessed.target;
-    (target.unprepared > 0)
-        .then(|| SETUP.checked_sub(target.unprepared_for))
-        .flatten()
-        .filter(|left| !left.is_zero())
+    let unprepared = (target.unprepared > 0).then(|| SETUP.saturating_sub(target.unprepared_for));
+    [unprepared, assessed.may_wait].into_iter().flatten().filter(|left| !left.is_zero()).min()
 }
 
 impl Seen<'_> {
@@ -54,8 +55,14 @@ impl Seen<'_> {
         match (self.blocked, self.assessed.plan.hooks) {
             (Some(_), _) => "DisruptionBudget",
             (None, Some(_)) => "WaitingForPreDelete",
+            (None, None) if self.lacks_room() => NO_ROOM,
             (None, None) => exchange,
         }
+    }
+
+    /// Whether new pods have waited for room for longer than a rollout may without getting on.
+    fn lacks_room(&self) -> bool {
+        self.assessed.may_wait.is_some_and(|left| left.is_zero())
     }
 
     /// How many pods have got there, and what is waited for.
@@ -175,8 +182,24 @@ impl Seen<'_> {
     fn waiting(&self) -> String {
         match self.assessed.decision.waiting {
             0 => String::new(),
+            waiting if self.lacks_room() => format!(
+                ", of which {waiting} have waited for a scheduling gate or for room on a node for longer than \
+                 spec.progressDeadlineSeconds: add nodes or, if spec.template asks for more than they have, change it"
+            ),
             waiting => format!(", of which {waiting} wait for a scheduling gate or for room on a node"),
         }
+    }
+
+    /// That pods are replaced which the spec asks to change in place, and why.
+    fn replaces(&self) -> String {
+        if !self.assessed.none_may_be_unavailable || self.others() == 0 {
+            return String::new();
+        }
+        format!(
+            "; pods are replaced and not changed in place, because spec.update.maxUnavailable comes to 0 of {} and a pod is \
+             unavailable while its containers restart",
+            self.observed.policy.replicas
+        )
     }
 
     /// What a stage means for the old pod of a group of one pod, which may have no canary.
@@ -247,9 +270,10 @@ pub(super) fn readiness(seen: &Seen<'_>) -> Option<(bool, &'static str, String)>
         Phase::Rolling if is_first => return None,
         Phase::Rolling => {
             let message = format!(
-                "updating the pods to {target}: {}{}{}",
+                "updating the pods to {target}: {}{}{}{}",
                 seen.progress(),
                 seen.canary(),
+                seen.replaces(),
                 seen.ignored()
             );
             (seen.reason("RollingOut"), message)
@@ -324,6 +348,7 @@ fn progressing(seen: &Seen<'_>) -> NewCondition {
     }
     let (reason, message) = match phase {
         Phase::Complete => ("RolloutComplete", format!("all pods are updated to {target}")),
+        Phase::Rolling if seen.lacks_room() => return verdict(false, NO_ROOM, seen.progress()),
         Phase::Rolling | Phase::Failed => ("RollingOut", format!("updating the pods to {target}")),
         Phase::RollingBack => ("RollingBack", format!("rolling back to {target}")),
         Phase::StepPaused { step, .. } => {

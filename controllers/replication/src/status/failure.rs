@@ -7,7 +7,7 @@ use mainstay_runtime::{
 
 use crate::{
     apply::{ApplyError, CLAIMS, CREATION, DELETION},
-    observe::ObserveError,
+    observe::{ObserveError, PREVIOUS},
 };
 
 impl Explain for ApplyError {
@@ -36,6 +36,9 @@ impl Explain for ApplyError {
                 "; raise the ResourceQuota or lower spec.replicas: creation then continues by itself"
             }
             (ApplyError::Create(_), RequestError::Invalid(_)) => "; correct spec.template",
+            (ApplyError::Create(_), RequestError::Forbidden(_)) if error.befalls_any_template() => {
+                "; give the controller's ServiceAccount this right: its ClusterRole or the binding was changed"
+            }
             (ApplyError::Create(_), RequestError::Forbidden(_)) => {
                 "; change spec.template or what forbids it, such as a LimitRange or the namespace's Pod Security level"
             }
@@ -53,6 +56,11 @@ impl From<&ObserveError> for Failure {
 }
 
 pub(super) fn unknown_revision(name: &str) -> Failure {
+    if name == PREVIOUS {
+        let message = "spec.rollbackTo is previous, and the group has no earlier revision, so nothing is exchanged: \
+                       name one of `kubectl get controllerrevisions`, or remove the field";
+        return Failure { reason: "UnknownRevision", stalled: true, message: message.to_owned() };
+    }
     let message = format!(
         "spec.rollbackTo names {name}, which is no revision of this group, so nothing is exchanged: name one of \
          `kubectl get controllerrevisions`, or remove the field"

@@ -292,6 +292,41 @@ fn whoever_waits_for_a_change_that_was_rolled_back_learns_that_it_has_failed() {
 }
 
 #[test]
+fn new_pods_that_have_waited_for_room_for_too_long_are_told_and_no_failure() {
+    let told = |left| {
+        let status = report(&group(None), None, at(0), |assessed| {
+            assessed.decision =
+                decided(Phase::Rolling, State { current: Some("a".into()), ..State::default() });
+            assessed.decision.waiting = 2;
+            (assessed.target.active, assessed.plan) = (2, plan(5, 5, 5));
+            assessed.may_wait = Some(Duration::from_secs(left));
+        });
+        let [ready, progressing] = ["Ready", "Progressing"].map(|kind| {
+            let (status, reason, _) = condition(&status, kind);
+            (status.to_owned(), reason.to_owned())
+        });
+        (ready, progressing, condition(&status, "Stalled").0.to_owned())
+    };
+    let pair = |status: &str, reason: &str| (status.to_owned(), reason.to_owned());
+    assert_eq!(told(1), (pair("False", "RollingOut"), pair("True", "RollingOut"), "False".to_owned()));
+    assert_eq!(
+        told(0),
+        (pair("False", "WaitingForRoom"), pair("False", "WaitingForRoom"), "False".to_owned())
+    );
+}
+
+#[test]
+fn why_pods_are_not_changed_in_place_is_said() {
+    let status = report(&group(None), None, at(0), |assessed| {
+        assessed.decision = decided(Phase::Rolling, State { current: Some("a".into()), ..State::default() });
+        assessed.plan = plan(5, 5, 5);
+        assessed.none_may_be_unavailable = true;
+    });
+    let (.., message) = condition(&status, "Ready");
+    assert!(message.contains("because spec.update.maxUnavailable comes to 0 of 5"), "{message}");
+}
+
+#[test]
 fn a_template_that_waits_behind_a_rollback_by_hand_is_named() {
     let mut group = group(None);
     let own = revision::name("web", &revision::hash(&group.spec.template));
@@ -334,7 +369,8 @@ fn a_command_of_an_earlier_rollout_is_named_and_the_new_one_has_another_value() 
 fn what_is_remembered_survives_the_status() {
     let rollout = at_step(1);
     let failed = Failed { revision: "c".into(), reason: Reason::ImagePullFailed, message: "m".into() };
-    let state = State { current: Some("a".into()), failed: Some(failed), rollout: Some(rollout) };
+    let state =
+        State { current: Some("a".into()), failed: Some(failed), rollout: Some(rollout), ..State::default() };
     let mut status = ReplicaGroupStatus::default();
     state.write(&group(None), &mut status);
     let read: ReplicaGroupStatus = serde_json::from_value(serde_json::to_value(&status).unwrap()).unwrap();

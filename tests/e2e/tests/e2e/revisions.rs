@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use kube::{ResourceExt, api::DeleteParams};
-use mainstay_e2e::{Component::Replication, FakeNodes, Group, Recorder, Scenario, eventually, group};
+use mainstay_e2e::{Component::Replication, FakeNodes, Group, Recorder, Scenario, eventually, group, reason};
 use serde_json::json;
 
 /// Numbers and versions of the group's revisions.
@@ -49,6 +49,34 @@ async fn a_group_goes_back_by_name_and_by_its_template_which_is_the_newest_then(
     record.catch_up().await;
     let written = record.read(<[_]>::len) - record.listed();
     assert_eq!(written, 1, "a revision was written for more than its new number");
+}
+
+#[tokio::test]
+async fn a_group_goes_back_to_the_previous_revision_without_steps_and_stays_there() {
+    let scenario = Scenario::start("previous", &[Replication]).await;
+    let Some(nodes) = FakeNodes::make(&scenario, &["zone-a"]).await else { return };
+    let draft = group("canary", nodes.pod()).replicas(4).version("1");
+    let canary = scenario.create(&draft.with("spec.rollbackTo", "previous")).await;
+    let first = canary.until("says that there is none", |status| reason(status) == "UnknownRevision").await;
+    assert_eq!(first.rollback_revision, None);
+    canary.patch(json!({"spec": {"rollbackTo": null}})).await;
+    canary.completes("1").await;
+    scenario.kubectl("annotate replicagroup canary kubernetes.io/change-cause=CVE-2026-1").succeeded();
+    canary.change("2").await;
+    canary.completes("2").await;
+    let causes = scenario
+        .kubectl("get controllerrevisions --output=jsonpath={.items[*].metadata.annotations.kubernetes\\.io/change-cause}");
+    assert_eq!(causes.succeeded(), "CVE-2026-1");
+
+    let goal = canary.revision("1").await;
+    let steps = json!({"steps": [{"weight": 25, "pause": {}}]});
+    canary.patch(json!({"spec": {"rollbackTo": "previous", "update": steps}})).await;
+    let status = canary.completes("1").await;
+    assert_eq!((status.rollback_revision, status.update_revision), (Some(goal.clone()), Some(goal.clone())));
+    // The template is put right later, and must not bring back what was left.
+    canary.change("1").await;
+    let status = canary.completes("1").await;
+    assert_eq!((status.rollback_revision, status.update_revision), (Some(goal.clone()), Some(goal)));
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ use mainstay_faults::{
     play::{
         controller::Controller,
         explore::explore,
+        fault::{Blow, Fault},
         oracle::{Oracle, Written},
         scenario::{Scenario, change, create, node},
     },
@@ -121,6 +122,15 @@ fn played(name: &'static str, group: Value) -> Scenario {
             object["spec"]["nodeName"] = Value::Null;
         }
     };
+    // A group that was made again has not been at another revision before.
+    scenario.open = (
+        |fault| matches!(fault, Fault::At(_, Blow::Recreated)),
+        |object| {
+            if let Some(status) = object["status"].as_object_mut() {
+                status.remove("previousRevision");
+            }
+        },
+    );
     scenario
 }
 

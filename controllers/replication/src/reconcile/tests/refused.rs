@@ -1,6 +1,6 @@
 //! What of a group goes on while the server refuses some of its writes.
 
-use mainstay_runtime::labels::LabelPool;
+use mainstay_runtime::{labels::LabelPool, metrics::LoopMetrics, reconcile::Work};
 
 use super::*;
 use crate::{plan::Claim, pod::Pod};
@@ -29,8 +29,12 @@ fn complete(replicas: i32, image: &str) -> ReplicaGroup {
     group
 }
 
-/// A controller of this group and these pods. The server refuses writes to paths with this in them.
-fn serving(group: &ReplicaGroup, pods: &[Value], refused: &'static str) -> (Replication, Sent) {
+/// A controller of this group and these pods. The server answers writes to paths with this in them with this reason.
+fn serving(
+    group: &ReplicaGroup,
+    pods: &[Value],
+    (refused, reason): (&'static str, &'static str),
+) -> (Replication, Sent) {
     let sent = Sent::default();
     let (noted, shown) = (Arc::clone(&sent), serde_json::to_value(group).unwrap());
     let list = json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": {}, "items": pods});
@@ -46,7 +50,8 @@ fn serving(group: &ReplicaGroup, pods: &[Value], refused: &'static str) -> (Repl
                 Method::GET if path.ends_with("/pods") => (200, list),
                 Method::GET => (200, shown),
                 _ if forbids => {
-                    (403, json!({"status": "Failure", "code": 403, "reason": "Forbidden", "message": "no"}))
+                    let code = if reason == "NotFound" { 404 } else { 403 };
+                    (code, json!({"status": "Failure", "code": code, "reason": reason, "message": "no"}))
                 }
                 _ => (200, made),
             };
@@ -70,7 +75,7 @@ fn serving(group: &ReplicaGroup, pods: &[Value], refused: &'static str) -> (Repl
 async fn lost_pods_come_back_while_the_status_cannot_be_written() {
     let group = complete(3, "b");
     let pods = ["web-1", "web-2"].map(|name| pod(name, "a", &owner("web", "u")));
-    let (replication, sent) = serving(&group, &pods, "/status");
+    let (replication, sent) = serving(&group, &pods, ("/status", "Forbidden"));
     let mut outcomes = Outcomes::default();
     replication.pass(&group, &Turn::default(), &mut outcomes).await;
     assert!(outcomes.has_failed(STATUS), "{outcomes:?}");
@@ -86,7 +91,7 @@ async fn an_orphan_that_may_not_be_adopted_is_none_of_the_groups_pods() {
     let group = complete(1, "a");
     let own = ["web-1", "web-2"].map(|name| pod(name, "a", &owner("web", "u")));
     let pods = [&own[..], &[pod("orphan", "a", &json!([]))]].concat();
-    let (replication, _) = serving(&group, &pods, "/orphan");
+    let (replication, _) = serving(&group, &pods, ("/orphan", "Forbidden"));
     let mut outcomes = Outcomes::default();
     replication.pass(&group, &Turn::default(), &mut outcomes).await;
     assert!(outcomes.refused(ADOPTION, "orphan"), "{outcomes:?}");
@@ -96,4 +101,45 @@ async fn an_orphan_that_may_not_be_adopted_is_none_of_the_groups_pods() {
     assert_eq!(foreign, ["orphan"]);
     let plan = replication.assess(&group, &observed, Timestamp::now(), false).plan;
     assert_eq!((plan.adopt.len(), plan.delete.len(), plan.counts.active), (0, 1, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_orphan_whose_adoption_is_tried_again_keeps_nothing_else_from_being_done() {
+    let group = complete(1, "a");
+    let own = ["web-1", "web-2"].map(|name| pod(name, "a", &owner("web", "u")));
+    let pods = [&own[..], &[pod("orphan", "a", &json!([]))]].concat();
+    let (replication, sent) = serving(&group, &pods, ("/orphan", "Forbidden"));
+    let work = Work::new(LoopMetrics::new(&Registry::new(), "replicagroup", 1));
+    work.root_changed(None, Some(&group), |_| false);
+    let key = ObjectKey::of(&group);
+    let mut deleted = Vec::new();
+    for _ in 0..2 {
+        sent.lock().clear();
+        let mut outcomes = Outcomes::default();
+        replication.pass(&group, &work.turn(&key), &mut outcomes).await;
+        work.conclude(&key, Duration::ZERO, outcomes);
+        let of = |wanted: Method, name: &str| {
+            sent.lock().iter().filter(|(method, path, _)| *method == wanted && path.contains(name)).count()
+        };
+        assert_eq!(of(Method::PATCH, "/orphan"), 1, "{:?}", sent.lock());
+        deleted.push(of(Method::DELETE, "/pods/web-"));
+        // The next one is that in which it is due.
+        tokio::time::advance(Duration::from_secs(60)).await;
+    }
+    assert_eq!(deleted, [0, 1]);
+}
+
+#[tokio::test]
+async fn no_pod_is_made_for_a_group_that_turns_out_to_be_gone() {
+    let mut group = complete(3, "a");
+    group.spec.lifecycle =
+        serde_json::from_value(json!({"preDelete": {"finalizer": "example.com/drain"}})).unwrap();
+    let (replication, sent) = serving(&group, &[], ("/replicagroups/web", "NotFound"));
+    replication.pass(&group, &Turn::default(), &mut Outcomes::default()).await;
+    let sent = sent.lock();
+    assert!(sent.iter().any(|(_, path, _)| path.ends_with("/replicagroups/web")), "{sent:?}");
+    assert!(
+        !sent.iter().any(|(method, path, _)| *method == Method::POST && path.ends_with("/pods")),
+        "{sent:?}"
+    );
 }

@@ -35,6 +35,7 @@ pub(super) fn settings() -> impl Strategy<Value = Settings> {
             .into_iter()
             .map(|(weight, pause)| Step { weight, pause })
             .collect(),
+        repairs: false,
         paused: false,
         roll_back: true,
         max_restarts: 3,
