@@ -92,7 +92,10 @@ pub async fn visit(client: &Client, case: &Case) -> Result<Visit, ApplyError> {
                     match remediation.create(client, case, template).await {
                         Ok(created) => {
                             visit.refuted |= created.is_none();
-                            visit.stands = created.is_some().then_some((index, None));
+                            // That of an earlier template still stands.
+                            if created.is_some() {
+                                visit.stands = Some((index, None));
+                            }
                             visit.created = created;
                         }
                         Err(error) if is_out_of_reach(&error) => visit.misses(template, error),

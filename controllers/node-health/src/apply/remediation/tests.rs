@@ -119,8 +119,14 @@ async fn none_begins_and_none_is_ended_for_a_node_that_has_come_back() {
     server.set(&format!("{API}/repairs/n"), Ok(json!({"metadata": {"name": "n", "labels": {POLICY: "p"}}})));
     let mut both = case(&["RepairTemplate", "RepairTemplate"], Wanted::Template(1));
     both.templates[1].name = "hard".into();
+    let hard = json!({
+        "apiVersion": "x.dev/v1", "kind": "RepairTemplate",
+        "metadata": {"name": "hard", "annotations": {MULTIPLE: "true"}},
+    });
+    server.set(&format!("{API}/repairtemplates/hard"), Ok(hard));
     let seen = visit(&server.client(), &both).await.unwrap();
     assert_eq!((seen.timed_out, seen.created, seen.refuted), (vec![], None, true));
+    assert_eq!(seen.stands, Some((0, None)), "it is not forgotten");
     assert_eq!(server.writes(), []);
 }
 
