@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     names::CONFIRMED_DEAD,
-    record::{Taken, confirmation},
+    record::{TaintEffect, Taken, confirmation},
 };
 
 /// No node is taken by a live read that is older.
@@ -205,13 +205,17 @@ impl Draft<'_> {
         taken.policy = Arc::clone(&rules.policy);
         // What stands of an earlier process stays, although its time begins anew.
         taken.cordon = steps.cordon.is_some_and(|after| clock.is_due(Step::Cordon, after) || taken.cordon);
-        let stands = taken.taint.is_some();
-        let taint = steps.taint.filter(|(_, after)| clock.is_due(Step::Taint, *after) || stands);
-        taken.taint = taint.map(|(effect, _)| effect);
+        let stands = taken.taint;
+        let taint = steps.taint.filter(|(_, after)| clock.is_due(Step::Taint, *after) || stands.is_some());
+        let taint = taint.map(|(effect, _)| effect);
+        // Kubernetes evicts by it at once.
+        let evicts = taint == Some(TaintEffect::NoExecute) && stands != taint;
+        taken.taint = if evicts && self.other_down.is_some() { stands } else { taint };
         let not_ready = steps.pods_not_ready.is_some_and(|after| clock.is_due(Step::PodsNotReady, after));
         self.plan.pods.not_ready = not_ready && verdict.unreachable;
         if let Some(other) = self.other_down.clone() {
             self.plan.record.taken = Some(taken);
+            due.at(clock.next.map(|(_, at)| at));
             return self.go_no_further(&other);
         }
         self.plan.pods.evict = evict(steps, &mut clock);

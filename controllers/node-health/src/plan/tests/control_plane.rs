@@ -92,6 +92,31 @@ fn what_was_begun_with_one_goes_no_further_while_another_is_down() {
 }
 
 #[test]
+fn nothing_that_evicts_begins_with_one_while_another_is_down() {
+    let mut world = with_control_plane();
+    let now = world.now;
+    world.rules[0].steps.taint = Some((TaintEffect::NoExecute, seconds(60)));
+    world.node("a-0").failing = Some(("its condition Ready is False".into(), now));
+    world.until(seconds(5), |world| world.node_is_taken("a-0"));
+    world.stop("b-0");
+    world.run(seconds(100));
+    let taint = |world: &World| world.of("a-0").record.taken.as_ref().and_then(|taken| taken.taint);
+    assert_eq!(taint(&world), None);
+    world.start("b-0");
+    world.until(seconds(30), |world| taint(world) == Some(TaintEffect::NoExecute));
+    // What stands is kept, and a taint that evicts nobody may begin.
+    world.stop("b-0");
+    world.run(seconds(100));
+    assert_eq!(taint(&world), Some(TaintEffect::NoExecute));
+    world.rules[0].steps.taint = Some((TaintEffect::NoSchedule, seconds(60)));
+    world.pass();
+    assert_eq!(taint(&world), Some(TaintEffect::NoSchedule));
+    world.rules[0].steps.taint = Some((TaintEffect::NoExecute, seconds(60)));
+    world.pass();
+    assert_eq!(taint(&world), Some(TaintEffect::NoSchedule));
+}
+
+#[test]
 fn one_that_somebody_says_is_alive_keeps_no_other_from_its_turn() {
     let mut world = with_control_plane();
     world.rules[0].max_doubt = seconds(600);
