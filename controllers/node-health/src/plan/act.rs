@@ -240,8 +240,8 @@ impl Draft<'_> {
         self.plan.state = State::Waiting;
         self.plan.remediation = keep(self.node, true);
         self.plan.waits_for = format!(
-            "control plane node {other}, which is down too: no eviction, remediation or taint out-of-service \
-             begins meanwhile, since etcd may lose its quorum"
+            "control plane node {other}, which is down too or not known to be well: no eviction, remediation or \
+             taint out-of-service begins meanwhile, since etcd may lose its quorum"
         );
     }
 

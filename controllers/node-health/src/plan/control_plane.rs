@@ -1,10 +1,14 @@
 //! Which nodes of the control plane are down, whoever acts on them.
+//!
+//! This only holds back, so what is not known yet counts as down: a node of which no renewal was seen since it is watched,
+//! one that no live read has confirmed, one that a second opinion reports alive, and one whose condition is bad and not yet
+//! for its time.
 
 use std::sync::Arc;
 
 use super::{rules::Rules, types::NodeView, verdict::Verdict};
 
-/// The nodes of the control plane that are down as those see it that act, and dry runs.
+/// The nodes of the control plane that are down, or not known to be well, as those see it that act, and dry runs.
 pub(super) struct ControlPlane([Vec<Arc<str>>; 2]);
 
 impl ControlPlane {
@@ -13,7 +17,9 @@ impl ControlPlane {
             let seen = nodes.iter().zip(verdicts).filter(|(node, _)| node.control_plane);
             let down = seen.filter(|(node, verdict)| {
                 let is_of = node.rules.is_some_and(|index| rules[index].dry_run == dry_run);
-                verdict.answers_nobody(node) || is_of && verdict.failing || node.unread || node.leaving
+                let is_failing = is_of && (verdict.failing || node.failing_due.is_some());
+                let is_silent = verdict.silent || !node.heartbeat.is_heard();
+                is_silent || is_failing || node.unread || node.leaving
             });
             down.map(|(node, _)| Arc::clone(&node.name)).collect()
         }))

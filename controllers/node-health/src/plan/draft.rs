@@ -18,7 +18,7 @@ pub(super) struct Draft<'a> {
     pub(super) node: &'a NodeView,
     pub(super) rules: Option<&'a Rules>,
     open_breaker: Option<&'a OpenBreaker>,
-    /// If it runs the control plane: another node of it that is down.
+    /// If it runs the control plane: another node of it that is down, or not known to be well.
     pub(super) other_down: Option<Arc<str>>,
     pub(super) now: Now,
     pub(super) memory: NodeMemory,

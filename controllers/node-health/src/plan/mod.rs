@@ -11,7 +11,7 @@
 //!   in any window than the policy allows, also after a breaker has closed.
 //! - Volumes detach only from a node that does not renew its Lease, and with proof that it is dead.
 //! - At most one control plane node is out of use because of this controller, and it acts on none while another is out
-//!   of use for any other reason: what it has begun with one before goes no further.
+//!   of use for any other reason: what it has begun with one before goes no further while another is not known to be well.
 //! - While nothing can be observed nothing changes. Neither does a node whose policy cannot be read: it counts as out
 //!   of use.
 //! - When no node of the cluster answers, neither by its Lease nor to a second opinion, cordons and taints are

@@ -92,6 +92,45 @@ fn what_was_begun_with_one_goes_no_further_while_another_is_down() {
 }
 
 #[test]
+fn what_was_begun_with_one_goes_no_further_before_it_is_known_how_another_is() {
+    for has_bad_condition in [false, true] {
+        let mut world = with_control_plane();
+        world.rules[0].steps.remediation = vec![seconds(60)];
+        world.rules[0].steps.remediate_after = seconds(30);
+        world.repairs = Some(vec![None; world.nodes.len()]);
+        world.stop("a-0");
+        world.until(seconds(30), |world| world.node_is_taken("a-0"));
+        let now = world.now;
+        if has_bad_condition {
+            world.node("b-0").failing = Some(("its condition Ready is False".into(), now));
+        } else {
+            world.stop("b-0");
+        }
+        world.until(seconds(30), |world| world.state("b-0") == State::Waiting);
+        // All timers begin anew, also that of the condition.
+        world.blind = true;
+        world.run(seconds(60));
+        world.see();
+        if has_bad_condition {
+            let due = world.now + seconds(300);
+            (world.node("b-0").failing, world.node("b-0").failing_due) = (None, Some(due));
+        }
+        for _ in 0..100 {
+            world.now += TICK;
+            world.pass();
+            // The other refuses the connection, and this one does not answer at all.
+            world.node("b-0").confirmed = false;
+            let planned = world.of("a-0");
+            assert_eq!(planned.pods.evict, None, "{has_bad_condition}: {planned:?}");
+            assert!(!matches!(planned.remediation, Wanted::Template(_)), "{has_bad_condition}: {planned:?}");
+        }
+        world.node("b-0").failing_due = None;
+        world.start("b-0");
+        world.until(seconds(30), |world| world.of("a-0").remediation == Wanted::Template(0));
+    }
+}
+
+#[test]
 fn nothing_that_evicts_begins_with_one_while_another_is_down() {
     let mut world = with_control_plane();
     let now = world.now;
@@ -125,6 +164,9 @@ fn one_that_somebody_says_is_alive_keeps_no_other_from_its_turn() {
     world.stop("b-0");
     world.until(seconds(30), |world| world.taken() == ["b-0"]);
     assert_eq!(world.state("a-0"), State::Doubted);
+    // It may be wrong: what cannot be undone waits.
+    world.run(seconds(60));
+    assert_eq!((world.state("b-0"), world.of("b-0").pods.evict), (State::Waiting, None));
 }
 
 #[test]
