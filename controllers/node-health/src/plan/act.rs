@@ -30,6 +30,9 @@ pub(super) struct Queue {
     /// and dry runs.
     control_plane: [Option<Arc<str>>; 2],
     waiting: Vec<(Moment, usize)>,
+    /// How many nodes of each policy are asked again before they are taken: each has a place in this plan, so that no more are
+    /// asked than may be taken, and those that are unhealthy for longest have their turn.
+    asked: BTreeMap<Arc<str>, usize>,
 }
 
 impl Queue {
@@ -46,7 +49,13 @@ impl Queue {
                 before.unwrap_or_else(|| written(nodes.iter().filter(|node| node.rules == Some(index)), now));
             (Arc::clone(&rules.policy), resume(rules, before, breaker_states, now.moment))
         });
-        Self { now, taken: taken.collect(), control_plane: [None, None], waiting: Vec::new() }
+        Self {
+            now,
+            taken: taken.collect(),
+            control_plane: [None, None],
+            waiting: Vec::new(),
+            asked: BTreeMap::new(),
+        }
     }
 
     /// Notes what has been decided of a node, all but whether it is taken now.
@@ -83,15 +92,24 @@ impl Queue {
                     }
                 }
                 // It may have waited for long.
-                None if !draft.is_answer_fresh() => draft.ask_again(),
+                None if !draft.is_answer_fresh() => {
+                    draft.ask_again();
+                    *self.asked.entry(Arc::clone(&rules.policy)).or_default() += 1;
+                    self.occupy(draft.node, rules);
+                }
                 None => {
                     self.taken.entry(Arc::clone(&rules.policy)).or_default().push(signed(self.now.moment));
-                    if draft.node.control_plane {
-                        self.control_plane[usize::from(rules.dry_run)] = Some(Arc::clone(&draft.node.name));
-                    }
+                    self.occupy(draft.node, rules);
                     draft.take(rules, &verdicts[index], due);
                 }
             }
+        }
+    }
+
+    /// Nobody else of the control plane has its turn.
+    fn occupy(&mut self, node: &NodeView, rules: &Rules) {
+        if node.control_plane {
+            self.control_plane[usize::from(rules.dry_run)] = Some(Arc::clone(&node.name));
         }
     }
 
@@ -103,14 +121,16 @@ impl Queue {
         }
         let rate = rules.breakers.rate;
         let taken = self.taken.get(&rules.policy).map_or(&[][..], |taken| taken);
-        if taken.len() < rate.count {
+        let asked = self.asked.get(&rules.policy).copied().unwrap_or_default();
+        if taken.len() + asked < rate.count {
             return None;
         }
         let mut moments: Vec<_> = taken.iter().filter_map(|taken| free(*taken, rate.window)).collect();
         moments.sort_unstable();
         due.at(moments.first().copied());
         // Of more than the rate allows, as after it was lowered, several leave the window first.
-        let until = moments.get(moments.len().saturating_sub(rate.count)).copied();
+        // The place of one who is asked has no time: his answer decides.
+        let until = moments.get((moments.len() + asked).saturating_sub(rate.count)).copied();
         Some((format!("the rate limit: at most {} nodes per {:?}", rate.count, rate.window), until))
     }
 }

@@ -16,6 +16,45 @@ fn no_more_nodes_are_taken_than_the_rate_allows() {
 }
 
 #[test]
+fn no_more_nodes_are_asked_again_than_may_be_taken() {
+    let mut world = three_zones();
+    ["b-1", "c-1"].iter().for_each(|name| world.node(name).control_plane = true);
+    world.rules[0].pause_requests = vec!["upgrade".into()];
+    for name in ["a-1", "b-1", "c-1", "a-2"] {
+        world.stop(name);
+        world.run(seconds(30));
+    }
+    world.rules[0].pause_requests.clear();
+    world.pass();
+    // One place is left for each, and of the control plane there is one.
+    assert_eq!(asked(&world), ["a-1", "b-1"]);
+    assert!(world.of("a-2").waits_for.contains("at most 2 nodes per 60s"), "{}", world.of("a-2").waits_for);
+    assert!(world.of("c-1").waits_for.contains("control plane node b-1"), "{}", world.of("c-1").waits_for);
+    world.pass();
+    assert_eq!((world.taken(), asked(&world)), (vec!["a-1", "b-1"], vec![]));
+
+    // Who was asked and lives leaves the place to the next one.
+    let mut world = three_zones();
+    world.rules[0].breakers.rate.count = 1;
+    world.rules[0].pause_requests = vec!["upgrade".into()];
+    for name in ["a-1", "b-1"] {
+        world.stop(name);
+        world.run(seconds(30));
+    }
+    world.rules[0].pause_requests.clear();
+    world.pass();
+    assert_eq!(asked(&world), ["a-1"]);
+    world.node("a-1").doubt = Some("its kubelet answers".into());
+    world.until(seconds(2), |world| world.taken() == ["b-1"]);
+}
+
+/// Those that are asked.
+fn asked(world: &World) -> Vec<&str> {
+    let asked = world.nodes.iter().zip(&world.plan.nodes).filter(|(_, planned)| planned.ask);
+    asked.map(|(node, _)| &*node.name).collect()
+}
+
+#[test]
 fn nothing_begins_while_somebody_asks_for_a_pause_and_what_was_begun_goes_on() {
     let mut world = three_zones();
     world.stop("b-1");
