@@ -91,7 +91,7 @@ impl Writer {
             };
         }
         if *first {
-            let noted = self.note_subjects(namespace, (name, uid)).await?;
+            let noted = self.note_subjects(namespace, policy, (name, uid)).await?;
             if noted != Done::Written {
                 return Ok(noted);
             }

@@ -163,7 +163,8 @@ impl Planner<'_> {
                     binding: wanted.clone(),
                     anew,
                     adopted,
-                    first: adopted && standing.mark.is_none(),
+                    first: adopted
+                        && standing.mark.as_ref().is_none_or(|mark| mark.origin != Origin::Adopted),
                 });
             }
         }

@@ -46,7 +46,7 @@ pub enum Action {
         anew: bool,
         /// Whether it is adopted from another owner.
         adopted: bool,
-        /// Whether it is so now: who is bound is its owner's choice still.
+        /// Whether it is so now, as far as the watch shows: who is bound is its owner's choice still.
         first: bool,
     },
     /// Copy a pull secret: policy, name, source, and the existing copy.

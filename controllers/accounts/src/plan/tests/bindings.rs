@@ -30,4 +30,8 @@ fn who_was_bound_is_written_down_when_a_binding_is_taken_over_and_not_later() {
     observed.bindings.get_mut("bot").unwrap().mark =
         Some(Mark { policy: name("ci"), origin: Origin::Adopted });
     assert!(!first(&observed), "those are the policy's");
+    // A tool that labels all that it finds has bound nobody.
+    observed.bindings.get_mut("bot").unwrap().mark =
+        Some(Mark { policy: name("ci"), origin: Origin::Foreign });
+    assert!(first(&observed));
 }
