@@ -12,6 +12,7 @@ pub mod announce;
 pub mod apply;
 pub mod controller;
 mod departures;
+mod failing;
 mod managed;
 pub mod metrics;
 pub mod names;

@@ -27,9 +27,9 @@ use serde_json::json;
 use crate::{
     announce::Announcer,
     apply::ApplyError,
+    failing::{self, Failing},
     metrics::STATES,
     names::{FIELD_MANAGER, FINALIZER, POLICY},
-    reconcile::{self, Failing},
     settings::Settings,
     status::{self, Told},
     stores::Stores,
@@ -46,7 +46,7 @@ pub struct Policies {
     /// What reconciles read.
     pub stores: Stores,
     /// What came of the reconciles over namespaces.
-    pub outcomes: Arc<reconcile::Outcomes>,
+    pub outcomes: Arc<failing::Outcomes>,
     /// Writes the status.
     pub status_writer: Arc<StatusWriter<AccountPolicyStatus>>,
     /// Tells people and Prometheus.

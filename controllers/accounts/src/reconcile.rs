@@ -4,7 +4,7 @@
 //! it is told by the policies' own reconcile ([`crate::policies`]).
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     pin::pin,
     sync::Arc,
     time::Duration,
@@ -26,6 +26,7 @@ use parking_lot::Mutex;
 use crate::{
     announce::Announcer,
     apply::{ApplyError, Done, Writer},
+    failing::{NOT_REVOKED, Outcomes, Trouble},
     plan::{Action, Observed, Part, Plan, Problem, Unseen, Why, plan},
     server_clock::ServerClock,
     stores::Stores,
@@ -103,59 +104,6 @@ impl Repeated {
     }
 }
 
-/// Why a policy could not give a namespace everything.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failing {
-    /// As a condition names it.
-    pub reason: &'static str,
-    /// What is wrong and what to do.
-    pub message: String,
-}
-
-/// How many problems of a policy in a namespace are told one by one.
-const TOLD: usize = 3;
-
-impl Failing {
-    /// What is wrong with each policy. The reason is that of the first problem: an account comes before what needs it.
-    fn all(problems: &[Problem]) -> BTreeMap<Arc<str>, Self> {
-        let mut of = BTreeMap::<_, Vec<&Problem>>::new();
-        problems.iter().for_each(|problem| of.entry(Arc::clone(&problem.policy)).or_default().push(problem));
-        let told = |(policy, problems): (_, Vec<&Problem>)| {
-            let told: Vec<_> = problems.iter().take(TOLD).map(|problem| &*problem.message).collect();
-            let left = problems.len() - told.len();
-            let and = if left > 0 { format!("; and {left} more problems") } else { String::new() };
-            (policy, Self { reason: problems[0].reason, message: told.join("; ") + &and })
-        };
-        of.into_iter().map(told).collect()
-    }
-}
-
-/// What came of the last reconcile over each namespace: for each policy that gives it something, whether it has everything.
-#[derive(Debug, Default)]
-pub struct Outcomes(Mutex<HashMap<Arc<str>, OfPolicies>>);
-
-/// What came of each policy.
-type OfPolicies = BTreeMap<Arc<str>, Option<Failing>>;
-
-impl Outcomes {
-    /// What came of `policy` in `namespace`; `None` when there was no reconcile yet.
-    pub fn of(&self, namespace: &str, policy: &str) -> Option<Option<Failing>> {
-        self.0.lock().get(namespace)?.get(policy).cloned()
-    }
-
-    /// Notes what came of a reconcile. Returns whether it is another than before, by policy.
-    fn note(&self, namespace: &Arc<str>, now: BTreeMap<Arc<str>, Option<Failing>>) -> Vec<Arc<str>> {
-        let before = self.0.lock().insert(Arc::clone(namespace), now.clone()).unwrap_or_default();
-        let policies = before.keys().chain(now.keys()).collect::<BTreeSet<_>>();
-        policies.into_iter().filter(|policy| before.get(*policy) != now.get(*policy)).cloned().collect()
-    }
-
-    /// Forgets a namespace that is gone.
-    pub fn forget(&self, namespace: &str) {
-        self.0.lock().remove(namespace);
-    }
-}
-
 impl Reconciler for Namespaces {
     type Object = MetadataOf<v1::Namespace>;
 
@@ -181,17 +129,15 @@ impl Reconciler for Namespaces {
             self.writer.leave_unknown(&key, &mut observed);
         }
         let plan = plan(&observed, now);
-        let mut outcomes: BTreeMap<_, Option<Failing>> =
-            observed.desired.iter().map(|desired| (Arc::clone(&desired.policy), None)).collect();
-        for (policy, failing) in Failing::all(&plan.problems) {
-            outcomes.insert(policy, Some(failing));
-        }
-        let all = self.carry_out(&key, (&observed, &plan), &turn, &mut outcomes, &mut ended).await;
+        let mut trouble = Trouble::default();
+        let all = self.carry_out(&key, (&observed, &plan), &turn, &mut trouble, &mut ended).await;
         drop(giving);
         if all && !ended.failed() {
             self.announcer.repaired(plan.repairs);
         }
-        for policy in self.outcomes.note(&key.name, outcomes) {
+        let desired = observed.desired.iter().map(|desired| &desired.policy);
+        let outcomes = trouble.outcomes(desired, &plan.problems);
+        for policy in self.outcomes.note(&key.name, outcomes, trouble.failed) {
             self.policies.trigger(&ObjectKey::new("", &policy));
         }
         let left = |due: Timestamp| {
@@ -234,7 +180,7 @@ impl Namespaces {
         key: &ObjectKey,
         (observed, plan): (&Observed, &Plan),
         turn: &Turn,
-        outcomes: &mut BTreeMap<Arc<str>, Option<Failing>>,
+        trouble: &mut Trouble,
         ended: &mut Ended,
     ) -> bool {
         CONCERNS.iter().for_each(|concern| ended.well(*concern));
@@ -244,17 +190,14 @@ impl Namespaces {
         };
         let (held, due): (Vec<_>, Vec<_>) = plan.actions.iter().partition(is_held);
         held.iter().for_each(|action| ended.waits(action.part()));
-        for policy in held.iter().filter_map(|action| action.owner(observed)) {
-            if let Some(Some(failing)) = self.outcomes.of(&key.name, policy) {
-                outcomes.insert(Arc::clone(policy), Some(failing));
-            }
-        }
+        trouble.failed = self.outcomes.failed(&key.name);
+        trouble.failed.retain(|part, _| held.iter().any(|action| action.part() == *part));
         // An account is there before a token of it is asked for, and what is revoked ends before it is said to have ended;
         // nothing else waits for another. Of an account that is not there no token is given: its handle would be made for
         // nothing.
         let (tokens, others): (Vec<_>, Vec<_>) =
             due.into_iter().partition(|action| matches!(action, Action::Issue { .. }));
-        let Some(undone) = self.apply_all(key, observed, others, outcomes, ended).await else { return false };
+        let Some(undone) = self.apply_all(key, observed, others, trouble, ended).await else { return false };
         let undone: Vec<_> = held.iter().copied().chain(undone).collect();
         let revokes =
             |issue: &Action, end: &&Action| end.ends_handle().is_some_and(|handle| issue.revokes(handle));
@@ -271,11 +214,12 @@ impl Namespaces {
                     "the tokens of Secret {output} are to be revoked, and are still valid: their bound Secret could not \
                      be deleted"
                 );
-                outcomes.insert(Arc::clone(policy), Some(Failing { reason: "NotRevoked", message }));
+                let problem = Problem { policy: Arc::clone(policy), reason: NOT_REVOKED, message };
+                trouble.failed.insert(issue.part(), problem);
             }
         }
         let all = held.is_empty() && wait.is_empty();
-        self.apply_all(key, observed, tokens, outcomes, ended).await.is_some() && all
+        self.apply_all(key, observed, tokens, trouble, ended).await.is_some() && all
     }
 
     /// Carries out these actions. Returns those that were not done; `None` in a namespace that goes, which takes all with it.
@@ -284,28 +228,26 @@ impl Namespaces {
         key: &ObjectKey,
         observed: &Observed,
         actions: Vec<&'a Action>,
-        outcomes: &mut BTreeMap<Arc<str>, Option<Failing>>,
+        trouble: &mut Trouble,
         ended: &mut Ended,
     ) -> Option<Vec<&'a Action>> {
         let mut undone = Vec::new();
         let mut done = pin!(self.apply(key, actions));
         while let Some((action, result)) = done.next().await {
-            let failing = match result {
+            let (reason, message) = match result {
                 Ok(Done::Written) => {
                     self.announcer.done(key, action);
                     continue;
                 }
                 // The stores are about to show what stands; until then it is not known.
                 Ok(Done::Stale) => {
-                    if let Some(policy) = action.policy().filter(|it| outcomes.get(*it) == Some(&None)) {
-                        outcomes.remove(policy);
-                    }
+                    trouble.unknown.extend(action.policy().cloned());
                     undone.push(action);
                     continue;
                 }
                 Ok(Done::NotPullSecret) => {
                     let Action::Copy(_, name, of, _) = action else { continue };
-                    Failing { reason: "SourceType", message: of.not_pull_secret(name) }
+                    ("SourceType", of.not_pull_secret(name))
                 }
                 Err(error) => {
                     self.announcer.failed(action, &error);
@@ -314,11 +256,11 @@ impl Namespaces {
                         return None;
                     }
                     undone.push(action);
-                    Failing { reason: error.request().reason(), message: error.to_string() }
+                    (error.request().reason(), error.to_string())
                 }
             };
-            if let Some(policy) = action.owner(observed) {
-                outcomes.insert(Arc::clone(policy), Some(failing));
+            if let Some(policy) = action.owner(observed).cloned() {
+                trouble.failed.insert(action.part(), Problem { policy, reason, message });
             }
         }
         Some(undone)

@@ -12,7 +12,7 @@ use mainstay_runtime::{
     outcome::Failures,
 };
 
-use crate::{reconcile::Failing, settings::SettingsError};
+use crate::{failing::Failing, settings::SettingsError};
 
 /// The most namespaces that a status lists as failing.
 const MOST_FAILING: usize = 20;

@@ -11,7 +11,7 @@ use super::*;
 use crate::{
     metrics::Metrics,
     names::{FIELD_MANAGER, FINALIZER},
-    plan::{Grantable, Origin, OutputView, Source, Token, Written},
+    plan::{Binding, Grantable, Origin, OutputView, Role, Source, Token, Written},
     settings::Settings,
 };
 
@@ -83,20 +83,6 @@ fn namespaces() -> (Arc<Namespaces>, Arc<MetadataOf<v1::Namespace>>, Sent) {
     (Arc::new(namespaces), Arc::new(namespace), sent)
 }
 
-#[test]
-fn each_problem_of_a_policy_is_told_and_many_are_counted() {
-    let problem = |policy: &str, message: &str| Problem {
-        policy: policy.into(),
-        reason: if message == "one" { "Conflict" } else { "Forbidden" },
-        message: message.into(),
-    };
-    let all = ["one", "two", "three", "four", "five"].map(|message| problem("p", message));
-    let [few, many] = [2, 5].map(|count| Failing::all(&all[..count])["p"].clone());
-    assert_eq!((few.reason, &*few.message), ("Conflict", "one; two"));
-    assert_eq!(&*many.message, "one; two; three; and 2 more problems");
-    assert_eq!(Failing::all(&[problem("q", "two"), problem("p", "one")])["q"].message, "two");
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_secret_that_cannot_be_looked_for_keeps_nothing_else_from_being_done() {
     let (namespaces, namespace, sent) = namespaces();
@@ -148,6 +134,30 @@ async fn nothing_is_made_for_the_token_of_an_account_that_cannot_be_made() {
     assert_eq!(sent, ["/api/v1/namespaces/ns/serviceaccounts"], "and it waits");
 }
 
+#[tokio::test(start_paused = true)]
+async fn all_that_fails_is_told_together() {
+    let (namespaces, namespace, sent) = namespaces();
+    let mut given = Arc::into_inner(policy(&json!([{"name": "bot"}, {"name": "ci"}]))).unwrap();
+    let role = Role { kind: "ClusterRole".into(), name: "admin".into() };
+    given.desired.bindings.insert("b".into(), Binding { role, accounts: [Arc::from("bot")].into() });
+    *namespaces.stores.policies.write() = Arc::new(vec![Arc::new(given)]);
+    let work = Work::new(LoopMetrics::new(&Registry::new(), "namespace", 1));
+    work.root_changed(None, Some(&*namespace), |_| false);
+    let key = ObjectKey::new("", "ns");
+    let mut told = Vec::new();
+    // The second one waits before it tries again, and knows of what.
+    for _ in 0..2 {
+        let outcomes = Arc::clone(&namespaces).reconcile(Arc::clone(&namespace), work.turn(&key)).await;
+        work.conclude(&key, Duration::ZERO, outcomes);
+        told.push(namespaces.outcomes.of("ns", "p").flatten().unwrap());
+    }
+    assert_eq!(told[0], told[1]);
+    let parts: Vec<_> = told[0].message.split("; ").collect();
+    let has = |words: &str| parts.iter().filter(|part| part.contains(words)).count();
+    assert_eq!(["admin", "ServiceAccount bot", "ServiceAccount ci"].map(has), [1; 3], "{told:?}");
+    assert_eq!(sent.lock().len(), 2, "each account is tried once");
+}
+
 /// A handle is what keeps a token valid.
 #[tokio::test(start_paused = true)]
 async fn no_token_is_issued_for_a_revoked_one_that_could_not_be_ended() {
@@ -181,14 +191,14 @@ async fn no_token_is_issued_for_a_revoked_one_that_could_not_be_ended() {
         };
         let ends = Action::Delete(Part::Handle, handle.into(), "h".into());
         let plan = Plan { actions: vec![ends, issue], ..Plan::default() };
-        let (mut outcomes, mut ended) = (BTreeMap::new(), Ended::default());
+        let (mut trouble, mut ended) = (Trouble::default(), Ended::default());
         let all = namespaces
-            .carry_out(&key, (&Observed::default(), &plan), &Turn::default(), &mut outcomes, &mut ended)
+            .carry_out(&key, (&Observed::default(), &plan), &Turn::default(), &mut trouble, &mut ended)
             .await;
         // The store is about to show what stands there: nothing is wrong.
         assert!(!all && ended.failed() == is_told);
-        let failing = outcomes.get("p").cloned().flatten();
-        assert_eq!(failing.map(|failing| failing.reason), is_told.then_some("NotRevoked"));
+        let reasons: Vec<_> = trouble.failed.values().map(|problem| problem.reason).collect();
+        assert_eq!(reasons, is_told.then_some("NotRevoked").into_iter().collect::<Vec<_>>());
         let sent: Vec<_> = sent.lock().iter().map(|(method, path)| format!("{method} {path}")).collect();
         assert_eq!(sent, [format!("DELETE /api/v1/namespaces/ns/secrets/{handle}")]);
     }
