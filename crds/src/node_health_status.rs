@@ -104,10 +104,10 @@ pub struct UnhealthyNode {
     /// What the controller waits for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting_for: Option<String>,
-    /// The next step that will be taken without further changes.
+    /// The step that comes next if nothing else changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_step: Option<String>,
-    /// When that step will be taken.
+    /// That step comes no earlier than this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_step_time: Option<Time>,
 }
