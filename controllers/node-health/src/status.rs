@@ -306,4 +306,4 @@ fn time(clock: &Clock, moment: Moment) -> Time {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -4,6 +4,7 @@ use std::{collections::HashSet, sync::Arc};
 
 use jiff::Timestamp;
 use kube::ResourceExt;
+use mainstay_runtime::clock::Moment;
 
 use super::{
     jobs::Task,
@@ -19,7 +20,7 @@ use crate::{
     },
     live::Question,
     observe::{self, DEFAULT_INTERVAL},
-    plan::{NodePlan, NodeView, PodsPlan, Remediation, State, Wanted, unreachable_at},
+    plan::{NodePlan, NodeView, PodsPlan, Remediation, State, Wanted, late, unreachable_at},
     record::Record,
     settings::Settings,
     status::Judged,
@@ -176,11 +177,47 @@ impl NodeHealth {
     }
 
     /// The nodes of which a sign of life changes what is to be done.
-    pub(super) fn await_life(&self, judged: &[Judged<'_>]) {
-        let awaited = judged.iter().filter(|Judged { view, planned, .. }| {
-            planned.state != State::Healthy || view.record != Record::default()
-        });
+    pub(super) fn await_life(&self, pass: &Pass, judged: &[Judged<'_>]) {
+        let awaited = judged.iter().filter(|judged| is_awaited(judged.view, judged.planned, pass.now.moment));
         self.observations
             .wait_for(awaited.map(|judged| Arc::clone(&judged.view.name)).collect::<HashSet<_>>());
+    }
+}
+
+/// Whether a sign of life of the node changes what is to be done. While a node of the control plane gives none, nothing goes on
+/// with the others, whether anything is done with it or not.
+fn is_awaited(view: &NodeView, planned: &NodePlan, now: Moment) -> bool {
+    let heartbeat = view.heartbeat;
+    let overdue =
+        heartbeat.silent_since().saturating_add(late(heartbeat.interval.unwrap_or(DEFAULT_INTERVAL)));
+    let is_silent = !heartbeat.is_heard() || overdue < now;
+    planned.state != State::Healthy || view.record != Record::default() || view.control_plane && is_silent
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{plan::Heartbeat, status::tests::node};
+
+    #[test]
+    fn a_silent_node_of_the_control_plane_is_awaited_though_nothing_is_done_with_it() {
+        let (node, planned) = node("n", State::Healthy);
+        let seconds = Duration::from_secs;
+        let heartbeat =
+            |heard| Heartbeat { heard, listening: seconds(100), interval: Some(seconds(10)), renewed: None };
+        for (control_plane, heard, now, is_expected) in [
+            (true, Some(seconds(105)), 110, false),
+            (true, Some(seconds(105)), 118, true),
+            // As after the API server was away.
+            (true, Some(seconds(95)), 101, true),
+            (true, None, 101, true),
+            (false, None, 118, false),
+        ] {
+            let view = NodeView { control_plane, heartbeat: heartbeat(heard), ..node.clone() };
+            let awaited = is_awaited(&view, &planned, seconds(now));
+            assert_eq!(awaited, is_expected, "{control_plane} {heard:?} {now}");
+        }
     }
 }

@@ -116,7 +116,7 @@ impl NodeHealth {
             self.carry_out(state, &pass, *judged);
         }
         self.sweep(state, &pass, &judged);
-        self.await_life(&judged);
+        self.await_life(&pass, &judged);
         self.report(state, &pass, &judged, &plan.breakers);
         state.jobs.withdraw();
         let Plan { memory, due, .. } = plan;

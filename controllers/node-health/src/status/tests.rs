@@ -19,7 +19,7 @@ fn policy() -> NodeHealthPolicy {
     serde_json::from_value(policy).unwrap()
 }
 
-fn node(name: &str, state: State) -> (NodeView, NodePlan) {
+pub(crate) fn node(name: &str, state: State) -> (NodeView, NodePlan) {
     let view = NodeView {
         name: name.into(),
         zone: Arc::from("zone-a"),
