@@ -134,13 +134,14 @@ What is wrong with pools. The series name none: kubectl get endpointpools does.
 */}}
 {{- define "mainstay.endpointsAlerts" -}}
 - alert: MainstayPoolServesNothing
-  expr: max by (reason) (mainstay_endpoints_pools_not_ready{reason!~"NoMembers|ServiceTaken"}) > 0
+  # Of all reasons together: a pool that goes from one to the other has no endpoint all the same.
+  expr: max(sum without (reason) (mainstay_endpoints_pools_not_ready{reason!~"NoMembers|ServiceTaken"})) > 0
   for: 10m
   labels:
     severity: critical
     mainstay_controller: {{ .name }}
   annotations:
-    summary: {{ "For 10 minutes {{ $value }} EndpointPools have had no endpoint that gets traffic: {{ $labels.reason }}." | quote }}
+    summary: {{ "For 10 minutes {{ $value }} EndpointPools have had no endpoint that gets traffic." | quote }}
 - alert: MainstayPoolUnused
   expr: max by (reason) (mainstay_endpoints_pools_not_ready{reason=~"NoMembers|ServiceTaken"}) > 0
   for: 1h

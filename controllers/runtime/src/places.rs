@@ -5,8 +5,9 @@
 //! - Of the owners with a key that is due, the one with the fewest keys under way comes first, and of several the one
 //!   whose key is due since longest. Of an owner's keys, those that are due for the first time come first, and then the one that
 //!   is due since longest. What owners are called decides nothing.
-//! - Of an owner that is [bounded](Places::bound), an eighth of what it may have under way is only for keys that are due for the
-//!   first time: those that are known and hang hold up no new one.
+//! - Of an owner that is [bounded](Places::bound) to eight or more, keys that are due for the first time get at most seven eighths of
+//!   what it may have under way while others are due, and the others get at most seven eighths too: neither holds up the other by
+//!   hanging.
 //! - An owner gets a place only while more are free than it has itself: the last one goes to an owner that has none, and
 //!   one owner alone gets half of them. Whose jobs hang holds up no other.
 //! - A key is under way once at a time.
@@ -61,7 +62,7 @@ struct Owner<K> {
     most: usize,
     /// How many of those under way were not due for the first time.
     repeated: usize,
-    most_repeated: usize,
+    most_of_a_kind: usize,
     /// Its place in `later` or in `ready`; `None` while it may begin nothing at any time.
     listed: Option<(usize, Moment)>,
 }
@@ -148,7 +149,7 @@ impl<O: Hash + Eq + Clone, K: Hash + Ord + Clone> Places<O, K> {
             of.most = most.max(1);
             // An owner alone has half of the places, whatever its bound is.
             let share = of.most.min(self.limit.div_ceil(2));
-            of.most_repeated = share - share / 8;
+            of.most_of_a_kind = share - share / 8;
         }
         self.list(owner);
     }
@@ -167,7 +168,10 @@ impl<O: Hash + Eq + Clone, K: Hash + Ord + Clone> Places<O, K> {
             return Next::Wait(next.map(|((due, _), _)| *due));
         };
         let of = self.owners.get_mut(&owner).expect("only owners that are known are listed");
-        let is_new = of.new.first().is_some_and(|(due, _)| *due <= now);
+        let is_due = |line: &BTreeSet<(Moment, K)>| line.first().is_some_and(|(due, _)| *due <= now);
+        let repeats = is_due(&of.waiting) && of.repeated < of.most_of_a_kind;
+        let firsts = of.under_way - of.repeated;
+        let is_new = is_due(&of.new) && !(repeats && firsts >= of.most_of_a_kind);
         let (due, key) = of.line(is_new).pop_first().expect("only owners with a key that waits are listed");
         let known = of.keys.get_mut(&key).expect("only keys that are known wait");
         let turn = if is_new { Turn::First } else { Turn::Repeated };
@@ -223,8 +227,8 @@ impl<O: Hash + Eq + Clone, K: Hash + Ord + Clone> Places<O, K> {
 impl<K: Hash + Ord> Owner<K> {
     fn new(number: u64) -> Self {
         let (keys, new, waiting) = Default::default();
-        let (most, most_repeated) = (usize::MAX, usize::MAX);
-        Self { number, keys, new, waiting, under_way: 0, most, repeated: 0, most_repeated, listed: None }
+        let (most, most_of_a_kind) = (usize::MAX, usize::MAX);
+        Self { number, keys, new, waiting, under_way: 0, most, repeated: 0, most_of_a_kind, listed: None }
     }
 
     fn line(&mut self, is_new: bool) -> &mut BTreeSet<(Moment, K)> {
@@ -236,7 +240,7 @@ impl<K: Hash + Ord> Owner<K> {
         if self.under_way >= self.most {
             return None;
         }
-        let repeated = self.waiting.first().filter(|_| self.repeated < self.most_repeated);
+        let repeated = self.waiting.first().filter(|_| self.repeated < self.most_of_a_kind);
         self.new.first().into_iter().chain(repeated).map(|(due, _)| *due).min()
     }
 }

@@ -29,20 +29,22 @@ impl Writer {
         };
         let is_open = |pod: &&Arc<Pod>| {
             let opened = known.get(&pod.header.uid);
-            opened.is_some_and(|opened| opened.is_none() || pod.header.version <= *opened)
+            opened.is_some_and(|opened| pod.header.version <= *opened)
         };
         let closed: Vec<_> = pods.iter().filter(|pod| !is_open(pod)).cloned().collect();
         let opens = stream::iter(closed).map(|pod| async move {
             let failed = |source| ApplyError::Gate { pod: Arc::clone(&pod.header.key.name), source };
-            self.open_gate(&pod).await.map_err(failed).map(|version| (pod.header.uid.clone(), version))
+            let version = self.open_gate(&pod).await.map_err(failed)?;
+            Ok(version.map(|version| (pod.header.uid.clone(), Some(version))))
         });
         let (opened, failed) = all(opens.buffer_unordered(self.max_in_flight)).await;
+        let opened: Vec<_> = opened.into_iter().flatten().collect();
         let count = opened.len();
         self.opened.lock().entry(pool.clone()).or_default().extend(opened);
         (count, failed)
     }
 
-    /// Returns the pod's version after that.
+    /// Returns the pod's version after that; `None` where it could not be opened now, and the next reconcile looks again.
     async fn open_gate(&self, pod: &Pod) -> Result<Option<u64>, RequestError> {
         let patch = json!({
             "metadata": {"uid": &*pod.header.uid},
@@ -54,7 +56,7 @@ impl Writer {
         let pod = ObjectPath::of::<v1::Pod>(&pod.header.key);
         match self.writes.patch_status(&pod, &Patch::Strategic(patch)).await {
             Ok(written) => Ok(written.version()),
-            // It is gone, or another pod has its name.
+            // It is gone, another pod has its name, or others write it too often.
             Err(RequestError::NotFound(_) | RequestError::Conflict(_)) => Ok(None),
             Err(error) => Err(error),
         }

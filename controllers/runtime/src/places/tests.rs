@@ -159,6 +159,17 @@ fn what_is_due_for_the_first_time_stands_behind_nothing_that_is_known() {
     assert_eq!(wait(&mut places, SECOND * 5), None, "what is taken back is not due");
 }
 
+#[test]
+fn many_that_are_due_for_the_first_time_leave_places_for_those_that_are_known() {
+    let mut places = Line::new(400);
+    (0..100).for_each(|key| places.put(&"a", key, SECOND));
+    (1000..6000).for_each(|key| places.begin(&"a", key, SECOND));
+    places.bound(&"a", 50);
+    let begun = begin(&mut places, SECOND);
+    let known = begun.iter().filter(|(_, key)| *key < 1000).count();
+    assert_eq!((begun.len(), known), (50, 6));
+}
+
 /// A pool of 5,000 addresses goes dark, and a tenant has 20 more whose addresses hang: each check of theirs holds its place
 /// for long, and is due again at once. Those of the others, which are answered, begin as if nothing were.
 #[test]
