@@ -48,7 +48,11 @@ impl Vitals {
             for (pod, text) in scrape(world, component).await.unwrap_or_default() {
                 let memory = Metrics::parse(&text).sum("process_resident_memory_bytes", &[]);
                 self.memory.push((component, Instant::now(), memory));
-                let panics = text.lines().filter(|line| !line.starts_with('#') && line.contains("panics"));
+                // The panic mode of pools is something else.
+                let is_meant = |line: &&str| {
+                    line.contains("panics_total") && !line.starts_with("mainstay_endpoints_panics_total")
+                };
+                let panics = text.lines().filter(|line| !line.starts_with('#')).filter(is_meant);
                 let counted = panics.filter(|line| !line.ends_with(" 0"));
                 self.panics.extend(counted.map(|line| format!("{pod}: {line}")));
             }

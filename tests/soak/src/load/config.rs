@@ -40,7 +40,11 @@ impl Configuration {
         let targets = [("Deployment", "web"), ("ReplicaGroup", "configured")];
         let stages =
             targets.map(|(kind, name)| json!({"name": name, "targets": [{"kind": kind, "name": name}]}));
-        let draft = config_rollout("web").with("spec.stages", stages.to_vec()).with("spec.debounce", "1s");
+        // The API server calls a client that names no field manager so: this one, which has made the group.
+        let draft = config_rollout("web")
+            .with("spec.stages", stages.to_vec())
+            .with("spec.debounce", "1s")
+            .with("spec.takeOverFrom", json!(["unknown"]));
         Self { rollout: scenario.create(&draft).await, wanted: "0".to_owned() }
     }
 
