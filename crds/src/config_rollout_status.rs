@@ -166,6 +166,10 @@ pub struct ConfigTargetStatus {
     /// When that was last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reverted_at: Option<Time>,
+    /// The revision that the target had before it was last reverted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub reverted_revision: Option<i64>,
     /// The generation of the target at which a field had another manager.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]

@@ -89,6 +89,7 @@ fn target(status: &ConfigTargetStatus) -> (TargetKey, TargetState) {
         restarts_before: status.restarts_before.unwrap_or_default(),
         reverts: status.reverts,
         reverted: status.reverted_at.as_ref().map(|time| time.0),
+        reverted_from: status.reverted_revision.map(unsigned).unwrap_or_default(),
         conflict: status.conflict_generation.map(|generation| (generation, message())),
         template: None,
     };
@@ -142,6 +143,7 @@ pub(crate) fn target_status(
         restarts_before,
         reverts,
         reverted,
+        reverted_from,
         conflict,
         template: _,
     } = remembered;
@@ -159,6 +161,7 @@ pub(crate) fn target_status(
         restarts_before: Some(*restarts_before).filter(|restarts| *restarts != 0),
         reverts: *reverts,
         reverted_at: reverted.map(Time),
+        reverted_revision: Some(signed(*reverted_from)).filter(|revision| *revision != 0),
         conflict_generation: conflict.as_ref().map(|(generation, _)| *generation),
         message,
     }

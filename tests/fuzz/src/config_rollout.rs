@@ -186,6 +186,7 @@ fn state(u: &mut Unstructured<'_>) -> Result<State> {
                 restarts_before: number(u)?,
                 reverts: number(u)?,
                 reverted: maybe(u, time)?,
+                reverted_from: revision(u)?,
                 conflict: maybe(u, |u| Ok((i64::from(number(u)?), "another has it".into())))?,
                 template: None,
             };
@@ -278,9 +279,11 @@ fn holds(input: &Input<'_>, plan: &Plan) {
         let remembered = &plan.state.targets[key];
         assert!(!remembered.is_stopped(view), "moved against another manager: {plan:?}");
         // Whatever is in progress, pods that name the sources would read what nobody has tested.
-        let is_set_back =
-            plan.state.stable == Some(*number) && view.pins.0.values().flatten().any(|pin| *pin == 0);
         let rollout = plan.state.rollout.as_ref();
+        let failed = plan.state.failed.as_ref().map(|(number, _)| *number);
+        let kept = failed.filter(|_| rollout.is_none() && !settings.rolls_back);
+        let is_set_back = [plan.state.stable, kept].contains(&Some(*number))
+            && view.pins.0.values().flatten().any(|pin| *pin == 0);
         assert!(is_set_back || rollout.is_some(), "moved without a rollout: {plan:?}");
         let goes_on = rollout.is_some_and(|rollout| !settings.paused || rollout.back);
         assert!(is_set_back || goes_on, "moved while paused: {plan:?}");

@@ -3,7 +3,7 @@
 use mainstay_runtime::conditions::second;
 
 use super::{
-    Failed, Input, PauseSettings, Planner, Rollout, RolloutEvent, Unproven, Wait, Wanted, look::Stage,
+    Failed, Input, Number, PauseSettings, Planner, Rollout, RolloutEvent, Unproven, Wait, Wanted, look::Stage,
     next_second, since,
 };
 
@@ -152,7 +152,8 @@ impl Planner<'_> {
     /// sources themselves, which keep what they have read until their stage begins.
     ///
     /// Where no rollout is in progress, or where it is paused, targets that name the sources are set back and no others:
-    /// nothing new is begun by that. Those that have a failed revision which is kept stay as they are.
+    /// nothing new is begun by that. Those that have a failed revision which is kept stay as they are, and get it again
+    /// where another manager has reverted it: what was before may work no more.
     ///
     /// They come before those of the stage, which read what has been proven.
     pub(super) fn put_back(&mut self) {
@@ -164,6 +165,7 @@ impl Planner<'_> {
             return;
         }
         let failed = self.plan.state.failed.as_ref().map(|(number, _)| *number);
+        let kept = failed.filter(|_| rollout.is_none() && !settings.rolls_back);
         // The stage in progress gives nothing any more while a target of it is held.
         let is_stopped = is_idle || matches!(self.plan.wait, Wait::Unproven(Unproven::Held(_)));
         let mut pending = Vec::new();
@@ -175,23 +177,25 @@ impl Planner<'_> {
                     let may_have_new = target.stage < rollout.stage || is_current && is_stopped;
                     (is_current && !is_stopped, may_have_new && observed.is_at(target, rollout.to))
                 }
-                None => (false, Some(remembered.given) == failed),
+                None => (false, false),
             };
             if waits || has_new || remembered.held || remembered.is_stopped(target) {
                 continue;
             }
-            let has_it = observed.is_at(target, stable);
+            let had = |number: &Number| [remembered.given, remembered.reverted_from].contains(number);
+            let to = kept.filter(had).unwrap_or(stable);
+            let has_it = observed.is_at(target, to);
             if is_idle && !has_it && !target.pins.0.values().flatten().any(|pin| *pin == 0) {
                 continue;
             }
-            if !has_it || remembered.given != stable {
+            if !has_it || remembered.given != to {
                 remembered.rest();
             }
             if has_it {
-                remembered.given = stable;
+                remembered.given = to;
                 remembered.seen = true;
             } else {
-                pending.push((index, stable));
+                pending.push((index, to));
             }
         }
         self.pending.splice(..0, pending);

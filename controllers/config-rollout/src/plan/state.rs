@@ -121,6 +121,8 @@ pub struct TargetState {
     pub reverts: i32,
     /// When that was last.
     pub reverted: Option<Timestamp>,
+    /// Which revision it had before; 0 where it had none.
+    pub reverted_from: Number,
     /// Its generation when another manager's fields stood in the way, and the sentence that says whose.
     pub conflict: Option<(i64, String)>,
     /// Its template as it was seen last; in memory only.
@@ -166,6 +168,7 @@ impl TargetState {
         let adds_up = self.reverted.is_some_and(|last| since(last, now) < REVERTS_ADD_UP);
         self.reverts = if adds_up { self.reverts.saturating_add(1) } else { 1 };
         self.reverted = Some(second(now));
+        self.reverted_from = self.given;
         (self.seen, self.given) = (false, 0);
     }
 

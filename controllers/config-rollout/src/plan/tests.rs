@@ -347,6 +347,7 @@ fn what_the_spec_names_as_a_source_is_never_collected() {
 mod adopt;
 mod blocked;
 mod breaks;
+mod kept;
 mod orders;
 mod places;
 mod proof;

@@ -115,6 +115,7 @@ fn what_a_status_keeps_of_targets_is_what_was_remembered() {
         restarts_before: 3,
         reverts: 2,
         reverted: Some(at(5)),
+        reverted_from: 6,
         ..TargetState::default()
     };
     for change in [
