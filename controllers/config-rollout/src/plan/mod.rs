@@ -169,6 +169,10 @@ impl Planner<'_> {
             if observed.is_at(target, remembered.given) {
                 remembered.seen = true;
                 remembered.held = false;
+            } else if remembered.held && observed.reads_again(target, remembered.given) {
+                // What was rolled back to is in its template no more.
+                remembered.held = false;
+                (remembered.seen, remembered.given) = (false, 0);
             } else if remembered.seen && !remembered.held {
                 if target.pins.is_older(remembered.given) {
                     remembered.rest();

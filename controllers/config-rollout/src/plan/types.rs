@@ -131,6 +131,11 @@ impl Observed {
         })
     }
 
+    /// Whether the target's template names a source of which revision `number` has an object.
+    pub(super) fn reads_again(&self, target: &TargetView, number: Number) -> bool {
+        target.pins.0.iter().any(|(source, pins)| pins.contains(&0) && self.object(source, number) > 0)
+    }
+
     /// The highest number of any object, and of any that a template names although it is gone.
     pub fn highest(&self) -> Number {
         let last = |objects: &BTreeMap<Number, Snapshot>| objects.keys().next_back().copied();

@@ -1,6 +1,9 @@
 //! What a user rolls back by hand during a rollout stays as it is, and stops the rollout.
 
-use super::{proof::at_the_canary, *};
+use super::{
+    proof::{at_the_canary, once_more_at_the_canary},
+    *,
+};
 
 /// A user rolls a target back to revision 1.
 fn undo(world: &mut World, place: usize) {
@@ -52,6 +55,40 @@ fn what_was_rolled_back_by_hand_while_no_process_looked_stays_too() {
         assert_eq!(world.news, [RolloutEvent::Held(target(0))], "{canary} {passed}");
         assert_eq!(world.values(0)[0], Some(1));
     }
+}
+
+#[test]
+fn a_target_that_is_held_and_applied_again_is_held_no_more() {
+    for under_way in [false, true] {
+        let mut world = if under_way { once_more_at_the_canary() } else { settled(3) };
+        if !under_way {
+            world.write(0, 2);
+            world.run(30);
+        }
+        undo(&mut world, 2);
+        world.run(5);
+        assert!(world.state.targets[&target(2)].held);
+        world.settings.paused = !under_way;
+        world.write(0, if under_way { 3 } else { BAD });
+        world.revert(2);
+        world.run(10);
+        assert_eq!(world.values(2)[0], Some(2), "it reads what no target has tested: {:?}", world.last);
+        let remembered = &world.state.targets[&target(2)];
+        assert_eq!((remembered.held, remembered.reverts), (false, 0), "its rollback by hand was reverted");
+    }
+}
+
+#[test]
+fn a_reference_to_what_has_no_copy_leaves_a_target_held() {
+    let mut world = settled(3);
+    world.write(0, 2);
+    world.run(30);
+    undo(&mut world, 2);
+    world.run(5);
+    world.sources.push(None);
+    world.targets[2].pins.insert(2, 0);
+    world.run(5);
+    assert_eq!((world.state.targets[&target(2)].held, world.targets[2].pins[&0]), (true, 1));
 }
 
 #[test]
