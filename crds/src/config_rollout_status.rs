@@ -155,10 +155,14 @@ pub struct ConfigTargetStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub unavailable_before: Option<i32>,
-    /// The highest number of restarts of one of its pods before the change.
+    /// The highest number of restarts of one of its pods before the change, or, since it has passed, the number that does
+    /// not count any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub restarts_before: Option<i32>,
+    /// Since when further restarts count, after it has passed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restarted_at: Option<Time>,
     /// How often another field manager has reverted the change.
     #[serde(default, skip_serializing_if = "is_zero")]
     #[schemars(range(min = 0))]

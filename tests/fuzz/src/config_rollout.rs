@@ -184,6 +184,7 @@ fn state(u: &mut Unstructured<'_>) -> Result<State> {
                 passed: u.arbitrary()?,
                 held: u.ratio(1, 4)?,
                 restarts_before: number(u)?,
+                restarted: maybe(u, time)?,
                 reverts: number(u)?,
                 reverted: maybe(u, time)?,
                 reverted_from: revision(u)?,

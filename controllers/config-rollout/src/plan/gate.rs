@@ -11,6 +11,9 @@ use super::{Evidence, Failed, StageSettings, TargetState, TargetView, WATCH, nex
 const LOOK: Duration = Duration::from_secs(1);
 /// A target that is interrupted again and again fails after this many times its deadline and soak.
 const MOST_SOAKS: u32 = 3;
+/// The kubelet treats a container that has run for this long as healthy: then it resets its crash backoff
+/// (pkg/kubelet/kubelet.go, `MaxContainerBackOff`, twice). Restarts further apart are no crash loop.
+const CRASH_LOOP: Duration = Duration::from_secs(600);
 
 /// The result of a target's gate.
 #[derive(Debug, PartialEq, Eq)]
@@ -50,6 +53,7 @@ pub(super) fn judge(
         let available = *remembered.available.get_or_insert_with(|| next_second(now));
         if stage.soak.is_zero() || since(available, now) >= stage.soak && now >= available {
             (remembered.passed, remembered.broken) = (true, None);
+            remembered.forgive_restarts(evidence);
             return Standing::Passed;
         }
         return Standing::Waiting(look_again);
@@ -74,8 +78,8 @@ pub(super) fn judge(
     Standing::Waiting(look_again)
 }
 
-/// Judges a target that has passed, for as long as the rollout goes on: it fails when a pod restarts, and when its pods
-/// are not available, or its probe does not succeed, for its deadline.
+/// Judges a target that has passed, for as long as the rollout goes on: it fails when a pod restarts again and again, and
+/// when its pods are not available, or its probe does not succeed, for its deadline.
 pub(super) fn judge_passed(
     target: &TargetView,
     remembered: &mut TargetState,
@@ -87,7 +91,7 @@ pub(super) fn judge_passed(
         let message = format!("after it had passed, {message}");
         Standing::Failed(Failed { reason, target: target.key.to_string(), message })
     };
-    if let Some(message) = crashed(remembered, stage, evidence) {
+    if let Some(message) = crashes(remembered, stage, evidence, now) {
         return failed("MoreRestarts", message);
     }
     let look_again = Standing::Waiting(now.checked_add(WATCH).unwrap_or(now));
@@ -125,7 +129,39 @@ fn crashed(remembered: &TargetState, stage: &StageSettings, evidence: Option<&Ev
     })
 }
 
+/// Why a target has failed that has passed and of which a container restarts again and again. That a rollout takes its
+/// time must cost no revision that works: a node that reboots restarts each container once, and restarts that are further
+/// apart on average than those of a crash loop do not add up.
+fn crashes(
+    remembered: &mut TargetState,
+    stage: &StageSettings,
+    evidence: Option<&Evidence>,
+    now: Timestamp,
+) -> Option<String> {
+    let restarts = evidence?.restarts.saturating_sub(remembered.restarts_before);
+    if restarts <= 0 {
+        remembered.restarted = None;
+        return None;
+    }
+    let most = stage.more_restarts.max(1);
+    let window = CRASH_LOOP.saturating_mul(most.unsigned_abs().saturating_add(1));
+    if since(*remembered.restarted.get_or_insert_with(|| second(now)), now) >= window {
+        remembered.forgive_restarts(evidence);
+        return None;
+    }
+    let seconds = window.as_secs();
+    (restarts > most)
+        .then(|| format!("a container of a new pod has restarted {restarts} times within {seconds} s"))
+}
+
 impl TargetState {
+    /// The restarts that there are do not count any more.
+    fn forgive_restarts(&mut self, evidence: Option<&Evidence>) {
+        let restarts = evidence.map_or(0, |evidence| evidence.restarts);
+        self.restarts_before = self.restarts_before.max(restarts);
+        self.restarted = None;
+    }
+
     /// Whether the pods of the new template are available, but for as many as were not before. Where some pods are of
     /// another template still, the workload's counters do not say which of them are available.
     fn has_new(&self, target: &TargetView, evidence: Option<&Evidence>) -> bool {

@@ -3,8 +3,8 @@
 use mainstay_runtime::conditions::second;
 
 use super::{
-    Failed, Input, Number, PauseSettings, Planner, Rollout, RolloutEvent, Unproven, Wait, Wanted, look::Stage,
-    next_second, since,
+    Failed, Input, Number, PauseSettings, Planner, Rollout, RolloutEvent, Unproven, Wait, Wanted,
+    look::Stage, next_second, since,
 };
 
 impl Planner<'_> {

@@ -115,8 +115,10 @@ pub struct TargetState {
     pub passed: bool,
     /// Whether it was rolled back by hand to an older revision, where it stays until a source changes.
     pub held: bool,
-    /// The most restarts of a pod before the change.
+    /// The most restarts of a pod before the change, or that do not count any more since it has passed.
     pub restarts_before: i32,
+    /// Since when the others count, after it has passed.
+    pub restarted: Option<Timestamp>,
     /// How often another has taken the change back.
     pub reverts: i32,
     /// When that was last.
@@ -162,6 +164,7 @@ impl TargetState {
         self.broken = None;
         self.passed = false;
         self.restarts_before = 0;
+        self.restarted = None;
     }
 
     pub(super) fn counts_as_reverted(&mut self, now: Timestamp) {

@@ -113,6 +113,7 @@ fn what_a_status_keeps_of_targets_is_what_was_remembered() {
         broken: Some(at(15)),
         unavailable_before: Some(1),
         restarts_before: 3,
+        restarted: Some(at(30)),
         reverts: 2,
         reverted: Some(at(5)),
         reverted_from: 6,

@@ -95,10 +95,59 @@ fn a_canary_that_crashes_after_it_has_passed_fails() {
     assert!(world.last.recheck_in.is_some(), "no watch shows that a pod restarts");
     world.targets[0].restarts += 1;
     world.run(20);
+    assert_eq!(failed(&world), None, "one restart is no crash loop");
+    world.restart();
+    world.run(600);
+    world.targets[0].restarts += 1;
+    world.run(20);
     assert_eq!(failed(&world), Some(2));
-    assert_eq!(world.state.failed.clone().unwrap().1.reason, "MoreRestarts");
+    let (_, failed) = world.state.failed.clone().unwrap();
+    assert_eq!(failed.reason, "MoreRestarts");
+    assert_eq!(
+        failed.message,
+        "after it had passed, a container of a new pod has restarted 2 times within 1200 s"
+    );
     world.run(20);
     assert!(all_have(&world, [1, 1]));
+}
+
+#[test]
+fn restarts_far_apart_after_the_canary_has_passed_are_no_failure() {
+    let mut world = paused_after_the_canary(false);
+    world.settings.stages[0].pause = Some(PauseSettings::Continue);
+    for _ in 0..3 {
+        world.targets[0].restarts += 1;
+        world.run(1230);
+        world.restart();
+        let before = world.state.clone();
+        world.run(60);
+        assert_eq!(
+            (failed(&world), &world.state),
+            (None, &before),
+            "nothing is written while nothing restarts"
+        );
+    }
+}
+
+#[test]
+fn what_restarts_more_than_that_after_it_has_passed_fails_as_the_spec_allows() {
+    let mut world = settled(2);
+    world.settings.stages[0].pause = Some(PauseSettings::Continue);
+    world.settings.stages[0].more_restarts = 3;
+    world.targets[0].restarts = 7;
+    world.write(0, 2);
+    world.pass(false);
+    world.pass(false);
+    // As many as a pod had before the change, and no more than are allowed.
+    world.targets[0].restarts = 10;
+    world.run(20);
+    assert_eq!(world.last.wait, Wait::Stage(None));
+    for expected in [None, None, None, Some(2)] {
+        world.run(500);
+        world.targets[0].restarts += 1;
+        world.run(15);
+        assert_eq!(failed(&world), expected);
+    }
 }
 
 #[test]
