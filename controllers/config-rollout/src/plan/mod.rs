@@ -14,6 +14,8 @@ mod places;
 pub mod sources;
 mod stages;
 mod state;
+mod target;
+mod time;
 pub mod types;
 
 use std::{collections::BTreeSet, time::Duration};
@@ -21,6 +23,7 @@ use std::{collections::BTreeSet, time::Duration};
 use jiff::Timestamp;
 use mainstay_runtime::conditions::second;
 
+use self::time::{next_second, since};
 pub use self::{
     keys::*,
     sources::{Finding, Findings, Problem, Wanted},
@@ -323,16 +326,6 @@ impl Pins {
     }
 }
 
-/// How long after `from` it is at `to`; nothing when it is not later.
-fn since(from: Timestamp, to: Timestamp) -> Duration {
-    Duration::try_from(to.duration_since(from)).unwrap_or_default()
-}
-
-/// The next full second.
-fn next_second(time: Timestamp) -> Timestamp {
-    let floor = second(time);
-    if floor == time { time } else { floor.checked_add(Duration::from_secs(1)).unwrap_or(time) }
-}
 #[cfg(test)]
 mod properties;
 #[cfg(test)]

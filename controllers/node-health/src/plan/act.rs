@@ -106,7 +106,7 @@ impl Queue {
         }
     }
 
-    /// Nobody else of the control plane has its turn.
+    /// No other control plane node has its turn.
     fn occupy(&mut self, node: &NodeView, rules: &Rules) {
         if node.control_plane {
             self.control_plane[usize::from(rules.dry_run)] = Some(Arc::clone(&node.name));
