@@ -90,6 +90,7 @@ impl Draft<'_> {
     fn restore(&mut self, verdict: &Verdict) {
         self.plan.record.taken = self.remnant();
         self.plan.record.quarantined_until = None;
+        self.forget_quarantines();
         self.memory = NodeMemory::default();
         self.plan.waits_for.clear();
         self.be_well(verdict);
@@ -142,6 +143,12 @@ impl Draft<'_> {
         record.flaps.drain(..surplus);
         let first = record.flaps.iter().filter_map(left).min();
         due.at(first.map(|left| self.now.moment.saturating_add(left)));
+        self.forget_quarantines();
+    }
+
+    /// A node is a new one when neither a flap nor a quarantine is left.
+    fn forget_quarantines(&mut self) {
+        let record = &mut self.plan.record;
         if record.flaps.is_empty() && record.quarantined_until.is_none() {
             record.quarantines = 0;
         }

@@ -35,3 +35,12 @@ fn none_is_left_when_no_node_answers() {
     assert_eq!(world.taken().len(), 0);
     assert_eq!(world.node("a-3").record.quarantined_until, None);
 }
+
+#[test]
+fn nothing_is_kept_of_a_quarantine_that_ends_after_the_last_flap_is_forgotten() {
+    let mut world = quarantined(seconds(300));
+    assert_eq!(world.node("a-3").record.quarantines, 1);
+    world.until(seconds(310), |world| world.state("a-3") == State::Healthy);
+    let record = &world.node("a-3").record;
+    assert_eq!((record.quarantined_until, record.quarantines), (None, 0), "{record:?}");
+}
