@@ -45,7 +45,7 @@ pub(crate) async fn run(
         until(end, async || tenants.check(world).await).await,
     );
     note(
-        "no healthy node was acted on, and nothing stands on any",
+        "no node whose Lease was renewed in time was acted on, and nothing stands on any",
         until(end, async || nodes.check(world).await).await,
     );
     note("all queues are empty, and nothing fails", until(end, async || idle(world).await).await);

@@ -119,7 +119,11 @@ async fn soak(length: Duration) -> Result<bool, String> {
     checked.push(("each change was answered within three minutes".into(), report::answered(&pulses)));
 
     println!("{}", report::kills(&kills, &pulses));
-    println!("Silent nodes acted on: {}.\n", nodes.acted());
+    println!(
+        "Silent nodes acted on: {}. Leases that kwok did not renew in time: {}.\n",
+        nodes.acted(),
+        nodes.late()
+    );
     println!("{}", report::checks(&checked));
     println!("{}", report::memory(&memory, (first - begun).as_secs_f64() / 60.0));
     Ok(checked.iter().all(|(_, result)| result.is_ok()))

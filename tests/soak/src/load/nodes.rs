@@ -15,20 +15,49 @@ use crate::world::{World, insist};
 const LOOK: Duration = Duration::from_secs(2);
 /// A node is silent for this many looks, and then none is for as many.
 const LOOKS: usize = 30;
+/// kwok renews a Lease every 10 s. One that it leaves for this many looks, each of which the API server answered, is of a
+/// node that may be acted on: the policy's `unreachableAfter` is 15 s, and kwok too waits longer after each failure.
+const UNRENEWED: usize = 7;
 
 /// The policy, and what was done to the nodes.
 pub(crate) struct Nodes {
     _policy: Health,
     /// How often a silent node was acted on.
     acted: usize,
-    /// What was done to nodes that were always healthy.
+    /// What was done to nodes whose Lease was renewed in time.
     wrong: Vec<String>,
+    /// The nodes that are not silenced.
+    healthy: Vec<Renewals>,
+}
+
+/// What is seen of a node's Lease.
+#[derive(Default)]
+struct Renewals {
+    last: Option<Timestamp>,
+    /// For how many looks it is the last.
+    looks: usize,
+    /// It was not renewed in time, and the node has not been restored since.
+    is_late: bool,
+    /// How often it was not.
+    late: usize,
+}
+
+impl Renewals {
+    fn note(&mut self, renewed: Option<Timestamp>) {
+        self.looks = if self.last == renewed { self.looks + 1 } else { 0 };
+        self.last = renewed;
+        if self.looks >= UNRENEWED && !self.is_late {
+            self.is_late = true;
+            self.late += 1;
+        }
+    }
 }
 
 impl Nodes {
     pub(crate) async fn make(world: &World) -> Self {
         let policy = policy(&world.scenario, &world.nodes).create(&world.scenario.client).await;
-        Self { _policy: policy, acted: 0, wrong: Vec::new() }
+        let healthy = (0..World::HEALTHY).map(|_| Renewals::default()).collect();
+        Self { _policy: policy, acted: 0, wrong: Vec::new(), healthy }
     }
 
     /// Silences a node, and brings it back later.
@@ -63,11 +92,18 @@ impl Nodes {
     }
 
     async fn look(&mut self, world: &World) {
-        for number in World::SILENCED..World::SILENCED + World::HEALTHY {
-            let name = world.nodes.name(number);
+        let leases = leases(world);
+        for (place, renewals) in self.healthy.iter_mut().enumerate() {
+            let name = world.nodes.name(World::SILENCED + place);
+            let lease = insist(async || leases.get(name).await).await;
+            renewals.note(lease.spec.and_then(|spec| spec.renew_time).map(|time| time.0));
             let seen = stand(world, name).await;
-            if seen != Stand::CLEAR {
-                self.wrong.push(format!("{name} carried {seen:?}"));
+            if seen == Stand::CLEAR {
+                renewals.is_late &= renewals.looks > 0;
+            } else if !renewals.is_late {
+                let looks = renewals.looks;
+                self.wrong
+                    .push(format!("{name}, whose Lease was renewed {looks} looks before, carried {seen:?}"));
             }
         }
     }
@@ -77,7 +113,12 @@ impl Nodes {
         self.acted
     }
 
-    /// No healthy node was acted on, and by now nothing stands on any.
+    /// How often kwok itself did not renew the Lease of a healthy node in time.
+    pub(crate) fn late(&self) -> usize {
+        self.healthy.iter().map(|renewals| renewals.late).sum()
+    }
+
+    /// No node whose Lease was renewed in time was acted on, and by now nothing stands on any.
     pub(crate) async fn check(&self, world: &World) -> Result<(), String> {
         if let Some(first) = self.wrong.first() {
             return Err(format!("{first} ({} times)", self.wrong.len()));
