@@ -62,8 +62,6 @@ pub struct Observed {
     /// What the group and its claims need besides the pods.
     pub upkeep: Upkeep,
     pub(crate) slots: Slots,
-    /// Orphans whose adoption was refused and is tried once more. They do not count until it succeeds.
-    pub(crate) refused: Vec<usize>,
     pods: Vec<Member>,
     nodes: HashMap<Arc<str>, Place>,
     spread: Vec<String>,
@@ -153,22 +151,16 @@ impl Observed {
             pods,
             nodes,
             spread: group.spec.scale_down.spread.iter().take(MAX_SPREAD_KEYS).cloned().collect(),
-            refused: Vec::new(),
         })
     }
 
-    /// Does without the orphans of which `is_refused` says by their names that the group may not adopt them: it has its pods
-    /// all the same. Returns their places and names.
-    pub fn leave(&mut self, is_refused: impl Fn(&str) -> bool) -> Vec<(usize, Arc<str>)> {
-        let orphans = |(_, member): &(_, &mut Member)| member.claim == Claim::OrphanMatching;
-        let refused = self.pods.iter_mut().enumerate().filter(orphans);
-        refused
-            .filter(|(_, member)| is_refused(&member.pod.header.key.name))
-            .map(|(place, member)| {
-                member.claim = Claim::Foreign;
-                (place, Arc::clone(&member.pod.header.key.name))
-            })
-            .collect()
+    /// Gives the orphans the claim that `refused` has for their names, if any: the group has its pods also where it may not
+    /// adopt one. A group on its way out adopts none, and takes its hook off each.
+    pub fn leave(&mut self, mut refused: impl FnMut(&Arc<str>) -> Option<Claim>) {
+        let stays = self.policy.ending.is_none();
+        for member in self.pods.iter_mut().filter(|member| stays && member.claim == Claim::OrphanMatching) {
+            member.claim = refused(&member.pod.header.key.name).unwrap_or(member.claim);
+        }
     }
 
     /// What `group`, which this is about, needs at this look, given what is remembered of it and what has been seen of its
@@ -179,9 +171,9 @@ impl Observed {
 
     /// What can be done of that while nothing new can be decided: lost pods come back as what they were, and none has to go.
     pub fn repairs(&self, group: &ReplicaGroup, state: &State, evidence: Evidence, look: &Look) -> Plan {
-        let Plan { adopt, release, create, open, counts, .. } =
+        let Plan { adopt, adopt_again, release, create, open, counts, .. } =
             self.assess_if(true, group, state, evidence, look).plan;
-        Plan { adopt, release, create, open, counts, ..Plan::default() }
+        Plan { adopt, adopt_again, release, create, open, counts, ..Plan::default() }
     }
 
     fn assess_if(
@@ -388,7 +380,9 @@ fn upkeep(group: &ReplicaGroup, uid: &str, pods: &[Member], slots: &Slots, store
     };
     // Pods that a group has just orphaned are nobody else's either.
     let going = group.metadata.deletion_timestamp.is_some();
-    let concerned = pods.iter().filter(|member| going || member.claim != Claim::OrphanMatching);
+    let concerned = pods
+        .iter()
+        .filter(|member| going || !matches!(member.claim, Claim::OrphanMatching | Claim::OrphanRefused));
     let held = concerned.filter_map(|member| member.pod.hook.as_ref()).any(|hook| hook.held);
     Upkeep::of(group, uid, own(pods), held, zone_of, slots)
 }

@@ -25,7 +25,7 @@ use crate::{
     apply::{ADOPTION, CLAIMS, CREATION, DELETION, FINALIZER, GATES, HOOKS, READS, WritePermit, Writer},
     memory::Memory,
     observe::{Assessment, ObserveError, Observed},
-    plan::Plan,
+    plan::{Claim, Plan},
     rollout::{Look, State},
     status,
     stores::Stores,
@@ -123,7 +123,7 @@ impl Replication {
             outcomes.waits((DELETION, Some(Arc::clone(&observed.pod(victim.pod).header.key.name))));
         }
         self.prune_revisions(group, &observed, &assessed, turn, outcomes).await;
-        if assessed.plan.is_empty() && observed.upkeep.is_empty() && observed.refused.is_empty() {
+        if assessed.plan.is_empty() && observed.upkeep.is_empty() {
             self.memory(&observed.key, |memory| memory.wait_for_watch(false));
             // Nothing is left to be done that could fail.
             PODS.iter().for_each(|concern| outcomes.well(*concern));
@@ -145,14 +145,19 @@ impl Replication {
     ) -> Result<Observed, ObserveError> {
         let mut observed = Observed::gather(group, &self.stores)?;
         observed.revisions.resolve(group, &self.state(group));
-        observed.leave(|pod| outcomes.refused(ADOPTION, pod));
-        for (place, pod) in observed.leave(|pod| turn.refused(ADOPTION, pod)) {
-            if turn.held_for(ADOPTION, &pod).is_some() {
-                outcomes.waits((ADOPTION, Some(pod)));
-            } else {
-                observed.refused.push(place);
+        observed.leave(|pod| {
+            if outcomes.refused(ADOPTION, pod) {
+                return Some(Claim::Foreign);
             }
-        }
+            if !turn.refused(ADOPTION, pod) {
+                return None;
+            }
+            if turn.held_for(ADOPTION, pod).is_none() {
+                return Some(Claim::OrphanRefused);
+            }
+            outcomes.waits((ADOPTION, Some(Arc::clone(pod))));
+            Some(Claim::Foreign)
+        });
         let now = Timestamp::now();
         observed.policy.lost = self.memory(&observed.key, |memory| memory.losses.look(&observed, now));
         Ok(observed)

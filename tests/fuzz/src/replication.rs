@@ -26,13 +26,16 @@ pub(crate) fn now() -> Timestamp {
 
 /// A pod of one of the revisions, in any state.
 fn pod(u: &mut Unstructured<'_>, name: &'static str) -> Result<Pod<'static>> {
-    use Claim::{Foreign, Mine, MineUnmatched, OrphanHooked, OrphanMatching};
+    use Claim::{Foreign, Mine, MineUnmatched, OrphanHooked, OrphanMatching, OrphanRefused};
     use Phase::{Failed, Pending, Running, Succeeded, Unknown};
     let cause = [Cause::Gated, Cause::Unschedulable, Cause::Image, Cause::Config];
     Ok(Pod {
         name,
         uid: name,
-        claim: one_of(u, &[Mine, Mine, Mine, Mine, MineUnmatched, OrphanMatching, OrphanHooked, Foreign])?,
+        claim: one_of(
+            u,
+            &[Mine, Mine, Mine, Mine, MineUnmatched, OrphanMatching, OrphanRefused, OrphanHooked, Foreign],
+        )?,
         node: maybe(u, node)?,
         phase: one_of(u, &[Running, Running, Running, Pending, Unknown, Succeeded, Failed])?,
         terminating: u.ratio(1, 8)?,
@@ -151,7 +154,8 @@ fn is_active(pod: &Pod<'_>) -> bool {
 /// What holds of every plan.
 pub(crate) fn holds(policy: &Policy, pods: &[Pod<'_>], plan: &Plan, now: Timestamp) {
     let mut deleted: Vec<_> = plan.delete.iter().map(|victim| victim.pod).collect();
-    let lists = [&plan.adopt, &plan.release, &deleted, &plan.open, &plan.cancel, &plan.time_out];
+    let Plan { adopt, adopt_again, release, open, cancel, time_out, .. } = plan;
+    let lists = [adopt, adopt_again, release, &deleted, open, cancel, time_out];
     assert!(lists.into_iter().flatten().all(|&pod| pod < pods.len()), "a pod that is not there: {plan:?}");
     let is_ending = policy.ending.is_some();
     let may_go = |&pod: &usize| is_active(&pods[pod]) || is_ending && pods[pod].claim == Claim::Mine;
@@ -162,6 +166,8 @@ pub(crate) fn holds(policy: &Policy, pods: &[Pod<'_>], plan: &Plan, now: Timesta
     assert_eq!(deleted.len(), all, "a pod is deleted twice: {plan:?}");
     let is_orphan = |&pod: &usize| pods[pod].claim == Claim::OrphanMatching && is_active(&pods[pod]);
     assert!(plan.adopt.iter().all(is_orphan), "a pod is adopted that has an owner, or ends: {plan:?}");
+    let is_refused = |&pod: &usize| pods[pod].claim == Claim::OrphanRefused && !pods[pod].terminating;
+    assert!(plan.adopt_again.iter().all(is_refused) && (adopt_again.is_empty() || !is_ending), "{plan:?}");
     assert!(!plan.release.iter().any(|&pod| pods[pod].claim == Claim::Foreign), "{plan:?}");
     assert!(!plan.cancel.iter().any(|pod| deleted.binary_search(pod).is_ok()), "kept and deleted: {plan:?}");
     assert!(plan.recheck_in != Some(Duration::ZERO), "planned again at once: {plan:?}");
@@ -224,9 +230,9 @@ impl World {
     /// Carries a plan out, and lets an hour go by in which all goes well.
     fn live(&mut self, plan: &Plan) {
         let pods = &mut self.pods;
-        plan.adopt.iter().for_each(|&pod| pods[pod].claim = Claim::Mine);
+        plan.adopt.iter().chain(&plan.adopt_again).for_each(|&pod| pods[pod].claim = Claim::Mine);
         if let Some(volumes) = &mut self.policy.volumes {
-            volumes.total += plan.adopt.len();
+            volumes.total += plan.adopt.len() + plan.adopt_again.len();
         }
         for &pod in &plan.release {
             (pods[pod].claim, pods[pod].hook) = (Claim::Foreign, None);

@@ -23,14 +23,14 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Claiming {
     Adopt,
-    /// Adopt one of which that was refused before. The plan does not count it.
+    /// Adopt one of which that was refused before.
     Again,
     Release,
 }
 
 impl Writer {
-    /// Adopts and releases. Returns `false` when another was quicker to have one of these: creations and deletions were
-    /// counted with it, so that the plan is to be made again. While one could not be adopted, no pod is deleted.
+    /// Adopts and releases. Returns `false` when another was quicker to have one of these, or when one was adopted that does
+    /// not count yet: creations and deletions were counted otherwise, so that the plan is to be made again. While one could not be adopted, no pod is deleted.
     pub(super) async fn claim(&self, job: &mut Job<'_>, plan: &Plan, applied: &mut Applied) -> bool {
         if job.turn.held(ADOPTION).is_some() {
             job.strangers = !plan.adopt.is_empty();
@@ -40,7 +40,7 @@ impl Writer {
         let may_try = |index: &usize| this.may_try(ADOPTION, *index);
         let (due, held): (Vec<_>, Vec<_>) = plan.adopt.iter().copied().partition(may_try);
         let releases = plan.release.iter().copied().filter(may_try);
-        let refused = this.observed.refused.iter().map(|index| (*index, Claiming::Again));
+        let refused = plan.adopt_again.iter().map(|index| (*index, Claiming::Again));
         let due = due.into_iter().map(|index| (index, Claiming::Adopt));
         let claims: Vec<_> =
             due.chain(refused).chain(releases.map(|index| (index, Claiming::Release))).collect();
@@ -64,6 +64,7 @@ impl Writer {
                 Ok(true) => {
                     applied.adopted += usize::from(how != Claiming::Release);
                     applied.released += usize::from(how == Claiming::Release);
+                    all &= how != Claiming::Again;
                 }
                 Ok(false) => all &= how == Claiming::Again,
                 Err(error) => {

@@ -194,7 +194,7 @@ impl Writer {
     async fn is_as_seen(&self, job: &Job<'_>, plan: &Plan) -> Result<bool, RequestError> {
         let irreversible = !plan.delete.is_empty()
             || !plan.adopt.is_empty()
-            || !job.observed.refused.is_empty()
+            || !plan.adopt_again.is_empty()
             || plan.discard > 0
             || job.observed.upkeep.finalizer == Some(false);
         if irreversible && !self.group_is_current(job, false).await? {

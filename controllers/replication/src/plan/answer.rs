@@ -11,6 +11,9 @@ use super::why::Why;
 pub struct Plan {
     /// Pods to adopt, before anything else: they count as active and may be among the victims.
     pub adopt: Vec<usize>,
+    /// Pods whose adoption was refused, to be asked for again. They do not count; where it succeeds, the plan is to be made
+    /// again.
+    pub adopt_again: Vec<usize>,
     /// Pods to let go: they lose the controller reference and their hook, and live on.
     pub release: Vec<usize>,
     /// How many pods to create now, of which revision.
@@ -45,6 +48,7 @@ impl Plan {
     pub fn is_empty(&self) -> bool {
         let Self {
             adopt,
+            adopt_again,
             release,
             create,
             delete,
@@ -59,7 +63,7 @@ impl Plan {
             wait: _,
             recheck_in: _,
         } = self;
-        [adopt, release, open, cancel, time_out].iter().all(|pods| pods.is_empty())
+        [adopt, adopt_again, release, open, cancel, time_out].iter().all(|pods| pods.is_empty())
             && create.is_empty()
             && delete.is_empty()
             && *discard == 0

@@ -79,7 +79,7 @@ pub fn plan(policy: &Policy, pods: &[Pod<'_>], now: Timestamp) -> Plan {
 fn who_stays(pods: &[Pod<'_>], is_let_go: impl Fn(&Pod<'_>) -> bool) -> Vec<usize> {
     let stays = |pod: &Pod<'_>| match pod.claim {
         Claim::Mine | Claim::MineUnmatched => is_let_go(pod),
-        Claim::OrphanMatching | Claim::OrphanHooked => pod.hook.is_some(),
+        Claim::OrphanMatching | Claim::OrphanRefused | Claim::OrphanHooked => pod.hook.is_some(),
         Claim::Foreign => false,
     };
     pods.iter().enumerate().filter(|(_, pod)| stays(pod)).map(|(index, _)| index).collect()
@@ -97,8 +97,10 @@ fn take_stock(policy: &Policy, pods: &[Pod<'_>], now: Timestamp) -> (Plan, Vec<u
                 plan.adopt.push(index);
                 active.push(index);
             }
+            (Claim::OrphanRefused, false) if policy.ending.is_none() => plan.adopt_again.push(index),
             (Claim::MineUnmatched, false) if policy.ending.is_none() => plan.release.push(index),
-            (Claim::MineUnmatched | Claim::OrphanMatching | Claim::OrphanHooked | Claim::Foreign, _) => {}
+            (Claim::MineUnmatched | Claim::OrphanMatching | Claim::OrphanRefused, _) => {}
+            (Claim::OrphanHooked | Claim::Foreign, _) => {}
         }
     }
     for pod in active.iter().map(|&index| &pods[index]) {

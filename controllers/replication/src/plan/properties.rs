@@ -56,10 +56,10 @@ fn past_time() -> impl Strategy<Value = Timestamp> {
 fn pods_with(
     time: impl Strategy<Value = Timestamp> + Clone + 'static,
 ) -> impl Strategy<Value = Vec<Pod<'static>>> {
-    use Claim::{Foreign, Mine, MineUnmatched, OrphanMatching};
+    use Claim::{Foreign, Mine, MineUnmatched, OrphanMatching, OrphanRefused};
     use Phase::{Failed, Pending, Running, Succeeded, Unknown};
     let standing = (
-        select(vec![Mine, Mine, Mine, Mine, MineUnmatched, OrphanMatching, Foreign]),
+        select(vec![Mine, Mine, Mine, Mine, MineUnmatched, OrphanMatching, OrphanRefused, Foreign]),
         select(vec![Running, Running, Running, Pending, Unknown, Succeeded, Failed, Failed]),
         prop::bool::weighted(0.15),
         any::<bool>(),
@@ -129,7 +129,8 @@ fn equal_pods() -> impl Strategy<Value = (usize, Vec<Pod<'static>>)> {
 fn carry_out<'a>(plan: &Plan, pods: &[Pod<'a>]) -> Vec<Pod<'a>> {
     let mut after = pods.to_vec();
     plan.adopt.iter().for_each(|&index| after[index].claim = Claim::Mine);
-    plan.release.iter().for_each(|&index| after[index].claim = Claim::Foreign);
+    let refused = plan.release.iter().chain(&plan.adopt_again);
+    refused.for_each(|&index| after[index].claim = Claim::Foreign);
     plan.delete.iter().for_each(|victim| after[victim.pod].terminating = true);
     let new = Pod { phase: Phase::Pending, node: None, ready_since: None, created: NOW, ..pod("new") };
     after.extend(std::iter::repeat_n(new, plan.creations()));

@@ -90,6 +90,14 @@ fn a_matching_orphan_is_adopted_and_counts() {
 }
 
 #[test]
+fn an_orphan_whose_adoption_was_refused_is_asked_for_and_does_not_count() {
+    let orphan = Pod { claim: Claim::OrphanRefused, ..pod("b") };
+    let plan = plan(&replicas(2), &[pod("a"), orphan], NOW);
+    assert!(plan.adopt.is_empty());
+    assert_eq!((plan.adopt_again.clone(), plan.creations(), plan.counts.active), (vec![1], 1, 1));
+}
+
+#[test]
 fn an_adopted_orphan_may_be_a_victim_at_once() {
     let orphan = Pod { claim: Claim::OrphanMatching, ready_since: None, ..pod("b") };
     let plan = plan(&replicas(1), &[pod("a"), orphan], NOW);

@@ -264,6 +264,8 @@ pub enum Claim {
     MineUnmatched,
     /// It has no controller and the group selects it.
     OrphanMatching,
+    /// The same, but the API server has refused its adoption. It is asked again, and does not count until it succeeds.
+    OrphanRefused,
     /// It has no controller and the group does not select it, and it has a hook that will not be called any more.
     OrphanHooked,
     /// Another's, or any other orphan.

@@ -94,7 +94,7 @@ impl Evidence {
             let counts = match pod.claim {
                 Claim::Mine => true,
                 Claim::OrphanMatching => !pod.terminating,
-                Claim::MineUnmatched | Claim::OrphanHooked | Claim::Foreign => false,
+                Claim::MineUnmatched | Claim::OrphanRefused | Claim::OrphanHooked | Claim::Foreign => false,
             };
             self.living += usize::from(counts);
             let notable = is_notable(pod, look.wall);
