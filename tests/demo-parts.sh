@@ -32,8 +32,9 @@ END
 else
   cat <<'END'
 This starts a Kubernetes 1.36 in a network namespace of this machine, installs Mainstay in it, and shows what each of its
-five kinds does. The first run builds all of it from sources, in about half an hour on two cores; a later one finds it
-built. You can stop it with Ctrl-C at any point and start it again. `make cluster-down` removes the cluster.
+five kinds does. The first run builds all of it from sources, in about a quarter of an hour on two cores; a later one finds
+it built, and takes a minute. You can stop it with Ctrl-C at any point and start it again. `make cluster-down` removes the
+cluster.
 END
   part 'Debian packages' make --no-print-directory packages
   part 'Kubernetes and Mainstay, from their sources' builds

@@ -24,6 +24,29 @@ if [ -t 1 ]; then bold=$'\e[1m' plain=$'\e[0m'; fi
 say() { printf '%s\n' "$@"; }
 step() { printf '\n%s%s%s\n' "$bold" "$1" "$plain"; }
 
+# Steps that need nothing of each other run at the same time, and are shown one after the other. Each has a process group
+# of its own, so that one signal ends it together with the command that it waits for.
+output=$(mktemp -d)
+declare -A running=()
+begin() {
+  set -m
+  "$1" >"$output/$1" 2>&1 &
+  set +m
+  running[$1]=$!
+}
+show() {
+  local status=0
+  tail -n +1 -s 0.2 --pid="${running[$1]}" -f "$output/$1"
+  wait "${running[$1]}" || status=$?
+  unset "running[$1]"
+  [ "$status" -eq 0 ] || exit "$status"
+}
+ended() {
+  local group
+  for group in "${running[@]}"; do kill -TERM -- "-$group" 2>/dev/null || true; done
+  rm -rf "$output"
+}
+
 stopped() {
   trap - INT TERM HUP ERR
   printf '\nStopped. What is there works on; run the demo again to see the rest.\n'
@@ -31,6 +54,7 @@ stopped() {
   exit 130
 }
 trap stopped INT TERM HUP
+trap ended EXIT
 trap 'printf "\nThe demo failed at line %s of tests/demo.sh; its last words are above.\n" "$LINENO" >&2' ERR
 
 die() { # what happened, what to do about it
@@ -163,162 +187,182 @@ for controller in replication endpoints; do
     "Look at: ${enter}kubectl -n mainstay describe pods"
 done
 
-step "3. A ReplicaGroup creates three pods behind a Service."
-run "kubectl -n demo apply -f examples/replicagroup.yaml"
-run "kubectl -n demo wait replicagroup/web --for=condition=Ready --timeout=120s" 130 \
-  "Look at: ${enter}kubectl -n demo describe replicagroup/web"
-run "kubectl -n demo get replicagroups"
+web_step() {
+  step "3. A ReplicaGroup creates three pods behind a Service."
+  run "kubectl -n demo apply -f examples/replicagroup.yaml"
+  run "kubectl -n demo wait replicagroup/web --for=condition=Ready --timeout=120s" 130 \
+    "Look at: ${enter}kubectl -n demo describe replicagroup/web"
+  run "kubectl -n demo get replicagroups"
 
-step "4. The Service answers; each pod gives its own name."
-ask=$(asking web)
-until_true 30 "answers of all three pods" bash -o pipefail -c "[ \$($ask -u | wc -l) -eq 3 ]"
-run "$ask | uniq -c"
+  step "4. The Service answers; each pod gives its own name."
+  ask=$(asking web)
+  until_true 30 "answers of all three pods" bash -o pipefail -c "[ \$($ask -u | wc -l) -eq 3 ]"
+  run "$ask | uniq -c"
 
-step "5. A pod is killed, and the group replaces it."
-until_true 30 "three ready pods" pods_of web 3
-victim=${seen%% *}
-run "kubectl -n demo delete pod $victim --wait=false"
-run "kubectl -n demo get pods -l app=web"
-until_true 60 "a pod in place of $victim" replaced "$victim"
-run "kubectl -n demo wait replicagroup/web --for=condition=Ready --timeout=60s"
-run "kubectl -n demo get pods -l app=web"
+  step "5. A pod is killed, and the group replaces it."
+  until_true 30 "three ready pods" pods_of web 3
+  victim=${seen%% *}
+  run "kubectl -n demo delete pod $victim --wait=false"
+  run "kubectl -n demo get pods -l app=web"
+  until_true 60 "a pod in place of $victim" replaced "$victim"
+  run "kubectl -n demo wait replicagroup/web --for=condition=Ready --timeout=60s"
+  run "kubectl -n demo get pods -l app=web"
 
-step "6. A change that cannot work is rolled back automatically. Here the image does not exist:"
-missing='[{"op":"replace","path":"/spec/template/spec/containers/0/image","value":"localhost/missing:1"},
-  {"op":"add","path":"/spec/failure/unschedulableSeconds","value":5}]'
-run "kubectl -n demo patch replicagroup/web --type=json -p '$missing'"
-run "kubectl -n demo wait replicagroup/web --for=condition=RolledBack --timeout=60s" 70
-run "kubectl -n demo wait replicagroup/web --for=jsonpath='{.status.availableReplicas}'=3 --timeout=60s" 70
-run "kubectl -n demo get replicagroup/web -o jsonpath='{.status.conditions[?(@.type==\"Ready\")].message}{\"\\n\"}'"
-run "$ask | uniq -c"
+  step "6. A change that cannot work is rolled back automatically. Here the image does not exist:"
+  missing='[{"op":"replace","path":"/spec/template/spec/containers/0/image","value":"localhost/missing:1"},
+    {"op":"add","path":"/spec/failure/unschedulableSeconds","value":5}]'
+  run "kubectl -n demo patch replicagroup/web --type=json -p '$missing'"
+  run "kubectl -n demo wait replicagroup/web --for=condition=RolledBack --timeout=60s" 70
+  run "kubectl -n demo wait replicagroup/web --for=jsonpath='{.status.availableReplicas}'=3 --timeout=60s" 70
+  run "kubectl -n demo get replicagroup/web -o jsonpath='{.status.conditions[?(@.type==\"Ready\")].message}{\"\\n\"}'"
+  run "$ask | uniq -c"
+}
 
-step "7. At a scale-down the zones stay balanced."
+zones_step() {
+  step "7. At a scale-down the zones stay balanced."
+  if [ "${#zones[@]}" -lt 3 ]; then
+    say "Skipped: it needs nodes in three zones, simulated by kwok and labelled type=kwok, and there are none here."
+  else
+    run "kubectl -n demo apply -f examples/replicagroup-zones.yaml"
+    run "kubectl -n demo wait replicagroup/zones --for=condition=Ready --timeout=60s" 70
+    table=$(printf '%12s' pods)$(printf '%9s' "${zones[@]}")
+    zones_row 9
+    run "kubectl -n demo scale replicagroup/zones --replicas=6"
+    zones_row 6
+    run "kubectl -n demo scale replicagroup/zones --replicas=4"
+    zones_row 4
+    say "$table"
+  fi
+}
+
+quota_step() {
+  step "8. A quota allows only two of three pods. The group reports it, and continues by itself when the quota is raised."
+  kubectl -n demo-quota delete replicagroup/web resourcequota/limit --ignore-not-found --cascade=foreground \
+    --timeout=60s >/dev/null || die "the namespace demo-quota cannot be emptied of an earlier run."
+  run "kubectl -n demo-quota create quota limit --hard=pods=2"
+  until_true 30 "the quota to be in force" kubectl -n demo-quota wait resourcequota/limit --timeout=1s \
+    --for='jsonpath={.status.hard.pods}=2'
+  run "kubectl -n demo-quota apply -f examples/replicagroup.yaml"
+  local reason='{.status.conditions[?(@.type=="Ready")].reason}'
+  run "kubectl -n demo-quota wait replicagroup/web --for='jsonpath=$reason=QuotaExceeded' --timeout=60s" 70
+  run "kubectl -n demo-quota get replicagroup/web -o jsonpath='${reason%reason*}message}{\"\\n\"}'"
+  run "kubectl -n demo-quota patch resourcequota/limit -p '{\"spec\":{\"hard\":{\"pods\":\"3\"}}}'"
+  run "kubectl -n demo-quota wait replicagroup/web --for=condition=Ready --timeout=60s" 70
+  say "" "An invalid spec is refused with a reason. Here the template's label does not match the selector:"
+  local typo='{"spec":{"template":{"metadata":{"labels":{"app":"wbe"}}}}}'
+  if try "kubectl -n demo-quota patch replicagroup/web --type=merge -p '$typo'"; then
+    die "this change should have been refused."
+  fi
+}
+
+pool_step() {
+  step "9. An EndpointPool creates a Service for two sets of servers. When the first set fails, the second takes over."
+  run "kubectl -n demo apply -f examples/endpointpool.yaml"
+  run "kubectl -n demo wait endpointpool/shop --for=condition=Ready --timeout=120s" 130 \
+    "Look at: ${enter}kubectl -n demo describe endpointpool/shop"
+  # After an earlier run the first set has to be well for half a minute before it is returned to.
+  run "kubectl -n demo wait endpointpool/shop --for='jsonpath={.status.tier}=0' --timeout=90s" 100
+  run "kubectl -n demo get endpointpools"
+  shop=$(asking shop)
+  until_true 30 "answers of the first set" bash -o pipefail -c "$shop -u | grep shop-main"
+  run "$shop | uniq -c"
+  run "kubectl -n demo scale deployment/shop-main --replicas=0"
+  run "kubectl -n demo wait endpointpool/shop --for=condition=FailedOver --timeout=60s" 70
+  until_true 30 "answers of the second set" bash -o pipefail -c "$shop -u | grep shop-standby"
+  run "$shop | uniq -c"
+  run "kubectl -n demo get endpointpool/shop -o jsonpath='{.status.conditions[?(@.type==\"FailedOver\")].message}{\"\\n\"}'"
+  run "kubectl -n demo scale deployment/shop-main --replicas=2"
+}
+
+nodes_step() {
+  # The nodes that die here have pods of that step.
+  tail -s 0.2 --pid="${running[zones_step]}" -f /dev/null
+  step "10. A node dies: its Lease is no longer renewed. Within seconds it is cordoned, and it is restored when it returns."
+  run "kubectl apply -f examples/nodehealthpolicy.yaml"
+  until_true 60 "the policy to watch all nodes" kubectl wait nodehealthpolicy/workers --for=condition=Ready --timeout=1s
+  run "kubectl get nodehealthpolicies"
+  victim=$(printf '%s\n' "${!zone_of[@]}" | sort | head -n 1)
+  if [ -z "$victim" ]; then
+    say "Skipped: the demo does not kill your nodes, and there are none simulated by kwok."
+  else
+    say "So far it is a dry run. Now it acts, on simulated nodes only:"
+    acts='{"spec":{"dryRun":false,"nodeSelector":{"matchLabels":{"type":"kwok"}},"secondOpinion":{"kubelet":{"enabled":false}}}}'
+    run "kubectl patch nodehealthpolicy workers --type=merge -p '$acts'"
+    # kwok lets go of a node whose Lease another holds, and takes it back when the last renewal is old.
+    lost="{\"spec\":{\"holderIdentity\":\"none\",\"renewTime\":\"$(date -u -d '+1 hour' +%FT%T.000000Z)\"}}"
+    run "kubectl -n kube-node-lease patch lease $victim --type=merge -p '$lost'"
+    run "kubectl wait node/$victim --for='jsonpath={.spec.unschedulable}=true' --timeout=90s" 100
+    run "kubectl get nodehealthpolicies"
+    why='{range .status.unhealthyNodes[*]}{.name}: {.state}, {.reason}{"\n"}{end}'
+    run "kubectl get nodehealthpolicy workers -o jsonpath='$why'"
+    run "kubectl -n kube-node-lease delete lease $victim"
+    until_true 120 "the node to be restored" bash -c \
+      "! kubectl get node $victim -o jsonpath='{.spec}' | grep -e unschedulable -e mainstay.dev/unhealthy"
+    run "kubectl events --for node/$victim | grep -e NodeTaken -e NodeHandedBack | tail -n 2"
+  fi
+  run "kubectl delete nodehealthpolicy workers"
+}
+
+config_step() {
+  step "11. A ConfigMap is rolled out in stages: a canary first. A bad value is rolled back automatically."
+  run "kubectl -n demo apply -f examples/configrollout.yaml"
+  soon='[{"op":"replace","path":"/spec/stages/0/soakSeconds","value":3},'
+  soon+='{"op":"replace","path":"/spec/stages/0/gate/deadlineSeconds","value":15}]'
+  run "kubectl -n demo patch configrollout/greeter --type=json -p '$soon'"
+  run "kubectl -n demo wait configrollout/greeter --for=condition=Ready --timeout=120s" 130 \
+    "Look at: ${enter}kubectl -n demo describe configrollout/greeter"
+  newest() { kubectl -n demo get configrollout/greeter -o jsonpath='{.status.revision}'; }
+  next=$(($(newest) + 1))
+  run "kubectl -n demo patch configmap/greeter --type=merge -p '{\"data\":{\"greeting\":\"good evening\"}}'"
+  run "kubectl -n demo wait configrollout/greeter --for='jsonpath={.status.currentRevision}=$next' --timeout=120s" 130
+  run "kubectl -n demo get configmaps -l mainstay.dev/config-rollout=greeter"
+  run "kubectl -n demo patch configmap/greeter --type=merge -p '{\"data\":{\"port\":\"9090\"}}'"
+  run "kubectl -n demo wait configrollout/greeter --for=condition=RolledBack --timeout=120s" 130
+  run "kubectl -n demo get configrollouts"
+  run "kubectl -n demo get configrollout/greeter -o jsonpath='{.status.conditions[?(@.type==\"RolledBack\")].message}{\"\\n\"}'"
+}
+
+account_step() {
+  step "12. A team's namespaces get an account, a role binding and a token that is renewed. Revoking takes a moment."
+  run "kubectl apply -f examples/accountpolicy.yaml"
+  # One of a run before may still be going.
+  until_true 120 "namespace demo-blue" bash -c \
+    'kubectl create namespace demo-blue || kubectl get namespace demo-blue -o jsonpath={.status.phase} | grep -x Active'
+  run "kubectl label namespace demo-blue team=blue --overwrite"
+  until_true 60 "the namespace to have all objects" kubectl -n demo-blue get secret pipeline-token
+  run "kubectl -n demo-blue get serviceaccounts,rolebindings,secrets"
+  data() { kubectl -n demo-blue get secret pipeline-token -o jsonpath="{.data.$1}" | base64 -d; }
+  token() { data token; }
+  # With the token and nothing else: a certificate of yours would say who comes.
+  server=$(kubectl config view --minify -o jsonpath='{.clusters[0].cluster.server}')
+  authority=$output/authority
+  data 'ca\.crt' >"$authority"
+  may() {
+    kubectl --kubeconfig=/dev/null --server="$server" --certificate-authority="$authority" --token="$1" \
+      -n demo-blue auth can-i "${@:2}" 2>&1 || true
+  }
+  first=$(token)
+  say "With the token: may it create pods? $(may "$first" create pods). Roles? $(may "$first" create roles)."
+  run "kubectl -n demo-blue annotate secret pipeline-token mainstay.dev/revoke=yes"
+  another() { [ "$(token)" != "$first" ]; }
+  until_true 30 "another token" another
+  refused() { may "$first" create pods | grep -i 'must be logged in\|unauthorized'; }
+  until_true 30 "the previous token to be revoked" refused
+  say "The previous token: $seen" "The new one may create pods: $(may "$(token)" create pods)."
+  run "kubectl get accountpolicies"
+  run "kubectl delete accountpolicy pipelines"
+  run "kubectl delete namespace demo-blue --wait=false"
+}
+
 declare -A zone_of=()
 while read -r node name; do zone_of[$node]=$name; done < <(
   kubectl get nodes -l type=kwok -L "$zone" --no-headers | awk '{print $1, $NF}'
 )
 mapfile -t zones < <(printf '%s\n' "${zone_of[@]}" | sort -u)
-if [ "${#zones[@]}" -lt 3 ]; then
-  say "Skipped: it needs nodes in three zones, simulated by kwok and labelled type=kwok, and there are none here."
-else
-  run "kubectl -n demo apply -f examples/replicagroup-zones.yaml"
-  run "kubectl -n demo wait replicagroup/zones --for=condition=Ready --timeout=60s" 70
-  table=$(printf '%12s' pods)$(printf '%9s' "${zones[@]}")
-  zones_row 9
-  run "kubectl -n demo scale replicagroup/zones --replicas=6"
-  zones_row 6
-  run "kubectl -n demo scale replicagroup/zones --replicas=4"
-  zones_row 4
-  say "$table"
-fi
 
-step "8. An invalid spec is refused with a reason. Here the template's label does not match the selector:"
-typo='{"spec":{"template":{"metadata":{"labels":{"app":"wbe"}}}}}'
-if try "kubectl -n demo patch replicagroup/web --type=merge -p '$typo'"; then
-  die "this change should have been refused."
-fi
-say "" "A quota allows only two of three pods. The group reports it, and continues by itself when the quota is raised:"
-kubectl -n demo-quota delete replicagroup/web resourcequota/limit --ignore-not-found --cascade=foreground \
-  --timeout=60s >/dev/null || die "the namespace demo-quota cannot be emptied of an earlier run."
-run "kubectl -n demo-quota create quota limit --hard=pods=2"
-until_true 30 "the quota to be in force" kubectl -n demo-quota wait resourcequota/limit --timeout=1s \
-  --for='jsonpath={.status.hard.pods}=2'
-run "kubectl -n demo-quota apply -f examples/replicagroup.yaml"
-reason='{.status.conditions[?(@.type=="Ready")].reason}'
-run "kubectl -n demo-quota wait replicagroup/web --for='jsonpath=$reason=QuotaExceeded' --timeout=60s" 70
-run "kubectl -n demo-quota get replicagroup/web -o jsonpath='${reason%reason*}message}{\"\\n\"}'"
-run "kubectl -n demo-quota patch resourcequota/limit -p '{\"spec\":{\"hard\":{\"pods\":\"3\"}}}'"
-run "kubectl -n demo-quota wait replicagroup/web --for=condition=Ready --timeout=60s" 70
-
-step "9. An EndpointPool creates a Service for two sets of servers. When the first set fails, the second takes over."
-run "kubectl -n demo apply -f examples/endpointpool.yaml"
-run "kubectl -n demo wait endpointpool/shop --for=condition=Ready --timeout=120s" 130 \
-  "Look at: ${enter}kubectl -n demo describe endpointpool/shop"
-# After an earlier run the first set has to be well for half a minute before it is returned to.
-run "kubectl -n demo wait endpointpool/shop --for='jsonpath={.status.tier}=0' --timeout=90s" 100
-run "kubectl -n demo get endpointpools"
-shop=$(asking shop)
-until_true 30 "answers of the first set" bash -o pipefail -c "$shop -u | grep shop-main"
-run "$shop | uniq -c"
-run "kubectl -n demo scale deployment/shop-main --replicas=0"
-run "kubectl -n demo wait endpointpool/shop --for=condition=FailedOver --timeout=60s" 70
-until_true 30 "answers of the second set" bash -o pipefail -c "$shop -u | grep shop-standby"
-run "$shop | uniq -c"
-run "kubectl -n demo get endpointpool/shop -o jsonpath='{.status.conditions[?(@.type==\"FailedOver\")].message}{\"\\n\"}'"
-run "kubectl -n demo scale deployment/shop-main --replicas=2"
-
-step "10. A node dies: its Lease is no longer renewed. Within seconds it is cordoned, and it is restored when it returns."
-run "kubectl apply -f examples/nodehealthpolicy.yaml"
-until_true 60 "the policy to watch all nodes" kubectl wait nodehealthpolicy/workers --for=condition=Ready --timeout=1s
-run "kubectl get nodehealthpolicies"
-victim=$(printf '%s\n' "${!zone_of[@]}" | sort | head -n 1)
-if [ -z "$victim" ]; then
-  say "Skipped: the demo does not kill your nodes, and there are none simulated by kwok."
-else
-  say "So far it is a dry run. Now it acts, on simulated nodes only:"
-  acts='{"spec":{"dryRun":false,"nodeSelector":{"matchLabels":{"type":"kwok"}},"secondOpinion":{"kubelet":{"enabled":false}}}}'
-  run "kubectl patch nodehealthpolicy workers --type=merge -p '$acts'"
-  # kwok lets go of a node whose Lease another holds, and takes it back when the last renewal is old.
-  lost="{\"spec\":{\"holderIdentity\":\"none\",\"renewTime\":\"$(date -u -d '+1 hour' +%FT%T.000000Z)\"}}"
-  run "kubectl -n kube-node-lease patch lease $victim --type=merge -p '$lost'"
-  run "kubectl wait node/$victim --for='jsonpath={.spec.unschedulable}=true' --timeout=90s" 100
-  run "kubectl get nodehealthpolicies"
-  why='{range .status.unhealthyNodes[*]}{.name}: {.state}, {.reason}{"\n"}{end}'
-  run "kubectl get nodehealthpolicy workers -o jsonpath='$why'"
-  run "kubectl -n kube-node-lease delete lease $victim"
-  until_true 120 "the node to be restored" bash -c \
-    "! kubectl get node $victim -o jsonpath='{.spec}' | grep -e unschedulable -e mainstay.dev/unhealthy"
-  run "kubectl events --for node/$victim | grep -e NodeTaken -e NodeHandedBack | tail -n 2"
-fi
-run "kubectl delete nodehealthpolicy workers"
-
-step "11. A ConfigMap is rolled out in stages: a canary first. A bad value is rolled back automatically."
-run "kubectl -n demo apply -f examples/configrollout.yaml"
-soon='[{"op":"replace","path":"/spec/stages/0/soakSeconds","value":3},'
-soon+='{"op":"replace","path":"/spec/stages/0/gate/deadlineSeconds","value":15}]'
-run "kubectl -n demo patch configrollout/greeter --type=json -p '$soon'"
-run "kubectl -n demo wait configrollout/greeter --for=condition=Ready --timeout=120s" 130 \
-  "Look at: ${enter}kubectl -n demo describe configrollout/greeter"
-newest() { kubectl -n demo get configrollout/greeter -o jsonpath='{.status.revision}'; }
-next=$(($(newest) + 1))
-run "kubectl -n demo patch configmap/greeter --type=merge -p '{\"data\":{\"greeting\":\"good evening\"}}'"
-run "kubectl -n demo wait configrollout/greeter --for='jsonpath={.status.currentRevision}=$next' --timeout=120s" 130
-run "kubectl -n demo get configmaps -l mainstay.dev/config-rollout=greeter"
-run "kubectl -n demo patch configmap/greeter --type=merge -p '{\"data\":{\"port\":\"9090\"}}'"
-run "kubectl -n demo wait configrollout/greeter --for=condition=RolledBack --timeout=120s" 130
-run "kubectl -n demo get configrollouts"
-run "kubectl -n demo get configrollout/greeter -o jsonpath='{.status.conditions[?(@.type==\"RolledBack\")].message}{\"\\n\"}'"
-
-step "12. A team's namespaces get an account, a role binding and a token that is renewed. Revoking takes a moment."
-run "kubectl apply -f examples/accountpolicy.yaml"
-# One of a run before may still be going.
-until_true 120 "namespace demo-blue" bash -c \
-  'kubectl create namespace demo-blue || kubectl get namespace demo-blue -o jsonpath={.status.phase} | grep -x Active'
-run "kubectl label namespace demo-blue team=blue --overwrite"
-until_true 60 "the namespace to have all objects" kubectl -n demo-blue get secret pipeline-token
-run "kubectl -n demo-blue get serviceaccounts,rolebindings,secrets"
-data() { kubectl -n demo-blue get secret pipeline-token -o jsonpath="{.data.$1}" | base64 -d; }
-token() { data token; }
-# With the token and nothing else: a certificate of yours would say who comes.
-server=$(kubectl config view --minify -o jsonpath='{.clusters[0].cluster.server}')
-authority=$(mktemp)
-data 'ca\.crt' >"$authority"
-may() {
-  kubectl --kubeconfig=/dev/null --server="$server" --certificate-authority="$authority" --token="$1" \
-    -n demo-blue auth can-i "${@:2}" 2>&1 || true
-}
-first=$(token)
-say "With the token: may it create pods? $(may "$first" create pods). Roles? $(may "$first" create roles)."
-run "kubectl -n demo-blue annotate secret pipeline-token mainstay.dev/revoke=yes"
-another() { [ "$(token)" != "$first" ]; }
-until_true 30 "another token" another
-refused() { may "$first" create pods | grep -i 'must be logged in\|unauthorized'; }
-until_true 30 "the previous token to be revoked" refused
-say "The previous token: $seen" "The new one may create pods: $(may "$(token)" create pods)."
-rm -f "$authority"
-run "kubectl get accountpolicies"
-run "kubectl delete accountpolicy pipelines"
-run "kubectl delete namespace demo-blue --wait=false"
+for part in web zones quota pool config account; do begin "${part}_step"; done
+begin nodes_step
+for part in web zones quota pool nodes config account; do show "${part}_step"; done
 
 step "13. Prometheus reads the controllers' metrics."
 created='sum(mainstay_replication_pods_created_total)'
