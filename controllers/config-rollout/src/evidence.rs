@@ -61,6 +61,8 @@ struct Counts {
     restarts: i32,
     /// How many pods are ready.
     ready: i32,
+    /// How many pods the scheduler has found no node for yet, or may not look for one.
+    unscheduled: i32,
 }
 
 impl Counts {
@@ -69,11 +71,17 @@ impl Counts {
         let stays = pod.metadata.deletion_timestamp.is_none();
         let containers = container_statuses.into_iter().chain(init_container_statuses);
         let restarts = containers.map(|container| container.restart_count).max().unwrap_or_default();
-        Self { restarts, ready: i32::from(stays && conditions.is_true("Ready")) }
+        let waits = conditions.get("PodScheduled").is_some_and(|scheduled| scheduled.status == "False");
+        let ready = i32::from(stays && conditions.is_true("Ready"));
+        Self { restarts, ready, unscheduled: i32::from(stays && waits) }
     }
 
     fn with(self, other: Self) -> Self {
-        Self { restarts: self.restarts.max(other.restarts), ready: self.ready + other.ready }
+        Self {
+            restarts: self.restarts.max(other.restarts),
+            ready: self.ready + other.ready,
+            unscheduled: self.unscheduled + other.unscheduled,
+        }
     }
 }
 
@@ -197,7 +205,27 @@ impl Gatherer<'_> {
             self.probes.ask(self.client, self.work, of, remembered.changed, probe)
         });
         let new = Some((seen, target, to));
-        let Counts { restarts, ready } = self.counts(&key.namespace, &target.key, new).await?;
-        Ok(Evidence { restarts, ready, probe })
+        let Counts { restarts, ready, unscheduled } = self.counts(&key.namespace, &target.key, new).await?;
+        Ok(Evidence { restarts, ready, unscheduled, probe })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_pod_without_a_node_is_counted_unless_it_ends() {
+        let counts = |deleted: Option<&str>, scheduled: &str| {
+            let pod = json!({
+                "metadata": {"name": "a", "deletionTimestamp": deleted},
+                "status": {"conditions": [{"type": "PodScheduled", "status": scheduled, "reason": "Unschedulable"}]},
+            });
+            Counts::of(serde_json::from_value(pod).unwrap()).unscheduled
+        };
+        assert_eq!((counts(None, "False"), counts(None, "True")), (1, 0));
+        assert_eq!(counts(Some("2026-01-01T00:00:00Z"), "False"), 0);
     }
 }

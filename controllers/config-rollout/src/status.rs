@@ -318,8 +318,8 @@ fn word(
     match (&state.rollout, remembered.changed) {
         (Some(_), _) if remembered.passed => (PASSED, None),
         (Some(_), Some(_)) if remembered.available.is_some() => (SOAKING, None),
-        (_, Some(_)) if remembered.seen => (UPDATING, Some(progress(target))),
-        (_, Some(_)) => (PENDING, Some(progress(target))),
+        (_, Some(_)) if remembered.seen => (UPDATING, Some(progress(target, observed))),
+        (_, Some(_)) => (PENDING, Some(progress(target, observed))),
         (Some(rollout), None) if !observed.is_at(target, rollout.to) => (PENDING, None),
         _ if observed.is_at(target, state.stable.unwrap_or_default()) => ("Current", None),
         _ => (PENDING, None),

@@ -89,6 +89,7 @@ fn progress(u: &mut Unstructured<'_>) -> Result<Progress> {
         current: number(u)?,
         updated: number(u)?,
         available: number(u)?,
+        over_quota: u.ratio(1, 8)?,
         given_up: maybe(u, |u| Ok((time(u)?, "it makes no progress".into())))?,
         blocked: if u.ratio(1, 6)? { Some(one_of(u, &blocked)?) } else { None },
         outdated: None,
@@ -140,7 +141,7 @@ fn observed(u: &mut Unstructured<'_>, stages: usize) -> Result<Observed> {
             _ => observed.targets.push(view(u, of, stages)?),
         }
         let probe = maybe(u, |u| Ok(if u.arbitrary()? { Ok(()) } else { Err("503".to_owned()) }))?;
-        let evidence = Evidence { restarts: number(u)?, ready: number(u)?, probe };
+        let evidence = Evidence { restarts: number(u)?, ready: number(u)?, unscheduled: number(u)?, probe };
         if u.arbitrary()? {
             observed.evidence.insert(target(of), evidence);
         }

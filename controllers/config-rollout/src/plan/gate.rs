@@ -64,6 +64,12 @@ pub(super) fn judge(
     let begun = remembered.broken.unwrap_or(changed);
     // What lacked pods before is given up by its own controller although it has all the new ones it can have.
     let given_up = target.progress.given_up.as_ref().filter(|(at, _)| !is_new && *at >= begun);
+    let longest = stage.deadline.saturating_add(stage.soak).saturating_mul(MOST_SOAKS);
+    let is_late = since(begun, now) > stage.deadline || since(changed, now) > longest;
+    if (given_up.is_some() || is_late) && lacks_room(target, evidence) {
+        remembered.restart(Some(second(now)));
+        return Standing::Waiting(look_again);
+    }
     if let Some((_, said)) = given_up {
         return failed("ProgressDeadlineExceeded", said.clone());
     }
@@ -71,7 +77,6 @@ pub(super) fn judge(
         let probe = probe.filter(|_| is_new);
         return failed("DeadlineExceeded", missing(target, remembered, probe, stage.deadline));
     }
-    let longest = stage.deadline.saturating_add(stage.soak).saturating_mul(MOST_SOAKS);
     if since(changed, now) > longest {
         return failed("DeadlineExceeded", interrupted(stage.soak, longest));
     }
@@ -112,10 +117,20 @@ pub(super) fn judge_passed(
     }
     let broken = *remembered.broken.get_or_insert_with(|| second(now));
     if since(broken, now) > stage.deadline {
+        if lacks_room(target, evidence) {
+            remembered.broken = None;
+            return look_again;
+        }
         let probe = probe.filter(|_| is_settled);
         return failed("DeadlineExceeded", missing(target, remembered, probe, stage.deadline));
     }
     look_again
+}
+
+/// Whether a pod waits for a node, or is refused because of a quota. No configuration makes a pod larger: that there is no
+/// room for it is not the revision's failure, and its deadline begins again.
+fn lacks_room(target: &TargetView, evidence: Option<&Evidence>) -> bool {
+    target.progress.over_quota || evidence.is_some_and(|evidence| evidence.unscheduled > 0)
 }
 
 /// Why a target has failed of which a new pod restarts more often than any before.

@@ -351,6 +351,7 @@ mod kept;
 mod orders;
 mod places;
 mod proof;
+mod room;
 mod short;
 mod sources;
 mod stable;

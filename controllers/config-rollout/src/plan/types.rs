@@ -81,6 +81,8 @@ pub struct Evidence {
     pub restarts: i32,
     /// How many pods that were made since the change are ready.
     pub ready: i32,
+    /// How many of them have yet to be given a node.
+    pub unscheduled: i32,
     /// What its stage's probe said; `None` where there is none, or nothing is known yet.
     pub probe: Option<Result<(), String>>,
 }

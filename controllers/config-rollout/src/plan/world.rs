@@ -32,6 +32,8 @@ pub(super) struct Target {
     pub(super) replicas: i32,
     /// How many of its pods cannot be available, whatever they read: they cannot be scheduled, or their node is dead.
     pub(super) lost: i32,
+    /// Whether those wait for a node.
+    pub(super) waits: bool,
     /// Whether those stay of the template before.
     pub(super) keeps_lost: bool,
     /// Whether it has been deleted; the spec names it still.
@@ -109,6 +111,7 @@ impl World {
             restarts: 0,
             replicas: 1,
             lost: 0,
+            waits: false,
             keeps_lost: false,
             gone: false,
             unreadable: false,
@@ -273,12 +276,14 @@ impl World {
                     updated: if target.blocked.is_some() { 0 } else { target.replicas - kept },
                     available,
                     given_up: None,
+                    over_quota: false,
                     blocked: target.blocked,
                     outdated: None,
                 },
             });
             let probe = self.probe.map(|works| if works { Ok(()) } else { Err("503".to_owned()) });
-            let evidence = Evidence { restarts: target.restarts, ready: available, probe };
+            let unscheduled = if target.waits { target.lost } else { 0 };
+            let evidence = Evidence { restarts: target.restarts, ready: available, unscheduled, probe };
             observed.evidence.insert(self::target(place), evidence);
         }
         observed

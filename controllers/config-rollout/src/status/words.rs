@@ -6,7 +6,7 @@ use kube::ResourceExt;
 use super::input::StatusInput;
 use crate::{
     names::CONTINUE,
-    plan::{Plan, State, TargetKey, TargetView, Unproven, Wait},
+    plan::{Observed, Plan, State, TargetKey, TargetView, Unproven, Wait},
     record,
     settings::{next_order, rolls_back},
     watched::Blocked,
@@ -70,7 +70,7 @@ pub(super) fn waiting_for(told: &StatusInput<'_>) -> Option<String> {
             };
             let shown = told.observed.targets.iter().filter(of_stage).find_map(|target| {
                 let remembered = state.targets.get(&target.key)?;
-                remembered.is_on_its_way().then(|| progress(target))
+                remembered.is_on_its_way().then(|| progress(target, told.observed))
             });
             let shown = shown.map(|shown| format!(": {shown}")).unwrap_or_default();
             match under_way.is_some_and(|under_way| under_way.back) {
@@ -127,10 +127,16 @@ fn blocked_words(target: &TargetKey, blocked: Blocked, stage: &str) -> String {
     format!("{target} of stage {stage} {why}, so not all of its pods have the revision: {todo}")
 }
 
-pub(super) fn progress(target: &TargetView) -> String {
+pub(super) fn progress(target: &TargetView, observed: &Observed) -> String {
     let (key, progress) = (&target.key, &target.progress);
+    let waiting = observed.evidence.get(key).map_or(0, |evidence| evidence.unscheduled);
+    let room = match waiting {
+        _ if progress.over_quota => ", and a ResourceQuota allows no further one".to_owned(),
+        0 => String::new(),
+        waiting => format!(", and {waiting} wait for a node"),
+    };
     format!(
-        "{key}: {} of {} pods run the new template and {} are available",
+        "{key}: {} of {} pods run the new template and {} are available{room}",
         progress.updated, progress.wanted, progress.available
     )
 }

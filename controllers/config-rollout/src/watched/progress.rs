@@ -17,6 +17,8 @@ pub struct Progress {
     pub available: i32,
     /// When and why the workload's own controller reports that it makes no progress.
     pub given_up: Option<(Timestamp, String)>,
+    /// Whether a quota refuses its pods.
+    pub over_quota: bool,
     /// Why its own controller does not replace its pods by itself.
     pub blocked: Option<Blocked>,
     /// By which labels the pods are found that a StatefulSet's controller does not replace while they are not ready.

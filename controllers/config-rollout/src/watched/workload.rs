@@ -150,6 +150,7 @@ impl<K: Resource<DynamicType = ()>> From<WatchedWorkload<K>> for Workload {
         let references = references::find(&spec.template.spec);
         let step = || status.conditions.iter().any(Condition::is_step).then_some(Blocked::Step);
         let blocked = spec.blocked().or_else(step);
+        let over_quota = status.conditions.iter().any(Condition::is_over_quota);
         let template = Fingerprint::of(&spec.template, &references);
         let mut annotations = spec.template.metadata.annotations;
         annotations.retain(|key, _| is_written(key));
@@ -173,6 +174,7 @@ impl<K: Resource<DynamicType = ()>> From<WatchedWorkload<K>> for Workload {
                 updated: status.updated_replicas,
                 available: status.available_replicas,
                 given_up: status.conditions.into_iter().find_map(given_up),
+                over_quota,
                 blocked,
                 outdated: outdated
                     .map(|(pods, revision)| format!("{pods},controller-revision-hash!={revision}")),
@@ -182,6 +184,12 @@ impl<K: Resource<DynamicType = ()>> From<WatchedWorkload<K>> for Workload {
 }
 
 impl Condition {
+    /// Whether a Deployment or a ReplicaGroup says by it that the API server refuses a pod because of a ResourceQuota
+    /// (plugin/pkg/admission/resourcequota/controller.go: `exceeded quota: NAME, requested: …`).
+    fn is_over_quota(&self) -> bool {
+        self.r#type == "ReplicaFailure" && self.status == "True" && self.message.contains("exceeded quota")
+    }
+
     /// Whether a ReplicaGroup says by it that its update waits in a step.
     fn is_step(&self) -> bool {
         self.r#type == "Progressing" && self.status == "True" && self.reason == "StepPaused"
@@ -292,6 +300,22 @@ mod tests {
         };
         assert_eq!(blocked("StepPaused"), Some(Blocked::Step));
         assert_eq!(blocked("RollingOut"), None);
+    }
+
+    #[test]
+    fn a_quota_is_told_from_other_refusals() {
+        let over_quota = |status: &str, message: &str| {
+            let deployment: WatchedWorkload<Deployment> = serde_json::from_value(json!({
+                "metadata": {"name": "web"},
+                "status": {"conditions": [{"type": "ReplicaFailure", "status": status, "message": message}]},
+            }))
+            .unwrap();
+            Workload::from(deployment).progress.over_quota
+        };
+        let refused = r#"pods "web-1" is forbidden: exceeded quota: q, requested: pods=1, used: pods=2, limited: pods=2"#;
+        assert!(over_quota("True", refused));
+        assert!(!over_quota("False", refused));
+        assert!(!over_quota("True", "admission webhook denied the request"));
     }
 
     #[test]
