@@ -30,6 +30,8 @@ fn kube_state_metrics_is_told_of_fields_that_there_are() {
         assert_eq!((&of["group"], &of["version"]), (&crd["spec"]["group"], &version["name"]));
         let is_namespaced = crd["spec"]["scope"] == "Namespaced";
         assert_eq!(resource["labelsFromPath"]["namespace"].is_array(), is_namespaced, "{plural}");
+        // By default it logs an error for each object without the field, whenever the object changes.
+        assert!(resource["errorLogV"].as_u64() > Some(0), "{plural}: most of a status is optional");
         for metric in resource["metrics"].as_array().unwrap() {
             let path = metric["each"]["gauge"]["path"].as_array().unwrap();
             let path: Vec<_> = path.iter().filter_map(Value::as_str).collect();

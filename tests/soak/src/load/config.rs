@@ -40,11 +40,11 @@ impl Configuration {
         let targets = [("Deployment", "web"), ("ReplicaGroup", "configured")];
         let stages =
             targets.map(|(kind, name)| json!({"name": name, "targets": [{"kind": kind, "name": name}]}));
-        // The API server calls a client that names no field manager so: this one, which has made the group.
+        // kubectl has made the Deployment, and this client the group: the API server calls one that names no manager unknown.
         let draft = config_rollout("web")
             .with("spec.stages", stages.to_vec())
             .with("spec.debounce", "1s")
-            .with("spec.takeOverFrom", json!(["unknown"]));
+            .with("spec.takeOverFrom", json!(["unknown", "kubectl-client-side-apply"]));
         Self { rollout: scenario.create(&draft).await, wanted: "0".to_owned() }
     }
 
