@@ -155,7 +155,7 @@ impl Observed {
     }
 
     /// Gives the orphans the claim that `refused` has for their names, if any: the group has its pods also where it may not
-    /// adopt one. A group on its way out adopts none, and takes its hook off each.
+    /// adopt one. A group that is deleted adopts none, and takes its hook off each.
     pub fn leave(&mut self, mut refused: impl FnMut(&Arc<str>) -> Option<Claim>) {
         let stays = self.policy.ending.is_none();
         for member in self.pods.iter_mut().filter(|member| stays && member.claim == Claim::OrphanMatching) {
