@@ -213,3 +213,29 @@ fn a_template_merges_lists_by_the_keys_of_a_pod() {
         "atomic"
     );
 }
+
+/// Where a schema has defaults.
+fn defaults_of(path: &str, schema: &Value, found: &mut Vec<String>) {
+    if let Some(default) = schema.get("default") {
+        found.push(format!("{path}={default}"));
+    }
+    for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+        defaults_of(&format!("{path}.{name}"), property, found);
+    }
+    if schema["items"].is_object() {
+        defaults_of(&format!("{path}[]"), &schema["items"], found);
+    }
+}
+
+/// With one more, each template that is stored would become another one when the group is written next, and all pods would be
+/// replaced by an upgrade.
+#[test]
+fn a_template_is_given_the_defaults_that_it_always_was_and_no_others() {
+    let mut found = Vec::new();
+    defaults_of("", &spec_schema()["properties"]["template"]["properties"]["spec"], &mut found);
+    found.sort_unstable();
+    let ports = ["containers", "ephemeralContainers", "initContainers"];
+    let mut expected = ports.map(|list| format!(".{list}[].ports[].protocol=\"TCP\"")).to_vec();
+    expected.insert(2, ".imagePullSecrets[].name=\"\"".to_owned());
+    assert_eq!(found, expected);
+}

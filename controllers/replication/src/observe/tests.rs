@@ -12,6 +12,8 @@ use crate::{
     rollout::{Failed, Reason},
 };
 
+mod previous;
+
 fn group(metadata: Value, spec: Value) -> ReplicaGroup {
     let mut object = json!({
         "apiVersion": "mainstay.dev/v1alpha1", "kind": "ReplicaGroup",

@@ -24,6 +24,7 @@ mod endpoints_choice;
 mod endpoints_leader;
 mod endpoints_members;
 mod endpoints_services;
+mod examples;
 mod failures;
 mod in_place;
 mod install;
