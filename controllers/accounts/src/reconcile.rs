@@ -144,8 +144,8 @@ impl Reconciler for Namespaces {
             Duration::try_from(due.duration_since(self.server_clock.now())).unwrap_or_default()
         };
         ended.again(plan.due.map(left));
-        // What failed is tried again by its own backoff.
-        let failed = ended.failed();
+        // What failed is tried again by its own backoff, and nothing before.
+        let failed = ended.failed() || plan.actions.iter().any(|action| action.is_held(&turn));
         ended.again(self.repeated.again(&key.name, (plan.actions, observed.unseen)).filter(|_| !failed));
         ended
     }
@@ -184,11 +184,7 @@ impl Namespaces {
         ended: &mut Ended,
     ) -> bool {
         CONCERNS.iter().for_each(|concern| ended.well(*concern));
-        let is_held = |action: &&Action| {
-            let (concern, name) = action.part();
-            turn.held_for(concern, name.as_deref().unwrap_or_default()).is_some()
-        };
-        let (held, due): (Vec<_>, Vec<_>) = plan.actions.iter().partition(is_held);
+        let (held, due): (Vec<_>, Vec<_>) = plan.actions.iter().partition(|action| action.is_held(turn));
         held.iter().for_each(|action| ended.waits(action.part()));
         trouble.failed = self.outcomes.failed(&key.name);
         trouble.failed.retain(|part, _| held.iter().any(|action| action.part() == *part));
@@ -286,6 +282,12 @@ impl Action {
             Self::Restore { name, .. } => (REMOVAL, Part::Account, name),
         };
         (concern, Some(format!("{part:?}/{name}").into()))
+    }
+
+    /// Whether it has failed, and is not to be tried again yet.
+    fn is_held(&self, turn: &Turn) -> bool {
+        let (concern, name) = self.part();
+        turn.held_for(concern, name.as_deref().unwrap_or_default()).is_some()
     }
 
     /// The handle that it deletes.
