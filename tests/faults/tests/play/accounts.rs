@@ -5,7 +5,7 @@ use mainstay_faults::{
     play::{
         controller::Controller,
         explore::explore,
-        fault::Fault,
+        fault::{Blow, Fault},
         oracle::{Oracle, Written},
         scenario::{Scenario, change, create, delete},
     },
@@ -121,6 +121,32 @@ fn spec(spec: Value) -> impl Fn(&mut Server, &mut Cluster) + Send + Sync {
 
 pub(crate) fn scenarios() -> Vec<Scenario> {
     let plain = || policy(&json!({}));
+    let mut annotated = kept(
+        played("an account gets an annotation and loses it", plain())
+            .at(
+                60,
+                spec(
+                    json!({"serviceAccounts": [{"name": "pipeline", "annotations": {"example.com/a": "b"}}]}),
+                ),
+            )
+            .at(90, spec(json!({"serviceAccounts": [{"name": "pipeline"}]}))),
+    );
+    // An account that a user has recreated keeps what the user gave it, and has a token of its own after the one before.
+    annotated.open = (
+        |fault| matches!(fault, Fault::At(_, Blow::Recreated)),
+        |object| match object["kind"].as_str() {
+            Some("ServiceAccount") => object["metadata"]["annotations"] = Value::Null,
+            Some("Secret") if object["metadata"]["labels"]["mainstay.dev/account-part"] == "handle" => {
+                *object = Value::Null
+            }
+            Some("Secret") => {
+                if let Some(annotations) = object["metadata"]["annotations"].as_object_mut() {
+                    annotations.retain(|key, _| !key.contains("/previous-"));
+                }
+            }
+            _ => {}
+        },
+    );
     let team =
         |team: &str| change("/api/v1/namespaces/blue", json!({"metadata": {"labels": {"team": team}}}));
     let copies = json!({"serviceAccounts": [{"name": "pipeline", "imagePullSecrets": [
@@ -146,18 +172,15 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         kept(played("a namespace is selected again", plain()).at(60, team("red")).at(62, team("blue"))),
         kept(played("a token is taken back", plain()).at(60, spec(json!({"tokens": []})))),
         kept(played("a right is taken back", plain()).at(60, spec(json!({"roleBindings": []})))),
-        kept(
-            played("an account gets an annotation and loses it", plain())
-                .at(60, spec(json!({"serviceAccounts": [{"name": "pipeline", "annotations": {"example.com/a": "b"}}]})))
-                .at(90, spec(json!({"serviceAccounts": [{"name": "pipeline"}]}))),
-        ),
+        annotated,
         kept(played("two policies", plain()).at(60, create(second))),
         kept(
             played("a user deletes the binding", plain())
                 .at(60, delete("/apis/rbac.authorization.k8s.io/v1/namespaces/blue/rolebindings/pipeline")),
         ),
         kept(
-            played("a user deletes the token", plain()).at(60, delete("/api/v1/namespaces/blue/secrets/token")),
+            played("a user deletes the token", plain())
+                .at(60, delete("/api/v1/namespaces/blue/secrets/token")),
         ),
         deleted,
         kept(copied),
@@ -165,12 +188,10 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             played("nothing is deleted with the policy", policy(&json!({"deletionPolicy": "Orphan"})))
                 .at(60, team("red")),
         ),
-        kept(
-            played("a user changes the token's labels", plain()).at(
-                60,
-                change("/api/v1/namespaces/blue/secrets/token", json!({"metadata": {"labels": {"mine": "yes"}}})),
-            ),
-        ),
+        kept(played("a user changes the token's labels", plain()).at(
+            60,
+            change("/api/v1/namespaces/blue/secrets/token", json!({"metadata": {"labels": {"mine": "yes"}}})),
+        )),
     ]
 }
 
