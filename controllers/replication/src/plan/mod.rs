@@ -21,6 +21,7 @@ mod hook;
 mod properties;
 mod rank;
 mod scale;
+mod step;
 #[cfg(test)]
 mod tests;
 mod time;
@@ -32,11 +33,11 @@ mod why;
 use jiff::Timestamp;
 
 pub use self::{
-    answer::{Counts, Creation, How, Plan, Victim, Wait},
+    answer::{Counts, Creation, How, Plan, Step, Victim, Wait},
     counts::{RevisionCounts, Tallies, counts},
     types::{
-        Cause, Claim, Domains, Ending, Gate, Hook, Lost, MAX_SPREAD_KEYS, Node, NodePreference, Phase, Pod,
-        Policy, Replacement, Share, Strategy, Trouble, Volumes,
+        Cause, Claim, Domains, Ending, Gate, Hook, InPlace, Lost, MAX_SPREAD_KEYS, Node, NodePreference,
+        Phase, Pod, Policy, Replacement, Share, Strategy, Trouble, Volumes,
     },
     why::Why,
 };
@@ -70,6 +71,7 @@ pub fn plan(policy: &Policy, pods: &[Pod<'_>], now: Timestamp) -> Plan {
         plan.open = update::to_open(&plan, pods, &active);
     }
     hook::follow(&mut plan, policy, pods, exchanges, now);
+    step::fill(&mut plan, pods);
     plan
 }
 
