@@ -21,6 +21,7 @@ use crate::{
     node::Node,
     plan::{self, Claim, Domains, MAX_SPREAD_KEYS, Plan, Policy, RevisionCounts, Strategy, Trouble},
     pod::{Bucket, Pod},
+    revision::Revision,
     rollout::{self, Decision, Evidence, Look, Settings, State},
     slots::Slots,
     stores::Stores,
@@ -81,6 +82,8 @@ pub struct Assessment {
     pub updated: usize,
     /// The pods of the target revision.
     pub target: RevisionCounts,
+    /// Revisions that are kept no longer.
+    pub prune: Vec<Arc<Revision>>,
     /// Whether pods are replaced that would be changed in place, were one of them allowed to be unavailable.
     pub none_may_be_unavailable: bool,
     /// How long new pods may still wait for room before that is told as what keeps the change from getting on.
@@ -240,7 +243,8 @@ impl Observed {
         let waits = decision.state.rollout.as_ref().filter(|_| decision.waiting > 0);
         let waited = |start: Timestamp| Duration::try_from(now.duration_since(start)).unwrap_or_default();
         let may_wait = waits.map(|rollout| self.settings.deadline.saturating_sub(waited(rollout.progressed)));
-        Assessment { decision, plan, updated, target, none_may_be_unavailable, may_wait }
+        let prune = self.superseded(group, &decision.state);
+        Assessment { decision, plan, updated, target, prune, none_may_be_unavailable, may_wait }
     }
 
     /// A group whose spec names a revision that does not exist stays as it is, and does not forget what has failed.

@@ -16,6 +16,7 @@ mod answer;
 mod backoff;
 mod board;
 mod counts;
+mod history;
 mod hook;
 #[cfg(test)]
 mod properties;
@@ -35,6 +36,7 @@ use jiff::Timestamp;
 pub use self::{
     answer::{Counts, Creation, How, Plan, Step, Victim, Wait},
     counts::{RevisionCounts, Tallies, counts},
+    history::superseded,
     types::{
         Cause, Claim, Domains, Ending, Gate, Hook, InPlace, Lost, MAX_SPREAD_KEYS, Node, NodePreference,
         Phase, Pod, Policy, Replacement, Share, Strategy, Trouble, Volumes,
