@@ -113,7 +113,7 @@ struct Blocked {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{Counts, Why};
+    use crate::plan::{Counts, Step, Why};
 
     const TEXT: &str = "it would violate the budget";
 
@@ -121,7 +121,7 @@ mod tests {
     fn plan(ready: usize) -> Plan {
         let counts = Counts { ready, ..Counts::default() };
         Plan {
-            delete: vec![Victim { pod: 0, why: Why::Outdated, how: How::Evict }],
+            delete: vec![Victim { pod: 0, why: Why::Outdated, how: How::Evict, step: Step::Go }],
             counts,
             ..Plan::default()
         }
@@ -149,6 +149,16 @@ mod tests {
         }
         assert_eq!(told, 1);
         assert_eq!(memory.note(&mut refused(1), 3), Some(Duration::from_secs(5)), "it has granted one");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pods_that_are_changed_in_place_do_not_wait_for_a_budget() {
+        let mut memory = Memory::default();
+        assert!(memory.note(&mut refused(0), 3).is_some());
+        let mut plan = plan(3);
+        plan.delete.push(Victim { pod: 1, why: Why::Outdated, how: How::InPlace, step: Step::Go });
+        assert_eq!(memory.without_blocked(&mut plan).1.len(), 1);
+        assert_eq!(plan.delete.iter().map(|victim| victim.pod).collect::<Vec<_>>(), [1]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -11,7 +11,7 @@ use kube::{
     ResourceExt,
     core::{Selector, SelectorExt},
 };
-use mainstay_crds::{InPlace, ReplicaGroup};
+use mainstay_crds::ReplicaGroup;
 use mainstay_runtime::{index::ObjectKey, labels::Labels, node::ZONE};
 use thiserror::Error;
 
@@ -19,14 +19,16 @@ use crate::{
     claim,
     names::REVISION,
     node::Node,
-    plan::{self, Claim, Domains, MAX_SPREAD_KEYS, Plan, Policy, RevisionCounts, Strategy, Tallies, Trouble},
+    plan::{self, Claim, Domains, MAX_SPREAD_KEYS, Plan, Policy, RevisionCounts, Strategy, Trouble},
     pod::{Bucket, Pod},
+    revision::Revision,
     rollout::{self, Decision, Evidence, Look, Settings, State},
     slots::Slots,
     stores::Stores,
     upkeep::Upkeep,
 };
 
+mod in_place;
 mod policy;
 mod revisions;
 
@@ -78,6 +80,8 @@ pub struct Assessment {
     pub updated: usize,
     /// The pods of the target revision.
     pub target: RevisionCounts,
+    /// Revisions that are kept no longer.
+    pub prune: Vec<Arc<Revision>>,
     /// Whether pods are replaced that would be changed in place, were one of them allowed to be unavailable.
     pub none_may_be_unavailable: bool,
     /// How long new pods may still wait for room before that is told as what keeps the change from getting on.
@@ -219,6 +223,7 @@ impl Observed {
             keep: decision.keep.clone(),
             ..self.policy.clone()
         };
+        self.find_changeable(group, &decision.target, &mut pods);
         let mut plan = plan::plan(&policy, &pods, now);
         plan.create.retain(|creation| !unstored || creation.revision != self.revisions.own);
         let updated = by_revision.get(&*decision.wanted).map_or(0, |counts| counts.active);
@@ -230,26 +235,8 @@ impl Observed {
         let waits = decision.state.rollout.as_ref().filter(|_| decision.waiting > 0);
         let waited = |start: Timestamp| Duration::try_from(now.duration_since(start)).unwrap_or_default();
         let may_wait = waits.map(|rollout| self.settings.deadline.saturating_sub(waited(rollout.progressed)));
-        Assessment { decision, plan, updated, target, none_may_be_unavailable, may_wait }
-    }
-
-    /// How pods are replaced by those of `target`. Pods that can be updated in place need no other pod beside them.
-    fn strategy(&self, group: &ReplicaGroup, target: &str, by_revision: &Tallies<'_>) -> Strategy {
-        match self.settings.strategy {
-            Strategy::Rolling { unavailable, .. }
-                if unavailable > 0 && self.change_in_place(group, target, by_revision) =>
-            {
-                Strategy::Rolling { surge: 0, unavailable }
-            }
-            strategy => strategy,
-        }
-    }
-
-    /// Whether the spec asks for all pods of other revisions than `target` to be changed in place, and they can be.
-    fn change_in_place(&self, group: &ReplicaGroup, target: &str, by_revision: &Tallies<'_>) -> bool {
-        let follows = |hash: &&str| self.revisions.changed_images(hash, target, group).is_some();
-        group.spec.update.in_place == InPlace::IfPossible
-            && by_revision.keys().filter(|hash| **hash != target).all(follows)
+        let prune = self.superseded(group, &decision.state);
+        Assessment { decision, plan, updated, target, prune, none_may_be_unavailable, may_wait }
     }
 
     /// A group whose spec names a revision that does not exist stays as it is, and does not forget what has failed.
@@ -302,6 +289,8 @@ impl Observed {
             gate: pod.in_place.as_ref().map(|in_place| in_place.gate),
             hook: pod.hook.as_ref().map(|hook| plan::Hook { held: hook.held, since: hook.since }),
             changing: pod.in_place.as_ref().is_some_and(|in_place| in_place.changing),
+            // The target revision is yet to be decided.
+            in_place: None,
         }
     }
 

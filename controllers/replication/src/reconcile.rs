@@ -122,7 +122,7 @@ impl Replication {
         for victim in blocked {
             outcomes.waits((DELETION, Some(Arc::clone(&observed.pod(victim.pod).header.key.name))));
         }
-        self.prune_revisions(group, &observed, &assessed, turn, outcomes).await;
+        self.prune_revisions(&assessed, turn, outcomes).await;
         if assessed.plan.is_empty() && observed.upkeep.is_empty() {
             self.memory(&observed.key, |memory| memory.wait_for_watch(false));
             // Nothing is left to be done that could fail.

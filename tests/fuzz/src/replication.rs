@@ -5,8 +5,8 @@ use std::{sync::LazyLock, time::Duration};
 use arbitrary::{Result, Unstructured};
 use jiff::Timestamp;
 use mainstay_replication::plan::{
-    Cause, Claim, Ending, Gate, Hook, Lost, Node, NodePreference, Phase, Plan, Pod, Policy, Replacement,
-    Share, Strategy, Trouble, Volumes, plan,
+    Cause, Claim, Ending, Gate, Hook, InPlace, Lost, Node, NodePreference, Phase, Plan, Pod, Policy,
+    Replacement, Share, Strategy, Trouble, Volumes, plan,
 };
 
 use crate::input::{NOW, duration, maybe, number, one_of, some, time};
@@ -51,6 +51,7 @@ fn pod(u: &mut Unstructured<'_>, name: &'static str) -> Result<Pod<'static>> {
         blocker: maybe(u, |u| Ok(Trouble { cause: one_of(u, &cause)?, lasts: duration(u)? }))?,
         gate: maybe(u, |u| one_of(u, &[Gate::Unset, Gate::Closed, Gate::Open]))?,
         changing: u.ratio(1, 8)?,
+        in_place: maybe(u, |u| Ok(InPlace { still_ready: u.ratio(1, 2)? }))?,
         hook: if u.ratio(1, 4)? { Some(Hook { held: u.arbitrary()?, since: maybe(u, time)? }) } else { None },
     })
 }
@@ -286,6 +287,7 @@ impl World {
             blocker: None,
             gate: None,
             changing: false,
+            in_place: None,
             hook: None,
         });
         if let Some(volumes) = &mut self.policy.volumes {

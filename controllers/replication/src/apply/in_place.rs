@@ -15,7 +15,7 @@ use serde_json::json;
 use super::{ApplyError, GATES, Job, Writer, path, remove::Removal};
 use crate::{
     names::{IN_PLACE, READINESS_GATE, REVISION},
-    plan::{Gate, Plan},
+    plan::Plan,
     pod::Pod,
 };
 
@@ -32,25 +32,19 @@ impl Writer {
         all(opened.buffer_unordered(self.max_in_flight)).await.1
     }
 
-    /// Takes the next step of bringing a pod to `revision` in place; `None` where that cannot be.
+    /// Brings a pod that is out of service to `revision` in place.
     pub(super) async fn change_in_place(
         &self,
         job: &Job<'_>,
         pod: &Pod,
-        revision: &str,
-    ) -> Result<Option<Removal>, RequestError> {
-        let wanted = job.group.spec.update.in_place == mainstay_crds::InPlace::IfPossible;
-        let Some(state) = pod.in_place.as_ref().filter(|_| wanted) else { return Ok(None) };
-        let old = pod.labels.get(REVISION);
-        let changed = old.and_then(|old| job.observed.revisions.changed_images(old, revision, job.group));
-        let Some(changed) = changed else { return Ok(None) };
-        if state.gate != Gate::Closed {
-            self.set_gate(job, pod, false).await?;
-            return Ok(Some(Removal::Waiting));
-        }
-        if state.still_ready {
-            return Ok(Some(Removal::Waiting));
-        }
+        revision: Option<&str>,
+    ) -> Result<Removal, RequestError> {
+        // The plan asks it only of a pod that has all of these.
+        let (Some(state), Some(old), Some(revision)) = (&pod.in_place, pod.labels.get(REVISION), revision)
+        else {
+            return Ok(Removal::Waiting);
+        };
+        let changed = job.observed.revisions.changed_images(old, revision, job.group).unwrap_or_default();
         let replaced = changed.iter().filter_map(|image| {
             Some((image.container.to_owned(), state.containers.get(image.container)?.clone()))
         });
@@ -67,11 +61,11 @@ impl Writer {
             "spec": {"containers": images},
         });
         let changed = self.patch(job, pod, patch).await?;
-        Ok(Some(if changed { Removal::Changed } else { Removal::Waiting }))
+        Ok(if changed { Removal::Changed } else { Removal::Waiting })
     }
 
     /// Opens or closes a pod's readiness gate.
-    async fn set_gate(&self, job: &Job<'_>, pod: &Pod, open: bool) -> Result<(), RequestError> {
+    pub(super) async fn set_gate(&self, job: &Job<'_>, pod: &Pod, open: bool) -> Result<(), RequestError> {
         let (status, reason) = if open { ("True", "InService") } else { ("False", "ChangedInPlace") };
         let condition = json!({
             "type": READINESS_GATE,

@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+    atomic::{AtomicBool, Ordering},
 };
 
 use futures::{StreamExt, future, stream};
@@ -10,7 +10,7 @@ use mainstay_runtime::failure::RequestError;
 
 use super::{Applied, ApplyError, DELETION, Job, Writer, path};
 use crate::{
-    plan::{How, Plan, Victim, Why},
+    plan::{How, Plan, Step, Victim},
     pod::Pod,
 };
 
@@ -29,14 +29,6 @@ pub(super) enum Removal {
     Held,
 }
 
-/// How far the removal of pods may go, shared by those that are under way.
-struct Limits {
-    /// This many more may be brought to another revision in place.
-    exchange: AtomicUsize,
-    /// A budget has refused an eviction, and would refuse the next as well.
-    blocked: AtomicBool,
-}
-
 impl Writer {
     /// Removes the pods that the plan names, or brings them to the revision that the group is updating to.
     pub(super) async fn delete(&self, job: &Job<'_>, plan: &Plan, applied: &mut Applied) -> Vec<ApplyError> {
@@ -45,10 +37,10 @@ impl Writer {
             victims.push((Arc::clone(job.observed.pod(victim.pod)), *victim));
         }
         let victims = stream::iter(victims).filter(|(pod, _)| future::ready(self.begins(job, DELETION, pod)));
-        let limits = Limits { exchange: AtomicUsize::new(plan.exchange), blocked: AtomicBool::new(false) };
-        let limits = &limits;
+        // A budget that has refused an eviction would refuse the next as well.
+        let blocked = &AtomicBool::new(false);
         let deletes = victims.map(|(pod, victim)| async move {
-            (self.remove(job, plan, limits, &pod, victim).await, pod, victim)
+            (self.remove(job, plan, blocked, &pod, victim).await, pod, victim)
         });
         let mut deletes = deletes.buffer_unordered(self.max_in_flight);
         let mut failed = Vec::new();
@@ -64,7 +56,7 @@ impl Writer {
                 Ok(Removal::Told) => applied.notified += 1,
                 Ok(Removal::Held) => {}
                 Err(RequestError::DisruptionBudget(text)) => {
-                    limits.blocked.store(true, Ordering::Relaxed);
+                    blocked.store(true, Ordering::Relaxed);
                     applied.blocked = Some(text);
                 }
                 Err(source) => failed.push(ApplyError::Delete { pod: name, source }),
@@ -73,43 +65,37 @@ impl Writer {
         failed
     }
 
-    /// Brings a pod to the revision that the group is updating to, or removes it where that cannot be.
+    /// Takes the step that is due with a pod.
     async fn remove(
         &self,
         job: &Job<'_>,
         plan: &Plan,
-        limits: &Limits,
+        blocked: &AtomicBool,
         pod: &Pod,
         victim: Victim,
     ) -> Result<Removal, RequestError> {
-        let Limits { exchange, blocked } = limits;
-        let take = |left: usize| left.checked_sub(1);
-        if let Some(target) = plan.target.as_deref().filter(|_| victim.why == Why::Outdated)
-            && exchange.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
-        {
-            if let Some(step) = self.change_in_place(job, pod, target).await? {
-                return Ok(step);
-            }
-            exchange.fetch_add(1, Ordering::Relaxed);
-        }
         if victim.how == How::Evict && blocked.load(Ordering::Relaxed) {
             job.waits(DELETION, pod);
             return Ok(Removal::Held);
         }
-        match pod.hook.as_ref().filter(|hook| hook.held) {
-            Some(hook) if hook.since.is_some() => Ok(Removal::Held),
-            Some(_) => self.notify(job, pod).await.map(|()| Removal::Told),
-            None => self.delete_one(job, pod, victim.how).await.map(|()| Removal::Deleted),
+        match victim.step {
+            Step::AwaitHook => Ok(Removal::Held),
+            Step::TellHook => self.notify(job, pod).await.map(|()| Removal::Told),
+            Step::AwaitNode => Ok(Removal::Waiting),
+            Step::CloseGate => self.set_gate(job, pod, false).await.map(|()| Removal::Waiting),
+            Step::Go => self.go(job, plan, pod, victim.how).await,
         }
     }
 
-    /// Deletes or evicts one pod. Where it is not certain what became of the request, the pod stays noted as unanswered,
-    /// so that no other victim is chosen in its place before the server has told.
-    async fn delete_one(&self, job: &Job<'_>, pod: &Pod, how: How) -> Result<(), RequestError> {
-        let (pods, pod) = (self.pods(job), &pod.header);
+    /// Has a pod go. Where it is not certain what became of the request, the pod stays noted as unanswered, so that no
+    /// other victim is chosen in its place before the server has told.
+    async fn go(&self, job: &Job<'_>, plan: &Plan, pod: &Pod, how: How) -> Result<Removal, RequestError> {
+        let (pods, header) = (self.pods(job), &pod.header);
         match how {
-            How::Delete => pods.delete(&path(&pod.key), &pod.uid, None).await.map(drop),
-            How::Evict => pods.evict(&pod.key, &pod.uid).await.map(drop),
+            How::Delete => pods.delete(&path(&header.key), &header.uid, None).await.map(drop)?,
+            How::Evict => pods.evict(&header.key, &header.uid).await.map(drop)?,
+            How::InPlace => return self.change_in_place(job, pod, plan.target.as_deref()).await,
         }
+        Ok(Removal::Deleted)
     }
 }

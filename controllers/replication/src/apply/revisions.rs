@@ -1,6 +1,6 @@
 //! ControllerRevisions: made before the first pod of theirs, removed when they are not needed.
 
-use std::{cmp::Reverse, collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use kube::{Api, ResourceExt, api::Patch};
@@ -18,8 +18,7 @@ use crate::{
     names::{CHANGE_CAUSE, REVISION},
     observe::Observed,
     owner::Controller,
-    revision::{self, data, template_of},
-    rollout::State,
+    revision::{self, Revision, data, template_of},
 };
 
 /// Why the template was changed, where the group says so.
@@ -153,34 +152,12 @@ impl Writer {
         }
     }
 
-    /// Deletes the oldest revisions that no pod and no rollback needs, beyond as many as the spec keeps.
+    /// Deletes these revisions.
     ///
     /// # Errors
     /// [`ApplyError::Prune`].
-    pub async fn prune_revisions(
-        &self,
-        group: &ReplicaGroup,
-        observed: &Observed,
-        state: &State,
-    ) -> Result<(), ApplyError> {
-        let kept = &observed.revisions.kept;
-        let limit = usize::try_from(group.spec.revision_history_limit).unwrap_or_default();
-        // Nothing to sort for nearly every reconcile.
-        if kept.len() <= limit {
-            return Ok(());
-        }
-        let mut needed: BTreeSet<&str> =
-            observed.pods().filter_map(|(pod, _)| pod.labels.get(REVISION)).map(String::as_str).collect();
-        let failed = state.failed.as_ref().map(|failed| &failed.revision);
-        let named =
-            [Some(&observed.revisions.own), Some(&observed.revisions.wanted), state.current.as_ref(), failed];
-        needed.extend(named.into_iter().flatten().map(|hash| &**hash));
-        // Of these pods are made again when they are lost, be there none just now.
-        let held = state.rollout.iter().flat_map(|rollout| &rollout.held);
-        needed.extend(held.map(|share| &*share.revision));
-        let mut old: Vec<_> = kept.iter().filter(|kept| !needed.contains(&*kept.hash)).collect();
-        old.sort_by_key(|kept| Reverse(kept.number));
-        for revision in old.into_iter().skip(limit) {
+    pub async fn prune_revisions(&self, old: &[Arc<Revision>]) -> Result<(), ApplyError> {
+        for revision in old {
             match self.writes.delete(&path(&revision.header.key), &revision.header.uid, None).await {
                 Ok(_) | Err(RequestError::Conflict(_)) => {}
                 Err(error) => return Err(ApplyError::Prune(error)),

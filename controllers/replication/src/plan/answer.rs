@@ -18,12 +18,10 @@ pub struct Plan {
     pub release: Vec<usize>,
     /// How many pods to create now, of which revision.
     pub create: Vec<Creation>,
-    /// Pods to delete, in this order. Stopping half-way and planning again deletes the same pods.
+    /// Pods that go, in this order. Stopping half-way and planning again deletes the same pods.
     pub delete: Vec<Victim>,
     /// The target revision of the group, if pods are updated.
     pub target: Option<Arc<str>>,
-    /// How many of the pods to be deleted may instead be updated to the target revision in place.
-    pub exchange: usize,
     /// Pods whose readiness gate is to be opened.
     pub open: Vec<usize>,
     /// Pods that were to go and need not any more, as their hooks' owners are to be told.
@@ -57,7 +55,6 @@ impl Plan {
             time_out,
             discard,
             target: _,
-            exchange: _,
             hooks: _,
             counts: _,
             wait: _,
@@ -117,7 +114,7 @@ pub enum Wait {
     },
 }
 
-/// A pod to delete.
+/// A pod that goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Victim {
     /// Its index in the planner's input.
@@ -126,6 +123,8 @@ pub struct Victim {
     pub why: Why,
     /// How it goes.
     pub how: How,
+    /// What is done with it now.
+    pub step: Step,
 }
 
 /// How a pod goes.
@@ -135,4 +134,22 @@ pub enum How {
     Delete,
     /// It is evicted, which a PodDisruptionBudget may refuse for now.
     Evict,
+    /// It goes on running, as a pod of the target revision.
+    InPlace,
+}
+
+/// What is done with a pod that goes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Step {
+    /// It goes now.
+    #[default]
+    Go,
+    /// The owner of its hook is told.
+    TellHook,
+    /// Its hook is not done.
+    AwaitHook,
+    /// Its readiness gate is closed, so that it is taken out of service.
+    CloseGate,
+    /// Its node has not seen yet that the gate is closed.
+    AwaitNode,
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 
 use super::{
-    answer::{How, Plan, Victim},
+    answer::{How, Plan, Step, Victim},
     time::{elapsed, sooner},
     types::{Claim, Hook, Pod, Policy},
     why::Why,
@@ -51,7 +51,7 @@ pub(super) fn of_ended(pods: &[Pod<'_>]) -> impl Iterator<Item = Victim> {
         held && pod.claim == Claim::Mine && pod.phase.is_terminal() && !pod.terminating
     };
     let ended = pods.iter().enumerate().filter(move |(_, pod)| is_due(pod));
-    ended.map(|(pod, _)| Victim { pod, why: Why::ScaledToZero, how: How::Delete })
+    ended.map(|(pod, _)| Victim { pod, why: Why::ScaledToZero, how: How::Delete, step: Step::Go })
 }
 
 /// The revisions of which there are more active pods than are wanted.

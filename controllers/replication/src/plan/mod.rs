@@ -16,11 +16,13 @@ mod answer;
 mod backoff;
 mod board;
 mod counts;
+mod history;
 mod hook;
 #[cfg(test)]
 mod properties;
 mod rank;
 mod scale;
+mod step;
 #[cfg(test)]
 mod tests;
 mod time;
@@ -32,11 +34,12 @@ mod why;
 use jiff::Timestamp;
 
 pub use self::{
-    answer::{Counts, Creation, How, Plan, Victim, Wait},
+    answer::{Counts, Creation, How, Plan, Step, Victim, Wait},
     counts::{RevisionCounts, Tallies, counts},
+    history::superseded,
     types::{
-        Cause, Claim, Domains, Ending, Gate, Hook, Lost, MAX_SPREAD_KEYS, Node, NodePreference, Phase, Pod,
-        Policy, Replacement, Share, Strategy, Trouble, Volumes,
+        Cause, Claim, Domains, Ending, Gate, Hook, InPlace, Lost, MAX_SPREAD_KEYS, Node, NodePreference,
+        Phase, Pod, Policy, Replacement, Share, Strategy, Trouble, Volumes,
     },
     why::Why,
 };
@@ -70,6 +73,7 @@ pub fn plan(policy: &Policy, pods: &[Pod<'_>], now: Timestamp) -> Plan {
         plan.open = update::to_open(&plan, pods, &active);
     }
     hook::follow(&mut plan, policy, pods, exchanges, now);
+    step::fill(&mut plan, pods);
     plan
 }
 

@@ -9,7 +9,7 @@ use std::{cmp::Reverse, collections::HashSet};
 use jiff::Timestamp;
 
 use super::{
-    answer::{How, Victim},
+    answer::{How, Step, Victim},
     board::Board,
     time::{elapsed, until_available},
     types::{Gate, Phase, Pod, Policy},
@@ -32,7 +32,7 @@ pub(super) fn victims(
     let Some(cut) = ranked.get(surplus).map(|first_to_stay| first_to_stay.class) else {
         return ranked
             .iter()
-            .map(|pod| Victim { pod: pod.index, why: Why::ScaledToZero, how: How::Delete })
+            .map(|pod| Victim { pod: pod.index, why: Why::ScaledToZero, how: How::Delete, step: Step::Go })
             .collect();
     };
     let start = ranked.partition_point(|pod| pod.class < cut);
@@ -59,7 +59,7 @@ fn explain(ranked: &[Ranked<'_>], start: usize, end: usize, taken: &[(usize, Opt
             let pod = &ranked[place];
             let why = pod.class.difference(longest).or(placement);
             let why = why.unwrap_or_else(|| pod.seniority.difference(&senior.seniority));
-            Victim { pod: pod.index, why, how: How::Delete }
+            Victim { pod: pod.index, why, how: How::Delete, step: Step::Go }
         })
         .collect()
 }

@@ -33,6 +33,7 @@ pub(super) fn pod(name: &str) -> Pod<'_> {
         blocker: None,
         gate: None,
         changing: false,
+        in_place: None,
         hook: None,
     }
 }
@@ -103,7 +104,7 @@ fn an_adopted_orphan_may_be_a_victim_at_once() {
     let plan = plan(&replicas(1), &[pod("a"), orphan], NOW);
     assert_eq!(
         (plan.adopt, plan.delete),
-        (vec![1], vec![Victim { pod: 1, why: Why::NotReady, how: How::Delete }])
+        (vec![1], vec![Victim { pod: 1, why: Why::NotReady, how: How::Delete, step: Step::Go }])
     );
 }
 

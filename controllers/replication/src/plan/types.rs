@@ -180,6 +180,8 @@ pub struct Pod<'a> {
     pub gate: Option<Gate>,
     /// Its containers are being replaced in place.
     pub changing: bool,
+    /// Set where it can be brought to the target revision in place.
+    pub in_place: Option<InPlace>,
     /// The hook that is waited for before it is deleted, where it has one to wait for or has been waited for.
     pub hook: Option<Hook>,
 }
@@ -191,6 +193,13 @@ pub struct Hook {
     pub held: bool,
     /// Since when its owner has been told that the pod is to go.
     pub since: Option<Timestamp>,
+}
+
+/// A pod that can be brought to the target revision in place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InPlace {
+    /// It is ready by the word of its node, whatever its readiness gate says.
+    pub still_ready: bool,
 }
 
 /// A readiness gate by which a pod is taken out of service.

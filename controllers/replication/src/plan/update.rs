@@ -13,6 +13,7 @@ use super::{
     answer::{Creation, How, Plan, Victim, Wait},
     backoff, rank,
     scale::scale,
+    step,
     time::{elapsed, is_available, sooner},
     types::{Claim, Gate, Pod, Policy, Replacement, Share, Strategy},
     why::Why,
@@ -48,9 +49,10 @@ pub(super) fn exchange(plan: &mut Plan, policy: &Policy, pods: &[Pod<'_>], activ
             create(plan, policy, pods, &groups, surge, now);
             let target = groups.last().map_or(0, Group::missing);
             plan.target = policy.shares.first().map(|share| Arc::clone(&share.revision));
-            plan.exchange = target.saturating_sub(plan.creations());
+            let room = target.saturating_sub(plan.creations());
             let surplus = active.len().saturating_sub(policy.replicas.saturating_add(surge));
             Cut { policy, pods, now, groups, left: active.to_vec(), floor, surplus }.fill(plan, surge);
+            step::in_place(plan, pods, room);
         }
         Strategy::Recreate => recreate(plan, policy, pods, active, now),
         Strategy::OnDelete => scale(plan, policy, pods, active, now),

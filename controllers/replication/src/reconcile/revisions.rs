@@ -41,18 +41,10 @@ impl Replication {
         goes || kept.unwrap_or_default()
     }
 
-    /// Keeps no more of the old revisions than the spec asks for.
-    pub(super) async fn prune_revisions(
-        &self,
-        group: &ReplicaGroup,
-        observed: &Observed,
-        assessed: &Assessment,
-        turn: &Turn,
-        outcomes: &mut Outcomes,
-    ) {
+    /// Deletes the revisions that are kept no longer.
+    pub(super) async fn prune_revisions(&self, assessed: &Assessment, turn: &Turn, outcomes: &mut Outcomes) {
         if turn.held(PRUNING).is_none() {
-            let pruned = self.writer.prune_revisions(group, observed, &assessed.decision.state).await;
-            outcomes.note(PRUNING, pruned);
+            outcomes.note(PRUNING, self.writer.prune_revisions(&assessed.prune).await);
         }
     }
 }

@@ -105,6 +105,7 @@ impl Member {
             blocker: None,
             gate: None,
             changing: false,
+            in_place: None,
             hook: Some(Hook { held: self.held, since: self.notified.map(at) }),
         }
     }

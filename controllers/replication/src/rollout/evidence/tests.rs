@@ -30,6 +30,7 @@ fn pod(name: &str) -> Pod<'_> {
         blocker: None,
         gate: None,
         changing: false,
+        in_place: None,
         hook: None,
     }
 }
