@@ -128,6 +128,7 @@ impl Reconciler for Namespaces {
         } else {
             self.writer.leave_unknown(&key, &mut observed);
         }
+        self.writer.note_unbound(&key, &mut observed);
         let plan = plan(&observed, now);
         let mut trouble = Trouble::default();
         let all = self.carry_out(&key, (&observed, &plan), &turn, &mut trouble, &mut ended).await;

@@ -52,6 +52,8 @@ pub struct Writer {
     secrets: Gate<ObjectKey>,
     /// In each namespace the names at which a Secret was not made, since there is one that the watch has not shown.
     refused: Mutex<HashMap<Arc<str>, BTreeSet<Arc<str>>>>,
+    /// In each namespace the UIDs of handles that this process has made and to which it has bound no token yet.
+    unbound: Mutex<HashMap<Arc<str>, BTreeSet<Box<str>>>>,
     /// The authority of the API server, and when it was read.
     authority: tokio::sync::Mutex<Option<(Arc<str>, Instant)>>,
 }
@@ -78,9 +80,21 @@ impl Done {
 impl Writer {
     /// A writer that has written nothing yet, of a process in this namespace.
     pub fn new(client: Client, stores: Stores, server_clock: ServerClock, home: String) -> Self {
-        let (accounts, bindings, secrets, refused, authority) = Default::default();
+        let (accounts, bindings, secrets, refused, unbound, authority) = Default::default();
         let writes = Writes::new(client.clone(), FIELD_MANAGER);
-        Self { client, home, writes, stores, server_clock, accounts, bindings, secrets, refused, authority }
+        Self {
+            client,
+            home,
+            writes,
+            stores,
+            server_clock,
+            accounts,
+            bindings,
+            secrets,
+            refused,
+            unbound,
+            authority,
+        }
     }
 
     /// Whether the stores have seen all that was written in the namespace. Creates whose answer was lost are looked up.
@@ -102,6 +116,18 @@ impl Writer {
     pub fn forget(&self, namespace: &ObjectKey) {
         [&self.accounts, &self.bindings, &self.secrets].iter().for_each(|gate| gate.forget(namespace));
         self.refused.lock().remove(&namespace.name);
+        self.unbound.lock().remove(&namespace.name);
+    }
+
+    /// Says of which handles it is known that no token is bound to them.
+    pub fn note_unbound(&self, namespace: &ObjectKey, observed: &mut Observed) {
+        let mut all = self.unbound.lock();
+        let Some(unbound) = all.get_mut(&namespace.name) else { return };
+        unbound.retain(|uid| observed.handles.values().any(|handle| handle.uid == *uid));
+        observed.unbound.clone_from(unbound);
+        if unbound.is_empty() {
+            all.remove(&namespace.name);
+        }
     }
 
     /// Carries out one action in the namespace.

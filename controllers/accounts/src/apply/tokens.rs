@@ -121,7 +121,10 @@ impl Writer {
             },
             "immutable": true,
         });
-        Ok(self.create(Part::Handle, namespace, &body).await?.map(|uid| (name, uid)))
+        let Some(uid) = self.create(Part::Handle, namespace, &body).await? else { return Ok(None) };
+        let mut unbound = self.unbound.lock();
+        unbound.entry(Arc::clone(&namespace.name)).or_default().insert(uid.as_str().into());
+        Ok(Some((name, uid)))
     }
 
     /// Asks for a token that is bound to the handle.
@@ -148,6 +151,11 @@ impl Writer {
         let request = account.kind.create_subresource("token", &token.account, &PostParams::default(), body);
         // What an answer that cannot be read says may be a token: kube's own `create_token_request` would log it.
         let answer = send::<TokenRequest>(&self.client, request).await;
+        if answer.as_ref().err().is_none_or(|error| error.is_ambiguous())
+            && let Some(unbound) = self.unbound.lock().get_mut(&namespace.name)
+        {
+            unbound.remove(uid);
+        }
         let status = answer.map_err(RequestError::without_content)?.status.unwrap_or_default();
         let said = status.token.zip(status.expiration_timestamp);
         let Some((Claims { iat, kubernetes }, token, expires)) =

@@ -41,50 +41,20 @@ impl Planner<'_> {
                 let unseen = self.observed.unseen.get(name);
                 if matches!(unseen, Some(Unseen::Foreign(policy)) if policy.as_ref() != Some(&desired.policy))
                 {
-                    self.handles(desired, name, None);
+                    self.handles(desired, name, None, None);
                 }
                 continue;
             }
             if standing.is_none() && !self.claims(desired, Part::Token, name) {
-                self.handles(desired, name, None);
+                self.handles(desired, name, None, None);
                 continue;
             }
-            self.handles(desired, name, standing);
             let made_for = word(token);
-            // Also by who has deleted the handle.
-            let is_revoked =
-                standing.is_some_and(|output| output.revoked || !self.has_handle(desired, &output.handle));
-            let why = match standing {
-                None => Some(Why::First),
-                Some(_) if is_revoked => Some(Why::Revoked),
-                Some(output) if output.made_for != made_for => Some(Why::Changed),
-                Some(output)
-                    if account.is_some_and(|account| account.uid != output.account)
-                        || self.has_another_handle(output) =>
-                {
-                    Some(Why::Changed)
-                }
-                Some(output) => {
-                    let is_touched = !output.written.has(keys(token));
-                    let (at, why) = if is_touched {
-                        // Who writes it again and again does not get a token each time.
-                        (output.issued.checked_add(CONTESTED).unwrap_or(output.issued), Why::Changed)
-                    } else {
-                        (renewed_at(output), Why::Renewal)
-                    };
-                    if at <= self.now {
-                        self.plan.repairs += usize::from(is_touched);
-                        Some(why)
-                    } else {
-                        self.due(at);
-                        None
-                    }
-                }
-            };
+            let why = self.why(desired, token, &made_for, standing);
+            let unused = why.and_then(|_| self.unused(desired, name, standing));
+            let unused = unused.map(|(name, handle)| (Arc::clone(name), handle.uid.clone()));
+            self.handles(desired, name, standing, unused.as_ref().map(|(handle, _)| handle));
             let Some(why) = why else { continue };
-            let unused = self
-                .unused(desired, name, standing)
-                .map(|(name, handle)| (Arc::clone(name), handle.uid.clone()));
             self.plan.actions.push(Action::Issue {
                 policy: Arc::clone(&desired.policy),
                 output: Arc::clone(name),
@@ -95,6 +65,39 @@ impl Planner<'_> {
                 why,
             });
         }
+    }
+
+    /// Why a token is to be issued now.
+    fn why(
+        &mut self,
+        desired: &Desired,
+        token: &Token,
+        made_for: &str,
+        standing: Option<&OutputView>,
+    ) -> Option<Why> {
+        let Some(output) = standing else { return Some(Why::First) };
+        // Also by who has deleted the handle.
+        if output.revoked || !self.has_handle(desired, &output.handle) {
+            return Some(Why::Revoked);
+        }
+        let account = self.observed.accounts.get(&token.account);
+        let is_of_another = account.is_some_and(|account| account.uid != output.account);
+        if *output.made_for != *made_for || is_of_another || self.has_another_handle(output) {
+            return Some(Why::Changed);
+        }
+        let is_touched = !output.written.has(keys(token));
+        let (at, why) = if is_touched {
+            // Who writes it again and again does not get a token each time.
+            (output.issued.checked_add(CONTESTED).unwrap_or(output.issued), Why::Changed)
+        } else {
+            (renewed_at(output), Why::Renewal)
+        };
+        if at > self.now {
+            self.due(at);
+            return None;
+        }
+        self.plan.repairs += usize::from(is_touched);
+        Some(why)
     }
 
     /// Whether the handle of a token was recreated under its name, for example restored from a backup.
@@ -112,19 +115,27 @@ impl Planner<'_> {
     ) -> Option<(&'b Arc<str>, &'b HandleView)> {
         self.observed.handles.iter().find(|(name, handle)| {
             let ours = handle.policy == desired.policy && handle.output == *output;
-            // One that is about to be deleted is of no use.
-            let is_kept = kept_until(handle) > self.now;
+            // One that is about to be deleted is of no use. While a token is refused there is one handle, and not a new one
+            // each minute.
+            let is_kept = kept_until(handle) > self.now || self.observed.unbound.contains(&*handle.uid);
             ours && handle.origin == Origin::Made
                 && is_kept
                 && !standing.is_some_and(|standing| standing.names(name))
         })
     }
 
-    /// Deletes handles whose tokens are to be worth nothing any more.
-    fn handles(&mut self, desired: &Desired, output: &Arc<str>, standing: Option<&OutputView>) {
+    /// Deletes handles whose tokens are to be worth nothing any more, but for the one that is about to be `used`.
+    fn handles(
+        &mut self,
+        desired: &Desired,
+        output: &Arc<str>,
+        standing: Option<&OutputView>,
+        used: Option<&Arc<str>>,
+    ) {
         let observed = self.observed;
         for (name, handle) in &observed.handles {
-            if handle.policy != desired.policy || handle.output != *output || handle.origin != Origin::Made {
+            let is_ours = handle.policy == desired.policy && handle.output == *output;
+            if !is_ours || handle.origin != Origin::Made || used == Some(name) {
                 continue;
             }
             let until = match standing {

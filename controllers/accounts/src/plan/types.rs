@@ -343,6 +343,8 @@ pub struct Observed {
     pub invalid: BTreeMap<Arc<str>, (Box<str>, Origin)>,
     /// What was found live at names of Secrets that may be there although none is seen.
     pub unseen: BTreeMap<Arc<str>, Unseen>,
+    /// The UIDs of handles to which no token was ever bound.
+    pub unbound: BTreeSet<Box<str>>,
 }
 
 impl Observed {

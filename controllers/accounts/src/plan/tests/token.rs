@@ -50,6 +50,19 @@ fn a_handle_that_is_about_to_be_deleted_is_not_used() {
 }
 
 #[test]
+fn one_to_which_no_token_was_ever_bound_is_used_and_not_deleted_however_old_it_is() {
+    let mut observed = settled();
+    let handle = observed.handles[&name("h1")].clone();
+    observed.handles.insert(name("old"), HandleView { uid: "old".into(), created: at(100), ..handle });
+    observed.unbound = ["old".into()].into();
+    let issued = plan(&observed, at(810));
+    let [Action::Issue { handle, .. }] = &*issued.actions else { panic!("{issued:?}") };
+    assert_eq!(handle.as_ref().map(|(name, _)| &**name), Some("old"));
+    let settled = plan(&observed, at(200));
+    assert!(matches!(&*settled.actions, [Action::Delete(..)]), "none is to be issued: {settled:?}");
+}
+
+#[test]
 fn revoking_deletes_the_handles_first() {
     let mut observed = settled();
     observed.outputs.get_mut("bot-token").unwrap().revoked = true;
