@@ -258,6 +258,12 @@ impl Observed {
         &self.pods[index].pod
     }
 
+    /// The revisions of `group`, which this is about, that nothing needs any more.
+    pub(crate) fn superseded(&self, group: &ReplicaGroup, state: &State) -> Vec<Arc<Revision>> {
+        let labelled = self.pods.iter().filter_map(|member| member.pod.labels.get(REVISION));
+        self.revisions.superseded(group, state, labelled.map(String::as_str))
+    }
+
     /// The pods of the group and the orphans that concern it.
     pub fn pods(&self) -> impl Iterator<Item = (&Arc<Pod>, Claim)> {
         self.pods.iter().map(|member| (&member.pod, member.claim))

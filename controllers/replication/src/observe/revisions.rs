@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use mainstay_crds::{PodTemplate, ReplicaGroup};
 
-use super::Observed;
 use crate::{
     images::{self, Image},
-    names::{RESTARTED_AT, REVISION},
+    names::RESTARTED_AT,
     plan,
     revision::{self, Revision},
     rollout::State,
@@ -121,12 +120,15 @@ impl Revisions {
     pub(crate) fn is_known(&self, hash: &str) -> bool {
         *hash == *self.own || template(&self.kept, hash).is_some()
     }
-}
 
-impl Observed {
-    /// The revisions that no pod and no rollback needs, beyond as many as `group`, which this is about, keeps.
-    pub(crate) fn superseded(&self, group: &ReplicaGroup, state: &State) -> Vec<Arc<Revision>> {
-        let Revisions { kept, own, wanted, .. } = &self.revisions;
+    /// The revisions that no pod and no rollback needs, beyond as many as `group` keeps. `labelled` are those of its pods.
+    pub(super) fn superseded<'a>(
+        &'a self,
+        group: &ReplicaGroup,
+        state: &'a State,
+        labelled: impl Iterator<Item = &'a str>,
+    ) -> Vec<Arc<Revision>> {
+        let Self { kept, own, wanted, .. } = self;
         let limit = usize::try_from(group.spec.revision_history_limit).unwrap_or_default();
         // Nothing to look for in nearly every reconcile.
         if kept.len() <= limit {
@@ -136,7 +138,6 @@ impl Observed {
         let named = [Some(own), Some(wanted), state.current.as_ref(), failed].into_iter().flatten();
         // Of those that are held pods are made again when they are lost, be there none just now.
         let held = state.rollout.iter().flat_map(|rollout| &rollout.held).map(|share| &share.revision);
-        let labelled = self.pods().filter_map(|(pod, _)| pod.labels.get(REVISION)).map(String::as_str);
         let needed = named.chain(held).map(|hash| &**hash).chain(labelled).collect();
         let numbers: Vec<_> = kept.iter().map(|kept| (&*kept.hash, kept.number)).collect();
         plan::superseded(&numbers, &needed, limit).into_iter().map(|place| Arc::clone(&kept[place])).collect()
