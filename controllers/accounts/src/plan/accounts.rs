@@ -182,8 +182,16 @@ impl Planner<'_> {
             let is_kept = observed.desired.iter().any(|desired| {
                 desired.policy == handle.policy && desired.tokens.contains_key(&handle.output)
             });
-            if !is_kept {
-                self.take(Part::Handle, &handle.policy, name, &handle.uid, handle.origin);
+            if is_kept {
+                continue;
+            }
+            let standing = observed.outputs.get(&handle.output);
+            let is_named = standing.is_some_and(|output| output.names(name))
+                || observed.unseen.contains_key(&handle.output);
+            match self.end(&handle.policy, handle.origin) {
+                // Its token is nobody's: it does not stay for the grace period.
+                None if !is_named && handle.origin == Origin::Made => self.end_unused(name, handle),
+                end => self.act(end, Part::Handle, name, &handle.uid),
             }
         }
         for (name, output) in &observed.outputs {

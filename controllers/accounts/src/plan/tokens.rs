@@ -106,7 +106,8 @@ impl Planner<'_> {
         handle.zip(output.handle_uid.as_ref()).is_some_and(|(handle, uid)| handle.uid != *uid)
     }
 
-    /// The handles of a Secret that no token is bound to, as far as its annotations say.
+    /// A handle of a Secret that this process knows no token to be bound to. Another one's token would live on although a user
+    /// has deleted its Secret to revoke it.
     fn unused<'b>(
         &'b self,
         desired: &'b Desired,
@@ -115,11 +116,9 @@ impl Planner<'_> {
     ) -> Option<(&'b Arc<str>, &'b HandleView)> {
         self.observed.handles.iter().find(|(name, handle)| {
             let ours = handle.policy == desired.policy && handle.output == *output;
-            // One that is about to be deleted is of no use. While a token is refused there is one handle, and not a new one
-            // each minute.
-            let is_kept = kept_until(handle) > self.now || self.observed.unbound.contains(&*handle.uid);
+            let is_unbound = self.observed.unbound.contains(&*handle.uid);
             ours && handle.origin == Origin::Made
-                && is_kept
+                && is_unbound
                 && !standing.is_some_and(|standing| standing.names(name))
         })
     }
@@ -147,15 +146,23 @@ impl Planner<'_> {
                 }
                 _ => Some(kept_until(handle)),
             };
-            match until {
-                Some(until) if until <= self.now => {
-                    let delete = Action::Delete(Part::Handle, Arc::clone(name), handle.uid.clone());
-                    self.plan.actions.push(delete);
-                }
-                Some(until) => self.due(until),
-                None => {}
+            if let Some(until) = until {
+                self.end_handle(name, handle, until);
             }
         }
+    }
+
+    /// Deletes a handle to which no token of a Secret is bound, once no answer about it can be under way any more.
+    pub(super) fn end_unused(&mut self, name: &Arc<str>, handle: &HandleView) {
+        self.end_handle(name, handle, kept_until(handle));
+    }
+
+    fn end_handle(&mut self, name: &Arc<str>, handle: &HandleView, at: Timestamp) {
+        if at > self.now {
+            self.due(at);
+            return;
+        }
+        self.plan.actions.push(Action::Delete(Part::Handle, Arc::clone(name), handle.uid.clone()));
     }
 }
 

@@ -34,19 +34,23 @@ fn the_handle_before_lives_for_the_overlap_and_one_without_a_token_for_a_minute(
 fn a_handle_that_was_made_for_nothing_is_used_for_the_next_token() {
     let mut observed = settled();
     let handle = observed.handles[&name("h1")].clone();
-    observed.handles.insert(name("spare"), HandleView { created: at(800), ..handle });
+    observed.handles.insert(name("spare"), HandleView { uid: "spare".into(), created: at(800), ..handle });
+    observed.unbound = ["spare".into()].into();
     let plan = plan(&observed, at(810));
     let Some(Action::Issue { handle, .. }) = plan.actions.last() else { panic!("{plan:?}") };
     assert_eq!(handle.as_ref().map(|(name, _)| &**name), Some("spare"));
 }
 
+/// Who deletes the Secret of a token has revoked it, also in the minute after it was issued.
 #[test]
-fn a_handle_that_is_about_to_be_deleted_is_not_used() {
-    let mut observed = settled();
-    let handle = observed.handles[&name("h1")].clone();
-    observed.handles.insert(name("old"), HandleView { created: at(700), ..handle });
-    let plan = plan(&observed, at(810));
-    let Some(Action::Issue { handle: None, .. }) = plan.actions.last() else { panic!("{plan:?}") };
+fn a_handle_to_which_a_token_may_be_bound_is_not_used_for_another() {
+    for created in [700, 800] {
+        let mut observed = settled();
+        let handle = observed.handles[&name("h1")].clone();
+        observed.handles.insert(name("other"), HandleView { created: at(created), ..handle });
+        let plan = plan(&observed, at(810));
+        let Some(Action::Issue { handle: None, .. }) = plan.actions.last() else { panic!("{plan:?}") };
+    }
 }
 
 #[test]
@@ -60,6 +64,28 @@ fn one_to_which_no_token_was_ever_bound_is_used_and_not_deleted_however_old_it_i
     assert_eq!(handle.as_ref().map(|(name, _)| &**name), Some("old"));
     let settled = plan(&observed, at(200));
     assert!(matches!(&*settled.actions, [Action::Delete(..)]), "none is to be issued: {settled:?}");
+}
+
+#[test]
+fn a_handle_without_a_token_goes_also_where_the_rest_stays_for_its_grace_period() {
+    let mut observed = settled();
+    let handle = observed.handles[&name("h1")].clone();
+    observed.handles.insert(name("lost"), HandleView { uid: "lost".into(), created: at(40), ..handle });
+    observed.desired.clear();
+    observed.leaving = [(name("ci"), Leaving::Delete(at(5000)))].into();
+    let of = |observed: &Observed, now| {
+        let plan = plan(observed, at(now));
+        let gone = plan.actions.into_iter().filter_map(|action| match action {
+            Action::Delete(Part::Handle, handle, _) if &*handle == "lost" => Some(handle),
+            _ => None,
+        });
+        gone.count()
+    };
+    assert_eq!((of(&observed, 90), of(&observed, 100)), (0, 1));
+    // A Secret that no watch shows may have it.
+    observed.unseen.insert(name("bot-token"), Unseen::Unknown);
+    observed.outputs.clear();
+    assert_eq!(of(&observed, 100), 0);
 }
 
 #[test]
