@@ -5,21 +5,22 @@ use serde_json::{Map, Value};
 
 /// A container and the image that it is to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Image<'a> {
-    pub(crate) container: &'a str,
-    pub(crate) image: &'a str,
+pub(crate) struct Image {
+    pub(crate) container: String,
+    pub(crate) image: String,
 }
 
 /// The containers whose image differs, where nothing else does: only images can be changed in a pod that runs.
 /// `None` where something else differs too, or nothing.
-pub(crate) fn changed<'a>(old: &PodTemplate, new: &'a PodTemplate) -> Option<Vec<Image<'a>>> {
+pub(crate) fn changed(old: &PodTemplate, new: &PodTemplate) -> Option<Vec<Image>> {
     if old.metadata != new.metadata || without_images(&old.spec) != without_images(&new.spec) {
         return None;
     }
     let pairs = containers(&old.spec).zip(containers(&new.spec));
     let changed = pairs.filter(|(old, new)| old.get("image") != new.get("image"));
-    let image = |(_, new): (&Value, &'a Value)| {
-        Some(Image { container: new.get("name")?.as_str()?, image: new.get("image")?.as_str()? })
+    let text = |new: &Value, field| new.get(field)?.as_str().map(str::to_owned);
+    let image = |(_, new): (&Value, &Value)| {
+        Some(Image { container: text(new, "name")?, image: text(new, "image")? })
     };
     changed.map(image).collect::<Option<Vec<_>>>().filter(|changed| !changed.is_empty())
 }
@@ -54,7 +55,7 @@ mod tests {
     #[test]
     fn only_images_that_differ_are_named() {
         let (old, new) = (template("a", &["x:1", "y:1"], 1), template("a", &["x:1", "y:2"], 1));
-        assert_eq!(changed(&old, &new), Some(vec![Image { container: "c1", image: "y:2" }]));
+        assert_eq!(changed(&old, &new), Some(vec![Image { container: "c1".into(), image: "y:2".into() }]));
     }
 
     #[test]

@@ -38,10 +38,10 @@ pub(super) struct Made {
 }
 
 /// What new pods have in common, and what each gets of its own.
-struct Making<'a> {
+struct Making<'a, 's> {
     body: Body<'a>,
     /// Free slots that are left to be taken over.
-    slots: &'a Mutex<Iter<'a, Arc<str>>>,
+    slots: &'a Mutex<Iter<'s, Arc<str>>>,
     /// How many claims were made.
     claims: &'a AtomicUsize,
 }
@@ -60,7 +60,7 @@ impl Writer {
             let revisions = &job.observed.revisions;
             // Should it have vanished since the decision, the next one knows.
             let Some(template) = revisions.template(&wanted.revision, job.group) else { continue };
-            match Body::of(job.group, template, &wanted.revision, zones) {
+            match Body::of(job.group, &template, &wanted.revision, zones) {
                 Ok(body) => {
                     let making = Making { body, slots: &slots, claims: &claims };
                     let (pods, failure) = self.create(job, &making, wanted.count).await;
@@ -79,7 +79,12 @@ impl Writer {
 
     /// Creates up to `count` pods of a revision and returns how many, with the first failure. Begins no more after a
     /// failure, when the group has changed, or when the process is to end.
-    async fn create(&self, job: &Job<'_>, making: &Making<'_>, count: usize) -> (usize, Option<ApplyError>) {
+    async fn create(
+        &self,
+        job: &Job<'_>,
+        making: &Making<'_, '_>,
+        count: usize,
+    ) -> (usize, Option<ApplyError>) {
         let mut under_way = FuturesUnordered::new();
         let (mut begun, mut created, mut window) = (0, 0, 1);
         let mut failure = None;
@@ -105,7 +110,7 @@ impl Writer {
     }
 
     /// Creates one pod after the claims that it mounts. Should the pod be refused, its slot is free for the next.
-    async fn create_with_claims(&self, job: &Job<'_>, making: &Making<'_>) -> Result<(), ApplyError> {
+    async fn create_with_claims(&self, job: &Job<'_>, making: &Making<'_, '_>) -> Result<(), ApplyError> {
         let mut slot = None;
         if claim::are_wanted(job.group) {
             let free = making.slots.lock().next().cloned();

@@ -46,7 +46,7 @@ impl Writer {
         };
         let changed = job.observed.revisions.changed_images(old, revision, job.group).unwrap_or_default();
         let replaced = changed.iter().filter_map(|image| {
-            Some((image.container.to_owned(), state.containers.get(image.container)?.clone()))
+            Some((image.container.clone(), state.containers.get(&image.container)?.clone()))
         });
         let before = pod.before(replaced.collect());
         let images: Vec<_> =

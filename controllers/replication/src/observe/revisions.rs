@@ -1,6 +1,6 @@
 //! The revisions of a group.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use mainstay_crds::{PodTemplate, ReplicaGroup};
 
@@ -41,7 +41,7 @@ impl Revisions {
         let own = own(group, &kept);
         let named = group.spec.rollback_to.as_ref();
         let found = named.and_then(|name| revision::hash_of(group, name));
-        let found = found.filter(|hash| *hash == own || template(&kept, hash).is_some());
+        let found = found.filter(|hash| *hash == own || has_template(&kept, hash));
         Self {
             unknown: named.filter(|_| found.is_none()).cloned(),
             wanted: found.unwrap_or_else(|| Arc::clone(&own)),
@@ -58,7 +58,7 @@ impl Revisions {
         if group.spec.rollback_to.as_deref() != Some(PREVIOUS) {
             return;
         }
-        let is_there = |hash: &&Arc<str>| **hash == self.own || template(&self.kept, hash).is_some();
+        let is_there = |hash: &&Arc<str>| **hash == self.own || has_template(&self.kept, hash);
         let is_other = |hash: &&Arc<str>| **hash != self.own && is_there(hash);
         let found = state.pinned.as_ref().filter(is_there);
         let found =
@@ -72,7 +72,7 @@ impl Revisions {
     /// The revision below that of the spec's template, in a group whose status does not say which was current before.
     fn before_own(&self, state: &State) -> Option<Arc<str>> {
         let own = self.number(&self.own).unwrap_or(i64::MAX);
-        let is_before = |kept: &&Arc<Revision>| kept.template.is_some() && kept.number < own;
+        let is_before = |kept: &&Arc<Revision>| kept.has_template() && kept.number < own;
         let good = self.kept.iter().filter(is_before).filter(|kept| !state.has_failed(&kept.hash));
         good.max_by_key(|kept| kept.number).map(|kept| Arc::clone(&kept.hash))
     }
@@ -83,27 +83,22 @@ impl Revisions {
     }
 
     /// The template of a revision of `group`, whose revisions these are.
-    pub fn template<'a>(&'a self, hash: &str, group: &'a ReplicaGroup) -> Option<&'a PodTemplate> {
+    pub fn template<'a>(&self, hash: &str, group: &'a ReplicaGroup) -> Option<Cow<'a, PodTemplate>> {
         if *hash == *self.own {
-            return Some(&group.spec.template);
+            return Some(Cow::Borrowed(&group.spec.template));
         }
-        template(&self.kept, hash).map(|template| &**template)
+        of_hash(&self.kept, hash)?.template().map(Cow::Owned)
     }
 
     /// The images that differ between two revisions of `group`; `None` unless they are all that does.
-    pub(crate) fn changed_images<'a>(
-        &'a self,
-        old: &str,
-        new: &str,
-        group: &'a ReplicaGroup,
-    ) -> Option<Vec<Image<'a>>> {
-        images::changed(self.template(old, group)?, self.template(new, group)?)
+    pub(crate) fn changed_images(&self, old: &str, new: &str, group: &ReplicaGroup) -> Option<Vec<Image>> {
+        images::changed(&*self.template(old, group)?, &*self.template(new, group)?)
     }
 
     /// Whether two revisions of `group` are the same but for when their pods were to be restarted.
     pub(crate) fn only_restarts(&self, old: &str, new: &str, group: &ReplicaGroup) -> bool {
         let without = |hash| {
-            let mut template = self.template(hash, group)?.clone();
+            let mut template = self.template(hash, group)?.into_owned();
             template.metadata.as_mut()?.annotations.remove(RESTARTED_AT);
             Some(template)
         };
@@ -112,13 +107,13 @@ impl Revisions {
 
     /// The place in the group's history of a revision whose template is kept.
     pub(super) fn number(&self, hash: &str) -> Option<i64> {
-        let kept = self.kept.iter().find(|kept| *kept.hash == *hash && kept.template.is_some());
+        let kept = self.kept.iter().find(|kept| *kept.hash == *hash && kept.has_template());
         kept.map(|kept| kept.number)
     }
 
     /// Whether pods of that revision can be made.
     pub(crate) fn is_known(&self, hash: &str) -> bool {
-        *hash == *self.own || template(&self.kept, hash).is_some()
+        *hash == *self.own || has_template(&self.kept, hash)
     }
 
     /// The revisions that no pod and no rollback needs, beyond as many as `group` keeps. `labelled` are those of its pods.
@@ -144,18 +139,22 @@ impl Revisions {
     }
 }
 
-fn template<'a>(kept: &'a [Arc<Revision>], hash: &str) -> Option<&'a Arc<PodTemplate>> {
-    kept.iter().find(|revision| &*revision.hash == hash)?.template.as_ref()
+fn of_hash<'a>(kept: &'a [Arc<Revision>], hash: &str) -> Option<&'a Arc<Revision>> {
+    kept.iter().find(|revision| *revision.hash == *hash)
+}
+
+fn has_template(kept: &[Arc<Revision>], hash: &str) -> bool {
+    of_hash(kept, hash).is_some_and(|revision| revision.has_template())
 }
 
 /// The revision of the spec's template: the one that is kept of an equal template, whatever its hash. A later version of
 /// this program may compute another hash, and no pod must be replaced for that.
 fn own(group: &ReplicaGroup, kept: &[Arc<Revision>]) -> Arc<str> {
     let hash = revision::hash(&group.spec.template);
-    if template(kept, &hash).is_some() {
+    if has_template(kept, &hash) {
         return hash;
     }
-    let is_equal = |revision: &&Arc<Revision>| revision.template.as_deref() == Some(&group.spec.template);
+    let is_equal = |revision: &&Arc<Revision>| revision.template().as_ref() == Some(&group.spec.template);
     let equal = kept.iter().filter(is_equal).max_by_key(|revision| revision.number);
     equal.map_or(hash, |revision| Arc::clone(&revision.hash))
 }
