@@ -15,6 +15,11 @@ pub struct Controller {
 }
 
 impl Controller {
+    /// Whether it is of another kind: what it controls is no group's.
+    pub(crate) fn is_foreign(&self) -> bool {
+        self.group.is_none()
+    }
+
     /// The controller of an object.
     pub(crate) fn of(metadata: &ObjectMeta) -> Option<Self> {
         let owner = owner::controller(metadata)?;

@@ -119,14 +119,15 @@ impl Indexed for Pod {
     }
     fn buckets(&self) -> Vec<Bucket> {
         let by_owner = match &self.controller {
-            Some(controller) => Bucket::ControlledBy(Arc::clone(&controller.uid)),
-            None => Bucket::Orphans(Arc::clone(&self.header.key.namespace)),
+            Some(controller) if controller.is_foreign() => None,
+            Some(controller) => Some(Bucket::ControlledBy(Arc::clone(&controller.uid))),
+            None => Some(Bucket::Orphans(Arc::clone(&self.header.key.namespace))),
         };
         let on = self.node.as_ref().filter(|_| !self.phase.is_terminal() && !self.header.terminating);
         let on = on.map(|node| Bucket::On(Arc::clone(node)));
         let slot = self.slot.as_ref().filter(|_| !self.phase.is_terminal());
         let slot = slot.map(|slot| Bucket::Holding(Arc::clone(&self.header.key.namespace), Arc::clone(slot)));
-        [Some(by_owner), on, slot].into_iter().flatten().collect()
+        [by_owner, on, slot].into_iter().flatten().collect()
     }
     fn is_same(&self, other: &Self) -> bool {
         self == other
@@ -135,8 +136,12 @@ impl Indexed for Pod {
 
 impl Pod {
     /// What the store keeps of a watched pod.
-    pub fn slim(watched: WatchedPod, pool: &mut LabelPool) -> Self {
+    pub fn slim(mut watched: WatchedPod, pool: &mut LabelPool) -> Self {
         let header = Header::of(&watched);
+        let controller = Controller::of(&watched.metadata);
+        if controller.as_ref().is_some_and(Controller::is_foreign) {
+            watched = watched.of_another();
+        }
         let WatchedPod { mut metadata, spec, status } = watched;
         let phase = phase(status.phase.as_deref());
         let created = metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0);
@@ -153,7 +158,7 @@ impl Pod {
         let closed = in_place.as_ref().is_some_and(|in_place| in_place.gate == Gate::Closed);
         Self {
             header,
-            controller: Controller::of(&metadata),
+            controller,
             node: spec.node_name.filter(|node| !node.is_empty()).map(Into::into),
             phase,
             ready_since: ready_since(&status.conditions, created).filter(|_| !closed),

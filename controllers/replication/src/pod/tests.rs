@@ -191,3 +191,33 @@ fn the_slot_is_no_label_that_tells_pods_of_one_template_apart() {
     assert_eq!((pod.slot.as_deref(), pod.labels.len()), (Some("bcdfg"), 1));
     assert!(pod.buckets().contains(&Bucket::Holding("ns".into(), "bcdfg".into())));
 }
+
+#[test]
+fn of_a_pod_that_another_kind_controls_only_its_place_and_its_claims_are_kept() {
+    let foreign = |ready: &str, restarts: u32| {
+        pod(json!({
+            "metadata": {
+                "name": "a", "namespace": "ns", "uid": "u", "creationTimestamp": "2026-01-01T00:00:00Z",
+                "labels": {"app": "x", SLOT: "bcdfg"},
+                "annotations": {DELETION_COST: "7", PRE_DELETE_FINALIZER: "example.com/x"},
+                "finalizers": ["example.com/x"],
+                "ownerReferences": [
+                    {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "r", "uid": "r-uid", "controller": true}
+                ]
+            },
+            "spec": {"nodeName": "n", "readinessGates": [{"conditionType": READINESS_GATE}]},
+            "status": {
+                "phase": "Running",
+                "conditions": [{"type": "Ready", "status": ready, "lastTransitionTime": "2026-01-01T00:00:05Z"}],
+                "containerStatuses": [{"name": "c", "restartCount": restarts}]
+            }
+        }))
+    };
+    let kept = foreign("True", 3);
+    assert!(kept.controller.is_some(), "it is no orphan");
+    assert_eq!((kept.node.as_deref(), kept.phase), (Some("n"), Phase::Running));
+    assert_eq!(kept.buckets(), [Bucket::On("n".into()), Bucket::Holding("ns".into(), "bcdfg".into())]);
+    assert!(kept.labels.is_empty() && kept.restarted.is_empty());
+    assert!(kept.hook.is_none() && kept.in_place.is_none());
+    assert!(kept.is_same(&foreign("False", 4)), "a change of what is not read is none");
+}

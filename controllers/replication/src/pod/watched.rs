@@ -15,7 +15,7 @@ use serde::{Deserialize, de::IgnoredAny};
 
 use super::in_place::{Before, InPlace};
 use crate::{
-    names::READINESS_GATE,
+    names::{READINESS_GATE, SLOT},
     plan::{Cause, Gate, Phase},
 };
 
@@ -31,6 +31,18 @@ pub struct WatchedPod {
 }
 
 stands_for!(WatchedPod, v1::Pod);
+
+impl WatchedPod {
+    /// What is read of a pod that is no group's: where it runs, and which claims it holds.
+    pub(super) fn of_another(self) -> Self {
+        let slot = self.metadata.labels.and_then(|mut labels| labels.remove_entry(SLOT));
+        Self {
+            metadata: ObjectMeta { labels: Some(slot.into_iter().collect()), ..ObjectMeta::default() },
+            spec: WatchedSpec { node_name: self.spec.node_name, ..WatchedSpec::default() },
+            status: WatchedStatus { phase: self.status.phase, ..WatchedStatus::default() },
+        }
+    }
+}
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
